@@ -1,0 +1,3 @@
+//! `agent-runner`: the loop inside a container.
+
+fn main() {}

@@ -1,0 +1,149 @@
+//! Channels: how rows of an outbox reach people. A channel is told a batch of letters for one
+//! destination and says, letter by letter, what became of them.
+
+pub mod terminal;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use twobox_shared::content::Chat;
+use twobox_shared::ids::{MessageId, SessionId};
+
+/// A place that messages come from and go to: one queue, first in, first out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The channel's kind, such as `terminal`.
+    pub channel_type: String,
+    /// The chat on that channel.
+    pub platform_id: String,
+    /// The thread in that chat.
+    pub thread_id: Option<String>,
+}
+
+/// One message on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The idempotency key, `<install>:<session>:<row id>`: the same for every attempt.
+    pub key: String,
+    /// The message that it answers, if it answers one.
+    pub in_reply_to: Option<MessageId>,
+    /// What to show.
+    pub text: String,
+    /// Names of attached files.
+    pub files: Vec<String>,
+}
+
+/// What became of one letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The channel took it, explicitly.
+    Delivered {
+        /// The platform's id for it.
+        platform_message_id: Option<String>,
+    },
+    /// Not now; try again.
+    Transient {
+        /// Why.
+        error: String,
+        /// When the platform said so.
+        retry_after: Option<Duration>,
+    },
+    /// Never.
+    Permanent {
+        /// Why.
+        error: String,
+    },
+    /// Nobody is there to take it. Costs no attempt; the channel reports when that changes.
+    Unavailable,
+}
+
+/// One way out.
+pub trait Channel: Send + Sync {
+    /// Its kind, as in [`Place::channel_type`].
+    fn channel_type(&self) -> &'static str;
+
+    /// Whether a letter with a key that it has already taken is dropped, so that sending twice
+    /// shows once.
+    fn honours_keys(&self) -> bool;
+
+    /// Hands over `letters` in order, all for `place`. Returns an outcome for each one that was
+    /// tried: the first that is not [`Outcome::Delivered`] ends the batch.
+    fn deliver<'a>(&'a self, place: &'a Place, letters: Vec<Letter>)
+    -> BoxFuture<'a, Vec<Outcome>>;
+}
+
+/// A message that a channel hands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbound {
+    /// Where it was said. Its answer goes there.
+    pub place: Place,
+    /// The channel's id for it: handing in the same message again changes nothing.
+    pub id: MessageId,
+    /// What was said.
+    pub chat: Chat,
+}
+
+/// A message that is durably in an inbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The session that took it.
+    pub session: SessionId,
+    /// The id under which it is stored.
+    pub id: MessageId,
+    /// Its number in the session.
+    pub seq: i64,
+}
+
+/// Why a message was not accepted. Nothing of it was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No agent listens there.
+    #[error("no agent listens to {channel_type} {platform_id:?}; `twobox agents list` shows them")]
+    NobodyListens {
+        /// The channel's kind.
+        channel_type: String,
+        /// The chat.
+        platform_id: String,
+    },
+    /// The same message again, later, may be accepted.
+    #[error("not now, try again: {reason}")]
+    TryAgain {
+        /// Why.
+        reason: String,
+    },
+    /// A person has to mend something first.
+    #[error("{reason}")]
+    Blocked {
+        /// What, and how.
+        reason: String,
+    },
+}
+
+/// What channels and the command line may ask of the daemon.
+pub trait Desk: Send + Sync {
+    /// Accepts a message: when this returns `Ok`, it is durable. One receipt for each agent that
+    /// listens there.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was stored.
+    fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>>;
+
+    /// Letters for `place` can be delivered again: rows that were held for it are due.
+    fn ready(&self, place: &Place);
+
+    /// The daemon's state, for `twobox status`.
+    fn status(&self) -> BoxFuture<'_, Value>;
+
+    /// Gives the failed messages of a session, or one of them, new attempts, and lifts a
+    /// quarantine. Returns how many messages will be tried again.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn retry(
+        &self,
+        session: SessionId,
+        message: Option<MessageId>,
+    ) -> BoxFuture<'_, Result<usize, String>>;
+}

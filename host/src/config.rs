@@ -1,0 +1,144 @@
+//! The configuration: `<data>/twobox.toml`, every key also as `TWOBOX_…` in the environment.
+
+use std::time::Duration;
+
+/// Everything that an operator can set. Each field's default is what the program uses when the key
+/// is absent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// What runs the agent-runners.
+    pub runtime: RuntimeKind,
+    /// How file changes are noticed.
+    pub watch: WatchMode,
+    /// The containers.
+    pub containers: Containers,
+    /// What a running container may do before it is stopped.
+    pub limits: Limits,
+    /// How answers leave.
+    pub delivery: DeliveryConfig,
+    /// What happens when the host stops.
+    pub shutdown: Shutdown,
+}
+
+/// What runs the agent-runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// The Engine API of Docker or Podman.
+    Docker,
+    /// Child processes: no isolation boundary.
+    Process,
+}
+
+/// How file changes are noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchMode {
+    /// By events, or by polling where a test at start-up shows that events do not come.
+    Auto,
+    /// By polling every 250 ms.
+    Poll,
+}
+
+/// `[containers]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Containers {
+    /// How many may run at once.
+    pub max_running: usize,
+    /// A runner with nothing to do leaves after this time.
+    pub idle: Duration,
+    /// How long a runner may take to end its turn when it is told to leave.
+    pub stop_grace: Duration,
+    /// The engine's socket; empty means `DOCKER_HOST` or the usual place.
+    pub socket: String,
+    /// The runner's image.
+    pub image: String,
+    /// Memory limit in MiB.
+    pub memory_mb: u64,
+    /// CPU limit in cores.
+    pub cpus: f64,
+    /// Limit on processes and threads.
+    pub pids: i64,
+    /// The network that containers join; `none` for none.
+    pub network: String,
+    /// `uid:gid` inside the container; empty means the host's own, or 65532 when the host is root.
+    pub user: String,
+    /// Path of the `agent-runner` binary for the process runtime; empty means beside `twobox`.
+    pub runner: String,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A container without a sign of life for this long is stopped.
+    pub heartbeat_ceiling: Duration,
+    /// A claim without any sign of life since it was made is stuck after this long.
+    pub claim_tolerance: Duration,
+    /// A new container is not judged before this long after its start.
+    pub start_grace: Duration,
+    /// The most that a declared tool timeout counts.
+    pub max_tool: Duration,
+    /// No turn lasts longer than this, whatever signs of life it gives.
+    pub turn_ceiling: Duration,
+    /// Attempts that a message gets.
+    pub max_tries: i64,
+    /// The most bytes that the files of a container's `out/` may have when they are copied for
+    /// repair.
+    pub outbox_quota_mb: u64,
+}
+
+/// `[delivery]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryConfig {
+    /// A row that its channel cannot take is kept for this long.
+    pub max_hold: Duration,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shutdown {
+    /// What becomes of running containers.
+    pub containers: OnShutdown,
+    /// How long sends under way may take.
+    pub grace: Duration,
+}
+
+/// What becomes of running containers when the host stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnShutdown {
+    /// They go on, and the next host adopts them.
+    Leave,
+    /// They end or release their turn, and are gone before the host is.
+    Stop,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            runtime: RuntimeKind::Process,
+            watch: WatchMode::Auto,
+            containers: Containers {
+                max_running: 16,
+                idle: Duration::from_secs(10 * 60),
+                stop_grace: Duration::from_secs(8),
+                socket: String::new(),
+                image: "twobox-runner:local".to_owned(),
+                memory_mb: 512,
+                cpus: 1.0,
+                pids: 256,
+                network: "none".to_owned(),
+                user: String::new(),
+                runner: String::new(),
+            },
+            limits: Limits {
+                heartbeat_ceiling: Duration::from_secs(30 * 60),
+                claim_tolerance: Duration::from_secs(60),
+                start_grace: Duration::from_secs(30),
+                max_tool: Duration::from_secs(2 * 60 * 60),
+                turn_ceiling: Duration::from_secs(6 * 60 * 60),
+                max_tries: 5,
+                outbox_quota_mb: 256,
+            },
+            delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
+            shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },
+        }
+    }
+}

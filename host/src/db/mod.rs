@@ -1,0 +1,118 @@
+//! `host.db`: opening, migrating, and the error that every query returns. One module for each
+//! thing that is stored; each statement stands beside the type that it fills.
+//!
+//! WAL with `synchronous=FULL` on a local disk: a commit is durable when it returns. Several
+//! processes may have the file open (the daemon and commands); every write is one short
+//! `BEGIN IMMEDIATE` transaction.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use twobox_shared::ids::{IdSource, InstallId};
+use twobox_shared::time::UnixMillis;
+
+/// Why an operation on `host.db` did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// SQLite refused.
+    #[error("could not {action} in host.db")]
+    Sqlite {
+        /// What was tried.
+        action: &'static str,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The file was written by a newer build.
+    #[error("host.db has version {found}, this build knows up to {known}: update Twobox")]
+    Newer {
+        /// The file's version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+}
+
+/// Names the action of a failed statement.
+pub(crate) fn failed(action: &'static str) -> impl Fn(rusqlite::Error) -> DbError {
+    move |source| DbError::Sqlite { action, source }
+}
+
+/// Opens, creates or migrates `host.db`.
+///
+/// # Errors
+/// [`DbError::Newer`] for a file of a newer build.
+pub fn open(path: &Path) -> Result<Connection, DbError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags).map_err(failed("open the database"))?;
+    let configure = failed("configure the database");
+    db.busy_timeout(Duration::from_secs(10)).map_err(&configure)?;
+    db.pragma_update(None, "journal_mode", "WAL").map_err(&configure)?;
+    db.pragma_update(None, "synchronous", "FULL").map_err(&configure)?;
+    db.pragma_update(None, "foreign_keys", true).map_err(&configure)?;
+    migrate(&mut db)?;
+    Ok(db)
+}
+
+fn migrate(db: &mut Connection) -> Result<(), DbError> {
+    let step = failed("migrate");
+    let known = u32::try_from(twobox_schema::HOST.len()).expect("a handful of migrations");
+    if version(db).map_err(&step)? == known {
+        return Ok(());
+    }
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+    let found = version(&tx).map_err(&step)?;
+    if found > known {
+        return Err(DbError::Newer { found, known });
+    }
+    for migration in &twobox_schema::HOST[found as usize..] {
+        tx.execute_batch(migration).map_err(&step)?;
+    }
+    tx.pragma_update(None, "user_version", known).map_err(&step)?;
+    tx.commit().map_err(&step)
+}
+
+fn version(db: &Connection) -> rusqlite::Result<u32> {
+    db.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// The id of this installation, made at the first call.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn install_id(
+    db: &Connection,
+    ids: &(impl IdSource + ?Sized),
+    now: UnixMillis,
+) -> Result<InstallId, DbError> {
+    let fresh = InstallId::generate(ids);
+    db.execute(
+        "INSERT INTO install (id, install_id, created_at_ms) VALUES (1, ?1, ?2)
+         ON CONFLICT (id) DO NOTHING",
+        rusqlite::params![fresh, now],
+    )
+    .map_err(failed("name the installation"))?;
+    db.query_row("SELECT install_id FROM install WHERE id = 1", [], |row| row.get(0))
+        .map_err(failed("read the installation's id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twobox_shared::ids::SystemIds;
+
+    #[test]
+    fn a_newer_file_is_refused_and_an_install_keeps_its_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.db");
+        let db = open(&path).unwrap();
+        let first = install_id(&db, &SystemIds, UnixMillis(1)).unwrap();
+        assert_eq!(install_id(&db, &SystemIds, UnixMillis(2)).unwrap(), first);
+        db.pragma_update(None, "user_version", 1000).unwrap();
+        drop(db);
+        let refusal = open(&path).unwrap_err().to_string();
+        assert!(refusal.contains("update Twobox"), "{refusal}");
+    }
+}

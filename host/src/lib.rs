@@ -1,0 +1,11 @@
+//! The Twobox host: the daemon and the command line, as a library that `main` and tests use.
+//!
+//! The host owns `host.db` and every inbox, and reads every outbox as hostile input. Decisions are
+//! pure functions from a view of the world to a list of actions; effects are thin and look at what
+//! changed. This crate must not know how an agent thinks: that is `agent-runner` and its providers.
+
+pub mod channel;
+pub mod config;
+pub mod data;
+pub mod db;
+pub mod runtime;

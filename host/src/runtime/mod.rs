@@ -1,0 +1,159 @@
+//! Container runtimes: what starts, watches and stops agent-runners.
+//!
+//! One container is one incarnation: the host makes a fresh runner id for each start, the runtime
+//! labels the container with it, and nothing restarts a container by itself. "Stopped" is what the
+//! runtime confirms, not what a client hoped for.
+
+pub mod docker;
+pub mod process;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use twobox_shared::ids::{RunnerId, SessionId};
+
+/// One life of one agent-runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct Incarnation {
+    /// The session that it works for.
+    pub session: SessionId,
+    /// The id that the host gave to this life.
+    pub runner: RunnerId,
+}
+
+/// What the runtime says about an incarnation that it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Condition {
+    /// Some process of it may still live.
+    Running,
+    /// No process of it lives.
+    Exited {
+        /// The exit code, where the runtime kept it.
+        code: Option<i64>,
+    },
+}
+
+/// An incarnation that the runtime knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Sighting {
+    /// Which.
+    pub incarnation: Incarnation,
+    /// How it is.
+    pub condition: Condition,
+}
+
+/// What a start needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartSpec {
+    /// Who is to live.
+    pub incarnation: Incarnation,
+    /// The session's folder, canonical, with `in/` and `out/` in it.
+    pub folder: PathBuf,
+    /// The agent group's folder, canonical.
+    pub agent_folder: PathBuf,
+    /// The runner leaves by itself after this long without work.
+    pub idle: Duration,
+    /// How long the runner may take to end its turn when it is told to leave.
+    pub grace: Duration,
+    /// Whether the runner has to poll its inbox, and how often.
+    pub poll: Option<Duration>,
+}
+
+/// Why a runtime did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The runtime itself does not answer: try again, nothing is known.
+    #[error("the {runtime} runtime does not answer: {reason}")]
+    Unavailable {
+        /// Which.
+        runtime: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Another incarnation of the session is there: somebody else won the start.
+    #[error("session {session} already has a container")]
+    Occupied {
+        /// The session.
+        session: SessionId,
+    },
+    /// The runtime refused the start.
+    #[error("could not start a container: {reason}")]
+    Start {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The container may still live.
+    #[error("could not stop the container of session {session}: {reason}")]
+    Stop {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a runtime reports without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeEvent {
+    /// The incarnation has ended.
+    Exited(Incarnation),
+    /// Events may have been lost: compare everything.
+    Interrupted,
+}
+
+/// One way to run agent-runners. It reports exits through the channel that it was built with.
+pub trait Runtime: Send + Sync {
+    /// `docker` or `process`.
+    fn name(&self) -> &'static str;
+
+    /// Starts a runner, or says why not. When this returns `Ok`, the incarnation is visible to
+    /// [`Runtime::list`] until its exit is over. Dropping the future may leave a started runner
+    /// behind; the next look finds it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Occupied`] if the session has a container already, running or not yet
+    /// cleared; [`RuntimeError::Start`]; [`RuntimeError::Unavailable`].
+    fn start<'a>(&'a self, spec: &'a StartSpec) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Asks the incarnation to leave, and after `grace` ends it with every process that it began.
+    /// `Ok` means that the runtime confirmed that none is left.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Stop`] or [`RuntimeError::Unavailable`]: it may still live.
+    fn stop(
+        &self,
+        incarnation: Incarnation,
+        grace: Duration,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Every incarnation of `session` that the runtime knows; empty means that none lives.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`]: nothing is known.
+    fn of_session(&self, session: SessionId) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>>;
+
+    /// Every incarnation of this installation that the runtime knows.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`]: nothing is known.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>>;
+
+    /// Forgets an incarnation that has exited, keeping what it printed in `log`, so that the next
+    /// start finds the place free. Does nothing if there is nothing left of it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`].
+    fn clear<'a>(
+        &'a self,
+        incarnation: Incarnation,
+        log: &'a std::path::Path,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Whether the runtime could start a runner now: one line for people.
+    ///
+    /// # Errors
+    /// What is missing, and the command that helps.
+    fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>>;
+}

@@ -1,0 +1,153 @@
+//! `agent.json`: how an agent group answers. It lies in the group's folder, belongs to the host,
+//! and is bound read-only over the folder inside a container.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Which program answers a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// Says back what was said.
+    #[default]
+    Echo,
+    /// Plays `script.json` from the group's folder.
+    Scripted,
+    /// Runs any program.
+    Command,
+}
+
+/// How long the program of [`ProviderKind::Command`] lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifetime {
+    /// One process for each turn.
+    #[default]
+    Turn,
+    /// One process for as long as the runner lives.
+    Runner,
+}
+
+/// The content of `agent.json`. Spans are whole seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Which program answers.
+    pub provider: ProviderKind,
+    /// Program and arguments of `command`, run in the group's folder.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// How long that program lives.
+    pub lifetime: Lifetime,
+    /// Model turns that one turn may take.
+    pub max_turns: u32,
+    /// How long a turn may take.
+    pub turn_timeout_sec: u64,
+    /// How long a tool may run that declares no limit of its own.
+    pub tool_timeout_sec: u64,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            provider: ProviderKind::default(),
+            command: Vec::new(),
+            lifetime: Lifetime::default(),
+            max_turns: 50,
+            turn_timeout_sec: 30 * 60,
+            tool_timeout_sec: 10 * 60,
+        }
+    }
+}
+
+/// Why `agent.json` cannot be used. The message names the file and the field.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct ConfigError {
+    path: String,
+    reason: String,
+}
+
+impl AgentConfig {
+    /// Reads and checks the file at `path`; a missing file is the default.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for anything that is not a valid configuration.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let error = |reason: String| ConfigError { path: path.display().to_string(), reason };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(other) => return Err(error(other.to_string())),
+        };
+        let config: Self = serde_json::from_str(&text).map_err(|cause| error(cause.to_string()))?;
+        config.check().map_err(error)?;
+        Ok(config)
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    pub fn check(&self) -> Result<(), String> {
+        if self.provider == ProviderKind::Command
+            && self.command.first().is_none_or(String::is_empty)
+        {
+            return Err("command: provider \"command\" needs a program, such as \
+                        [\"python3\", \"agent.py\"]"
+                .to_owned());
+        }
+        if self.provider != ProviderKind::Command && !self.command.is_empty() {
+            return Err("command: only provider \"command\" runs a program".to_owned());
+        }
+        let spans = [
+            ("max_turns", u64::from(self.max_turns)),
+            ("turn_timeout_sec", self.turn_timeout_sec),
+            ("tool_timeout_sec", self.tool_timeout_sec),
+        ];
+        match spans.iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name}: must be at least 1")),
+            None => Ok(()),
+        }
+    }
+
+    /// How long a turn may take.
+    pub fn turn_timeout(&self) -> Duration {
+        Duration::from_secs(self.turn_timeout_sec)
+    }
+
+    /// How long a tool may run that declares no limit of its own.
+    pub fn tool_timeout(&self) -> Duration {
+        Duration::from_secs(self.tool_timeout_sec)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.json");
+        let cases = [
+            (r#"{"provider":"command"}"#, "needs a program"),
+            (r#"{"provider":"gpt"}"#, "unknown variant `gpt`"),
+            (r#"{"max_turn":1}"#, "unknown field `max_turn`"),
+            (r#"{"max_turns":0}"#, "max_turns: must be at least 1"),
+            (r#"{"command":["x"]}"#, "only provider"),
+        ];
+        for (text, expected) in cases {
+            std::fs::write(&path, text).unwrap();
+            let error = AgentConfig::load(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(error.contains("agent.json"), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(AgentConfig::load(&path).unwrap(), AgentConfig::default());
+    }
+}

@@ -1,0 +1,143 @@
+//! What stands in the `content`, `failure` and `kind` columns.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// `kind` of an ordinary message.
+pub const KIND_CHAT: &str = "chat";
+/// `kind` of a message that the host wrote for the agent's information, or a request of the agent
+/// to the host.
+pub const KIND_SYSTEM: &str = "system";
+
+/// The largest `content` that either side accepts, in bytes.
+pub const CONTENT_MAX: usize = 1 << 20;
+
+/// `content` of a `chat` row, in both directions. Unknown fields are kept out of the way, not
+/// refused: other implementations write more of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Chat {
+    /// What was said.
+    pub text: String,
+    /// Who said it, as the platform names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// Names of files in this message's attachment folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+}
+
+impl Chat {
+    /// A message that is only text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// The `content` column.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings always serialise")
+    }
+
+    /// Reads a `content` column. Text that is not such an object is taken as the message itself,
+    /// so that no row is unreadable.
+    pub fn from_content(content: &str) -> Self {
+        match serde_json::from_str::<Value>(content) {
+            Ok(Value::Object(object)) => serde_json::from_value(Value::Object(object))
+                .unwrap_or_else(|_| Self::text(content)),
+            Ok(Value::String(text)) => Self::text(text),
+            _ => Self::text(content),
+        }
+    }
+}
+
+/// Why a turn or a message failed: the JSON of both `failure` columns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A word that programs match on, such as [`Failure::RELEASED`] or `timeout`.
+    pub reason: String,
+    /// A sentence for people.
+    #[serde(default)]
+    pub detail: String,
+    /// Whether another attempt can help.
+    #[serde(default = "yes")]
+    pub retryable: bool,
+}
+
+impl Failure {
+    /// The runner gave the turn back because it was told to leave.
+    pub const RELEASED: &str = "released";
+    /// The turn, or a tool in it, ran past its deadline.
+    pub const TIMEOUT: &str = "timeout";
+    /// The turn asked for more model turns than it was allowed.
+    pub const TURN_LIMIT: &str = "turn_limit_exceeded";
+    /// The provider could not answer.
+    pub const PROVIDER_ERROR: &str = "provider_error";
+    /// The runner ended in the middle of the turn.
+    pub const RUNNER_DIED: &str = "runner_died";
+
+    /// A failure after which the message is tried again.
+    pub fn retryable(reason: &str, detail: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), detail: detail.into(), retryable: true }
+    }
+
+    /// A failure that another attempt cannot mend.
+    pub fn permanent(reason: &str, detail: impl Into<String>) -> Self {
+        Self { retryable: false, ..Self::retryable(reason, detail) }
+    }
+
+    /// The `failure` column.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings always serialise")
+    }
+
+    /// Reads a `failure` column. What a container wrote may be anything: text that is not such an
+    /// object becomes the detail of an unexplained, retryable failure.
+    pub fn from_json(text: &str) -> Self {
+        serde_json::from_str(text)
+            .unwrap_or_else(|_| Self::retryable(Self::PROVIDER_ERROR, shorten(text, 500)))
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 of `content`.
+pub fn digest16(content: &str) -> String {
+    Sha256::digest(content.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `text`, or its first `max` characters and an ellipsis.
+pub fn shorten(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_content_reads_as_a_message() {
+        let cases = [
+            (r#"{"text":"hi","sender":"ann","extra":1}"#, "hi"),
+            (r#""hi""#, "hi"),
+            ("plain", "plain"),
+            (r#"{"text":5}"#, r#"{"text":5}"#),
+            ("[1]", "[1]"),
+        ];
+        for (content, text) in cases {
+            assert_eq!(Chat::from_content(content).text, text, "{content}");
+        }
+    }
+
+    #[test]
+    fn a_failure_that_is_not_json_is_kept_as_its_detail() {
+        let failure = Failure::from_json("boom");
+        assert_eq!((failure.detail.as_str(), failure.retryable), ("boom", true));
+        let written = Failure::permanent("auth_failed", "no key");
+        assert_eq!(Failure::from_json(&written.to_json()), written);
+    }
+}

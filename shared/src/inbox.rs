@@ -1,0 +1,791 @@
+//! The inbox: every statement on `inbound.db`.
+//!
+//! The host is its only writer and holds an [`Inbox`]; a runner holds an [`InboxReader`], which
+//! cannot write. Every change of a message repeats its guard and reports whether a row changed, so
+//! that applying a decision twice changes nothing.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use rusqlite::{
+    Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params,
+};
+use serde::Serialize;
+
+use crate::claim::{self, Chooser};
+use crate::columns::{self, Column, column, column_or};
+use crate::content::{Failure, digest16};
+use crate::ids::{MessageId, SessionId};
+use crate::open::{self, BoxError};
+use crate::outbox::OutboxWriter;
+use crate::seq::Seq;
+use crate::time::UnixMillis;
+
+/// Where a message came from, which is where its answer goes. All empty for a message that no chat
+/// sent, such as a notice of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize)]
+pub struct Origin {
+    /// The channel's kind, such as `terminal`.
+    pub channel_type: Option<String>,
+    /// The chat on that channel.
+    pub platform_id: Option<String>,
+    /// The thread in that chat.
+    pub thread_id: Option<String>,
+}
+
+/// A message that a runner may work on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// Its number.
+    pub seq: Seq,
+    /// `chat`, `task`, `system`, …
+    pub kind: String,
+    /// When it was accepted.
+    pub timestamp: UnixMillis,
+    /// Ended attempts; the number of the attempt that a claim now begins.
+    pub tries: i64,
+    /// Whether it starts a turn; `false` is context only.
+    pub trigger: bool,
+    /// Whether only the first look of a fresh runner may see it.
+    pub on_wake: bool,
+    /// Where its answer goes.
+    pub origin: Origin,
+    /// JSON, usually a [`crate::content::Chat`].
+    pub content: String,
+    /// The scheduled run that it belongs to.
+    pub run_id: Option<String>,
+}
+
+const MESSAGE_COLUMNS: &[Column] = &[
+    column("id"),
+    column("seq"),
+    column("kind"),
+    column("timestamp"),
+    column_or("status", "'pending'"),
+    column("process_after"),
+    column_or("tries", "0"),
+    column_or("forgiven", "0"),
+    column_or("trigger", "1"),
+    column("platform_id"),
+    column("channel_type"),
+    column("thread_id"),
+    column("content"),
+    column_or("on_wake", "0"),
+    column("run_id"),
+];
+
+impl InboundMessage {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            seq: row.get("seq")?,
+            kind: row.get("kind")?,
+            timestamp: instant(row, "timestamp")?.unwrap_or_default(),
+            tries: row.get::<_, Option<i64>>("tries")?.unwrap_or(0),
+            trigger: row.get::<_, Option<i64>>("trigger")?.unwrap_or(1) != 0,
+            on_wake: row.get::<_, Option<i64>>("on_wake")?.unwrap_or(0) != 0,
+            origin: Origin::from_row(row)?,
+            content: row.get("content")?,
+            run_id: row.get("run_id")?,
+        })
+    }
+}
+
+impl Origin {
+    pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            channel_type: row.get("channel_type")?,
+            platform_id: row.get("platform_id")?,
+            thread_id: row.get("thread_id")?,
+        })
+    }
+}
+
+/// A time column; text that is no time reads as `None`, as if nothing stood there.
+pub(crate) fn instant(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<UnixMillis>> {
+    Ok(row.get::<_, Option<String>>(name)?.and_then(|text| UnixMillis::parse(&text)))
+}
+
+fn failed(action: &'static str) -> impl Fn(rusqlite::Error) -> BoxError {
+    move |source| BoxError::sqlite(action, source)
+}
+
+/// What a channel hands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage {
+    /// The platform's id for it.
+    pub id: MessageId,
+    /// `chat`, `task`, …
+    pub kind: String,
+    /// JSON.
+    pub content: String,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Whether it starts a turn.
+    pub trigger: bool,
+    /// Not before this instant.
+    pub process_after: Option<UnixMillis>,
+    /// The session of another agent that sent it.
+    pub source_session: Option<SessionId>,
+}
+
+/// What became of a [`NewMessage`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The id under which it is stored: the given one, or a derived one if that id already stood
+    /// for other content.
+    pub id: MessageId,
+    /// Its number.
+    pub seq: Seq,
+    /// Whether it was there before, so that nothing changed.
+    pub duplicate: bool,
+}
+
+/// A pending message, as the sweep looks at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// Its number.
+    pub seq: Seq,
+    /// Ended attempts.
+    pub tries: i64,
+    /// Of these, the ones that the host or a person ended.
+    pub forgiven: i64,
+    /// Whether it wakes a container.
+    pub trigger: bool,
+    /// Not before this instant.
+    pub process_after: Option<UnixMillis>,
+    /// Where its answer goes.
+    pub origin: Origin,
+}
+
+/// How far the host has come in the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Cursor {
+    /// The last number before the first unsettled row.
+    pub seq: Seq,
+    /// The highest number that was read.
+    pub seen: Seq,
+}
+
+/// How far the delivery of an outbox row has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryStatus {
+    /// Not sent yet; perhaps tried.
+    Held,
+    /// Announced; whether the channel was called is unknown after a crash.
+    Sending,
+    /// The channel said so.
+    Delivered,
+    /// It never will be.
+    Failed,
+    /// It may or may not have been, and may not be tried again.
+    Uncertain,
+}
+
+impl DeliveryStatus {
+    /// The word in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Sending => "sending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Uncertain => "uncertain",
+        }
+    }
+
+    /// The word read back.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Held, Self::Sending, Self::Delivered, Self::Failed, Self::Uncertain]
+            .into_iter()
+            .find(|status| status.as_str() == word)
+    }
+
+    /// Whether nothing more will happen to the row.
+    pub const fn is_settled(self) -> bool {
+        match self {
+            Self::Held | Self::Sending => false,
+            Self::Delivered | Self::Failed | Self::Uncertain => true,
+        }
+    }
+}
+
+/// The delivery record of one outbox row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// How far it has come.
+    pub status: DeliveryStatus,
+    /// How often the channel was called without success.
+    pub attempts: i64,
+    /// Not again before this instant.
+    pub next_attempt_at: Option<UnixMillis>,
+    /// When the record was first written or last changed.
+    pub changed_at: UnixMillis,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// The platform's id for the message, once delivered.
+    pub platform_message_id: Option<String>,
+}
+
+/// A place that an agent may name in a `send`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// The name that the agent uses.
+    pub name: String,
+    /// The channel's kind.
+    pub channel_type: String,
+    /// The chat.
+    pub platform_id: String,
+}
+
+/// The host's hand on one inbox, for one operation.
+#[derive(Debug)]
+pub struct Inbox {
+    conn: Connection,
+}
+
+impl Inbox {
+    /// Opens, creates or migrates the inbox at `path`.
+    ///
+    /// # Errors
+    /// [`BoxError::Busy`] if somebody held a lock for longer than [`open::WRITE_PATIENCE`].
+    pub fn open(path: &Path) -> Result<Self, BoxError> {
+        Ok(Self { conn: open::inbox_writer(path)? })
+    }
+
+    /// One read transaction.
+    ///
+    /// # Errors
+    /// [`BoxError::Busy`] as for [`Inbox::open`].
+    pub fn read(&mut self) -> Result<InboxTx<'_>, BoxError> {
+        self.begin(TransactionBehavior::Deferred)
+    }
+
+    /// One write transaction, which has the write lock from the start.
+    ///
+    /// # Errors
+    /// [`BoxError::Busy`] as for [`Inbox::open`].
+    pub fn write(&mut self) -> Result<InboxTx<'_>, BoxError> {
+        self.begin(TransactionBehavior::Immediate)
+    }
+
+    fn begin(&mut self, behavior: TransactionBehavior) -> Result<InboxTx<'_>, BoxError> {
+        self.conn
+            .transaction_with_behavior(behavior)
+            .map(|tx| InboxTx { tx })
+            .map_err(failed("begin an inbox transaction"))
+    }
+}
+
+/// One transaction on the inbox. Dropped without [`InboxTx::commit`], it changes nothing.
+#[derive(Debug)]
+pub struct InboxTx<'a> {
+    tx: Transaction<'a>,
+}
+
+impl InboxTx<'_> {
+    /// Makes everything since the beginning durable.
+    ///
+    /// # Errors
+    /// [`BoxError::Busy`] if a reader held its lock for too long: nothing was changed.
+    pub fn commit(self) -> Result<(), BoxError> {
+        self.tx.commit().map_err(failed("commit to the inbox"))
+    }
+
+    /// Stores `message` unless it is there already. `seen` is the highest number that this host
+    /// has read from the outbox.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`] if the disk is full or broken: nothing was stored.
+    pub fn accept(
+        &self,
+        message: &NewMessage,
+        seen: Seq,
+        now: UnixMillis,
+    ) -> Result<Accepted, BoxError> {
+        if let Some((content, seq)) = self.stored(&message.id)? {
+            if content == message.content {
+                return Ok(Accepted { id: message.id.clone(), seq, duplicate: true });
+            }
+            let derived = derived_id(&message.id, &message.content);
+            if let Some((_, seq)) = self.stored(&derived)? {
+                return Ok(Accepted { id: derived, seq, duplicate: true });
+            }
+            return self.insert(derived, message, seen, now);
+        }
+        self.insert(message.id.clone(), message, seen, now)
+    }
+
+    fn stored(&self, id: &MessageId) -> Result<Option<(String, Seq)>, BoxError> {
+        self.tx
+            .prepare_cached("SELECT content, seq FROM messages_in WHERE id = :id")
+            .and_then(|mut select| {
+                select
+                    .query_row(named_params! { ":id": id }, |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()
+            })
+            .map_err(failed("look for a message"))
+    }
+
+    fn insert(
+        &self,
+        id: MessageId,
+        message: &NewMessage,
+        seen: Seq,
+        now: UnixMillis,
+    ) -> Result<Accepted, BoxError> {
+        let cursor = self.cursor()?;
+        let newest: Option<Seq> = self
+            .tx
+            .prepare_cached("SELECT max(seq) FROM messages_in")
+            .and_then(|mut select| select.query_row([], |row| row.get(0)))
+            .map_err(failed("find the newest message"))?;
+        let seq = newest.unwrap_or_default().max(cursor.seen).max(seen).next_even();
+        self.tx
+            .prepare_cached(
+                "INSERT INTO messages_in (id, seq, kind, timestamp, process_after, trigger,
+                   platform_id, channel_type, thread_id, content, source_session_id)
+                 VALUES (:id, :seq, :kind, :timestamp, :process_after, :trigger,
+                   :platform_id, :channel_type, :thread_id, :content, :source_session_id)",
+            )
+            .and_then(|mut insert| {
+                insert.execute(named_params! {
+                    ":id": id,
+                    ":seq": seq,
+                    ":kind": message.kind,
+                    ":timestamp": now.to_rfc3339(),
+                    ":process_after": message.process_after.map(UnixMillis::to_rfc3339),
+                    ":trigger": i64::from(message.trigger),
+                    ":platform_id": message.origin.platform_id,
+                    ":channel_type": message.origin.channel_type,
+                    ":thread_id": message.origin.thread_id,
+                    ":content": message.content,
+                    ":source_session_id": message.source_session,
+                })
+            })
+            .map_err(failed("store a message"))?;
+        Ok(Accepted { id, seq, duplicate: false })
+    }
+
+    /// All pending messages, oldest first.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn pending(&self) -> Result<Vec<PendingMessage>, BoxError> {
+        const SELECT: &str = "
+            SELECT id, seq, tries, forgiven, trigger, process_after,
+                   channel_type, platform_id, thread_id
+            FROM messages_in WHERE status = 'pending' ORDER BY seq";
+        let from_row = |row: &Row<'_>| {
+            Ok(PendingMessage {
+                id: row.get("id")?,
+                seq: row.get("seq")?,
+                tries: row.get("tries")?,
+                forgiven: row.get("forgiven")?,
+                trigger: row.get::<_, i64>("trigger")? != 0,
+                process_after: instant(row, "process_after")?,
+                origin: Origin::from_row(row)?,
+            })
+        };
+        self.tx
+            .prepare_cached(SELECT)
+            .and_then(|mut select| select.query_map([], from_row)?.collect())
+            .map_err(failed("list pending messages"))
+    }
+
+    /// Takes in a `completed` ack. Returns whether the message was pending.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn complete(&self, id: &MessageId) -> Result<bool, BoxError> {
+        self.change(
+            "complete a message",
+            "UPDATE messages_in SET status = 'completed', process_after = NULL
+             WHERE id = :id AND status = 'pending'",
+            named_params! { ":id": id },
+        )
+    }
+
+    /// Charges the ended attempt number `attempt`, to be repeated not before `process_after`.
+    /// Returns whether that attempt was still uncharged.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn charge(
+        &self,
+        id: &MessageId,
+        attempt: i64,
+        forgiven: bool,
+        process_after: Option<UnixMillis>,
+    ) -> Result<bool, BoxError> {
+        self.change(
+            "charge an attempt",
+            "UPDATE messages_in
+             SET tries = :attempt + 1, forgiven = forgiven + :forgiven,
+                 process_after = :process_after
+             WHERE id = :id AND status = 'pending' AND tries = :attempt",
+            named_params! {
+                ":id": id,
+                ":attempt": attempt,
+                ":forgiven": i64::from(forgiven),
+                ":process_after": process_after.map(UnixMillis::to_rfc3339),
+            },
+        )
+    }
+
+    /// Charges attempt number `attempt` as the last one. Returns whether it was still uncharged.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn fail(&self, id: &MessageId, attempt: i64, failure: &Failure) -> Result<bool, BoxError> {
+        self.change(
+            "fail a message",
+            "UPDATE messages_in
+             SET status = 'failed', tries = :attempt + 1, process_after = NULL, failure = :failure
+             WHERE id = :id AND status = 'pending' AND tries = :attempt",
+            named_params! { ":id": id, ":attempt": attempt, ":failure": failure.to_json() },
+        )
+    }
+
+    /// Gives a failed message new attempts, on a person's word. `tries` never goes down: a claim of
+    /// an old attempt would block the message for ever. Returns whether it had failed.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn revive(&self, id: &MessageId) -> Result<bool, BoxError> {
+        self.change(
+            "retry a message",
+            "UPDATE messages_in
+             SET status = 'pending', forgiven = tries, process_after = NULL, failure = NULL
+             WHERE id = :id AND status = 'failed'",
+            named_params! { ":id": id },
+        )
+    }
+
+    /// The messages that ended as failed, oldest first.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn failed(&self) -> Result<Vec<(MessageId, Failure)>, BoxError> {
+        let from_row = |row: &Row<'_>| {
+            let failure: Option<String> = row.get(1)?;
+            Ok((row.get(0)?, Failure::from_json(failure.as_deref().unwrap_or_default())))
+        };
+        self.tx
+            .prepare("SELECT id, failure FROM messages_in WHERE status = 'failed' ORDER BY seq")
+            .and_then(|mut select| select.query_map([], from_row)?.collect())
+            .map_err(failed("list failed messages"))
+    }
+
+    /// How far the host has come in the outbox.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn cursor(&self) -> Result<Cursor, BoxError> {
+        self.tx
+            .prepare_cached("SELECT seq, seen FROM outbound_cursor WHERE id = 1")
+            .and_then(|mut select| {
+                select
+                    .query_row([], |row| Ok(Cursor { seq: row.get(0)?, seen: row.get(1)? }))
+                    .optional()
+            })
+            .map(Option::unwrap_or_default)
+            .map_err(failed("read the cursor"))
+    }
+
+    /// Moves the cursor forward; neither number ever goes back.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn advance(&self, cursor: Cursor) -> Result<bool, BoxError> {
+        self.change(
+            "move the cursor",
+            "INSERT INTO outbound_cursor (id, seq, seen) VALUES (1, :seq, max(:seq, :seen))
+             ON CONFLICT (id) DO UPDATE
+             SET seq = max(seq, excluded.seq), seen = max(seen, excluded.seen, excluded.seq)
+             WHERE excluded.seq > seq OR excluded.seen > seen",
+            named_params! { ":seq": cursor.seq, ":seen": cursor.seen },
+        )
+    }
+
+    /// The delivery record of the outbox row `row`, which is a container's word and so any text.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn delivery(&self, row: &MessageId) -> Result<Option<Delivery>, BoxError> {
+        const SELECT: &str = "
+            SELECT status, attempts, next_attempt_at, delivered_at, error, platform_message_id
+            FROM delivered WHERE message_out_id = :row";
+        self.tx
+            .prepare_cached(SELECT)
+            .and_then(|mut select| {
+                select
+                    .query_row(named_params! { ":row": row }, |row| {
+                        let word: String = row.get("status")?;
+                        Ok(Delivery {
+                            status: DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Failed),
+                            attempts: row.get::<_, Option<i64>>("attempts")?.unwrap_or(0),
+                            next_attempt_at: instant(row, "next_attempt_at")?,
+                            changed_at: instant(row, "delivered_at")?.unwrap_or_default(),
+                            error: row.get("error")?,
+                            platform_message_id: row.get("platform_message_id")?,
+                        })
+                    })
+                    .optional()
+            })
+            .map_err(failed("read a delivery record"))
+    }
+
+    /// Writes the delivery record of `row`. A settled record is final: returns `false` and changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn record_delivery(&self, row: &MessageId, record: &Delivery) -> Result<bool, BoxError> {
+        self.change(
+            "record a delivery",
+            "INSERT INTO delivered (message_out_id, platform_message_id, status, delivered_at,
+               attempts, next_attempt_at, error)
+             VALUES (:row, :platform_message_id, :status, :changed_at, :attempts,
+               :next_attempt_at, :error)
+             ON CONFLICT (message_out_id) DO UPDATE
+             SET platform_message_id = excluded.platform_message_id, status = excluded.status,
+                 delivered_at = excluded.delivered_at, attempts = excluded.attempts,
+                 next_attempt_at = excluded.next_attempt_at, error = excluded.error
+             WHERE status IN ('held', 'sending')",
+            named_params! {
+                ":row": row,
+                ":platform_message_id": record.platform_message_id,
+                ":status": record.status.as_str(),
+                ":changed_at": record.changed_at.to_rfc3339(),
+                ":attempts": record.attempts,
+                ":next_attempt_at": record.next_attempt_at.map(UnixMillis::to_rfc3339),
+                ":error": record.error,
+            },
+        )
+    }
+
+    /// Replaces what the agent may name as destinations, and where it answers by default.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn project_routing(
+        &self,
+        routing: &Origin,
+        destinations: &[Destination],
+    ) -> Result<(), BoxError> {
+        let replace = || {
+            self.tx.execute(
+                "INSERT INTO session_routing (id, channel_type, platform_id, thread_id)
+                 VALUES (1, :channel_type, :platform_id, :thread_id)
+                 ON CONFLICT (id) DO UPDATE SET channel_type = excluded.channel_type,
+                   platform_id = excluded.platform_id, thread_id = excluded.thread_id",
+                named_params! {
+                    ":channel_type": routing.channel_type,
+                    ":platform_id": routing.platform_id,
+                    ":thread_id": routing.thread_id,
+                },
+            )?;
+            self.tx.execute("DELETE FROM destinations", [])?;
+            for destination in destinations {
+                self.tx.execute(
+                    "INSERT INTO destinations (name, display_name, type, channel_type, platform_id)
+                     VALUES (:name, :name, 'channel', :channel_type, :platform_id)",
+                    named_params! {
+                        ":name": destination.name,
+                        ":channel_type": destination.channel_type,
+                        ":platform_id": destination.platform_id,
+                    },
+                )?;
+            }
+            Ok(())
+        };
+        replace().map_err(failed("write the routing"))
+    }
+
+    /// What [`InboxTx::project_routing`] wrote last.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn routing(&self) -> Result<(Origin, Vec<Destination>), BoxError> {
+        routing(&self.tx).map_err(failed("read the routing"))
+    }
+
+    fn change(
+        &self,
+        action: &'static str,
+        sql: &str,
+        params: &[(&str, &dyn rusqlite::ToSql)],
+    ) -> Result<bool, BoxError> {
+        let changed = self
+            .tx
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(params))
+            .map_err(failed(action))?;
+        debug_assert!(changed <= 1, "{action} changed {changed} rows");
+        Ok(changed == 1)
+    }
+}
+
+/// The id for other content that came under an id already taken.
+fn derived_id(id: &MessageId, content: &str) -> MessageId {
+    const SUFFIX: usize = 17; // "~" and 16 digits
+    let mut end = id.as_str().len().min(crate::ids::MESSAGE_ID_MAX - SUFFIX);
+    while !id.as_str().is_char_boundary(end) {
+        end -= 1;
+    }
+    MessageId::parse(&format!("{}~{}", &id.as_str()[..end], digest16(content)))
+        .expect("a valid id with a short suffix of digits stays valid")
+}
+
+fn routing(conn: &Connection) -> rusqlite::Result<(Origin, Vec<Destination>)> {
+    let routing = conn
+        .query_row(
+            "SELECT channel_type, platform_id, thread_id FROM session_routing WHERE id = 1",
+            [],
+            Origin::from_row,
+        )
+        .optional()?
+        .unwrap_or_default();
+    let destinations = conn
+        .prepare(
+            "SELECT name, channel_type, platform_id FROM destinations
+             WHERE channel_type IS NOT NULL AND platform_id IS NOT NULL ORDER BY name",
+        )?
+        .query_map([], |row| {
+            Ok(Destination {
+                name: row.get(0)?,
+                channel_type: row.get(1)?,
+                platform_id: row.get(2)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok((routing, destinations))
+}
+
+/// The runner's look at the inbox: one read transaction.
+#[derive(Debug)]
+pub struct InboxReader {
+    conn: Connection,
+}
+
+/// What a runner's look found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Look {
+    /// The messages for one turn, oldest first; empty if there is nothing to do now.
+    pub chosen: Vec<InboundMessage>,
+    /// The highest number in the inbox or known to the host: the runner's next must be greater.
+    pub seq_floor: Seq,
+    /// When the earliest message that is not due yet becomes due.
+    pub next_due: Option<UnixMillis>,
+}
+
+/// What a look is for.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose<'a> {
+    /// A new turn. `first` is the first look of this runner, which also sees `on_wake` rows.
+    Turn {
+        /// Whether this runner has not looked before.
+        first: bool,
+    },
+    /// Messages to push into a running turn for this origin.
+    FollowUp(&'a Origin),
+}
+
+impl InboxReader {
+    /// Opens the inbox for one look.
+    ///
+    /// # Errors
+    /// [`BoxError::HotJournal`] if the host died in a commit: wait for it.
+    pub fn open(path: &Path) -> Result<Self, BoxError> {
+        Ok(Self { conn: open::inbox_reader(path)? })
+    }
+
+    /// Finds what a runner may work on at `now`. Filters before it limits: rows that cannot be
+    /// claimed never hide one that can.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], or whatever reading an ack from `outbox` returns.
+    pub fn look(
+        &self,
+        outbox: &OutboxWriter,
+        purpose: Purpose<'_>,
+        now: UnixMillis,
+    ) -> Result<Look, BoxError> {
+        let read = failed("read the inbox");
+        let mut look = Look { seq_floor: self.seq_floor().map_err(&read)?, ..Look::default() };
+        let Some(select) =
+            columns::select(&self.conn, "messages_in", MESSAGE_COLUMNS).map_err(&read)?
+        else {
+            return Ok(look);
+        };
+        let mut statement = self
+            .conn
+            .prepare(&format!("{select} WHERE status = 'pending' ORDER BY seq"))
+            .map_err(&read)?;
+        let mut rows = statement.query([]).map_err(&read)?;
+        let mut chooser = Chooser::default();
+        while let Some(row) = rows.next().map_err(&read)? {
+            if let Some(due) = instant(row, "process_after").map_err(&read)?
+                && due > now
+            {
+                look.next_due = Some(look.next_due.map_or(due, |earliest| earliest.min(due)));
+                continue;
+            }
+            let message = InboundMessage::from_row(row).map_err(&read)?;
+            let wanted = match purpose {
+                Purpose::Turn { first } => first || !message.on_wake,
+                Purpose::FollowUp(origin) => claim::may_follow_up(&message, origin),
+            };
+            if wanted
+                && claim::claimable(message.tries, outbox.ack(&message.id)?.as_ref())
+                && let ControlFlow::Break(()) = chooser.offer(message)
+            {
+                break;
+            }
+        }
+        look.chosen = chooser.finish();
+        Ok(look)
+    }
+
+    fn seq_floor(&self) -> rusqlite::Result<Seq> {
+        let newest: Option<Seq> =
+            self.conn.query_row("SELECT max(seq) FROM messages_in", [], |row| row.get(0))?;
+        let cursor: Option<Seq> = match columns::of_table(&self.conn, "outbound_cursor")?.is_empty()
+        {
+            true => None,
+            false => self
+                .conn
+                .query_row("SELECT max(seq, seen) FROM outbound_cursor WHERE id = 1", [], |row| {
+                    row.get(0)
+                })
+                .optional()?,
+        };
+        Ok(newest.unwrap_or_default().max(cursor.unwrap_or_default()))
+    }
+
+    /// Where the agent answers by default, and what it may name.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn routing(&self) -> Result<(Origin, Vec<Destination>), BoxError> {
+        routing(&self.conn).map_err(failed("read the routing"))
+    }
+
+    /// The ids of all messages, for tests and for people.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn ids(&self) -> Result<HashSet<String>, BoxError> {
+        self.conn
+            .prepare("SELECT id FROM messages_in")
+            .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+            .map_err(failed("list the inbox"))
+    }
+}

@@ -1,0 +1,24 @@
+//! What the host and the agent-runner must agree on: ids, time, paths, how the two session
+//! databases are opened, the typed rows in them and every statement that touches them, and the
+//! named places where a test lets a process die.
+//!
+//! This crate must not know about channels, containers, providers or `host.db`, and it has no
+//! async code: it is linked into a runner that has to stay small.
+
+pub mod agent_config;
+pub mod claim;
+pub mod clock;
+pub mod content;
+pub mod fault;
+pub mod ids;
+pub mod inbox;
+pub mod open;
+pub mod outbox;
+pub mod paths;
+pub mod seq;
+pub mod time;
+
+mod columns;
+mod migrate;
+mod recover;
+mod syscalls;

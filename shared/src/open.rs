@@ -1,0 +1,362 @@
+//! Opening the two session databases: one function for each role.
+//!
+//! | role | opened by | may |
+//! |---|---|---|
+//! | [`inbox_writer`] | host | create, migrate, write |
+//! | [`inbox_reader`] | runner | read |
+//! | [`outbox_writer`] | runner | create, migrate, repair, write |
+//! | [`outbox_reader`] | host | read hostile input, within a deadline |
+//!
+//! Every connection is opened for one operation and closed after it: a cached page of a file that
+//! the other side writes is a message never seen. All roles want `journal_mode=DELETE` and refuse a
+//! file in another mode. Only one connection per file and process may be open at a time, because
+//! closing any descriptor of a file drops all POSIX locks of the process on it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+
+use crate::migrate::{self, Shape};
+use crate::syscalls::Guard;
+
+/// How long a writer waits for the other side's locks. A host write that is busy for longer means
+/// that a container holds a lock, and the host stops that container.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a runner's reader waits for the host's commit.
+pub const READ_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest text or blob that is read from a container's database, in bytes.
+const UNTRUSTED_LENGTH_MAX: i32 = 4 << 20;
+
+/// Why an operation on a session database did not happen. Callers ask for the [`Remedy`]; people
+/// read the chain.
+#[derive(Debug, thiserror::Error)]
+pub enum BoxError {
+    /// The file is locked, or in the middle of a commit.
+    #[error("the database is busy: {detail}")]
+    Busy {
+        /// What SQLite said.
+        detail: String,
+    },
+    /// A commit was interrupted and only the file's owner may undo it.
+    #[error("the database has a hot journal that only its owner may roll back")]
+    HotJournal,
+    /// The file is not in `journal_mode=DELETE`.
+    #[error(
+        "{path} is in WAL mode, which does not work across a mount; its owner has to run PRAGMA \
+         journal_mode=DELETE"
+    )]
+    NotDeleteMode {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The file was written by a newer build.
+    #[error("the database has version {found}, this build knows up to {known}: update Twobox")]
+    Newer {
+        /// The file's `user_version`.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The content breaks a rule of the protocol.
+    #[error("the database was refused: {reason}")]
+    Refused {
+        /// Which rule.
+        reason: String,
+    },
+    /// The claim rows no longer carry this runner's id and attempt.
+    #[error("the claim on message {message} is no longer this runner's: the turn is discarded")]
+    Fenced {
+        /// The message that was claimed.
+        message: String,
+    },
+    /// SQLite refused.
+    #[error("could not {action}")]
+    Sqlite {
+        /// What was tried.
+        action: &'static str,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The operating system refused.
+    #[error("could not {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+/// What helps against a [`BoxError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The same call again, a little later.
+    TryAgain,
+    /// The owner of the file has to repair it.
+    Repair,
+    /// Nothing: the file breaks the protocol and must not be used.
+    Quarantine,
+    /// A person: the disk, the permissions or this build.
+    Operator,
+}
+
+impl BoxError {
+    /// Sorts an error of SQLite: busy files and hot journals have variants of their own.
+    pub fn sqlite(action: &'static str, source: rusqlite::Error) -> Self {
+        let Some(error) = source.sqlite_error() else {
+            return Self::Sqlite { action, source };
+        };
+        match error.code {
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+                Self::Busy { detail: source.to_string() }
+            }
+            _ if error.extended_code == ffi::SQLITE_READONLY_ROLLBACK
+                || error.extended_code == ffi::SQLITE_READONLY_RECOVERY =>
+            {
+                Self::HotJournal
+            }
+            _ => Self::Sqlite { action, source },
+        }
+    }
+
+    /// What helps.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Busy { .. } => Remedy::TryAgain,
+            Self::HotJournal => Remedy::Repair,
+            Self::NotDeleteMode { .. } | Self::Refused { .. } => Remedy::Quarantine,
+            Self::Newer { .. } | Self::Fenced { .. } | Self::Io { .. } => Remedy::Operator,
+            Self::Sqlite { source, .. } => match source.sqlite_error_code() {
+                Some(ErrorCode::OperationInterrupted) => Remedy::TryAgain,
+                Some(
+                    ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::TooBig
+                    | ErrorCode::TypeMismatch
+                    | ErrorCode::CannotOpen,
+                ) => Remedy::Quarantine,
+                None => Remedy::Quarantine, // a value of the wrong type, or text that is not UTF-8
+                Some(_) => Remedy::Operator,
+            },
+        }
+    }
+}
+
+/// The host's side of the inbox: creates and migrates it.
+///
+/// # Errors
+/// [`BoxError::Busy`] after [`WRITE_PATIENCE`] if the container holds a lock.
+pub fn inbox_writer(path: &Path) -> Result<Connection, BoxError> {
+    owner(path, &migrate::INBOUND)
+}
+
+/// The runner's side of the outbox: creates, migrates and, after a crash, rolls it back.
+///
+/// # Errors
+/// [`BoxError::Busy`] after [`WRITE_PATIENCE`].
+pub fn outbox_writer(path: &Path) -> Result<Connection, BoxError> {
+    owner(path, &migrate::OUTBOUND)
+}
+
+/// The runner's side of the inbox.
+///
+/// # Errors
+/// [`BoxError::HotJournal`] if the host died in a commit: wait, the host repairs it.
+pub fn inbox_reader(path: &Path) -> Result<Connection, BoxError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)
+        .map_err(|source| BoxError::sqlite("open the inbox", source))?;
+    conn.busy_timeout(READ_PATIENCE).map_err(|source| BoxError::sqlite("configure", source))?;
+    prepare_reader(&conn, path, &migrate::INBOUND)?;
+    Ok(conn)
+}
+
+fn owner(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags)
+        .map_err(|source| BoxError::sqlite("open the database", source))?;
+    configure_owner(&conn, path).map_err(|error| explain(error, path))?;
+    migrate::bring_up(&mut conn, shape)?;
+    Ok(conn)
+}
+
+fn configure_owner(conn: &Connection, path: &Path) -> Result<(), BoxError> {
+    let configure = |source| BoxError::sqlite("configure the database", source);
+    conn.busy_timeout(WRITE_PATIENCE).map_err(configure)?;
+    conn.pragma_update(None, "mmap_size", 0).map_err(configure)?;
+    // A WAL file opened this way never gets a shared-memory file, so it is refused untouched.
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(configure)?;
+    refuse_wal(conn, path)?;
+    conn.pragma_update(None, "locking_mode", "NORMAL").map_err(configure)?;
+    // EXTRA syncs the folder after the journal's unlink, before the locks are dropped: what the
+    // other side can see is durable.
+    conn.pragma_update(None, "synchronous", "EXTRA").map_err(configure)
+}
+
+fn refuse_wal(conn: &Connection, path: &Path) -> Result<(), BoxError> {
+    let mode: String = conn
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .map_err(|source| BoxError::sqlite("read the journal mode", source))?;
+    match mode.as_str() {
+        "delete" => Ok(()),
+        _ => Err(BoxError::NotDeleteMode { path: path.to_owned() }),
+    }
+}
+
+fn prepare_reader(conn: &Connection, path: &Path, shape: &Shape) -> Result<(), BoxError> {
+    configure_reader(conn).map_err(|error| explain(error, path))?;
+    refuse_wal(conn, path).map_err(|error| explain(error, path))?;
+    let found = migrate::version_of(conn).map_err(|error| explain(error, path))?;
+    if found > shape.version {
+        return Err(BoxError::Newer { found, known: shape.version });
+    }
+    Ok(())
+}
+
+/// Settings of both readers. Exclusive locking comes first: in that mode SQLite never maps a
+/// shared-memory file, which the other side could truncate under it.
+fn configure_reader(conn: &Connection) -> Result<(), BoxError> {
+    let configure = |source| BoxError::sqlite("configure the database", source);
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(configure)?;
+    conn.pragma_update(None, "mmap_size", 0).map_err(configure)?;
+    conn.pragma_update(None, "temp_store", "MEMORY").map_err(configure)?;
+    // One read transaction for everything that follows; dropping the connection ends it.
+    conn.execute_batch("BEGIN").map_err(configure)
+}
+
+/// A WAL file in exclusive mode fails with an I/O error that names nothing; the header tells.
+/// The failed connection has no lock to lose, so reading the header plainly is safe here.
+fn explain(error: BoxError, path: &Path) -> BoxError {
+    let BoxError::Sqlite { .. } = error else { return error };
+    match header(path) {
+        Some(header) if header[18] == 2 || header[19] == 2 => {
+            BoxError::NotDeleteMode { path: path.to_owned() }
+        }
+        _ => error,
+    }
+}
+
+/// The first 20 bytes of a regular file: the read and write versions are bytes 18 and 19
+/// (<https://sqlite.org/fileformat.html>, "database header").
+fn header(path: &Path) -> Option<[u8; 20]> {
+    use std::io::Read;
+    let mut header = [0; 20];
+    regular_file(path).ok()?.read_exact(&mut header).ok()?;
+    Some(header)
+}
+
+/// Opens `path` for reading if it is a regular file with one link, without following a symbolic
+/// link and without waiting.
+pub(crate) fn regular_file(path: &Path) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW)
+        .open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.nlink() != 1 {
+        return Err(io::Error::other("not a regular file with one link"));
+    }
+    Ok(file)
+}
+
+/// Runs `work` on one read transaction of a database that a container wrote, within `patience`.
+///
+/// The connection never follows a link, never waits for a FIFO, maps no file, runs no code from the
+/// schema, and stops at the deadline wherever it is. `path` must be canonical down to its last
+/// component.
+///
+/// # Errors
+/// [`BoxError::HotJournal`] if a commit was interrupted: only the container, or [`outbox_copy`]
+/// once no process of the session lives, may go on. Otherwise whatever `work` returns.
+pub fn outbox_reader<T>(
+    path: &Path,
+    patience: Duration,
+    work: impl FnOnce(&Connection) -> Result<T, BoxError>,
+) -> Result<T, BoxError> {
+    let guard = Guard::untrusted();
+    let result = (|| {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut conn = Connection::open_with_flags(path, flags)
+            .map_err(|source| BoxError::sqlite("open the outbox", source))?;
+        distrust(&mut conn, Instant::now() + patience)?;
+        prepare_reader(&conn, path, &migrate::OUTBOUND)?;
+        work(&conn)
+    })();
+    drop(guard);
+    result
+}
+
+/// As [`outbox_reader`], on a repaired copy in `scratch` (a private folder that exists and is
+/// empty, by its canonical path): for an outbox whose container was killed inside a commit.
+///
+/// Only when the runtime has confirmed that no process of the session lives: a copy of a live
+/// database is torn and looks healthy.
+///
+/// # Errors
+/// [`BoxError::Refused`] if the journal is not one that an honest runner leaves behind, or the files
+/// are larger than `quota` bytes.
+pub fn outbox_copy<T>(
+    path: &Path,
+    scratch: &Path,
+    quota: u64,
+    patience: Duration,
+    work: impl FnOnce(&Connection) -> Result<T, BoxError>,
+) -> Result<T, BoxError> {
+    let copy = crate::recover::copy(path, scratch, quota)?;
+    let guard = Guard::confined(scratch);
+    let result = (|| {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut conn = Connection::open_with_flags(&copy, flags)
+            .map_err(|source| BoxError::sqlite("open the copy of the outbox", source))?;
+        distrust(&mut conn, Instant::now() + patience)?;
+        prepare_reader(&conn, &copy, &migrate::OUTBOUND)?;
+        work(&conn)
+    })();
+    drop(guard);
+    result
+}
+
+/// Everything that keeps hostile content from running code, using memory, or taking time.
+fn distrust(conn: &mut Connection, deadline: Instant) -> Result<(), BoxError> {
+    let configure = |source| BoxError::sqlite("configure the outbox", source);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(configure)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(configure)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false).map_err(configure)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false).map_err(configure)?;
+    let limits = [
+        (Limit::SQLITE_LIMIT_LENGTH, UNTRUSTED_LENGTH_MAX),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 100_000),
+        (Limit::SQLITE_LIMIT_COLUMN, 100),
+        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 50),
+        (Limit::SQLITE_LIMIT_VDBE_OP, 25_000),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 1),
+    ];
+    for (limit, value) in limits {
+        conn.set_limit(limit, value).map_err(configure)?;
+    }
+    // One deadline for the whole operation, in both places where SQLite may spend time: a lock
+    // held for ever never calls the progress handler.
+    conn.progress_handler(1000, Some(move || Instant::now() >= deadline)).map_err(configure)?;
+    conn.busy_handler(Some(move |_| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        std::thread::sleep(left.min(Duration::from_millis(2)));
+        !left.is_zero()
+    }))
+    .map_err(configure)
+}

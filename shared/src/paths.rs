@@ -1,0 +1,76 @@
+//! Where things are in a session folder, seen from the host and from inside the container.
+
+use std::path::{Path, PathBuf};
+
+/// The two halves of a session folder. The host builds it from its data directory, the runner from
+/// its mount points; inside each half both see the same names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPaths {
+    in_dir: PathBuf,
+    out_dir: PathBuf,
+}
+
+/// The inbox's file name.
+pub const INBOUND_DB: &str = "inbound.db";
+/// The outbox's file name.
+pub const OUTBOUND_DB: &str = "outbound.db";
+
+impl SessionPaths {
+    /// The folder as the host sees it.
+    pub fn of_folder(folder: &Path) -> Self {
+        Self { in_dir: folder.join("in"), out_dir: folder.join("out") }
+    }
+
+    /// The folder as the runner sees it: two separate mounts.
+    pub fn of_mounts(in_dir: PathBuf, out_dir: PathBuf) -> Self {
+        Self { in_dir, out_dir }
+    }
+
+    /// The half that the host owns.
+    pub fn in_dir(&self) -> &Path {
+        &self.in_dir
+    }
+
+    /// The half that the container owns.
+    pub fn out_dir(&self) -> &Path {
+        &self.out_dir
+    }
+
+    /// The inbox.
+    pub fn inbound_db(&self) -> PathBuf {
+        self.in_dir.join(INBOUND_DB)
+    }
+
+    /// The outbox.
+    pub fn outbound_db(&self) -> PathBuf {
+        self.out_dir.join(OUTBOUND_DB)
+    }
+
+    /// The file whose modification time says that the runner's process lives.
+    pub fn heartbeat(&self) -> PathBuf {
+        self.out_dir.join("heartbeat")
+    }
+
+    /// The file that the one live runner holds locked.
+    pub fn runner_lock(&self) -> PathBuf {
+        self.out_dir.join("runner.lock")
+    }
+
+    /// Attachments that a container wants to send with row `message`.
+    pub fn outbox_files(&self) -> PathBuf {
+        self.out_dir.join("outbox")
+    }
+}
+
+/// The mount points inside a container.
+pub mod container {
+    /// The inbox half, mounted read-only.
+    pub const IN: &str = "/workspace/in";
+    /// The outbox half.
+    pub const OUT: &str = "/workspace/out";
+    /// The agent group's folder.
+    pub const AGENT: &str = "/workspace/agent";
+}
+
+/// The agent group's configuration file inside its folder.
+pub const AGENT_CONFIG: &str = "agent.json";

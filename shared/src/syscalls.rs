@@ -1,0 +1,147 @@
+//! How SQLite may open and unlink files while it works on something that a container wrote.
+//!
+//! SQLite asks the operating system through a table of functions that a program may override
+//! (`xSetSystemCall`, <https://sqlite.org/c3ref/vfs.html>). The override is process-wide, so ours
+//! looks at a policy of the current thread, which a guard sets for the length of one operation:
+//! without a guard it behaves exactly as SQLite's own.
+//!
+//! Why: a FIFO in the place of a database or its journal hangs a plain `open(2)` for ever, a
+//! symbolic link or a second hard link leads out of the session folder, and a forged journal names
+//! any file on the machine for deletion. A check before the open would be a race.
+#![expect(unsafe_code, reason = "SQLite's system call table is a C interface")]
+
+use std::cell::RefCell;
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use nix::libc::{self, c_char, c_int};
+use rusqlite::ffi;
+
+/// What the current thread lets SQLite do.
+#[derive(Debug, Clone)]
+enum Policy {
+    /// Regular files with one link, never through a symbolic link, never waiting.
+    Untrusted,
+    /// As `Untrusted`, and only files directly in this folder, which may also be unlinked.
+    Confined(PathBuf),
+}
+
+thread_local! {
+    static POLICY: RefCell<Option<Policy>> = const { RefCell::new(None) };
+}
+
+/// Holds a policy on the current thread until it is dropped.
+pub(crate) struct Guard {
+    not_send: PhantomData<*const ()>, // the policy belongs to the thread that set it
+}
+
+impl Guard {
+    /// For reading a file in a folder that a container writes.
+    pub(crate) fn untrusted() -> Self {
+        Self::set(Policy::Untrusted)
+    }
+
+    /// For repairing a private copy in `folder`.
+    pub(crate) fn confined(folder: &Path) -> Self {
+        Self::set(Policy::Confined(folder.to_owned()))
+    }
+
+    fn set(policy: Policy) -> Self {
+        install();
+        POLICY.with_borrow_mut(|current| {
+            assert!(current.is_none(), "one guarded operation per thread at a time");
+            *current = Some(policy);
+        });
+        Self { not_send: PhantomData }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        POLICY.set(None);
+    }
+}
+
+type SystemCall = unsafe extern "C" fn();
+type OpenCall = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
+type UnlinkCall = unsafe extern "C" fn(*const c_char) -> c_int;
+
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the default VFS lives as long as the process, and its table accepts functions of
+        // the signatures that `open(2)` and `unlink(2)` have (os_unix.c, `aSyscall`). The casts
+        // only erase those signatures; SQLite casts back before calling.
+        unsafe {
+            let vfs = ffi::sqlite3_vfs_find(c"unix".as_ptr());
+            assert!(!vfs.is_null(), "SQLite on Unix has the VFS named unix");
+            let set = (*vfs).xSetSystemCall.expect("the unix VFS has a system call table");
+            let open: SystemCall = std::mem::transmute::<OpenCall, SystemCall>(guarded_open);
+            let unlink: SystemCall = std::mem::transmute::<UnlinkCall, SystemCall>(guarded_unlink);
+            let result =
+                set(vfs, c"open".as_ptr(), Some(open)) | set(vfs, c"unlink".as_ptr(), Some(unlink));
+            assert_eq!(result, ffi::SQLITE_OK, "the unix VFS lets open and unlink be replaced");
+        }
+    });
+}
+
+fn refuse(errno: c_int) -> c_int {
+    nix::errno::Errno::from_raw(errno).set();
+    -1
+}
+
+fn inside(folder: &Path, path: &CStr) -> bool {
+    Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())).parent() == Some(folder)
+}
+
+unsafe extern "C" fn guarded_open(path: *const c_char, flags: c_int, mode: c_int) -> c_int {
+    let Some(policy) = POLICY.with_borrow(Clone::clone) else {
+        // SAFETY: SQLite's own arguments, passed on unchanged.
+        return unsafe { libc::open(path, flags, mode) };
+    };
+    if let Policy::Confined(folder) = &policy {
+        // SAFETY: SQLite passes a NUL-terminated path.
+        let path = unsafe { CStr::from_ptr(path) };
+        let directory = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())) == folder;
+        if !directory && !inside(folder, path) {
+            return refuse(libc::EACCES);
+        }
+        if directory {
+            // SAFETY: as above; the folder is ours, and SQLite opens it only to sync it.
+            return unsafe { libc::open(path.as_ptr(), flags, mode) };
+        }
+    }
+    // SAFETY: SQLite's own arguments with more flags.
+    let fd = unsafe { libc::open(path, flags | libc::O_NONBLOCK | libc::O_NOFOLLOW, mode) };
+    if fd < 0 {
+        return fd;
+    }
+    // SAFETY: `stat` is plain data that fstat fills, and fd is open.
+    let (result, stat) = unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        (libc::fstat(fd, &raw mut stat), stat)
+    };
+    if result != 0 || stat.st_mode & libc::S_IFMT != libc::S_IFREG || stat.st_nlink != 1 {
+        // SAFETY: fd is ours and nobody else knows it.
+        unsafe { libc::close(fd) };
+        return refuse(libc::EACCES);
+    }
+    fd
+}
+
+unsafe extern "C" fn guarded_unlink(path: *const c_char) -> c_int {
+    let allowed = POLICY.with_borrow(|policy| match policy {
+        None => true,
+        Some(Policy::Untrusted) => false,
+        // SAFETY: SQLite passes a NUL-terminated path.
+        Some(Policy::Confined(folder)) => inside(folder, unsafe { CStr::from_ptr(path) }),
+    });
+    if !allowed {
+        return refuse(libc::EACCES);
+    }
+    // SAFETY: SQLite's own argument, passed on unchanged.
+    unsafe { libc::unlink(path) }
+}
