@@ -9,3 +9,4 @@ pub mod config;
 pub mod data;
 pub mod db;
 pub mod runtime;
+pub mod session;

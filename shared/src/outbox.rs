@@ -16,7 +16,7 @@ use rusqlite::{
 use crate::columns::{self, Column, column};
 use crate::content::{CONTENT_MAX, Failure};
 use crate::ids::{IdSource, MessageId, RunnerId};
-use crate::inbox::Origin;
+use crate::inbox::{Origin, instant};
 use crate::open::{self, BoxError};
 use crate::seq::Seq;
 use crate::time::UnixMillis;
@@ -63,6 +63,8 @@ pub struct Ack {
     pub failure: Option<Failure>,
     /// How many model turns it took.
     pub turns: Option<i64>,
+    /// When it was written, by the container's word.
+    pub changed_at: Option<UnixMillis>,
 }
 
 /// A row of `messages_out`, as the host takes it.
@@ -171,7 +173,8 @@ impl OutboxWriter {
     pub fn ack(&self, message: &MessageId) -> Result<Option<Ack>, BoxError> {
         self.conn
             .prepare_cached(
-                "SELECT status, attempt, runner_id, failure, turns FROM processing_ack
+                "SELECT status, attempt, runner_id, failure, turns, status_changed
+                 FROM processing_ack
                  WHERE message_id = :message",
             )
             .and_then(|mut select| {
@@ -449,6 +452,7 @@ fn ack_from_row(row: &Row<'_>) -> rusqlite::Result<Ack> {
         runner: runner.and_then(|text| text.parse().ok()),
         failure: failure.map(|text| Failure::from_json(&text)),
         turns: row.get("turns")?,
+        changed_at: instant(row, "status_changed")?,
     })
 }
 
@@ -459,6 +463,7 @@ const ACK_COLUMNS: &[Column] = &[
     column("runner_id"),
     column("failure"),
     column("turns"),
+    column("status_changed"),
 ];
 
 const ROW_COLUMNS: &[Column] = &[

@@ -5,6 +5,9 @@
 //! processes may have the file open (the daemon and commands); every write is one short
 //! `BEGIN IMMEDIATE` transaction.
 
+pub mod notices;
+pub mod sessions;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,0 +1,116 @@
+//! Notices: what the host itself has to tell a person, at most once per session and cause.
+
+use rusqlite::{Connection, Row, named_params};
+use twobox_shared::ids::SessionId;
+use twobox_shared::inbox::DeliveryStatus;
+use twobox_shared::time::UnixMillis;
+
+use super::{DbError, failed};
+use crate::channel::Place;
+
+/// A notice that was not delivered yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about; unique in its session.
+    pub cause: String,
+    /// Where it goes.
+    pub place: Place,
+    /// What it says.
+    pub text: String,
+    /// How far its delivery has come.
+    pub status: DeliveryStatus,
+    /// How often the channel was called without success.
+    pub attempts: i64,
+    /// Not again before this instant.
+    pub next_attempt_at: Option<UnixMillis>,
+    /// When it was written.
+    pub created_at: UnixMillis,
+}
+
+impl Notice {
+    const SELECT_OPEN: &str = "
+        SELECT cause, channel_type, platform_id, thread_id, text, status, attempts,
+               next_attempt_at_ms, created_at_ms
+        FROM notices WHERE session_id = :session AND status IN ('held', 'sending')
+        ORDER BY created_at_ms, cause";
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let word: String = row.get("status")?;
+        Ok(Self {
+            cause: row.get("cause")?,
+            place: Place {
+                channel_type: row.get("channel_type")?,
+                platform_id: row.get("platform_id")?,
+                thread_id: row.get("thread_id")?,
+            },
+            text: row.get("text")?,
+            status: DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held),
+            attempts: row.get("attempts")?,
+            next_attempt_at: row.get("next_attempt_at_ms")?,
+            created_at: row.get("created_at_ms")?,
+        })
+    }
+}
+
+/// Stores a notice unless the session has one for that cause. Returns whether it is new.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool, DbError> {
+    db.execute(
+        "INSERT INTO notices (session_id, cause, channel_type, platform_id, thread_id, text,
+           created_at_ms)
+         VALUES (:session, :cause, :channel_type, :platform_id, :thread_id, :text, :now)
+         ON CONFLICT (session_id, cause) DO NOTHING",
+        named_params! {
+            ":session": session,
+            ":cause": notice.cause,
+            ":channel_type": notice.place.channel_type,
+            ":platform_id": notice.place.platform_id,
+            ":thread_id": notice.place.thread_id,
+            ":text": notice.text,
+            ":now": notice.created_at,
+        },
+    )
+    .map(|changed| changed == 1)
+    .map_err(failed("store a notice"))
+}
+
+/// The session's notices that are not settled, oldest first.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn open(db: &Connection, session: SessionId) -> Result<Vec<Notice>, DbError> {
+    db.prepare_cached(Notice::SELECT_OPEN)
+        .and_then(|mut select| {
+            select.query_map(named_params! { ":session": session }, Notice::from_row)?.collect()
+        })
+        .map_err(failed("list notices"))
+}
+
+/// Records how far a notice has come. A settled one is final: returns `false`.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn record(
+    db: &Connection,
+    session: SessionId,
+    notice: &Notice,
+    error: Option<&str>,
+) -> Result<bool, DbError> {
+    db.execute(
+        "UPDATE notices
+         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next, error = :error
+         WHERE session_id = :session AND cause = :cause AND status IN ('held', 'sending')",
+        named_params! {
+            ":session": session,
+            ":cause": notice.cause,
+            ":status": notice.status.as_str(),
+            ":attempts": notice.attempts,
+            ":next": notice.next_attempt_at,
+            ":error": error,
+        },
+    )
+    .map(|changed| changed == 1)
+    .map_err(failed("record a notice"))
+}

@@ -1,0 +1,260 @@
+//! The decision of the sweep: what the acks of a session mean for its messages, and whether a
+//! container has to be started. Pure: a view of the world in, guarded actions out. The rules were
+//! model-checked (`schema/PROTOCOL.md`, "A message's life"); change one only together with the
+//! model.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use twobox_shared::claim::claimable;
+use twobox_shared::content::Failure;
+use twobox_shared::ids::{MessageId, RunnerId};
+use twobox_shared::inbox::PendingMessage;
+use twobox_shared::outbox::{Ack, AckStatus};
+use twobox_shared::time::UnixMillis;
+
+use crate::db::sessions::StopCause;
+
+/// The acks of the pending messages in one read of the outbox.
+pub type Acks = HashMap<MessageId, Ack>;
+
+/// How often a runner's own word that it released a turn is believed for one message. Without a
+/// bound, a container that always says so would be given the message for ever.
+pub const RELEASES_MAX: i64 = 20;
+
+/// The pause before the second retry.
+const FIRST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// What the runtime said between the two reads of the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alive {
+    /// It did not answer: nothing may be charged or started.
+    Unknown,
+    /// No process of the session lives.
+    None,
+    /// This incarnation may live.
+    Runner(RunnerId),
+}
+
+/// Everything that the decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The wall clock.
+    pub now: UnixMillis,
+    /// The pending messages, oldest first.
+    pub pending: &'a [PendingMessage],
+    /// Their acks, read before the runtime was asked.
+    pub before: &'a Acks,
+    /// Their acks, read after the runtime had answered.
+    pub after: &'a Acks,
+    /// What it answered.
+    pub alive: Alive,
+    /// Why the container that ended was told to leave, if it was.
+    pub stop_cause: Option<StopCause>,
+    /// Attempts that a message gets.
+    pub max_tries: i64,
+}
+
+/// A guarded change of one message. Applying it twice changes nothing more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// It is answered.
+    Complete {
+        /// Which.
+        message: MessageId,
+    },
+    /// An attempt ended; there will be another.
+    Charge {
+        /// Which.
+        message: MessageId,
+        /// The attempt that ended.
+        attempt: i64,
+        /// Whether the host or a shutdown ended it.
+        forgiven: bool,
+        /// The next attempt waits until then.
+        process_after: Option<UnixMillis>,
+    },
+    /// An attempt ended and was the last one.
+    Fail {
+        /// Which.
+        message: MessageId,
+        /// The attempt that ended.
+        attempt: i64,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Whether a container has to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// No message waits for one now; the earliest does at this instant, if any does.
+    Not {
+        /// When.
+        next: Option<UnixMillis>,
+    },
+    /// A message is due and nothing lives.
+    Start,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Changes for one inbound transaction.
+    pub actions: Vec<Action>,
+    /// Whether to start a container after it.
+    pub wake: Wake,
+    /// A claim moved between the two reads: look again at once, charge nothing for it.
+    pub look_again: bool,
+    /// The container broke the protocol: quarantine the session.
+    pub violation: Option<String>,
+}
+
+/// Decides. See the module's contract.
+pub fn decide(view: &View<'_>) -> Decision {
+    let mut decision = Decision {
+        actions: Vec::new(),
+        wake: Wake::Not { next: None },
+        look_again: false,
+        violation: None,
+    };
+    let mut next: Option<UnixMillis> = None;
+    for message in view.pending {
+        let ack = view.after.get(&message.id);
+        let state = match ack {
+            Some(ack) => judge(view, message, ack),
+            None => Judgement::Unclaimed,
+        };
+        let (tries, process_after) = match &state {
+            Judgement::Unclaimed | Judgement::Charged => (message.tries, message.process_after),
+            Judgement::Live => continue,
+            Judgement::Moved => {
+                decision.look_again = true;
+                continue;
+            }
+            Judgement::Violation(reason) => {
+                decision.violation.get_or_insert_with(|| reason.clone());
+                continue;
+            }
+            Judgement::Ended(action) => {
+                decision.actions.push(action.clone());
+                match action {
+                    Action::Complete { .. } | Action::Fail { .. } => continue,
+                    Action::Charge { attempt, process_after, .. } => (attempt + 1, *process_after),
+                }
+            }
+        };
+        if !message.trigger || !claimable(tries, ack) {
+            continue;
+        }
+        match process_after {
+            Some(due) if due > view.now => next = Some(next.map_or(due, |other| other.min(due))),
+            _ if view.alive == Alive::None => decision.wake = Wake::Start,
+            _ => {}
+        }
+    }
+    if let Wake::Not { next: at } = &mut decision.wake {
+        *at = next;
+    }
+    decision
+}
+
+/// What one ack means for its message.
+enum Judgement {
+    /// It says nothing about the present attempt.
+    Unclaimed,
+    /// Its attempt was charged before.
+    Charged,
+    /// A runner is at work, or may be.
+    Live,
+    /// It was not there, or not so, before the runtime was asked.
+    Moved,
+    /// Its attempt has ended.
+    Ended(Action),
+    /// No honest runner writes it.
+    Violation(String),
+}
+
+fn judge(view: &View<'_>, message: &PendingMessage, ack: &Ack) -> Judgement {
+    if ack.status == AckStatus::Completed {
+        return Judgement::Ended(Action::Complete { message: message.id.clone() });
+    }
+    let attempt = match ack.attempt {
+        Some(attempt) if attempt < message.tries => return Judgement::Charged,
+        Some(attempt) if attempt > message.tries => {
+            return Judgement::Violation(format!(
+                "the outbox claims attempt {attempt} of message {}, which has had {} attempts",
+                message.id, message.tries
+            ));
+        }
+        Some(attempt) => attempt,
+        // Another implementation's runner names no attempt. Once its claim is charged, the only
+        // sign of that is a due time that lies after the claim.
+        None if message.process_after.is_some_and(|due| {
+            due > view.now || ack.changed_at.is_none_or(|claimed| claimed < due)
+        }) =>
+        {
+            return Judgement::Charged;
+        }
+        None => message.tries,
+    };
+    match ack.status {
+        AckStatus::Failed => {
+            let failure = ack.failure.clone().unwrap_or_else(|| {
+                Failure::retryable(Failure::PROVIDER_ERROR, "the turn failed without a reason")
+            });
+            Judgement::Ended(end_of_attempt(view, message, attempt, failure))
+        }
+        AckStatus::Processing => match (view.alive, ack.runner) {
+            (Alive::Unknown, _) => Judgement::Live,
+            (Alive::Runner(_), None) => Judgement::Live,
+            (Alive::Runner(alive), Some(runner)) if alive == runner => Judgement::Live,
+            (Alive::Runner(_), Some(_)) | (Alive::None, _) => match view.before.get(&message.id) {
+                Some(before) if before == ack => {
+                    let failure = Failure::retryable(
+                        Failure::RUNNER_DIED,
+                        "the agent's container ended in the middle of the turn",
+                    );
+                    Judgement::Ended(end_of_attempt(view, message, attempt, failure))
+                }
+                _ => Judgement::Moved,
+            },
+        },
+        AckStatus::Completed => unreachable!("taken in above"),
+    }
+}
+
+fn end_of_attempt(
+    view: &View<'_>,
+    message: &PendingMessage,
+    attempt: i64,
+    failure: Failure,
+) -> Action {
+    let named = view.after.get(&message.id).is_some_and(|ack| ack.attempt.is_some());
+    let released = failure.reason == Failure::RELEASED && message.forgiven < RELEASES_MAX;
+    let forgiven = released || view.stop_cause == Some(StopCause::Host);
+    let id = message.id.clone();
+    let counted = attempt + 1 - message.forgiven;
+    if !forgiven && (counted >= view.max_tries || !failure.retryable) {
+        return Action::Fail { message: id, attempt, failure };
+    }
+    let pause = match (forgiven, named) {
+        (false, _) if backoff(counted).is_some() => backoff(counted),
+        // Without an attempt number the due time is what marks the claim as charged.
+        (_, false) => Some(FIRST_BACKOFF),
+        (_, true) => None,
+    };
+    let process_after = pause.map(|span| view.now + span);
+    Action::Charge { message: id, attempt, forgiven, process_after }
+}
+
+/// How long a message waits after its `ended`-th counted attempt: not at all after the first, so
+/// that one crash costs a person nothing, then 5 s, 10 s, 20 s, …
+fn backoff(ended: i64) -> Option<Duration> {
+    let doublings = u32::try_from(ended - 2).ok()?;
+    Some(FIRST_BACKOFF * 2_u32.saturating_pow(doublings.min(10)))
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,357 @@
+use super::*;
+use proptest::prelude::*;
+use twobox_shared::ids::SystemIds;
+use twobox_shared::inbox::Origin;
+use twobox_shared::seq::Seq;
+
+const NOW: UnixMillis = UnixMillis(1_000_000);
+const MAX_TRIES: i64 = 5;
+
+fn id(name: &str) -> MessageId {
+    MessageId::parse(name).unwrap()
+}
+
+fn pending(name: &str, tries: i64) -> PendingMessage {
+    PendingMessage {
+        id: id(name),
+        seq: Seq(2),
+        tries,
+        forgiven: 0,
+        trigger: true,
+        process_after: None,
+        origin: Origin::default(),
+    }
+}
+
+fn runner() -> RunnerId {
+    RunnerId::generate(&SystemIds)
+}
+
+fn ack(status: AckStatus, attempt: i64, runner: RunnerId) -> Ack {
+    Ack { status, attempt: Some(attempt), runner: Some(runner), ..Ack::default() }
+}
+
+fn claim(attempt: i64, runner: RunnerId) -> Ack {
+    ack(AckStatus::Processing, attempt, runner)
+}
+
+fn acks(rows: &[(&str, &Ack)]) -> Acks {
+    rows.iter().map(|(name, ack)| (id(name), (*ack).clone())).collect()
+}
+
+/// Decides with the same acks before and after, unless `before` says otherwise.
+fn run(pending: &[PendingMessage], before: &Acks, after: &Acks, alive: Alive) -> Decision {
+    decide(&View {
+        now: NOW,
+        pending,
+        before,
+        after,
+        alive,
+        stop_cause: None,
+        max_tries: MAX_TRIES,
+    })
+}
+
+fn charge(name: &str, attempt: i64, wait_secs: Option<i64>) -> Action {
+    Action::Charge {
+        message: id(name),
+        attempt,
+        forgiven: false,
+        process_after: wait_secs.map(|wait| UnixMillis(NOW.0 + wait * 1000)),
+    }
+}
+
+#[test]
+fn p1_a_completed_ack_of_the_last_read_beats_the_claim_of_the_first() {
+    let gone = runner();
+    let before = acks(&[("m", &claim(0, gone))]);
+    let after = acks(&[("m", &ack(AckStatus::Completed, 0, gone))]);
+    let decision = run(&[pending("m", 0)], &before, &after, Alive::None);
+    assert_eq!(decision.actions, [Action::Complete { message: id("m") }]);
+    assert_eq!(decision.wake, Wake::Not { next: None });
+}
+
+#[test]
+fn p2_a_claim_that_was_not_there_before_the_question_is_looked_at_again_and_never_charged() {
+    let claimed = acks(&[("m", &claim(0, runner()))]);
+    let other = acks(&[("m", &claim(0, runner()))]);
+    for (case, before) in [("no claim before", Acks::new()), ("another runner's before", other)] {
+        let decision = run(&[pending("m", 0)], &before, &claimed, Alive::None);
+        assert!(decision.actions.is_empty(), "{case}");
+        assert!(decision.look_again, "{case}");
+        assert_eq!(decision.wake, Wake::Not { next: None }, "{case}");
+    }
+}
+
+#[test]
+fn p2_a_live_claim_is_left_alone() {
+    let alive = runner();
+    let claimed = acks(&[("m", &claim(0, alive))]);
+    let decision = run(&[pending("m", 0)], &claimed, &claimed, Alive::Runner(alive));
+    assert!(decision.actions.is_empty() && !decision.look_again);
+}
+
+#[test]
+fn p2_a_predecessors_claim_is_charged_while_its_successor_lives() {
+    let claimed = acks(&[("m", &claim(0, runner()))]);
+    let decision = run(&[pending("m", 0)], &claimed, &claimed, Alive::Runner(runner()));
+    assert_eq!(decision.actions, [charge("m", 0, None)]);
+    assert_eq!(decision.wake, Wake::Not { next: None }, "the successor takes it");
+}
+
+#[test]
+fn p3_a_completed_ack_of_any_attempt_completes_and_a_failed_one_counts_for_its_own_only() {
+    let gone = runner();
+    let cases = [
+        ("completed, older", ack(AckStatus::Completed, 0, gone), 3, true),
+        ("completed, present", ack(AckStatus::Completed, 3, gone), 3, true),
+        ("failed, older", ack(AckStatus::Failed, 2, gone), 3, false),
+        ("failed, present", ack(AckStatus::Failed, 3, gone), 3, true),
+    ];
+    for (case, row, tries, acts) in cases {
+        let rows = acks(&[("m", &row)]);
+        let decision = run(&[pending("m", tries)], &rows, &rows, Alive::None);
+        assert_eq!(!decision.actions.is_empty(), acts, "{case}");
+    }
+}
+
+#[test]
+fn an_orphan_is_charged_with_growing_pauses_and_fails_at_the_last_attempt() {
+    for (tries, wait) in [(0, None), (1, Some(5)), (2, Some(10)), (3, Some(20))] {
+        let orphan = acks(&[("m", &claim(tries, runner()))]);
+        let decision = run(&[pending("m", tries)], &orphan, &orphan, Alive::None);
+        assert_eq!(decision.actions, [charge("m", tries, wait)], "attempt {tries}");
+    }
+    let orphan = acks(&[("m", &claim(4, runner()))]);
+    let decision = run(&[pending("m", 4)], &orphan, &orphan, Alive::None);
+    assert!(matches!(&decision.actions[..], [Action::Fail { attempt: 4, .. }]));
+}
+
+#[test]
+fn wake_first_an_orphan_without_a_backoff_starts_a_container_in_the_same_pass() {
+    let orphan = acks(&[("m", &claim(0, runner()))]);
+    let decision = run(&[pending("m", 0)], &orphan, &orphan, Alive::None);
+    assert_eq!((decision.actions.len(), decision.wake), (1, Wake::Start));
+}
+
+#[test]
+fn p20_a_message_in_backoff_wakes_nobody_before_its_time() {
+    let orphan = acks(&[("m", &claim(1, runner()))]);
+    let decision = run(&[pending("m", 1)], &orphan, &orphan, Alive::None);
+    assert_eq!(decision.wake, Wake::Not { next: Some(UnixMillis(NOW.0 + 5000)) });
+}
+
+#[test]
+fn p7_a_released_turn_is_forgiven_and_tried_again_at_once() {
+    let released = Ack {
+        failure: Some(Failure::retryable(Failure::RELEASED, "")),
+        ..ack(AckStatus::Failed, 4, runner())
+    };
+    let rows = acks(&[("m", &released)]);
+    let forgiven =
+        Action::Charge { message: id("m"), attempt: 4, forgiven: true, process_after: None };
+    let decision = run(&[pending("m", 4)], &rows, &rows, Alive::None);
+    assert_eq!(decision.actions, [forgiven]);
+    let often = PendingMessage { forgiven: RELEASES_MAX, ..pending("m", RELEASES_MAX + 4) };
+    let released = Ack { attempt: Some(RELEASES_MAX + 4), ..released };
+    let rows = acks(&[("m", &released)]);
+    let decision = run(&[often], &rows, &rows, Alive::None);
+    assert!(
+        matches!(decision.actions[..], [Action::Fail { .. }]),
+        "a container that always releases is not believed for ever"
+    );
+}
+
+#[test]
+fn p7_an_orphan_of_a_container_that_the_host_stopped_is_forgiven() {
+    let orphan = acks(&[("m", &claim(4, runner()))]);
+    let decide_with = |stop_cause| {
+        decide(&View {
+            now: NOW,
+            pending: &[pending("m", 4)],
+            before: &orphan,
+            after: &orphan,
+            alive: Alive::None,
+            stop_cause,
+            max_tries: MAX_TRIES,
+        })
+    };
+    let host = decide_with(Some(StopCause::Host));
+    assert!(matches!(host.actions[..], [Action::Charge { forgiven: true, .. }]));
+    let limit = decide_with(Some(StopCause::Limit));
+    assert!(matches!(limit.actions[..], [Action::Fail { .. }]), "a broken limit counts");
+}
+
+#[test]
+fn p8_a_message_revived_by_hand_is_claimable_and_has_all_its_attempts_again() {
+    let revived = PendingMessage { forgiven: 5, ..pending("m", 5) };
+    let old = acks(&[("m", &claim(4, runner()))]);
+    assert_eq!(run(std::slice::from_ref(&revived), &old, &old, Alive::None).wake, Wake::Start);
+    let again = acks(&[("m", &claim(5, runner()))]);
+    let decision = run(&[revived], &again, &again, Alive::None);
+    assert_eq!(decision.actions, [charge("m", 5, None)]);
+}
+
+#[test]
+fn a_failure_that_another_attempt_cannot_mend_is_final() {
+    let failed = Ack {
+        failure: Some(Failure::permanent("auth_failed", "no key")),
+        ..ack(AckStatus::Failed, 0, runner())
+    };
+    let rows = acks(&[("m", &failed)]);
+    let decision = run(&[pending("m", 0)], &rows, &rows, Alive::None);
+    assert!(matches!(&decision.actions[..],
+        [Action::Fail { failure, .. }] if failure.reason == "auth_failed"));
+}
+
+#[test]
+fn nothing_is_charged_or_started_while_the_runtime_does_not_answer() {
+    let orphan = acks(&[("m", &claim(0, runner()))]);
+    let messages = [pending("m", 0), pending("n", 0)];
+    let decision = run(&messages, &orphan, &orphan, Alive::Unknown);
+    assert!(decision.actions.is_empty());
+    assert_eq!(decision.wake, Wake::Not { next: None });
+}
+
+#[test]
+fn context_rows_wake_nobody() {
+    let context = PendingMessage { trigger: false, ..pending("m", 0) };
+    let decision = run(&[context], &Acks::new(), &Acks::new(), Alive::None);
+    assert_eq!(decision.wake, Wake::Not { next: None });
+}
+
+#[test]
+fn an_attempt_that_was_never_given_is_a_violation() {
+    let forged = acks(&[("m", &claim(7, runner()))]);
+    let decision = run(&[pending("m", 0)], &forged, &forged, Alive::None);
+    assert!(decision.violation.is_some() && decision.actions.is_empty());
+}
+
+#[test]
+fn a_claim_without_an_attempt_is_charged_once_by_its_time() {
+    let at = |ms| Ack { changed_at: Some(UnixMillis(ms)), ..Ack::default() };
+    let claimed = acks(&[("m", &at(NOW.0 - 60_000))]);
+    let first = run(&[pending("m", 0)], &claimed, &claimed, Alive::None);
+    assert_eq!(first.actions, [charge("m", 0, Some(5))], "not even the first retry is at once");
+    let waiting = PendingMessage { process_after: Some(UnixMillis(NOW.0 + 1)), ..pending("m", 1) };
+    assert!(run(&[waiting], &claimed, &claimed, Alive::None).actions.is_empty());
+    let due = PendingMessage { process_after: Some(UnixMillis(NOW.0 - 1)), ..pending("m", 1) };
+    let decision = run(std::slice::from_ref(&due), &claimed, &claimed, Alive::None);
+    assert_eq!((decision.actions.len(), decision.wake), (0, Wake::Start));
+    let reclaimed = acks(&[("m", &at(NOW.0))]);
+    assert_eq!(run(&[due], &reclaimed, &reclaimed, Alive::None).actions.len(), 1);
+}
+
+/// What the inbox does with the actions, guards included.
+fn apply(pending: &mut Vec<PendingMessage>, actions: &[Action]) -> usize {
+    let mut changed = 0;
+    for action in actions {
+        let (message, attempt) = match action {
+            Action::Complete { message } => (message, None),
+            Action::Charge { message, attempt, .. } | Action::Fail { message, attempt, .. } => {
+                (message, Some(*attempt))
+            }
+        };
+        let Some(at) = pending.iter().position(|row| {
+            row.id == *message && attempt.is_none_or(|attempt| attempt == row.tries)
+        }) else {
+            continue;
+        };
+        changed += 1;
+        match action {
+            Action::Charge { attempt, forgiven, process_after, .. } => {
+                pending[at].tries = attempt + 1;
+                pending[at].forgiven += i64::from(*forgiven);
+                pending[at].process_after = *process_after;
+            }
+            Action::Complete { .. } | Action::Fail { .. } => {
+                pending.remove(at);
+            }
+        }
+    }
+    changed
+}
+
+fn any_ack(runners: [RunnerId; 2]) -> impl Strategy<Value = Option<Ack>> {
+    let status = prop_oneof![
+        Just(AckStatus::Processing),
+        Just(AckStatus::Completed),
+        Just(AckStatus::Failed)
+    ];
+    let failure = prop_oneof![
+        Just(None),
+        Just(Some(Failure::retryable("x", ""))),
+        Just(Some(Failure::permanent("x", ""))),
+        Just(Some(Failure::retryable(Failure::RELEASED, ""))),
+    ];
+    let who = prop_oneof![Just(None), Just(Some(runners[0])), Just(Some(runners[1]))];
+    let changed = prop::option::of(0..2 * NOW.0).prop_map(|ms| ms.map(UnixMillis));
+    prop::option::weighted(
+        0.8,
+        (status, prop::option::of(0..8_i64), who, failure, changed).prop_map(
+            |(status, attempt, runner, failure, changed_at)| Ack {
+                status,
+                attempt,
+                runner,
+                failure,
+                changed_at,
+                turns: None,
+            },
+        ),
+    )
+}
+
+fn any_pending(name: &'static str) -> impl Strategy<Value = PendingMessage> {
+    (0..8_i64, 0..4_i64, any::<bool>(), prop::option::of(0..2 * NOW.0)).prop_map(
+        move |(tries, forgiven, trigger, due)| PendingMessage {
+            tries,
+            forgiven: forgiven.min(tries),
+            trigger,
+            process_after: due.map(UnixMillis),
+            ..pending(name, 0)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn applying_a_decision_twice_or_deciding_again_changes_nothing_more(
+        (first, second) in (any_pending("a"), any_pending("b")),
+        (before_a, after_a, before_b, after_b) in {
+            let runners = [RunnerId::from_uuid(uuid(1)), RunnerId::from_uuid(uuid(2))];
+            (any_ack(runners), any_ack(runners), any_ack(runners), any_ack(runners))
+        },
+        alive in prop_oneof![
+            Just(Alive::Unknown),
+            Just(Alive::None),
+            Just(Alive::Runner(RunnerId::from_uuid(uuid(1)))),
+        ],
+        stop_cause in prop_oneof![
+            Just(None), Just(Some(StopCause::Host)), Just(Some(StopCause::Limit))
+        ],
+    ) {
+        let collect = |a: Option<Ack>, b: Option<Ack>| -> Acks {
+            a.map(|ack| (id("a"), ack)).into_iter().chain(b.map(|ack| (id("b"), ack))).collect()
+        };
+        let (before, after) = (collect(before_a, before_b), collect(after_a, after_b));
+        let mut world = vec![first, second];
+        let decide_on = |world: &[PendingMessage]| decide(&View {
+            now: NOW, pending: world, before: &before, after: &after, alive, stop_cause,
+            max_tries: MAX_TRIES,
+        });
+        let decision = decide_on(&world);
+        apply(&mut world, &decision.actions);
+        let settled = world.clone();
+        prop_assert_eq!(apply(&mut world, &decision.actions), 0, "the guards hold");
+        let again = decide_on(&world);
+        prop_assert!(again.actions.is_empty(), "nothing is charged twice: {:?}", again.actions);
+        prop_assert_eq!(&world, &settled);
+        if alive != Alive::None {
+            prop_assert!(!matches!(again.wake, Wake::Start), "no start while one may live");
+        }
+    }
+}
+
+const fn uuid(n: u128) -> uuid::Uuid {
+    uuid::Uuid::from_u128(n)
+}

@@ -1,0 +1,5 @@
+//! One session: the pure decisions (`decide`, `limits`, `delivery`) and the task that owns its
+//! folder and its container and carries them out.
+
+pub mod decide;
+pub mod limits;
