@@ -4,6 +4,7 @@
 //! pure functions from a view of the world to a list of actions; effects are thin and look at what
 //! changed. This crate must not know how an agent thinks: that is `agent-runner` and its providers.
 
+pub mod admission;
 pub mod channel;
 pub mod config;
 pub mod data;

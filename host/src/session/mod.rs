@@ -2,4 +2,5 @@
 //! folder and its container and carries them out.
 
 pub mod decide;
+pub mod delivery;
 pub mod limits;

@@ -1,0 +1,505 @@
+//! Delivery, decided: which rows of an outbox go to which channel now, which are settled without
+//! being sent, how far the cursor moves, and what an outcome does to a row's record. Pure.
+//!
+//! Each destination is one queue, first in, first out. A row that waits for its own time takes no
+//! part; a row that waits for a retry, or for its channel, blocks only its own destination; failed
+//! and uncertain rows release it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use twobox_shared::content::KIND_SYSTEM;
+use twobox_shared::ids::MessageId;
+use twobox_shared::inbox::{Delivery, DeliveryStatus, Origin};
+use twobox_shared::outbox::OutRow;
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+use crate::channel::{Outcome, Place};
+
+/// How many letters go to a channel at once, where that is harmless.
+pub const BATCH_MAX: usize = 32;
+
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// What the decision needs to know of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelTraits {
+    /// Whether sending twice under one key shows once.
+    pub honours_keys: bool,
+}
+
+/// Everything that the decision depends on.
+pub struct View<'a> {
+    /// The wall clock.
+    pub now: UnixMillis,
+    /// How far the cursor is.
+    pub cursor: Seq,
+    /// The rows beyond the cursor in order, each with its record.
+    pub rows: &'a [(OutRow, Option<Delivery>)],
+    /// Where the session answers when a row does not say.
+    pub home: &'a Place,
+    /// Whether the session may send to a place.
+    pub may_send: &'a dyn Fn(&Place) -> bool,
+    /// The channel of a kind, if there is one.
+    pub channel: &'a dyn Fn(&str) -> Option<ChannelTraits>,
+    /// Places that a channel call is under way for.
+    pub in_flight: &'a HashSet<Place>,
+    /// Places whose channel said that nobody is there, until it says otherwise.
+    pub unavailable: &'a HashSet<Place>,
+    /// How long a row is kept that cannot be sent.
+    pub max_hold: Duration,
+}
+
+/// Rows to hand to a channel now, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Where to.
+    pub place: Place,
+    /// Which rows: indexes into the view's.
+    pub rows: Vec<usize>,
+    /// Whether to commit a `sending` record first, because the channel cannot tell a resend.
+    pub announce: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Records to write: rows that are settled without being sent, and rows that are held from now.
+    pub records: Vec<(usize, Delivery)>,
+    /// What to send.
+    pub batches: Vec<Batch>,
+    /// The last number before the first unsettled row, once `records` are written.
+    pub cursor: Seq,
+    /// When to look again, if nothing happens before.
+    pub next: Option<UnixMillis>,
+}
+
+/// Decides. See the module's contract.
+pub fn plan(view: &View<'_>) -> Plan {
+    let mut plan = Plan { cursor: view.cursor, ..Plan::default() };
+    let mut queues: HashMap<Place, Queue> = HashMap::new();
+    let mut order: Vec<Place> = Vec::new();
+    let mut prefix_settled = true;
+    for (index, (row, record)) in view.rows.iter().enumerate() {
+        let settled = record.as_ref().is_some_and(|record| record.status.is_settled())
+            || match refuse(view, row, record.as_ref()) {
+                Some(refusal) => {
+                    plan.records.push((index, refusal));
+                    true
+                }
+                None => false,
+            };
+        prefix_settled &= settled;
+        if prefix_settled {
+            plan.cursor = row.seq;
+        }
+        if settled {
+            continue;
+        }
+        if let Some(due) = row.deliver_after.filter(|due| *due > view.now) {
+            plan.look_at(due);
+            continue;
+        }
+        let place = place_of(row, view.home);
+        let queue = queues.entry(place.clone()).or_insert_with(|| {
+            order.push(place.clone());
+            Queue::new(view, &place)
+        });
+        queue.offer(view, &mut plan, index, record.as_ref());
+    }
+    for place in order {
+        if let Some(Queue::Open { rows, announce }) = queues.remove(&place)
+            && !rows.is_empty()
+        {
+            plan.batches.push(Batch { place, rows, announce });
+        }
+    }
+    plan
+}
+
+impl Plan {
+    fn look_at(&mut self, when: UnixMillis) {
+        self.next = Some(self.next.map_or(when, |other| other.min(when)));
+    }
+}
+
+/// One destination, while its rows are offered in order.
+enum Queue {
+    Open { rows: Vec<usize>, announce: bool },
+    Waiting,
+}
+
+impl Queue {
+    fn new(view: &View<'_>, place: &Place) -> Self {
+        match (view.channel)(&place.channel_type) {
+            Some(channel) if !view.in_flight.contains(place) => {
+                Self::Open { rows: Vec::new(), announce: !channel.honours_keys }
+            }
+            _ => Self::Waiting,
+        }
+    }
+
+    fn offer(&mut self, view: &View<'_>, plan: &mut Plan, index: usize, record: Option<&Delivery>) {
+        let place = place_of(&view.rows[index].0, view.home);
+        let nobody_there =
+            view.unavailable.contains(&place) || (view.channel)(&place.channel_type).is_none();
+        if nobody_there && !view.in_flight.contains(&place) {
+            // The record's time is when the hold began, which is what its end is counted from.
+            let since = record.map_or(view.now, |record| record.changed_at);
+            if record.is_none() {
+                plan.records.push((index, held(view.now, 0, None, None)));
+            }
+            plan.look_at(since + view.max_hold);
+            *self = Self::Waiting;
+            return;
+        }
+        let Self::Open { rows, announce } = self else { return };
+        if let Some(retry) =
+            record.and_then(|record| record.next_attempt_at).filter(|retry| *retry > view.now)
+        {
+            plan.look_at(retry);
+            if rows.is_empty() {
+                *self = Self::Waiting;
+            } else {
+                // What stands before it may go; the queue ends here.
+                let batch = Batch { place, rows: std::mem::take(rows), announce: *announce };
+                plan.batches.push(batch);
+                *self = Self::Waiting;
+            }
+            return;
+        }
+        let room = if *announce { 1 } else { BATCH_MAX };
+        if rows.len() < room {
+            rows.push(index);
+        }
+    }
+}
+
+/// A row that will never be sent, as its final record.
+fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<Delivery> {
+    let failed = |error: String| Delivery {
+        status: DeliveryStatus::Failed,
+        attempts: record.map_or(0, |record| record.attempts),
+        next_attempt_at: None,
+        changed_at: view.now,
+        error: Some(error),
+        platform_message_id: None,
+    };
+    if row.kind == KIND_SYSTEM {
+        return Some(failed("this host knows no such request".to_owned()));
+    }
+    let place = place_of(row, view.home);
+    if !(view.may_send)(&place) {
+        return Some(failed(format!(
+            "the agent is not wired to {} {:?}",
+            place.channel_type, place.platform_id
+        )));
+    }
+    let record = record?;
+    let honours_keys =
+        (view.channel)(&place.channel_type).is_some_and(|channel| channel.honours_keys);
+    if record.status == DeliveryStatus::Sending && !honours_keys && !view.in_flight.contains(&place)
+    {
+        return Some(Delivery {
+            status: DeliveryStatus::Uncertain,
+            error: Some("the host stopped while the channel was being called".to_owned()),
+            changed_at: view.now,
+            ..record.clone()
+        });
+    }
+    if record.status == DeliveryStatus::Held
+        && !view.in_flight.contains(&place)
+        && view.now.since(record.changed_at) > view.max_hold
+    {
+        return Some(failed("expired: no channel took it in time".to_owned()));
+    }
+    None
+}
+
+/// Where a row goes.
+pub fn place_of(row: &OutRow, home: &Place) -> Place {
+    match &row.destination {
+        Origin { channel_type: Some(channel_type), platform_id: Some(platform_id), thread_id } => {
+            Place {
+                channel_type: channel_type.clone(),
+                platform_id: platform_id.clone(),
+                thread_id: thread_id.clone(),
+            }
+        }
+        Origin { thread_id, .. } => Place {
+            thread_id: thread_id.clone().or_else(|| home.thread_id.clone()),
+            ..home.clone()
+        },
+    }
+}
+
+/// The record that announces a send.
+pub fn announced(record: Option<&Delivery>, now: UnixMillis) -> Delivery {
+    Delivery {
+        status: DeliveryStatus::Sending,
+        attempts: record.map_or(0, |record| record.attempts),
+        next_attempt_at: None,
+        changed_at: now,
+        error: None,
+        platform_message_id: None,
+    }
+}
+
+/// The record after a channel said what became of a row.
+pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> Delivery {
+    let attempts = record.map_or(0, |record| record.attempts);
+    let held_since = match record {
+        Some(record) if record.status == DeliveryStatus::Held => record.changed_at,
+        _ => now,
+    };
+    match outcome {
+        Outcome::Delivered { platform_message_id } => Delivery {
+            status: DeliveryStatus::Delivered,
+            attempts: attempts + 1,
+            next_attempt_at: None,
+            changed_at: now,
+            error: None,
+            platform_message_id: platform_message_id.clone(),
+        },
+        Outcome::Permanent { error } => Delivery {
+            status: DeliveryStatus::Failed,
+            attempts: attempts + 1,
+            next_attempt_at: None,
+            changed_at: now,
+            error: Some(error.clone()),
+            platform_message_id: None,
+        },
+        Outcome::Transient { error, retry_after } => {
+            let pause = pause(attempts + 1).max(retry_after.unwrap_or_default());
+            held(held_since, attempts + 1, Some(now + pause), Some(error.clone()))
+        }
+        Outcome::Unavailable => held(held_since, attempts, None, None),
+    }
+}
+
+fn held(
+    since: UnixMillis,
+    attempts: i64,
+    next_attempt_at: Option<UnixMillis>,
+    error: Option<String>,
+) -> Delivery {
+    Delivery {
+        status: DeliveryStatus::Held,
+        attempts,
+        next_attempt_at,
+        changed_at: since,
+        error,
+        platform_message_id: None,
+    }
+}
+
+/// How long after its `attempts`-th failed attempt a row waits: 2 s, 4 s, 8 s, … up to a maximum.
+fn pause(attempts: i64) -> Duration {
+    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
+    (Duration::from_secs(2) * 2_u32.pow(doublings)).min(PAUSE_MAX)
+}
+
+/// The id of the message that tells the agent of a permanent failure: the same cause at the same
+/// destination tells it once, until something was delivered there (`epoch`, the number of the last
+/// row that was).
+pub fn undeliverable_id(place: &Place, error: &str, epoch: Seq) -> MessageId {
+    let digest = twobox_shared::content::digest16(&format!(
+        "{}\0{}\0{}\0{error}\0{}",
+        place.channel_type,
+        place.platform_id,
+        place.thread_id.as_deref().unwrap_or_default(),
+        epoch.0
+    ));
+    MessageId::parse(&format!("undeliverable-{digest}")).expect("letters, digits and a hyphen")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_000_000);
+    const HOLD: Duration = Duration::from_secs(60);
+
+    fn row(seq: i64, thread: &str) -> OutRow {
+        OutRow {
+            id: MessageId::parse(&format!("r{seq}")).unwrap(),
+            seq: Seq(seq),
+            in_reply_to: None,
+            timestamp: None,
+            deliver_after: None,
+            kind: "chat".into(),
+            destination: Origin {
+                channel_type: Some("chan".into()),
+                platform_id: Some("p".into()),
+                thread_id: Some(thread.into()),
+            },
+            content: String::new(),
+            runner: None,
+        }
+    }
+
+    fn record(status: DeliveryStatus) -> Option<Delivery> {
+        Some(Delivery { status, ..held(NOW, 0, None, None) })
+    }
+
+    struct World {
+        keys: bool,
+        channel: bool,
+        in_flight: HashSet<Place>,
+        unavailable: HashSet<Place>,
+        allowed: bool,
+    }
+
+    fn world() -> World {
+        World {
+            keys: true,
+            channel: true,
+            in_flight: HashSet::new(),
+            unavailable: HashSet::new(),
+            allowed: true,
+        }
+    }
+
+    fn place(thread: &str) -> Place {
+        place_of(&row(1, thread), &home())
+    }
+
+    fn home() -> Place {
+        Place { channel_type: "chan".into(), platform_id: "home".into(), thread_id: None }
+    }
+
+    impl World {
+        fn plan_at(&self, now: UnixMillis, rows: &[(OutRow, Option<Delivery>)]) -> Plan {
+            plan(&View {
+                now,
+                cursor: Seq(0),
+                rows,
+                home: &home(),
+                may_send: &|_| self.allowed,
+                channel: &|_| self.channel.then_some(ChannelTraits { honours_keys: self.keys }),
+                in_flight: &self.in_flight,
+                unavailable: &self.unavailable,
+                max_hold: HOLD,
+            })
+        }
+
+        fn plan(&self, rows: &[(OutRow, Option<Delivery>)]) -> Plan {
+            self.plan_at(NOW, rows)
+        }
+    }
+
+    fn sent(plan: &Plan) -> Vec<(&str, Vec<usize>)> {
+        plan.batches
+            .iter()
+            .map(|batch| (batch.place.thread_id.as_deref().unwrap_or(""), batch.rows.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn p12_the_cursor_stops_before_the_first_unsettled_row_and_settled_ones_are_not_sent_again() {
+        let mut deferred = row(3, "a");
+        deferred.deliver_after = Some(UnixMillis(NOW.0 + 5));
+        let delivered = record(DeliveryStatus::Delivered);
+        let rows = [(row(1, "a"), delivered.clone()), (deferred, None), (row(5, "a"), delivered)];
+        let plan = world().plan(&rows);
+        assert_eq!((plan.cursor, sent(&plan)), (Seq(1), vec![]));
+        assert_eq!(plan.next, Some(UnixMillis(NOW.0 + 5)));
+        let later = world().plan_at(UnixMillis(NOW.0 + 5), &rows);
+        assert_eq!(sent(&later), [("a", vec![1])]);
+    }
+
+    #[test]
+    fn a_reply_never_overtakes_an_earlier_one_to_the_same_place() {
+        let mut waiting = record(DeliveryStatus::Held);
+        waiting.as_mut().unwrap().next_attempt_at = Some(UnixMillis(NOW.0 + 9));
+        let rows = [(row(1, "a"), waiting), (row(3, "a"), None), (row(5, "b"), None)];
+        assert_eq!(sent(&world().plan(&rows)), [("b", vec![2])]);
+    }
+
+    #[test]
+    fn one_call_is_under_way_for_a_place_at_a_time() {
+        let mut busy = world();
+        busy.in_flight.insert(place("a"));
+        let rows = [(row(1, "a"), None), (row(3, "b"), None)];
+        assert_eq!(sent(&busy.plan(&rows)), [("b", vec![1])]);
+    }
+
+    #[test]
+    fn only_channels_that_know_keys_get_several_at_once_and_without_announcement() {
+        let rows = [(row(1, "a"), None), (row(3, "a"), None)];
+        let plan = world().plan(&rows);
+        assert_eq!((sent(&plan), plan.batches[0].announce), (vec![("a", vec![0, 1])], false));
+        let blind = World { keys: false, ..world() };
+        let plan = blind.plan(&rows);
+        assert_eq!((sent(&plan), plan.batches[0].announce), (vec![("a", vec![0])], true));
+    }
+
+    #[test]
+    fn a_send_of_unknown_end_is_repeated_only_where_that_is_harmless() {
+        let rows = [(row(1, "a"), record(DeliveryStatus::Sending))];
+        assert_eq!(sent(&world().plan(&rows)), [("a", vec![0])]);
+        let plan = World { keys: false, ..world() }.plan(&rows);
+        assert_eq!((sent(&plan), plan.cursor), (vec![], Seq(1)));
+        assert_eq!(plan.records[0].1.status, DeliveryStatus::Uncertain);
+    }
+
+    #[test]
+    fn p13_a_missing_channel_holds_without_attempts_until_the_hold_expires() {
+        let absent = World { channel: false, ..world() };
+        let plan = absent.plan(&[(row(1, "a"), None)]);
+        let [(0, hold)] = &plan.records[..] else { panic!("{plan:?}") };
+        assert_eq!((hold.status, hold.attempts), (DeliveryStatus::Held, 0));
+        assert_eq!(plan.next, Some(NOW + HOLD));
+        let rows = [(row(1, "a"), Some(hold.clone())), (row(3, "a"), None)];
+        let expired = absent.plan_at(UnixMillis((NOW + HOLD).0 + 1), &rows);
+        assert_eq!(expired.records[0].1.status, DeliveryStatus::Failed);
+        assert_eq!(expired.cursor, Seq(1), "the queue is released");
+    }
+
+    #[test]
+    fn a_place_that_nobody_listens_to_is_not_tried_until_somebody_does() {
+        let mut quiet = world();
+        quiet.unavailable.insert(place("a"));
+        let rows = [(row(1, "a"), record(DeliveryStatus::Held)), (row(3, "b"), None)];
+        assert_eq!(sent(&quiet.plan(&rows)), [("b", vec![1])]);
+        assert_eq!(sent(&world().plan(&rows)), [("a", vec![0]), ("b", vec![1])]);
+    }
+
+    #[test]
+    fn rows_for_foreign_places_and_unknown_requests_fail_at_once() {
+        let plan = World { allowed: false, ..world() }.plan(&[(row(1, "a"), None)]);
+        assert_eq!((plan.records[0].1.status, plan.cursor), (DeliveryStatus::Failed, Seq(1)));
+        let request = OutRow { kind: KIND_SYSTEM.into(), ..row(1, "a") };
+        assert_eq!(world().plan(&[(request, None)]).records[0].1.status, DeliveryStatus::Failed);
+    }
+
+    #[test]
+    fn a_row_without_a_destination_goes_home() {
+        let mut homeless = row(1, "a");
+        homeless.destination = Origin::default();
+        assert_eq!(place_of(&homeless, &home()), home());
+    }
+
+    #[test]
+    fn attempts_are_counted_and_pauses_grow_but_absence_costs_nothing() {
+        let transient = Outcome::Transient { error: "503".into(), retry_after: None };
+        let first = after(&transient, None, NOW);
+        assert_eq!((first.attempts, first.next_attempt_at), (1, Some(UnixMillis(NOW.0 + 2000))));
+        let second = after(&transient, Some(&first), UnixMillis(NOW.0 + 2000));
+        assert_eq!(second.next_attempt_at, Some(UnixMillis(NOW.0 + 6000)));
+        assert_eq!(second.changed_at, NOW, "the hold began with the first failure");
+        assert_eq!(after(&Outcome::Unavailable, Some(&second), NOW).attempts, 2);
+        let told = Outcome::Transient { error: "429".into(), retry_after: Some(HOLD) };
+        assert_eq!(after(&told, None, NOW).next_attempt_at, Some(NOW + HOLD));
+    }
+
+    #[test]
+    fn p14_one_notice_for_a_cause_until_a_delivery_succeeds() {
+        let id = |error, epoch| undeliverable_id(&place("a"), error, Seq(epoch));
+        assert_eq!(id("gone", 1), id("gone", 1));
+        assert_ne!(id("gone", 1), id("gone", 3));
+        assert_ne!(id("gone", 1), id("blocked", 1));
+    }
+}
