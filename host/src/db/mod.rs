@@ -5,6 +5,10 @@
 //! processes may have the file open (the daemon and commands); every write is one short
 //! `BEGIN IMMEDIATE` transaction.
 
+pub mod agents;
+pub mod messaging;
+pub mod overview;
+
 use std::path::Path;
 use std::time::Duration;
 
