@@ -5,7 +5,10 @@
 //! processes may have the file open (the daemon and commands); every write is one short
 //! `BEGIN IMMEDIATE` transaction.
 
+pub mod agents;
+pub mod messaging;
 pub mod notices;
+pub mod overview;
 pub mod sessions;
 
 use std::path::Path;

@@ -13,38 +13,6 @@ use super::{DbError, failed};
 /// The mark that says "now".
 pub const DUE_NOW: UnixMillis = UnixMillis(0);
 
-/// How one messaging group's conversations are split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SessionMode {
-    /// One session for the whole chat.
-    Shared,
-    /// One session for each thread.
-    PerThread,
-}
-
-impl SessionMode {
-    /// The word in the database and on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::PerThread => "per-thread",
-        }
-    }
-
-    /// The word read back.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Shared, Self::PerThread].into_iter().find(|mode| mode.as_str() == word)
-    }
-
-    /// Which session of a chat a thread belongs to: the `thread_id` column.
-    pub fn thread_key(self, thread: Option<&str>) -> &str {
-        match self {
-            Self::Shared => "",
-            Self::PerThread => thread.unwrap_or_default(),
-        }
-    }
-}
-
 /// Why the host told a container to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopCause {

@@ -1,10 +1,23 @@
 //! The configuration: `<data>/twobox.toml`, every key also as `TWOBOX_…` in the environment.
+//!
+//! This file says what can be set and what is used when nothing is; `keys` says how each key is
+//! called, read and checked; `load` reads a file and an environment; `template` writes a first file.
+
+mod keys;
+mod load;
+mod template;
 
 use std::time::Duration;
 
+use serde::Serialize;
+
+pub use keys::{KEYS, Key};
+pub use load::ConfigError;
+pub use template::template;
+
 /// Everything that an operator can set. Each field's default is what the program uses when the key
 /// is absent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     /// What runs the agent-runners.
     pub runtime: RuntimeKind,
@@ -21,7 +34,8 @@ pub struct Config {
 }
 
 /// What runs the agent-runners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RuntimeKind {
     /// The Engine API of Docker or Podman.
     Docker,
@@ -30,7 +44,8 @@ pub enum RuntimeKind {
 }
 
 /// How file changes are noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WatchMode {
     /// By events, or by polling where a test at start-up shows that events do not come.
     Auto,
@@ -39,7 +54,7 @@ pub enum WatchMode {
 }
 
 /// `[containers]`
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Containers {
     /// How many may run at once.
     pub max_running: usize,
@@ -66,7 +81,7 @@ pub struct Containers {
 }
 
 /// `[limits]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// A container without a sign of life for this long is stopped.
     pub heartbeat_ceiling: Duration,
@@ -86,14 +101,14 @@ pub struct Limits {
 }
 
 /// `[delivery]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeliveryConfig {
     /// A row that its channel cannot take is kept for this long.
     pub max_hold: Duration,
 }
 
 /// `[shutdown]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shutdown {
     /// What becomes of running containers.
     pub containers: OnShutdown,
@@ -102,7 +117,8 @@ pub struct Shutdown {
 }
 
 /// What becomes of running containers when the host stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnShutdown {
     /// They go on, and the next host adopts them.
     Leave,

@@ -1,0 +1,258 @@
+//! The keys: one table with the name, the meaning, the range and the field of each. The file, the
+//! environment, the first file that `init` writes and `docs/configuration.md` all follow it.
+
+use std::time::Duration;
+
+use super::{Config, OnShutdown, RuntimeKind, WatchMode};
+
+/// The longest span that can be set: added to any instant, it stays in range.
+const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// One thing that can be set.
+pub struct Key {
+    /// `key`, or `section.key`.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub meaning: &'static str,
+    /// The smallest and largest number; ignored for words, texts and spans.
+    range: (f64, f64),
+    field: for<'a> fn(&'a mut Config) -> Field<'a>,
+}
+
+/// A field of [`Config`], with the type that decides how its value is written.
+pub(super) enum Field<'a> {
+    Runtime(&'a mut RuntimeKind),
+    Watch(&'a mut WatchMode),
+    OnShutdown(&'a mut OnShutdown),
+    Text(&'a mut String),
+    Span(&'a mut Duration),
+    Usize(&'a mut usize),
+    U64(&'a mut u64),
+    I64(&'a mut i64),
+    F64(&'a mut f64),
+}
+
+const fn key(
+    name: &'static str,
+    meaning: &'static str,
+    field: for<'a> fn(&'a mut Config) -> Field<'a>,
+) -> Key {
+    Key { name, meaning, range: (0.0, 0.0), field }
+}
+
+const fn number(
+    name: &'static str,
+    range: (f64, f64),
+    meaning: &'static str,
+    field: for<'a> fn(&'a mut Config) -> Field<'a>,
+) -> Key {
+    Key { name, meaning, range, field }
+}
+
+/// Every key, in the order in which people read them.
+pub const KEYS: &[Key] = &[
+    key("runtime", "What runs the agent-runners. `process` is no isolation boundary.", |c| {
+        Field::Runtime(&mut c.runtime)
+    }),
+    key("watch", "How file changes are noticed: by events where they work, or by polling.", |c| {
+        Field::Watch(&mut c.watch)
+    }),
+    number("containers.max_running", (1.0, 10_000.0), "How many may run at once.", |c| {
+        Field::Usize(&mut c.containers.max_running)
+    }),
+    key("containers.idle", "A runner with nothing to do leaves after this time.", |c| {
+        Field::Span(&mut c.containers.idle)
+    }),
+    key("containers.stop_grace", "How long a runner may take to end its turn when told to.", |c| {
+        Field::Span(&mut c.containers.stop_grace)
+    }),
+    key(
+        "containers.socket",
+        "The engine's socket. Empty: `DOCKER_HOST` or the usual place.",
+        |c| Field::Text(&mut c.containers.socket),
+    ),
+    key("containers.image", "The runner's image.", |c| Field::Text(&mut c.containers.image)),
+    number("containers.memory_mb", (16.0, 16_777_216.0), "Memory limit in MiB.", |c| {
+        Field::U64(&mut c.containers.memory_mb)
+    }),
+    number("containers.cpus", (0.01, 4096.0), "CPU limit in cores.", |c| {
+        Field::F64(&mut c.containers.cpus)
+    }),
+    number("containers.pids", (16.0, 4_194_304.0), "Limit on processes and threads.", |c| {
+        Field::I64(&mut c.containers.pids)
+    }),
+    key("containers.network", "The network that containers join; `none` for none.", |c| {
+        Field::Text(&mut c.containers.network)
+    }),
+    key(
+        "containers.user",
+        "`uid:gid` inside the container. Empty: the host's own, or 65532 when the host is root.",
+        |c| Field::Text(&mut c.containers.user),
+    ),
+    key(
+        "containers.runner",
+        "Path of `agent-runner` for the process runtime. Empty: beside `twobox`.",
+        |c| Field::Text(&mut c.containers.runner),
+    ),
+    key(
+        "limits.heartbeat_ceiling",
+        "A container without a sign of life for this long is stopped.",
+        |c| Field::Span(&mut c.limits.heartbeat_ceiling),
+    ),
+    key(
+        "limits.claim_tolerance",
+        "A claim without any sign of life since it was made is stuck after this long.",
+        |c| Field::Span(&mut c.limits.claim_tolerance),
+    ),
+    key(
+        "limits.start_grace",
+        "A new container is not judged before this long after its start.",
+        |c| Field::Span(&mut c.limits.start_grace),
+    ),
+    key("limits.max_tool", "The most that a declared tool timeout counts.", |c| {
+        Field::Span(&mut c.limits.max_tool)
+    }),
+    key("limits.turn_ceiling", "No turn lasts longer, whatever signs of life it gives.", |c| {
+        Field::Span(&mut c.limits.turn_ceiling)
+    }),
+    number("limits.max_tries", (1.0, 100.0), "Attempts that a message gets.", |c| {
+        Field::I64(&mut c.limits.max_tries)
+    }),
+    number(
+        "limits.outbox_quota_mb",
+        (1.0, 1_048_576.0),
+        "The most MiB that a container's `out/` may have when it is copied for repair.",
+        |c| Field::U64(&mut c.limits.outbox_quota_mb),
+    ),
+    key("delivery.max_hold", "A row that its channel cannot take is kept for this long.", |c| {
+        Field::Span(&mut c.delivery.max_hold)
+    }),
+    key(
+        "shutdown.containers",
+        "Containers when the host stops: `leave` them for the next host, or `stop` them.",
+        |c| Field::OnShutdown(&mut c.shutdown.containers),
+    ),
+    key("shutdown.grace", "How long sends under way may take when the host stops.", |c| {
+        Field::Span(&mut c.shutdown.grace)
+    }),
+];
+
+impl Key {
+    /// The environment variable that overrides the key: `TWOBOX_LIMITS_MAX_TOOL`.
+    pub fn variable(&self) -> String {
+        format!("TWOBOX_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// The value in `config`, as the file writes it.
+    pub fn show(&self, config: &Config) -> String {
+        let mut config = config.clone(); // a field is only handed out for writing
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        match (self.field)(&mut config) {
+            Field::Runtime(value) => quoted(value.word()),
+            Field::Watch(value) => quoted(value.word()),
+            Field::OnShutdown(value) => quoted(value.word()),
+            Field::Text(value) => quoted(value),
+            Field::Span(value) => quoted(&humantime::format_duration(*value).to_string()),
+            Field::Usize(value) => value.to_string(),
+            Field::U64(value) => value.to_string(),
+            Field::I64(value) => value.to_string(),
+            Field::F64(value) => format!("{value:?}"),
+        }
+    }
+
+    /// What may stand there, for people.
+    pub fn allowed(&self) -> String {
+        let mut config = Config::default();
+        match (self.field)(&mut config) {
+            Field::Runtime(_) => words(&RuntimeKind::WORDS),
+            Field::Watch(_) => words(&WatchMode::WORDS),
+            Field::OnShutdown(_) => words(&OnShutdown::WORDS),
+            Field::Text(_) => "text in quotes".to_owned(),
+            Field::Span(_) => "a time above zero and up to a year, such as \"10m\"".to_owned(),
+            Field::Usize(_) | Field::U64(_) | Field::I64(_) => {
+                format!("a whole number from {} to {}", self.range.0, self.range.1)
+            }
+            Field::F64(_) => format!("a number from {} to {}", self.range.0, self.range.1),
+        }
+    }
+
+    /// Whether a bad override in the environment is passed over with a warning: numbers and times.
+    /// A word is not, because a misspelt `docker` must not mean `process`.
+    pub(super) fn falls_back(&self) -> bool {
+        !matches!(
+            (self.field)(&mut Config::default()),
+            Field::Runtime(_) | Field::Watch(_) | Field::OnShutdown(_)
+        )
+    }
+
+    /// Sets the key from a value of the file. Returns `false`, with nothing changed, if that value
+    /// is not allowed.
+    pub(super) fn set(&self, config: &mut Config, value: &toml::Value) -> bool {
+        let range = self.range.0..=self.range.1;
+        let whole = || value.as_integer().filter(|whole| range.contains(&(*whole as f64)));
+        let text = value.as_str();
+        match (self.field)(config) {
+            Field::Runtime(field) => put(field, text.and_then(RuntimeKind::parse)),
+            Field::Watch(field) => put(field, text.and_then(WatchMode::parse)),
+            Field::OnShutdown(field) => put(field, text.and_then(OnShutdown::parse)),
+            Field::Text(field) => put(field, text.map(str::to_owned)),
+            Field::Span(field) => put(field, text.and_then(span)),
+            Field::Usize(field) => put(field, whole().and_then(|n| n.try_into().ok())),
+            Field::U64(field) => put(field, whole().and_then(|n| n.try_into().ok())),
+            Field::I64(field) => put(field, whole()),
+            Field::F64(field) => {
+                let number = value.as_float().or(value.as_integer().map(|whole| whole as f64));
+                put(field, number.filter(|number| range.contains(number)))
+            }
+        }
+    }
+
+    /// As [`Key::set`], from the bare text of an environment variable.
+    pub(super) fn set_text(&self, config: &mut Config, text: &str) -> bool {
+        let value = match (self.field)(config) {
+            Field::Usize(_) | Field::U64(_) | Field::I64(_) => {
+                text.trim().parse().ok().map(toml::Value::Integer)
+            }
+            Field::F64(_) => text.trim().parse().ok().map(toml::Value::Float),
+            _ => Some(toml::Value::String(text.to_owned())),
+        };
+        value.is_some_and(|value| self.set(config, &value))
+    }
+}
+
+fn put<T>(field: &mut T, value: Option<T>) -> bool {
+    value.map(|value| *field = value).is_some()
+}
+
+fn span(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text.trim())
+        .ok()
+        .filter(|span| *span >= Duration::from_millis(1) && *span <= SPAN_MAX)
+}
+
+fn words(words: &[&str]) -> String {
+    words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or ")
+}
+
+/// The words of an enum, in both directions.
+macro_rules! words {
+    ($name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl $name {
+            const WORDS: [&str; [$($word),+].len()] = [$($word),+];
+
+            /// The word in the configuration.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// The word read back.
+            pub fn parse(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+words!(RuntimeKind { Docker = "docker", Process = "process" });
+words!(WatchMode { Auto = "auto", Poll = "poll" });
+words!(OnShutdown { Leave = "leave", Stop = "stop" });

@@ -1,0 +1,143 @@
+//! Sessions as people look at them: read-only, for the command line.
+
+use rusqlite::{Connection, Row, named_params};
+use serde::Serialize;
+use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::time::UnixMillis;
+
+use super::{DbError, failed};
+
+/// What `host.db` says about one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionOverview {
+    /// The session.
+    pub id: SessionId,
+    /// Its agent group.
+    pub agent_id: AgentGroupId,
+    /// The agent group's name.
+    pub agent: String,
+    /// The kind of channel that it talks on.
+    pub channel_type: String,
+    /// The chat.
+    pub platform_id: String,
+    /// The thread; `None` for the chat itself.
+    pub thread: Option<String>,
+    /// `active`, `quarantined` or `closed`.
+    pub status: String,
+    /// Why it is quarantined.
+    pub quarantine_reason: Option<String>,
+    /// When somebody has to look at it; 1970 means now.
+    pub next_due: Option<UnixMillis>,
+    /// Whether a container was started for it and not yet seen to end.
+    pub running: bool,
+    /// Starts in a row that came to nothing.
+    pub failed_starts: i64,
+    /// Why the last one did.
+    pub start_error: Option<String>,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When something last happened in it.
+    pub last_active: UnixMillis,
+}
+
+impl SessionOverview {
+    const SELECT: &str = "
+        SELECT s.id, s.agent_group_id, a.name, m.channel_type, m.platform_id,
+               nullif(s.thread_id, '') AS thread, s.status, s.quarantine_reason,
+               s.next_due_at_ms, s.runner_id IS NOT NULL AS running, s.failed_starts,
+               s.start_error, s.created_at_ms, s.last_active_at_ms
+        FROM sessions s
+        JOIN agent_groups a ON a.id = s.agent_group_id
+        JOIN messaging_groups m ON m.id = s.messaging_group_id";
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            agent_id: row.get("agent_group_id")?,
+            agent: row.get("name")?,
+            channel_type: row.get("channel_type")?,
+            platform_id: row.get("platform_id")?,
+            thread: row.get("thread")?,
+            status: row.get("status")?,
+            quarantine_reason: row.get("quarantine_reason")?,
+            next_due: row.get("next_due_at_ms")?,
+            running: row.get("running")?,
+            failed_starts: row.get("failed_starts")?,
+            start_error: row.get("start_error")?,
+            created_at: row.get("created_at_ms")?,
+            last_active: row.get("last_active_at_ms")?,
+        })
+    }
+}
+
+/// The sessions of `agent`, or of all agents; the one active last comes first.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn sessions(
+    db: &Connection,
+    agent: Option<AgentGroupId>,
+) -> Result<Vec<SessionOverview>, DbError> {
+    let select = format!(
+        "{} WHERE :agent IS NULL OR s.agent_group_id = :agent
+         ORDER BY s.last_active_at_ms DESC, s.id",
+        SessionOverview::SELECT
+    );
+    db.prepare(&select)
+        .and_then(|mut select| {
+            select
+                .query_map(named_params! { ":agent": agent }, SessionOverview::from_row)?
+                .collect()
+        })
+        .map_err(failed("list sessions"))
+}
+
+/// The sessions whose id begins or ends with `part`: one, if `part` says enough. Ids begin with
+/// the time, so the end tells them apart sooner.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn sessions_like(db: &Connection, part: &str) -> Result<Vec<SessionOverview>, DbError> {
+    // No LIKE: its wildcards would have to be escaped.
+    let select = format!(
+        "{} WHERE substr(s.id, 1, length(:part)) = :part OR substr(s.id, -length(:part)) = :part
+         ORDER BY s.id LIMIT 10",
+        SessionOverview::SELECT
+    );
+    let part = part.to_ascii_lowercase();
+    db.prepare(&select)
+        .and_then(|mut select| {
+            select.query_map(named_params! { ":part": part }, SessionOverview::from_row)?.collect()
+        })
+        .map_err(failed("find a session"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::agents;
+    use super::super::messaging::{SessionMode, listening};
+    use super::*;
+    use twobox_shared::ids::SystemIds;
+
+    #[test]
+    fn a_session_is_found_by_either_end_of_its_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = super::super::open(&dir.path().join("host.db")).unwrap();
+        agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, UnixMillis(1)).unwrap();
+        let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
+        for id in ["01890000-0000-7000-8000-00000000aaaa", "01890000-0000-7000-8000-00000000bbbb"] {
+            db.execute(
+                "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id,
+                   created_at_ms, last_active_at_ms) VALUES (?1, ?2, ?3, ?1, 1, 1)",
+                rusqlite::params![id, heard.agent, heard.messaging_group],
+            )
+            .unwrap();
+        }
+        let cases = [("01890000", 2), ("AAAA", 1), ("bbb", 1), ("%", 0), ("cccc", 0)];
+        for (part, count) in cases {
+            assert_eq!(sessions_like(&db, part).unwrap().len(), count, "{part}");
+        }
+        assert_eq!(sessions(&db, Some(heard.agent)).unwrap().len(), 2);
+        assert_eq!(sessions(&db, None).unwrap()[0].agent, "ann");
+    }
+}
