@@ -64,6 +64,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// How many characters of a reason are kept.
+    const REASON_MAX: usize = 64;
+    /// How many characters of a detail are kept.
+    const DETAIL_MAX: usize = 500;
+
     /// The runner gave the turn back because it was told to leave.
     pub const RELEASED: &str = "released";
     /// The turn, or a tool in it, ran past its deadline.
@@ -91,10 +96,16 @@ impl Failure {
     }
 
     /// Reads a `failure` column. What a container wrote may be anything: text that is not such an
-    /// object becomes the detail of an unexplained, retryable failure.
+    /// object becomes the detail of an unexplained, retryable failure, and both texts are cut to a
+    /// length that fits a log line.
     pub fn from_json(text: &str) -> Self {
-        serde_json::from_str(text)
-            .unwrap_or_else(|_| Self::retryable(Self::PROVIDER_ERROR, shorten(text, 500)))
+        let failure = serde_json::from_str(text)
+            .unwrap_or_else(|_| Self::retryable(Self::PROVIDER_ERROR, text));
+        Self {
+            reason: shorten(&failure.reason, Self::REASON_MAX),
+            detail: shorten(&failure.detail, Self::DETAIL_MAX),
+            ..failure
+        }
     }
 }
 

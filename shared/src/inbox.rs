@@ -309,17 +309,14 @@ impl InboxTx<'_> {
         seen: Seq,
         now: UnixMillis,
     ) -> Result<Accepted, BoxError> {
-        if let Some((content, seq)) = self.stored(&message.id)? {
+        let mut id = message.id.clone();
+        while let Some((content, seq)) = self.stored(&id)? {
             if content == message.content {
-                return Ok(Accepted { id: message.id.clone(), seq, duplicate: true });
+                return Ok(Accepted { id, seq, duplicate: true });
             }
-            let derived = derived_id(&message.id, &message.content);
-            if let Some((_, seq)) = self.stored(&derived)? {
-                return Ok(Accepted { id: derived, seq, duplicate: true });
-            }
-            return self.insert(derived, message, seen, now);
+            id = derived_id(&id, &message.content);
         }
-        self.insert(message.id.clone(), message, seen, now)
+        self.insert(id, message, seen, now)
     }
 
     fn stored(&self, id: &MessageId) -> Result<Option<(String, Seq)>, BoxError> {
@@ -633,14 +630,20 @@ impl InboxTx<'_> {
     }
 }
 
-/// The id for other content that came under an id already taken.
+/// The id for other content that came under an id already taken. An id that is too long for the
+/// suffix is cut, and the digest then stands for all of it.
 fn derived_id(id: &MessageId, content: &str) -> MessageId {
     const SUFFIX: usize = 17; // "~" and 16 digits
-    let mut end = id.as_str().len().min(crate::ids::MESSAGE_ID_MAX - SUFFIX);
-    while !id.as_str().is_char_boundary(end) {
+    let whole = id.as_str();
+    let mut end = whole.len().min(crate::ids::MESSAGE_ID_MAX - SUFFIX);
+    while !whole.is_char_boundary(end) {
         end -= 1;
     }
-    MessageId::parse(&format!("{}~{}", &id.as_str()[..end], digest16(content)))
+    let digest = match end == whole.len() {
+        true => digest16(content),
+        false => digest16(&format!("{whole}\0{content}")),
+    };
+    MessageId::parse(&format!("{}~{digest}", &whole[..end]))
         .expect("a valid id with a short suffix of digits stays valid")
 }
 
@@ -741,7 +744,9 @@ impl InboxReader {
             let message = InboundMessage::from_row(row).map_err(&read)?;
             let wanted = match purpose {
                 Purpose::Turn { first } => first || !message.on_wake,
-                Purpose::FollowUp(origin) => claim::may_follow_up(&message, origin),
+                Purpose::FollowUp(origin) => {
+                    !message.on_wake && claim::may_follow_up(&message, origin)
+                }
             };
             if wanted
                 && claim::claimable(message.tries, outbox.ack(&message.id)?.as_ref())

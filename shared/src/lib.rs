@@ -19,6 +19,7 @@ pub mod seq;
 pub mod time;
 
 mod columns;
+mod header;
 mod migrate;
 mod recover;
 mod syscalls;

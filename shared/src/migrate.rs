@@ -1,7 +1,7 @@
 //! Bringing a session database to this build's version. Only the owner of a file does this; the
 //! other side reads the older shape through `columns` meanwhile.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
 use crate::columns;
 use crate::open::BoxError;
@@ -61,8 +61,11 @@ pub(crate) const OUTBOUND: Shape = Shape {
 /// Creates the tables in an empty file, rebuilds those of a legacy file, leaves a current file
 /// alone, and refuses a newer one. One transaction: a file is never half migrated.
 pub(crate) fn bring_up(conn: &mut Connection, shape: &Shape) -> Result<(), BoxError> {
-    if version_of(conn)? == shape.version {
-        return Ok(());
+    let newer = |found| BoxError::Newer { found, known: shape.version };
+    match version_of(conn)? {
+        found if found == shape.version => return Ok(()),
+        found if found > shape.version => return Err(newer(found)),
+        _ => {}
     }
     let tx = conn
         .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -70,12 +73,23 @@ pub(crate) fn bring_up(conn: &mut Connection, shape: &Shape) -> Result<(), BoxEr
     // Another process of the owner may have migrated between the look and the lock.
     let found = version_of(&tx)?;
     if found > shape.version {
-        return Err(BoxError::Newer { found, known: shape.version });
+        return Err(newer(found));
     }
     if found < shape.version {
-        rebuild(&tx, shape).map_err(|source| BoxError::sqlite("migrate the database", source))?;
+        rebuild(&tx, shape).map_err(explain)?;
     }
     tx.commit().map_err(|source| BoxError::sqlite("commit the migration", source))
+}
+
+/// A row that breaks a rule of the new tables is neither dropped nor mended by a guess: the file
+/// stays as it was and the message names the rule.
+fn explain(source: rusqlite::Error) -> BoxError {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation) => BoxError::Refused {
+            reason: format!("a row of the older version breaks a rule of this one: {source}"),
+        },
+        _ => BoxError::sqlite("migrate the database", source),
+    }
 }
 
 /// The file's `user_version`.
@@ -96,10 +110,10 @@ fn rebuild(conn: &Connection, shape: &Shape) -> rusqlite::Result<()> {
             .optional()?;
         if exists.is_some() {
             conn.execute_batch(&format!("ALTER TABLE {0} RENAME TO legacy_{0}", table.name))?;
+            drop_indexes(conn, table.name)?;
             legacy.push(table);
         }
     }
-    drop_legacy_indexes(conn)?;
     conn.execute_batch(shape.schema)?;
     for table in legacy {
         copy(conn, table)?;
@@ -108,10 +122,13 @@ fn rebuild(conn: &Connection, shape: &Shape) -> rusqlite::Result<()> {
 }
 
 /// A renamed table keeps its indexes under their old names, which the new schema may want.
-fn drop_legacy_indexes(conn: &Connection) -> rusqlite::Result<()> {
+fn drop_indexes(conn: &Connection, table: &str) -> rusqlite::Result<()> {
     let names: Vec<String> = conn
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")?
-        .query_map([], |row| row.get(0))?
+        .prepare(
+            "SELECT name FROM sqlite_schema
+             WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = 'legacy_' || ?1",
+        )?
+        .query_map([table], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     for name in names {
         conn.execute_batch(&format!("DROP INDEX \"{}\"", name.replace('"', "\"\"")))?;
@@ -131,15 +148,20 @@ fn copy(conn: &Connection, table: &Table) -> rusqlite::Result<()> {
         })
         .collect();
     let names: Vec<&str> = shared.iter().map(|name| name.as_str()).collect();
+    // The schema puts a first row into some tables; the file's own row takes its place.
     conn.execute_batch(&format!(
-        "INSERT OR REPLACE INTO {0} ({1}) SELECT {2} FROM legacy_{0};
+        "DELETE FROM {0} WHERE EXISTS (SELECT 1 FROM legacy_{0});
+         INSERT INTO {0} ({1}) SELECT {2} FROM legacy_{0};
          DROP TABLE legacy_{0};",
         table.name,
         names.join(", "),
         values.join(", "),
     ))?;
-    if table.name == "messages_in" && !old.iter().any(|name| name == "series_id") {
-        conn.execute_batch("UPDATE messages_in SET series_id = id WHERE recurrence IS NOT NULL")?;
+    if table.name == "messages_in" {
+        conn.execute_batch(
+            "UPDATE messages_in SET series_id = id
+             WHERE recurrence IS NOT NULL AND series_id IS NULL",
+        )?;
     }
     Ok(())
 }

@@ -20,8 +20,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
+use crate::header;
 use crate::migrate::{self, Shape};
-use crate::syscalls::Guard;
+use crate::syscalls::{Denial, Guard};
 
 /// How long a writer waits for the other side's locks. A host write that is busy for longer means
 /// that a container holds a lock, and the host stops that container.
@@ -140,8 +141,7 @@ impl BoxError {
                     ErrorCode::DatabaseCorrupt
                     | ErrorCode::NotADatabase
                     | ErrorCode::TooBig
-                    | ErrorCode::TypeMismatch
-                    | ErrorCode::CannotOpen,
+                    | ErrorCode::TypeMismatch,
                 ) => Remedy::Quarantine,
                 None => Remedy::Quarantine, // a value of the wrong type, or text that is not UTF-8
                 Some(_) => Remedy::Operator,
@@ -185,7 +185,7 @@ fn owner(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the database", source))?;
-    configure_owner(&conn, path).map_err(|error| explain(error, path))?;
+    configure_owner(&conn, path)?;
     migrate::bring_up(&mut conn, shape)?;
     Ok(conn)
 }
@@ -194,29 +194,25 @@ fn configure_owner(conn: &Connection, path: &Path) -> Result<(), BoxError> {
     let configure = |source| BoxError::sqlite("configure the database", source);
     conn.busy_timeout(WRITE_PATIENCE).map_err(configure)?;
     conn.pragma_update(None, "mmap_size", 0).map_err(configure)?;
-    // A WAL file opened this way never gets a shared-memory file, so it is refused untouched.
-    conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(configure)?;
     refuse_wal(conn, path)?;
-    conn.pragma_update(None, "locking_mode", "NORMAL").map_err(configure)?;
     // EXTRA syncs the folder after the journal's unlink, before the locks are dropped: what the
     // other side can see is durable.
     conn.pragma_update(None, "synchronous", "EXTRA").map_err(configure)
 }
 
+/// Refuses a WAL file before SQLite has read from it, so that it stays as it is and no file is
+/// created beside it.
 fn refuse_wal(conn: &Connection, path: &Path) -> Result<(), BoxError> {
-    let mode: String = conn
-        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
-        .map_err(|source| BoxError::sqlite("read the journal mode", source))?;
-    match mode.as_str() {
-        "delete" => Ok(()),
-        _ => Err(BoxError::NotDeleteMode { path: path.to_owned() }),
+    match header::says_wal(conn, path) {
+        true => Err(BoxError::NotDeleteMode { path: path.to_owned() }),
+        false => Ok(()),
     }
 }
 
 fn prepare_reader(conn: &Connection, path: &Path, shape: &Shape) -> Result<(), BoxError> {
-    configure_reader(conn).map_err(|error| explain(error, path))?;
-    refuse_wal(conn, path).map_err(|error| explain(error, path))?;
-    let found = migrate::version_of(conn).map_err(|error| explain(error, path))?;
+    refuse_wal(conn, path)?;
+    configure_reader(conn)?;
+    let found = migrate::version_of(conn)?;
     if found > shape.version {
         return Err(BoxError::Newer { found, known: shape.version });
     }
@@ -224,7 +220,8 @@ fn prepare_reader(conn: &Connection, path: &Path, shape: &Shape) -> Result<(), B
 }
 
 /// Settings of both readers. Exclusive locking comes first: in that mode SQLite never maps a
-/// shared-memory file, which the other side could truncate under it.
+/// shared-memory file, which the other side could truncate under it, should it make a WAL file of
+/// the database just now. A read-only connection then fails for want of a write lock.
 fn configure_reader(conn: &Connection) -> Result<(), BoxError> {
     let configure = |source| BoxError::sqlite("configure the database", source);
     conn.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(configure)?;
@@ -232,27 +229,6 @@ fn configure_reader(conn: &Connection) -> Result<(), BoxError> {
     conn.pragma_update(None, "temp_store", "MEMORY").map_err(configure)?;
     // One read transaction for everything that follows; dropping the connection ends it.
     conn.execute_batch("BEGIN").map_err(configure)
-}
-
-/// A WAL file in exclusive mode fails with an I/O error that names nothing; the header tells.
-/// The failed connection has no lock to lose, so reading the header plainly is safe here.
-fn explain(error: BoxError, path: &Path) -> BoxError {
-    let BoxError::Sqlite { .. } = error else { return error };
-    match header(path) {
-        Some(header) if header[18] == 2 || header[19] == 2 => {
-            BoxError::NotDeleteMode { path: path.to_owned() }
-        }
-        _ => error,
-    }
-}
-
-/// The first 20 bytes of a regular file: the read and write versions are bytes 18 and 19
-/// (<https://sqlite.org/fileformat.html>, "database header").
-fn header(path: &Path) -> Option<[u8; 20]> {
-    use std::io::Read;
-    let mut header = [0; 20];
-    regular_file(path).ok()?.read_exact(&mut header).ok()?;
-    Some(header)
 }
 
 /// Opens `path` for reading if it is a regular file with one link, without following a symbolic
@@ -265,7 +241,7 @@ pub(crate) fn regular_file(path: &Path) -> io::Result<std::fs::File> {
         .open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() || meta.nlink() != 1 {
-        return Err(io::Error::other("not a regular file with one link"));
+        return Err(io::Error::from_raw_os_error(nix::libc::ELOOP)); // as for a symbolic link
     }
     Ok(file)
 }
@@ -295,8 +271,7 @@ pub fn outbox_reader<T>(
         prepare_reader(&conn, path, &migrate::OUTBOUND)?;
         work(&conn)
     })();
-    drop(guard);
-    result
+    result.map_err(|error| suspect(error, &guard, path))
 }
 
 /// As [`outbox_reader`], on a repaired copy in `scratch` (a private folder that exists and is
@@ -315,6 +290,11 @@ pub fn outbox_copy<T>(
     patience: Duration,
     work: impl FnOnce(&Connection) -> Result<T, BoxError>,
 ) -> Result<T, BoxError> {
+    let scratch = &scratch.canonicalize().map_err(|source| BoxError::Io {
+        action: "find the folder",
+        path: scratch.to_owned(),
+        source,
+    })?;
     let copy = crate::recover::copy(path, scratch, quota)?;
     let guard = Guard::confined(scratch);
     let result = (|| {
@@ -327,8 +307,56 @@ pub fn outbox_copy<T>(
         prepare_reader(&conn, &copy, &migrate::OUTBOUND)?;
         work(&conn)
     })();
-    drop(guard);
-    result
+    result.map_err(|error| suspect(error, &guard, &copy))
+}
+
+/// Tells an attack from the host's own trouble, which SQLite reports alike. In a file that an honest
+/// runner wrote every statement of ours compiles and runs, so a plain SQL error is an attack too.
+fn suspect(error: BoxError, guard: &Guard, path: &Path) -> BoxError {
+    let code = match &error {
+        BoxError::Sqlite { source, .. } => source.sqlite_error_code(),
+        // SQLite takes a journal that it cannot open for a hot one.
+        BoxError::HotJournal => Some(ErrorCode::CannotOpen),
+        _ => None,
+    };
+    let refused = |reason: String| BoxError::Refused { reason };
+    match code {
+        Some(ErrorCode::CannotOpen) => match guard.denial() {
+            Some(Denial::Hostile(file)) => refused(format!(
+                "{} is not a regular file with one link and no symbolic link",
+                file.display()
+            )),
+            Some(Denial::System(path, source)) => BoxError::Io { action: "open", path, source },
+            None if matches!(error, BoxError::HotJournal) => error,
+            None => match path.symlink_metadata() {
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
+                    BoxError::Busy { detail: "the file vanished".to_owned() }
+                }
+                Err(source) => BoxError::Io { action: "open", path: path.to_owned(), source },
+                Ok(_) => refused(describe(&error)),
+            },
+        },
+        Some(ErrorCode::SystemIoFailure) => {
+            let BoxError::Sqlite { source, .. } = &error else { return error };
+            match source.sqlite_error().map(|error| error.extended_code) {
+                // It became a WAL file after we had looked at its header.
+                Some(ffi::SQLITE_IOERR_LOCK) if header::log_exists(path) => {
+                    BoxError::NotDeleteMode { path: path.to_owned() }
+                }
+                Some(ffi::SQLITE_IOERR_SHORT_READ) => refused(describe(&error)),
+                _ => error,
+            }
+        }
+        Some(ErrorCode::Unknown) => refused(describe(&error)),
+        _ => error,
+    }
+}
+
+fn describe(error: &BoxError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 /// Everything that keeps hostile content from running code, using memory, or taking time.
@@ -352,7 +380,7 @@ fn distrust(conn: &mut Connection, deadline: Instant) -> Result<(), BoxError> {
     }
     // One deadline for the whole operation, in both places where SQLite may spend time: a lock
     // held for ever never calls the progress handler.
-    conn.progress_handler(1000, Some(move || Instant::now() >= deadline)).map_err(configure)?;
+    conn.progress_handler(100, Some(move || Instant::now() >= deadline)).map_err(configure)?;
     conn.busy_handler(Some(move |_| {
         let left = deadline.saturating_duration_since(Instant::now());
         std::thread::sleep(left.min(Duration::from_millis(2)));

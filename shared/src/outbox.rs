@@ -14,7 +14,7 @@ use rusqlite::{
 };
 
 use crate::columns::{self, Column, column};
-use crate::content::{CONTENT_MAX, Failure};
+use crate::content::{CONTENT_MAX, Failure, shorten};
 use crate::ids::{IdSource, MessageId, RunnerId};
 use crate::inbox::{Origin, instant};
 use crate::open::{self, BoxError};
@@ -359,6 +359,9 @@ impl OutboxWriter {
     }
 }
 
+/// How much of a tool's name the host keeps, in characters.
+const TOOL_NAME_MAX: usize = 200;
+
 const CONTINUATION: &str = "continuation";
 
 /// A fresh row id.
@@ -456,6 +459,9 @@ fn ack_from_row(row: &Row<'_>) -> rusqlite::Result<Ack> {
     })
 }
 
+/// The longest text in any other column of a container's row than `content`, in bytes.
+pub const FIELD_MAX: usize = 4096;
+
 const ACK_COLUMNS: &[Column] = &[
     column("message_id"),
     column("status"),
@@ -532,13 +538,15 @@ pub fn read_untrusted<T>(
 }
 
 /// Views, triggers, virtual tables and generated columns are code, and an honest runner has none.
+/// The words in `sqlite_schema` are the container's own; what SQLite holds it to is that only an
+/// ordinary table or index has a root page.
 fn refuse_code(conn: &Connection) -> Result<(), BoxError> {
     let refused = |reason: String| Err(BoxError::Refused { reason });
     let foreign: Option<String> = conn
         .query_row(
-            "SELECT type || ' ' || name FROM sqlite_schema
+            "SELECT substr(type || ' ' || name, 1, 100) FROM sqlite_schema
              WHERE type NOT IN ('table', 'index')
-                OR (type = 'table' AND sql LIKE 'create virtual%') LIMIT 1",
+                OR typeof(rootpage) <> 'integer' OR rootpage < 1 LIMIT 1",
             [],
             |row| row.get(0),
         )
@@ -600,13 +608,25 @@ impl UntrustedOutbox<'_> {
         else {
             return Ok(Vec::new());
         };
-        // A number that is not an integer compares as greater than every integer, so it is read
-        // here and refused below; NULL is greater than nothing, so it is asked for by name.
+        // NULL is greater than nothing and would be lost in silence, as would a number that lies
+        // below every cursor. The index, where there is one, answers both at once.
+        for lost in ["seq IS NULL", "seq < 1"] {
+            let found = self
+                .conn
+                .prepare(&format!("{select} WHERE {lost} LIMIT 1"))
+                .and_then(|mut select| select.exists([]))
+                .map_err(&read)?;
+            if found {
+                return Err(BoxError::Refused {
+                    reason: format!("a row in messages_out has {lost}"),
+                });
+            }
+        }
+        // A seq that is not a number compares as greater than every number, so it is read here and
+        // refused below.
         let mut statement = self
             .conn
-            .prepare(&format!(
-                "{select} WHERE seq > :after OR seq IS NULL ORDER BY seq LIMIT :limit"
-            ))
+            .prepare(&format!("{select} WHERE seq > :after ORDER BY seq LIMIT :limit"))
             .map_err(&read)?;
         let mut rows =
             statement.query(named_params! { ":after": after, ":limit": limit }).map_err(&read)?;
@@ -639,7 +659,9 @@ impl UntrustedOutbox<'_> {
             .query_row(&format!("{select} WHERE id = 1 LIMIT 1"), [], |row| {
                 let timeout_ms: Option<i64> = row.get("tool_declared_timeout_ms")?;
                 Ok(ToolState {
-                    current: row.get("current_tool")?,
+                    current: row
+                        .get::<_, Option<String>>("current_tool")?
+                        .map(|name| shorten(&name, TOOL_NAME_MAX)),
                     declared_timeout: timeout_ms
                         .and_then(|ms| u64::try_from(ms).ok())
                         .map(Duration::from_millis),
@@ -671,7 +693,16 @@ fn out_row(row: &Row<'_>, high_water: Seq) -> Result<OutRow, BoxError> {
             seq.0, high_water.0
         )));
     }
-    let text = |name: &'static str| row.get::<_, Option<String>>(name).map_err(&value);
+    let text = |name: &'static str| -> Result<Option<String>, BoxError> {
+        let text = row.get::<_, Option<String>>(name).map_err(&value)?;
+        let max = if name == "content" { CONTENT_MAX } else { FIELD_MAX };
+        match text {
+            Some(long) if long.len() > max => {
+                Err(refused(format!("{name} of seq {} is larger than {max} bytes", seq.0)))
+            }
+            text => Ok(text),
+        }
+    };
     let time = |name: &'static str| -> Result<Option<UnixMillis>, BoxError> {
         match text(name)? {
             None => Ok(None),
@@ -687,10 +718,6 @@ fn out_row(row: &Row<'_>, high_water: Seq) -> Result<OutRow, BoxError> {
     if text("recurrence")?.is_some() {
         return Err(refused(format!("row {id} has a recurrence, which no outbox row may have")));
     }
-    let content = required("content")?;
-    if content.len() > CONTENT_MAX {
-        return Err(refused(format!("the content of row {id} is larger than {CONTENT_MAX} bytes")));
-    }
     Ok(OutRow {
         id,
         seq,
@@ -698,8 +725,12 @@ fn out_row(row: &Row<'_>, high_water: Seq) -> Result<OutRow, BoxError> {
         timestamp: UnixMillis::parse(&required("timestamp")?),
         deliver_after: time("deliver_after")?,
         kind: required("kind")?,
-        destination: Origin::from_row(row).map_err(&value)?,
-        content,
+        destination: Origin {
+            channel_type: text("channel_type")?,
+            platform_id: text("platform_id")?,
+            thread_id: text("thread_id")?,
+        },
+        content: required("content")?,
         runner: text("runner_id")?.and_then(|runner| runner.parse().ok()),
     })
 }

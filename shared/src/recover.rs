@@ -1,7 +1,7 @@
 //! Copying a dead container's database and hot journal to a private folder, so that SQLite can
 //! roll the copy back without touching a file that a container named.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,29 +13,37 @@ use crate::paths::OUTBOUND_DB;
 /// (<https://sqlite.org/fileformat.html>, "the rollback journal"): rolling one back unlinks it.
 const SUPER_JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
-/// Copies database and journal into `scratch` and returns the copy's path.
+/// Copies the database, and its journal if there is one, into `scratch` and returns the copy's path.
 ///
 /// # Errors
-/// [`BoxError::Refused`] for a super-journal trailer or files beyond `quota` bytes in sum,
-/// [`BoxError::Io`] for anything that is not a regular file with one link.
+/// [`BoxError::Refused`] for a super-journal trailer, files beyond `quota` bytes in sum, or anything
+/// that is not a regular file with one link.
 pub(crate) fn copy(database: &Path, scratch: &Path, quota: u64) -> Result<PathBuf, BoxError> {
-    let journal = with_suffix(database, "-journal");
-    let (copy, journal_copy) = {
-        let copy = scratch.join(OUTBOUND_DB);
-        let journal_copy = with_suffix(&copy, "-journal");
-        (copy, journal_copy)
-    };
+    let copy = scratch.join(OUTBOUND_DB);
     let used = copy_file(database, &copy, quota)?;
-    let journal_file =
-        regular_file(&journal).map_err(|source| io_error("open", &journal, source))?;
-    refuse_super_journal(journal_file, &journal)?;
+    let journal = with_suffix(database, "-journal");
+    match journal.symlink_metadata() {
+        // Its container died between two commits.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(copy),
+        Err(error) => return Err(io_error("look at", &journal, error)),
+        Ok(_) => {}
+    }
+    let journal_copy = with_suffix(&copy, "-journal");
     copy_file(&journal, &journal_copy, quota.saturating_sub(used))?;
+    refuse_super_journal(&journal_copy)?;
     defuse(&journal_copy)?;
     Ok(copy)
 }
 
 fn copy_file(from: &Path, to: &Path, quota: u64) -> Result<u64, BoxError> {
+    let too_large = || BoxError::Refused {
+        reason: format!("{} is larger than the quota of {quota} bytes", from.display()),
+    };
     let source = regular_file(from).map_err(|error| io_error("open", from, error))?;
+    let length = source.metadata().map_err(|error| io_error("look at", from, error))?.len();
+    if length > quota {
+        return Err(too_large());
+    }
     let mut target = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -45,34 +53,33 @@ fn copy_file(from: &Path, to: &Path, quota: u64) -> Result<u64, BoxError> {
     // One byte more than allowed shows that there is more.
     let copied = io::copy(&mut source.take(quota.saturating_add(1)), &mut target)
         .map_err(|error| io_error("copy", from, error))?;
-    if copied > quota {
-        return Err(BoxError::Refused {
-            reason: format!("{} is larger than the quota of {quota} bytes", from.display()),
-        });
+    match copied > quota {
+        true => Err(too_large()),
+        false => Ok(copied),
     }
-    Ok(copied)
 }
 
-fn refuse_super_journal(mut journal: File, path: &Path) -> Result<(), BoxError> {
-    let mut trailer = [0; 8];
-    let read = journal
-        .seek(SeekFrom::End(-8))
-        .and_then(|_| journal.read_exact(&mut trailer))
-        .or_else(|error| match error.kind() {
-            io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => Ok(()), // under 8 bytes
-            _ => Err(error),
-        });
-    read.map_err(|source| io_error("read", path, source))?;
-    if trailer == SUPER_JOURNAL_MAGIC {
-        return Err(BoxError::Refused {
+/// Looks at the copy, which nobody can change any more.
+fn refuse_super_journal(journal: &Path) -> Result<(), BoxError> {
+    let trailer = || -> io::Result<[u8; 8]> {
+        let mut trailer = [0; 8];
+        let mut file = std::fs::File::open(journal)?;
+        if file.metadata()?.len() >= 8 {
+            file.seek(SeekFrom::End(-8))?;
+            file.read_exact(&mut trailer)?;
+        }
+        Ok(trailer)
+    };
+    match trailer().map_err(|source| io_error("read", journal, source))? {
+        SUPER_JOURNAL_MAGIC => Err(BoxError::Refused {
             reason: "the journal names a super-journal, which no runner writes".to_owned(),
-        });
+        }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// Eight zero bytes at the end: whatever stood there before is no trailer any more, should the file
-/// have changed between the look and the copy.
+/// Eight zero bytes at the end: whatever stood there before is no trailer any more. SQLite counts
+/// whole records, so they change nothing else.
 fn defuse(journal: &Path) -> Result<(), BoxError> {
     OpenOptions::new()
         .append(true)
@@ -88,5 +95,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> BoxError {
-    BoxError::Io { action, path: path.to_owned(), source }
+    match source.raw_os_error() {
+        Some(nix::libc::ELOOP | nix::libc::ENXIO | nix::libc::ENODEV) => BoxError::Refused {
+            reason: format!(
+                "{} is not a regular file with one link and no symbolic link",
+                path.display()
+            ),
+        },
+        _ => BoxError::Io { action, path: path.to_owned(), source },
+    }
 }

@@ -12,6 +12,7 @@
 
 use std::cell::RefCell;
 use std::ffi::CStr;
+use std::io;
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -29,8 +30,18 @@ enum Policy {
     Confined(PathBuf),
 }
 
+/// Why an open under a policy failed, which SQLite reports as one and the same error.
+#[derive(Debug)]
+pub(crate) enum Denial {
+    /// Something other than a regular file with one link stands there.
+    Hostile(PathBuf),
+    /// The operating system could not, such as for want of descriptors.
+    System(PathBuf, io::Error),
+}
+
 thread_local! {
     static POLICY: RefCell<Option<Policy>> = const { RefCell::new(None) };
+    static DENIAL: RefCell<Option<Denial>> = const { RefCell::new(None) };
 }
 
 /// Holds a policy on the current thread until it is dropped.
@@ -55,7 +66,13 @@ impl Guard {
             assert!(current.is_none(), "one guarded operation per thread at a time");
             *current = Some(policy);
         });
+        DENIAL.set(None);
         Self { not_send: PhantomData }
+    }
+
+    /// Why the last open that failed under this guard did, if not because nothing was there.
+    pub(crate) fn denial(&self) -> Option<Denial> {
+        DENIAL.take()
     }
 }
 
@@ -93,6 +110,17 @@ fn refuse(errno: c_int) -> c_int {
     -1
 }
 
+/// Remembers why `path` was not opened. A file that vanished is none of our business.
+fn deny(path: &CStr, errno: c_int) {
+    let shown = PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    DENIAL.set(match errno {
+        libc::ENOENT => return,
+        // What open(2) says of a symbolic link, and of a socket or a device without a driver.
+        libc::ELOOP | libc::ENXIO | libc::ENODEV => Some(Denial::Hostile(shown)),
+        _ => Some(Denial::System(shown, io::Error::from_raw_os_error(errno))),
+    });
+}
+
 fn inside(folder: &Path, path: &CStr) -> bool {
     Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())).parent() == Some(folder)
 }
@@ -102,9 +130,10 @@ unsafe extern "C" fn guarded_open(path: *const c_char, flags: c_int, mode: c_int
         // SAFETY: SQLite's own arguments, passed on unchanged.
         return unsafe { libc::open(path, flags, mode) };
     };
+    // SAFETY: SQLite passes a NUL-terminated path.
+    let name = unsafe { CStr::from_ptr(path) };
     if let Policy::Confined(folder) = &policy {
-        // SAFETY: SQLite passes a NUL-terminated path.
-        let path = unsafe { CStr::from_ptr(path) };
+        let path = name;
         let directory = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())) == folder;
         if !directory && !inside(folder, path) {
             return refuse(libc::EACCES);
@@ -117,19 +146,26 @@ unsafe extern "C" fn guarded_open(path: *const c_char, flags: c_int, mode: c_int
     // SAFETY: SQLite's own arguments with more flags.
     let fd = unsafe { libc::open(path, flags | libc::O_NONBLOCK | libc::O_NOFOLLOW, mode) };
     if fd < 0 {
-        return fd;
+        let errno = nix::errno::Errno::last_raw();
+        deny(name, errno);
+        return refuse(errno);
     }
     // SAFETY: `stat` is plain data that fstat fills, and fd is open.
     let (result, stat) = unsafe {
         let mut stat: libc::stat = std::mem::zeroed();
         (libc::fstat(fd, &raw mut stat), stat)
     };
-    if result != 0 || stat.st_mode & libc::S_IFMT != libc::S_IFREG || stat.st_nlink != 1 {
-        // SAFETY: fd is ours and nobody else knows it.
-        unsafe { libc::close(fd) };
-        return refuse(libc::EACCES);
+    if result == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_nlink == 1 {
+        return fd;
     }
-    fd
+    // SAFETY: fd is ours and nobody else knows it.
+    unsafe { libc::close(fd) };
+    // An honest runner may unlink its journal just after we opened it.
+    if result == 0 && stat.st_nlink == 0 {
+        return refuse(libc::ENOENT);
+    }
+    deny(name, libc::ELOOP);
+    refuse(libc::EACCES)
 }
 
 unsafe extern "C" fn guarded_unlink(path: *const c_char) -> c_int {
