@@ -7,7 +7,11 @@
 pub mod admission;
 pub mod channel;
 pub mod config;
+pub mod core;
+pub mod daemon;
 pub mod data;
 pub mod db;
+pub mod desk;
 pub mod runtime;
 pub mod session;
+pub mod watch;

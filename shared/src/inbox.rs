@@ -338,12 +338,7 @@ impl InboxTx<'_> {
         now: UnixMillis,
     ) -> Result<Accepted, BoxError> {
         let cursor = self.cursor()?;
-        let newest: Option<Seq> = self
-            .tx
-            .prepare_cached("SELECT max(seq) FROM messages_in")
-            .and_then(|mut select| select.query_row([], |row| row.get(0)))
-            .map_err(failed("find the newest message"))?;
-        let seq = newest.unwrap_or_default().max(cursor.seen).max(seen).next_even();
+        let seq = self.high_water()?.max(cursor.seen).max(seen).next_even();
         self.tx
             .prepare_cached(
                 "INSERT INTO messages_in (id, seq, kind, timestamp, process_after, trigger,
@@ -494,6 +489,18 @@ impl InboxTx<'_> {
             })
             .map(Option::unwrap_or_default)
             .map_err(failed("read the cursor"))
+    }
+
+    /// The highest number in the inbox.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn high_water(&self) -> Result<Seq, BoxError> {
+        self.tx
+            .prepare_cached("SELECT max(seq) FROM messages_in")
+            .and_then(|mut select| select.query_row([], |row| row.get::<_, Option<Seq>>(0)))
+            .map(Option::unwrap_or_default)
+            .map_err(failed("find the newest message"))
     }
 
     /// Moves the cursor forward; neither number ever goes back.

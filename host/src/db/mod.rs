@@ -6,10 +6,14 @@
 //! `BEGIN IMMEDIATE` transaction.
 
 pub mod agents;
+mod handle;
 pub mod messaging;
 pub mod notices;
 pub mod overview;
 pub mod sessions;
+
+pub use handle::Db;
+pub(crate) use handle::blocking;
 
 use std::path::Path;
 use std::time::Duration;

@@ -28,6 +28,19 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// A fresh notice.
+    pub fn held(cause: String, place: Place, text: String, now: UnixMillis) -> Self {
+        Self {
+            cause,
+            place,
+            text,
+            status: DeliveryStatus::Held,
+            attempts: 0,
+            next_attempt_at: None,
+            created_at: now,
+        }
+    }
+
     const SELECT_OPEN: &str = "
         SELECT cause, channel_type, platform_id, thread_id, text, status, attempts,
                next_attempt_at_ms, created_at_ms

@@ -1,6 +1,12 @@
 //! One session: the pure decisions (`decide`, `limits`, `delivery`) and the task that owns its
 //! folder and its container and carries them out.
 
+pub mod boxes;
+mod container;
 pub mod decide;
 pub mod delivery;
 pub mod limits;
+mod outgoing;
+pub mod signal;
+mod sweep;
+pub mod task;

@@ -1,0 +1,231 @@
+//! What all sessions share: the host's database, the runtime, the channels, the places for running
+//! containers, and the table of sessions that are awake.
+//!
+//! A session at rest has no task and costs nothing. Whoever needs one asks here, and the task that
+//! starts is the only one of its session: it owns the folder and the container until it retires.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+use twobox_shared::clock::Clock;
+use twobox_shared::ids::{AgentGroupId, IdSource, InstallId, SessionId};
+
+use crate::admission::{Admission, Class, Order};
+use crate::channel::Channel;
+use crate::config::Config;
+use crate::data::DataDir;
+use crate::db::Db;
+use crate::runtime::Runtime;
+use crate::session::signal::{Reason, Signal};
+use crate::session::task::{self, Command};
+use crate::watch::Watch;
+
+/// How many commands wait for a session before whoever sends the next one waits too.
+const MAILBOX: usize = 1024;
+
+/// The parts that `main` chose.
+pub struct Parts {
+    /// Where everything lies.
+    pub data: DataDir,
+    /// Which installation this is.
+    pub install: InstallId,
+    /// The settings.
+    pub config: Config,
+    /// The host's database.
+    pub db: Db,
+    /// What runs the agent-runners.
+    pub runtime: Arc<dyn Runtime>,
+    /// The ways out, by kind.
+    pub channels: HashMap<&'static str, Arc<dyn Channel>>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Where fresh ids come from.
+    pub ids: Arc<dyn IdSource>,
+    /// The watcher; `None` where events do not come and sessions poll.
+    pub watch: Option<Watch>,
+}
+
+/// What all sessions share.
+pub struct Core {
+    /// The parts that `main` chose.
+    pub parts: Parts,
+    admission: Mutex<Admission>,
+    awake: Mutex<HashMap<SessionId, Handle>>,
+    stopping: watch::Sender<bool>,
+    channel_epoch: Mutex<u64>,
+    several_groups: AtomicBool,
+}
+
+/// How a session's task is reached.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// Commands.
+    pub mailbox: mpsc::Sender<Command>,
+    /// Reasons to look.
+    pub signal: Arc<Signal>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("install", &self.parts.install).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// With nobody awake.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let admission = Admission::new(parts.config.containers.max_running);
+        Arc::new(Self {
+            parts,
+            admission: Mutex::new(admission),
+            awake: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            channel_epoch: Mutex::default(),
+            several_groups: AtomicBool::new(false),
+        })
+    }
+
+    /// Gives `session` a reason to look, waking it if it sleeps.
+    pub fn wake(self: &Arc<Self>, session: SessionId, reason: Reason) {
+        let mut awake = lock(&self.awake);
+        self.handle(&mut awake, session).signal.raise(reason);
+    }
+
+    /// Sends a command to the session's task, waking it if it sleeps.
+    pub async fn send(self: &Arc<Self>, session: SessionId, command: Command) {
+        let mut command = command;
+        loop {
+            let handle = self.handle(&mut lock(&self.awake), session).clone();
+            match handle.mailbox.send(command).await {
+                Ok(()) => return,
+                Err(mpsc::error::SendError(returned)) => command = returned, // it retired just now
+            }
+        }
+    }
+
+    fn handle<'a>(
+        self: &Arc<Self>,
+        awake: &'a mut HashMap<SessionId, Handle>,
+        session: SessionId,
+    ) -> &'a Handle {
+        awake.entry(session).or_insert_with(|| {
+            let (mailbox, commands) = mpsc::channel(MAILBOX);
+            let handle = Handle { mailbox, signal: Arc::default() };
+            tokio::spawn(task::run(Arc::clone(self), session, handle.clone(), commands));
+            handle
+        })
+    }
+
+    /// Takes a task that has nothing to do out of the table. `false` if somebody has given it a
+    /// reason to look in the meantime.
+    pub fn retire(&self, session: SessionId, signal: &Arc<Signal>) -> bool {
+        let mut awake = lock(&self.awake);
+        if !signal.is_quiet() {
+            return false;
+        }
+        if awake.get(&session).is_some_and(|handle| Arc::ptr_eq(&handle.signal, signal)) {
+            awake.remove(&session);
+        }
+        true
+    }
+
+    /// Every session that is awake.
+    pub fn awake(&self) -> Vec<(SessionId, Handle)> {
+        lock(&self.awake).iter().map(|(session, handle)| (*session, handle.clone())).collect()
+    }
+
+    /// Asks for a place for a container. Returns whether the session holds one now; otherwise it is
+    /// told when there is one.
+    pub fn request_place(self: &Arc<Self>, session: SessionId, group: AgentGroupId) -> bool {
+        let (orders, holds) = {
+            let mut admission = lock(&self.admission);
+            admission.request(session, group, Class::Chat);
+            (self.orders(&mut admission), admission.holds(session))
+        };
+        self.give(orders, Some(session));
+        holds
+    }
+
+    /// Says how many agent groups there are: with several, none may hold every place.
+    pub fn set_agent_groups(&self, count: usize) {
+        self.several_groups.store(count > 1, Ordering::Relaxed);
+    }
+
+    fn orders(&self, admission: &mut Admission) -> Vec<Order> {
+        admission.orders(self.several_groups.load(Ordering::Relaxed))
+    }
+
+    /// Counts a container that runs already.
+    pub fn adopt_place(&self, session: SessionId, group: AgentGroupId) {
+        lock(&self.admission).adopt(session, group);
+    }
+
+    /// Gives a place back.
+    pub fn release_place(self: &Arc<Self>, session: SessionId) {
+        let orders = {
+            let mut admission = lock(&self.admission);
+            admission.release(session);
+            self.orders(&mut admission)
+        };
+        self.give(orders, None);
+    }
+
+    /// Says whether the session's container has nothing to do.
+    pub fn set_idle(self: &Arc<Self>, session: SessionId, idle: bool) {
+        let orders = {
+            let mut admission = lock(&self.admission);
+            admission.set_idle(session, idle);
+            self.orders(&mut admission)
+        };
+        self.give(orders, None);
+    }
+
+    /// How many containers hold a place, and how many starts wait for one.
+    pub fn places(&self) -> (usize, usize) {
+        lock(&self.admission).counts()
+    }
+
+    fn give(self: &Arc<Self>, orders: Vec<Order>, asker: Option<SessionId>) {
+        for order in orders {
+            match order {
+                Order::Grant(session) if Some(session) == asker => {}
+                Order::Grant(session) => self.wake(session, Reason::Place),
+                Order::Evict(session) => self.wake(session, Reason::Evict),
+            }
+        }
+    }
+
+    /// How often channels have said that they can take letters again.
+    pub fn channel_epoch(&self) -> u64 {
+        *lock(&self.channel_epoch)
+    }
+
+    /// A channel can take letters again: whoever is awake looks.
+    pub fn channel_ready(&self) {
+        *lock(&self.channel_epoch) += 1;
+        for (_, handle) in self.awake() {
+            handle.signal.raise(Reason::Channel);
+        }
+    }
+
+    /// Whether the host is about to stop.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// From now on nothing is accepted or started.
+    pub fn stop_admitting(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Becomes `true` when the host is about to stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

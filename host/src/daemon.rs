@@ -1,0 +1,242 @@
+//! `twobox up`: builds the pieces, wakes what is due, watches over everything once a minute, and
+//! stops in order.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::ids::{SessionId, SystemIds};
+
+use crate::channel::terminal::Terminal;
+use crate::channel::{Channel, Desk, socket};
+use crate::config::{Config, OnShutdown, WatchMode};
+use crate::core::{Core, Parts};
+use crate::data::{DataDir, DataError};
+use crate::db::{self, Db, DbError, agents, blocking, sessions};
+use crate::desk::DaemonDesk;
+use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent};
+use crate::session::signal::Reason;
+use crate::session::task::{Command, RETIRE_BEYOND, chain};
+use crate::watch::{self, Watch};
+
+/// How often everything is compared, in case an event was lost.
+const SAFETY_NET: Duration = Duration::from_secs(60);
+
+/// The pause before a runtime that does not answer is asked for its list again.
+const RUNTIME_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The host's database cannot be used.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The runtime cannot be used as configured.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The socket cannot be listened on.
+    #[error("could not listen on {path}")]
+    Socket {
+        /// Where.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The process cannot receive signals.
+    #[error("could not listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the daemon on `data` until it is told to stop.
+///
+/// # Errors
+/// [`DaemonError`], before anything was started.
+pub async fn run(data: DataDir, config: Config) -> Result<(), DaemonError> {
+    let lock = data.lock()?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let (report, events) = mpsc::unbounded_channel();
+    let terminal = Arc::new(Terminal::new());
+    let core = build(data, config, Arc::clone(&terminal), report).await?;
+
+    let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core)));
+    let path = core.parts.data.socket();
+    let listener = socket::bind(&path)
+        .map_err(|source| DaemonError::Socket { path: path.clone(), source })?;
+    let server = tokio::spawn(socket::serve(listener, terminal, desk, core.stopping()));
+    let keeper = tokio::spawn(keep(Arc::clone(&core), events));
+    tracing::info!(
+        data = %core.parts.data.root().display(),
+        runtime = core.parts.runtime.name(),
+        install = %core.parts.install,
+        "twobox is up"
+    );
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
+    }
+    core.stop_admitting();
+    keeper.abort();
+    stop_sessions(&core).await;
+    server.abort();
+    std::fs::remove_file(&path).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the socket was gone already");
+    });
+    tracing::info!("stopped");
+    drop(lock);
+    Ok(())
+}
+
+async fn build(
+    data: DataDir,
+    config: Config,
+    terminal: Arc<Terminal>,
+    report: mpsc::UnboundedSender<RuntimeEvent>,
+) -> Result<Arc<Core>, DaemonError> {
+    let db = Db::open(&data.host_db())?;
+    let install =
+        db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
+    let runtime = runtime::build(install, &config, report)?;
+    let watch = start_watch(&data, config.watch).await;
+    let channels: HashMap<&'static str, Arc<dyn Channel>> =
+        HashMap::from([(terminal.channel_type(), terminal as Arc<dyn Channel>)]);
+    Ok(Core::new(Parts {
+        data,
+        install,
+        config,
+        db,
+        runtime,
+        channels,
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(SystemIds),
+        watch,
+    }))
+}
+
+/// The watcher, or `None` with a warning where events do not come.
+async fn start_watch(data: &DataDir, mode: WatchMode) -> Option<Watch> {
+    let scratch = data.scratch();
+    let started = match mode {
+        WatchMode::Poll => return None,
+        WatchMode::Auto => {
+            blocking(move || match watch::events_come(&scratch) {
+                Ok(true) => Watch::start().map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            })
+            .await
+        }
+    };
+    match started {
+        Ok(Some(watch)) => return Some(watch),
+        Ok(None) => tracing::warn!("file events do not come in the data directory: polling"),
+        Err(error) => tracing::warn!(%error, "files cannot be watched: polling"),
+    }
+    None
+}
+
+/// Listens to the runtime, and looks over everything at the start, once a minute, and whenever
+/// events may have been lost.
+async fn keep(core: Arc<Core>, mut events: mpsc::UnboundedReceiver<RuntimeEvent>) {
+    loop {
+        let pause = match look_over(&core).await {
+            Ok(()) => SAFETY_NET,
+            Err(error) => {
+                tracing::warn!(error = chain(&*error), "the safety net could not look");
+                RUNTIME_PAUSE
+            }
+        };
+        let next = tokio::time::sleep(pause);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = &mut next => break,
+                event = events.recv() => match event {
+                    Some(RuntimeEvent::Exited(incarnation)) => {
+                        core.wake(incarnation.session, Reason::Runtime);
+                    }
+                    Some(RuntimeEvent::Interrupted) | None => break,
+                },
+            }
+        }
+    }
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Wakes the sessions that are due, and compares the runtime's list with the sessions that are
+/// awake. A session at rest is not looked at.
+async fn look_over(core: &Arc<Core>) -> Result<(), AnyError> {
+    let groups = core.parts.db.call(|db| agents::list(db)).await?;
+    core.set_agent_groups(groups.len());
+    let until = core.parts.clock.now() + RETIRE_BEYOND;
+    let due = core.parts.db.call(move |db| sessions::due(db, until)).await?;
+    let awake: HashSet<SessionId> =
+        core.awake().into_iter().map(|(session, _)| session).collect();
+    for session in due.iter().filter(|session| !awake.contains(session)) {
+        core.wake(*session, Reason::Due);
+    }
+    let sightings = core.parts.runtime.list().await?;
+    for session in &awake {
+        core.wake(*session, Reason::Runtime);
+    }
+    for sighting in sightings {
+        let incarnation = sighting.incarnation;
+        let known = core
+            .parts
+            .db
+            .call(move |db| sessions::find(db, incarnation.session))
+            .await?;
+        match known {
+            Some(_) => core.wake(incarnation.session, Reason::Runtime),
+            None => remove_stray(core, incarnation, sighting.condition).await?,
+        }
+    }
+    Ok(())
+}
+
+/// A container of this installation whose session it does not have.
+async fn remove_stray(
+    core: &Arc<Core>,
+    stray: Incarnation,
+    condition: Condition,
+) -> Result<(), AnyError> {
+    tracing::warn!(session = %stray.session, runner = %stray.runner, "removing a stray container");
+    if condition == Condition::Running {
+        core.parts.runtime.stop(stray, core.parts.config.containers.stop_grace).await?;
+    }
+    let log = core.parts.data.root().join("stray.log");
+    core.parts.runtime.clear(stray, &log).await?;
+    Ok(())
+}
+
+/// Ends every task, and with it the sends under way and, if configured, the containers.
+async fn stop_sessions(core: &Arc<Core>) {
+    let config = &core.parts.config;
+    let stop_container = config.shutdown.containers == OnShutdown::Stop;
+    let mut pending = Vec::new();
+    for (_, handle) in core.awake() {
+        let (done, ended) = oneshot::channel();
+        let command = Command::Shutdown { stop_container, done };
+        pending.push(async move {
+            if handle.mailbox.send(command).await.is_ok() {
+                drop(ended.await); // an error says the same: the task has ended
+            }
+        });
+    }
+    let patience = match config.shutdown.containers {
+        OnShutdown::Leave => config.shutdown.grace,
+        OnShutdown::Stop => config.shutdown.grace + config.containers.stop_grace * 2,
+    };
+    let all = futures_util::future::join_all(pending);
+    if tokio::time::timeout(patience, all).await.is_err() {
+        tracing::warn!("some sessions did not come to rest in time; the next start goes on there");
+    }
+}

@@ -1,0 +1,300 @@
+//! The two boxes of one session, one operation at a time. Everything here blocks; the session's
+//! task runs it on a thread that may, and never two operations at once.
+
+use std::collections::HashMap;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::inbox::{
+    Accepted, Cursor, Delivery, Destination, Inbox, InboxTx, NewMessage, Origin, PendingMessage,
+};
+use twobox_shared::open::BoxError;
+use twobox_shared::outbox::{self, OutRow, Source, ToolState, UntrustedOutbox};
+use twobox_shared::paths::SessionPaths;
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+use super::decide::{Acks, Action};
+
+/// The longest that one read of a container's outbox may take.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many rows are read from the outbox at once.
+const PAGE: u32 = 256;
+
+/// How many undelivered rows one look takes.
+const ROWS_MAX: usize = 512;
+
+/// Where a session's boxes are.
+#[derive(Debug, Clone)]
+pub struct Boxes {
+    session: SessionId,
+    paths: SessionPaths,
+    scratch: PathBuf,
+    quota: u64,
+}
+
+/// What one look at both boxes showed.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// The pending messages, oldest first.
+    pub pending: Vec<PendingMessage>,
+    /// Their acks.
+    pub acks: Acks,
+    /// The rows beyond the cursor that are not settled, or stand between such rows.
+    pub rows: Vec<(OutRow, Option<Delivery>)>,
+    /// How far the host has come, `seen` including this look.
+    pub cursor: Cursor,
+    /// Whether this look saw a higher number than the inbox records.
+    pub seen_more: bool,
+    /// The container's tool.
+    pub tool: ToolState,
+}
+
+/// Whether the outbox may be read as it lies there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// A container may be writing.
+    Possible,
+    /// The runtime confirmed that no process of the session lives, so a hot journal is rolled back
+    /// in a private copy.
+    None,
+}
+
+/// Changes for one inbound transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// What became of messages.
+    pub actions: Vec<Action>,
+    /// Delivery records.
+    pub records: Vec<(MessageId, Delivery)>,
+    /// Messages from the host to the agent.
+    pub notes: Vec<NewMessage>,
+    /// How far the host has come.
+    pub cursor: Cursor,
+}
+
+impl Boxes {
+    /// The boxes in `folder`, with `scratch` as the place for private copies of at most `quota`
+    /// bytes.
+    pub fn new(session: SessionId, folder: &Path, scratch: &Path, quota: u64) -> Self {
+        Self {
+            session,
+            paths: SessionPaths::of_folder(folder),
+            scratch: scratch.join(session.to_string()),
+            quota,
+        }
+    }
+
+    /// The paths.
+    pub fn paths(&self) -> &SessionPaths {
+        &self.paths
+    }
+
+    /// Creates the folder with its two halves. `in/` can be read by the container's user, nothing
+    /// above it can.
+    ///
+    /// # Errors
+    /// [`BoxError::Io`].
+    pub fn create(&self) -> Result<(), BoxError> {
+        for (dir, mode) in [(self.paths.in_dir(), 0o755), (self.paths.out_dir(), 0o700)] {
+            if dir.is_dir() {
+                continue;
+            }
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)))
+                .map_err(|source| io_error("create", dir, source))?;
+        }
+        Ok(())
+    }
+
+    /// Stores messages in one transaction: all of them, or none. `seen` is the highest number that
+    /// was read from the outbox.
+    ///
+    /// # Errors
+    /// [`BoxError::Busy`] if the container holds a lock; [`BoxError::Sqlite`] if the disk is full.
+    pub fn accept(
+        &self,
+        messages: &[NewMessage],
+        seen: Seq,
+        now: UnixMillis,
+    ) -> Result<Vec<Accepted>, BoxError> {
+        self.create()?;
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let tx = inbox.write()?;
+        let accepted = messages
+            .iter()
+            .map(|message| tx.accept(message, seen, now))
+            .collect::<Result<_, _>>()?;
+        tx.commit()?;
+        Ok(accepted)
+    }
+
+    /// Looks at both boxes.
+    ///
+    /// # Errors
+    /// Any [`BoxError`]; its remedy tells what to do.
+    pub fn look(&self, writers: Writers) -> Result<Look, BoxError> {
+        if !self.paths.inbound_db().exists() {
+            return Ok(Look::default()); // nothing was ever accepted
+        }
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let tx = inbox.read()?;
+        let mut look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
+        let read = |source: Source<'_>| {
+            outbox::read_untrusted(&self.paths.outbound_db(), source, READ_PATIENCE, |outbox| {
+                read_outbox(outbox, &tx, &look.pending, look.cursor)
+            })
+        };
+        let found = match read(Source::Live) {
+            Err(BoxError::HotJournal) if writers == Writers::None => self.read_copy(read),
+            other => other,
+        }?;
+        if let Some((acks, rows, seen, tool)) = found {
+            look.seen_more = seen > look.cursor.seen;
+            look.cursor.seen = look.cursor.seen.max(seen);
+            (look.acks, look.rows, look.tool) = (acks, rows, tool);
+        }
+        Ok(look)
+    }
+
+    fn read_copy<T>(
+        &self,
+        read: impl FnOnce(Source<'_>) -> Result<T, BoxError>,
+    ) -> Result<T, BoxError> {
+        let scratch = &self.scratch;
+        let clear = || match std::fs::remove_dir_all(scratch) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(io_error("clear", scratch, error))
+            }
+            _ => Ok(()),
+        };
+        clear()?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(scratch)
+            .map_err(|source| io_error("create", scratch, source))?;
+        let result = read(Source::Copy { scratch, quota: self.quota });
+        clear()?;
+        result
+    }
+
+    /// Applies `changes` in one transaction. Every change repeats its guard, so applying it again
+    /// changes nothing more.
+    ///
+    /// # Errors
+    /// As for [`Boxes::accept`].
+    pub fn apply(&self, changes: &Changes, now: UnixMillis) -> Result<(), BoxError> {
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let tx = inbox.write()?;
+        for action in &changes.actions {
+            let changed = match action {
+                Action::Complete { message } => tx.complete(message)?,
+                Action::Charge { message, attempt, forgiven, process_after } => {
+                    tx.charge(message, *attempt, *forgiven, *process_after)?
+                }
+                Action::Fail { message, attempt, failure } => {
+                    tx.fail(message, *attempt, failure)?
+                }
+            };
+            if !changed {
+                tracing::debug!(session = %self.session, ?action, "the action had been applied");
+            }
+        }
+        for (row, record) in &changes.records {
+            if !tx.record_delivery(row, record)? {
+                tracing::debug!(session = %self.session, %row, "the row was settled before");
+            }
+        }
+        for note in &changes.notes {
+            tx.accept(note, changes.cursor.seen, now)?;
+        }
+        tx.advance(changes.cursor)?;
+        tx.commit()
+    }
+
+    /// Makes the inbox say where the agent answers and what it may name.
+    ///
+    /// # Errors
+    /// As for [`Boxes::accept`].
+    pub fn project_routing(
+        &self,
+        routing: &Origin,
+        destinations: &[Destination],
+    ) -> Result<(), BoxError> {
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        if inbox.read()?.routing()? == (routing.clone(), destinations.to_vec()) {
+            return Ok(());
+        }
+        let tx = inbox.write()?;
+        tx.project_routing(routing, destinations)?;
+        tx.commit()
+    }
+
+    /// Gives failed messages new attempts: one, or all. Returns how many had failed.
+    ///
+    /// # Errors
+    /// As for [`Boxes::accept`].
+    pub fn revive(&self, message: Option<&MessageId>) -> Result<usize, BoxError> {
+        if !self.paths.inbound_db().exists() {
+            return Ok(0);
+        }
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let tx = inbox.write()?;
+        let chosen = match message {
+            Some(message) => vec![message.clone()],
+            None => tx.failed()?.into_iter().map(|(message, _)| message).collect(),
+        };
+        let mut revived = 0;
+        for message in &chosen {
+            revived += usize::from(tx.revive(message)?);
+        }
+        tx.commit()?;
+        Ok(revived)
+    }
+
+    /// When the heartbeat was last touched, by the container's word.
+    pub fn heartbeat(&self) -> Option<SystemTime> {
+        let meta = std::fs::symlink_metadata(self.paths.heartbeat()).ok()?;
+        meta.is_file().then(|| meta.modified().ok()).flatten()
+    }
+}
+
+type Found = (Acks, Vec<(OutRow, Option<Delivery>)>, Seq, ToolState);
+
+fn read_outbox(
+    outbox: &UntrustedOutbox<'_>,
+    inbox: &InboxTx<'_>,
+    pending: &[PendingMessage],
+    cursor: Cursor,
+) -> Result<Found, BoxError> {
+    let acks: HashMap<_, _> = outbox.acks(pending.iter().map(|message| &message.id))?;
+    let mut rows = Vec::new();
+    let mut last = cursor.seq;
+    let mut high_water = inbox.high_water()?.max(cursor.seen);
+    loop {
+        let page = outbox.rows(last, high_water, PAGE)?;
+        let full = page.len() == PAGE as usize;
+        for row in page {
+            last = row.seq;
+            high_water = high_water.max(row.seq);
+            let record = inbox.delivery(&row.id)?;
+            rows.push((row, record));
+        }
+        let open = |(_, record): &&(OutRow, Option<Delivery>)| {
+            record.as_ref().is_none_or(|record| !record.status.is_settled())
+        };
+        if !full || rows.iter().filter(open).count() >= ROWS_MAX {
+            return Ok((acks, rows, last, outbox.tool()?));
+        }
+    }
+}
+
+fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> BoxError {
+    BoxError::Io { action, path: path.to_owned(), source }
+}

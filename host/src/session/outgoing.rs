@@ -1,0 +1,401 @@
+//! What is on its way out of one session: rows of its outbox and notices of the host. The decision
+//! is `delivery`; here it is carried out. Channel calls run outside the session's task, one for each
+//! destination at a time, and report back as a command.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use twobox_shared::content::{Chat, KIND_SYSTEM};
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin};
+use twobox_shared::outbox::OutRow;
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+use super::boxes::{Changes, Look};
+use super::delivery::{self, Batch, ChannelTraits, Plan};
+use super::signal::Reason;
+use super::task::{Command, Task, Trouble};
+use crate::channel::{Letter, Outcome, Place};
+use crate::core::Core;
+use crate::db::notices::{self, Notice};
+use crate::db::{blocking, messaging};
+
+type Row = (OutRow, Option<Delivery>);
+
+/// What the task remembers of its sends.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    in_flight: HashSet<Place>,
+    unavailable: HashSet<Place>,
+    allowed: Option<HashSet<(String, String)>>,
+    rows: Vec<Row>,
+    last_delivered: HashMap<Place, Seq>,
+    notices: Option<VecDeque<Notice>>,
+}
+
+/// What a channel said of one batch.
+#[derive(Debug)]
+pub struct Sent {
+    place: Place,
+    letters: Letters,
+    outcomes: Vec<Outcome>,
+    /// [`Core::channel_epoch`] when the batch left.
+    epoch: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Letters {
+    Rows(Vec<MessageId>),
+    Notice(Notice),
+}
+
+impl Outgoing {
+    /// Whether no channel call is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Channels that had nobody to take letters may have somebody now.
+    pub(crate) fn channels_are_back(&mut self) {
+        self.unavailable.clear();
+    }
+
+    /// Where the session may send to.
+    pub(crate) fn allow(&mut self, destinations: &[Destination]) {
+        let pair = |place: &Destination| (place.channel_type.clone(), place.platform_id.clone());
+        self.allowed = Some(destinations.iter().map(pair).collect());
+    }
+
+    /// A notice that was just stored.
+    pub(crate) fn add_notice(&mut self, notice: Notice) {
+        if let Some(notices) = &mut self.notices {
+            notices.push_back(notice);
+        }
+    }
+}
+
+impl Task {
+    /// Step 6: hands to channels what is due, and says when to look again for what is not; `None`
+    /// if nothing is left.
+    pub(crate) async fn deliver(
+        &mut self,
+        look: &Look,
+        now: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Trouble> {
+        self.outgoing.rows.clone_from(&look.rows);
+        if self.outgoing.allowed.is_none() && !look.rows.is_empty() {
+            self.load_allowed().await?;
+        }
+        let plan = self.plan(look.cursor.seq, now);
+        let mut next = plan.next;
+        self.write_records(&plan, look, now).await?;
+        for batch in &plan.batches {
+            self.send_rows(batch, now).await?;
+        }
+        if let Some(when) = self.send_notices(now).await? {
+            next = Some(next.map_or(when, |other| other.min(when)));
+        }
+        if let Some(when) = next {
+            self.look_in(when.since(now));
+        }
+        Ok(next)
+    }
+
+    fn plan(&self, cursor: Seq, now: UnixMillis) -> Plan {
+        let out = &self.outgoing;
+        let channels = &self.core.parts.channels;
+        delivery::plan(&delivery::View {
+            now,
+            cursor,
+            rows: &out.rows,
+            home: &self.home,
+            may_send: &|place| {
+                (place.channel_type == self.home.channel_type
+                    && place.platform_id == self.home.platform_id)
+                    || out.allowed.as_ref().is_some_and(|allowed| {
+                        allowed.contains(&(place.channel_type.clone(), place.platform_id.clone()))
+                    })
+            },
+            channel: &|kind| {
+                channels
+                    .get(kind)
+                    .map(|channel| ChannelTraits { honours_keys: channel.honours_keys() })
+            },
+            in_flight: &out.in_flight,
+            unavailable: &out.unavailable,
+            max_hold: self.core.parts.config.delivery.max_hold,
+        })
+    }
+
+    async fn load_allowed(&mut self) -> Result<(), Trouble> {
+        let agent = self.record.agent_group;
+        let places = self.core.parts.db.call(move |db| messaging::places_of(db, agent)).await?;
+        let allowed = places.into_iter().map(|place| (place.channel_type, place.platform_id));
+        self.outgoing.allowed = Some(allowed.collect());
+        Ok(())
+    }
+
+    /// Writes what the plan settles without sending, the announcements, and the cursor.
+    async fn write_records(
+        &mut self,
+        plan: &Plan,
+        look: &Look,
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        let mut changes = Changes {
+            cursor: Cursor { seq: plan.cursor, seen: look.cursor.seen },
+            ..Changes::default()
+        };
+        for (index, record) in &plan.records {
+            self.put(*index, record.clone(), &mut changes);
+        }
+        for batch in plan.batches.iter().filter(|batch| batch.announce) {
+            for index in &batch.rows {
+                let record = delivery::announced(self.outgoing.rows[*index].1.as_ref(), now);
+                self.put(*index, record, &mut changes);
+            }
+        }
+        if changes.records.is_empty() && plan.cursor == look.cursor.seq {
+            return Ok(());
+        }
+        let boxes = Arc::clone(&self.boxes);
+        blocking(move || boxes.apply(&changes, now)).await?;
+        Ok(())
+    }
+
+    /// Notes a new record of a row, with the agent's note if the row failed.
+    fn put(&mut self, index: usize, record: Delivery, changes: &mut Changes) {
+        let row = &self.outgoing.rows[index].0;
+        let place = delivery::place_of(row, &self.home);
+        changes.records.push((row.id.clone(), record.clone()));
+        match record.status {
+            DeliveryStatus::Delivered => {
+                self.outgoing.last_delivered.insert(place, row.seq);
+            }
+            DeliveryStatus::Failed | DeliveryStatus::Uncertain => {
+                let error = record.error.clone().unwrap_or_default();
+                let epoch = self.outgoing.last_delivered.get(&place).copied().unwrap_or_default();
+                tracing::warn!(session = %self.id, row = %row.id, channel = place.channel_type,
+                    platform_id = place.platform_id, error, "a message was not delivered");
+                changes.notes.push(undeliverable_note(&place, &error, epoch));
+            }
+            DeliveryStatus::Held | DeliveryStatus::Sending => {}
+        }
+        self.outgoing.rows[index].1 = Some(record);
+    }
+
+    async fn send_rows(&mut self, batch: &Batch, now: UnixMillis) -> Result<(), Trouble> {
+        if batch.announce {
+            fault::point(CrashPoint::HostDeliverAnnounced);
+        }
+        let rows: Vec<&OutRow> =
+            batch.rows.iter().map(|index| &self.outgoing.rows[*index].0).collect();
+        let letters = rows.iter().map(|row| self.letter(row)).collect();
+        let ids = rows.iter().map(|row| row.id.clone()).collect();
+        tracing::debug!(session = %self.id, rows = batch.rows.len(), at = %now, "sending");
+        self.hand_over(batch.place.clone(), letters, Letters::Rows(ids));
+        Ok(())
+    }
+
+    fn letter(&self, row: &OutRow) -> Letter {
+        let chat = Chat::from_content(&row.content);
+        Letter {
+            key: key(&self.core, self.id, row.id.as_str()),
+            in_reply_to: row.in_reply_to.as_deref().and_then(|id| MessageId::parse(id).ok()),
+            text: chat.text,
+            files: chat.files,
+        }
+    }
+
+    /// Sends the oldest notice of each free destination. Returns when the next one is due.
+    async fn send_notices(&mut self, now: UnixMillis) -> Result<Option<UnixMillis>, Trouble> {
+        if self.outgoing.notices.is_none() {
+            let id = self.id;
+            let open = self.core.parts.db.call(move |db| notices::open(db, id)).await?;
+            self.outgoing.notices = Some(open.into());
+        }
+        let max_hold = self.core.parts.config.delivery.max_hold;
+        let mut next: Option<UnixMillis> = None;
+        let mut look_at =
+            |when| next = Some(next.map_or(when, |other: UnixMillis| other.min(when)));
+        let mut send: Vec<Notice> = Vec::new();
+        let mut expired: Vec<Notice> = Vec::new();
+        for notice in self.outgoing.notices.iter().flatten() {
+            let out = &self.outgoing;
+            let busy = out.in_flight.contains(&notice.place)
+                || send.iter().any(|other| other.place == notice.place);
+            let has_channel =
+                self.core.parts.channels.contains_key(notice.place.channel_type.as_str());
+            if busy {
+                continue;
+            }
+            if now.since(notice.created_at) > max_hold {
+                expired.push(notice.clone());
+            } else if !has_channel || out.unavailable.contains(&notice.place) {
+                look_at(notice.created_at + max_hold);
+            } else if let Some(retry) = notice.next_attempt_at.filter(|retry| *retry > now) {
+                look_at(retry);
+            } else {
+                send.push(notice.clone());
+            }
+        }
+        for notice in expired {
+            let expired = Notice { status: DeliveryStatus::Failed, ..notice };
+            self.record_notice(expired, Some("expired: no channel took it in time")).await?;
+        }
+        for notice in send {
+            let letter = Letter {
+                key: key(&self.core, self.id, &format!("notice:{}", notice.cause)),
+                in_reply_to: None,
+                text: notice.text.clone(),
+                files: Vec::new(),
+            };
+            self.hand_over(notice.place.clone(), vec![letter], Letters::Notice(notice));
+        }
+        Ok(next)
+    }
+
+    fn hand_over(&mut self, place: Place, letters: Vec<Letter>, what: Letters) {
+        let Some(channel) = self.core.parts.channels.get(place.channel_type.as_str()) else {
+            return; // the plan sends only where there is a channel
+        };
+        self.outgoing.in_flight.insert(place.clone());
+        let (channel, mailbox) = (Arc::clone(channel), self.handle.mailbox.clone());
+        let epoch = self.core.channel_epoch();
+        tokio::spawn(async move {
+            let call = tokio::spawn({
+                let place = place.clone();
+                async move { channel.deliver(&place, letters).await }
+            });
+            let outcomes = call.await.unwrap_or_else(|panic| {
+                let error = format!("the channel broke: {panic}");
+                vec![Outcome::Transient { error, retry_after: None }]
+            });
+            fault::point(CrashPoint::HostDeliverSent);
+            let sent = Sent { place, letters: what, outcomes, epoch };
+            // The task lives as long as anything is under way.
+            drop(mailbox.send(Command::Sent(sent)).await);
+        });
+    }
+
+    /// Records what a channel said, and goes on with the destination's queue.
+    pub(crate) async fn record_sent(&mut self, sent: Sent) -> Result<(), Trouble> {
+        let now = self.now();
+        self.outgoing.in_flight.remove(&sent.place);
+        self.handle.signal.raise(Reason::Due);
+        if matches!(sent.outcomes.last(), Some(Outcome::Unavailable))
+            && sent.epoch == self.core.channel_epoch()
+        {
+            self.outgoing.unavailable.insert(sent.place.clone());
+        }
+        match sent.letters {
+            Letters::Notice(notice) => {
+                let Some(outcome) = sent.outcomes.first() else { return Ok(()) };
+                let record = Delivery {
+                    status: notice.status,
+                    attempts: notice.attempts,
+                    next_attempt_at: notice.next_attempt_at,
+                    changed_at: notice.created_at,
+                    error: None,
+                    platform_message_id: None,
+                };
+                let after = delivery::after(outcome, Some(&record), now);
+                let notice = Notice {
+                    status: after.status,
+                    attempts: after.attempts,
+                    next_attempt_at: after.next_attempt_at,
+                    ..notice
+                };
+                self.record_notice(notice, after.error.as_deref()).await
+            }
+            Letters::Rows(ids) => self.record_rows(&ids, &sent.outcomes, now).await,
+        }
+    }
+
+    async fn record_rows(
+        &mut self,
+        ids: &[MessageId],
+        outcomes: &[Outcome],
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        let mut changes = Changes::default();
+        for (id, outcome) in ids.iter().zip(outcomes) {
+            let Some(index) = self.outgoing.rows.iter().position(|(row, _)| row.id == *id) else {
+                continue; // settled by an earlier report
+            };
+            let before = self.outgoing.rows[index].1.as_ref();
+            let record = delivery::after(outcome, before, now);
+            let unchanged = before.is_some_and(|before| {
+                before.status == record.status && before.attempts == record.attempts
+            });
+            if !unchanged {
+                self.put(index, record, &mut changes);
+            }
+        }
+        let settled =
+            |(_, record): &&Row| record.as_ref().is_some_and(|record| record.status.is_settled());
+        if let Some((row, _)) = self.outgoing.rows.iter().take_while(settled).last() {
+            changes.cursor.seq = row.seq;
+        }
+        if changes.records.is_empty() {
+            return Ok(());
+        }
+        let boxes = Arc::clone(&self.boxes);
+        blocking(move || boxes.apply(&changes, now)).await?;
+        fault::point(CrashPoint::HostDeliverRecorded);
+        Ok(())
+    }
+
+    async fn record_notice(&mut self, notice: Notice, error: Option<&str>) -> Result<(), Trouble> {
+        let (id, stored, error) = (self.id, notice.clone(), error.map(str::to_owned));
+        self.core
+            .parts
+            .db
+            .call(move |db| notices::record(db, id, &stored, error.as_deref()))
+            .await?;
+        if let Some(notices) = &mut self.outgoing.notices {
+            match notices.iter_mut().find(|other| other.cause == notice.cause) {
+                Some(open) => *open = notice,
+                None => notices.push_back(notice),
+            }
+            notices.retain(|notice| !notice.status.is_settled());
+        }
+        Ok(())
+    }
+}
+
+/// The idempotency key of a letter. What a container chose is only its last part, so it can never
+/// be another session's key.
+fn key(core: &Core, session: SessionId, row: &str) -> String {
+    format!("{}:{session}:{row}", core.parts.install)
+}
+
+/// Where the answer to a message goes.
+pub(crate) fn place_of_origin(origin: &Origin, home: &Place) -> Place {
+    match (&origin.channel_type, &origin.platform_id) {
+        (Some(channel_type), Some(platform_id)) => Place {
+            channel_type: channel_type.clone(),
+            platform_id: platform_id.clone(),
+            thread_id: origin.thread_id.clone(),
+        },
+        _ => home.clone(),
+    }
+}
+
+fn undeliverable_note(place: &Place, error: &str, epoch: Seq) -> NewMessage {
+    let text = format!(
+        "A message to {} {:?} was not delivered: {error}",
+        place.channel_type, place.platform_id
+    );
+    NewMessage {
+        id: delivery::undeliverable_id(place, error, epoch),
+        kind: KIND_SYSTEM.to_owned(),
+        content: Chat::text(text).to_json(),
+        origin: Origin::default(),
+        trigger: false,
+        process_after: None,
+        source_session: None,
+    }
+}

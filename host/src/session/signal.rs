@@ -1,0 +1,76 @@
+//! Why a session's task has to look: reasons that add up until it does, however often they are
+//! raised.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::Notify;
+
+/// A reason to look at a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// The container committed to its outbox.
+    Outbox = 1,
+    /// The container may have ended: ask the runtime.
+    Runtime = 2,
+    /// A time has come, or somebody wants a look.
+    Due = 4,
+    /// There may be a place for a start.
+    Place = 8,
+    /// Another session needs this one's place.
+    Evict = 16,
+    /// A channel may take letters that it could not take before.
+    Channel = 32,
+}
+
+/// A set of [`Reason`]s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reasons(u8);
+
+impl Reasons {
+    /// Whether `reason` is among them.
+    pub const fn contains(self, reason: Reason) -> bool {
+        self.0 & reason as u8 != 0
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// These and `reason`.
+    #[must_use]
+    pub const fn with(self, reason: Reason) -> Self {
+        Self(self.0 | reason as u8)
+    }
+}
+
+/// The reasons that were raised and not yet taken.
+#[derive(Debug, Default)]
+pub struct Signal {
+    reasons: AtomicU8,
+    notify: Notify,
+}
+
+impl Signal {
+    /// Adds a reason and wakes the task.
+    pub fn raise(&self, reason: Reason) {
+        self.reasons.fetch_or(reason as u8, Ordering::AcqRel);
+        self.notify.notify_one();
+    }
+
+    /// Waits until something was raised since the last wait.
+    pub async fn raised(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Whether nothing was raised since the last take.
+    pub fn is_quiet(&self) -> bool {
+        self.reasons.load(Ordering::Acquire) == 0
+    }
+
+    /// Takes all reasons.
+    pub fn take(&self) -> Reasons {
+        Reasons(self.reasons.swap(0, Ordering::AcqRel))
+    }
+}

@@ -1,0 +1,229 @@
+//! The sweep: one pass that brings a session's boxes, its container and the host's records into
+//! agreement. The order of its steps is part of the protocol: nothing that was read before an exit
+//! was confirmed may be used to charge an attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use twobox_shared::content::Failure;
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::inbox::PendingMessage;
+use twobox_shared::open::BoxError;
+use twobox_shared::outbox::AckStatus;
+use twobox_shared::time::UnixMillis;
+
+use super::boxes::{Changes, Look, Writers};
+use super::decide::{self, Acks, Action, Alive, View, Wake};
+use super::outgoing::place_of_origin;
+use super::signal::{Reason, Reasons};
+use super::task::{Task, Trouble};
+use crate::db::blocking;
+use crate::db::notices::Notice;
+use crate::db::sessions::DUE_NOW;
+use crate::watch;
+
+/// The pause before a claim that moved between two reads is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+impl Task {
+    /// One pass over the session.
+    pub(crate) async fn sweep(&mut self, reasons: Reasons) -> Result<(), Trouble> {
+        self.accepted = false;
+        if reasons.contains(Reason::Channel) {
+            self.outgoing.channels_are_back();
+        }
+        let (before, alive) = self.read_and_ask(reasons).await?;
+        let now = self.now();
+        let alive = match alive {
+            Alive::Runner(_) => {
+                self.observe(&before);
+                self.enforce(&before, reasons, now).await?
+            }
+            other => other,
+        };
+        let after = match needs_second_read(&before, alive) {
+            true => self.look(alive).await?,
+            false => before.clone(),
+        };
+        self.seen = self.seen.max(after.cursor.seen);
+        if self.record.quarantine.is_some() {
+            return self.rest_in_quarantine(alive, &after).await;
+        }
+        let decision = decide::decide(&View {
+            now,
+            pending: &after.pending,
+            before: &before.acks,
+            after: &after.acks,
+            alive,
+            stop_cause: self.record.stop_cause,
+            max_tries: self.core.parts.config.limits.max_tries,
+        });
+        if let Some(violation) = decision.violation {
+            return Err(BoxError::Refused { reason: violation }.into());
+        }
+        self.settle(decision.actions, &after, now).await?;
+        if let Alive::Runner(_) = alive {
+            self.observe(&after);
+            self.forget_failed_starts().await?;
+        }
+        if alive == Alive::None {
+            self.finish_container(&after).await?;
+        }
+        if decision.look_again {
+            self.look_in(LOOK_AGAIN);
+        }
+        match decision.wake {
+            Wake::Start => self.start(now).await?,
+            Wake::Not { next } => {
+                if let Some(next) = next {
+                    self.look_in(next.since(now));
+                }
+                if self.container.is_none() && self.record.runner.is_none() {
+                    self.core.release_place(self.id); // it may have waited for one
+                }
+            }
+        }
+        let undelivered = self.deliver(&after, now).await?;
+        if self.core.parts.watch.is_none() && self.container.is_some() {
+            self.look_in(watch::POLL);
+        }
+        self.unmark(decision.wake, undelivered, now).await
+    }
+
+    /// Steps 1 and 2: read the boxes, then ask the runtime who lives. An outbox that only its dead
+    /// container could repair is read through a copy, once the runtime has said that it is dead,
+    /// and the runtime asked again after that.
+    async fn read_and_ask(&mut self, reasons: Reasons) -> Result<(Look, Alive), Trouble> {
+        let first = self.look_at(Writers::Possible).await;
+        let alive = self.ask(reasons).await?;
+        match first {
+            Err(BoxError::HotJournal) if alive == Alive::None => {
+                let copy = self.look_at(Writers::None).await?;
+                let alive = self.ask(reasons.with(Reason::Runtime)).await?;
+                Ok((copy, alive))
+            }
+            first => Ok((first?, alive)),
+        }
+    }
+
+    async fn look(&mut self, alive: Alive) -> Result<Look, Trouble> {
+        let writers = match alive {
+            Alive::None => Writers::None,
+            Alive::Runner(_) | Alive::Unknown => Writers::Possible,
+        };
+        Ok(self.look_at(writers).await?)
+    }
+
+    async fn look_at(&self, writers: Writers) -> Result<Look, BoxError> {
+        let boxes = Arc::clone(&self.boxes);
+        blocking(move || boxes.look(writers)).await
+    }
+
+    /// Step 4: what became of messages, in one transaction. A person is told of a failure before it
+    /// is final, so that a crash between the two tells them once and not never.
+    async fn settle(
+        &mut self,
+        actions: Vec<Action>,
+        look: &Look,
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        if actions.is_empty() && !look.seen_more {
+            return Ok(());
+        }
+        for action in &actions {
+            if let Action::Fail { message, attempt, failure } = action
+                && let Some(message) = look.pending.iter().find(|other| other.id == *message)
+            {
+                tracing::warn!(session = %self.id, message = %message.id,
+                    reason = failure.reason, detail = failure.detail, "a message failed");
+                let place = place_of_origin(&message.origin, &self.home);
+                let cause = format!("failed:{}:{attempt}", message.id);
+                let text = failure_text(message, *attempt, failure);
+                self.notify_person(Notice::held(cause, place, text, now)).await?;
+            }
+        }
+        fault::point(CrashPoint::HostSettleNoticed);
+        let boxes = Arc::clone(&self.boxes);
+        let changes = Changes { actions, cursor: look.cursor, ..Changes::default() };
+        blocking(move || boxes.apply(&changes, now)).await?;
+        fault::point(CrashPoint::HostSettleCommitted);
+        Ok(())
+    }
+
+    /// Step 7: when somebody has to look at the session next, durably.
+    async fn unmark(
+        &mut self,
+        wake: Wake,
+        undelivered: Option<UnixMillis>,
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        let starting = wake == Wake::Start && self.container.is_none();
+        if self.accepted
+            || self.container.is_some()
+            || self.record.runner.is_some()
+            || !self.outgoing.is_quiet()
+        {
+            return Ok(()); // marked as due already; another look follows
+        }
+        let retry = match wake {
+            Wake::Start if starting => self.record.start_after.filter(|after| *after > now),
+            Wake::Start => None,
+            Wake::Not { next } => next,
+        };
+        let next = match (starting, retry) {
+            (true, None) => Some(DUE_NOW), // it waits for a place, or for the runtime
+            _ => [retry, undelivered].into_iter().flatten().min(),
+        };
+        self.mark(next).await?;
+        if let Some(next) = next.filter(|next| *next != DUE_NOW) {
+            self.look_in(next.since(now));
+        }
+        Ok(())
+    }
+
+    async fn rest_in_quarantine(&mut self, alive: Alive, look: &Look) -> Result<(), Trouble> {
+        match alive {
+            Alive::None => {
+                self.finish_container(look).await?;
+                self.mark(None).await?;
+                self.next_look = None;
+                Ok(())
+            }
+            Alive::Runner(_) | Alive::Unknown => Ok(()), // asked again soon
+        }
+    }
+
+    /// Stores a notice, to be delivered with the next letters.
+    pub(crate) async fn notify_person(&mut self, notice: Notice) -> Result<(), Trouble> {
+        let id = self.id;
+        let stored = notice.clone();
+        let new =
+            self.core.parts.db.call(move |db| crate::db::notices::add(db, id, &stored)).await?;
+        if new {
+            self.outgoing.add_notice(notice);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the first read is not enough: something may have ended, so only a read made after the
+/// runtime's answer counts.
+fn needs_second_read(before: &Look, alive: Alive) -> bool {
+    let Alive::Runner(runner) = alive else { return true };
+    let foreign = |acks: &Acks| {
+        acks.values().any(|ack| ack.status == AckStatus::Processing && ack.runner != Some(runner))
+    };
+    foreign(&before.acks)
+}
+
+fn failure_text(message: &PendingMessage, attempt: i64, failure: &Failure) -> String {
+    let attempts = attempt + 1 - message.forgiven;
+    let detail = match failure.detail.is_empty() {
+        true => failure.reason.clone(),
+        false => failure.detail.clone(),
+    };
+    match attempts {
+        ..=1 => format!("I could not answer your message: {detail}."),
+        many => format!("I could not answer your message after {many} attempts: {detail}."),
+    }
+}

@@ -1,0 +1,545 @@
+//! The task of one awake session: the only code that touches its folder and its container.
+//!
+//! All work on a session is serial, and sessions do not wait for each other. The task takes
+//! commands (messages to accept, outcomes of sends) and reasons to look, sweeps, and retires when
+//! nothing is left to do. While it waits for the runtime it goes on accepting messages.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use twobox_shared::clock::Monotonic;
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::inbox::{Accepted, NewMessage};
+use twobox_shared::open::{BoxError, Remedy};
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+use super::boxes::Boxes;
+use super::container::Container;
+use super::outgoing::{Outgoing, Sent};
+use super::signal::Reason;
+use crate::channel::{Place, Refusal};
+use crate::core::{Core, Handle};
+use crate::db::sessions::{self, DUE_NOW, SessionRecord};
+use crate::db::{DbError, blocking};
+
+/// How many messages share one transaction at most.
+const ACCEPT_BATCH: usize = 256;
+
+/// A task whose next look is further away than this retires; the safety net wakes it in time.
+pub(crate) const RETIRE_BEYOND: Duration = Duration::from_secs(60);
+
+/// The pause before the same thing is tried again that needed an operator, such as a full disk.
+const OPERATOR_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a session's task is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Store a message and say so.
+    Accept {
+        /// The message.
+        message: NewMessage,
+        /// Where the answer goes; nobody may be waiting any more.
+        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+    },
+    /// A channel said what became of letters.
+    Sent(Sent),
+    /// Give failed messages new attempts and lift a quarantine.
+    Retry {
+        /// One message, or all.
+        message: Option<MessageId>,
+        /// How many will be tried again.
+        reply: oneshot::Sender<Result<usize, String>>,
+    },
+    /// The host stops: end what is under way.
+    Shutdown {
+        /// Whether the container has to leave too.
+        stop_container: bool,
+        /// Dropped when the task has ended.
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// The state of an awake session.
+pub(crate) struct Task {
+    pub(crate) core: Arc<Core>,
+    pub(crate) id: SessionId,
+    pub(crate) record: SessionRecord,
+    pub(crate) boxes: Arc<Boxes>,
+    pub(crate) home: Place,
+    pub(crate) handle: Handle,
+    commands: mpsc::Receiver<Command>,
+    backlog: VecDeque<Command>,
+    /// The container that lives, as far as the task knows.
+    pub(crate) container: Option<Container>,
+    pub(crate) outgoing: Outgoing,
+    /// The highest number read from the outbox.
+    pub(crate) seen: Seq,
+    /// Whether anything was accepted since the present sweep began: it may not clear the mark.
+    pub(crate) accepted: bool,
+    /// When to look again without being told.
+    pub(crate) next_look: Option<Instant>,
+    /// Since when the boxes cannot be read, while a container lives.
+    unreadable_since: Option<Monotonic>,
+    /// Why the last message could not be stored, until something was done about it.
+    unstored: Option<BoxError>,
+    damper: Damper,
+    /// The last complaint, so that the same one is logged once.
+    complaint: Option<String>,
+    /// How often in a row the runtime did not answer.
+    pub(crate) runtime_silent: u32,
+    pub(crate) closing: bool,
+}
+
+/// Why a sweep ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Box(#[from] BoxError),
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Runs the task of `id` until it retires or the host stops.
+pub(crate) async fn run(
+    core: Arc<Core>,
+    id: SessionId,
+    handle: Handle,
+    commands: mpsc::Receiver<Command>,
+) {
+    let mut commands = commands;
+    let record = loop {
+        match core.parts.db.call(move |db| sessions::find(db, id)).await {
+            Ok(Some(record)) => break record,
+            Ok(None) => {
+                tracing::error!(session = %id, "there is no such session");
+                refuse_all(&mut commands, "there is no such session").await;
+                core.retire(id, &handle.signal);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(session = %id, error = chain(&error), "cannot wake the session");
+                tokio::time::sleep(OPERATOR_PAUSE).await;
+            }
+        }
+    };
+    let data = &core.parts.data;
+    let folder = data.session_folder(record.agent_group, id);
+    let quota = core.parts.config.limits.outbox_quota_mb << 20;
+    let thread = Some(record.thread_id.clone()).filter(|thread| !thread.is_empty());
+    let mut task = Task {
+        boxes: Arc::new(Boxes::new(id, &folder, &data.scratch(), quota)),
+        home: Place {
+            channel_type: record.channel_type.clone(),
+            platform_id: record.platform_id.clone(),
+            thread_id: thread,
+        },
+        id,
+        record,
+        commands,
+        backlog: VecDeque::new(),
+        container: None,
+        outgoing: Outgoing::default(),
+        seen: Seq::default(),
+        accepted: false,
+        next_look: None,
+        unreadable_since: None,
+        unstored: None,
+        damper: Damper::default(),
+        complaint: None,
+        runtime_silent: 0,
+        closing: false,
+        handle,
+        core,
+    };
+    task.prepare().await;
+    task.live().await;
+    if let Some(watch) = &task.core.parts.watch {
+        watch.remove(task.boxes.paths().out_dir(), &task.handle.signal);
+    }
+    forward(task).await;
+}
+
+/// Commands that came while the task retired go to the next one.
+async fn forward(task: Task) {
+    let Task { core, id, mut commands, backlog, .. } = task;
+    commands.close();
+    for command in backlog {
+        core.send(id, command).await;
+    }
+    while let Some(command) = commands.recv().await {
+        core.send(id, command).await;
+    }
+}
+
+async fn refuse_all(commands: &mut mpsc::Receiver<Command>, reason: &str) {
+    commands.close();
+    while let Some(command) = commands.recv().await {
+        if let Command::Accept { reply, .. } = command {
+            answer(reply, Err(Refusal::Blocked { reason: reason.to_owned() }));
+        }
+    }
+}
+
+/// Answers somebody who may have stopped waiting.
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    drop(reply.send(value));
+}
+
+impl Task {
+    /// Makes the folder and watches it, so that nothing a container writes goes unnoticed.
+    async fn prepare(&mut self) {
+        let boxes = Arc::clone(&self.boxes);
+        if let Err(error) = blocking(move || boxes.create()).await {
+            self.complain(&error);
+        }
+        if let Some(watch) = &self.core.parts.watch {
+            let added = watch.add(self.boxes.paths().out_dir(), &self.handle.signal);
+            if let Err(error) = added {
+                self.complain(&error);
+            }
+        }
+        // Nothing is known of the runtime yet.
+        self.handle.signal.raise(Reason::Runtime);
+    }
+
+    async fn live(&mut self) {
+        loop {
+            self.wait().await;
+            if self.take_commands().await.is_break() {
+                return;
+            }
+            if let Some(error) = self.unstored.take() {
+                self.cope(error.into()).await;
+            }
+            if !self.handle.signal.is_quiet()
+                && let Some(pause) = self.damper.pause(Instant::now())
+            {
+                self.while_accepting(tokio::time::sleep(pause)).await;
+            }
+            let reasons = self.handle.signal.take();
+            if !reasons.is_empty() {
+                self.next_look = None;
+                if let Err(trouble) = self.sweep(reasons).await {
+                    self.cope(trouble).await;
+                } else {
+                    self.unreadable_since = None;
+                    self.complaint = None;
+                }
+            }
+            if self.has_nothing_to_do() && self.core.retire(self.id, &self.handle.signal) {
+                return;
+            }
+        }
+    }
+
+    /// Until a command, a reason, or the time of the next look.
+    async fn wait(&mut self) {
+        if !self.backlog.is_empty() {
+            return;
+        }
+        let next_look = self.next_look;
+        let time = async {
+            match next_look {
+                Some(when) => tokio::time::sleep_until(when).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            command = self.commands.recv() => self.backlog.extend(command),
+            () = self.handle.signal.raised() => {}
+            () = time => {
+                self.next_look = None;
+                self.handle.signal.raise(Reason::Due);
+            }
+        }
+    }
+
+    fn has_nothing_to_do(&self) -> bool {
+        let soon = Instant::now() + RETIRE_BEYOND;
+        self.container.is_none()
+            && self.record.runner.is_none()
+            && self.backlog.is_empty()
+            && self.outgoing.is_quiet()
+            && self.next_look.is_none_or(|when| when > soon)
+            && self.record.next_due_at != Some(DUE_NOW)
+    }
+
+    /// Does everything that was asked for. Accepting comes first: somebody waits for it.
+    async fn take_commands(&mut self) -> ControlFlow<()> {
+        while let Ok(command) = self.commands.try_recv() {
+            self.backlog.push_back(command);
+        }
+        let mut others = VecDeque::new();
+        let mut accepts = Vec::new();
+        for command in std::mem::take(&mut self.backlog) {
+            match command {
+                Command::Accept { message, reply } => accepts.push((message, reply)),
+                other => others.push_back(other),
+            }
+        }
+        self.accept(accepts).await;
+        for command in others {
+            match command {
+                Command::Accept { .. } => unreachable!("taken out above"),
+                Command::Sent(sent) => {
+                    if let Err(trouble) = self.record_sent(sent).await {
+                        self.cope(trouble).await;
+                    }
+                }
+                Command::Retry { message, reply } => {
+                    let result = self.retry(message).await;
+                    answer(reply, result.map_err(|trouble| chain(&trouble)));
+                }
+                Command::Shutdown { stop_container, done } => {
+                    self.shut_down(stop_container).await;
+                    drop(done);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Runs `work` to its end, accepting messages meanwhile. `work` must not touch the boxes.
+    pub(crate) async fn while_accepting<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            let command = tokio::select! {
+                biased;
+                result = &mut work => return result,
+                Some(command) = self.commands.recv() => command,
+            };
+            match command {
+                Command::Accept { message, reply } => {
+                    let mut batch = vec![(message, reply)];
+                    while batch.len() < ACCEPT_BATCH
+                        && let Ok(command) = self.commands.try_recv()
+                    {
+                        match command {
+                            Command::Accept { message, reply } => batch.push((message, reply)),
+                            other => self.backlog.push_back(other),
+                        }
+                    }
+                    self.accept(batch).await;
+                }
+                other => self.backlog.push_back(other),
+            }
+        }
+    }
+
+    /// Stores messages, many in one transaction, and tells their senders.
+    async fn accept(
+        &mut self,
+        batch: Vec<(NewMessage, oneshot::Sender<Result<Accepted, Refusal>>)>,
+    ) {
+        let mut batch = batch.into_iter().peekable();
+        while batch.peek().is_some() {
+            let (messages, replies): (Vec<_>, Vec<_>) = batch.by_ref().take(ACCEPT_BATCH).unzip();
+            match self.store(messages).await {
+                Ok(accepted) => {
+                    for (reply, accepted) in replies.into_iter().zip(accepted) {
+                        answer(reply, Ok(accepted));
+                    }
+                }
+                Err(refusal) => {
+                    for reply in replies {
+                        answer(reply, Err(refusal.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn store(&mut self, messages: Vec<NewMessage>) -> Result<Vec<Accepted>, Refusal> {
+        if let Some(reason) = &self.record.quarantine {
+            let reason = format!(
+                "session {} is quarantined ({reason}); an operator can look at it with \
+                 `twobox sessions show` and put it back with `twobox sessions retry`",
+                self.id
+            );
+            return Err(Refusal::Blocked { reason });
+        }
+        if self.closing || self.core.is_stopping() {
+            return Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() });
+        }
+        let not_now = |error: &dyn std::error::Error| Refusal::TryAgain {
+            reason: format!("the message could not be stored: {}", chain(error)),
+        };
+        self.mark(Some(DUE_NOW)).await.map_err(|error| not_now(&error))?;
+        fault::point(CrashPoint::HostAcceptMarked);
+        self.accepted = true;
+        let (boxes, seen, now) = (Arc::clone(&self.boxes), self.seen, self.now());
+        match blocking(move || boxes.accept(&messages, seen, now)).await {
+            Ok(accepted) => {
+                fault::point(CrashPoint::HostAcceptCommitted);
+                match &self.container {
+                    // The runner notices by itself; its next commit is the next reason to look.
+                    Some(_) => self.core.set_idle(self.id, false),
+                    None => self.handle.signal.raise(Reason::Due),
+                }
+                Ok(accepted)
+            }
+            Err(error) => {
+                let refusal = not_now(&error);
+                self.handle.signal.raise(Reason::Due); // the mark was set for nothing
+                self.unstored = Some(error);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Says durably when somebody has to look at the session next.
+    pub(crate) async fn mark(&mut self, next: Option<UnixMillis>) -> Result<(), DbError> {
+        if self.record.next_due_at != next {
+            let id = self.id;
+            self.core.parts.db.call(move |db| sessions::mark(db, id, next)).await?;
+            self.record.next_due_at = next;
+        }
+        Ok(())
+    }
+
+    async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {
+        self.mark(Some(DUE_NOW)).await?;
+        let boxes = Arc::clone(&self.boxes);
+        let revived = blocking(move || boxes.revive(message.as_ref())).await?;
+        let id = self.id;
+        self.core.parts.db.call(move |db| sessions::release(db, id)).await?;
+        self.record.quarantine = None;
+        self.record.failed_starts = 0;
+        self.record.start_after = None;
+        self.handle.signal.raise(Reason::Runtime);
+        Ok(revived)
+    }
+
+    /// What to do about trouble: try again soon, quarantine, or call for an operator. A container
+    /// that keeps its host from reading or writing the boxes is stopped.
+    async fn cope(&mut self, trouble: Trouble) {
+        let remedy = match &trouble {
+            Trouble::Box(error) => error.remedy(),
+            Trouble::Db(_) => Remedy::Operator,
+        };
+        match remedy {
+            Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
+            Remedy::TryAgain | Remedy::Repair => {
+                let now = self.core.parts.clock.monotonic();
+                let since = *self.unreadable_since.get_or_insert(now);
+                let patience = self.core.parts.config.limits.claim_tolerance;
+                let write_blocked = matches!(&trouble, Trouble::Box(BoxError::Busy { .. }));
+                if self.container.is_some() && (write_blocked || now.since(since) > patience) {
+                    self.complain(&trouble);
+                    self.stop_offender(&chain(&trouble)).await;
+                }
+                self.look_in(Duration::from_millis(100));
+            }
+            Remedy::Operator => {
+                self.complain(&trouble);
+                self.look_in(OPERATOR_PAUSE);
+            }
+        }
+    }
+
+    async fn quarantine(&mut self, reason: &str) {
+        tracing::error!(session = %self.id, reason, "the session is quarantined");
+        let (id, text) = (self.id, reason.to_owned());
+        let recorded = self.core.parts.db.call(move |db| sessions::quarantine(db, id, &text)).await;
+        match recorded {
+            Ok(()) => self.record.quarantine = Some(reason.to_owned()),
+            Err(error) => self.complain(&error),
+        }
+        self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
+    }
+
+    /// Logs a complaint once, until a sweep succeeds or the complaint changes.
+    pub(crate) fn complain(&mut self, error: &dyn std::error::Error) {
+        let text = chain(error);
+        if self.complaint.as_ref() != Some(&text) {
+            tracing::warn!(session = %self.id, error = text, "the session needs attention");
+            self.complaint = Some(text);
+        }
+    }
+
+    /// Looks again after `pause`, or earlier if something else wants that.
+    pub(crate) fn look_in(&mut self, pause: Duration) {
+        let when = Instant::now() + pause;
+        self.next_look = Some(self.next_look.map_or(when, |other| other.min(when)));
+    }
+
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.core.parts.clock.now()
+    }
+
+    /// Ends what is under way: the container if it has to go, and the sends that channels have.
+    async fn shut_down(&mut self, stop_container: bool) {
+        self.closing = true;
+        if stop_container
+            && self.container.is_some()
+            && let Err(trouble) = self.stop_for_shutdown().await
+        {
+            self.complain(&trouble);
+        }
+        while !self.outgoing.is_quiet() {
+            match self.commands.recv().await {
+                Some(Command::Sent(sent)) => {
+                    if let Err(trouble) = self.record_sent(sent).await {
+                        self.complain(&trouble);
+                    }
+                }
+                Some(other) => self.backlog.push_back(other),
+                None => return,
+            }
+        }
+        for command in std::mem::take(&mut self.backlog) {
+            if let Command::Accept { reply, .. } = command {
+                let reason = "the host is stopping".to_owned();
+                answer(reply, Err(Refusal::TryAgain { reason }));
+            }
+        }
+    }
+}
+
+/// Keeps a container that commits without end from keeping a core busy: a session may sweep
+/// [`Damper::BURST`] times in a row, and after that so often in a second.
+#[derive(Debug)]
+struct Damper {
+    budget: f64,
+    filled: Option<Instant>,
+}
+
+impl Default for Damper {
+    fn default() -> Self {
+        Self { budget: Self::BURST, filled: None }
+    }
+}
+
+impl Damper {
+    const BURST: f64 = 300.0;
+    const PER_SECOND: f64 = 300.0;
+
+    /// How long to wait before the sweep that is to begin at `now`.
+    fn pause(&mut self, now: Instant) -> Option<Duration> {
+        let since = self.filled.map_or(Duration::ZERO, |filled| now - filled);
+        self.filled = Some(now);
+        self.budget = (self.budget + since.as_secs_f64() * Self::PER_SECOND).min(Self::BURST) - 1.0;
+        (self.budget < 0.0).then(|| Duration::from_secs_f64(-self.budget / Self::PER_SECOND))
+    }
+}
+
+/// An error and everything beneath it, for one log line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
