@@ -139,6 +139,12 @@ impl Other {
         }
     }
 
+    /// Lets it go.
+    pub(crate) fn release(mut self) -> Self {
+        drop(self.child.stdin.take());
+        self
+    }
+
     /// Lets it go, and waits until it is gone.
     pub(crate) fn finish(mut self) {
         drop(self.child.stdin.take());
@@ -161,8 +167,11 @@ impl Drop for Other {
     }
 }
 
+/// A name and what the second process does under it.
+pub(crate) type Role = (&'static str, fn(&Path));
+
 /// To be called by the test `second_process` of each binary: does nothing in the first process.
-pub(crate) fn play(roles: &[(&str, fn(&Path))]) {
+pub(crate) fn play(roles: &[Role]) {
     let Ok(role) = std::env::var(ROLE) else { return };
     let argument = PathBuf::from(std::env::var_os(ARGUMENT).unwrap());
     let (_, act) = roles.iter().find(|(name, _)| *name == role).expect("a known role");
