@@ -160,7 +160,8 @@ fn s1_a_forged_super_journal_is_refused_and_unlinks_nothing() {
 
 #[test]
 fn what_cannot_be_copied_safely_is_quarantined_in_time() {
-    let cases: &[(&str, fn(&Path, &Path))] = &[
+    type Arrange = fn(&Path, &Path);
+    let cases: &[(&str, Arrange)] = &[
         ("symlink as journal", |db, aside| {
             std::fs::rename(journal(db), aside).unwrap();
             symlink(aside, journal(db)).unwrap();

@@ -51,7 +51,7 @@ fn rows(conn: &Connection) -> Vec<(String, Vec<(String, Value)>)> {
             continue;
         }
         let mut select = conn.prepare(&format!("SELECT * FROM {table}")).unwrap();
-        let names: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = select.column_names().map(str::to_owned).collect();
         let mut rows = select.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
             let mut values: Vec<(String, Value)> = names
