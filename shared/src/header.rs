@@ -41,7 +41,7 @@ pub(crate) fn says_wal(conn: &Connection, path: &Path) -> bool {
 }
 
 /// Whether anything at all stands in the place of the write-ahead log of the database at `path`.
-pub(crate) fn log_exists(path: &Path) -> bool {
+fn log_exists(path: &Path) -> bool {
     let mut name = path.as_os_str().to_owned();
     name.push("-wal");
     PathBuf::from(name).symlink_metadata().is_ok()

@@ -787,7 +787,13 @@ impl InboxReader {
     /// # Errors
     /// [`BoxError::Sqlite`].
     pub fn routing(&self) -> Result<(Origin, Vec<Destination>), BoxError> {
-        routing(&self.conn).map_err(failed("read the routing"))
+        let read = failed("read the routing");
+        for table in ["session_routing", "destinations"] {
+            if columns::of_table(&self.conn, table).map_err(&read)?.is_empty() {
+                return Ok((Origin::default(), Vec::new())); // another implementation's host
+            }
+        }
+        routing(&self.conn).map_err(read)
     }
 
     /// The ids of all messages, for tests and for people.

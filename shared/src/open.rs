@@ -211,8 +211,14 @@ fn refuse_wal(conn: &Connection, path: &Path) -> Result<(), BoxError> {
 
 fn prepare_reader(conn: &Connection, path: &Path, shape: &Shape) -> Result<(), BoxError> {
     refuse_wal(conn, path)?;
-    configure_reader(conn)?;
-    let found = migrate::version_of(conn)?;
+    // It may have become a WAL file just now; in exclusive mode that is an I/O error.
+    let found =
+        configure_reader(conn).and_then(|()| migrate::version_of(conn)).map_err(|error| {
+            match header::says_wal(conn, path) {
+                true => BoxError::NotDeleteMode { path: path.to_owned() },
+                false => error,
+            }
+        })?;
     if found > shape.version {
         return Err(BoxError::Newer { found, known: shape.version });
     }
@@ -336,17 +342,16 @@ fn suspect(error: BoxError, guard: &Guard, path: &Path) -> BoxError {
                 Ok(_) => refused(describe(&error)),
             },
         },
-        Some(ErrorCode::SystemIoFailure) => {
-            let BoxError::Sqlite { source, .. } = &error else { return error };
-            match source.sqlite_error().map(|error| error.extended_code) {
-                // It became a WAL file after we had looked at its header.
-                Some(ffi::SQLITE_IOERR_LOCK) if header::log_exists(path) => {
-                    BoxError::NotDeleteMode { path: path.to_owned() }
-                }
-                Some(ffi::SQLITE_IOERR_SHORT_READ) => refused(describe(&error)),
-                _ => error,
+        Some(ErrorCode::SystemIoFailure) => match &error {
+            BoxError::Sqlite { source, .. }
+                if source
+                    .sqlite_error()
+                    .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ) =>
+            {
+                refused(describe(&error)) // cut short while we read
             }
-        }
+            _ => error,
+        },
         Some(ErrorCode::Unknown) => refused(describe(&error)),
         _ => error,
     }

@@ -181,3 +181,62 @@ unsafe extern "C" fn guarded_unlink(path: *const c_char) -> c_int {
     // SAFETY: SQLite's own argument, passed on unchanged.
     unsafe { libc::unlink(path) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// A database with a hot journal whose end names `victim` as its super-journal.
+    fn forged(folder: &Path, victim: &Path) -> PathBuf {
+        let source = folder.join("source.db");
+        let writer = Connection::open(&source).unwrap();
+        writer
+            .execute_batch(
+                "CREATE TABLE t (x); INSERT INTO t VALUES (1); PRAGMA cache_size = 1; BEGIN;
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+                 INSERT INTO t SELECT printf('%.3000c', 'x') FROM n;",
+            )
+            .unwrap();
+        let copy = folder.join("copy.db");
+        std::fs::copy(&source, &copy).unwrap();
+        let journal = folder.join("copy.db-journal");
+        std::fs::copy(folder.join("source.db-journal"), &journal).unwrap();
+        let name = victim.as_os_str().as_bytes();
+        let sum: u32 = name.iter().map(|byte| u32::from(*byte)).sum();
+        let mut trailer = 0x4000_0000_u32.to_be_bytes().to_vec();
+        trailer.extend(name);
+        trailer.extend(u32::try_from(name.len()).unwrap().to_be_bytes());
+        trailer.extend(sum.to_be_bytes());
+        trailer.extend([0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+        let mut file = std::fs::OpenOptions::new().append(true).open(journal).unwrap();
+        file.write_all(&trailer).unwrap();
+        copy
+    }
+
+    fn roll_back(copy: &Path) {
+        let rows = Connection::open(copy).and_then(|conn| {
+            conn.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))
+        });
+        drop(rows); // whether it works is not the question here
+    }
+
+    #[test]
+    fn s1_a_rollback_unlinks_a_file_that_the_journal_names_only_without_a_guard() {
+        for (case, guarded) in [("without a guard", false), ("confined", true)] {
+            let (folder, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            // SQLite itself unlinks only what looks like a super-journal and names this journal.
+            let victim = aside.path().join("victim-mj0123459AB");
+            let copy = forged(folder.path(), &victim);
+            let journal = folder.path().join("copy.db-journal");
+            std::fs::write(&victim, journal.as_os_str().as_bytes()).unwrap();
+            let guard = guarded.then(|| Guard::confined(folder.path()));
+            roll_back(&copy);
+            drop(guard);
+            assert_eq!(victim.exists(), guarded, "{case}");
+        }
+    }
+}
