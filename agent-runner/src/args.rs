@@ -64,7 +64,15 @@ Exit codes: 0 idle or told to leave, 2 usage, 65 unusable database, 70 a provide
 session, 76 the claims were taken away.";
 
 const VALUED: &[&str] = &[
-    "install", "session", "runner", "in", "out", "agent", "idle-ms", "grace-ms", "poll-ms",
+    "install",
+    "session",
+    "runner",
+    "in",
+    "out",
+    "agent",
+    "idle-ms",
+    "grace-ms",
+    "poll-ms",
     "heartbeat-ms",
 ];
 
@@ -125,9 +133,9 @@ impl<E: Fn(&str) -> Option<OsString>> Values<'_, E> {
     }
 
     fn id<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<T, String> {
-        let value = self
-            .get(name)
-            .ok_or_else(|| format!("--{name} is missing (or {} in the environment)", variable(name)))?;
+        let value = self.get(name).ok_or_else(|| {
+            format!("--{name} is missing (or {} in the environment)", variable(name))
+        })?;
         text(name, &value)?.parse().map_err(|error| format!("--{name}: {error}"))
     }
 
@@ -140,7 +148,9 @@ impl<E: Fn(&str) -> Option<OsString>> Values<'_, E> {
         let value = text(name, &value)?;
         match value.parse() {
             Ok(ms) if ms >= least => Ok(Some(Duration::from_millis(ms))),
-            _ => Err(format!("--{name}: {value:?} is not a number of milliseconds from {least} up")),
+            _ => {
+                Err(format!("--{name}: {value:?} is not a number of milliseconds from {least} up"))
+            }
         }
     }
 

@@ -20,7 +20,16 @@ use crate::say::say;
 const WANTED: ABI = ABI::V5;
 
 const SYSTEM: &[&str] = &[
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/proc", "/dev",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/etc",
+    "/opt",
+    "/proc",
+    "/dev",
     "/run/systemd/resolve", // where /etc/resolv.conf often points
 ];
 
@@ -41,11 +50,8 @@ pub(crate) fn apply(options: &Options) {
 
 fn restrict(options: &Options) -> Result<RulesetStatus, RulesetError> {
     let devices: BitFlags<AccessFs> = AccessFs::from_read(WANTED) | AccessFs::WriteFile;
-    let writable = [
-        options.paths.out_dir().to_owned(),
-        options.agent.clone(),
-        std::env::temp_dir(),
-    ];
+    let writable =
+        [options.paths.out_dir().to_owned(), options.agent.clone(), std::env::temp_dir()];
     Ok(Ruleset::default()
         .handle_access(AccessFs::from_all(WANTED))?
         .create()?

@@ -23,11 +23,7 @@ pub(crate) struct Answering {
 
 impl From<&InboundMessage> for Answering {
     fn from(message: &InboundMessage) -> Self {
-        Self {
-            message: message.id.clone(),
-            attempt: message.tries,
-            origin: message.origin.clone(),
-        }
+        Self { message: message.id.clone(), attempt: message.tries, origin: message.origin.clone() }
     }
 }
 
@@ -112,7 +108,8 @@ impl Drafts {
         file: Attachment,
         ids: &impl IdSource,
     ) -> io::Result<()> {
-        if !matches!(self.drafts.last(), Some(Draft { body: Body::Files(_) | Body::Reply(..), .. })) {
+        if !matches!(self.drafts.last(), Some(Draft { body: Body::Files(_) | Body::Reply(..), .. }))
+        {
             self.add(answering, Body::Files(Vec::new()), ids);
         }
         let Some(Draft { id, body: Body::Files(files) | Body::Reply(_, files), .. }) =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use twobox_shared::content::Failure;
 use twobox_shared::ids::MessageId;
 
-use crate::provider::{Done, Worker};
+use crate::provider::Done;
 
 /// Something that happened.
 pub(crate) enum Event {
@@ -17,8 +17,8 @@ pub(crate) enum Event {
     Terminate,
     /// The provider said something about the running turn.
     Said(Said),
-    /// The provider ended the turn. The worker comes back, unless it panicked.
-    Ended(Result<Done, Failure>, Option<Box<Worker>>),
+    /// The provider ended the turn.
+    Ended(Result<Done, Failure>),
 }
 
 /// What a provider says in the middle of a turn.

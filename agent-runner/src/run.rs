@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::exit::Exit;
 use crate::outbox::Outbox;
 use crate::patience::Patience;
-use crate::provider::{Reins, Worker};
+use crate::provider::Worker;
 use crate::say::say;
 use crate::signals::Stop;
 use crate::turn::{Left, Turn, claim_of};
@@ -55,9 +55,10 @@ pub(crate) struct Runner<'a> {
     pub(crate) stop: Stop,
     pub(crate) events: Receiver<Event>,
     pub(crate) events_in: Sender<Event>,
-    /// The provider between two turns, and the means to stop it.
-    pub(crate) worker: Option<Box<Worker>>,
-    pub(crate) reins: Option<Reins>,
+    /// The provider, once there was a turn.
+    pub(crate) worker: Option<Worker>,
+    /// Whether the provider has a turn that it has not ended.
+    pub(crate) in_turn: bool,
     /// The highest number seen in the inbox.
     pub(crate) floor: Seq,
     first: bool,
@@ -84,7 +85,7 @@ impl<'a> Runner<'a> {
             events,
             events_in,
             worker: None,
-            reins: None,
+            in_turn: false,
             floor: Seq::default(),
             first: true,
             poll: options.poll.or((!watched).then_some(POLL)),
@@ -98,8 +99,10 @@ impl<'a> Runner<'a> {
     /// Any other reason to leave.
     pub(crate) fn run(mut self) -> Result<(), Exit> {
         let result = self.serve();
-        if let Some(reins) = &self.reins {
-            reins.kill(); // a program does not outlive its runner
+        match self.worker.take() {
+            Some(worker) if self.in_turn => worker.abandon(),
+            Some(worker) => worker.dismiss(),
+            None => {}
         }
         result
     }
@@ -108,7 +111,8 @@ impl<'a> Runner<'a> {
         // Opening repairs and migrates; whatever tool a predecessor named does not run any more.
         let now = self.clock.now();
         let stop = self.stop.clone();
-        if self.outbox.insist(|| !stop.requested(), |outbox| outbox.set_tool(None, now))?.is_none() {
+        if self.outbox.insist(|| !stop.requested(), |outbox| outbox.set_tool(None, now))?.is_none()
+        {
             return Ok(()); // told to leave before anything was claimed
         }
         let mut cause = Cause::Start;
@@ -183,7 +187,7 @@ impl<'a> Runner<'a> {
                     while self.events.try_recv().is_ok() {}
                     return Cause::Event;
                 }
-                Ok(Event::Said(_) | Event::Ended(..)) => {} // no turn runs, so none can be meant
+                Ok(Event::Said(_) | Event::Ended(_)) => {} // no turn runs, so none can be meant
                 Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.clock.monotonic();
@@ -300,9 +304,11 @@ impl<'a> Runner<'a> {
             told_at.get().is_none_or(|at| clock.monotonic() < at + grace)
         };
         let now = clock.now();
-        self.outbox.insist(go_on, |outbox| outbox.end_turn(end, self.floor, now))?.ok_or_else(|| {
-            say!("a turn could not be committed, and there is no time left to try again");
-            Exit::Write
-        })
+        self.outbox.insist(go_on, |outbox| outbox.end_turn(end, self.floor, now))?.ok_or_else(
+            || {
+                say!("a turn could not be committed, and there is no time left to try again");
+                Exit::Write
+            },
+        )
     }
 }

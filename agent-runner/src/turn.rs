@@ -20,7 +20,7 @@ use twobox_shared::seq::Seq;
 use crate::drafts::{Answering, Drafts, check_size};
 use crate::event::{Event, Said};
 use crate::exit::Exit;
-use crate::provider::{BAD_CONTINUATION, Done, Prompt, PromptMessage, Push, Reins, Worker};
+use crate::provider::{BAD_CONTINUATION, Done, Gone, Prompt, PromptMessage, Push, Reins, Worker};
 use crate::run::Runner;
 use crate::say::say;
 
@@ -116,22 +116,25 @@ impl<'r, 'a> Turn<'r, 'a> {
 
     /// Lets the provider answer. A continuation that it cannot use costs one more try.
     fn answer(&mut self) -> Result<End, Exit> {
-        let mut prompt = self.prompt()?;
+        let Some(mut prompt) = self.prompt()? else {
+            // Without knowing what was said before, it would be said twice.
+            let detail = "the outbox could not be read";
+            return Ok(End::Outcome(Err(Failure::retryable(Failure::PROVIDER_ERROR, detail))));
+        };
         loop {
             let reins = match self.start(prompt.clone()) {
                 Ok(reins) => reins,
-                Err(error) => {
-                    let detail = format!("could not start a thread: {error}");
-                    let failure = Failure::retryable(Failure::PROVIDER_ERROR, detail);
-                    return Ok(End::Outcome(Err(failure)));
-                }
+                Err(failure) => return Ok(End::Outcome(Err(failure))),
             };
             let end = self.drive(&reins)?;
             match end {
                 End::Outcome(Err(failure))
                     if failure.reason == BAD_CONTINUATION && prompt.continuation.is_some() =>
                 {
-                    say!("the continuation was refused, so the turn begins afresh: {}", failure.detail);
+                    say!(
+                        "the continuation was refused, so the turn begins afresh: {}",
+                        failure.detail
+                    );
                     self.write(|outbox, _| outbox.clear_continuation())?;
                     self.drafts.discard();
                     prompt.continuation = None;
@@ -143,7 +146,7 @@ impl<'r, 'a> Turn<'r, 'a> {
         }
     }
 
-    fn prompt(&mut self) -> Result<Prompt, Exit> {
+    fn prompt(&mut self) -> Result<Option<Prompt>, Exit> {
         // An inbox that cannot be read right now costs the names, not the turn.
         self.destinations = self.runner.destinations().unwrap_or_default();
         let retried: Vec<MessageId> = self
@@ -159,8 +162,7 @@ impl<'r, 'a> Turn<'r, 'a> {
             }
             Ok((already_sent, outbox.continuation()?))
         })?;
-        let (already_sent, continuation) = read.unwrap_or_default();
-        Ok(Prompt {
+        Ok(read.map(|(already_sent, continuation)| Prompt {
             attempt: self.answering.attempt,
             messages: self.messages.iter().map(PromptMessage::from).collect(),
             already_sent: already_sent
@@ -170,24 +172,29 @@ impl<'r, 'a> Turn<'r, 'a> {
             continuation,
             destinations: self.destinations.iter().map(|it| it.name.clone()).collect(),
             max_turns: self.config.max_turns,
-        })
+        }))
     }
 
-    fn start(&mut self, prompt: Prompt) -> std::io::Result<Reins> {
+    fn start(&mut self, prompt: Prompt) -> Result<Reins, Failure> {
+        let failed = |why: &str| {
+            let detail = format!("could not start the provider: {why}");
+            Failure::retryable(Failure::PROVIDER_ERROR, detail)
+        };
         let worker = match self.runner.worker.take() {
             Some(worker) if worker.serves(&self.config) => worker,
-            _ => {
-                if let Some(reins) = &self.runner.reins {
-                    reins.kill(); // the program of another configuration
+            other => {
+                if let Some(worker) = other {
+                    worker.dismiss(); // it was made for another configuration, or panicked
                 }
                 let events = self.runner.events_in.clone();
-                let (worker, reins) = Worker::new(&self.config, &self.runner.options.agent, events);
-                self.runner.reins = Some(reins);
-                Box::new(worker)
+                Worker::new(&self.config, &self.runner.options.agent, events)
+                    .map_err(|error| failed(&error.to_string()))?
             }
         };
-        let reins = self.runner.reins.clone().expect("a worker comes with its reins");
-        worker.start(prompt).map(|()| reins)
+        let reins = worker.start(prompt).map_err(|Gone| failed("it has gone"))?;
+        self.runner.worker = Some(worker);
+        self.runner.in_turn = true;
+        Ok(reins)
     }
 
     /// Keeps the limits and does what the provider says, until it has ended the turn.
@@ -217,8 +224,8 @@ impl<'r, 'a> Turn<'r, 'a> {
                 Event::Terminate => self.begin_grace(),
                 Event::Said(said) if self.cut.is_none() => self.hear(said, reins)?,
                 Event::Said(_) => {} // after the cut nothing counts
-                Event::Ended(outcome, worker) => {
-                    self.runner.worker = worker;
+                Event::Ended(outcome) => {
+                    self.runner.in_turn = false;
                     return Ok(End::Outcome(match self.cut.take() {
                         Some(cut) => Err(cut.failure),
                         None => outcome,
@@ -415,9 +422,8 @@ impl<'r, 'a> Turn<'r, 'a> {
             Seq,
         ) -> Result<T, twobox_shared::open::BoxError>,
     ) -> Result<Option<T>, Exit> {
-        let may_go_on = || {
-            !self.runner.stop.requested() && self.runner.clock.monotonic() < self.deadline
-        };
+        let may_go_on =
+            || !self.runner.stop.requested() && self.runner.clock.monotonic() < self.deadline;
         self.runner.outbox.insist(may_go_on, |outbox| work(outbox, self.runner.floor))
     }
 
@@ -461,7 +467,10 @@ impl<'r, 'a> Turn<'r, 'a> {
             return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
         }
         let too_large = |reason| {
-            Failure::permanent(Failure::PROVIDER_ERROR, format!("the answer cannot be sent: {reason}"))
+            Failure::permanent(
+                Failure::PROVIDER_ERROR,
+                format!("the answer cannot be sent: {reason}"),
+            )
         };
         Ok((self.drafts.rows().map_err(too_large)?, done.continuation))
     }

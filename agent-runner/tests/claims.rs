@@ -1,4 +1,5 @@
 //! Which messages the runner takes up, and how their turns end.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

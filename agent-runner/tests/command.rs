@@ -183,7 +183,11 @@ fn what_a_program_does_wrong_is_quoted() {
         session.say("m1", "x");
         let runner = session.start();
         let failure = session.wait_failed("m1");
-        assert_eq!((failure.reason.as_str(), failure.retryable), ("provider_error", true), "{case}");
+        assert_eq!(
+            (failure.reason.as_str(), failure.retryable),
+            ("provider_error", true),
+            "{case}"
+        );
         assert!(failure.detail.contains(expected), "{case}: {failure:?}");
         runner.stop();
     }

@@ -1,4 +1,5 @@
 //! The runner's life around its turns: lock, heartbeat, idleness, and files in a bad state.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -130,6 +131,25 @@ fn a_polling_runner_answers_too() {
 }
 
 #[test]
+fn an_inbox_that_changes_without_file_events_is_polled_in_the_end() {
+    let session = Session::new();
+    session.say("m0", "x");
+    let runner = session.start_with(&["--heartbeat-ms", "100"]);
+    session.wait_ack("m0", AckStatus::Completed);
+    // The kernel goes on to watch the folder that was moved away, and never says a word again.
+    let (folder, moved) = (session.paths.in_dir(), session.paths.in_dir().with_extension("old"));
+    std::fs::rename(folder, &moved).unwrap();
+    std::fs::create_dir(folder).unwrap();
+    std::fs::copy(moved.join("inbound.db"), session.paths.inbound_db()).unwrap();
+    for name in ["m1", "m2", "m3"] {
+        session.say(name, "x");
+        session.wait_ack(name, AckStatus::Completed);
+    }
+    let stderr = runner.stop();
+    assert_eq!(stderr.matches("polled from now on").count(), 1, "{stderr}");
+}
+
+#[test]
 fn a_confined_runner_serves_its_session() {
     let session = Session::new();
     session.say("m1", "x");
@@ -141,8 +161,7 @@ fn a_confined_runner_serves_its_session() {
 #[test]
 fn wrong_use_is_one_clear_line() {
     let run = |args: &[&str]| {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_agent-runner")).args(args).output().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_agent-runner")).args(args).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
@@ -150,6 +169,9 @@ fn wrong_use_is_one_clear_line() {
     assert_eq!((code, stderr.lines().count()), (Some(2), 1));
     assert!(stderr.contains("--nonsense"), "{stderr}");
     let (code, stdout, _) = run(&["--version"]);
-    assert_eq!((code, stdout.trim()), (Some(0), concat!("agent-runner ", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(
+        (code, stdout.trim()),
+        (Some(0), concat!("agent-runner ", env!("CARGO_PKG_VERSION")))
+    );
     assert!(run(&["--help"]).1.contains("--grace-ms"));
 }

@@ -146,8 +146,9 @@ fn a_script_may_fail_its_turn_or_end_the_process() {
 
 #[test]
 fn p7_sigterm_lets_a_turn_finish() {
-    let session =
-        Session::scripted(r#"{"otherwise": [{"tool": {"name": "t", "run_ms": 400}}, {"reply": "done"}]}"#);
+    let session = Session::scripted(
+        r#"{"otherwise": [{"tool": {"name": "t", "run_ms": 400}}, {"reply": "done"}]}"#,
+    );
     session.say("m1", "go");
     let mut runner = session.start();
     wait_for("the tool to run", || session.tool());

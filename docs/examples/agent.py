@@ -1,16 +1,16 @@
 import json
 import sys
 
+
+def say(**line):
+    print(json.dumps(line), flush=True)
+
+
 for line in sys.stdin:
-    request = json.loads(line)
-    if request["type"] == "error":
-        print(request["detail"], file=sys.stderr)
-        continue
-    asked = [m for m in request["messages"] if m["trigger"]]
-    if request["type"] == "follow_up":
-        print(json.dumps({"type": "used", "ids": [m["id"] for m in asked]}), flush=True)
-    for message in asked:
-        answer = {"type": "reply", "text": "you said: " + message["text"]}
-        print(json.dumps(answer), flush=True)
-    if request["type"] == "turn":
-        print(json.dumps({"type": "turn_done"}), flush=True)
+    turn = json.loads(line)
+    if turn["type"] != "turn":
+        continue  # a follow-up that came after turn_done: it will have a turn of its own
+    for message in turn["messages"]:
+        if message["trigger"]:
+            say(type="reply", text="you said: " + message["text"])
+    say(type="turn_done")

@@ -1,7 +1,8 @@
 //! `command`: any program that speaks JSON lines on its standard streams. `docs/providers.md` is
 //! the description for people who write one.
 //!
-//! The program runs in a process group of its own, which is killed as a whole. A reader thread
+//! The program runs in a process group of its own, which is killed as a whole; should the runner be
+//! killed, the kernel kills the program with the thread that started it. A reader thread
 //! turns its output into pushes, so that the turn waits in one place for the program and for the
 //! main thread, and the program never waits for us to read.
 
@@ -13,6 +14,8 @@ use std::sync::PoisonError;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -120,14 +123,19 @@ impl Program {
             let detail = format!("could not start {:?}: {error}", self.command[0]);
             Failure::retryable(Failure::PROVIDER_ERROR, detail)
         };
-        let mut child = Command::new(&self.command[0])
+        let mut command = Command::new(&self.command[0]);
+        command
             .args(&self.command[1..])
             .current_dir(&self.agent)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
+            .process_group(0);
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl(2) is one
+        // system call, and turning its error into an `io::Error` allocates nothing.
+        unsafe {
+            command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from));
+        }
+        let mut child = command.spawn().map_err(failed)?;
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("Linux numbers fit into i32"));
         *desk.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
         self.number += 1;
@@ -172,9 +180,8 @@ impl Program {
     /// Follows the program until it says how the turn ended. The flag says whether it may live on.
     fn follow(&mut self, desk: &Desk) -> (Result<Done, Failure>, bool) {
         loop {
-            let wrong = |detail: String| {
-                (Err(Failure::retryable(Failure::PROVIDER_ERROR, detail)), false)
-            };
+            let wrong =
+                |detail: String| (Err(Failure::retryable(Failure::PROVIDER_ERROR, detail)), false);
             let output = match desk.next(CHECK) {
                 Some(Push::FollowUp(messages)) => {
                     self.tell(&json!({"type": "follow_up", "messages": messages}));
@@ -195,7 +202,9 @@ impl Program {
             let text = match output {
                 Output::Line(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
                 Output::TooLong => {
-                    return wrong(format!("the program wrote a line of more than {LINE_MAX} bytes"));
+                    return wrong(format!(
+                        "the program wrote a line of more than {LINE_MAX} bytes"
+                    ));
                 }
                 Output::Ended => {
                     let status = self.stop(desk, LEAVE_PATIENCE);
@@ -209,7 +218,9 @@ impl Program {
             match serde_json::from_str(&text) {
                 Err(error) => {
                     let line = shorten(&text, 200);
-                    return wrong(format!("the program wrote a line that is wrong: {error}: {line}"));
+                    return wrong(format!(
+                        "the program wrote a line that is wrong: {error}: {line}"
+                    ));
                 }
                 Ok(Line::TurnDone { continuation, silent }) => {
                     return (Ok(Done { continuation, silent }), true);
@@ -262,6 +273,10 @@ impl Provider for Program {
             (false, _) => drop(self.stop(desk, Duration::ZERO)),
         }
         outcome
+    }
+
+    fn leave(&mut self, desk: &Desk) {
+        self.stop(desk, Duration::ZERO);
     }
 }
 

@@ -12,8 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -23,6 +25,7 @@ use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboundMessage;
 
 use crate::event::{Event, Said};
+use crate::say::say;
 
 /// The failure reason by which a provider says that the continuation is dead or poisoned.
 pub(crate) const BAD_CONTINUATION: &str = "bad_continuation";
@@ -88,6 +91,9 @@ pub(crate) struct Done {
 pub(crate) trait Provider: Send {
     /// Answers one turn. Must return soon after [`Push::Cancel`].
     fn turn(&mut self, prompt: &Prompt, desk: &Desk) -> Result<Done, Failure>;
+
+    /// Ends whatever lives longer than a turn.
+    fn leave(&mut self, _desk: &Desk) {}
 }
 
 /// What reaches a provider in the middle of a turn.
@@ -180,22 +186,34 @@ impl Reins {
 /// Kills the process group in `slot`. Its leader is reaped only after the slot was emptied, so the
 /// number cannot belong to anybody else.
 fn kill_group(slot: &Mutex<Option<Pid>>) {
-    if let Some(group) = *slot.lock().unwrap_or_else(PoisonError::into_inner) {
-        let _: nix::Result<()> = killpg(group, Signal::SIGKILL); // ESRCH: everybody is gone already
+    if let Some(group) = *slot.lock().unwrap_or_else(PoisonError::into_inner)
+        && let Err(errno) = killpg(group, Signal::SIGKILL)
+        && errno != Errno::ESRCH
+    {
+        say!("could not kill process group {group}: {errno}");
     }
 }
 
-/// A provider at its desk. It goes into the turn's thread and comes back with the turn's end.
+/// A provider at its desk, in a thread that lives as long as it: a program that the provider starts
+/// is killed by the kernel when the thread that started it ends.
 pub(crate) struct Worker {
     config: AgentConfig,
-    provider: Box<dyn Provider>,
-    desk: Desk,
+    jobs: Sender<Prompt>,
+    reins: Reins,
+    thread: JoinHandle<()>,
 }
 
 impl Worker {
     /// Seats the provider that `config` names.
-    pub(crate) fn new(config: &AgentConfig, agent: &Path, events: Sender<Event>) -> (Self, Reins) {
-        let provider: Box<dyn Provider> = match config.provider {
+    ///
+    /// # Errors
+    /// If there is no room for another thread.
+    pub(crate) fn new(
+        config: &AgentConfig,
+        agent: &Path,
+        events: Sender<Event>,
+    ) -> std::io::Result<Self> {
+        let mut provider: Box<dyn Provider> = match config.provider {
             ProviderKind::Echo => Box::new(echo::Echo),
             ProviderKind::Scripted => Box::new(scripted::Scripted::new(agent)),
             ProviderKind::Command => Box::new(command::Program::new(config, agent)),
@@ -204,31 +222,58 @@ impl Worker {
         let group = Arc::new(Mutex::new(None));
         let reins = Reins { push: push.clone(), group: Arc::clone(&group) };
         let desk = Desk { events, pushes, push, group };
-        (Self { config: config.clone(), provider, desk }, reins)
-    }
-
-    /// Whether this worker was made for `config`.
-    pub(crate) fn serves(&self, config: &AgentConfig) -> bool {
-        self.config == *config
-    }
-
-    /// Answers one turn in a thread of its own, and reports its end as an event.
-    pub(crate) fn start(mut self: Box<Self>, prompt: Prompt) -> std::io::Result<()> {
-        let turn = move || {
-            let events = self.desk.events.clone();
-            while self.desk.pushes.try_recv().is_ok() {} // meant for the turn before
-            let answered =
-                catch_unwind(AssertUnwindSafe(|| self.provider.turn(&prompt, &self.desk)));
-            let end = match answered {
-                Ok(outcome) => Event::Ended(outcome, Some(self)),
-                Err(_) => {
-                    // Whatever it holds is in an unknown state, so it is not used again.
-                    let detail = "the provider panicked; standard error says where";
-                    Event::Ended(Err(Failure::retryable(Failure::PROVIDER_ERROR, detail)), None)
+        let (jobs, prompts) = mpsc::channel();
+        let work = move || {
+            for prompt in prompts {
+                while desk.pushes.try_recv().is_ok() {} // meant for the turn before
+                if !answer(provider.as_mut(), &prompt, &desk) {
+                    return;
                 }
-            };
-            drop(events.send(end)); // nobody listens: the process is leaving
+            }
+            provider.leave(&desk);
         };
-        std::thread::Builder::new().name("turn".to_owned()).spawn(turn).map(drop)
+        let thread = std::thread::Builder::new().name("provider".to_owned()).spawn(work)?;
+        Ok(Self { config: config.clone(), jobs, reins, thread })
     }
+
+    /// Whether this worker was made for `config` and is still there.
+    pub(crate) fn serves(&self, config: &AgentConfig) -> bool {
+        self.config == *config && !self.thread.is_finished()
+    }
+
+    /// Lets the provider answer one turn, whose end is reported as an event.
+    ///
+    /// # Errors
+    /// If the provider has gone.
+    pub(crate) fn start(&self, prompt: Prompt) -> Result<Reins, Gone> {
+        self.jobs.send(prompt).map(|()| self.reins.clone()).map_err(|_| Gone)
+    }
+
+    /// Ends a provider that has no turn, and waits until its program is gone.
+    pub(crate) fn dismiss(self) {
+        drop(self.jobs);
+        drop(self.thread.join()); // a panic was reported where it happened
+    }
+
+    /// Ends a provider that may be in the middle of anything.
+    pub(crate) fn abandon(self) {
+        self.reins.kill();
+    }
+}
+
+/// The provider's thread has ended.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+/// Answers one turn and reports its end. Returns whether the provider is still of use.
+fn answer(provider: &mut dyn Provider, prompt: &Prompt, desk: &Desk) -> bool {
+    let answered = catch_unwind(AssertUnwindSafe(|| provider.turn(prompt, desk)));
+    let sane = answered.is_ok();
+    let outcome = answered.unwrap_or_else(|_| {
+        kill_group(&desk.group);
+        let detail = "the provider panicked; standard error says where";
+        Err(Failure::retryable(Failure::PROVIDER_ERROR, detail))
+    });
+    drop(desk.events.send(Event::Ended(outcome))); // nobody listens: the process is leaving
+    sane
 }

@@ -1,5 +1,5 @@
 //! The host's part, played by a test: a session folder, and the real runner started on it.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "test helpers, of which each file uses a part")]
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
