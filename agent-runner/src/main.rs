@@ -1,3 +1,65 @@
 //! `agent-runner`: the loop inside a container.
+//!
+//! It claims messages from an inbox that it cannot write, lets a provider answer them, and commits
+//! replies and acks to an outbox that only it writes. It knows nothing about channels, containers,
+//! `host.db` or its own supervision, and it has no async code: it has to stay small.
 
-fn main() {}
+mod args;
+mod confine;
+mod drafts;
+mod event;
+mod exit;
+mod heartbeat;
+mod lock;
+mod outbox;
+mod patience;
+mod provider;
+mod run;
+mod say;
+mod signals;
+mod turn;
+mod wake;
+
+use std::process::ExitCode;
+use std::sync::{Arc, mpsc};
+
+use twobox_shared::clock::SystemClock;
+use twobox_shared::fault::{self, CrashPoint};
+
+use args::{Asked, Options};
+use exit::Exit;
+use say::say;
+
+fn main() -> ExitCode {
+    let options = match args::from_process() {
+        Ok(Asked::Run(options)) => options,
+        Ok(Asked::Print(text)) => {
+            say::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Err(wrong) => {
+            say!("{wrong} (see --help)");
+            return Exit::Usage.into();
+        }
+    };
+    match start(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.into(),
+    }
+}
+
+/// Builds the pieces and runs the loop until there is a reason to leave.
+fn start(options: &Options) -> Result<(), Exit> {
+    if options.confine {
+        confine::apply(options); // before the first thread, for a thread confines only its own
+    }
+    let _lock = lock::take(&options.paths.runner_lock())?;
+    fault::point(CrashPoint::RunnerLocked);
+
+    let (events, inbound) = mpsc::channel();
+    let stop = signals::listen(events.clone())?;
+    let outbox = Arc::new(outbox::Outbox::new(options));
+    heartbeat::start(options, Arc::clone(&outbox))?;
+    let watch = wake::watch(options.paths.in_dir(), events.clone());
+    run::Runner::new(options, &SystemClock, outbox, stop, events, inbound, watch.is_some()).run()
+}

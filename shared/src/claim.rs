@@ -80,9 +80,10 @@ impl Chooser {
     }
 }
 
-/// Whether a message may be pushed into a running turn for `origin`.
+/// Whether a message may be pushed into a running turn for `origin`. What is meant for a fresh
+/// runner's first look may not.
 pub fn may_follow_up(message: &InboundMessage, origin: &crate::inbox::Origin) -> bool {
-    message.trigger && message.tries == 0 && message.origin == *origin
+    message.trigger && !message.on_wake && message.tries == 0 && message.origin == *origin
 }
 
 #[cfg(test)]

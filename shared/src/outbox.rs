@@ -287,7 +287,8 @@ impl OutboxWriter {
         tx.commit().map_err(failed("commit a turn"))
     }
 
-    /// Says which tool runs and for how long it may, or with `None` that none does.
+    /// Says which tool runs and for how long it may, or with `None` that none does, which costs no
+    /// commit where none did.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -296,20 +297,31 @@ impl OutboxWriter {
         tool: Option<(&str, Duration)>,
         now: UnixMillis,
     ) -> Result<(), BoxError> {
-        let timeout = tool.map(|(_, span)| i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
+        let Some((name, span)) = tool else {
+            return self
+                .conn
+                .execute(
+                    "UPDATE container_state
+                     SET current_tool = NULL, tool_declared_timeout_ms = NULL,
+                         tool_started_at = NULL, updated_at = :now
+                     WHERE id = 1 AND current_tool IS NOT NULL",
+                    named_params! { ":now": now.to_rfc3339() },
+                )
+                .map(|_| ())
+                .map_err(failed("record that no tool runs"));
+        };
         self.conn
             .execute(
                 "INSERT INTO container_state
                    (id, current_tool, tool_declared_timeout_ms, tool_started_at, updated_at)
-                 VALUES (1, :tool, :timeout_ms, :started, :now)
+                 VALUES (1, :tool, :timeout_ms, :now, :now)
                  ON CONFLICT (id) DO UPDATE
                  SET current_tool = excluded.current_tool,
                      tool_declared_timeout_ms = excluded.tool_declared_timeout_ms,
                      tool_started_at = excluded.tool_started_at, updated_at = excluded.updated_at",
                 named_params! {
-                    ":tool": tool.map(|(name, _)| name),
-                    ":timeout_ms": timeout,
-                    ":started": tool.map(|_| now.to_rfc3339()),
+                    ":tool": name,
+                    ":timeout_ms": i64::try_from(span.as_millis()).unwrap_or(i64::MAX),
                     ":now": now.to_rfc3339(),
                 },
             )

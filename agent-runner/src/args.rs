@@ -1,0 +1,226 @@
+//! The command line. Every option may also come from the environment, as `TWOBOX_<OPTION>`; the
+//! command line wins.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+use twobox_shared::ids::{InstallId, RunnerId, SessionId};
+use twobox_shared::paths::{SessionPaths, container};
+
+/// What the process was started for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// To serve a session.
+    Run(Box<Options>),
+    /// To print something and leave.
+    Print(String),
+}
+
+/// How to serve a session.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// This incarnation, as the host named it; it stands in every claim.
+    pub(crate) runner: RunnerId,
+    /// The two boxes.
+    pub(crate) paths: SessionPaths,
+    /// The agent group's folder.
+    pub(crate) agent: PathBuf,
+    /// How long to stay without work.
+    pub(crate) idle: Duration,
+    /// How long a running turn may go on after SIGTERM.
+    pub(crate) grace: Duration,
+    /// How often to look at the inbox, where the kernel announces nothing.
+    pub(crate) poll: Option<Duration>,
+    /// How often to give a sign of life.
+    pub(crate) heartbeat: Duration,
+    /// Whether to give up all rights on the file system that a runner does not need.
+    pub(crate) confine: bool,
+}
+
+const HELP: &str = "\
+agent-runner: answers the messages of one session
+
+usage: agent-runner --install UUID --session UUID --runner UUID [options]
+
+  --install UUID     the installation, and
+  --session UUID     the session: labels by which the host finds this process
+  --runner UUID      this incarnation; stands in every claim
+  --in DIR           the inbox half of the session folder (/workspace/in)
+  --out DIR          the outbox half (/workspace/out)
+  --agent DIR        the agent group's folder (/workspace/agent)
+  --idle-ms N        leave after so long without work (300000)
+  --grace-ms N       how long a turn may go on after SIGTERM (10000)
+  --heartbeat-ms N   time between signs of life (10000)
+  --poll-ms N        look at the inbox so often, where no file events arrive
+  --confine          give up all file system rights that are not needed (Landlock)
+  --version, --help
+
+Each option may also be given in the environment: TWOBOX_RUNNER, TWOBOX_IDLE_MS, TWOBOX_CONFINE=1, ...
+Exit codes: 0 idle or told to leave, 2 usage, 65 unusable database, 70 a provider that hangs,
+71 the system refused something, 74 the outbox cannot be written, 75 another runner serves the
+session, 76 the claims were taken away.";
+
+const VALUED: &[&str] = &[
+    "install",
+    "session",
+    "runner",
+    "in",
+    "out",
+    "agent",
+    "idle-ms",
+    "grace-ms",
+    "poll-ms",
+    "heartbeat-ms",
+];
+
+/// The options of this process.
+pub(crate) fn from_process() -> Result<Asked, String> {
+    parse(Parser::from_env(), |name| std::env::var_os(name))
+}
+
+fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<Asked, String> {
+    let mut given: Vec<(&str, OsString)> = Vec::new();
+    let mut confine = false;
+    while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Asked::Print(HELP.to_owned())),
+            Arg::Long("version") | Arg::Short('V') => {
+                return Ok(Asked::Print(format!("agent-runner {}", env!("CARGO_PKG_VERSION"))));
+            }
+            Arg::Long("confine") => confine = true,
+            Arg::Long(long) => {
+                let Some(name) = VALUED.iter().copied().find(|name| *name == long) else {
+                    return Err(format!("unknown option --{long}"));
+                };
+                let value = parser.value().map_err(|error| error.to_string())?;
+                given.push((name, value));
+            }
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    let values = Values { given, env };
+    values.id::<InstallId>("install")?;
+    values.id::<SessionId>("session")?;
+    Ok(Asked::Run(Box::new(Options {
+        runner: values.id("runner")?,
+        paths: SessionPaths::of_mounts(
+            values.folder("in", container::IN),
+            values.folder("out", container::OUT),
+        ),
+        agent: values.folder("agent", container::AGENT),
+        idle: values.span("idle-ms", 0)?.unwrap_or(Duration::from_secs(300)),
+        grace: values.span("grace-ms", 0)?.unwrap_or(Duration::from_secs(10)),
+        poll: values.span("poll-ms", 1)?,
+        heartbeat: values.span("heartbeat-ms", 1)?.unwrap_or(Duration::from_secs(10)),
+        confine: confine || values.switch("confine")?,
+    })))
+}
+
+/// What was given, on the command line or in the environment.
+struct Values<'a, E> {
+    given: Vec<(&'a str, OsString)>,
+    env: E,
+}
+
+impl<E: Fn(&str) -> Option<OsString>> Values<'_, E> {
+    fn get(&self, name: &str) -> Option<OsString> {
+        let last = self.given.iter().rev().find(|(given, _)| *given == name);
+        last.map(|(_, value)| value.clone())
+            .or_else(|| (self.env)(&variable(name)).filter(|value| !value.is_empty()))
+    }
+
+    fn id<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<T, String> {
+        let value = self.get(name).ok_or_else(|| {
+            format!("--{name} is missing (or {} in the environment)", variable(name))
+        })?;
+        text(name, &value)?.parse().map_err(|error| format!("--{name}: {error}"))
+    }
+
+    fn folder(&self, name: &str, default: &str) -> PathBuf {
+        self.get(name).map_or_else(|| PathBuf::from(default), PathBuf::from)
+    }
+
+    fn span(&self, name: &str, least: u64) -> Result<Option<Duration>, String> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let value = text(name, &value)?;
+        match value.parse() {
+            Ok(ms) if ms >= least => Ok(Some(Duration::from_millis(ms))),
+            _ => {
+                Err(format!("--{name}: {value:?} is not a number of milliseconds from {least} up"))
+            }
+        }
+    }
+
+    fn switch(&self, name: &str) -> Result<bool, String> {
+        match self.get(name).as_deref().and_then(OsStr::to_str) {
+            None | Some("0" | "false") => Ok(false),
+            Some("1" | "true") => Ok(true),
+            Some(other) => Err(format!("{}: {other:?} is neither 1 nor 0", variable(name))),
+        }
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("TWOBOX_{}", name.replace('-', "_").to_uppercase())
+}
+
+fn text<'v>(name: &str, value: &'v OsStr) -> Result<&'v str, String> {
+    value.to_str().ok_or_else(|| format!("--{name}: {value:?} is not text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0190a000-0000-7000-8000-000000000001";
+
+    fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Asked, String> {
+        parse(Parser::from_args(args), |name| {
+            env.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        })
+    }
+
+    fn options(args: &[&str], env: &[(&str, &str)]) -> Options {
+        match run(args, env).unwrap() {
+            Asked::Run(options) => *options,
+            Asked::Print(text) => panic!("it printed {text}"),
+        }
+    }
+
+    #[test]
+    fn the_environment_fills_in_and_the_command_line_wins() {
+        let env = [
+            ("TWOBOX_INSTALL", ID),
+            ("TWOBOX_SESSION", ID),
+            ("TWOBOX_RUNNER", ID),
+            ("TWOBOX_IDLE_MS", "7"),
+            ("TWOBOX_CONFINE", "1"),
+        ];
+        let from_env = options(&[], &env);
+        assert_eq!((from_env.idle.as_millis(), from_env.confine), (7, true));
+        assert_eq!(from_env.paths.in_dir(), container::IN);
+        assert_eq!(options(&["--idle-ms", "9"], &env).idle.as_millis(), 9);
+        assert_eq!(options(&["--in=/x"], &env).paths.in_dir(), "/x");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let labels = [("TWOBOX_INSTALL", ID), ("TWOBOX_SESSION", ID)];
+        let cases: [(&[&str], &str); 7] = [
+            (&[], "--runner is missing (or TWOBOX_RUNNER"),
+            (&["--runner", "x"], "--runner: \"x\" is not a UUID"),
+            (&["--runner", ID, "--idle-ms", "-1"], "--idle-ms: \"-1\""),
+            (&["--runner", ID, "--poll-ms", "0"], "--poll-ms: \"0\""),
+            (&["--runner"], "missing argument"),
+            (&["--runer", ID], "unknown option --runer"),
+            (&["extra"], "unexpected argument \"extra\""),
+        ];
+        for (args, expected) in cases {
+            let error = run(args, &labels).unwrap_err();
+            assert!(error.contains(expected), "{args:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What a turn will have said if it ends well: rows that are not written yet, and files that lie
+//! ready beside them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use twobox_shared::content::{CONTENT_MAX, Chat, KIND_CHAT, KIND_SYSTEM};
+use twobox_shared::ids::{IdSource, MessageId};
+use twobox_shared::inbox::{InboundMessage, Origin};
+use twobox_shared::outbox::{NewRow, new_row_id};
+
+use crate::event::{Attachment, Content};
+
+/// What a row answers, and so where it goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Answering {
+    pub(crate) message: MessageId,
+    pub(crate) attempt: i64,
+    pub(crate) origin: Origin,
+}
+
+impl From<&InboundMessage> for Answering {
+    fn from(message: &InboundMessage) -> Self {
+        Self { message: message.id.clone(), attempt: message.tries, origin: message.origin.clone() }
+    }
+}
+
+impl Answering {
+    /// A row that answers this.
+    pub(crate) fn row(&self, id: MessageId, kind: &str, content: String) -> NewRow {
+        NewRow {
+            id,
+            in_reply_to: Some(self.message.clone()),
+            kind: kind.to_owned(),
+            destination: self.origin.clone(),
+            content,
+            deliver_after: None,
+            attempt: self.attempt,
+        }
+    }
+}
+
+/// The host refuses a session whose rows are larger, so ours never are.
+pub(crate) fn check_size(content: &str) -> Result<(), String> {
+    match content.len() {
+        0..=CONTENT_MAX => Ok(()),
+        length => Err(format!("it has {length} bytes, at most {CONTENT_MAX} can be sent")),
+    }
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Files that wait for the reply that they go with.
+    Files(Vec<String>),
+    Reply(String, Vec<String>),
+    System(Value),
+}
+
+#[derive(Debug)]
+struct Draft {
+    id: MessageId,
+    answering: Answering,
+    body: Body,
+}
+
+/// The drafts of one turn, in the order in which they were said.
+#[derive(Debug)]
+pub(crate) struct Drafts {
+    folder: PathBuf,
+    drafts: Vec<Draft>,
+}
+
+impl Drafts {
+    /// No drafts; files go beneath `folder`.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, drafts: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.drafts.is_empty()
+    }
+
+    /// Adds a reply. A file that came before any reply goes with this one.
+    pub(crate) fn reply(&mut self, answering: &Answering, text: String, ids: &impl IdSource) {
+        if let Some(Draft { body, .. }) = self.drafts.last_mut()
+            && let Body::Files(files) = body
+        {
+            *body = Body::Reply(text, std::mem::take(files));
+            return;
+        }
+        self.add(answering, Body::Reply(text, Vec::new()), ids);
+    }
+
+    /// Adds a request to the host.
+    pub(crate) fn system(&mut self, answering: &Answering, request: Value, ids: &impl IdSource) {
+        self.add(answering, Body::System(request), ids);
+    }
+
+    /// Stores a file, durably, to go with the latest reply, or with the next one if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read or stored, or has no usable name.
+    pub(crate) fn file(
+        &mut self,
+        answering: &Answering,
+        file: Attachment,
+        ids: &impl IdSource,
+    ) -> io::Result<()> {
+        if !matches!(self.drafts.last(), Some(Draft { body: Body::Files(_) | Body::Reply(..), .. }))
+        {
+            self.add(answering, Body::Files(Vec::new()), ids);
+        }
+        let Some(Draft { id, body: Body::Files(files) | Body::Reply(_, files), .. }) =
+            self.drafts.last_mut()
+        else {
+            unreachable!("a draft that takes files was just added");
+        };
+        // A name that is fit for a message id is fit for a file.
+        let name = MessageId::parse(&file.name).map_err(io::Error::other)?.to_string();
+        let name = match files.contains(&name) {
+            true => format!("{}-{name}", files.len() + 1),
+            false => name,
+        };
+        store(&self.folder, id.as_str(), &name, &file.source)?;
+        files.push(name);
+        Ok(())
+    }
+
+    fn add(&mut self, answering: &Answering, body: Body, ids: &impl IdSource) {
+        let (id, answering) = (new_row_id(ids), answering.clone());
+        self.drafts.push(Draft { id, answering, body });
+    }
+
+    /// The rows to commit.
+    ///
+    /// # Errors
+    /// A sentence about the row that is too large.
+    pub(crate) fn rows(&self) -> Result<Vec<NewRow>, String> {
+        let row = |draft: &Draft| {
+            let chat = |text: &str, files: &[String]| {
+                Chat { files: files.to_owned(), ..Chat::text(text) }.to_json()
+            };
+            let (kind, content) = match &draft.body {
+                Body::Files(files) => (KIND_CHAT, chat("", files)),
+                Body::Reply(text, files) => (KIND_CHAT, chat(text, files)),
+                Body::System(request) => (KIND_SYSTEM, request.to_string()),
+            };
+            check_size(&content)?;
+            Ok(draft.answering.row(draft.id.clone(), kind, content))
+        };
+        self.drafts.iter().map(row).collect()
+    }
+
+    /// Forgets everything; files that nobody will ask for are removed.
+    pub(crate) fn discard(&mut self) {
+        for draft in self.drafts.drain(..) {
+            // Mostly there is no such folder. One that stays costs room and nothing else.
+            drop(fs::remove_dir_all(self.folder.join(draft.id.as_str())));
+        }
+    }
+}
+
+/// Everything down to the names is synced: the row that lists the file may be durable in a moment.
+fn store(folder: &Path, row: &str, name: &str, source: &Content) -> io::Result<()> {
+    let row_folder = folder.join(row);
+    fs::create_dir_all(&row_folder)?;
+    let mut file = File::create_new(row_folder.join(name))?;
+    match source {
+        Content::Bytes(bytes) => io::Write::write_all(&mut file, bytes)?,
+        Content::Path(path) => {
+            if !fs::metadata(path)?.is_file() {
+                return Err(io::Error::other("not a file"));
+            }
+            io::copy(&mut File::open(path)?, &mut file)?;
+        }
+    }
+    file.sync_all()?;
+    let above = folder.parent().unwrap_or(folder);
+    [&row_folder, folder, above].iter().try_for_each(|folder| File::open(folder)?.sync_all())
+}

@@ -1,0 +1,63 @@
+//! Everything that can happen to the runner, in one channel that its main thread reads.
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use twobox_shared::content::Failure;
+use twobox_shared::ids::MessageId;
+
+use crate::provider::Done;
+
+/// Something that happened.
+pub(crate) enum Event {
+    /// The inbox changed, or may have.
+    Wake,
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// The provider said something about the running turn.
+    Said(Said),
+    /// The provider ended the turn.
+    Ended(Result<Done, Failure>),
+}
+
+/// What a provider says in the middle of a turn.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// An answer, which goes where the question came from when the turn ends well.
+    Reply { text: String, files: Vec<Attachment> },
+    /// A message to a named destination, sent at once.
+    Send { to: String, text: String },
+    /// A request to the host.
+    System(Value),
+    /// A tool began, for at most the given time if it declared one.
+    ToolStarted { name: String, timeout: Option<Duration> },
+    /// The tool ended.
+    ToolFinished,
+    /// That many more model turns were taken.
+    Turns(u32),
+    /// A file to go with the answer.
+    File(Attachment),
+    /// These follow-ups are part of the turn now.
+    Used(Vec<MessageId>),
+    /// End the process with this code, at once.
+    Exit(u8),
+}
+
+/// A file to send.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    /// The name that the reader sees.
+    pub(crate) name: String,
+    /// What is in it.
+    pub(crate) source: Content,
+}
+
+/// Where an attachment's bytes are.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Here.
+    Bytes(Vec<u8>),
+    /// In a file of the agent's.
+    Path(PathBuf),
+}

@@ -1,0 +1,79 @@
+//! This process's one hand on `outbound.db`.
+//!
+//! POSIX locks belong to the process, and closing any descriptor of a file drops them all, so at
+//! most one connection is open at a time: every use goes through [`Outbox::with`].
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError, TryLockError};
+
+use twobox_shared::ids::RunnerId;
+use twobox_shared::open::BoxError;
+use twobox_shared::outbox::OutboxWriter;
+
+use crate::args::Options;
+use crate::exit::Exit;
+use crate::patience::Patience;
+
+/// The outbox, opened for each operation and closed after it.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    path: PathBuf,
+    runner: RunnerId,
+    door: Mutex<()>,
+}
+
+impl Outbox {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self { path: options.paths.outbound_db(), runner: options.runner, door: Mutex::new(()) }
+    }
+
+    /// Runs `work` on a fresh connection.
+    pub(crate) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut OutboxWriter) -> Result<T, BoxError>,
+    ) -> Result<T, BoxError> {
+        // Nothing is kept behind the lock that a panic could have left half done.
+        let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut OutboxWriter::open(&self.path, self.runner)?)
+    }
+
+    /// Rolls back a commit that somebody did not survive. Whoever uses the outbox right now has
+    /// just done that.
+    pub(crate) fn repair(&self) {
+        let _alone = match self.door.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        // An error shows up again, and is reported, where the outbox is needed.
+        drop(OutboxWriter::open(&self.path, self.runner));
+    }
+
+    /// Runs `work` until it succeeds, with pauses, for as long as `go_on` says. `None` when it said
+    /// no: nothing was written.
+    ///
+    /// # Errors
+    /// The reason to leave: the claims were taken away, or the file is beyond help.
+    pub(crate) fn insist<T>(
+        &self,
+        go_on: impl Fn() -> bool,
+        mut work: impl FnMut(&mut OutboxWriter) -> Result<T, BoxError>,
+    ) -> Result<Option<T>, Exit> {
+        let mut patience = Patience::default();
+        loop {
+            match self.with(&mut work) {
+                Ok(done) => {
+                    patience.succeeded();
+                    return Ok(Some(done));
+                }
+                Err(error) => {
+                    let pause = patience.failed(&error)?;
+                    if !go_on() {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(pause);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! `command`: any program that speaks JSON lines on its standard streams. `docs/providers.md` is
+//! the description for people who write one.
+//!
+//! The program runs in a process group of its own, which is killed as a whole; should the runner be
+//! killed, the kernel kills the program with the thread that started it. A reader thread
+//! turns its output into pushes, so that the turn waits in one place for the program and for the
+//! main thread, and the program never waits for us to read.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::PoisonError;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use twobox_shared::agent_config::{AgentConfig, Lifetime};
+use twobox_shared::content::{Failure, shorten};
+use twobox_shared::ids::MessageId;
+
+use super::{Desk, Done, Prompt, Provider, Push, cancelled, kill_group};
+use crate::event::{Attachment, Content, Said};
+use crate::say::say;
+
+/// The longest line that a program may write, in bytes.
+const LINE_MAX: usize = 4 << 20;
+
+/// How long a program may take to leave after its last word, before it is killed.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a silent program is looked at: a child of its own may hold its output open after it
+/// has ended itself.
+const CHECK: Duration = Duration::from_millis(500);
+
+/// What a program's reader thread reports.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// One line, without its end.
+    Line(Vec<u8>),
+    /// A line longer than [`LINE_MAX`].
+    TooLong,
+    /// The output was closed.
+    Ended,
+}
+
+/// A line of the program.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line {
+    Reply {
+        text: String,
+        #[serde(default)]
+        files: Vec<PathBuf>,
+    },
+    Send {
+        to: String,
+        text: String,
+    },
+    System {
+        request: Value,
+    },
+    ToolStarted {
+        name: String,
+        timeout_ms: Option<u64>,
+    },
+    ToolFinished {},
+    Turns {
+        count: u32,
+    },
+    Used {
+        ids: Vec<MessageId>,
+    },
+    TurnDone {
+        continuation: Option<String>,
+        #[serde(default)]
+        silent: bool,
+    },
+    Failed(Failure),
+}
+
+/// The program, running or not.
+pub(crate) struct Program {
+    command: Vec<String>,
+    lifetime: Lifetime,
+    agent: PathBuf,
+    /// Counts the starts, so that the last words of an earlier process are not taken for this one's.
+    number: u64,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    stdin: ChildStdin,
+}
+
+impl Program {
+    pub(crate) fn new(config: &AgentConfig, agent: &Path) -> Self {
+        Self {
+            command: config.command.clone(),
+            lifetime: config.lifetime,
+            agent: agent.to_owned(),
+            number: 0,
+            running: None,
+        }
+    }
+
+    fn start(&mut self, desk: &Desk) -> Result<(), Failure> {
+        if let Some(running) = &mut self.running {
+            match running.child.try_wait() {
+                Ok(None) => return Ok(()),
+                _ => {
+                    say!("{} ended between two turns and is started again", self.command[0]);
+                    self.stop(desk, Duration::ZERO);
+                }
+            }
+        }
+        let failed = |error: std::io::Error| {
+            let detail = format!("could not start {:?}: {error}", self.command[0]);
+            Failure::retryable(Failure::PROVIDER_ERROR, detail)
+        };
+        let mut command = Command::new(&self.command[0]);
+        command
+            .args(&self.command[1..])
+            .current_dir(&self.agent)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0);
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl(2) is one
+        // system call, and turning its error into an `io::Error` allocates nothing.
+        unsafe {
+            command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from));
+        }
+        let mut child = command.spawn().map_err(failed)?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("Linux numbers fit into i32"));
+        *desk.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
+        self.number += 1;
+        let stdin = child.stdin.take().expect("standard input was asked for");
+        let stdout = child.stdout.take().expect("standard output was asked for");
+        self.running = Some(Running { child, stdin });
+        let (number, pushes) = (self.number, desk.push.clone());
+        std::thread::Builder::new()
+            .name("program".to_owned())
+            .spawn(move || read(stdout, number, &pushes))
+            .map(drop)
+            .map_err(failed)
+    }
+
+    /// Closes the program's input, gives it `patience` to leave, and kills what is left of its
+    /// group. Returns its exit status if it left by itself.
+    fn stop(&mut self, desk: &Desk, patience: Duration) -> Option<ExitStatus> {
+        let Running { mut child, stdin } = self.running.take()?;
+        drop(stdin);
+        let end = Instant::now() + patience;
+        let mut status = child.try_wait().ok().flatten();
+        let mut pause = Duration::from_millis(1);
+        while status.is_none() && Instant::now() < end {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+            status = child.try_wait().ok().flatten();
+        }
+        kill_group(&desk.group);
+        *desk.group.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        drop(child.wait()); // it was killed, and its status was looked at above
+        status
+    }
+
+    /// One JSON line. A program that does not read it has ended, which its output will say.
+    fn tell(&mut self, line: &impl Serialize) {
+        let Some(running) = &mut self.running else { return };
+        let mut text = serde_json::to_string(line).expect("keys are strings");
+        text.push('\n');
+        drop(running.stdin.write_all(text.as_bytes()).and_then(|()| running.stdin.flush()));
+    }
+
+    /// Follows the program until it says how the turn ended. The flag says whether it may live on.
+    fn follow(&mut self, desk: &Desk) -> (Result<Done, Failure>, bool) {
+        loop {
+            let wrong =
+                |detail: String| (Err(Failure::retryable(Failure::PROVIDER_ERROR, detail)), false);
+            let output = match desk.next(CHECK) {
+                Some(Push::FollowUp(messages)) => {
+                    self.tell(&json!({"type": "follow_up", "messages": messages}));
+                    continue;
+                }
+                Some(Push::Notice(detail)) => {
+                    self.tell(&json!({"type": "error", "detail": detail}));
+                    continue;
+                }
+                Some(Push::Cancel) => return (Err(cancelled()), false),
+                Some(Push::Program(number, output)) if number == self.number => output,
+                Some(Push::Program(..)) => continue,
+                None => match self.running.as_mut().map(|running| running.child.try_wait()) {
+                    Some(Ok(None)) => continue,
+                    _ => Output::Ended,
+                },
+            };
+            let text = match output {
+                Output::Line(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Output::TooLong => {
+                    return wrong(format!(
+                        "the program wrote a line of more than {LINE_MAX} bytes"
+                    ));
+                }
+                Output::Ended => {
+                    let status = self.stop(desk, LEAVE_PATIENCE);
+                    let how = status.map_or("closed its output".to_owned(), |it| it.to_string());
+                    return wrong(format!("the program ended before turn_done: {how}"));
+                }
+            };
+            if text.trim().is_empty() {
+                continue;
+            }
+            match serde_json::from_str(&text) {
+                Err(error) => {
+                    let line = shorten(&text, 200);
+                    return wrong(format!(
+                        "the program wrote a line that is wrong: {error}: {line}"
+                    ));
+                }
+                Ok(Line::TurnDone { continuation, silent }) => {
+                    return (Ok(Done { continuation, silent }), true);
+                }
+                Ok(Line::Failed(failure)) => return (Err(failure), true),
+                Ok(line) => desk.say(self.said(line)),
+            }
+        }
+    }
+
+    fn said(&self, line: Line) -> Said {
+        match line {
+            Line::Reply { text, files } => {
+                let files = files.iter().map(|file| self.attachment(file)).collect();
+                Said::Reply { text, files }
+            }
+            Line::Send { to, text } => Said::Send { to, text },
+            Line::System { request } => Said::System(request),
+            Line::ToolStarted { name, timeout_ms } => {
+                Said::ToolStarted { name, timeout: timeout_ms.map(Duration::from_millis) }
+            }
+            Line::ToolFinished {} => Said::ToolFinished,
+            Line::Turns { count } => Said::Turns(count),
+            Line::Used { ids } => Said::Used(ids),
+            Line::TurnDone { .. } | Line::Failed(_) => unreachable!("both end the turn"),
+        }
+    }
+
+    fn attachment(&self, file: &Path) -> Attachment {
+        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+        Attachment { name, source: Content::Path(self.agent.join(file)) }
+    }
+}
+
+impl Provider for Program {
+    fn turn(&mut self, prompt: &Prompt, desk: &Desk) -> Result<Done, Failure> {
+        #[derive(Serialize)]
+        struct Turn<'a> {
+            #[serde(rename = "type")]
+            kind: &'static str,
+            #[serde(flatten)]
+            prompt: &'a Prompt,
+        }
+        self.start(desk)?;
+        self.tell(&Turn { kind: "turn", prompt });
+        let (outcome, healthy) = self.follow(desk);
+        match (healthy, self.lifetime) {
+            (true, Lifetime::Runner) => {}
+            (true, Lifetime::Turn) => drop(self.stop(desk, LEAVE_PATIENCE)),
+            (false, _) => drop(self.stop(desk, Duration::ZERO)),
+        }
+        outcome
+    }
+
+    fn leave(&mut self, desk: &Desk) {
+        self.stop(desk, Duration::ZERO);
+    }
+}
+
+fn read(stdout: ChildStdout, number: u64, pushes: &Sender<Push>) {
+    let mut stdout = BufReader::new(stdout);
+    loop {
+        let mut line = Vec::new();
+        let limit = u64::try_from(LINE_MAX + 1).expect("a small number");
+        let output = match stdout.by_ref().take(limit).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => Output::Ended,
+            Ok(length) if length > LINE_MAX => Output::TooLong,
+            Ok(_) => Output::Line(line),
+        };
+        let more = matches!(output, Output::Line(_));
+        if pushes.send(Push::Program(number, output)).is_err() || !more {
+            return;
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Who answers a turn.
+//!
+//! A provider runs in a thread of its own and cannot touch the boxes: it is given a [`Prompt`],
+//! speaks through its [`Desk`], and returns how the turn ended. Deadlines, budgets, claims and
+//! commits are the main thread's business, which holds the [`Reins`].
+
+mod command;
+mod echo;
+mod scripted;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde::Serialize;
+use twobox_shared::agent_config::{AgentConfig, ProviderKind};
+use twobox_shared::content::{Chat, Failure};
+use twobox_shared::ids::MessageId;
+use twobox_shared::inbox::InboundMessage;
+
+use crate::event::{Event, Said};
+use crate::say::say;
+
+/// The failure reason by which a provider says that the continuation is dead or poisoned.
+pub(crate) const BAD_CONTINUATION: &str = "bad_continuation";
+
+/// A message as a provider sees it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PromptMessage {
+    pub(crate) id: MessageId,
+    pub(crate) seq: i64,
+    pub(crate) kind: String,
+    pub(crate) timestamp: String,
+    pub(crate) trigger: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sender: Option<String>,
+    pub(crate) text: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<String>,
+}
+
+impl From<&InboundMessage> for PromptMessage {
+    fn from(message: &InboundMessage) -> Self {
+        let Chat { text, sender, files } = Chat::from_content(&message.content);
+        Self {
+            id: message.id.clone(),
+            seq: message.seq.0,
+            kind: message.kind.clone(),
+            timestamp: message.timestamp.to_rfc3339(),
+            trigger: message.trigger,
+            sender,
+            text,
+            files,
+        }
+    }
+}
+
+/// What a turn is about.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Prompt {
+    /// How often the message was tried before.
+    pub(crate) attempt: i64,
+    /// Triggers and context, oldest first.
+    pub(crate) messages: Vec<PromptMessage>,
+    /// What earlier attempts have sent, so that it is not said twice.
+    pub(crate) already_sent: Vec<String>,
+    /// What the last turn left to be found again.
+    pub(crate) continuation: Option<String>,
+    /// The names that `send` knows.
+    pub(crate) destinations: Vec<String>,
+    /// Model turns that this turn may take.
+    pub(crate) max_turns: u32,
+}
+
+/// How a turn ended well.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// To be found again by the next turn.
+    pub(crate) continuation: Option<String>,
+    /// Whether saying nothing is meant.
+    pub(crate) silent: bool,
+}
+
+/// Something that answers turns.
+pub(crate) trait Provider: Send {
+    /// Answers one turn. Must return soon after [`Push::Cancel`].
+    fn turn(&mut self, prompt: &Prompt, desk: &Desk) -> Result<Done, Failure>;
+
+    /// Ends whatever lives longer than a turn.
+    fn leave(&mut self, _desk: &Desk) {}
+}
+
+/// What reaches a provider in the middle of a turn.
+#[derive(Debug)]
+pub(crate) enum Push {
+    /// More messages for this turn, which it may use.
+    FollowUp(Vec<PromptMessage>),
+    /// Something that was said could not be done.
+    Notice(String),
+    /// Stop now; nothing that is said from here on counts.
+    Cancel,
+    /// A line of the program with this number, for the command provider.
+    Program(u64, command::Output),
+}
+
+/// The provider's side of the two channels to the main thread.
+pub(crate) struct Desk {
+    events: Sender<Event>,
+    pushes: Receiver<Push>,
+    push: Sender<Push>,
+    group: Arc<Mutex<Option<Pid>>>,
+}
+
+impl Desk {
+    /// Says something about the running turn.
+    pub(crate) fn say(&self, said: Said) {
+        drop(self.events.send(Event::Said(said))); // nobody listens: the process is leaving
+    }
+
+    /// The next push, or `None` when `patience` is over.
+    pub(crate) fn next(&self, patience: Duration) -> Option<Push> {
+        match self.pushes.recv_timeout(patience) {
+            Ok(push) => Some(push),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Push::Cancel),
+        }
+    }
+
+    /// Waits for `span`; what is pushed meanwhile is kept in `follow_ups`.
+    ///
+    /// # Errors
+    /// When the turn was cancelled.
+    pub(crate) fn sleep(
+        &self,
+        span: Duration,
+        follow_ups: &mut Vec<PromptMessage>,
+    ) -> Result<(), Failure> {
+        let start = Instant::now();
+        while let Some(push) = self.next(span.saturating_sub(start.elapsed())) {
+            match push {
+                Push::FollowUp(messages) => follow_ups.extend(messages),
+                Push::Cancel => return Err(cancelled()),
+                Push::Notice(_) | Push::Program(..) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a cancelled turn ends. Nobody reads it: whoever cancels knows why.
+pub(crate) fn cancelled() -> Failure {
+    Failure::retryable(Failure::RELEASED, "cancelled")
+}
+
+/// The main thread's side.
+#[derive(Clone)]
+pub(crate) struct Reins {
+    push: Sender<Push>,
+    group: Arc<Mutex<Option<Pid>>>,
+}
+
+impl Reins {
+    /// Hands something to the provider; one that has ended its turn never sees it.
+    pub(crate) fn push(&self, push: Push) {
+        drop(self.push.send(push)); // the provider panicked; its end was reported
+    }
+
+    /// Stops the turn: the provider is told, and its program killed.
+    pub(crate) fn cancel(&self) {
+        self.push(Push::Cancel);
+        self.kill();
+    }
+
+    /// Kills the provider's program with everything that it started.
+    pub(crate) fn kill(&self) {
+        kill_group(&self.group);
+    }
+}
+
+/// Kills the process group in `slot`. Its leader is reaped only after the slot was emptied, so the
+/// number cannot belong to anybody else.
+fn kill_group(slot: &Mutex<Option<Pid>>) {
+    if let Some(group) = *slot.lock().unwrap_or_else(PoisonError::into_inner)
+        && let Err(errno) = killpg(group, Signal::SIGKILL)
+        && errno != Errno::ESRCH
+    {
+        say!("could not kill process group {group}: {errno}");
+    }
+}
+
+/// A provider at its desk, in a thread that lives as long as it: a program that the provider starts
+/// is killed by the kernel when the thread that started it ends.
+pub(crate) struct Worker {
+    config: AgentConfig,
+    jobs: Sender<Prompt>,
+    reins: Reins,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Seats the provider that `config` names.
+    ///
+    /// # Errors
+    /// If there is no room for another thread.
+    pub(crate) fn new(
+        config: &AgentConfig,
+        agent: &Path,
+        events: Sender<Event>,
+    ) -> std::io::Result<Self> {
+        let mut provider: Box<dyn Provider> = match config.provider {
+            ProviderKind::Echo => Box::new(echo::Echo),
+            ProviderKind::Scripted => Box::new(scripted::Scripted::new(agent)),
+            ProviderKind::Command => Box::new(command::Program::new(config, agent)),
+        };
+        let (push, pushes) = mpsc::channel();
+        let group = Arc::new(Mutex::new(None));
+        let reins = Reins { push: push.clone(), group: Arc::clone(&group) };
+        let desk = Desk { events, pushes, push, group };
+        let (jobs, prompts) = mpsc::channel();
+        let work = move || {
+            for prompt in prompts {
+                while desk.pushes.try_recv().is_ok() {} // meant for the turn before
+                if !answer(provider.as_mut(), &prompt, &desk) {
+                    return;
+                }
+            }
+            provider.leave(&desk);
+        };
+        let thread = std::thread::Builder::new().name("provider".to_owned()).spawn(work)?;
+        Ok(Self { config: config.clone(), jobs, reins, thread })
+    }
+
+    /// Whether this worker was made for `config` and is still there.
+    pub(crate) fn serves(&self, config: &AgentConfig) -> bool {
+        self.config == *config && !self.thread.is_finished()
+    }
+
+    /// Lets the provider answer one turn, whose end is reported as an event.
+    ///
+    /// # Errors
+    /// If the provider has gone.
+    pub(crate) fn start(&self, prompt: Prompt) -> Result<Reins, Gone> {
+        self.jobs.send(prompt).map(|()| self.reins.clone()).map_err(|_| Gone)
+    }
+
+    /// Ends a provider that has no turn, and waits until its program is gone.
+    pub(crate) fn dismiss(self) {
+        drop(self.jobs);
+        drop(self.thread.join()); // a panic was reported where it happened
+    }
+
+    /// Ends a provider that may be in the middle of anything.
+    pub(crate) fn abandon(self) {
+        self.reins.kill();
+    }
+}
+
+/// The provider's thread has ended.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+/// Answers one turn and reports its end. Returns whether the provider is still of use.
+fn answer(provider: &mut dyn Provider, prompt: &Prompt, desk: &Desk) -> bool {
+    let answered = catch_unwind(AssertUnwindSafe(|| provider.turn(prompt, desk)));
+    let sane = answered.is_ok();
+    let outcome = answered.unwrap_or_else(|_| {
+        kill_group(&desk.group);
+        let detail = "the provider panicked; standard error says where";
+        Err(Failure::retryable(Failure::PROVIDER_ERROR, detail))
+    });
+    drop(desk.events.send(Event::Ended(outcome))); // nobody listens: the process is leaving
+    sane
+}

@@ -1,0 +1,314 @@
+//! The loop: look, claim, answer, and leave when there is nothing to do or the host says so.
+//!
+//! What predecessors left claimed is the host's to charge; nothing here touches it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+use twobox_shared::clock::{Clock, Monotonic};
+use twobox_shared::content::Failure;
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::inbox::{Destination, InboundMessage, InboxReader, Look, Purpose};
+use twobox_shared::open::BoxError;
+use twobox_shared::outbox::{Claim, TurnEnd};
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+use crate::args::Options;
+use crate::event::Event;
+use crate::exit::Exit;
+use crate::outbox::Outbox;
+use crate::patience::Patience;
+use crate::provider::Worker;
+use crate::say::say;
+use crate::signals::Stop;
+use crate::turn::{Left, Turn, claim_of};
+
+/// How often to look where the kernel announces nothing.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How many times in a row a look that nothing announced may find work, before the announcements
+/// are no longer believed. Once may be a race between the event and the look.
+const SILENT_FINDS_MAX: u32 = 2;
+
+/// Why the inbox is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// To begin with, or after a turn, which swallowed the announcements.
+    Start,
+    /// It was announced.
+    Event,
+    /// A message that was seen before is due now.
+    Due,
+    /// Nothing: only to be safe.
+    Safety,
+    /// Nothing: it is the last look before leaving.
+    Last,
+}
+
+/// The state of the loop, and what it works with.
+pub(crate) struct Runner<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) stop: Stop,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) events_in: Sender<Event>,
+    /// The provider, once there was a turn.
+    pub(crate) worker: Option<Worker>,
+    /// Whether the provider has a turn that it has not ended.
+    pub(crate) in_turn: bool,
+    /// The highest number seen in the inbox.
+    pub(crate) floor: Seq,
+    first: bool,
+    poll: Option<Duration>,
+    silent_finds: u32,
+}
+
+impl<'a> Runner<'a> {
+    /// A runner that has done nothing yet. Unless the inbox is `watched` by the kernel, it polls.
+    pub(crate) fn new(
+        options: &'a Options,
+        clock: &'a dyn Clock,
+        outbox: Arc<Outbox>,
+        stop: Stop,
+        events_in: Sender<Event>,
+        events: Receiver<Event>,
+        watched: bool,
+    ) -> Self {
+        Self {
+            options,
+            clock,
+            outbox,
+            stop,
+            events,
+            events_in,
+            worker: None,
+            in_turn: false,
+            floor: Seq::default(),
+            first: true,
+            poll: options.poll.or((!watched).then_some(POLL)),
+            silent_finds: 0,
+        }
+    }
+
+    /// Serves the session until idle or told to leave.
+    ///
+    /// # Errors
+    /// Any other reason to leave.
+    pub(crate) fn run(mut self) -> Result<(), Exit> {
+        let result = self.serve();
+        match self.worker.take() {
+            Some(worker) if self.in_turn => worker.abandon(),
+            Some(worker) => worker.dismiss(),
+            None => {}
+        }
+        result
+    }
+
+    fn serve(&mut self) -> Result<(), Exit> {
+        // Opening repairs and migrates; whatever tool a predecessor named does not run any more.
+        let now = self.clock.now();
+        let stop = self.stop.clone();
+        if self.outbox.insist(|| !stop.requested(), |outbox| outbox.set_tool(None, now))?.is_none()
+        {
+            return Ok(()); // told to leave before anything was claimed
+        }
+        let mut cause = Cause::Start;
+        let mut idle_since = self.clock.monotonic();
+        let mut carried = Vec::new();
+        loop {
+            if self.stop.requested() {
+                return self.release(&carried);
+            }
+            let mut next_due = None;
+            let mut work = std::mem::take(&mut carried);
+            if work.is_empty() {
+                let Some(look) = self.look_patiently()? else { continue };
+                next_due = look.next_due;
+                work = self.claim(look.chosen)?;
+            }
+            if !work.is_empty() {
+                self.note_find(cause);
+                let Left { unused, stuck } = Turn::run(self, work)?;
+                carried = unused;
+                if stuck {
+                    self.release(&carried)?;
+                    return match self.stop.requested() {
+                        true => Ok(()),
+                        false => {
+                            say!("the provider does not stop, so this process leaves");
+                            Err(Exit::Stuck)
+                        }
+                    };
+                }
+                idle_since = self.clock.monotonic();
+                cause = Cause::Start;
+            } else if cause == Cause::Last {
+                return Ok(());
+            } else {
+                cause = self.wait(idle_since + self.options.idle, next_due);
+            }
+        }
+    }
+
+    /// How often to look although nothing was announced.
+    pub(crate) fn look_interval(&self) -> Duration {
+        self.poll.unwrap_or(self.options.heartbeat)
+    }
+
+    /// Work that nothing announced shows that announcements get lost, as they do on some mounts.
+    fn note_find(&mut self, cause: Cause) {
+        match cause {
+            Cause::Start | Cause::Due => {}
+            Cause::Event => self.silent_finds = 0,
+            Cause::Safety | Cause::Last => {
+                self.silent_finds += 1;
+                if self.silent_finds >= SILENT_FINDS_MAX && self.poll.is_none() {
+                    say!("the inbox changes without file events, so it is polled from now on");
+                    self.poll = Some(POLL);
+                }
+            }
+        }
+    }
+
+    /// Waits for something to look for.
+    fn wait(&self, idle_end: Monotonic, next_due: Option<UnixMillis>) -> Cause {
+        let now = self.clock.monotonic();
+        let due = next_due.map(|due| now + due.since(self.clock.now()));
+        let safety = now + self.look_interval();
+        loop {
+            let now = self.clock.monotonic();
+            let next = due.map_or(safety, |due| due.min(safety)).min(idle_end);
+            match self.events.recv_timeout(next.since(now)) {
+                Ok(Event::Wake | Event::Terminate) => {
+                    // One commit announces itself more than once.
+                    while self.events.try_recv().is_ok() {}
+                    return Cause::Event;
+                }
+                Ok(Event::Said(_) | Event::Ended(_)) => {} // no turn runs, so none can be meant
+                Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = self.clock.monotonic();
+                    if due.is_some_and(|due| now >= due) {
+                        return Cause::Due;
+                    }
+                    if now >= idle_end {
+                        return Cause::Last;
+                    }
+                    if now >= safety {
+                        return Cause::Safety;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One look at the inbox.
+    ///
+    /// # Errors
+    /// Whatever opening or reading either box returns.
+    pub(crate) fn look(&mut self, purpose: Purpose<'_>) -> Result<Look, BoxError> {
+        let now = self.clock.now();
+        let look = self.outbox.with(|outbox| {
+            InboxReader::open(&self.options.paths.inbound_db())?.look(outbox, purpose, now)
+        })?;
+        self.floor = self.floor.max(look.seq_floor);
+        Ok(look)
+    }
+
+    /// As [`Runner::look`] for a new turn, again and again until it works. `None` when told to leave
+    /// meanwhile.
+    fn look_patiently(&mut self) -> Result<Option<Look>, Exit> {
+        let mut patience = Patience::default();
+        loop {
+            match self.look(Purpose::Turn { first: self.first }) {
+                Ok(look) => {
+                    patience.succeeded();
+                    self.first = false;
+                    return Ok(Some(look));
+                }
+                Err(error) => {
+                    let pause = patience.failed(&error)?;
+                    // An announcement may be the repair, but it must not make this loop spin.
+                    std::thread::sleep(pause);
+                    if self.stop.requested() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where the agent may send to.
+    ///
+    /// # Errors
+    /// As for [`Runner::look`].
+    pub(crate) fn destinations(&self) -> Result<Vec<Destination>, BoxError> {
+        let reader = InboxReader::open(&self.options.paths.inbound_db())?;
+        reader.routing().map(|(_, destinations)| destinations)
+    }
+
+    /// Claims `chosen` and returns what was claimed: nothing, or messages of which one triggers.
+    ///
+    /// # Errors
+    /// The reason to leave.
+    pub(crate) fn claim(
+        &mut self,
+        chosen: Vec<InboundMessage>,
+    ) -> Result<Vec<InboundMessage>, Exit> {
+        if chosen.is_empty() {
+            return Ok(chosen);
+        }
+        let wanted: Vec<Claim> = chosen.iter().map(claim_of).collect();
+        let now = self.clock.now();
+        let stop = self.stop.clone();
+        let made = self
+            .outbox
+            .insist(|| !stop.requested(), |outbox| outbox.claim(&wanted, now))?
+            .unwrap_or_default();
+        fault::point(CrashPoint::RunnerClaimed);
+        let claimed: Vec<_> =
+            chosen.into_iter().filter(|message| made.contains(&claim_of(message))).collect();
+        if claimed.iter().any(|message| message.trigger) {
+            return Ok(claimed);
+        }
+        self.release(&claimed)?; // somebody else got what the context was for
+        Ok(Vec::new())
+    }
+
+    /// Gives claimed messages back: the host tries them again without charging anybody.
+    fn release(&self, messages: &[InboundMessage]) -> Result<(), Exit> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let claims: Vec<Claim> = messages.iter().map(claim_of).collect();
+        let failure = Failure::retryable(Failure::RELEASED, "the runner was told to leave");
+        let outcome = Err(&failure);
+        self.end_turn(&TurnEnd { claims: &claims, outcome, turns: 0, continuation: None })
+    }
+
+    /// Commits the end of a turn, however long that takes: an answer is not given up because a disk
+    /// is full. Only after SIGTERM the time is bounded.
+    ///
+    /// # Errors
+    /// [`Exit::Fenced`] if the claims were taken away, [`Exit::Write`] if there was no time left.
+    pub(crate) fn end_turn(&self, end: &TurnEnd<'_>) -> Result<(), Exit> {
+        let (stop, clock, grace) = (&self.stop, self.clock, self.options.grace);
+        let told_at = std::cell::Cell::new(None);
+        let go_on = || {
+            if stop.requested() && told_at.get().is_none() {
+                told_at.set(Some(clock.monotonic()));
+            }
+            told_at.get().is_none_or(|at| clock.monotonic() < at + grace)
+        };
+        let now = clock.now();
+        self.outbox.insist(go_on, |outbox| outbox.end_turn(end, self.floor, now))?.ok_or_else(
+            || {
+                say!("a turn could not be committed, and there is no time left to try again");
+                Exit::Write
+            },
+        )
+    }
+}

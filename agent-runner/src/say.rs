@@ -1,0 +1,32 @@
+//! What the runner says to its operator: one line on standard error for each thing to act on.
+
+use std::io::Write;
+
+/// Writes one line to standard error.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::say::line(&format!($($arg)*)) };
+}
+pub(crate) use say;
+
+/// Whoever read our standard error may be gone, as when the host is upgraded. That must not end a
+/// conversation, so a line that cannot be written is dropped.
+pub(crate) fn line(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "agent-runner: {text}"));
+}
+
+/// Writes the answer to `--help` and the like to standard output.
+pub(crate) fn print(text: &str) {
+    drop(writeln!(std::io::stdout().lock(), "{text}")); // as in `line`
+}
+
+/// An error and its causes in one line. A cause that its consequence has quoted already is left out.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |error| error.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}

@@ -1,0 +1,225 @@
+//! The `command` provider, with programs in Python.
+
+mod common;
+
+use common::{Session, message, repository, wait_for};
+use serde_json::Value;
+use twobox_shared::ids::{RunnerId, SystemIds};
+use twobox_shared::outbox::AckStatus;
+
+fn session(program: &str, more: &str) -> Session {
+    let session = Session::new();
+    session.agent_file("agent.py", program);
+    let config = format!(r#"{{"provider": "command", "command": ["python3", "agent.py"]{more}}}"#);
+    session.agent_file("agent.json", &config);
+    session
+}
+
+/// A program that does `body` for each line; `say` writes a line, `turn` is what came.
+fn python(body: &str) -> String {
+    let body = body.trim().replace('\n', "\n    ");
+    format!(
+        "import json, sys, time, os\n\
+         def say(**line): print(json.dumps(line), flush=True)\n\
+         for line in sys.stdin:\n    turn = json.loads(line)\n    {body}\n"
+    )
+}
+
+#[test]
+fn the_documented_example_answers_in_both_lifetimes() {
+    let example = std::fs::read_to_string(repository("docs/examples/agent.py")).unwrap();
+    let page = std::fs::read_to_string(repository("docs/providers.md")).unwrap();
+    assert!(page.contains(&example), "docs/providers.md does not show docs/examples/agent.py");
+    for lifetime in ["turn", "runner"] {
+        let session = session(&example, &format!(r#", "lifetime": "{lifetime}""#));
+        session.say("m1", "one");
+        let runner = session.start();
+        session.wait_ack("m1", AckStatus::Completed);
+        session.say("m2", "two");
+        session.wait_ack("m2", AckStatus::Completed);
+        assert_eq!(session.texts(), ["you said: one", "you said: two"], "{lifetime}");
+        runner.stop();
+    }
+}
+
+#[test]
+fn a_lifetime_is_one_turn_or_the_runners() {
+    let program = python("say(type='reply', text=str(os.getpid()))\nsay(type='turn_done')");
+    for (lifetime, same) in [("turn", false), ("runner", true)] {
+        let session = session(&program, &format!(r#", "lifetime": "{lifetime}""#));
+        session.say("m1", "one");
+        let runner = session.start();
+        session.wait_ack("m1", AckStatus::Completed);
+        session.say("m2", "two");
+        session.wait_ack("m2", AckStatus::Completed);
+        let pids = session.texts();
+        assert_eq!(pids[0] == pids[1], same, "{lifetime}");
+        runner.stop();
+        let alive = std::path::Path::new("/proc").join(&pids[1]).exists();
+        assert!(!alive, "{lifetime}: the program outlived its runner");
+    }
+}
+
+#[test]
+fn a_program_is_told_what_was_sent_before_and_finds_its_continuation() {
+    let program = python(
+        "\
+if turn['attempt'] == 0 and 'first' in turn['messages'][0]['text']:
+    say(type='send', to='ops', text='sent once')
+    time.sleep(60)
+say(type='reply', text=json.dumps(turn))
+say(type='turn_done', continuation='thread-7')",
+    );
+    let session = session(&program, "");
+    session.destination("ops");
+    session.say("m1", "first");
+    let kill = [("TWOBOX_CRASH_AT", "runner.sent")];
+    assert_eq!(session.start_as(RunnerId::generate(&SystemIds), &[], &kill).end().0, None);
+    assert_eq!(session.texts(), ["sent once"]);
+    session.charge("m1", 0);
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    session.say("m2", "second");
+    session.wait_ack("m2", AckStatus::Completed);
+    let turns: Vec<Value> =
+        session.texts()[1..].iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    assert_eq!(turns[0]["attempt"], 1);
+    assert_eq!(turns[0]["already_sent"], serde_json::json!(["sent once"]));
+    assert_eq!(turns[0]["destinations"], serde_json::json!(["ops"]));
+    assert_eq!(turns[0]["continuation"], Value::Null);
+    assert_eq!(turns[1]["continuation"], "thread-7");
+    assert_eq!(turns[1]["messages"][0]["id"], "m2");
+    runner.stop();
+}
+
+#[test]
+fn a_poisoned_continuation_costs_one_more_try() {
+    let program = python(
+        "\
+if turn['continuation']:
+    say(type='failed', reason='bad_continuation', detail='expired')
+else:
+    say(type='reply', text='fresh')
+    say(type='turn_done', continuation='poison')",
+    );
+    let session = session(&program, "");
+    session.say("m1", "x");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    session.say("m2", "y");
+    assert_eq!(session.wait_ack("m2", AckStatus::Completed).attempt, Some(0));
+    assert_eq!(session.texts(), ["fresh", "fresh"]);
+    runner.stop();
+}
+
+#[test]
+fn a_follow_up_reaches_the_program() {
+    let program = python(
+        "\
+if turn['type'] == 'turn':
+    say(type='tool_started', name='wait')
+else:
+    say(type='used', ids=[m['id'] for m in turn['messages']])
+    say(type='reply', text='both')
+    say(type='turn_done')",
+    );
+    let session = session(&program, "");
+    session.say("m1", "x");
+    let runner = session.start();
+    wait_for("the tool", || session.tool());
+    session.say("m2", "y");
+    session.wait_ack("m2", AckStatus::Completed);
+    assert_eq!(session.ack("m1").unwrap().status, AckStatus::Completed);
+    assert_eq!(session.texts(), ["both"]);
+    runner.stop();
+}
+
+#[test]
+fn an_unknown_destination_is_told_to_the_program() {
+    let program = python(
+        "\
+if turn['type'] == 'turn':
+    say(type='send', to='nobody', text='x')
+else:
+    say(type='reply', text=turn['type'] + ': ' + turn['detail'])
+    say(type='turn_done')",
+    );
+    let session = session(&program, "");
+    session.say("m1", "x");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    assert!(session.texts()[0].starts_with("error: ") && session.texts()[0].contains("nobody"));
+    runner.stop();
+}
+
+#[test]
+fn files_of_a_reply_are_copied() {
+    let program = python(
+        "\
+open('made.txt', 'w').write('made')
+say(type='reply', text='see', files=['made.txt'])
+say(type='turn_done')",
+    );
+    let session = session(&program, "");
+    session.say("m1", "x");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    let row = session.rows().remove(0);
+    let copy = session.paths.outbox_files().join(row.id.as_str()).join("made.txt");
+    assert_eq!(std::fs::read_to_string(copy).unwrap(), "made");
+    runner.stop();
+}
+
+#[test]
+fn what_a_program_does_wrong_is_quoted() {
+    let cases = [
+        ("it ended", "os._exit(3)", "exit status: 3"),
+        ("it said no JSON", "print('hello there', flush=True)", "hello there"),
+        ("it said something unknown", "say(type='jump')", "jump"),
+        ("it said nothing", "say(type='turn_done')", "answered nothing"),
+    ];
+    for (case, body, expected) in cases {
+        let session = session(&python(body), "");
+        session.say("m1", "x");
+        let runner = session.start();
+        let failure = session.wait_failed("m1");
+        assert_eq!(
+            (failure.reason.as_str(), failure.retryable),
+            ("provider_error", true),
+            "{case}"
+        );
+        assert!(failure.detail.contains(expected), "{case}: {failure:?}");
+        runner.stop();
+    }
+}
+
+#[test]
+fn silence_may_be_meant() {
+    let session = session(&python("say(type='turn_done', silent=True)"), "");
+    session.say("m1", "x");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    assert!(session.rows().is_empty());
+    runner.stop();
+}
+
+#[test]
+fn a_program_that_hangs_is_killed_with_everything_it_started() {
+    let program = "import subprocess, sys\n\
+                   child = subprocess.Popen(['sleep', '600'])\n\
+                   open('pids', 'w').write(str(child.pid))\n\
+                   child.wait()\n";
+    let session = session(program, r#", "turn_timeout_sec": 1"#);
+    session.accept(&[message("m1", "x")]);
+    let mut runner = session.start();
+    assert_eq!(session.wait_failed("m1").reason, "timeout");
+    let child = std::fs::read_to_string(session.agent().join("pids")).unwrap();
+    let stat = std::path::Path::new("/proc").join(child).join("stat");
+    // Gone, or dead and waiting for somebody to notice.
+    wait_for("the grandchild to die", || {
+        let state = std::fs::read_to_string(&stat).unwrap_or_default();
+        (state.is_empty() || state.contains(") Z ")).then_some(())
+    });
+    assert!(runner.running(), "a program that was killed costs no restart");
+    runner.stop();
+}

@@ -1,0 +1,247 @@
+//! The host's part, played by a test: a session folder, and the real runner started on it.
+#![allow(dead_code, clippy::unwrap_used, reason = "test helpers, of which each file uses a part")]
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::content::{Chat, Failure};
+use twobox_shared::ids::{MessageId, RunnerId, SystemIds};
+use twobox_shared::inbox::{Destination, Inbox, NewMessage, Origin};
+use twobox_shared::outbox::{Ack, AckStatus, OutRow, Source, read_untrusted};
+use twobox_shared::paths::SessionPaths;
+use twobox_shared::seq::Seq;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const LABEL: &str = "0190a000-0000-7000-8000-000000000001";
+
+pub(crate) struct Session {
+    dir: tempfile::TempDir,
+    pub(crate) paths: SessionPaths,
+}
+
+pub(crate) fn id(text: &str) -> MessageId {
+    MessageId::parse(text).unwrap()
+}
+
+pub(crate) fn origin(thread: &str) -> Origin {
+    Origin {
+        channel_type: Some("terminal".into()),
+        platform_id: Some("chat".into()),
+        thread_id: Some(thread.into()),
+    }
+}
+
+/// Waits until `look` finds something, or fails with what it was waited for.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        let session = Self::without_inbox();
+        drop(Inbox::open(&session.paths.inbound_db()).unwrap());
+        session
+    }
+
+    pub(crate) fn without_inbox() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = SessionPaths::of_folder(dir.path());
+        for folder in [paths.in_dir(), paths.out_dir(), &dir.path().join("agent")] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        Self { dir, paths }
+    }
+
+    pub(crate) fn scripted(script: &str) -> Self {
+        let session = Self::new();
+        session.agent_file("agent.json", r#"{"provider": "scripted"}"#);
+        session.agent_file("script.json", script);
+        session
+    }
+
+    pub(crate) fn agent(&self) -> PathBuf {
+        self.dir.path().join("agent")
+    }
+
+    pub(crate) fn agent_file(&self, name: &str, text: &str) {
+        std::fs::write(self.agent().join(name), text).unwrap();
+    }
+
+    /// Accepts messages in one transaction.
+    pub(crate) fn accept(&self, messages: &[NewMessage]) {
+        let mut inbox = Inbox::open(&self.paths.inbound_db()).unwrap();
+        let tx = inbox.write().unwrap();
+        for message in messages {
+            tx.accept(message, Seq(0), SystemClock.now()).unwrap();
+        }
+        tx.commit().unwrap();
+    }
+
+    pub(crate) fn say(&self, name: &str, text: &str) {
+        self.accept(&[message(name, text)]);
+    }
+
+    pub(crate) fn charge(&self, name: &str, attempt: i64) {
+        let mut inbox = Inbox::open(&self.paths.inbound_db()).unwrap();
+        let tx = inbox.write().unwrap();
+        assert!(tx.charge(&id(name), attempt, false, None).unwrap());
+        tx.commit().unwrap();
+    }
+
+    pub(crate) fn destination(&self, name: &str) {
+        let mut inbox = Inbox::open(&self.paths.inbound_db()).unwrap();
+        let tx = inbox.write().unwrap();
+        let place = Destination {
+            name: name.into(),
+            channel_type: "terminal".into(),
+            platform_id: "elsewhere".into(),
+        };
+        tx.project_routing(&origin("a"), &[place]).unwrap();
+        tx.commit().unwrap();
+    }
+
+    /// The rows of the outbox, in order.
+    pub(crate) fn rows(&self) -> Vec<OutRow> {
+        self.read(|outbox| outbox.rows(Seq(0), Seq(1_000_000), 1000)).unwrap_or_default()
+    }
+
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.rows().iter().map(|row| Chat::from_content(&row.content).text).collect()
+    }
+
+    pub(crate) fn ack(&self, name: &str) -> Option<Ack> {
+        let name = id(name);
+        self.read(|outbox| outbox.acks([&name])).and_then(|mut acks| acks.remove(&name))
+    }
+
+    pub(crate) fn tool(&self) -> Option<String> {
+        self.read(|outbox| outbox.tool()).and_then(|tool| tool.current)
+    }
+
+    /// `None` while there is no outbox, or its runner is in the middle of a commit.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(
+            &twobox_shared::outbox::UntrustedOutbox<'_>,
+        ) -> Result<T, twobox_shared::open::BoxError>,
+    ) -> Option<T> {
+        let path = self.paths.outbound_db();
+        read_untrusted(&path, Source::Live, Duration::from_secs(2), work).ok().flatten()
+    }
+
+    pub(crate) fn wait_ack(&self, name: &str, status: AckStatus) -> Ack {
+        wait_for(&format!("{name} to be {status:?}"), || {
+            self.ack(name).filter(|ack| ack.status == status)
+        })
+    }
+
+    pub(crate) fn wait_failed(&self, name: &str) -> Failure {
+        self.wait_ack(name, AckStatus::Failed).failure.expect("a failed ack has a failure")
+    }
+
+    pub(crate) fn start(&self) -> Runner {
+        self.start_with(&[])
+    }
+
+    pub(crate) fn start_with(&self, args: &[&str]) -> Runner {
+        self.start_as(RunnerId::generate(&SystemIds), args, &[])
+    }
+
+    pub(crate) fn start_as(&self, runner: RunnerId, args: &[&str], env: &[(&str, &str)]) -> Runner {
+        let child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
+            .args(["--install", LABEL, "--session", LABEL, "--runner", &runner.to_string()])
+            .arg("--in")
+            .arg(self.paths.in_dir())
+            .arg("--out")
+            .arg(self.paths.out_dir())
+            .arg("--agent")
+            .arg(self.agent())
+            .args(["--idle-ms", "60000", "--grace-ms", "5000"])
+            .args(args)
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Runner { child, runner, stderr: None }
+    }
+}
+
+pub(crate) fn message(name: &str, text: &str) -> NewMessage {
+    NewMessage {
+        id: id(name),
+        kind: "chat".into(),
+        content: Chat::text(text).to_json(),
+        origin: origin("a"),
+        trigger: true,
+        process_after: None,
+        source_session: None,
+    }
+}
+
+pub(crate) fn context(name: &str) -> NewMessage {
+    NewMessage { trigger: false, ..message(name, "context") }
+}
+
+/// A started runner; killed when the test ends.
+pub(crate) struct Runner {
+    child: Child,
+    pub(crate) runner: RunnerId,
+    stderr: Option<String>,
+}
+
+impl Runner {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    pub(crate) fn running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end: exit code (`None` for a signal) and standard error.
+    pub(crate) fn end(&mut self) -> (Option<i32>, String) {
+        let status = wait_for("the runner to leave", || self.child.try_wait().unwrap());
+        if self.stderr.is_none() {
+            let mut text = String::new();
+            self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+            self.stderr = Some(text);
+        }
+        (status.code(), self.stderr.clone().unwrap())
+    }
+
+    /// SIGTERM, and the end.
+    pub(crate) fn stop(mut self) -> String {
+        self.terminate();
+        let (code, stderr) = self.end();
+        assert_eq!(code, Some(0), "{stderr}");
+        stderr
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
+}

@@ -1,0 +1,177 @@
+//! The runner's life around its turns: lock, heartbeat, idleness, and files in a bad state.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use common::{Session, message, wait_for};
+use rusqlite::Connection;
+use twobox_shared::ids::{RunnerId, SystemIds};
+use twobox_shared::outbox::{AckStatus, OutboxWriter};
+
+#[test]
+fn a_second_runner_on_one_session_leaves() {
+    let session = Session::new();
+    session.say("m1", "x");
+    let first = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    let mut second = session.start();
+    let (code, stderr) = second.end();
+    assert_eq!(code, Some(75), "{stderr}");
+    assert!(stderr.contains("another runner") && stderr.contains("runner.lock"), "{stderr}");
+    first.stop();
+}
+
+#[test]
+fn an_idle_runner_leaves_by_itself() {
+    let session = Session::new();
+    session.say("m1", "x");
+    let mut runner = session.start_with(&["--idle-ms", "200"]);
+    let (code, stderr) = runner.end();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(session.ack("m1").unwrap().status, AckStatus::Completed);
+}
+
+#[test]
+fn the_heartbeat_moves_while_nothing_happens() {
+    let session = Session::new();
+    let runner = session.start_with(&["--heartbeat-ms", "30"]);
+    let beat = || std::fs::metadata(session.paths.heartbeat()).ok()?.modified().ok();
+    let first: SystemTime = wait_for("the first beat", beat);
+    let later = wait_for("a later beat", || beat().filter(|beat| *beat > first));
+    assert!(later.duration_since(first).unwrap() < Duration::from_secs(10));
+    runner.stop();
+}
+
+#[test]
+fn a_commit_that_a_killed_runner_left_is_rolled_back_at_start() {
+    let session = Session::new();
+    let path = session.paths.outbound_db();
+    drop(OutboxWriter::open(&path, RunnerId::generate(&SystemIds)).unwrap());
+    leave_hot_journal(&path);
+    let journal = session.paths.out_dir().join("outbound.db-journal");
+    assert!(journal.exists(), "the test left a journal");
+    session.say("m1", "x");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    assert!(!journal.exists());
+    assert_eq!(session.texts(), ["echo: x"], "and nothing of the transaction");
+    runner.stop();
+}
+
+/// Copies database and journal out of the middle of a transaction, and puts them back after it.
+fn leave_hot_journal(path: &std::path::Path) {
+    let journal = path.with_file_name("outbound.db-journal");
+    let conn = Connection::open(path).unwrap();
+    conn.pragma_update(None, "cache_size", 1).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for n in 0..200 {
+        conn.execute(
+            "INSERT INTO session_state (key, value, updated_at) VALUES (?1, ?2, '')",
+            (format!("k{n}"), "v".repeat(1000)),
+        )
+        .unwrap();
+    }
+    conn.cache_flush().unwrap();
+    let (saved, saved_journal) = (std::fs::read(path).unwrap(), std::fs::read(&journal).unwrap());
+    drop(conn);
+    std::fs::write(path, saved).unwrap();
+    std::fs::write(journal, saved_journal).unwrap();
+}
+
+#[test]
+fn databases_in_wal_mode_are_refused() {
+    let wal = |path: &std::path::Path| {
+        let conn = Connection::open(path).unwrap();
+        conn.pragma_update(None, "journal_mode", "WAL").unwrap();
+        conn.execute_batch("CREATE TABLE x (y); DROP TABLE x").unwrap();
+    };
+    for name in ["outbound.db", "inbound.db"] {
+        let session = Session::new();
+        session.say("m1", "x");
+        match name {
+            "outbound.db" => wal(&session.paths.outbound_db()),
+            _ => wal(&session.paths.inbound_db()),
+        }
+        let (code, stderr) = session.start().end();
+        assert_eq!(code, Some(65), "{name}: {stderr}");
+        assert!(stderr.contains(name) && stderr.contains("WAL"), "{stderr}");
+    }
+}
+
+#[test]
+fn an_inbox_that_stays_corrupt_ends_the_runner() {
+    let session = Session::new();
+    std::fs::write(session.paths.inbound_db(), "no database at all ".repeat(100)).unwrap();
+    let (code, stderr) = session.start().end();
+    assert_eq!(code, Some(65), "{stderr}");
+    assert!(stderr.contains("not a database"), "{stderr}");
+}
+
+#[test]
+fn an_inbox_that_comes_late_is_waited_for() {
+    let session = Session::without_inbox();
+    let mut runner = session.start();
+    wait_for("the outbox", || session.paths.outbound_db().exists().then_some(()));
+    assert!(runner.running());
+    session.accept(&[message("m1", "late")]);
+    session.wait_ack("m1", AckStatus::Completed);
+    runner.stop();
+}
+
+#[test]
+fn a_polling_runner_answers_too() {
+    let session = Session::new();
+    let runner = session.start_with(&["--poll-ms", "20"]);
+    session.say("m1", "x");
+    session.wait_ack("m1", AckStatus::Completed);
+    runner.stop();
+}
+
+#[test]
+fn an_inbox_that_changes_without_file_events_is_polled_in_the_end() {
+    let session = Session::new();
+    session.say("m0", "x");
+    let runner = session.start_with(&["--heartbeat-ms", "100"]);
+    session.wait_ack("m0", AckStatus::Completed);
+    // The kernel goes on to watch the folder that was moved away, and never says a word again.
+    let (folder, moved) = (session.paths.in_dir(), session.paths.in_dir().with_extension("old"));
+    std::fs::rename(folder, &moved).unwrap();
+    std::fs::create_dir(folder).unwrap();
+    std::fs::copy(moved.join("inbound.db"), session.paths.inbound_db()).unwrap();
+    for name in ["m1", "m2", "m3"] {
+        session.say(name, "x");
+        session.wait_ack(name, AckStatus::Completed);
+    }
+    let stderr = runner.stop();
+    assert_eq!(stderr.matches("polled from now on").count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_confined_runner_serves_its_session() {
+    let session = Session::new();
+    session.say("m1", "x");
+    let runner = session.start_with(&["--confine"]);
+    session.wait_ack("m1", AckStatus::Completed);
+    runner.stop();
+}
+
+#[test]
+fn wrong_use_is_one_clear_line() {
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_agent-runner")).args(args).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, _, stderr) = run(&["--nonsense"]);
+    assert_eq!((code, stderr.lines().count()), (Some(2), 1));
+    assert!(stderr.contains("--nonsense"), "{stderr}");
+    let (code, stdout, _) = run(&["--version"]);
+    assert_eq!(
+        (code, stdout.trim()),
+        (Some(0), concat!("agent-runner ", env!("CARGO_PKG_VERSION")))
+    );
+    assert!(run(&["--help"]).1.contains("--grace-ms"));
+}
