@@ -5,7 +5,10 @@
 //! changed. This crate must not know how an agent thinks: that is `agent-runner` and its providers.
 
 pub mod channel;
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod data;
 pub mod db;
+pub mod logging;
 pub mod runtime;
