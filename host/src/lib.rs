@@ -6,12 +6,14 @@
 
 pub mod admission;
 pub mod channel;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;
 pub mod data;
 pub mod db;
 pub mod desk;
+pub mod logging;
 pub mod runtime;
 pub mod session;
 pub mod watch;

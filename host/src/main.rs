@@ -1,3 +1,7 @@
 //! `twobox`: reads the command line and hands over to the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    twobox_host::cli::main()
+}

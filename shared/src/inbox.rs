@@ -766,7 +766,12 @@ impl InboxReader {
         Ok(look)
     }
 
-    fn seq_floor(&self) -> rusqlite::Result<Seq> {
+    /// For the queries of `history`.
+    pub(crate) fn conn(&self) -> &Connection {
+        &self.conn
+    }
+
+    pub(crate) fn seq_floor(&self) -> rusqlite::Result<Seq> {
         let newest: Option<Seq> =
             self.conn.query_row("SELECT max(seq) FROM messages_in", [], |row| row.get(0))?;
         let cursor: Option<Seq> = match columns::of_table(&self.conn, "outbound_cursor")?.is_empty()

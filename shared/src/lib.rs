@@ -10,6 +10,7 @@ pub mod claim;
 pub mod clock;
 pub mod content;
 pub mod fault;
+pub mod history;
 pub mod ids;
 pub mod inbox;
 pub mod open;

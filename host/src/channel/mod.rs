@@ -1,6 +1,7 @@
 //! Channels: how rows of an outbox reach people. A channel is told a batch of letters for one
 //! destination and says, letter by letter, what became of them.
 
+pub mod socket;
 pub mod terminal;
 
 use std::time::Duration;

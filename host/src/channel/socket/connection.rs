@@ -1,0 +1,228 @@
+//! One connection: requests in, events out.
+//!
+//! Requests are taken up in order and answered in order; many may be under way, so that a client
+//! that hands in a thousand messages shares the daemon's transactions. Acknowledgements never wait
+//! behind requests. Events leave through a bounded queue and a writer of its own: when the client
+//! does not read, this connection stops reading too, and nothing else does.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::FuturesOrdered;
+use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{Notify, mpsc, watch};
+use twobox_shared::content::{CONTENT_MAX, Chat};
+use twobox_shared::ids::MessageId;
+
+use super::line::{LINE_MAX, Line, LineReader};
+use super::protocol::{Event, Request};
+use crate::channel::terminal::{Address, Listener, ListenerId, Terminal};
+use crate::channel::{Desk, Inbound, Refusal};
+
+/// How many requests of one client may be under way.
+const UNDER_WAY_MAX: usize = 256;
+
+/// How many events may wait for a client to read them.
+const QUEUE: usize = 64;
+
+/// The longest name of a thread, in bytes.
+const THREAD_MAX: usize = 255;
+
+/// Serves one client until it leaves.
+pub(super) async fn run(
+    stream: UnixStream,
+    terminal: &Terminal,
+    desk: &dyn Desk,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let (input, output) = stream.into_split();
+    let (queue, events) = mpsc::channel(QUEUE);
+    let dismissed = Arc::new(Notify::new());
+    let listener = Listener { queue: queue.clone(), dismissed: Arc::clone(&dismissed) };
+    let entered = Entered { terminal, id: terminal.enter(listener) };
+    let client = Client { terminal, desk, id: entered.id };
+    let serving = async {
+        let mut lines = LineReader::new(input);
+        let mut answers: FuturesOrdered<BoxFuture<'_, Event>> = FuturesOrdered::new();
+        let mut closing = false;
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = dismissed.notified() => {
+                    let reason = "letters were not acknowledged in time: connect again";
+                    // Its queue may be full, and it may never read: it is told if that is possible.
+                    return drop(queue.try_send(Event::error(reason)));
+                }
+                _ = shutdown.wait_for(|down| *down), if !closing => {
+                    closing = true;
+                    Event::Closing
+                }
+                Some(event) = answers.next() => event,
+                line = lines.next(), if answers.len() < UNDER_WAY_MAX => match line {
+                    Ok(Some(line)) => {
+                        if let Some(answer) = client.take_up(line, closing) {
+                            answers.push_back(answer);
+                        }
+                        continue;
+                    }
+                    Ok(None) | Err(_) => break, // gone; what it asked for is still carried out
+                },
+            };
+            if queue.send(event).await.is_err() {
+                return; // the writer found the client gone
+            }
+        }
+        while let Some(event) = answers.next().await {
+            if queue.send(event).await.is_err() {
+                return;
+            }
+        }
+    };
+    // The writer ends when the client is gone, or when it has written what `serving` left.
+    let writing = write(output, events);
+    tokio::pin!(writing);
+    tokio::select! {
+        () = serving => {}
+        () = &mut writing => return,
+    }
+    drop(entered);
+    drop(queue);
+    if tokio::time::timeout(super::FAREWELL, writing).await.is_err() {
+        tracing::debug!("a client of the socket left without reading");
+    }
+}
+
+async fn write(output: OwnedWriteHalf, mut events: mpsc::Receiver<Event>) {
+    let mut output = BufWriter::new(output);
+    while let Some(event) = events.recv().await {
+        let mut written = output.write_all(event.to_line().as_bytes()).await;
+        if written.is_ok() && events.is_empty() {
+            written = output.flush().await;
+        }
+        if let Err(error) = written {
+            tracing::debug!(%error, "a client of the socket is gone");
+            return;
+        }
+    }
+}
+
+/// A connection's place in the terminal, given up when the connection ends for whatever reason.
+struct Entered<'a> {
+    terminal: &'a Terminal,
+    id: ListenerId,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.terminal.leave(self.id);
+    }
+}
+
+/// What a request is carried out with.
+struct Client<'a> {
+    terminal: &'a Terminal,
+    desk: &'a dyn Desk,
+    id: ListenerId,
+}
+
+impl<'a> Client<'a> {
+    /// Begins a request; `None` if there is nothing to answer.
+    fn take_up(&self, line: Line, closing: bool) -> Option<BoxFuture<'a, Event>> {
+        let line = match line {
+            Line::Text(line) => line,
+            Line::TooLong => {
+                return at_once(Event::error(format!("the line is longer than {LINE_MAX} bytes")));
+            }
+        };
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return None;
+        }
+        match serde_json::from_slice(&line) {
+            Ok(request) => self.carry_out(request, closing),
+            Err(error) => at_once(Event::error(format!("the line is not a request: {error}"))),
+        }
+    }
+
+    fn carry_out(&self, request: Request, closing: bool) -> Option<BoxFuture<'a, Event>> {
+        let desk = self.desk;
+        match request {
+            Request::Message { id, .. } if closing => {
+                let reason = "the host is going down; send it again when it is back".to_owned();
+                at_once(Event::Refused { id, retry: true, reason })
+            }
+            Request::Message { agent, thread, id, text } => {
+                Some(accept(desk, agent, thread, id, text))
+            }
+            Request::Listen { agent, thread } => match check_thread(thread.as_deref()) {
+                Err(reason) => at_once(Event::error(reason)),
+                Ok(()) => {
+                    let address = Address { agent, thread };
+                    self.terminal.listen(self.id, address.clone());
+                    desk.ready(&address.place());
+                    at_once(Event::Listening { agent: address.agent, thread: address.thread })
+                }
+            },
+            Request::Ack { key } => {
+                if !self.terminal.acknowledge(self.id, &key) {
+                    tracing::debug!(key, "nobody waited for this acknowledgement");
+                }
+                None
+            }
+            Request::Status => {
+                Some(async move { Event::Status { status: desk.status().await } }.boxed())
+            }
+            Request::Retry { session, message } => Some(
+                async move {
+                    match desk.retry(session, message).await {
+                        Ok(count) => Event::Retried { session, count },
+                        Err(reason) => Event::error(reason),
+                    }
+                }
+                .boxed(),
+            ),
+        }
+    }
+}
+
+fn at_once<'a>(event: Event) -> Option<BoxFuture<'a, Event>> {
+    Some(ready(event).boxed())
+}
+
+fn accept(
+    desk: &dyn Desk,
+    agent: String,
+    thread: Option<String>,
+    id: MessageId,
+    text: String,
+) -> BoxFuture<'_, Event> {
+    let chat = Chat::text(text);
+    let checked = check_thread(thread.as_deref()).and_then(|()| match chat.to_json().len() {
+        0..=CONTENT_MAX => Ok(()),
+        length => Err(format!("the message has {length} bytes, at most {CONTENT_MAX} are taken")),
+    });
+    if let Err(reason) = checked {
+        return ready(Event::Refused { id, retry: false, reason }).boxed();
+    }
+    let inbound = Inbound { place: Address { agent, thread }.place(), id: id.clone(), chat };
+    async move {
+        match desk.accept(inbound).await {
+            Ok(receipts) => Event::Accepted { id, receipts },
+            Err(refusal) => {
+                let retry = matches!(refusal, Refusal::TryAgain { .. });
+                Event::Refused { id, retry, reason: refusal.to_string() }
+            }
+        }
+    }
+    .boxed()
+}
+
+fn check_thread(thread: Option<&str>) -> Result<(), String> {
+    let Some(thread) = thread else { return Ok(()) };
+    match !thread.is_empty() && thread.len() <= THREAD_MAX && !thread.contains(char::is_control) {
+        true => Ok(()),
+        false => Err(format!("thread: use 1 to {THREAD_MAX} bytes without control characters")),
+    }
+}

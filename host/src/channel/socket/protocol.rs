@@ -1,0 +1,176 @@
+//! The words of the protocol; `docs/socket.md` explains them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use twobox_shared::ids::{MessageId, SessionId};
+
+use crate::channel::{Letter, Receipt};
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// Hands in a message.
+    Message {
+        /// The agent's name.
+        agent: String,
+        /// The thread, if it is in one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+        /// The client's id for it: the same message again has the same id.
+        id: MessageId,
+        /// What is said.
+        text: String,
+    },
+    /// Wants the letters for an agent, and a thread or the chat itself.
+    Listen {
+        /// The agent's name.
+        agent: String,
+        /// The thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+    },
+    /// Has shown a letter.
+    Ack {
+        /// The letter's key.
+        key: String,
+    },
+    /// Wants to know how the daemon is.
+    Status,
+    /// Gives failed messages new attempts.
+    Retry {
+        /// Of which session.
+        session: SessionId,
+        /// Which one; all without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<MessageId>,
+    },
+}
+
+/// What the host says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// The message is durable.
+    Accepted {
+        /// The client's id for it.
+        id: MessageId,
+        /// One for each agent that listens.
+        receipts: Vec<Receipt>,
+    },
+    /// Nothing of the message was stored.
+    Refused {
+        /// The client's id for it.
+        id: MessageId,
+        /// Whether the same message again, later, may be accepted.
+        retry: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Letters come from now on.
+    Listening {
+        /// For which agent.
+        agent: String,
+        /// For which thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+    },
+    /// A letter.
+    Message {
+        /// To be acknowledged, once shown.
+        key: String,
+        /// The message that it answers.
+        #[serde(default)]
+        in_reply_to: Option<MessageId>,
+        /// What is said.
+        text: String,
+        /// Names of attached files.
+        #[serde(default)]
+        files: Vec<String>,
+    },
+    /// How the daemon is.
+    Status {
+        /// As `twobox status --json` prints it.
+        status: Value,
+    },
+    /// Messages will be tried again.
+    Retried {
+        /// Of which session.
+        session: SessionId,
+        /// How many.
+        count: usize,
+    },
+    /// The host goes down.
+    Closing,
+    /// A request was not understood or not possible.
+    Error {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// An [`Event::Error`].
+    pub fn error(reason: impl Into<String>) -> Self {
+        Self::Error { reason: reason.into() }
+    }
+
+    /// A letter as an event.
+    pub(in crate::channel) fn message(letter: &Letter) -> Self {
+        Self::Message {
+            key: letter.key.clone(),
+            in_reply_to: letter.in_reply_to.clone(),
+            text: letter.text.clone(),
+            files: letter.files.clone(),
+        }
+    }
+
+    /// The line, with its end.
+    pub fn to_line(&self) -> String {
+        to_line(self)
+    }
+}
+
+impl Request {
+    /// The line, with its end.
+    pub fn to_line(&self) -> String {
+        to_line(self)
+    }
+}
+
+fn to_line(value: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(value).expect("strings and numbers always serialise");
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_as_the_page_says_and_nothing_else_is_understood() {
+        let good = [
+            r#"{"op":"message","agent":"a","thread":"t","id":"1","text":"hi"}"#,
+            r#"{"op":"listen","agent":"a"}"#,
+            r#"{"op":"ack","key":"k"}"#,
+            r#"{"op":"status"}"#,
+            r#"{"op":"retry","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
+        ];
+        for line in good {
+            let request: Request = serde_json::from_str(line).unwrap();
+            assert_eq!(request.to_line().trim_end(), line);
+        }
+        let bad = [
+            r#"{"op":"shout"}"#,
+            r#"{"op":"listen"}"#,
+            r#"{"op":"listen","agent":"a","tread":"t"}"#,
+            r#"{"op":"message","agent":"a","id":"../x","text":"hi"}"#,
+            "[]",
+            "",
+        ];
+        for line in bad {
+            assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
+        }
+    }
+}

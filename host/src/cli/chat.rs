@@ -1,0 +1,202 @@
+//! `twobox chat`: lines in, letters out as they come. Works on a terminal and in a pipe.
+
+use std::io::{BufRead, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use twobox_shared::ids::{IdSource, MessageId, SystemIds};
+
+use super::conversation::{Conversation, News, Partner};
+use super::output::{Failure, Output, note, printable, say};
+use super::{Context, seconds, select};
+
+/// How long a pipe waits for answers unless it is told.
+const PIPE_WAIT: Duration = Duration::from_secs(60);
+
+/// How long the last lines may take to be accepted, however short the wait for answers is.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What `chat` is told.
+#[derive(Debug, Args)]
+pub(super) struct ChatArguments {
+    /// The agent; without it the only one, or `assistant`.
+    #[arg(long)]
+    agent: Option<String>,
+    /// The thread; without it the chat itself.
+    #[arg(long)]
+    thread: Option<String>,
+    /// After the end of the input, wait this long for the answers: 0 on a terminal, 60 in a pipe.
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    wait: Option<Duration>,
+}
+
+pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<ExitCode, Failure> {
+    let (data, db) = context.open_db()?;
+    let agent = select::agent(&db, arguments.agent.as_deref())?.name;
+    drop(db);
+    let at_terminal = std::io::stdin().is_terminal();
+    let default = if at_terminal { Duration::ZERO } else { PIPE_WAIT };
+    let wait = arguments.wait.unwrap_or(default);
+    let partner = Partner {
+        socket: data.socket(),
+        agent: agent.clone(),
+        thread: arguments.thread,
+        listen: true,
+    };
+    let mut conversation = Conversation::begin(partner).await?;
+    if at_terminal {
+        note(&format!("talking to {agent}; Ctrl-D leaves"));
+    }
+    let mut chat = Chat { output: context.output, ..Chat::default() };
+    let result = chat.run(&mut conversation, wait).await;
+    conversation.end().await;
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+struct Chat {
+    output: Output,
+    /// Said and not yet durable.
+    unaccepted: Vec<MessageId>,
+    /// Said and not yet answered.
+    unanswered: Vec<MessageId>,
+    refused: usize,
+}
+
+impl Default for Chat {
+    fn default() -> Self {
+        let output = Output { json: false };
+        Self { output, unaccepted: Vec::new(), unanswered: Vec::new(), refused: 0 }
+    }
+}
+
+impl Chat {
+    async fn run(
+        &mut self,
+        conversation: &mut Conversation,
+        wait: Duration,
+    ) -> Result<(), Failure> {
+        let mut input = read_lines();
+        let mut ended: Option<Instant> = None;
+        loop {
+            if let Some(ended) = ended
+                && self.unaccepted.is_empty()
+                && (self.unanswered.is_empty() || wait.is_zero())
+            {
+                tracing::debug!(after = ?ended.elapsed(), "everything was answered");
+                return match self.refused {
+                    0 => Ok(()),
+                    count => Err(Failure::new(format!("{count} messages were refused"))),
+                };
+            }
+            let deadline = ended.map(|ended| {
+                ended
+                    + wait.max(if self.unaccepted.is_empty() {
+                        Duration::ZERO
+                    } else {
+                        ACCEPT_PATIENCE
+                    })
+            });
+            tokio::select! {
+                line = input.recv(), if ended.is_none() => match line {
+                    None => ended = Some(Instant::now()),
+                    Some(line) if line.trim().is_empty() => {}
+                    Some(line) => {
+                        let id = MessageId::from(SystemIds.uuid());
+                        self.unaccepted.push(id.clone());
+                        self.unanswered.push(id.clone());
+                        conversation.say(id, line);
+                    }
+                },
+                news = conversation.next() => self.take(news?, conversation),
+                () = at(deadline), if deadline.is_some() => {
+                    return Err(Failure::timed_out(self.overdue()));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, news: News, conversation: &Conversation) {
+        match news {
+            News::Accepted { id, .. } => self.unaccepted.retain(|other| *other != id),
+            News::Refused { id, reason } => {
+                self.unaccepted.retain(|other| *other != id);
+                self.unanswered.retain(|other| *other != id);
+                self.refused += 1;
+                self.output.complain(&reason);
+            }
+            News::Letter { key, in_reply_to, text, files } => {
+                if self.output.json {
+                    let line = json!({ "in_reply_to": in_reply_to, "text": text, "files": files });
+                    say(&line.to_string());
+                } else {
+                    say(&printable(&text));
+                    files.iter().for_each(|file| say(&format!("[file {}]", printable(file))));
+                }
+                conversation.shown(key);
+                self.answered(in_reply_to.as_ref());
+            }
+            News::Error { reason } => self.output.complain(&reason),
+            News::Lost => note("(the host is gone, waiting for it)"),
+            News::Back => note("(the host is back)"),
+        }
+    }
+
+    /// An agent may answer several messages of one turn with one letter, which names the newest:
+    /// it answers what was said before it as well.
+    fn answered(&mut self, id: Option<&MessageId>) {
+        if let Some(place) = self.unanswered.iter().position(|other| Some(other) == id) {
+            self.unanswered.drain(..=place);
+        }
+    }
+
+    fn overdue(&self) -> String {
+        match self.unaccepted.len() {
+            0 => format!(
+                "{} messages were not answered in time; the answers will be delivered to the next \
+                 `twobox chat`",
+                self.unanswered.len()
+            ),
+            count => format!("the host did not accept {count} messages in time: send them again"),
+        }
+    }
+}
+
+/// Standard input on a thread of its own, which a program that ends does not wait for.
+fn read_lines() -> mpsc::Receiver<String> {
+    let (lines, received) = mpsc::channel(64);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    received
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_answers_everything_that_was_said_before() {
+        let id = |text| MessageId::parse(text).unwrap();
+        let mut chat = Chat { unanswered: vec![id("1"), id("2"), id("3")], ..Chat::default() };
+        chat.answered(Some(&id("2")));
+        chat.answered(Some(&id("elsewhere")));
+        chat.answered(None);
+        assert_eq!(chat.unanswered, [id("3")]);
+    }
+}

@@ -1,0 +1,235 @@
+//! `twobox doctor`: everything that the daemon needs, looked at one by one, each with what to do.
+
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use rusqlite::{Connection, OpenFlags};
+use serde::Serialize;
+
+use super::client::Client;
+use super::output::{Failure, chain, say};
+use super::{Context, engine};
+use crate::channel::socket::{Event, Request};
+use crate::config::{Config, RuntimeKind};
+use crate::data::{DataDir, DataError};
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "level", rename_all = "lowercase")]
+pub enum Finding {
+    /// As it should be.
+    Ok {
+        /// What was seen.
+        detail: String,
+    },
+    /// Twobox runs, but.
+    Warn {
+        /// What was seen.
+        detail: String,
+        /// What to do.
+        help: String,
+    },
+    /// Twobox does not run like this.
+    Fail {
+        /// What was seen.
+        detail: String,
+        /// What to do.
+        help: String,
+    },
+}
+
+impl Finding {
+    /// As it should be.
+    pub fn ok(detail: impl Into<String>) -> Self {
+        Self::Ok { detail: detail.into() }
+    }
+
+    /// Something to know.
+    pub fn warn(detail: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Warn { detail: detail.into(), help: help.into() }
+    }
+
+    /// Something to mend.
+    pub fn fail(detail: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Fail { detail: detail.into(), help: help.into() }
+    }
+}
+
+/// One thing to look at.
+pub struct Check {
+    /// What it is about, in a word or two.
+    pub name: &'static str,
+    /// The look.
+    pub run: BoxFuture<'static, Finding>,
+}
+
+impl Check {
+    /// A check that needs not wait.
+    fn now(name: &'static str, look: impl FnOnce() -> Finding + Send + 'static) -> Self {
+        Self { name, run: async move { look() }.boxed() }
+    }
+}
+
+pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
+    let mut checks = Vec::new();
+    match DataDir::open(&context.data) {
+        Err(error) => checks.push(Check::now("data directory", move || {
+            Finding::fail(chain(&error), "run `twobox init`")
+        })),
+        Ok(data) => {
+            let loaded = context.load_config(&data.config());
+            checks.push(data_directory(data.clone()));
+            checks.push(configuration(&data, loaded.as_ref()));
+            checks.push(host_db(data.clone()));
+            checks.push(daemon(data));
+            if let Ok((config, _)) = loaded {
+                checks.push(runtime(config, context));
+            }
+        }
+    }
+    report(context, checks).await
+}
+
+/// Runs the checks and prints what they find: exit code 0 unless one fails.
+async fn report(context: &Context, checks: Vec<Check>) -> Result<ExitCode, Failure> {
+    #[derive(Serialize)]
+    struct Entry {
+        check: &'static str,
+        #[serde(flatten)]
+        finding: Finding,
+    }
+    let mut entries = Vec::new();
+    for check in checks {
+        let entry = Entry { check: check.name, finding: check.run.await };
+        if !context.output.json {
+            let (level, detail, help) = match &entry.finding {
+                Finding::Ok { detail } => ("ok  ", detail, None),
+                Finding::Warn { detail, help } => ("warn", detail, Some(help)),
+                Finding::Fail { detail, help } => ("FAIL", detail, Some(help)),
+            };
+            say(&format!("{level}  {:<14}  {detail}", entry.check));
+            help.into_iter().for_each(|help| say(&format!("      {:<14}  -> {help}", "")));
+        }
+        entries.push(entry);
+    }
+    if context.output.json {
+        context.output.show(&entries, |_| String::new());
+    }
+    let failed = entries.iter().any(|entry| matches!(entry.finding, Finding::Fail { .. }));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn data_directory(data: DataDir) -> Check {
+    Check::now("data directory", move || {
+        let place = data.root().display().to_string();
+        let meta = match std::fs::metadata(data.root()) {
+            Ok(meta) => meta,
+            Err(error) => return Finding::fail(format!("{place}: {error}"), "run `twobox init`"),
+        };
+        let us = nix::unistd::geteuid().as_raw();
+        if meta.uid() != us && us != 0 {
+            let help = format!("run twobox as user {}, or chown -R the directory", meta.uid());
+            return Finding::fail(format!("{place} belongs to user {}", meta.uid()), help);
+        }
+        match meta.mode() & 0o077 {
+            0 => Finding::ok(place),
+            open => Finding::warn(
+                format!("{place} is open to other users (mode {open:03o} beyond its owner)"),
+                format!("chmod 700 {place}"),
+            ),
+        }
+    })
+}
+
+fn configuration(data: &DataDir, loaded: Result<&(Config, Vec<String>), &Failure>) -> Check {
+    let place = data.config().display().to_string();
+    let finding = match loaded {
+        Err(failure) => Finding::fail(failure.reason(), "mend the file or the variable"),
+        Ok((_, warnings)) if !warnings.is_empty() => {
+            Finding::warn(warnings.join("; "), "mend or unset the variables")
+        }
+        Ok(_) if !data.config().exists() => {
+            Finding::warn(format!("{place} is missing, the defaults are used"), "run `twobox init`")
+        }
+        Ok(_) => Finding::ok(place),
+    };
+    Check::now("configuration", move || finding)
+}
+
+fn host_db(data: DataDir) -> Check {
+    Check::now("host.db", move || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let verdict = Connection::open_with_flags(data.host_db(), flags).and_then(|db| {
+            let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            Ok((version, verdict))
+        });
+        let known = u32::try_from(twobox_schema::HOST.len()).unwrap_or(u32::MAX);
+        let restore = "stop the host and restore host.db from a backup";
+        match verdict {
+            Ok((version, _)) if version > known => Finding::fail(
+                format!("it has version {version}, this build knows up to {known}"),
+                "update Twobox",
+            ),
+            Ok((version, verdict)) if verdict == "ok" => {
+                Finding::ok(format!("version {version}, no damage found"))
+            }
+            Ok((_, damage)) => Finding::fail(damage, restore),
+            Err(error) => Finding::fail(chain(&error), restore),
+        }
+    })
+}
+
+fn daemon(data: DataDir) -> Check {
+    let look = async move {
+        let answered = match Client::connect(&data.socket()).await {
+            Ok(mut client) => {
+                let asked = client.answer(&Request::Status);
+                match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+                    Ok(Ok(Event::Status { .. })) => return Finding::ok("it runs and answers"),
+                    Ok(Ok(other)) => format!("it answered {other:?}"),
+                    Ok(Err(failure)) => failure.reason().to_owned(),
+                    Err(_) => "it did not answer within 5 s".to_owned(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        // The lock is given back at once: a host that starts in this instant tries again.
+        match data.lock() {
+            Ok(_) => Finding::warn("no host runs", "start it with `twobox up`"),
+            Err(DataError::Held { holder, .. }) => Finding::fail(
+                format!("{holder} holds the data directory, but its socket is silent: {answered}"),
+                "look at its log; stop it and start it again",
+            ),
+            Err(error) => Finding::fail(chain(&error), "mend the permissions"),
+        }
+    };
+    Check { name: "daemon", run: look.boxed() }
+}
+
+/// Whether the configured runtime could start a runner now.
+fn runtime(config: Config, context: &Context) -> Check {
+    let env = context.env.clone();
+    Check::now("runtime", move || match config.runtime {
+        RuntimeKind::Process => Finding::warn(
+            "agents run as child processes, which is no isolation boundary",
+            "set runtime = \"docker\" where agents are not trusted",
+        ),
+        RuntimeKind::Docker => {
+            let socket = match engine::socket(&config.containers.socket, &env) {
+                Ok(socket) => socket,
+                Err(reason) => return Finding::fail(reason, "set containers.socket"),
+            };
+            let image = &config.containers.image;
+            match engine::ping(&socket).and_then(|()| engine::has_image(&socket, image)) {
+                Ok(true) => Finding::ok(format!("Docker answers and has {image}")),
+                Ok(false) => Finding::fail(format!("Docker lacks {image}"), "scripts/build-image"),
+                Err(error) => Finding::fail(
+                    format!("no engine answers at {}: {error}", socket.display()),
+                    "start Docker, or set containers.socket or runtime = \"process\"",
+                ),
+            }
+        }
+    })
+}

@@ -1,0 +1,118 @@
+//! `twobox init`: a data directory that `twobox up` can run on. Safe to run again: what is there
+//! stays as it is.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::ids::SystemIds;
+
+use super::output::{Failure, say};
+use super::{Context, agents, engine};
+use crate::config::{self, Config, RuntimeKind};
+use crate::data::DataDir;
+use crate::db;
+use crate::db::agents as stored;
+use crate::db::messaging::SessionMode;
+
+/// The first agent.
+const FIRST_AGENT: &str = "assistant";
+
+pub(super) fn run(context: &Context, asked: Option<RuntimeKind>) -> Result<ExitCode, Failure> {
+    let now = SystemClock.now();
+    let data = DataDir::create(&context.data)?;
+    let config_exists = data.config().exists();
+    let (runtime, why) = match (config_exists, asked) {
+        (true, _) => (context.load_config(&data.config())?.0.runtime, "as twobox.toml says".into()),
+        (false, Some(asked)) => (asked, "as you asked".to_owned()),
+        (false, None) => choose(context),
+    };
+    let mut host = db::open(&data.host_db())?;
+    let install = db::install_id(&host, &SystemIds, now)?;
+    let mut made = Vec::new();
+    if write_new(&data.config(), &config::template(runtime))? {
+        made.push("twobox.toml".to_owned());
+    }
+    if stored::list(&host)?.is_empty() {
+        stored::add(&mut host, FIRST_AGENT, SessionMode::Shared, &SystemIds, now)?;
+        made.push(format!("agent {FIRST_AGENT}"));
+    }
+    // For every agent: a run that was interrupted may have left one without its folder.
+    for agent in stored::list(&host)? {
+        agents::make_folder(&data, &agent, &AgentConfig::default())?;
+    }
+    let next = next_steps(context, &data, runtime);
+    if context.output.json {
+        let answer = json!({
+            "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
+            "made": made, "next": next,
+        });
+        say(&answer.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!("data directory {}", data.root().display()));
+    say(&format!("runtime        {} ({why})", runtime.word()));
+    if runtime == RuntimeKind::Process {
+        say("               agents run as child processes: no isolation boundary");
+    }
+    match made.is_empty() {
+        true => say("made           nothing, everything was there already"),
+        false => say(&format!("made           {}", made.join(", "))),
+    }
+    if asked.is_some_and(|asked| asked != runtime) {
+        say("               twobox.toml was there: change its runtime by hand");
+    }
+    for step in next {
+        say(&format!("next           {step}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Docker where an engine answers, processes elsewhere.
+fn choose(context: &Context) -> (RuntimeKind, String) {
+    let answered = engine::socket("", &context.env).and_then(|socket| {
+        let place = socket.display().to_string();
+        match engine::ping(&socket) {
+            Ok(()) => Ok(place),
+            Err(error) => Err(format!("{place}: {error}")),
+        }
+    });
+    match answered {
+        Ok(place) => (RuntimeKind::Docker, format!("an engine answers at {place}")),
+        Err(reason) => (RuntimeKind::Process, format!("no container engine answers, {reason}")),
+    }
+}
+
+fn next_steps(context: &Context, data: &DataDir, runtime: RuntimeKind) -> Vec<String> {
+    let mut steps = Vec::new();
+    let config = context.load_config(&data.config()).map_or_else(|_| Config::default(), |it| it.0);
+    let has_image = engine::socket(&config.containers.socket, &context.env)
+        .is_ok_and(|socket| engine::has_image(&socket, &config.containers.image).unwrap_or(false));
+    if runtime == RuntimeKind::Docker && !has_image {
+        steps.push(format!("scripts/build-image   (makes {})", config.containers.image));
+    }
+    let place = context.data.display();
+    steps.push(format!("twobox --data {place} up"));
+    steps.push(format!("twobox --data {place} chat   (in another terminal)"));
+    steps
+}
+
+/// Writes a file that is not there yet. Returns whether it did.
+pub(super) fn write_new(path: &Path, text: &str) -> Result<bool, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(format!("could not write {}: {error}", path.display()))
+    };
+    if path.exists() {
+        return Ok(false);
+    }
+    // A file of another name first: a crash or a full disk never leaves half a file behind.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let mut file = std::fs::File::create(&fresh).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&fresh, path).map_err(failed)?;
+    Ok(true)
+}

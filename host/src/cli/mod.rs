@@ -1,0 +1,190 @@
+//! The command line: what can be asked, and how answers and errors are printed.
+//!
+//! Each command is a module. Commands that look or arrange work on `host.db` and the session files
+//! directly, with or without a daemon; commands that need it talk to its socket.
+
+mod agents;
+mod chat;
+mod client;
+mod conversation;
+mod doctor;
+mod engine;
+mod init;
+mod output;
+mod select;
+mod send;
+mod sessions;
+mod status;
+mod tail;
+mod up;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, RuntimeKind};
+use crate::data::DataDir;
+use crate::logging::LogFormat;
+
+pub use doctor::{Check, Finding};
+pub use output::{Failure, Output};
+
+/// A host daemon for agents that live in chat.
+#[derive(Debug, Parser)]
+#[command(name = "twobox", version, propagate_version = true)]
+struct Arguments {
+    /// The data directory.
+    #[arg(long, global = true, env = "TWOBOX_DATA", default_value = "./data", value_name = "DIR")]
+    data: PathBuf,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a data directory with a first agent. Changes nothing that is there already.
+    Init {
+        /// What is to run the agents; without it, Docker if it answers.
+        #[arg(long, value_parser = runtime_kind)]
+        runtime: Option<RuntimeKind>,
+    },
+    /// Run the daemon.
+    Up {
+        /// How log lines look.
+        #[arg(long, value_enum, default_value_t)]
+        log_format: LogFormat,
+    },
+    /// Show how the daemon is.
+    Status,
+    /// Check everything that the daemon needs, and say what to do.
+    Doctor,
+    /// Talk to an agent.
+    Chat(chat::ChatArguments),
+    /// Send one message to an agent.
+    Send(send::SendArguments),
+    /// Agents: add, list, show, remove.
+    #[command(subcommand)]
+    Agents(agents::AgentsCommand),
+    /// Sessions: list, show, tail, retry.
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
+}
+
+fn runtime_kind(word: &str) -> Result<RuntimeKind, String> {
+    RuntimeKind::parse(word).ok_or_else(|| "use docker or process".to_owned())
+}
+
+/// A number of seconds, as `--wait` takes it.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || "use a number of seconds, at most 86400".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    match (0.0..=86_400.0).contains(&seconds) {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err(wrong()),
+    }
+}
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+struct Context {
+    data: PathBuf,
+    output: Output,
+    env: BTreeMap<String, String>,
+}
+
+impl Context {
+    /// The data directory, which must have been initialised.
+    fn open_data(&self) -> Result<DataDir, Failure> {
+        Ok(DataDir::open(&self.data)?)
+    }
+
+    /// The data directory and a connection to its `host.db`.
+    fn open_db(&self) -> Result<(DataDir, rusqlite::Connection), Failure> {
+        let data = self.open_data()?;
+        let db = crate::db::open(&data.host_db())?;
+        Ok((data, db))
+    }
+
+    fn load_config(&self, path: &Path) -> Result<(Config, Vec<String>), Failure> {
+        Ok(Config::load(path, &self.env)?)
+    }
+}
+
+/// Runs the program that the process was started as. Exit codes: 0 ok, 1 failed, 2 usage, 3 timed
+/// out.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    let output = Output { json: arguments.json };
+    // Variables that are not text cannot be overrides of ours.
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let context = Context { data: arguments.data, output, env };
+    match run(arguments.command, &context) {
+        Ok(code) => code,
+        Err(failure) => failure.report(output),
+    }
+}
+
+fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Init { runtime } => init::run(context, runtime),
+        Command::Up { log_format } => up::run(context, log_format),
+        Command::Agents(command) => agents::run(context, command),
+        Command::Sessions(sessions::SessionsCommand::List { agent }) => {
+            sessions::list(context, agent.as_deref())
+        }
+        Command::Sessions(sessions::SessionsCommand::Show { id }) => sessions::show(context, &id),
+        Command::Sessions(sessions::SessionsCommand::Tail { id, number, follow }) => {
+            tail::run(context, &id, number, follow)
+        }
+        // The rest talks to the daemon.
+        Command::Sessions(sessions::SessionsCommand::Retry { id, message }) => {
+            in_tokio(sessions::retry(context, &id, message))
+        }
+        Command::Status => in_tokio(status::run(context)),
+        Command::Doctor => in_tokio(doctor::run(context)),
+        Command::Chat(arguments) => in_tokio(chat::run(context, arguments)),
+        Command::Send(arguments) => in_tokio(send::run(context, arguments)),
+    }
+}
+
+/// Runs a client: one thread is enough.
+fn in_tokio(client: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("could not start the client: {error}")))?
+        .block_on(client)
+}
+
+/// Help and version are answers; anything else is a mistake in the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    // The streams may be closed; there is nobody left to tell.
+    drop(error.print());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,113 @@
+//! `twobox send`: one message, and with `--wait` its answer.
+
+use std::io::Read;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+use twobox_shared::ids::{IdSource, MessageId, SystemIds};
+
+use super::conversation::{Conversation, News, Partner};
+use super::output::{Failure, note, printable, say};
+use super::{Context, seconds, select};
+
+/// How long the host may take to accept a message.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What `send` is told.
+#[derive(Debug, Args)]
+pub(super) struct SendArguments {
+    /// The agent; without it the only one, or `assistant`.
+    #[arg(long)]
+    agent: Option<String>,
+    /// The thread; without it the chat itself.
+    #[arg(long)]
+    thread: Option<String>,
+    /// Wait this long for the answer, and print it.
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    wait: Option<Duration>,
+    /// The message; "-" reads it from standard input.
+    #[arg(allow_hyphen_values = true)]
+    text: String,
+}
+
+pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<ExitCode, Failure> {
+    let (data, db) = context.open_db()?;
+    let agent = select::agent(&db, arguments.agent.as_deref())?.name;
+    drop(db);
+    let text = match arguments.text.as_str() {
+        "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(|error| {
+                Failure::new(format!("could not read the message from standard input: {error}"))
+            })?;
+            text.strip_suffix('\n').map(str::to_owned).unwrap_or(text)
+        }
+        _ => arguments.text,
+    };
+    let id = MessageId::from(SystemIds.uuid());
+    let partner = Partner {
+        socket: data.socket(),
+        agent,
+        thread: arguments.thread,
+        listen: arguments.wait.is_some(),
+    };
+    let mut conversation = Conversation::begin(partner).await?;
+    conversation.say(id.clone(), text);
+    let result = wait_for(context, &mut conversation, &id, arguments.wait).await;
+    conversation.end().await;
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn wait_for(
+    context: &Context,
+    conversation: &mut Conversation,
+    id: &MessageId,
+    wait: Option<Duration>,
+) -> Result<(), Failure> {
+    let mut deadline = Instant::now() + ACCEPT_PATIENCE;
+    let mut accepted = false;
+    loop {
+        let Ok(news) = timeout_at(deadline, conversation.next()).await else {
+            let reason = match accepted {
+                true => "no answer came in time; it will be delivered to the next `twobox chat`",
+                false => "the host did not accept the message in time: send it again",
+            };
+            return Err(Failure::timed_out(reason));
+        };
+        match news? {
+            News::Accepted { id: which, receipts } if which == *id => {
+                let Some(wait) = wait else {
+                    context.output.show(&json!({ "id": id, "receipts": receipts }), |_| {
+                        "accepted".to_owned()
+                    });
+                    return Ok(());
+                };
+                accepted = true;
+                deadline = Instant::now() + wait;
+            }
+            News::Refused { reason, .. } | News::Error { reason } => {
+                return Err(Failure::new(reason));
+            }
+            News::Letter { key, in_reply_to, text, files } => {
+                let ours = in_reply_to.as_ref() == Some(id);
+                let line = json!({ "in_reply_to": in_reply_to, "text": text, "files": files });
+                // Whoever takes a letter has to show it: an older one that waited for somebody to
+                // listen goes to standard error.
+                match (ours, context.output.json) {
+                    (true, true) => say(&line.to_string()),
+                    (true, false) => say(&printable(&text)),
+                    (false, true) => note(&line.to_string()),
+                    (false, false) => note(&format!("(another message) {}", printable(&text))),
+                }
+                conversation.shown(key);
+                if ours {
+                    return Ok(());
+                }
+            }
+            News::Accepted { .. } | News::Lost | News::Back => {}
+        }
+    }
+}

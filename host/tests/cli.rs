@@ -1,0 +1,165 @@
+//! The real binary, without a daemon.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn twobox(data: &Path, arguments: &[&str]) -> Output {
+    with_env(data, arguments, &[])
+}
+
+fn with_env(data: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_twobox"))
+        .arg("--data")
+        .arg(data)
+        .args(arguments)
+        .env_remove("TWOBOX_DATA")
+        .env("DOCKER_HOST", "unix:///nonexistent.sock")
+        .envs(env.iter().copied())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn ok(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The one line on standard error of a command that fails with `code`.
+fn fails(output: &Output, code: i32) -> String {
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{line}");
+    assert_eq!(text(&output.stdout), "", "{line}");
+    assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+    line
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn initialised() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    ok(&twobox(&data, &["init"]));
+    (dir, data)
+}
+
+#[test]
+fn init_makes_everything_and_running_it_again_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let first = ok(&twobox(&data, &["init"]));
+    assert!(first.contains("process (no container engine answers"), "{first}");
+    assert!(first.contains("no isolation boundary"), "{first}");
+    for file in ["host.db", "twobox.toml", "groups/assistant/agent.json"] {
+        assert!(data.join(file).is_file(), "{file}");
+    }
+    std::fs::write(data.join("twobox.toml"), "runtime = 'process'\n# mine\n").unwrap();
+    std::fs::write(data.join("groups/assistant/agent.json"), "{\"max_turns\": 7}").unwrap();
+    let before: Value = serde_json::from_str(&ok(&twobox(&data, &["--json", "init"]))).unwrap();
+    assert_eq!(before["made"], serde_json::json!([]));
+    let again = ok(&twobox(&data, &["init", "--runtime", "docker"]));
+    assert!(again.contains("change its runtime by hand"), "{again}");
+    let after: Value = serde_json::from_str(&ok(&twobox(&data, &["--json", "init"]))).unwrap();
+    assert_eq!(before["install_id"], after["install_id"]);
+    assert!(std::fs::read_to_string(data.join("twobox.toml")).unwrap().contains("# mine"));
+    let agent = std::fs::read_to_string(data.join("groups/assistant/agent.json")).unwrap();
+    assert_eq!(agent, "{\"max_turns\": 7}");
+}
+
+#[test]
+fn agents_are_added_listed_shown_and_removed() {
+    let (_dir, data) = initialised();
+    let add = ["agents", "add", "bob", "--provider", "command", "--session-mode", "per-thread"];
+    ok(&twobox(&data, &[&add[..], &["--", "python3", "agent.py"]].concat()));
+    let list = ok(&twobox(&data, &["agents", "list"]));
+    assert!(list.contains("assistant") && list.contains("bob"), "{list}");
+    let show = ok(&twobox(&data, &["--json", "agents", "show", "bob"]));
+    let show: Value = serde_json::from_str(&show).unwrap();
+    assert_eq!(show["config"]["command"], serde_json::json!(["python3", "agent.py"]));
+    assert_eq!(show["places"][0]["mode"], "per-thread");
+    let twice = fails(&twobox(&data, &["agents", "add", "bob"]), 1);
+    assert!(twice.contains("already an agent"), "{twice}");
+    ok(&twobox(&data, &["agents", "remove", "bob"]));
+    let gone = fails(&twobox(&data, &["agents", "show", "bob"]), 1);
+    assert!(gone.contains("there are: assistant"), "{gone}");
+    assert!(data.join("groups/bob/agent.json").is_file());
+}
+
+#[test]
+fn mistakes_in_the_command_line_are_usage_errors() {
+    let (_dir, data) = initialised();
+    let bad: [&[&str]; 7] = [
+        &["agents", "add", "../x"],
+        &["agents", "add", "global"],
+        &["agents", "add", "x", "--provider", "command"],
+        &["agents", "add", "x", "--provider", "gpt"],
+        &["send"],
+        &["send", "--wait", "soon", "x"],
+        &["dance"],
+    ];
+    for arguments in bad {
+        let output = twobox(&data, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+    }
+    assert!(!ok(&twobox(&data, &["agents", "list"])).contains('x'));
+    assert!(ok(&twobox(&data, &["--version"])).starts_with("twobox "));
+}
+
+#[test]
+fn a_directory_that_was_not_initialised_names_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in ["up", "status", "chat"] {
+        let error = fails(&twobox(dir.path(), &[command]), 1);
+        assert!(error.starts_with("twobox: ") && error.contains("init"), "{command}: {error}");
+    }
+}
+
+#[test]
+fn a_bad_configuration_is_one_error_that_names_the_field() {
+    let (_dir, data) = initialised();
+    std::fs::write(data.join("twobox.toml"), "[limits]\nmax_tries = 0\n").unwrap();
+    let error = fails(&twobox(&data, &["up"]), 1);
+    for part in ["twobox.toml", "limits.max_tries = 0", "from 1 to 100"] {
+        assert!(error.contains(part), "{error:?} lacks {part:?}");
+    }
+    let json = fails(&twobox(&data, &["--json", "up"]), 1);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(json["error"].as_str().unwrap().contains("limits.max_tries"), "{json}");
+    std::fs::remove_file(data.join("twobox.toml")).unwrap();
+    let error = fails(&with_env(&data, &["up"], &[("TWOBOX_LOG", "a=b=c")]), 1);
+    assert!(error.contains("TWOBOX_LOG"), "{error}");
+}
+
+#[test]
+fn without_a_host_commands_say_how_to_start_one() {
+    let (_dir, data) = initialised();
+    for arguments in [&["send", "hi"][..], &["chat"], &["send", "--wait", "1", "hi"]] {
+        let error = fails(&twobox(&data, arguments), 1);
+        assert!(error.contains("twobox up"), "{arguments:?}: {error}");
+    }
+    let status = twobox(&data, &["status"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(text(&status.stdout).contains("no host runs"));
+    let doctor = ok(&twobox(&data, &["doctor"]));
+    assert!(doctor.contains("no damage found") && doctor.contains("no host runs"), "{doctor}");
+    let sessions = ok(&twobox(&data, &["sessions", "list"]));
+    assert!(sessions.contains("no sessions yet"), "{sessions}");
+    assert_eq!(ok(&twobox(&data, &["--json", "sessions", "list"])), "[]\n");
+    let unknown = fails(&twobox(&data, &["sessions", "show", "ffff"]), 1);
+    assert!(unknown.contains("sessions list"), "{unknown}");
+}
+
+#[test]
+fn without_a_default_agent_the_names_are_listed() {
+    let (_dir, data) = initialised();
+    ok(&twobox(&data, &["agents", "add", "ann"]));
+    ok(&twobox(&data, &["agents", "add", "bob"]));
+    ok(&twobox(&data, &["agents", "remove", "assistant"]));
+    let error = fails(&twobox(&data, &["send", "hi"]), 2);
+    assert!(error.contains("ann, bob"), "{error}");
+}
