@@ -4,7 +4,9 @@
 //! labels the container with it, and nothing restarts a container by itself. "Stopped" is what the
 //! runtime confirms, not what a client hoped for.
 
+mod command;
 pub mod docker;
+mod log;
 pub mod process;
 
 use std::path::PathBuf;

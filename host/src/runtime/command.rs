@@ -1,0 +1,68 @@
+//! How a runner is told who it is: the one command line that both runtimes use.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use twobox_shared::ids::InstallId;
+
+use super::StartSpec;
+
+/// The environment variables by which every process of an incarnation can be recognised.
+pub(super) const INSTALL_VARIABLE: &str = "TWOBOX_INSTALL";
+/// See [`INSTALL_VARIABLE`].
+pub(super) const SESSION_VARIABLE: &str = "TWOBOX_SESSION";
+/// See [`INSTALL_VARIABLE`].
+pub(super) const RUNNER_VARIABLE: &str = "TWOBOX_RUNNER";
+
+/// The three folders as the runner sees them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Folders<'a> {
+    pub(super) inbox: &'a Path,
+    pub(super) outbox: &'a Path,
+    pub(super) agent: &'a Path,
+}
+
+/// The arguments after the program's name.
+pub(super) fn arguments(
+    install: InstallId,
+    spec: &StartSpec,
+    folders: Folders<'_>,
+) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::with_capacity(18);
+    let mut pair = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+    pair("--install", install.to_string().into());
+    pair("--session", spec.incarnation.session.to_string().into());
+    pair("--runner", spec.incarnation.runner.to_string().into());
+    pair("--in", folders.inbox.into());
+    pair("--out", folders.outbox.into());
+    pair("--agent", folders.agent.into());
+    pair("--idle-ms", spec.idle.as_millis().to_string().into());
+    pair("--grace-ms", spec.grace.as_millis().to_string().into());
+    if let Some(poll) = spec.poll {
+        pair("--poll-ms", poll.as_millis().to_string().into());
+    }
+    arguments
+}
+
+/// Who the processes of an incarnation are, as environment variables.
+pub(super) fn marks(install: InstallId, spec: &StartSpec) -> [(&'static str, String); 3] {
+    [
+        (INSTALL_VARIABLE, install.to_string()),
+        (SESSION_VARIABLE, spec.incarnation.session.to_string()),
+        (RUNNER_VARIABLE, spec.incarnation.runner.to_string()),
+    ]
+}
+
+/// Crash points for the runner, in debug builds: a test arms the runner under other names than the
+/// host, or the host would die at the runner's points.
+pub(super) fn crash_points(
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Vec<(&'static str, OsString)> {
+    if !cfg!(debug_assertions) {
+        return Vec::new();
+    }
+    [("TWOBOX_RUNNER_CRASH_AT", "TWOBOX_CRASH_AT"), ("TWOBOX_RUNNER_CRASH_LOG", "TWOBOX_CRASH_LOG")]
+        .into_iter()
+        .filter_map(|(ours, theirs)| Some((theirs, variable(ours)?)))
+        .collect()
+}

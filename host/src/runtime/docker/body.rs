@@ -1,0 +1,217 @@
+//! What a container is allowed, as one value: everything that confines an agent is in
+//! [`container`], and nothing turns it off.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use twobox_shared::ids::{InstallId, SessionId};
+use twobox_shared::paths::{AGENT_CONFIG, SessionPaths, container as inside};
+
+use super::folder::User;
+use crate::config::Containers;
+use crate::runtime::StartSpec;
+use crate::runtime::command::{self, Folders};
+
+/// The labels by which the containers of an installation are found again.
+pub(super) const INSTALL_LABEL: &str = "twobox.install";
+/// See [`INSTALL_LABEL`].
+pub(super) const SESSION_LABEL: &str = "twobox.session";
+/// See [`INSTALL_LABEL`].
+pub(super) const RUNNER_LABEL: &str = "twobox.runner";
+
+/// The one name that a container of the session can have, so that of two starts one fails.
+pub(super) fn name(install: InstallId, session: SessionId) -> String {
+    let install = install.to_string();
+    format!("twobox-{}-{session}", &install[..8])
+}
+
+/// The container of `spec`. `agent_config` is the copy of the agent group's configuration that goes
+/// over the agent's own, if there is one.
+pub(super) fn container(
+    install: InstallId,
+    spec: &StartSpec,
+    settings: &Containers,
+    user: User,
+    agent_config: Option<&Path>,
+) -> ContainerCreateBody {
+    let folders = Folders {
+        inbox: Path::new(inside::IN),
+        outbox: Path::new(inside::OUT),
+        agent: Path::new(inside::AGENT),
+    };
+    let arguments = command::arguments(install, spec, folders);
+    let marks = command::marks(install, spec).map(|(name, value)| format!("{name}={value}"));
+    let crash_points = command::crash_points(|name| std::env::var_os(name));
+    let crash_points =
+        crash_points.into_iter().map(|(name, value)| format!("{name}={}", value.to_string_lossy()));
+    let text = |(name, value): (&str, String)| (name.to_owned(), value);
+    ContainerCreateBody {
+        image: Some(settings.image.clone()),
+        user: Some(user.to_string()),
+        cmd: Some(arguments.into_iter().map(|part| part.to_string_lossy().into_owned()).collect()),
+        env: Some(marks.into_iter().chain(crash_points).collect()),
+        working_dir: Some(inside::AGENT.to_owned()),
+        labels: Some(HashMap::from([
+            text((INSTALL_LABEL, install.to_string())),
+            text((SESSION_LABEL, spec.incarnation.session.to_string())),
+            text((RUNNER_LABEL, spec.incarnation.runner.to_string())),
+        ])),
+        stop_timeout: Some(i64::from(super::whole_seconds(spec.grace))),
+        host_config: Some(HostConfig {
+            mounts: Some(mounts(spec, agent_config)),
+            ..confinement(settings)
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// The limits. Seccomp is absent on purpose: then the engine's default profile holds.
+fn confinement(settings: &Containers) -> HostConfig {
+    let memory = i64::try_from(settings.memory_mb.saturating_mul(1024 * 1024)).unwrap_or(i64::MAX);
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    HostConfig {
+        readonly_rootfs: Some(true),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        privileged: Some(false),
+        pids_limit: Some(settings.pids),
+        memory: Some(memory),
+        // Memory and swap together: the same number means no swap.
+        memory_swap: Some(memory),
+        nano_cpus: Some(nano_cpus(settings.cpus)),
+        tmpfs: Some(HashMap::from([pair("/tmp", "rw,nosuid,nodev,size=64m")])),
+        init: Some(true),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(HashMap::from([pair("max-size", "1m"), pair("max-file", "2")])),
+        }),
+        network_mode: Some(settings.network.clone()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(false),
+        ..HostConfig::default()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a float to an integer saturates")]
+fn nano_cpus(cpus: f64) -> i64 {
+    (cpus * 1e9).round() as i64
+}
+
+/// The folders. They are mounts and not binds, because a missing source is then an error and not a
+/// new directory of root's. Engines since API 1.44 make read-only mounts read-only all the way
+/// down; the host mounts nothing inside `in/`, so on older ones there is nothing below.
+fn mounts(spec: &StartSpec, agent_config: Option<&Path>) -> Vec<Mount> {
+    let paths = SessionPaths::of_folder(&spec.folder);
+    let mount = |source: &Path, target: &str, read_only| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(read_only),
+        ..Mount::default()
+    };
+    let config_target = format!("{}/{AGENT_CONFIG}", inside::AGENT);
+    [
+        mount(paths.in_dir(), inside::IN, true),
+        mount(paths.out_dir(), inside::OUT, false),
+        mount(&spec.agent_folder, inside::AGENT, false),
+    ]
+    .into_iter()
+    .chain(agent_config.map(|copy| mount(copy, &config_target, true)))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use twobox_shared::ids::{RunnerId, SystemIds};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::runtime::Incarnation;
+
+    #[test]
+    fn a_container_is_confined_in_every_way_that_the_engine_offers() {
+        let install = InstallId::generate(&SystemIds);
+        let incarnation = Incarnation {
+            session: SessionId::generate(&SystemIds),
+            runner: RunnerId::generate(&SystemIds),
+        };
+        let spec = StartSpec {
+            incarnation,
+            folder: "/data/s".into(),
+            agent_folder: "/data/g".into(),
+            idle: Duration::from_secs(600),
+            grace: Duration::from_millis(7500),
+            poll: Some(Duration::from_millis(250)),
+        };
+        let settings = Config::default().containers;
+        let user = User { uid: 7, gid: 8 };
+        let body =
+            container(install, &spec, &settings, user, Some(Path::new("/data/s/agent.json")));
+
+        assert_eq!(body.user.as_deref(), Some("7:8"));
+        assert_eq!(body.stop_timeout, Some(8), "rounded up");
+        let command = body.cmd.unwrap().join(" ");
+        assert!(command.ends_with(
+            "--in /workspace/in --out /workspace/out --agent /workspace/agent \
+             --idle-ms 600000 --grace-ms 7500 --poll-ms 250"
+        ));
+        let labels = body.labels.unwrap();
+        assert_eq!(labels[INSTALL_LABEL], install.to_string());
+        assert_eq!(labels[SESSION_LABEL], incarnation.session.to_string());
+        assert_eq!(labels[RUNNER_LABEL], incarnation.runner.to_string());
+        assert!(body.env.unwrap().contains(&format!("TWOBOX_RUNNER={}", incarnation.runner)));
+
+        let host = body.host_config.unwrap();
+        assert_eq!(host.readonly_rootfs, Some(true));
+        assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+        assert_eq!(host.cap_add, None);
+        assert_eq!(host.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+        assert_eq!(host.privileged, Some(false));
+        assert_eq!(host.pids_limit, Some(256));
+        assert_eq!((host.memory, host.memory_swap), (Some(512 << 20), Some(512 << 20)));
+        assert_eq!(host.nano_cpus, Some(1_000_000_000));
+        assert_eq!(host.tmpfs.unwrap()["/tmp"], "rw,nosuid,nodev,size=64m");
+        assert_eq!(host.init, Some(true));
+        assert_eq!(host.network_mode.as_deref(), Some("none"));
+        assert_eq!(host.auto_remove, Some(false));
+        assert_eq!(host.restart_policy.unwrap().name, Some(RestartPolicyNameEnum::NO));
+        let log = host.log_config.unwrap();
+        assert_eq!(log.typ.as_deref(), Some("json-file"));
+        assert_eq!(log.config.as_ref().unwrap()["max-size"], "1m");
+        assert_eq!(log.config.unwrap()["max-file"], "2");
+        assert_eq!(host.binds, None, "a bind would create what is missing");
+        let mounts: Vec<_> = host
+            .mounts
+            .unwrap()
+            .into_iter()
+            .map(|mount| {
+                assert_eq!(mount.typ, Some(MountType::BIND));
+                (mount.source.unwrap(), mount.target.unwrap(), mount.read_only.unwrap())
+            })
+            .collect();
+        let expected = [
+            ("/data/s/in", "/workspace/in", true),
+            ("/data/s/out", "/workspace/out", false),
+            ("/data/g", "/workspace/agent", false),
+            ("/data/s/agent.json", "/workspace/agent/agent.json", true),
+        ];
+        assert_eq!(mounts, expected.map(|(s, t, ro)| (s.to_owned(), t.to_owned(), ro)));
+    }
+
+    #[test]
+    fn the_name_is_the_same_for_every_start_of_a_session() {
+        let install: InstallId = "0192f000-1111-7000-8000-000000000001".parse().unwrap();
+        let session: SessionId = "0192f000-2222-7000-8000-000000000002".parse().unwrap();
+        let expected = "twobox-0192f000-0192f000-2222-7000-8000-000000000002";
+        assert_eq!(name(install, session), expected);
+    }
+}

@@ -1,0 +1,147 @@
+//! Making a session's folders usable by the user inside the container. Everything here blocks.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use twobox_shared::paths::{AGENT_CONFIG, SessionPaths};
+
+use crate::runtime::StartSpec;
+
+/// The user inside when the host is root: nobody on this machine.
+const NOBODY: User = User { uid: 65532, gid: 65532 };
+/// The largest agent configuration that is taken.
+const MAX_CONFIG: u64 = 1024 * 1024;
+
+/// Who the processes of a container are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
+impl User {
+    /// The host's own user.
+    pub(super) fn own() -> Self {
+        Self { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+    }
+
+    /// The user that the setting names, or if it is empty, `own` unless that is root.
+    pub(super) fn choose(setting: &str, own: Self) -> Result<Self, String> {
+        if setting.is_empty() {
+            return Ok(if own.uid == 0 { NOBODY } else { own });
+        }
+        let parsed = setting
+            .split_once(':')
+            .and_then(|(uid, gid)| Some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? }));
+        parsed.ok_or_else(|| {
+            format!("containers.user is {setting:?}: write it as two numbers, like \"1000:1000\"")
+        })
+    }
+}
+
+/// Lets `user` read the inbox and write the outbox and the agent group's folder, and returns the
+/// copy of the agent's configuration that is to be mounted.
+pub(super) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<Option<PathBuf>> {
+    let paths = SessionPaths::of_folder(&spec.folder);
+    // The folders above stay closed: the container enters by its mounts, nobody else gets here.
+    fs::set_permissions(paths.in_dir(), Permissions::from_mode(0o755))?;
+    match fs::set_permissions(paths.inbound_db(), Permissions::from_mode(0o644)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if own.uid == 0 {
+        for folder in [paths.out_dir(), &spec.agent_folder] {
+            give(folder, user)?;
+        }
+    }
+    copy_config(&spec.agent_folder.join(AGENT_CONFIG), &spec.folder.join(AGENT_CONFIG))
+}
+
+/// Makes `user` the owner of the folder itself. What is in it may be a trap of a container's, and
+/// is left alone.
+fn give(folder: &Path, user: User) -> io::Result<()> {
+    let now = fs::symlink_metadata(folder)?;
+    if !now.is_dir() {
+        return Err(io::Error::other(format!("{} is not a directory", folder.display())));
+    }
+    if (now.uid(), now.gid()) == (user.uid, user.gid) {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(folder, Some(user.uid), Some(user.gid))
+}
+
+/// Copies the agent's configuration to where no container writes. Mounting the original would trust
+/// a path in a folder that containers write: as a symbolic link, put there while no configuration
+/// existed, it would show the agent any file of this machine.
+fn copy_config(original: &Path, copy: &Path) -> io::Result<Option<PathBuf>> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let refused = |why: &str| Err(io::Error::other(format!("{} {why}", original.display())));
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(original) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {
+            return refused("is a symbolic link: replace it by a file");
+        }
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return refused("is not a regular file: replace it by one");
+    }
+    let mut content = Vec::new();
+    file.take(MAX_CONFIG + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_CONFIG {
+        return refused("is larger than 1 MiB: shorten it");
+    }
+    // A running container has the old copy mounted, so it is replaced and not overwritten.
+    let fresh = copy.with_extension("json.new");
+    let mut out = File::create(&fresh)?;
+    out.set_permissions(Permissions::from_mode(0o644))?;
+    out.write_all(&content)?;
+    fs::rename(&fresh, copy)?;
+    Ok(Some(copy.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_never_run_as_root_by_accident() {
+        let root = User { uid: 0, gid: 0 };
+        let person = User { uid: 1000, gid: 100 };
+        assert_eq!(User::choose("", root), Ok(NOBODY));
+        assert_eq!(User::choose("", person), Ok(person));
+        assert_eq!(User::choose("7:8", root), Ok(User { uid: 7, gid: 8 }));
+        for bad in ["agent", "7", "7:", "-1:0", "7:8:9"] {
+            assert!(User::choose(bad, root).unwrap_err().contains("containers.user"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_copied_and_a_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (original, copy) = (dir.path().join("a/agent.json"), dir.path().join("agent.json"));
+        fs::create_dir(dir.path().join("a")).unwrap();
+        assert_eq!(copy_config(&original, &copy).unwrap(), None);
+
+        fs::write(&original, "{}").unwrap();
+        fs::set_permissions(&original, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(copy_config(&original, &copy).unwrap(), Some(copy.clone()));
+        assert_eq!(fs::read_to_string(&copy).unwrap(), "{}");
+        assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, 0o644);
+
+        fs::remove_file(&original).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &original).unwrap();
+        let refusal = copy_config(&original, &copy).unwrap_err().to_string();
+        assert!(refusal.contains("symbolic link"), "{refusal}");
+    }
+}

@@ -1,0 +1,310 @@
+//! Runners in containers of Docker or Podman, through the Engine API.
+//!
+//! The engine is the only memory: names, labels and states are read from it each time, so that
+//! the next host sees what this one saw. A session's containers all have the same name, so of two
+//! starts, in one host or in two, the engine lets one through. An engine that is down makes every
+//! question [`RuntimeError::Unavailable`] and nothing else.
+
+mod body;
+mod engine;
+mod folder;
+mod logs;
+mod socket;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, KillContainerOptions, RemoveContainerOptionsBuilder,
+    StartContainerOptions, StopContainerOptionsBuilder,
+};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use twobox_shared::ids::{InstallId, RunnerId, SessionId};
+
+use self::body::{RUNNER_LABEL, SESSION_LABEL};
+use self::engine::{Engine, QUICK, runs, status};
+use self::folder::User;
+use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
+use crate::config::Containers;
+
+const NAME: &str = "docker";
+/// How long the engine may take over each half of a start.
+const START: Duration = Duration::from_secs(30);
+
+/// The container runtime.
+#[derive(Debug)]
+pub struct Docker {
+    inner: Arc<Inner>,
+    watch: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    settings: Containers,
+    /// Starts under way here: their containers may be created and not started yet.
+    starting: Mutex<HashSet<RunnerId>>,
+}
+
+impl Docker {
+    /// The runtime of `install`. Exits go to `events`. The engine need not be there yet. Must be
+    /// called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] if `DOCKER_HOST` names an engine that cannot be used.
+    pub fn connect(
+        install: InstallId,
+        settings: &Containers,
+        events: mpsc::UnboundedSender<RuntimeEvent>,
+    ) -> Result<Self, RuntimeError> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let socket = socket::find(&settings.socket, variable, Path::exists)
+            .map_err(|reason| RuntimeError::Unavailable { runtime: NAME, reason })?;
+        let engine = Engine::new(install, &socket);
+        let watch = tokio::spawn(watch::run(engine.clone(), events)).abort_handle();
+        let inner = Inner { engine, settings: settings.clone(), starting: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner), watch })
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl Inner {
+    async fn start(&self, spec: &StartSpec) -> Result<(), RuntimeError> {
+        let runner = spec.incarnation.runner;
+        let starting = || self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        starting().insert(runner);
+        let started = self.create_and_start(spec).await;
+        starting().remove(&runner);
+        started
+    }
+
+    async fn create_and_start(&self, spec: &StartSpec) -> Result<(), RuntimeError> {
+        let session = spec.incarnation.session;
+        let own = User::own();
+        let user = User::choose(&self.settings.user, own).map_err(refused)?;
+        let client = self.engine.client().await?;
+
+        let folders = spec.clone();
+        let config = tokio::task::spawn_blocking(move || folder::prepare(&folders, own, user))
+            .await
+            .map_err(|error| refused(error.to_string()))?
+            .map_err(|error| refused(format!("{}: {error}", spec.folder.display())))?;
+        let body =
+            body::container(self.engine.install, spec, &self.settings, user, config.as_deref());
+        let name = body::name(self.engine.install, session);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+
+        let created = client.create_container(Some(options), body);
+        let id = match self.engine.answer(START, created).await? {
+            Ok(created) => created.id,
+            Err(error) if status(&error) == 409 => return Err(RuntimeError::Occupied { session }),
+            Err(error) if status(&error) == 404 => {
+                return Err(refused(format!("{error}: {}", self.build_advice())));
+            }
+            Err(error) => return Err(refused(error.to_string())),
+        };
+        let begun = client.start_container(&id, None::<StartContainerOptions>);
+        let begun = self.engine.answer(START, begun).await;
+        let failure = match begun {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => refused(error.to_string()),
+            Err(error) => error,
+        };
+        // What never ran must not hold the place. If this fails too, the next look finds it.
+        self.remove(&id, true).await.ok();
+        Err(failure)
+    }
+
+    async fn stop(&self, incarnation: Incarnation, grace: Duration) -> Result<(), RuntimeError> {
+        let client = self.engine.client().await?;
+        for container in self.of_incarnation(incarnation).await? {
+            let id = container.id.unwrap_or_default();
+            let seconds = whole_seconds(grace);
+            let options = StopContainerOptionsBuilder::new().t(seconds).build();
+            let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)) + QUICK;
+            let asked = self.engine.answer(limit, client.stop_container(&id, Some(options))).await;
+            if asked.is_ok_and(|asked| asked.is_ok()) && self.engine.await_end(&id).await? {
+                continue;
+            }
+            let killed = client.kill_container(&id, None::<KillContainerOptions>);
+            let killed = self.engine.answer(QUICK, killed).await?;
+            if !self.engine.await_end(&id).await? {
+                let reason = match killed {
+                    Err(error) => error.to_string(),
+                    Ok(()) => "it still runs after SIGKILL".to_owned(),
+                };
+                return Err(RuntimeError::Stop { session: incarnation.session, reason });
+            }
+        }
+        Ok(())
+    }
+
+    async fn sightings(&self, label: Option<String>) -> Result<Vec<Sighting>, RuntimeError> {
+        // Read first: a start that ends during the question was still under way when it was asked.
+        let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut sightings = Vec::new();
+        for container in self.engine.containers(label).await? {
+            let Some(incarnation) = container.labels.as_ref().and_then(incarnation) else {
+                continue; // somebody else's idea of our labels: nothing we could act on
+            };
+            if let Some(condition) = self.condition(&container, incarnation, &starting).await? {
+                sightings.push(Sighting { incarnation, condition });
+            }
+        }
+        Ok(sightings)
+    }
+
+    /// How a listed container is; `None` if it is gone by now.
+    async fn condition(
+        &self,
+        container: &ContainerSummary,
+        incarnation: Incarnation,
+        starting: &HashSet<RunnerId>,
+    ) -> Result<Option<Condition>, RuntimeError> {
+        match container.state {
+            // A start that was interrupted between its halves, unless it is one of ours.
+            Some(State::CREATED) if !starting.contains(&incarnation.runner) => {
+                Ok(Some(Condition::Exited { code: None }))
+            }
+            Some(State::EXITED | State::DEAD) => {
+                let found =
+                    self.engine.inspect(container.id.as_deref().unwrap_or_default()).await?;
+                Ok(found.map(|found| match runs(&found) {
+                    true => Condition::Running,
+                    false => {
+                        Condition::Exited { code: found.state.and_then(|state| state.exit_code) }
+                    }
+                }))
+            }
+            // Whatever is not surely over may still live.
+            Some(
+                State::CREATED
+                | State::RUNNING
+                | State::PAUSED
+                | State::RESTARTING
+                | State::REMOVING
+                | State::STOPPING
+                | State::EMPTY,
+            )
+            | None => Ok(Some(Condition::Running)),
+        }
+    }
+
+    async fn clear(&self, incarnation: Incarnation, log: &Path) -> Result<(), RuntimeError> {
+        for container in self.of_incarnation(incarnation).await? {
+            let id = container.id.unwrap_or_default();
+            logs::save(&self.engine, &id, log).await?;
+            self.remove(&id, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, id: &str, force: bool) -> Result<(), RuntimeError> {
+        let options = RemoveContainerOptionsBuilder::new().v(true).force(force).build();
+        let removed = self.engine.client().await?.remove_container(id, Some(options));
+        match self.engine.answer(QUICK, removed).await? {
+            Ok(()) => Ok(()),
+            Err(error) if status(&error) == 404 => Ok(()),
+            Err(error) => Err(self.engine.unavailable(&error.to_string())),
+        }
+    }
+
+    async fn of_incarnation(
+        &self,
+        incarnation: Incarnation,
+    ) -> Result<Vec<ContainerSummary>, RuntimeError> {
+        self.engine.containers(Some(format!("{RUNNER_LABEL}={}", incarnation.runner))).await
+    }
+
+    async fn check(&self) -> Result<String, RuntimeError> {
+        let client = self.engine.client().await?;
+        let version = self.engine.within(QUICK, client.version()).await?;
+        let image = &self.settings.image;
+        match self.engine.answer(QUICK, client.inspect_image(image)).await? {
+            Ok(_) => {}
+            Err(error) if status(&error) == 404 => {
+                return Err(refused(format!("image {image} is missing: {}", self.build_advice())));
+            }
+            Err(error) => return Err(self.engine.unavailable(&error.to_string())),
+        }
+        User::choose(&self.settings.user, User::own()).map_err(refused)?;
+        let known = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
+        let (engine, api) = (known(version.version), known(version.api_version));
+        Ok(format!("engine {engine} (API {api}) at {}, image {image}", self.engine.socket))
+    }
+
+    fn build_advice(&self) -> String {
+        format!("build it with `scripts/build-image {}`", self.settings.image)
+    }
+}
+
+impl Runtime for Docker {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn start<'a>(&'a self, spec: &'a StartSpec) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        let (inner, spec) = (Arc::clone(&self.inner), spec.clone());
+        // Its own task, so that a caller that loses patience does not leave half a start behind.
+        let task = async move { tokio::spawn(async move { inner.start(&spec).await }).await };
+        task.map(|ended| ended.unwrap_or_else(|error| Err(refused(error.to_string())))).boxed()
+    }
+
+    fn stop(
+        &self,
+        incarnation: Incarnation,
+        grace: Duration,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        self.inner.stop(incarnation, grace).boxed()
+    }
+
+    fn of_session(&self, session: SessionId) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {
+        self.inner.sightings(Some(format!("{SESSION_LABEL}={session}"))).boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {
+        self.inner.sightings(None).boxed()
+    }
+
+    fn clear<'a>(
+        &'a self,
+        incarnation: Incarnation,
+        log: &'a Path,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        self.inner.clear(incarnation, log).boxed()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>> {
+        self.inner.check().boxed()
+    }
+}
+
+/// Whose container it is, by its labels.
+fn incarnation(labels: &HashMap<String, String>) -> Option<Incarnation> {
+    Some(Incarnation {
+        session: labels.get(SESSION_LABEL)?.parse().ok()?,
+        runner: labels.get(RUNNER_LABEL)?.parse().ok()?,
+    })
+}
+
+fn refused(reason: String) -> RuntimeError {
+    RuntimeError::Start { reason }
+}
+
+/// The engine counts in whole seconds: more patience rather than less.
+fn whole_seconds(time: Duration) -> i32 {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    i32::try_from(seconds).unwrap_or(i32::MAX)
+}

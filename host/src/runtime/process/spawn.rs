@@ -1,0 +1,104 @@
+//! Starting a runner as a child that outlives the host: its own session, a short environment, and
+//! limits on what it may use up.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use twobox_shared::ids::InstallId;
+use twobox_shared::paths::SessionPaths;
+
+use crate::runtime::command::{self, Folders};
+use crate::runtime::{StartSpec, log};
+
+/// The largest file that a runner may write, its log included.
+const MAX_FILE: rlim_t = 1 << 30;
+/// How many files a runner may have open.
+const MAX_OPEN: rlim_t = 1024;
+
+/// Starts `program` for `spec`. When this returns, the child has its new arguments already.
+pub(super) fn spawn(install: InstallId, program: &Path, spec: &StartSpec) -> io::Result<Child> {
+    let paths = SessionPaths::of_folder(&spec.folder);
+    let folders =
+        Folders { inbox: paths.in_dir(), outbox: paths.out_dir(), agent: &spec.agent_folder };
+    let output = log::open(&spec.folder.join(log::RUNNER_LOG))?;
+    let limits = limits()?;
+
+    let mut command = Command::new(program);
+    command
+        .args(command::arguments(install, spec, folders))
+        .arg("--confine")
+        .current_dir(&spec.agent_folder)
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| passes(name)))
+        .envs(command::marks(install, spec))
+        .envs(command::crash_points(|name| std::env::var_os(name)))
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    let prepare = move || {
+        nix::unistd::setsid()?;
+        umask(Mode::from_bits_truncate(0o077));
+        for (resource, limit) in limits {
+            setrlimit(resource, limit, limit)?;
+        }
+        close_on_exec();
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe functions may run. These are plain
+    // system calls on values that were computed before the fork; nothing allocates or locks.
+    unsafe { command.pre_exec(prepare) };
+    command.spawn()
+}
+
+/// The limits that the child gets, as far as this process's own allow.
+fn limits() -> nix::Result<[(Resource, rlim_t); 3]> {
+    let mut wanted = [
+        (Resource::RLIMIT_CORE, 0),
+        (Resource::RLIMIT_NOFILE, MAX_OPEN),
+        (Resource::RLIMIT_FSIZE, MAX_FILE),
+    ];
+    for (resource, limit) in &mut wanted {
+        let (_, ours) = getrlimit(*resource)?;
+        *limit = ours.min(*limit);
+    }
+    Ok(wanted)
+}
+
+/// Keeps every descriptor but the standard three from the program that comes next. The host opens its
+/// own that way, but whoever started the host may have left others open in it.
+fn close_on_exec() {
+    use nix::libc;
+    const FLAG: libc::c_long = libc::CLOSE_RANGE_CLOEXEC as libc::c_long;
+    let (first, last): (libc::c_long, libc::c_long) = (3, libc::c_int::MAX as libc::c_long);
+    // SAFETY: with this flag the call closes nothing now and touches no memory. A kernel before 5.11
+    // refuses it, which leaves the descriptors as they were.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, FLAG) };
+}
+
+/// Whether a variable of the host's environment reaches the runner: what programs need to find
+/// other programs and to print readably, and nothing that could be a secret.
+fn passes(name: &OsString) -> bool {
+    let name: &OsStr = name;
+    ["PATH", "HOME", "LANG", "TZ", "TMPDIR"].iter().any(|known| name == *known)
+        || name.as_encoded_bytes().starts_with(b"LC_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_harmless_variables_reach_the_runner() {
+        for good in ["PATH", "HOME", "LANG", "LC_ALL", "LC_TIME", "TZ", "TMPDIR"] {
+            assert!(passes(&good.into()), "{good}");
+        }
+        for bad in ["TWOBOX_CRASH_AT", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD", "PATHS", "LC"] {
+            assert!(!passes(&bad.into()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The container runtime against a real engine. Without one the tests say so and pass, unless
+//! `TWOBOX_REQUIRE_DOCKER` is set. The image is built from nothing: `probe/main.rs`, linked
+//! statically, in an empty image.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use twobox_host::config::{Config, Containers};
+use twobox_host::runtime::docker::Docker;
+use twobox_host::runtime::{
+    Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+};
+use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
+
+const IMAGE: &str = "twobox-runtime-test:local";
+
+/// Whether there is an engine with the test image; says it once if not.
+fn engine() -> bool {
+    static READY: OnceLock<bool> = OnceLock::new();
+    *READY.get_or_init(|| {
+        let answers = Command::new("docker").arg("version").output();
+        if !answers.is_ok_and(|output| output.status.success()) {
+            let required = std::env::var_os("TWOBOX_REQUIRE_DOCKER").is_some();
+            assert!(!required, "no Docker engine, and TWOBOX_REQUIRE_DOCKER is set");
+            eprintln!("SKIPPED: no Docker engine");
+            return false;
+        }
+        build_image();
+        true
+    })
+}
+
+fn build_image() {
+    let context = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe/main.rs");
+    // With the target named, the flag does not apply to what rustc itself runs.
+    let host = run("rustc", &["-vV"]);
+    let target = host.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let program = context.path().join("probe");
+    run(
+        "rustc",
+        &[
+            "--edition=2024",
+            "-Ctarget-feature=+crt-static",
+            "--target",
+            target,
+            "-o",
+            program.to_str().unwrap(),
+            source.to_str().unwrap(),
+        ],
+    );
+    let recipe = "FROM scratch\nCOPY probe /probe\nENTRYPOINT [\"/probe\"]\n";
+    fs::write(context.path().join("Dockerfile"), recipe).unwrap();
+    docker(&["build", "--quiet", "--tag", IMAGE, context.path().to_str().unwrap()]);
+}
+
+fn docker(arguments: &[&str]) -> String {
+    run("docker", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// One installation. Its containers are removed at the end, whatever happened.
+struct Machine {
+    dir: TempDir,
+    install: InstallId,
+    events: UnboundedReceiver<RuntimeEvent>,
+    runtime: Docker,
+}
+
+impl Machine {
+    fn new(plan: &str) -> Self {
+        Self::with(plan, InstallId::generate(&SystemIds), settings())
+    }
+
+    fn with(plan: &str, install: InstallId, settings: Containers) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["session/in", "session/out", "agent"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+            let private = fs::Permissions::from_mode(0o700);
+            fs::set_permissions(dir.path().join(folder), private).unwrap();
+        }
+        let inbox = dir.path().join("session/in/inbound.db");
+        fs::write(&inbox, "mail").unwrap();
+        fs::set_permissions(&inbox, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(dir.path().join("agent/agent.json"), "{}").unwrap();
+        fs::write(dir.path().join("agent/plan"), plan).unwrap();
+        let (sender, events) = unbounded_channel();
+        let runtime = Docker::connect(install, &settings, sender).unwrap();
+        Self { dir, install, events, runtime }
+    }
+
+    fn spec(&self, session: SessionId) -> StartSpec {
+        StartSpec {
+            incarnation: Incarnation { session, runner: RunnerId::generate(&SystemIds) },
+            folder: self.dir.path().join("session"),
+            agent_folder: self.dir.path().join("agent"),
+            idle: Duration::from_secs(60),
+            grace: Duration::from_secs(2),
+            poll: None,
+        }
+    }
+
+    async fn start(&self) -> Incarnation {
+        let spec = self.spec(SessionId::generate(&SystemIds));
+        self.runtime.start(&spec).await.unwrap();
+        spec.incarnation
+    }
+
+    async fn condition(&self, incarnation: Incarnation) -> Option<Condition> {
+        let seen = self.runtime.of_session(incarnation.session).await.unwrap();
+        seen.iter().find(|seen| seen.incarnation == incarnation).map(|seen| seen.condition)
+    }
+
+    /// Waits for the incarnation's end to be reported.
+    async fn hear_exit(&mut self, incarnation: Incarnation) {
+        let heard = async {
+            while self.events.recv().await.unwrap() != RuntimeEvent::Exited(incarnation) {}
+        };
+        tokio::time::timeout(Duration::from_secs(20), heard).await.expect("an exit event");
+    }
+
+    /// Waits until the runtime follows the engine's events.
+    async fn hear_stream(&mut self) {
+        assert_eq!(self.events.recv().await, Some(RuntimeEvent::Interrupted));
+    }
+
+    fn containers(&self) -> Vec<String> {
+        let filter = format!("label=twobox.install={}", self.install);
+        let ids = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]);
+        ids.lines().map(str::to_owned).collect()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("session/runner.log")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for id in self.containers() {
+            // It may be on its way out already.
+            Command::new("docker").args(["rm", "--force", "--volumes", &id]).output().ok();
+        }
+    }
+}
+
+fn settings() -> Containers {
+    Containers { image: IMAGE.to_owned(), ..Config::default().containers }
+}
+
+#[tokio::test]
+async fn the_engine_shows_every_confinement() {
+    if !engine() {
+        return;
+    }
+    let machine = Machine::new("sleep 60000");
+    let incarnation = machine.start().await;
+    let name = format!("twobox-{}-{}", &machine.install.to_string()[..8], incarnation.session);
+    let shown: Value = serde_json::from_str(&docker(&["inspect", &name])).unwrap();
+    let (container, host) = (&shown[0], &shown[0]["HostConfig"]);
+    for (key, expected) in [
+        ("ReadonlyRootfs", json!(true)),
+        ("CapDrop", json!(["ALL"])),
+        ("CapAdd", json!(null)),
+        ("SecurityOpt", json!(["no-new-privileges"])),
+        ("Privileged", json!(false)),
+        ("PidsLimit", json!(256)),
+        ("Memory", json!(512 << 20)),
+        ("MemorySwap", json!(512 << 20)),
+        ("NanoCpus", json!(1_000_000_000)),
+        ("Tmpfs", json!({"/tmp": "rw,nosuid,nodev,size=64m"})),
+        ("Init", json!(true)),
+        ("NetworkMode", json!("none")),
+        ("AutoRemove", json!(false)),
+        ("LogConfig", json!({"Type": "json-file", "Config": {"max-file": "2", "max-size": "1m"}})),
+    ] {
+        assert_eq!(host[key], expected, "{key}");
+    }
+    assert_eq!(host["RestartPolicy"]["Name"], "no");
+    let runner = incarnation.runner.to_string();
+    assert_eq!(container["Config"]["Labels"]["twobox.runner"], json!(runner));
+    assert_eq!(container["Config"]["StopTimeout"], 2);
+    let mut mounts: Vec<_> = container["Mounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| (mount["Destination"].as_str().unwrap(), mount["RW"].as_bool().unwrap()))
+        .collect();
+    mounts.sort_unstable();
+    let expected = [
+        ("/workspace/agent", true),
+        ("/workspace/agent/agent.json", false),
+        ("/workspace/in", false),
+        ("/workspace/out", true),
+    ];
+    assert_eq!(mounts, expected);
+    let running = Sighting { incarnation, condition: Condition::Running };
+    assert_eq!(machine.runtime.list().await.unwrap(), [running]);
+}
+
+#[tokio::test]
+async fn from_inside_only_the_outbox_and_the_workspace_can_be_written() {
+    if !engine() {
+        return;
+    }
+    let mut machine = Machine::new(
+        "write /workspace/in/x\nwrite /workspace/in/inbound.db\nwrite /x\n\
+         write /workspace/agent/agent.json\nwrite /workspace/out/x\nwrite /workspace/agent/x\n\
+         write /tmp/x\nread /workspace/in/inbound.db\nread /workspace/agent/agent.json\n\
+         list /sys/class/net\nstatus Uid:\nstatus CapEff:\nstatus NoNewPrivs:\nstatus Seccomp:\n\
+         exit 7",
+    );
+    let incarnation = machine.start().await;
+    machine.hear_exit(incarnation).await;
+    assert_eq!(machine.condition(incarnation).await, Some(Condition::Exited { code: Some(7) }));
+
+    let log = machine.log();
+    fs::write(&log, "earlier\n").unwrap();
+    machine.runtime.clear(incarnation, &log).await.unwrap();
+    let printed = fs::read_to_string(&log).unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    let uid = if own == 0 { 65532 } else { own };
+    for line in [
+        "earlier",
+        "/workspace/in/x: ReadOnlyFilesystem",
+        "/workspace/in/inbound.db: ReadOnlyFilesystem",
+        "/x: ReadOnlyFilesystem",
+        "/workspace/agent/agent.json: ReadOnlyFilesystem",
+        "/workspace/out/x: written",
+        "/workspace/agent/x: written",
+        "/tmp/x: written",
+        "/workspace/in/inbound.db: Ok(\"mail\")",
+        "/workspace/agent/agent.json: Ok(\"{}\")",
+        "/sys/class/net: lo",
+        &format!("Uid: {uid} {uid} {uid} {uid}"),
+        "CapEff: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} is missing in\n{printed}");
+    }
+
+    assert_eq!(machine.runtime.list().await.unwrap(), [], "cleared");
+    machine.runtime.clear(incarnation, &log).await.unwrap();
+    machine.runtime.stop(incarnation, Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_hosts_that_start_one_session_exactly_one_succeeds() {
+    if !engine() {
+        return;
+    }
+    let machine = Machine::new("sleep 60000");
+    let other = Machine::with("sleep 60000", machine.install, settings());
+    let session = SessionId::generate(&SystemIds);
+    let (one, two) = (machine.spec(session), other.spec(session));
+    let (first, second) = tokio::join!(machine.runtime.start(&one), other.runtime.start(&two));
+    let refused = [first, second].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+    assert!(matches!(refused[..], [RuntimeError::Occupied { .. }]), "{refused:?}");
+    assert_eq!(machine.containers().len(), 1);
+}
+
+#[tokio::test]
+async fn the_next_host_adopts_a_container_and_stops_it() {
+    if !engine() {
+        return;
+    }
+    let mut machine = Machine::new("sleep 60000");
+    let incarnation = machine.start().await;
+    let (sender, events) = unbounded_channel();
+    machine.runtime = Docker::connect(machine.install, &settings(), sender).unwrap();
+    machine.events = events;
+    machine.hear_stream().await;
+    let running = Sighting { incarnation, condition: Condition::Running };
+    assert_eq!(machine.runtime.list().await.unwrap(), [running]);
+
+    let stale = Incarnation { runner: RunnerId::generate(&SystemIds), ..incarnation };
+    machine.runtime.stop(stale, Duration::ZERO).await.unwrap();
+    assert_eq!(machine.condition(incarnation).await, Some(Condition::Running), "another life");
+
+    machine.runtime.stop(incarnation, Duration::from_secs(5)).await.unwrap();
+    let ended = machine.condition(incarnation).await;
+    assert_eq!(ended, Some(Condition::Exited { code: Some(143) }));
+    machine.hear_exit(incarnation).await;
+    let again = machine.spec(incarnation.session);
+    let occupied = machine.runtime.start(&again).await.unwrap_err();
+    assert!(matches!(occupied, RuntimeError::Occupied { .. }), "not cleared yet: {occupied}");
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_be_leaves_nothing_behind() {
+    if !engine() {
+        return;
+    }
+    let machine = Machine::new("sleep 60000");
+    let spec = machine.spec(SessionId::generate(&SystemIds));
+    fs::remove_dir(spec.folder.join("out")).unwrap();
+    let error = machine.runtime.start(&spec).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Start { .. }), "a missing folder: {error}");
+    assert_eq!(machine.containers(), [] as [&str; 0]);
+
+    fs::create_dir(spec.folder.join("out")).unwrap();
+    machine.runtime.start(&spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_that_was_never_started_has_exited() {
+    if !engine() {
+        return;
+    }
+    let machine = Machine::new("sleep 60000");
+    let incarnation = machine.spec(SessionId::generate(&SystemIds)).incarnation;
+    let label = |name: &str, value: String| format!("--label=twobox.{name}={value}");
+    docker(&[
+        "create",
+        &label("install", machine.install.to_string()),
+        &label("session", incarnation.session.to_string()),
+        &label("runner", incarnation.runner.to_string()),
+        IMAGE,
+    ]);
+    assert_eq!(machine.condition(incarnation).await, Some(Condition::Exited { code: None }));
+    machine.runtime.clear(incarnation, &machine.log()).await.unwrap();
+    assert_eq!(machine.containers(), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_missing_image_names_the_command_that_builds_it() {
+    if !engine() {
+        return;
+    }
+    let image = "twobox-absent:local".to_owned();
+    let absent = Containers { image, ..settings() };
+    let machine = Machine::with("exit 0", InstallId::generate(&SystemIds), absent);
+    let spec = machine.spec(SessionId::generate(&SystemIds));
+    for error in [
+        machine.runtime.start(&spec).await.unwrap_err(),
+        machine.runtime.check().await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("scripts/build-image"), "{error}");
+    }
+    let present = Machine::new("exit 0");
+    let line = present.runtime.check().await.unwrap();
+    assert!(line.contains(IMAGE), "{line}");
+}
+
+#[tokio::test]
+async fn an_absent_engine_is_unavailable_and_one_that_comes_up_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("engine.sock");
+    let settings =
+        Containers { socket: socket.to_str().unwrap().to_owned(), ..Config::default().containers };
+    let (sender, mut events) = unbounded_channel();
+    let install = InstallId::generate(&SystemIds);
+    let runtime = Docker::connect(install, &settings, sender).unwrap();
+    assert_eq!(events.recv().await, Some(RuntimeEvent::Interrupted));
+    let error = runtime.list().await.unwrap_err();
+    assert!(matches!(error, RuntimeError::Unavailable { .. }), "{error}");
+
+    if engine() {
+        std::os::unix::fs::symlink("/var/run/docker.sock", &socket).unwrap();
+        assert_eq!(runtime.list().await.unwrap(), []);
+        assert_eq!(events.recv().await, Some(RuntimeEvent::Interrupted), "the stream is open now");
+    }
+}
