@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{SessionId, SystemIds};
 
+use crate::channel::socket::{self, SocketError};
 use crate::channel::terminal::Terminal;
-use crate::channel::{Channel, Desk, socket};
+use crate::channel::{Channel, Desk};
 use crate::config::{Config, OnShutdown, WatchMode};
 use crate::core::{Core, Parts};
 use crate::data::{DataDir, DataError};
@@ -41,24 +42,22 @@ pub enum DaemonError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// The socket cannot be listened on.
-    #[error("could not listen on {path}")]
-    Socket {
-        /// Where.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The process cannot receive signals.
     #[error("could not listen for signals")]
     Signals(#[source] std::io::Error),
 }
 
-/// Runs the daemon on `data` until it is told to stop.
+/// Runs the daemon on `data` until it is told to stop. `warnings` are logged first.
 ///
 /// # Errors
 /// [`DaemonError`], before anything was started.
-pub async fn run(data: DataDir, config: Config) -> Result<(), DaemonError> {
+pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result<(), DaemonError> {
     let lock = data.lock()?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let (report, events) = mpsc::unbounded_channel();
@@ -67,9 +66,7 @@ pub async fn run(data: DataDir, config: Config) -> Result<(), DaemonError> {
 
     let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core)));
     let path = core.parts.data.socket();
-    let listener = socket::bind(&path)
-        .map_err(|source| DaemonError::Socket { path: path.clone(), source })?;
-    let server = tokio::spawn(socket::serve(listener, terminal, desk, core.stopping()));
+    let server = tokio::spawn(socket::bind(&path)?.serve(terminal, desk, core.stopping()));
     let keeper = tokio::spawn(keep(Arc::clone(&core), events));
     tracing::info!(
         data = %core.parts.data.root().display(),
@@ -85,10 +82,9 @@ pub async fn run(data: DataDir, config: Config) -> Result<(), DaemonError> {
     core.stop_admitting();
     keeper.abort();
     stop_sessions(&core).await;
-    server.abort();
-    std::fs::remove_file(&path).unwrap_or_else(|error| {
-        tracing::debug!(%error, "the socket was gone already");
-    });
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the socket's server broke");
+    }
     tracing::info!("stopped");
     drop(lock);
     Ok(())
@@ -101,8 +97,7 @@ async fn build(
     report: mpsc::UnboundedSender<RuntimeEvent>,
 ) -> Result<Arc<Core>, DaemonError> {
     let db = Db::open(&data.host_db())?;
-    let install =
-        db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
+    let install = db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
     let runtime = runtime::build(install, &config, report)?;
     let watch = start_watch(&data, config.watch).await;
     let channels: HashMap<&'static str, Arc<dyn Channel>> =
@@ -178,8 +173,7 @@ async fn look_over(core: &Arc<Core>) -> Result<(), AnyError> {
     core.set_agent_groups(groups.len());
     let until = core.parts.clock.now() + RETIRE_BEYOND;
     let due = core.parts.db.call(move |db| sessions::due(db, until)).await?;
-    let awake: HashSet<SessionId> =
-        core.awake().into_iter().map(|(session, _)| session).collect();
+    let awake: HashSet<SessionId> = core.awake().into_iter().map(|(session, _)| session).collect();
     for session in due.iter().filter(|session| !awake.contains(session)) {
         core.wake(*session, Reason::Due);
     }
@@ -189,11 +183,7 @@ async fn look_over(core: &Arc<Core>) -> Result<(), AnyError> {
     }
     for sighting in sightings {
         let incarnation = sighting.incarnation;
-        let known = core
-            .parts
-            .db
-            .call(move |db| sessions::find(db, incarnation.session))
-            .await?;
+        let known = core.parts.db.call(move |db| sessions::find(db, incarnation.session)).await?;
         match known {
             Some(_) => core.wake(incarnation.session, Reason::Runtime),
             None => remove_stray(core, incarnation, sighting.condition).await?,

@@ -36,8 +36,7 @@ impl DaemonDesk {
             .parts
             .db
             .call(move |db| {
-                let listening =
-                    messaging::listening(db, &place.channel_type, &place.platform_id)?;
+                let listening = messaging::listening(db, &place.channel_type, &place.platform_id)?;
                 listening
                     .iter()
                     .map(|wiring| {
@@ -61,9 +60,10 @@ impl DaemonDesk {
             return Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() });
         }
         let Place { channel_type, platform_id, .. } = message.place.clone();
-        let sessions = self.sessions_of(message.place.clone()).await.map_err(|error| {
-            Refusal::TryAgain { reason: crate::session::task::chain(&error) }
-        })?;
+        let sessions = self
+            .sessions_of(message.place.clone())
+            .await
+            .map_err(|error| Refusal::TryAgain { reason: crate::session::task::chain(&error) })?;
         if sessions.is_empty() {
             return Err(Refusal::NobodyListens { channel_type, platform_id });
         }
@@ -85,11 +85,7 @@ impl DaemonDesk {
         try_join_all(sessions.into_iter().map(|session| self.accept_in(session, new.clone()))).await
     }
 
-    async fn accept_in(
-        &self,
-        session: SessionId,
-        message: NewMessage,
-    ) -> Result<Receipt, Refusal> {
+    async fn accept_in(&self, session: SessionId, message: NewMessage) -> Result<Receipt, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.core.send(session, Command::Accept { message, reply }).await;
         match answer.await {

@@ -141,3 +141,27 @@ mod tests {
         assert_eq!(sessions(&db, None).unwrap()[0].agent, "ann");
     }
 }
+
+/// How many sessions there are, by what they need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SessionCounts {
+    /// All of them.
+    pub total: i64,
+    /// Those with something outstanding.
+    pub due: i64,
+    /// Those that must not be used.
+    pub quarantined: i64,
+}
+
+/// Counts the sessions.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn counts(db: &Connection) -> Result<SessionCounts, DbError> {
+    db.query_row(
+        "SELECT count(*), count(next_due_at_ms), count(quarantine_reason) FROM sessions",
+        [],
+        |row| Ok(SessionCounts { total: row.get(0)?, due: row.get(1)?, quarantined: row.get(2)? }),
+    )
+    .map_err(failed("count sessions"))
+}

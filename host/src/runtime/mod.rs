@@ -10,11 +10,15 @@ mod log;
 pub mod process;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
-use twobox_shared::ids::{RunnerId, SessionId};
+use tokio::sync::mpsc;
+use twobox_shared::ids::{InstallId, RunnerId, SessionId};
+
+use crate::config::{Config, RuntimeKind};
 
 /// One life of one agent-runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -158,4 +162,36 @@ pub trait Runtime: Send + Sync {
     /// # Errors
     /// What is missing, and the command that helps.
     fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>>;
+}
+
+/// The runtime that `config` names. It reports to `events`, inside tokio.
+///
+/// # Errors
+/// [`RuntimeError::Unavailable`] if it cannot be used as configured. An engine that does not answer
+/// yet is no error: it is asked again.
+pub fn build(
+    install: InstallId,
+    config: &Config,
+    events: mpsc::UnboundedSender<RuntimeEvent>,
+) -> Result<Arc<dyn Runtime>, RuntimeError> {
+    Ok(match config.runtime {
+        RuntimeKind::Docker => {
+            Arc::new(docker::Docker::connect(install, &config.containers, events)?)
+        }
+        RuntimeKind::Process => {
+            let runner = runner_binary(&config.containers.runner)?;
+            Arc::new(process::Process::new(install, runner, events))
+        }
+    })
+}
+
+/// The configured `agent-runner`, or the one beside this program.
+fn runner_binary(configured: &str) -> Result<PathBuf, RuntimeError> {
+    let unavailable = |reason| RuntimeError::Unavailable { runtime: "process", reason };
+    if !configured.is_empty() {
+        return Ok(PathBuf::from(configured));
+    }
+    std::env::current_exe()
+        .map(|program| program.with_file_name("agent-runner"))
+        .map_err(|error| unavailable(format!("this program cannot find itself: {error}")))
 }
