@@ -16,6 +16,8 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use twobox_shared::ids::{RunnerId, SessionId};
 
+pub use self::log::RUNNER_LOG;
+
 /// One life of one agent-runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Incarnation {
