@@ -66,3 +66,55 @@ pub(super) fn crash_points(
         .filter_map(|(ours, theirs)| Some((theirs, variable(ours)?)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
+
+    use super::*;
+    use crate::runtime::Incarnation;
+
+    #[test]
+    fn a_runner_that_need_not_poll_is_not_told_how_often() {
+        let incarnation = Incarnation {
+            session: SessionId::generate(&SystemIds),
+            runner: RunnerId::generate(&SystemIds),
+        };
+        let mut spec = StartSpec {
+            incarnation,
+            folder: "/s".into(),
+            agent_folder: "/g".into(),
+            idle: Duration::from_secs(1),
+            grace: Duration::from_secs(2),
+            poll: None,
+        };
+        let install = InstallId::generate(&SystemIds);
+        let path = Path::new;
+        let folders = Folders { inbox: path("/i"), outbox: path("/o"), agent: path("/g") };
+        let line = |spec: &StartSpec| arguments(install, spec, folders).join(" ".as_ref());
+        let (session, runner) = (incarnation.session, incarnation.runner);
+        let expected = format!(
+            "--install {install} --session {session} --runner {runner} --in /i --out /o \
+             --agent /g --idle-ms 1000 --grace-ms 2000"
+        );
+        assert_eq!(line(&spec), *expected);
+        spec.poll = Some(Duration::from_millis(250));
+        assert_eq!(line(&spec), *format!("{expected} --poll-ms 250"));
+    }
+
+    #[test]
+    fn arming_the_host_does_not_arm_the_runner() {
+        let variable = |name: &str| {
+            name.starts_with("TWOBOX_RUNNER_CRASH_AT").then(|| "runner.claimed".into())
+        };
+        let expected: &[(&str, OsString)] = if cfg!(debug_assertions) {
+            &[("TWOBOX_CRASH_AT", OsString::from("runner.claimed"))]
+        } else {
+            &[]
+        };
+        assert_eq!(crash_points(variable), expected);
+        assert_eq!(crash_points(|name| (name == "TWOBOX_CRASH_AT").then(OsString::new)), []);
+    }
+}

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The file's name in a session folder, beside `in/` and `out/`, where no container can reach it.
-pub(super) const RUNNER_LOG: &str = "runner.log";
+pub const RUNNER_LOG: &str = "runner.log";
 
 /// Above this size the file becomes `runner.log.1` before anything is added.
 const ROTATE_AT: u64 = 1024 * 1024;

@@ -20,6 +20,8 @@ use twobox_shared::ids::{InstallId, RunnerId, SessionId};
 
 use crate::config::{Config, RuntimeKind};
 
+pub use self::log::RUNNER_LOG;
+
 /// One life of one agent-runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Incarnation {

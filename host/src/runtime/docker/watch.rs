@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::body::INSTALL_LABEL;
 use super::engine::{Engine, QUICK};
-use super::incarnation;
+use super::{NAME, incarnation};
 use crate::runtime::RuntimeEvent;
 
 /// The first and the longest pause before the engine is asked again.
@@ -21,21 +21,29 @@ const OPEN_AFTER: Duration = Duration::from_millis(500);
 /// How often a silent engine is asked whether it is still there.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
+/// Where the watch is between two streams.
+struct Progress {
+    pause: Duration,
+    /// The host knows that the stream is interrupted: it is told once, not at every attempt.
+    told: bool,
+}
+
 /// Reports exits, for ever. Whenever events may have been missed, it says so: when a stream ends,
 /// and again when the next one is open.
 pub(super) async fn run(engine: Engine, events: mpsc::UnboundedSender<RuntimeEvent>) {
-    let mut pause = RETRY.0;
+    let mut progress = Progress { pause: RETRY.0, told: false };
     while !events.is_closed() {
-        match follow(&engine, &events, &mut pause).await {
-            // Nobody listens any more.
-            Ok(()) => return,
-            Err(reason) => {
-                tracing::warn!(runtime = "docker", reason, "the engine's events are interrupted");
-                events.send(RuntimeEvent::Interrupted).ok();
-            }
+        // It returns without a reason when nobody listens any more.
+        let Err(reason) = follow(&engine, &events, &mut progress).await else { return };
+        if progress.told {
+            tracing::debug!(runtime = NAME, reason, "the engine's events are still interrupted");
+        } else {
+            tracing::warn!(runtime = NAME, reason, "the engine's events are interrupted");
+            events.send(RuntimeEvent::Interrupted).ok();
+            progress.told = true;
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY.1);
+        tokio::time::sleep(progress.pause).await;
+        progress.pause = (progress.pause * 2).min(RETRY.1);
     }
 }
 
@@ -43,7 +51,7 @@ pub(super) async fn run(engine: Engine, events: mpsc::UnboundedSender<RuntimeEve
 async fn follow(
     engine: &Engine,
     events: &mpsc::UnboundedSender<RuntimeEvent>,
-    pause: &mut Duration,
+    progress: &mut Progress,
 ) -> Result<(), String> {
     let client = engine.renegotiate().await.map_err(|error| error.to_string())?;
     let label = format!("{INSTALL_LABEL}={}", engine.install);
@@ -53,8 +61,7 @@ async fn follow(
     let mut open = false;
     loop {
         let patience = if open { ASK_EVERY } else { OPEN_AFTER };
-        let next = tokio::time::timeout(patience, stream.next()).await;
-        let event = match next {
+        let event = match tokio::time::timeout(patience, stream.next()).await {
             Ok(Some(Ok(event))) => Some(event),
             Ok(Some(Err(error))) => return Err(error.to_string()),
             Ok(None) => return Err("the engine closed the stream".to_owned()),
@@ -64,7 +71,9 @@ async fn follow(
             engine.within(QUICK, client.ping()).await.map_err(|error| error.to_string())?;
         }
         if !open {
-            (open, *pause) = (true, RETRY.0);
+            open = true;
+            *progress = Progress { pause: RETRY.0, told: false };
+            tracing::info!(runtime = NAME, "following the engine's events");
             events.send(RuntimeEvent::Interrupted).ok();
         }
         if let Some(event) = event {
