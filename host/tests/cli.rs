@@ -1,5 +1,7 @@
 //! The real binary, without a daemon.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
