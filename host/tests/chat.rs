@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,36 +11,39 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use twobox_host::channel::socket;
 use twobox_host::channel::terminal::Terminal;
 use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
-/// Answers every message with an echo, from a task for each answer. What it accepted outlives a host.
+/// Answers every message with an echo, first in, first out. What it stored outlives a host.
 struct EchoDesk {
-    terminal: Arc<Terminal>,
     stored: Arc<Stored>,
 }
 
 #[derive(Default)]
 struct Stored {
     ids: Mutex<HashSet<MessageId>>,
-    /// Letters that no listener has acknowledged.
-    held: Mutex<Vec<(Place, Letter)>>,
+    /// Letters that no listener has acknowledged, the oldest first.
+    letters: Mutex<VecDeque<(Place, Letter)>>,
+    /// There may be something to deliver; remembered while a delivery is under way.
+    changed: Notify,
     silent: Mutex<bool>,
 }
 
-impl EchoDesk {
-    fn deliver(&self, place: Place, letter: Letter) {
-        let (terminal, stored) = (Arc::clone(&self.terminal), Arc::clone(&self.stored));
-        tokio::spawn(async move {
-            let outcomes = terminal.deliver(&place, vec![letter.clone()]).await;
-            if !matches!(outcomes[..], [Outcome::Delivered { .. }]) {
-                stored.held.lock().unwrap().push((place, letter));
-            }
-        });
+/// Delivers the oldest letter until nobody takes it, and again when something changes.
+async fn pump(terminal: Arc<Terminal>, stored: Arc<Stored>) {
+    loop {
+        let oldest = stored.letters.lock().unwrap().front().cloned();
+        if let Some((place, letter)) = oldest
+            && let [Outcome::Delivered { .. }] = terminal.deliver(&place, vec![letter]).await[..]
+        {
+            stored.letters.lock().unwrap().pop_front();
+            continue;
+        }
+        stored.changed.notified().await;
     }
 }
 
@@ -55,7 +58,8 @@ impl Desk for EchoDesk {
                     text: format!("echo: {}\x1b[2J", message.chat.text),
                     files: vec![],
                 };
-                self.deliver(message.place, letter);
+                self.stored.letters.lock().unwrap().push_back((message.place, letter));
+                self.stored.changed.notify_one();
             }
             let session = SessionId::generate(&SystemIds);
             Ok(vec![Receipt { session, id: message.id, seq: 2 }])
@@ -63,9 +67,7 @@ impl Desk for EchoDesk {
     }
 
     fn ready(&self, _place: &Place) {
-        for (place, letter) in self.stored.held.lock().unwrap().drain(..) {
-            self.deliver(place, letter);
-        }
+        self.stored.changed.notify_one();
     }
 
     fn status(&self) -> BoxFuture<'_, Value> {
@@ -83,22 +85,24 @@ impl Desk for EchoDesk {
 
 struct Host {
     shutdown: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    serving: JoinHandle<()>,
+    pump: JoinHandle<()>,
 }
 
 impl Host {
     fn start(data: &Path, stored: &Arc<Stored>) -> Self {
         let terminal = Arc::new(Terminal::new());
-        let desk =
-            Arc::new(EchoDesk { terminal: Arc::clone(&terminal), stored: Arc::clone(stored) });
+        let desk = Arc::new(EchoDesk { stored: Arc::clone(stored) });
         let (shutdown, down) = watch::channel(false);
         let bound = socket::bind(&data.join("host.sock")).unwrap();
-        Self { shutdown, task: tokio::spawn(bound.serve(terminal, desk, down)) }
+        let pump = tokio::spawn(pump(Arc::clone(&terminal), Arc::clone(stored)));
+        Self { shutdown, serving: tokio::spawn(bound.serve(terminal, desk, down)), pump }
     }
 
     async fn stop(self) {
         self.shutdown.send(true).unwrap();
-        self.task.await.unwrap();
+        self.serving.await.unwrap();
+        self.pump.abort();
     }
 }
 
@@ -138,13 +142,8 @@ async fn a_pipe_gets_an_answer_to_every_line_and_nothing_steers_the_terminal() {
     let lines: String = (0..300).map(|n| format!("line {n}\n")).collect();
     let output = finish(chat, &lines).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let mut answers: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
-    // The desk delivers from tasks of their own, so the order is not the point here, and the last
-    // answer, which ends the chat, may overtake others.
-    answers.sort();
-    answers.dedup();
-    assert!(answers.contains(&"echo: line 299\u{fffd}[2J".to_owned()), "{answers:?}");
-    assert!(answers.iter().all(|answer| answer.starts_with("echo: line ")), "{answers:?}");
+    let expected: String = (0..300).map(|n| format!("echo: line {n}\u{fffd}[2J\n")).collect();
+    assert_eq!(text(&output.stdout), expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,9 +204,8 @@ async fn a_chat_outlives_the_host_and_shows_each_answer_once() {
     let output = tokio::task::spawn_blocking(move || chat.wait_with_output().unwrap()).await;
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(0));
-    for line in ["before", "meanwhile", "after"] {
-        let shown = text(&output.stdout).matches(&format!("echo: {line}")).count();
-        assert!(shown <= 1 && (line != "after" || shown == 1), "{line}: {shown} times");
-    }
+    let expected =
+        ["before", "meanwhile", "after"].map(|line| format!("echo: {line}\u{fffd}[2J\n"));
+    assert_eq!(text(&output.stdout), expected.concat());
     host.stop().await;
 }
