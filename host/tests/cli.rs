@@ -1,9 +1,19 @@
 //! The real binary, without a daemon.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use twobox_host::data::DataDir;
+use twobox_host::db::messaging;
+use twobox_shared::content::{Chat, Failure};
+use twobox_shared::ids::{MessageId, RunnerId, SessionId, SystemIds};
+use twobox_shared::inbox::{Inbox, NewMessage, Origin};
+use twobox_shared::outbox::{NewRow, OutboxWriter};
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
 
 fn twobox(data: &Path, arguments: &[&str]) -> Output {
     with_env(data, arguments, &[])
@@ -162,4 +172,86 @@ fn without_a_default_agent_the_names_are_listed() {
     ok(&twobox(&data, &["agents", "remove", "assistant"]));
     let error = fails(&twobox(&data, &["send", "hi"]), 2);
     assert!(error.contains("ann, bob"), "{error}");
+}
+
+/// A session with one answered, one failed and one new message, as the daemon and a runner leave it.
+fn with_session(data: &Path) -> String {
+    let id = SessionId::generate(&SystemIds);
+    let db = twobox_host::db::open(&data.join("host.db")).unwrap();
+    let heard = messaging::listening(&db, "terminal", "assistant").unwrap().remove(0);
+    db.execute(
+        "INSERT INTO sessions (id, agent_group_id, messaging_group_id, created_at_ms,
+           last_active_at_ms) VALUES (?1, ?2, ?3, 1, 1)",
+        rusqlite::params![id, heard.agent, heard.messaging_group],
+    )
+    .unwrap();
+    let paths = DataDir::open(data).unwrap().session_paths(heard.agent, id);
+    std::fs::create_dir_all(paths.in_dir()).unwrap();
+    std::fs::create_dir_all(paths.out_dir()).unwrap();
+    let mut inbox = Inbox::open(&paths.inbound_db()).unwrap();
+    let tx = inbox.write().unwrap();
+    for name in ["one", "two", "three"] {
+        let message = NewMessage {
+            id: MessageId::parse(name).unwrap(),
+            kind: "chat".to_owned(),
+            content: Chat::text(name).to_json(),
+            origin: Origin::default(),
+            trigger: true,
+            process_after: None,
+            source_session: None,
+        };
+        tx.accept(&message, Seq(0), UnixMillis(0)).unwrap();
+    }
+    tx.complete(&MessageId::parse("one").unwrap()).unwrap();
+    let failure = Failure::permanent("auth_failed", "no key");
+    tx.fail(&MessageId::parse("two").unwrap(), 0, &failure).unwrap();
+    tx.commit().unwrap();
+    let runner = RunnerId::generate(&SystemIds);
+    let mut outbox = OutboxWriter::open(&paths.outbound_db(), runner).unwrap();
+    let row = NewRow {
+        in_reply_to: MessageId::parse("one").ok(),
+        kind: "chat".to_owned(),
+        destination: Origin::default(),
+        content: Chat::text("answer\x1b[2J").to_json(),
+        deliver_after: None,
+        attempt: 0,
+        id: MessageId::parse("r1").unwrap(),
+    };
+    outbox.send(&[], &row, Seq(2), UnixMillis(0)).unwrap();
+    id.to_string()
+}
+
+#[test]
+fn a_session_is_shown_and_tailed_from_its_two_boxes() {
+    let (_dir, data) = initialised();
+    let id = with_session(&data);
+    let (start, end) = (&id[..13], &id[id.len() - 6..]);
+    let show = ok(&twobox(&data, &["sessions", "show", start]));
+    for part in ["1 completed, 1 failed, 1 pending", "two after 1 tries: auth_failed no key"] {
+        assert!(show.contains(part), "{show}");
+    }
+    let tail = ok(&twobox(&data, &["sessions", "tail", end]));
+    let texts: Vec<&str> = tail.lines().filter_map(|line| line.split("Z ").nth(1)).collect();
+    let expected = ["> one", "< answer\u{fffd}[2J", "> [failed] two", "> [pending] three"];
+    assert_eq!(texts, expected, "{tail}");
+    let last = ok(&twobox(&data, &["--json", "sessions", "tail", end, "-n", "1"]));
+    let last: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!((&last["id"], &last["seq"]), (&"three".into(), &6.into()));
+    let list = ok(&twobox(&data, &["sessions", "list", "--agent", "assistant"]));
+    assert!(list.contains(&id) && list.contains("active"), "{list}");
+    let retry = fails(&twobox(&data, &["sessions", "retry", end]), 1);
+    assert!(retry.contains("twobox up"), "{retry}");
+}
+
+#[test]
+fn a_damaged_outbox_is_told_and_does_not_hide_the_inbox() {
+    let (_dir, data) = initialised();
+    let id = with_session(&data);
+    let show: Value =
+        serde_json::from_str(&ok(&twobox(&data, &["--json", "sessions", "show", &id]))).unwrap();
+    let out = Path::new(show["folder"].as_str().unwrap()).join("out/outbound.db");
+    std::fs::write(&out, vec![b'x'; 8192]).unwrap();
+    let show = ok(&twobox(&data, &["sessions", "show", &id]));
+    assert!(show.contains("1 pending") && show.contains("outbox     "), "{show}");
+    fails(&twobox(&data, &["sessions", "tail", &id]), 1);
 }

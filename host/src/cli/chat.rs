@@ -92,14 +92,11 @@ impl Chat {
                     count => Err(Failure::new(format!("{count} messages were refused"))),
                 };
             }
-            let deadline = ended.map(|ended| {
-                ended
-                    + wait.max(if self.unaccepted.is_empty() {
-                        Duration::ZERO
-                    } else {
-                        ACCEPT_PATIENCE
-                    })
-            });
+            let least = match self.unaccepted.is_empty() {
+                true => Duration::ZERO,
+                false => ACCEPT_PATIENCE,
+            };
+            let deadline = ended.map(|ended| ended + wait.max(least));
             tokio::select! {
                 line = input.recv(), if ended.is_none() => match line {
                     None => ended = Some(Instant::now()),

@@ -131,7 +131,9 @@ struct Ended;
 impl Task {
     async fn run(mut self, mut client: Client) {
         loop {
-            match self.talk(&mut client).await {
+            // The lost connection is closed before the next is tried: a host that goes down waits
+            // for it.
+            match self.talk(client).await {
                 Ok(Ended) => return,
                 // Gone, or not to be understood: a fresh connection is the cure for both.
                 Err(_lost) => self.tell(News::Lost),
@@ -156,14 +158,14 @@ impl Task {
     }
 
     /// Talks until the owner ends it or the connection is lost.
-    async fn talk(&mut self, client: &mut Client) -> io::Result<Ended> {
+    async fn talk(&mut self, mut client: Client) -> io::Result<Ended> {
         self.unaccepted.iter_mut().for_each(|message| message.sent = false);
         if self.partner.listen {
             let Partner { agent, thread, .. } = self.partner.clone();
             client.ask(&Request::Listen { agent, thread }).await?;
         }
         loop {
-            self.send_waiting(client).await?;
+            self.send_waiting(&mut client).await?;
             tokio::select! {
                 order = self.orders.recv() => match order {
                     None => return Ok(Ended),
@@ -173,7 +175,7 @@ impl Task {
                 },
                 event = client.next() => match event? {
                     None | Some(Event::Closing) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Some(event) => self.take(event, client).await?,
+                    Some(event) => self.take(event, &mut client).await?,
                 },
                 () = until(self.not_before), if self.not_before.is_some() => self.not_before = None,
             }

@@ -195,7 +195,7 @@ fn daemon(data: DataDir) -> Check {
             }
             Err(error) => error.to_string(),
         };
-        // The lock is given back at once: a host that starts in this instant tries again.
+        // The lock is given back at once; only a host that starts in this very instant is refused.
         match data.lock() {
             Ok(_) => Finding::warn("no host runs", "start it with `twobox up`"),
             Err(DataError::Held { holder, .. }) => Finding::fail(

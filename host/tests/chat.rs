@@ -1,0 +1,211 @@
+//! The real `twobox chat` and `twobox send` against the real socket server, with a desk that echoes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{HashSet, VecDeque};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use twobox_host::channel::socket;
+use twobox_host::channel::terminal::Terminal;
+use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
+use twobox_shared::ids::{MessageId, SessionId, SystemIds};
+
+/// Answers every message with an echo, first in, first out. What it stored outlives a host.
+struct EchoDesk {
+    stored: Arc<Stored>,
+}
+
+#[derive(Default)]
+struct Stored {
+    ids: Mutex<HashSet<MessageId>>,
+    /// Letters that no listener has acknowledged, the oldest first.
+    letters: Mutex<VecDeque<(Place, Letter)>>,
+    /// There may be something to deliver; remembered while a delivery is under way.
+    changed: Notify,
+    silent: Mutex<bool>,
+}
+
+/// Delivers the oldest letter until nobody takes it, and again when something changes.
+async fn pump(terminal: Arc<Terminal>, stored: Arc<Stored>) {
+    loop {
+        let oldest = stored.letters.lock().unwrap().front().cloned();
+        if let Some((place, letter)) = oldest
+            && let [Outcome::Delivered { .. }] = terminal.deliver(&place, vec![letter]).await[..]
+        {
+            stored.letters.lock().unwrap().pop_front();
+            continue;
+        }
+        stored.changed.notified().await;
+    }
+}
+
+impl Desk for EchoDesk {
+    fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
+        Box::pin(async move {
+            let fresh = self.stored.ids.lock().unwrap().insert(message.id.clone());
+            if fresh && !*self.stored.silent.lock().unwrap() {
+                let letter = Letter {
+                    key: format!("key-{}", message.id),
+                    in_reply_to: Some(message.id.clone()),
+                    text: format!("echo: {}\x1b[2J", message.chat.text),
+                    files: vec![],
+                };
+                self.stored.letters.lock().unwrap().push_back((message.place, letter));
+                self.stored.changed.notify_one();
+            }
+            let session = SessionId::generate(&SystemIds);
+            Ok(vec![Receipt { session, id: message.id, seq: 2 }])
+        })
+    }
+
+    fn ready(&self, _place: &Place) {
+        self.stored.changed.notify_one();
+    }
+
+    fn status(&self) -> BoxFuture<'_, Value> {
+        Box::pin(async { json!({ "running": true }) })
+    }
+
+    fn retry(
+        &self,
+        _session: SessionId,
+        _message: Option<MessageId>,
+    ) -> BoxFuture<'_, Result<usize, String>> {
+        Box::pin(async { Ok(0) })
+    }
+}
+
+struct Host {
+    shutdown: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    pump: JoinHandle<()>,
+}
+
+impl Host {
+    fn start(data: &Path, stored: &Arc<Stored>) -> Self {
+        let terminal = Arc::new(Terminal::new());
+        let desk = Arc::new(EchoDesk { stored: Arc::clone(stored) });
+        let (shutdown, down) = watch::channel(false);
+        let bound = socket::bind(&data.join("host.sock")).unwrap();
+        let pump = tokio::spawn(pump(Arc::clone(&terminal), Arc::clone(stored)));
+        Self { shutdown, serving: tokio::spawn(bound.serve(terminal, desk, down)), pump }
+    }
+
+    async fn stop(self) {
+        self.shutdown.send(true).unwrap();
+        self.serving.await.unwrap();
+        self.pump.abort();
+    }
+}
+
+fn twobox(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twobox"));
+    command.arg("--data").arg(data).env("DOCKER_HOST", "unix:///nonexistent.sock");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs to the end on a thread of its own, with `input` on its standard input.
+async fn finish(mut command: Command, input: &str) -> Output {
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
+}
+
+async fn initialised() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut init = twobox(&data);
+    init.arg("init");
+    assert!(finish(init, "").await.status.success());
+    (dir, data)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_gets_an_answer_to_every_line_and_nothing_steers_the_terminal() {
+    let (_dir, data) = initialised().await;
+    let _host = Host::start(&data, &Arc::default());
+    let mut chat = twobox(&data);
+    chat.arg("chat");
+    let lines: String = (0..300).map(|n| format!("line {n}\n")).collect();
+    let output = finish(chat, &lines).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let expected: String = (0..300).map(|n| format!("echo: line {n}\u{fffd}[2J\n")).collect();
+    assert_eq!(text(&output.stdout), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_prints_the_answer_or_says_that_none_came() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    let _host = Host::start(&data, &stored);
+    let mut send = twobox(&data);
+    send.args(["send", "hi"]);
+    let output = finish(send, "").await;
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "accepted\n"));
+    let mut send = twobox(&data);
+    send.args(["--json", "send", "--wait", "20", "-"]);
+    let output = finish(send, "from a pipe\n").await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["text"], "echo: from a pipe\u{1b}[2J");
+    // The answer to the first message waited for a listener, and was shown beside the point.
+    assert!(text(&output.stderr).contains("echo: hi"), "{}", text(&output.stderr));
+    *stored.silent.lock().unwrap() = true;
+    let mut send = twobox(&data);
+    send.args(["send", "--wait", "0.2", "anybody?"]);
+    let output = finish(send, "").await;
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).starts_with("twobox: no answer came in time"));
+    let mut chat = twobox(&data);
+    chat.args(["chat", "--wait", "0.2"]);
+    assert_eq!(finish(chat, "hello?\n").await.status.code(), Some(3));
+    let mut status = twobox(&data);
+    status.arg("status");
+    assert_eq!(text(&finish(status, "").await.stdout), "running  true\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_outlives_the_host_and_shows_each_answer_once() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    let host = Host::start(&data, &stored);
+    let mut chat = twobox(&data);
+    let mut chat = chat.args(["chat", "--wait", "30"]).spawn().unwrap();
+    let mut input = chat.stdin.take().unwrap();
+    let mut errors = BufReader::new(chat.stderr.take().unwrap()).lines();
+    writeln!(input, "before").unwrap();
+    let heard = |stored: &Stored| stored.ids.lock().unwrap().len();
+    while heard(&stored) < 1 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    host.stop().await;
+    assert!(errors.next().unwrap().unwrap().contains("the host is gone"));
+    writeln!(input, "meanwhile").unwrap();
+    let host = Host::start(&data, &stored);
+    assert!(errors.next().unwrap().unwrap().contains("the host is back"));
+    writeln!(input, "after").unwrap();
+    while heard(&stored) < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(input);
+    let output = tokio::task::spawn_blocking(move || chat.wait_with_output().unwrap()).await;
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let expected =
+        ["before", "meanwhile", "after"].map(|line| format!("echo: {line}\u{fffd}[2J\n"));
+    assert_eq!(text(&output.stdout), expected.concat());
+    host.stop().await;
+}
