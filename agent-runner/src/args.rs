@@ -40,6 +40,13 @@ pub(crate) struct Options {
     pub(crate) confine: bool,
 }
 
+impl Options {
+    /// The folder for temporary files, where the usual one is out of reach.
+    pub(crate) fn temp(&self) -> Option<PathBuf> {
+        self.confine.then(|| self.paths.out_dir().join("tmp"))
+    }
+}
+
 const HELP: &str = "\
 agent-runner: answers the messages of one session
 

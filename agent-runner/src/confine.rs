@@ -1,8 +1,9 @@
 //! Giving up rights before the first thread starts, for runners that no container confines.
 //!
-//! Landlock, as far as this kernel has it: the inbox half read-only, the outbox half, the agent's
-//! folder and a folder for temporary files read-write, the system's folders read and execute, and
-//! nothing else.
+//! Landlock, as far as this kernel has it: the inbox half read-only, the outbox half and the agent's
+//! folder read-write, the system's folders read and execute, and nothing else. Rules only ever add
+//! rights, so `/tmp`, which may hold whole sessions, is not among them: temporary files have a
+//! folder in the outbox half.
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,11 @@ const SYSTEM: &[&str] = &[
 /// Confines this thread and every thread and process that it will start. A kernel that cannot is
 /// reported and tolerated: whoever runs untrusted agents uses a container.
 pub(crate) fn apply(options: &Options) {
+    if let Some(temp) = options.temp()
+        && let Err(error) = std::fs::create_dir_all(&temp)
+    {
+        say!("could not create {}: {error}", temp.display());
+    }
     match restrict(options) {
         Ok(RulesetStatus::FullyEnforced) => {}
         Ok(RulesetStatus::PartiallyEnforced) => {
@@ -50,8 +56,7 @@ pub(crate) fn apply(options: &Options) {
 
 fn restrict(options: &Options) -> Result<RulesetStatus, RulesetError> {
     let devices: BitFlags<AccessFs> = AccessFs::from_read(WANTED) | AccessFs::WriteFile;
-    let writable =
-        [options.paths.out_dir().to_owned(), options.agent.clone(), std::env::temp_dir()];
+    let writable = [options.paths.out_dir(), &options.agent];
     Ok(Ruleset::default()
         .handle_access(AccessFs::from_all(WANTED))?
         .create()?

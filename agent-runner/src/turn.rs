@@ -187,7 +187,7 @@ impl<'r, 'a> Turn<'r, 'a> {
                     worker.dismiss(); // it was made for another configuration, or panicked
                 }
                 let events = self.runner.events_in.clone();
-                Worker::new(&self.config, &self.runner.options.agent, events)
+                Worker::new(&self.config, self.runner.options, events)
                     .map_err(|error| failed(&error.to_string()))?
             }
         };

@@ -177,6 +177,24 @@ fn p7_sigterm_gives_back_a_turn_that_does_not_finish() {
 }
 
 #[test]
+fn an_answer_waits_until_the_outbox_can_be_written_again() {
+    let session = Session::scripted(
+        r#"{"otherwise": [{"tool": {"name": "t", "run_ms": 300}}, {"reply": "kept"}]}"#,
+    );
+    session.say("m1", "go");
+    let runner = session.start();
+    wait_for("the tool to run", || session.tool());
+    // No journal can be made where a folder has its name, so every commit fails.
+    let obstacle = session.paths.out_dir().join("outbound.db-journal");
+    wait_for("the journal's name", || std::fs::create_dir(&obstacle).ok());
+    wait_for("a complaint", || runner.stderr().contains("could not").then_some(()));
+    std::fs::remove_dir(&obstacle).unwrap();
+    session.wait_ack("m1", AckStatus::Completed);
+    assert_eq!(session.texts(), ["kept"]);
+    runner.stop();
+}
+
+#[test]
 fn a_follow_up_that_was_not_used_starts_the_next_turn() {
     // The first turn fails before it takes anything in.
     let session = Session::scripted(

@@ -24,6 +24,7 @@ use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::MessageId;
 
 use super::{Desk, Done, Prompt, Provider, Push, cancelled, kill_group};
+use crate::args::Options;
 use crate::event::{Attachment, Content, Said};
 use crate::say::say;
 
@@ -88,6 +89,7 @@ pub(crate) struct Program {
     command: Vec<String>,
     lifetime: Lifetime,
     agent: PathBuf,
+    temp: Option<PathBuf>,
     /// Counts the starts, so that the last words of an earlier process are not taken for this one's.
     number: u64,
     running: Option<Running>,
@@ -99,11 +101,12 @@ struct Running {
 }
 
 impl Program {
-    pub(crate) fn new(config: &AgentConfig, agent: &Path) -> Self {
+    pub(crate) fn new(config: &AgentConfig, options: &Options) -> Self {
         Self {
             command: config.command.clone(),
             lifetime: config.lifetime,
-            agent: agent.to_owned(),
+            agent: options.agent.clone(),
+            temp: options.temp(),
             number: 0,
             running: None,
         }
@@ -127,6 +130,7 @@ impl Program {
         command
             .args(&self.command[1..])
             .current_dir(&self.agent)
+            .envs(self.temp.iter().map(|temp| ("TMPDIR", temp)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0);

@@ -9,7 +9,6 @@ mod echo;
 mod scripted;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -24,6 +23,7 @@ use twobox_shared::content::{Chat, Failure};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboundMessage;
 
+use crate::args::Options;
 use crate::event::{Event, Said};
 use crate::say::say;
 
@@ -210,13 +210,13 @@ impl Worker {
     /// If there is no room for another thread.
     pub(crate) fn new(
         config: &AgentConfig,
-        agent: &Path,
+        options: &Options,
         events: Sender<Event>,
     ) -> std::io::Result<Self> {
         let mut provider: Box<dyn Provider> = match config.provider {
             ProviderKind::Echo => Box::new(echo::Echo),
-            ProviderKind::Scripted => Box::new(scripted::Scripted::new(agent)),
-            ProviderKind::Command => Box::new(command::Program::new(config, agent)),
+            ProviderKind::Scripted => Box::new(scripted::Scripted::new(&options.agent)),
+            ProviderKind::Command => Box::new(command::Program::new(config, options)),
         };
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));

@@ -1,7 +1,6 @@
 //! The host's part, played by a test: a session folder, and the real runner started on it.
 #![allow(dead_code, clippy::unwrap_used, reason = "test helpers, of which each file uses a part")]
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -160,6 +159,7 @@ impl Session {
     }
 
     pub(crate) fn start_as(&self, runner: RunnerId, args: &[&str], env: &[(&str, &str)]) -> Runner {
+        let stderr = self.dir.path().join(format!("stderr-{runner}"));
         let child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
             .args(["--install", LABEL, "--session", LABEL, "--runner", &runner.to_string()])
             .arg("--in")
@@ -172,10 +172,10 @@ impl Session {
             .args(args)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(std::fs::File::create(&stderr).unwrap())
             .spawn()
             .unwrap();
-        Runner { child, runner, stderr: None }
+        Runner { child, runner, stderr }
     }
 }
 
@@ -199,7 +199,7 @@ pub(crate) fn context(name: &str) -> NewMessage {
 pub(crate) struct Runner {
     child: Child,
     pub(crate) runner: RunnerId,
-    stderr: Option<String>,
+    stderr: PathBuf,
 }
 
 impl Runner {
@@ -218,12 +218,12 @@ impl Runner {
     /// Waits for the end: exit code (`None` for a signal) and standard error.
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         let status = wait_for("the runner to leave", || self.child.try_wait().unwrap());
-        if self.stderr.is_none() {
-            let mut text = String::new();
-            self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-            self.stderr = Some(text);
-        }
-        (status.code(), self.stderr.clone().unwrap())
+        (status.code(), self.stderr())
+    }
+
+    /// What it has said so far.
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap()
     }
 
     /// SIGTERM, and the end.
