@@ -37,6 +37,15 @@ impl Outbox {
         work(&mut OutboxWriter::open(&self.path, self.runner)?)
     }
 
+    /// Runs `work`, which only reads, on a fresh connection that does not wake the host.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&OutboxWriter) -> Result<T, BoxError>,
+    ) -> Result<T, BoxError> {
+        let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&OutboxWriter::open_to_read(&self.path, self.runner)?)
+    }
+
     /// Rolls back a commit that somebody did not survive. Whoever uses the outbox right now has
     /// just done that.
     pub(crate) fn repair(&self) {
@@ -46,7 +55,7 @@ impl Outbox {
             Err(TryLockError::WouldBlock) => return,
         };
         // An error shows up again, and is reported, where the outbox is needed.
-        drop(OutboxWriter::open(&self.path, self.runner));
+        drop(OutboxWriter::open_to_read(&self.path, self.runner));
     }
 
     /// Runs `work` until it succeeds, with pauses, for as long as `go_on` says. `None` when it said

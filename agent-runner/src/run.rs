@@ -211,7 +211,7 @@ impl<'a> Runner<'a> {
     /// Whatever opening or reading either box returns.
     pub(crate) fn look(&mut self, purpose: Purpose<'_>) -> Result<Look, BoxError> {
         let now = self.clock.now();
-        let look = self.outbox.with(|outbox| {
+        let look = self.outbox.read(|outbox| {
             InboxReader::open(&self.options.paths.inbound_db())?.look(outbox, purpose, now)
         })?;
         self.floor = self.floor.max(look.seq_floor);

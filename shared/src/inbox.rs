@@ -259,6 +259,15 @@ impl Inbox {
         Ok(Self { conn: open::inbox_writer(path)? })
     }
 
+    /// Opens the inbox at `path` for an operation that only reads, so that nobody is woken by its
+    /// end. A write then fails.
+    ///
+    /// # Errors
+    /// As for [`Inbox::open`].
+    pub fn open_to_read(path: &Path) -> Result<Self, BoxError> {
+        Ok(Self { conn: open::inbox_owner(path)? })
+    }
+
     /// One read transaction.
     ///
     /// # Errors

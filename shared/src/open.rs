@@ -2,9 +2,9 @@
 //!
 //! | role | opened by | may |
 //! |---|---|---|
-//! | [`inbox_writer`] | host | create, migrate, write |
+//! | [`inbox_writer`], [`inbox_owner`] | host | create, migrate, write |
 //! | [`inbox_reader`] | runner | read |
-//! | [`outbox_writer`] | runner | create, migrate, repair, write |
+//! | [`outbox_writer`], [`outbox_owner`] | runner | create, migrate, repair, write |
 //! | [`outbox_reader`] | host | read hostile input, within a deadline |
 //!
 //! Every connection is opened for one operation and closed after it: a cached page of a file that
@@ -177,6 +177,39 @@ pub fn inbox_reader(path: &Path) -> Result<Connection, BoxError> {
     conn.busy_timeout(READ_PATIENCE).map_err(|source| BoxError::sqlite("configure", source))?;
     prepare_reader(&conn, path, &migrate::INBOUND)?;
     Ok(conn)
+}
+
+/// The host's side of the inbox, for an operation that only reads. The file is not opened for
+/// writing unless it has to be created, migrated or rolled back: the close of a file that was open
+/// for writing is what wakes the other side.
+///
+/// # Errors
+/// As for [`inbox_writer`].
+pub fn inbox_owner(path: &Path) -> Result<Connection, BoxError> {
+    owner_to_read(path, &migrate::INBOUND)
+}
+
+/// The runner's side of the outbox, for an operation that only reads; as [`inbox_owner`].
+///
+/// # Errors
+/// As for [`outbox_writer`].
+pub fn outbox_owner(path: &Path) -> Result<Connection, BoxError> {
+    owner_to_read(path, &migrate::OUTBOUND)
+}
+
+fn owner_to_read(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let current = Connection::open_with_flags(path, flags)
+        .map_err(|source| BoxError::sqlite("open the database", source))
+        .and_then(|conn| {
+            configure_owner(&conn, path)?;
+            Ok((migrate::version_of(&conn)? == shape.version).then_some(conn))
+        });
+    match current {
+        Ok(Some(conn)) => Ok(conn),
+        // Missing, older, newer or hot: the writer knows what to do, or says what is wrong.
+        Ok(None) | Err(_) => owner(path, shape),
+    }
 }
 
 fn owner(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {

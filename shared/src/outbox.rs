@@ -160,6 +160,15 @@ impl OutboxWriter {
         Ok(Self { conn: open::outbox_writer(path)?, runner })
     }
 
+    /// Opens the outbox at `path` for an operation that only reads, so that the host is not woken
+    /// by its end. A write then fails.
+    ///
+    /// # Errors
+    /// As for [`OutboxWriter::open`].
+    pub fn open_to_read(path: &Path, runner: RunnerId) -> Result<Self, BoxError> {
+        Ok(Self { conn: open::outbox_owner(path)?, runner })
+    }
+
     fn begin(&mut self) -> Result<Transaction<'_>, BoxError> {
         self.conn
             .transaction_with_behavior(TransactionBehavior::Immediate)

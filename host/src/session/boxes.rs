@@ -143,7 +143,7 @@ impl Boxes {
         if !self.paths.inbound_db().exists() {
             return Ok(Look::default()); // nothing was ever accepted
         }
-        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let mut inbox = Inbox::open_to_read(&self.paths.inbound_db())?;
         let tx = inbox.read()?;
         let mut look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
         let read = |source: Source<'_>| {
@@ -227,10 +227,12 @@ impl Boxes {
         routing: &Origin,
         destinations: &[Destination],
     ) -> Result<(), BoxError> {
-        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
-        if inbox.read()?.routing()? == (routing.clone(), destinations.to_vec()) {
+        let path = self.paths.inbound_db();
+        let known = Inbox::open_to_read(&path)?.read()?.routing()?;
+        if known == (routing.clone(), destinations.to_vec()) {
             return Ok(());
         }
+        let mut inbox = Inbox::open(&path)?;
         let tx = inbox.write()?;
         tx.project_routing(routing, destinations)?;
         tx.commit()
