@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod data;
 pub mod db;
 pub mod desk;
+pub mod fsck;
 pub mod logging;
 pub mod runtime;
 pub mod session;

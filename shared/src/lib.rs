@@ -6,9 +6,11 @@
 //! async code: it is linked into a runner that has to stay small.
 
 pub mod agent_config;
+pub mod audit;
 pub mod claim;
 pub mod clock;
 pub mod content;
+pub mod dead;
 pub mod fault;
 pub mod history;
 pub mod ids;

@@ -561,7 +561,7 @@ pub fn read_untrusted<T>(
 /// Views, triggers, virtual tables and generated columns are code, and an honest runner has none.
 /// The words in `sqlite_schema` are the container's own; what SQLite holds it to is that only an
 /// ordinary table or index has a root page.
-fn refuse_code(conn: &Connection) -> Result<(), BoxError> {
+pub(crate) fn refuse_code(conn: &Connection) -> Result<(), BoxError> {
     let refused = |reason: String| Err(BoxError::Refused { reason });
     let foreign: Option<String> = conn
         .query_row(
@@ -585,7 +585,16 @@ fn refuse_code(conn: &Connection) -> Result<(), BoxError> {
     Ok(())
 }
 
-impl UntrustedOutbox<'_> {
+impl<'a> UntrustedOutbox<'a> {
+    /// For the queries of `audit`.
+    pub(crate) fn new(conn: &'a Connection) -> Self {
+        Self { conn }
+    }
+
+    /// For the queries of `dead`.
+    pub(crate) fn conn(&self) -> &Connection {
+        self.conn
+    }
     /// The acks of the given messages.
     ///
     /// # Errors

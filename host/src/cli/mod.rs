@@ -7,8 +7,10 @@ mod agents;
 mod chat;
 mod client;
 mod conversation;
+mod dead;
 mod doctor;
 mod engine;
+mod fsck;
 mod init;
 mod output;
 mod select;
@@ -72,9 +74,12 @@ enum Command {
     /// Agents: add, list, show, remove.
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
-    /// Sessions: list, show, tail, retry.
+    /// Sessions: list, show, tail, retry, fsck.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// What ended without success: list, show, redrive.
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
 }
 
 fn runtime_kind(word: &str) -> Result<RuntimeKind, String> {
@@ -148,7 +153,19 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Sessions(sessions::SessionsCommand::Tail { id, number, follow }) => {
             tail::run(context, &id, number, follow)
         }
+        Command::Sessions(sessions::SessionsCommand::Fsck { id, repair }) => {
+            fsck::run(context, id.as_deref(), repair)
+        }
+        Command::Dead(dead::DeadCommand::List { session }) => {
+            dead::list(context, session.as_deref())
+        }
+        Command::Dead(dead::DeadCommand::Show { session, id }) => {
+            dead::show(context, &session, &id)
+        }
         // The rest talks to the daemon.
+        Command::Dead(dead::DeadCommand::Redrive { session, id }) => {
+            in_tokio(dead::redrive(context, &session, id))
+        }
         Command::Sessions(sessions::SessionsCommand::Retry { id, message }) => {
             in_tokio(sessions::retry(context, &id, message))
         }

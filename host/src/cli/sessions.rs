@@ -1,4 +1,4 @@
-//! `twobox sessions`: list, show, retry. `tail` has a module of its own.
+//! `twobox sessions`: list, show, retry. `tail` and `fsck` have modules of their own.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,6 +53,14 @@ pub(super) enum SessionsCommand {
         /// Only this message.
         #[arg(long)]
         message: Option<MessageId>,
+    },
+    /// Check what lies in the session folders. Changes nothing without --repair.
+    Fsck {
+        /// The session's id, or its beginning or end; all sessions without it.
+        id: Option<String>,
+        /// Mend what can be mended safely. The host must be stopped.
+        #[arg(long)]
+        repair: bool,
     },
 }
 

@@ -6,6 +6,7 @@
 //! `BEGIN IMMEDIATE` transaction.
 
 pub mod agents;
+pub mod audit;
 mod handle;
 pub mod messaging;
 pub mod notices;

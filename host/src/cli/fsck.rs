@@ -1,0 +1,172 @@
+//! `twobox sessions fsck`: checks sessions, and with `--repair` mends what can be mended safely.
+
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use rusqlite::Connection;
+use serde::Serialize;
+use twobox_shared::clock::SystemClock;
+use twobox_shared::ids::{AgentGroupId, SessionId};
+
+use super::output::{Failure, chain, printable};
+use super::{Context, select};
+use crate::data::{DataDir, HostLock};
+use crate::db::audit;
+use crate::fsck::{Finding, examine};
+
+/// A finding, with the session that it is about.
+#[derive(Debug, Serialize)]
+struct Told {
+    session: Option<SessionId>,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
+/// A repair that was tried.
+#[derive(Debug, Serialize)]
+struct Step {
+    session: SessionId,
+    name: &'static str,
+    object: String,
+    step: String,
+    /// Why it did not work.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    checked: usize,
+    host_runs: bool,
+    repairs: Vec<Step>,
+    findings: Vec<Told>,
+}
+
+pub(super) fn run(
+    context: &Context,
+    part: Option<&str>,
+    repair: bool,
+) -> Result<ExitCode, Failure> {
+    let data = context.open_data()?;
+    let report = match repair {
+        false => {
+            let db = audit::open(&data.host_db())?;
+            let host_runs = UnixStream::connect(data.socket()).is_ok();
+            let (sessions, mut findings) = check(&data, &db, part, host_runs)?;
+            if part.is_none() {
+                findings.extend(
+                    examine::foreign_folders(&data, &db)?
+                        .into_iter()
+                        .map(|finding| Told { session: None, finding }),
+                );
+            }
+            Report { checked: sessions, host_runs, repairs: Vec::new(), findings }
+        }
+        true => mend(&data, part)?,
+    };
+    let clean = report.findings.is_empty();
+    context.output.show(&report, |report| printable(&readable(report)));
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn chosen(db: &Connection, part: Option<&str>) -> Result<Vec<(AgentGroupId, SessionId)>, Failure> {
+    Ok(match part {
+        Some(part) => {
+            let session = select::session(db, part)?;
+            vec![(session.agent_id, session.id)]
+        }
+        None => audit::folders(db)?,
+    })
+}
+
+fn check(
+    data: &DataDir,
+    db: &Connection,
+    part: Option<&str>,
+    host_runs: bool,
+) -> Result<(usize, Vec<Told>), Failure> {
+    let sessions = chosen(db, part)?;
+    let mut findings = Vec::new();
+    for (group, session) in &sessions {
+        let found = examine::session(data, db, (*group, *session), host_runs, &SystemClock)?;
+        findings.extend(found.into_iter().map(|finding| Told { session: Some(*session), finding }));
+    }
+    Ok((sessions.len(), findings))
+}
+
+/// Checks, repairs, and checks again: what the report lists is what is left.
+fn mend(data: &DataDir, part: Option<&str>) -> Result<Report, Failure> {
+    let lock = data.lock()?;
+    let db = crate::db::open(&data.host_db())?;
+    let mut repairs = Vec::new();
+    for (group, session) in chosen(&db, part)? {
+        let folder = data.session_folder(group, session);
+        // A repair may bring to light what another one can mend, such as in an old file.
+        for _ in 0..3 {
+            let found = examine::session(data, &db, (group, session), false, &SystemClock)?;
+            let steps = apply(&lock, &db, session, &folder, &found);
+            let nothing_more = steps.iter().all(|step| step.error.is_some());
+            repairs.retain(|step: &Step| step.session != session || step.error.is_none());
+            repairs.extend(steps);
+            if nothing_more {
+                break;
+            }
+        }
+    }
+    let (checked, mut findings) = check(data, &db, part, false)?;
+    if part.is_none() {
+        let foreign = examine::foreign_folders(data, &db)?;
+        findings.extend(foreign.into_iter().map(|finding| Told { session: None, finding }));
+    }
+    Ok(Report { checked, host_runs: false, repairs, findings })
+}
+
+fn apply(
+    lock: &HostLock,
+    db: &Connection,
+    session: SessionId,
+    folder: &std::path::Path,
+    findings: &[Finding],
+) -> Vec<Step> {
+    let mut done = Vec::new();
+    let mut steps = Vec::new();
+    for finding in findings {
+        let Some(repair) = finding.repair.as_ref().filter(|repair| !done.contains(repair)) else {
+            continue;
+        };
+        done.push(repair);
+        steps.push(Step {
+            session,
+            name: finding.name.as_str(),
+            object: finding.object.clone(),
+            step: repair.describe(),
+            error: repair.apply(lock, db, session, folder).err().map(|error| chain(&error)),
+        });
+    }
+    steps
+}
+
+fn readable(report: &Report) -> String {
+    let mut lines = Vec::new();
+    for step in &report.repairs {
+        let result = match &step.error {
+            None => "done".to_owned(),
+            Some(error) => format!("failed: {error}"),
+        };
+        let (session, name, object) = (step.session, step.name, &step.object);
+        lines.push(format!("{session} {name} {object}\n  repair: {}: {result}", step.step));
+    }
+    for Told { session, finding } in &report.findings {
+        let session = session.map_or_else(|| "-".to_owned(), |session| session.to_string());
+        let (name, object) = (finding.name.as_str(), &finding.object);
+        lines.push(format!("{session} {name} {object}\n  {}", finding.meaning));
+        if let Some(repair) = &finding.repair {
+            lines.push(format!("  --repair, with the host stopped, would {}", repair.describe()));
+        }
+    }
+    let (checked, count) = (report.checked, report.findings.len());
+    lines.push(match count {
+        0 => format!("{checked} sessions checked, nothing found"),
+        _ => format!("{checked} sessions checked, {count} findings; docs/fsck.md explains each"),
+    });
+    lines.join("\n")
+}

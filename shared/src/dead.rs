@@ -1,0 +1,184 @@
+//! What ended without success, for people: failed messages, deliveries that failed or whose end is
+//! unknown, and what their rows say. Nothing decides by this.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, Row, named_params};
+use serde::Serialize;
+
+use crate::columns::{self, Column, column, column_or};
+use crate::content::{CONTENT_MAX, Failure};
+use crate::ids::MessageId;
+use crate::inbox::{InboxReader, Origin, instant};
+use crate::open::BoxError;
+use crate::outbox::UntrustedOutbox;
+use crate::time::UnixMillis;
+
+/// A message that ended as failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// When it was accepted.
+    pub timestamp: Option<UnixMillis>,
+    /// Ended attempts.
+    pub tries: i64,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// JSON.
+    pub content: String,
+}
+
+/// A row of the outbox that was not delivered, or perhaps was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeadDelivery {
+    /// The row's id.
+    pub id: MessageId,
+    /// `failed` or `uncertain`.
+    pub status: String,
+    /// When that was recorded.
+    pub changed_at: Option<UnixMillis>,
+    /// Calls of the channel without success.
+    pub attempts: i64,
+    /// Why.
+    pub error: Option<String>,
+}
+
+/// What a row of the outbox says, by the container's word.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Payload {
+    /// The message that it answers.
+    pub in_reply_to: Option<String>,
+    /// Where it wants to go.
+    pub destination: Origin,
+    /// JSON.
+    pub content: Option<String>,
+}
+
+impl InboxReader {
+    /// Up to `limit` failed messages, the newest, in order of their numbers.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn dead_messages(&self, limit: u32) -> Result<Vec<DeadMessage>, BoxError> {
+        const COLUMNS: &[Column] = &[
+            column("id"),
+            column("timestamp"),
+            column_or("tries", "0"),
+            column("channel_type"),
+            column("platform_id"),
+            column("thread_id"),
+            column("failure"),
+            column("content"),
+        ];
+        let from_row = |row: &Row<'_>| {
+            let failure: Option<String> = row.get("failure")?;
+            Ok(DeadMessage {
+                id: row.get("id")?,
+                timestamp: instant(row, "timestamp")?,
+                tries: row.get::<_, Option<i64>>("tries")?.unwrap_or(0),
+                origin: Origin::from_row(row)?,
+                failure: failure.map(|failure| Failure::from_json(&failure)),
+                content: row.get("content")?,
+            })
+        };
+        self.dead("messages_in", COLUMNS, "status = 'failed' ORDER BY seq", limit, from_row)
+    }
+
+    /// Up to `limit` deliveries that failed or whose end is unknown, the last ones, in the order in
+    /// which that was recorded.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn dead_deliveries(&self, limit: u32) -> Result<Vec<DeadDelivery>, BoxError> {
+        const COLUMNS: &[Column] = &[
+            column("message_out_id"),
+            column_or("status", "'delivered'"),
+            column("delivered_at"),
+            column_or("attempts", "0"),
+            column("error"),
+        ];
+        let from_row = |row: &Row<'_>| {
+            Ok(DeadDelivery {
+                id: row.get("message_out_id")?,
+                status: row.get("status")?,
+                changed_at: instant(row, "delivered_at")?,
+                attempts: row.get::<_, Option<i64>>("attempts")?.unwrap_or(0),
+                error: row.get("error")?,
+            })
+        };
+        let filter = "status IN ('failed', 'uncertain') ORDER BY delivered_at";
+        self.dead("delivered", COLUMNS, filter, limit, from_row)
+    }
+
+    fn dead<T>(
+        &self,
+        table: &'static str,
+        wanted: &[Column],
+        filter: &'static str,
+        limit: u32,
+        from_row: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, BoxError> {
+        let read = |source| BoxError::sqlite("list what failed", source);
+        let Some(select) = columns::select(self.conn(), table, wanted).map_err(read)? else {
+            return Ok(Vec::new());
+        };
+        let mut rows: Vec<T> = self
+            .conn()
+            .prepare(&format!("{select} WHERE {filter} DESC LIMIT :limit"))
+            .and_then(|mut select| {
+                select.query_map(named_params! { ":limit": limit }, |row| from_row(row))?.collect()
+            })
+            .map_err(read)?;
+        rows.reverse();
+        Ok(rows)
+    }
+}
+
+impl UntrustedOutbox<'_> {
+    /// What the given rows say. A row that is not there, or says something other than text, is left
+    /// out.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn payloads<'m>(
+        &self,
+        rows: impl IntoIterator<Item = &'m MessageId>,
+    ) -> Result<HashMap<MessageId, Payload>, BoxError> {
+        const COLUMNS: &[Column] = &[
+            column("in_reply_to"),
+            column("channel_type"),
+            column("platform_id"),
+            column("thread_id"),
+            column("content"),
+        ];
+        let read = |source| BoxError::sqlite("read the outbox", source);
+        let mut payloads = HashMap::new();
+        let Some(select) = columns::select(self.conn(), "messages_out", COLUMNS).map_err(read)?
+        else {
+            return Ok(payloads);
+        };
+        let mut select =
+            self.conn().prepare(&format!("{select} WHERE id = :id LIMIT 1")).map_err(read)?;
+        for id in rows {
+            let found = select.query_row(named_params! { ":id": id }, |row| {
+                Ok(Payload {
+                    in_reply_to: row.get("in_reply_to")?,
+                    destination: Origin::from_row(row)?,
+                    content: row
+                        .get::<_, Option<String>>("content")?
+                        .filter(|content| content.len() <= CONTENT_MAX),
+                })
+            });
+            match found.optional() {
+                Ok(Some(payload)) => drop(payloads.insert(id.clone(), payload)),
+                Ok(None) => {}
+                Err(error) if error.sqlite_error_code().is_none() => {} // not text
+                Err(error) => return Err(read(error)),
+            }
+        }
+        Ok(payloads)
+    }
+}
