@@ -506,3 +506,81 @@ fn what_ended_without_success_is_listed_and_shown() {
     let without_host = redrive("m2");
     assert!(String::from_utf8_lossy(&without_host.stderr).contains("twobox up"));
 }
+
+#[test]
+fn what_the_host_alone_writes_belongs_to_the_host() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // only root gives files away
+    }
+    let world = World::new();
+    std::os::unix::fs::chown(world.path("in/inbound.db"), Some(65532), None).unwrap();
+    assert_eq!(world.names(), ["wrong-owner"]);
+    // The outbox may belong to the container's user.
+    std::os::unix::fs::chown(world.path("in/inbound.db"), Some(0), None).unwrap();
+    for path in ["out", "out/outbound.db"] {
+        std::os::unix::fs::chown(world.path(path), Some(65532), None).unwrap();
+    }
+    assert_eq!(world.names(), [""; 0]);
+}
+
+/// A writer in this process and the command in another one: locks belong to a process.
+#[test]
+fn a_box_that_stays_locked_is_told_as_not_checked_and_the_command_ends() {
+    for (file, name) in
+        [("in/inbound.db", "inbox-not-checked"), ("out/outbound.db", "outbox-not-checked")]
+    {
+        let world = World::new();
+        let _host = std::os::unix::net::UnixListener::bind(world.data.socket()).unwrap();
+        let lock = Connection::open(world.path(file)).unwrap();
+        lock.execute_batch("BEGIN EXCLUSIVE;").unwrap();
+        let report = report(&world.fsck(&[]));
+        assert_eq!(report["host_runs"], true, "{file}");
+        let names: Vec<_> =
+            report["findings"].as_array().unwrap().iter().map(|found| &found["name"]).collect();
+        assert_eq!(names, [name], "{file}");
+    }
+}
+
+/// Accepting, answering and settling go on in this process while the command looks from another.
+#[test]
+fn a_session_that_works_is_clean_at_every_look() {
+    let world = World::new();
+    let _host = std::os::unix::net::UnixListener::bind(world.data.socket()).unwrap();
+    let mut look = Command::new(env!("CARGO_BIN_EXE_twobox"))
+        .arg("--data")
+        .arg(world.data.root())
+        .args(["--json", "sessions", "fsck"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    world.host("UPDATE sessions SET next_due_at_ms = 0");
+    let mut n = 10;
+    while look.try_wait().unwrap().is_none() {
+        let (asked, answer) = (format!("m{n}"), format!("r{n}"));
+        work_once(&world, &asked, &answer);
+        n += 1;
+    }
+    let output = look.wait_with_output().unwrap();
+    assert_eq!(report(&output)["findings"], Value::Array(Vec::new()));
+    assert!(n > 11, "nothing happened meanwhile");
+}
+
+fn work_once(world: &World, asked: &str, answer: &str) {
+    let before = world.boxes.look(twobox_host::session::boxes::Writers::Possible).unwrap().cursor;
+    let accepted = world.boxes.accept(&[message(asked)], before.seen, NOW).unwrap();
+    let mut outbox = world.outbox();
+    let claims = outbox.claim(&[Claim { message: id(asked), attempt: 0 }], NOW).unwrap();
+    let rows = [row(answer, asked)];
+    let end = TurnEnd { claims: &claims, outcome: Ok(&rows), turns: 1, continuation: None };
+    outbox.end_turn(&end, accepted[0].seq, NOW).unwrap();
+    drop(outbox);
+    let look = world.boxes.look(twobox_host::session::boxes::Writers::Possible).unwrap();
+    let last = look.rows.last().unwrap().0.seq;
+    let changes = Changes {
+        actions: vec![Action::Complete { message: id(asked) }],
+        records: vec![(id(answer), settled(DeliveryStatus::Delivered))],
+        notes: Vec::new(),
+        cursor: Cursor { seq: last, seen: last },
+    };
+    world.boxes.apply(&changes, NOW).unwrap();
+}

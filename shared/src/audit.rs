@@ -123,7 +123,7 @@ pub fn inbox(path: &Path, patience: Duration) -> Result<Option<InboxAudit>, BoxE
         return Ok(None);
     }
     let read = |source| BoxError::sqlite("read the inbox", source);
-    let mut conn = open::inbox_reader(path)?;
+    let mut conn = open::inbox_reader_within(path, patience)?;
     let deadline = Instant::now() + patience;
     conn.progress_handler(1000, Some(move || Instant::now() >= deadline)).map_err(read)?;
     (|| {

@@ -171,10 +171,15 @@ pub fn outbox_writer(path: &Path) -> Result<Connection, BoxError> {
 /// # Errors
 /// [`BoxError::HotJournal`] if the host died in a commit: wait, the host repairs it.
 pub fn inbox_reader(path: &Path) -> Result<Connection, BoxError> {
+    inbox_reader_within(path, READ_PATIENCE)
+}
+
+/// As [`inbox_reader`], waiting for locks for at most `patience`.
+pub(crate) fn inbox_reader_within(path: &Path, patience: Duration) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the inbox", source))?;
-    wait_for_locks(&mut conn, READ_PATIENCE)?;
+    wait_for_locks(&mut conn, patience)?;
     prepare_reader(&conn, path, &migrate::INBOUND)?;
     Ok(conn)
 }
