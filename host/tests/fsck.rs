@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -544,25 +545,32 @@ fn a_box_that_stays_locked_is_told_as_not_checked_and_the_command_ends() {
 /// Accepting, answering and settling go on in this process while the command looks from another.
 #[test]
 fn a_session_that_works_is_clean_at_every_look() {
+    const LOOKS: usize = 10;
+    const ROUNDS: usize = 30;
     let world = World::new();
     let _host = std::os::unix::net::UnixListener::bind(world.data.socket()).unwrap();
-    let mut look = Command::new(env!("CARGO_BIN_EXE_twobox"))
-        .arg("--data")
-        .arg(world.data.root())
-        .args(["--json", "sessions", "fsck"])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
     world.host("UPDATE sessions SET next_due_at_ms = 0");
-    let mut n = 10;
-    while look.try_wait().unwrap().is_none() {
-        let (asked, answer) = (format!("m{n}"), format!("r{n}"));
-        work_once(&world, &asked, &answer);
-        n += 1;
-    }
-    let output = look.wait_with_output().unwrap();
-    assert_eq!(report(&output)["findings"], Value::Array(Vec::new()));
-    assert!(n > 11, "nothing happened meanwhile");
+    let (rounds, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                let round = rounds.load(Ordering::SeqCst) + 10;
+                work_once(&world, &format!("m{round}"), &format!("r{round}"));
+                rounds.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let mut found = Vec::new();
+        let mut looks = 0;
+        while looks < LOOKS || rounds.load(Ordering::SeqCst) < ROUNDS {
+            found.push(report(&world.fsck(&[]))["findings"].clone());
+            looks += 1;
+            if looks > 1000 {
+                break; // the other thread has failed, and the scope says so
+            }
+        }
+        done.store(true, Ordering::SeqCst);
+        assert!(found.iter().all(|found| *found == Value::Array(Vec::new())), "{found:?}");
+    });
 }
 
 fn work_once(world: &World, asked: &str, answer: &str) {
