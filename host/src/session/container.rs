@@ -129,7 +129,6 @@ impl Task {
                 tracing::warn!(session = %self.id, %runner, %breach, "stopping the container");
                 StopCause::Limit
             }
-            Ok(_) if self.record.quarantine.is_some() => StopCause::Limit,
             Ok(_) if reasons.contains(Reason::Evict) && !busy && !waiting => {
                 tracing::info!(session = %self.id, "the idle container makes room for another");
                 StopCause::Host
@@ -164,7 +163,7 @@ impl Task {
         Ok(())
     }
 
-    async fn record_and_stop(
+    pub(crate) async fn record_and_stop(
         &mut self,
         runner: RunnerId,
         cause: StopCause,

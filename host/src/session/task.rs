@@ -448,14 +448,20 @@ impl Task {
     }
 
     async fn quarantine(&mut self, reason: &str) {
+        let reason = for_a_terminal(reason);
         tracing::error!(session = %self.id, reason, "the session is quarantined");
-        let (id, text) = (self.id, reason.to_owned());
+        let (id, text) = (self.id, reason.clone());
         let recorded = self.core.parts.db.call(move |db| sessions::quarantine(db, id, &text)).await;
         match recorded {
-            Ok(()) => self.record.quarantine = Some(reason.to_owned()),
-            Err(error) => self.complain(&error),
+            Ok(()) => {
+                self.record.quarantine = Some(reason);
+                self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
+            }
+            Err(error) => {
+                self.complain(&error);
+                self.look_in(OPERATOR_PAUSE);
+            }
         }
-        self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
     }
 
     /// Logs a complaint once, until a sweep succeeds or the complaint changes.
@@ -531,6 +537,16 @@ impl Damper {
         self.budget = (self.budget + since.as_secs_f64() * Self::PER_SECOND).min(Self::BURST) - 1.0;
         (self.budget < 0.0).then(|| Duration::from_secs_f64(-self.budget / Self::PER_SECOND))
     }
+}
+
+/// The longest reason for a quarantine, in characters.
+const REASON_MAX: usize = 500;
+
+/// A reason that may quote a container, as something that can be shown: short, and without the
+/// control characters that a terminal would obey.
+fn for_a_terminal(reason: &str) -> String {
+    let safe = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    reason.chars().take(REASON_MAX).map(safe).collect()
 }
 
 /// An error and everything beneath it, for one log line.
