@@ -154,7 +154,8 @@ impl Boxes {
         let found = match read(Source::Live) {
             Err(BoxError::HotJournal) if writers == Writers::None => self.read_copy(read),
             other => other,
-        }?;
+        }
+        .map_err(confine)?;
         if let Some((acks, rows, seen, tool)) = found {
             look.seen_more = seen > look.cursor.seen;
             look.cursor.seen = look.cursor.seen.max(seen);
@@ -264,6 +265,20 @@ impl Boxes {
     pub fn heartbeat(&self) -> Option<SystemTime> {
         let meta = std::fs::symlink_metadata(self.paths.heartbeat()).ok()?;
         meta.is_file().then(|| meta.modified().ok()).flatten()
+    }
+}
+
+/// A version is the container's word like everything else in its outbox. It concerns this session
+/// only, and is no reason for the host to wait for a person with the container running.
+fn confine(error: BoxError) -> BoxError {
+    match error {
+        BoxError::Newer { found, known } => BoxError::Refused {
+            reason: format!(
+                "the outbox says that it has version {found}, and this host knows up to {known}: \
+                 if the runner is newer than the host, update Twobox"
+            ),
+        },
+        other => other,
     }
 }
 
