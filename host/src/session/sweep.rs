@@ -87,6 +87,9 @@ impl Task {
         if self.core.parts.watch.is_none() && self.container.is_some() {
             self.look_in(watch::POLL);
         }
+        if alive == Alive::Unknown || decision.look_again {
+            return Ok(()); // what is left to do is not known, so the mark stays
+        }
         self.unmark(decision.wake, undelivered, now).await
     }
 
