@@ -71,9 +71,13 @@ impl Task {
                     if !self.stop(runner).await {
                         return Ok(Alive::Unknown);
                     }
+                    self.clear(runner).await;
                 }
                 Condition::Exited { code } => {
                     tracing::debug!(session = %id, %runner, ?code, "the container has ended");
+                    if self.record.runner != Some(runner) {
+                        self.clear(runner).await; // its end is recorded, or was never ours
+                    }
                 }
             }
         }
@@ -251,9 +255,11 @@ impl Task {
                 tracing::warn!(session = %id, reason, "the container did not start");
                 self.end_of(runner, Some(reason)).await
             }
+            Err(error @ RuntimeError::Occupied { .. }) => {
+                self.end_of(runner, Some(error.to_string())).await
+            }
             Err(error) => {
-                // Somebody else's container, or a runtime that may have started ours all the same.
-                self.runtime_trouble(&error);
+                self.runtime_trouble(&error); // it may have started the container all the same
                 Ok(())
             }
         }
