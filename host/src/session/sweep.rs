@@ -32,6 +32,7 @@ impl Task {
         if self.record.quarantine.is_some() {
             return self.rest_in_quarantine(reasons).await;
         }
+        self.record_reports().await?;
         if reasons.contains(Reason::Channel) {
             self.outgoing.channels_are_back();
         }
@@ -194,6 +195,10 @@ impl Task {
         if alive == Alive::None {
             self.finish_container(&Look::default()).await?;
             self.core.release_place(self.id); // it may have waited for one
+            if let Err(trouble) = self.record_reports().await {
+                self.complain(&trouble); // the inbox may be what is broken
+                self.outgoing.forget_reports();
+            }
             self.mark(None).await?;
             self.next_look = None;
         } // otherwise asked again soon

@@ -164,7 +164,10 @@ pub(crate) async fn run(
     if let Some(watch) = &task.core.parts.watch {
         watch.remove(task.boxes.paths().out_dir(), &task.handle.signal);
     }
-    forward(task).await;
+    match task.closing {
+        true => task.commands.close(), // whoever waits for an answer hears that nobody will give it
+        false => forward(task).await,
+    }
 }
 
 /// Commands that came while the task retired go to the next one.
@@ -287,11 +290,11 @@ impl Task {
             }
         }
         self.accept(accepts).await;
-        for command in others {
+        while let Some(command) = others.pop_front() {
             match command {
                 Command::Accept { .. } => unreachable!("taken out above"),
                 Command::Sent(sent) => {
-                    if let Err(trouble) = self.record_sent(sent).await {
+                    if let Err(trouble) = self.take_report(sent).await {
                         self.cope(trouble).await;
                     }
                 }
@@ -300,6 +303,7 @@ impl Task {
                     answer(reply, result.map_err(|trouble| chain(&trouble)));
                 }
                 Command::Shutdown { stop_container, done } => {
+                    self.backlog = others;
                     self.shut_down(stop_container).await;
                     drop(done);
                     return ControlFlow::Break(());
@@ -492,21 +496,26 @@ impl Task {
         {
             self.complain(&trouble);
         }
-        while !self.outgoing.is_quiet() {
-            match self.commands.recv().await {
+        loop {
+            // Some of it came while the container was being stopped.
+            let waiting = self.backlog.pop_front().or_else(|| self.commands.try_recv().ok());
+            let command = match waiting {
+                Some(command) => Some(command),
+                None if self.outgoing.awaits_channels() => self.commands.recv().await,
+                None => None,
+            };
+            match command {
                 Some(Command::Sent(sent)) => {
-                    if let Err(trouble) = self.record_sent(sent).await {
+                    if let Err(trouble) = self.take_report(sent).await {
                         self.complain(&trouble);
                     }
                 }
-                Some(other) => self.backlog.push_back(other),
+                Some(Command::Accept { reply, .. }) => {
+                    let reason = "the host is stopping".to_owned();
+                    answer(reply, Err(Refusal::TryAgain { reason }));
+                }
+                Some(Command::Retry { .. } | Command::Shutdown { .. }) => {} // dropped is answered
                 None => return,
-            }
-        }
-        for command in std::mem::take(&mut self.backlog) {
-            if let Command::Accept { reply, .. } = command {
-                let reason = "the host is stopping".to_owned();
-                answer(reply, Err(Refusal::TryAgain { reason }));
             }
         }
     }
