@@ -45,6 +45,8 @@ pub struct Look {
     pub acks: Acks,
     /// The rows beyond the cursor that are not settled, or stand between such rows.
     pub rows: Vec<(OutRow, Option<Delivery>)>,
+    /// Whether there may be rows beyond these.
+    pub more: bool,
     /// How far the host has come, `seen` including this look.
     pub cursor: Cursor,
     /// Whether this look saw a higher number than the inbox records.
@@ -156,12 +158,16 @@ impl Boxes {
             other => other,
         }
         .map_err(confine)?;
-        if let Some((acks, rows, seen, tool)) = found {
-            look.seen_more = seen > look.cursor.seen;
-            look.cursor.seen = look.cursor.seen.max(seen);
-            (look.acks, look.rows, look.tool) = (acks, rows, tool);
-        }
-        Ok(look)
+        let Some(found) = found else { return Ok(look) };
+        Ok(Look {
+            seen_more: found.seen > look.cursor.seen,
+            cursor: Cursor { seen: look.cursor.seen.max(found.seen), ..look.cursor },
+            pending: look.pending,
+            acks: found.acks,
+            rows: found.rows,
+            more: found.more,
+            tool: found.tool,
+        })
     }
 
     fn read_copy<T>(
@@ -282,7 +288,14 @@ fn confine(error: BoxError) -> BoxError {
     }
 }
 
-type Found = (Acks, Vec<(OutRow, Option<Delivery>)>, Seq, ToolState);
+/// What one read of the outbox showed.
+struct Found {
+    acks: Acks,
+    rows: Vec<(OutRow, Option<Delivery>)>,
+    more: bool,
+    seen: Seq,
+    tool: ToolState,
+}
 
 fn read_outbox(
     outbox: &UntrustedOutbox<'_>,
@@ -307,7 +320,7 @@ fn read_outbox(
             record.as_ref().is_none_or(|record| !record.status.is_settled())
         };
         if !full || rows.iter().filter(open).count() >= ROWS_MAX {
-            return Ok((acks, rows, last, outbox.tool()?));
+            return Ok(Found { acks, rows, more: full, seen: last, tool: outbox.tool()? });
         }
     }
 }

@@ -111,6 +111,9 @@ impl Task {
         if let Some(when) = self.send_notices(now).await? {
             next = Some(next.map_or(when, |other| other.min(when)));
         }
+        if look.more && !plan.records.is_empty() {
+            next = Some(now); // what was settled makes room for rows that this look did not take
+        }
         if let Some(when) = next {
             self.look_in(when.since(now));
         }
