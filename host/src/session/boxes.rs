@@ -147,7 +147,7 @@ impl Boxes {
         }
         let mut inbox = Inbox::open_to_read(&self.paths.inbound_db())?;
         let tx = inbox.read()?;
-        let mut look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
+        let look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
         let read = |source: Source<'_>| {
             outbox::read_untrusted(&self.paths.outbound_db(), source, READ_PATIENCE, |outbox| {
                 read_outbox(outbox, &tx, &look.pending, look.cursor)

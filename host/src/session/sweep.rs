@@ -106,7 +106,14 @@ impl Task {
                 let alive = self.ask(reasons.with(Reason::Runtime)).await?;
                 Ok((copy, alive))
             }
-            first => Ok((first?, alive)),
+            Err(error) => {
+                self.enforce_unread(alive).await?;
+                Err(error.into())
+            }
+            Ok(first) => {
+                self.unreadable_since = None;
+                Ok((first, alive))
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use twobox_shared::time::UnixMillis;
 use super::boxes::Boxes;
 use super::container::Container;
 use super::outgoing::{Outgoing, Sent};
-use super::signal::Reason;
+use super::signal::{Reason, Reasons};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
@@ -84,10 +84,12 @@ pub(crate) struct Task {
     pub(crate) seen: Seq,
     /// Whether anything was accepted since the present sweep began: it may not clear the mark.
     pub(crate) accepted: bool,
+    /// Reasons that no sweep has dealt with to its end; the next one does.
+    pub(crate) owed: Reasons,
     /// When to look again without being told.
     pub(crate) next_look: Option<Instant>,
     /// Since when the boxes cannot be read, while a container lives.
-    unreadable_since: Option<Monotonic>,
+    pub(crate) unreadable_since: Option<Monotonic>,
     /// Why the last message could not be stored, until something was done about it.
     unstored: Option<BoxError>,
     damper: Damper,
@@ -149,6 +151,7 @@ pub(crate) async fn run(
         outgoing: Outgoing::default(),
         seen: Seq::default(),
         accepted: false,
+        owed: Reasons::default(),
         next_look: None,
         unreadable_since: None,
         unstored: None,
@@ -230,10 +233,11 @@ impl Task {
             let reasons = self.handle.signal.take();
             if !reasons.is_empty() {
                 self.next_look = None;
+                let reasons = reasons.and(std::mem::take(&mut self.owed));
                 if let Err(trouble) = self.sweep(reasons).await {
+                    self.owed = self.owed.and(reasons);
                     self.cope(trouble).await;
                 } else {
-                    self.unreadable_since = None;
                     self.complaint = None;
                 }
             }
@@ -425,7 +429,7 @@ impl Task {
     }
 
     /// What to do about trouble: try again soon, quarantine, or call for an operator. A container
-    /// that keeps its host from reading or writing the boxes is stopped.
+    /// that holds a lock against its host is stopped.
     async fn cope(&mut self, trouble: Trouble) {
         let remedy = match &trouble {
             Trouble::Box(error) => error.remedy(),
@@ -434,11 +438,7 @@ impl Task {
         match remedy {
             Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
             Remedy::TryAgain | Remedy::Repair => {
-                let now = self.core.parts.clock.monotonic();
-                let since = *self.unreadable_since.get_or_insert(now);
-                let patience = self.core.parts.config.limits.claim_tolerance;
-                let write_blocked = matches!(&trouble, Trouble::Box(BoxError::Busy { .. }));
-                if self.container.is_some() && (write_blocked || now.since(since) > patience) {
+                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
                     self.complain(&trouble);
                     self.stop_offender(&chain(&trouble)).await;
                 }
