@@ -245,6 +245,7 @@ impl Task {
         if !self.core.request_place(self.id, self.record.agent_group) {
             return Ok(()); // it is told when there is one
         }
+        self.watch_outbox().await;
         self.project_routing().await?;
         let runner = RunnerId::generate(&*self.core.parts.ids);
         let id = self.id;

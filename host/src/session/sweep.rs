@@ -85,7 +85,7 @@ impl Task {
             }
         }
         let undelivered = self.deliver(&after, now).await?;
-        if self.core.parts.watch.is_none() && self.container.is_some() {
+        if !self.watched && self.container.is_some() {
             self.look_in(watch::POLL);
         }
         if alive == Alive::Unknown || decision.look_again {

@@ -80,6 +80,8 @@ pub(crate) struct Task {
     /// The container that lives, as far as the task knows.
     pub(crate) container: Option<Container>,
     pub(crate) outgoing: Outgoing,
+    /// Whether the container's commits are reported; otherwise the session polls.
+    pub(crate) watched: bool,
     /// The highest number read from the outbox.
     pub(crate) seen: Seq,
     /// Whether anything was accepted since the present sweep began: it may not clear the mark.
@@ -149,6 +151,7 @@ pub(crate) async fn run(
         backlog: VecDeque::new(),
         container: None,
         outgoing: Outgoing::default(),
+        watched: false,
         seen: Seq::default(),
         accepted: false,
         owed: Reasons::default(),
@@ -162,7 +165,8 @@ pub(crate) async fn run(
         handle,
         core,
     };
-    task.prepare().await;
+    task.watch_outbox().await;
+    task.handle.signal.raise(Reason::Runtime); // nothing is known of it yet
     task.live().await;
     if let Some(watch) = &task.core.parts.watch {
         watch.remove(task.boxes.paths().out_dir(), &task.handle.signal);
@@ -200,20 +204,21 @@ fn answer<T>(reply: oneshot::Sender<T>, value: T) {
 }
 
 impl Task {
-    /// Makes the folder and watches it, so that nothing a container writes goes unnoticed.
-    async fn prepare(&mut self) {
+    /// Makes the folder and watches it, so that nothing a container writes goes unnoticed. Where
+    /// that fails, because a disk is full or the system has no watch left, the session is polled.
+    pub(crate) async fn watch_outbox(&mut self) {
+        if self.watched {
+            return;
+        }
         let boxes = Arc::clone(&self.boxes);
         if let Err(error) = blocking(move || boxes.create()).await {
-            self.complain(&error);
+            return self.complain(&error);
         }
-        if let Some(watch) = &self.core.parts.watch {
-            let added = watch.add(self.boxes.paths().out_dir(), &self.handle.signal);
-            if let Err(error) = added {
-                self.complain(&error);
-            }
+        let Some(watch) = &self.core.parts.watch else { return };
+        match watch.add(self.boxes.paths().out_dir(), &self.handle.signal) {
+            Ok(()) => self.watched = true,
+            Err(error) => self.complain(&error),
         }
-        // Nothing is known of the runtime yet.
-        self.handle.signal.raise(Reason::Runtime);
     }
 
     async fn live(&mut self) {
