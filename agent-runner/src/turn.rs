@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::Monotonic;
-use twobox_shared::content::{Chat, Failure, KIND_CHAT};
+use twobox_shared::content::{Failure, KIND_CHAT};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{MessageId, SystemIds};
 use twobox_shared::inbox::{Destination, InboundMessage, Origin, Purpose};
@@ -83,8 +83,7 @@ impl<'r, 'a> Turn<'r, 'a> {
         runner: &'r mut Runner<'a>,
         messages: Vec<InboundMessage>,
     ) -> Result<Left, Exit> {
-        let newest = messages.iter().rev().find(|message| message.trigger);
-        let answering = Answering::from(newest.expect("a turn has a message that triggers"));
+        let answering = Answering::of(&messages).expect("a turn has a message that triggers");
         let config = AgentConfig::load(&runner.options.agent.join(AGENT_CONFIG));
         let now = runner.clock.monotonic();
         let mut turn = Self {
@@ -149,26 +148,23 @@ impl<'r, 'a> Turn<'r, 'a> {
     fn prompt(&mut self) -> Result<Option<Prompt>, Exit> {
         // An inbox that cannot be read right now costs the names, not the turn.
         self.destinations = self.runner.destinations().unwrap_or_default();
-        let retried: Vec<MessageId> = self
+        let retried: Vec<(Claim, Seq)> = self
             .messages
             .iter()
             .filter(|message| message.tries > 0)
-            .map(|message| message.id.clone())
+            .map(|message| (claim_of(message), message.seq))
             .collect();
         let read = self.write(|outbox, _| {
             let mut already_sent = Vec::new();
-            for message in &retried {
-                already_sent.extend(outbox.already_sent(message)?);
+            for (claim, seq) in &retried {
+                already_sent.extend(outbox.already_sent(claim, *seq)?);
             }
             Ok((already_sent, outbox.continuation()?))
         })?;
         Ok(read.map(|(already_sent, continuation)| Prompt {
             attempt: self.answering.attempt,
             messages: self.messages.iter().map(PromptMessage::from).collect(),
-            already_sent: already_sent
-                .iter()
-                .map(|content| Chat::from_content(content).text)
-                .collect(),
+            already_sent: already_sent.into_iter().map(|chat| chat.text).collect(),
             continuation,
             destinations: self.destinations.iter().map(|it| it.name.clone()).collect(),
             max_turns: self.config.max_turns,
@@ -361,10 +357,8 @@ impl<'r, 'a> Turn<'r, 'a> {
             .into_iter()
             .partition::<Vec<_>, _>(|message| ids.contains(&message.id));
         self.offered = rest;
-        if let Some(newest) = used.iter().rev().find(|message| message.trigger) {
-            self.answering = Answering::from(newest);
-        }
         self.messages.extend(used);
+        self.answering = Answering::of(&self.messages).expect("a turn only grows");
     }
 
     /// Sends one row now. A name that is not known does not end the turn: the provider is told.
@@ -374,7 +368,7 @@ impl<'r, 'a> Turn<'r, 'a> {
             say!("{detail}");
             reins.push(Push::Notice(detail));
         };
-        let content = Chat::text(text.as_str()).to_json();
+        let content = self.answering.chat(&text, &[]);
         if let Err(reason) = check_size(&content) {
             refuse(reason);
             return Ok(());

@@ -14,7 +14,9 @@ use twobox_shared::inbox::{
     Cursor, Delivery, DeliveryStatus, Inbox, InboxReader, InboxTx, NewMessage, Purpose,
 };
 use twobox_shared::open::{BoxError, Remedy};
-use twobox_shared::outbox::{Ack, AckStatus, OutboxWriter, Source, TurnEnd, read_untrusted};
+use twobox_shared::outbox::{
+    Ack, AckStatus, NewRow, OutboxWriter, Source, TurnEnd, read_untrusted,
+};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
@@ -296,7 +298,9 @@ fn the_end_of_a_turn_is_fenced_and_commits_all_or_nothing() {
     assert_eq!(outbox.continuation().unwrap(), None);
     let ack = |outbox: &OutboxWriter, m| outbox.ack(&id(m)).unwrap().unwrap();
     assert_eq!(ack(&outbox, "a").status, AckStatus::Processing);
-    assert_eq!(ack(&outbox, "b"), Ack { attempt: Some(1), runner: Some(new), ..Ack::default() });
+    let theirs =
+        Ack { attempt: Some(1), runner: Some(new), changed_at: Some(NOW), ..Ack::default() };
+    assert_eq!(ack(&outbox, "b"), theirs);
     drop(outbox);
     assert_eq!(boxes.rows(), []);
 
@@ -328,17 +332,31 @@ fn a_failed_turn_leaves_no_rows_and_no_continuation() {
 }
 
 #[test]
-fn a_retried_turn_is_told_what_other_runners_sent() {
+fn a_retried_turn_is_told_what_earlier_attempts_sent() {
     let boxes = Boxes::new();
     let first = runner();
     let mut outbox = OutboxWriter::open(&boxes.outbox(), first).unwrap();
-    let claims = outbox.claim(&[claim("a", 0)], NOW).unwrap();
-    outbox.send(&claims, &row("r1", "a"), Seq(0), NOW).unwrap();
-    outbox.send(&claims, &row("r2", "other"), Seq(0), NOW).unwrap();
-    assert!(outbox.already_sent(&id("a")).unwrap().is_empty(), "its own rows");
+    let claims = outbox.claim(&[claim("a", 0), claim("b", 0)], NOW).unwrap();
+    let content = r#"{"text":"r3","answers":["a","b"]}"#.to_owned();
+    let together = NewRow { content, ..row("r3", "b") };
+    for new in [row("r1", "a"), row("r2", "other"), together] {
+        outbox.send(&claims, &new, Seq(2), NOW).unwrap();
+    }
+    let sent = |outbox: &OutboxWriter, message, attempt, seq| {
+        let sent = outbox.already_sent(&claim(message, attempt), Seq(seq)).unwrap();
+        sent.into_iter().map(|chat| chat.text).collect::<Vec<_>>()
+    };
+    assert!(sent(&outbox, "a", 0, 2).is_empty(), "its own rows");
     drop(outbox);
-    let outbox = OutboxWriter::open(&boxes.outbox(), runner()).unwrap();
-    assert_eq!(outbox.already_sent(&id("a")).unwrap(), [r#"{"text":"r1"}"#]);
+    for (case, by) in [("another runner", runner()), ("the same runner", first)] {
+        let mut outbox = OutboxWriter::open(&boxes.outbox(), by).unwrap();
+        assert_eq!(sent(&outbox, "a", 1, 2), ["r1", "r3"], "{case}: alone and among others");
+        assert_eq!(sent(&outbox, "b", 1, 2), ["r3"], "{case}");
+        assert_eq!(sent(&outbox, "other", 1, 8), [""; 0], "{case}: older than the message");
+        let later = NewRow { attempt: 1, ..row(&format!("r4 {case}"), "a") };
+        outbox.send(&[], &later, Seq(2), NOW).unwrap();
+        assert_eq!(sent(&outbox, "a", 1, 2), ["r1", "r3"], "{case}: not its own attempt's");
+    }
 }
 
 #[test]
