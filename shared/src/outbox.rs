@@ -193,7 +193,8 @@ impl OutboxWriter {
     }
 
     /// Claims messages for this runner. The claim rule is repeated in the statement, so what was
-    /// completed or claimed in the meantime is left alone. Returns the claims that were made.
+    /// completed or claimed in the meantime is left alone. Returns the claims that this runner now
+    /// has, also those that it had before: a commit may be durable and yet report an error.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -211,7 +212,9 @@ impl OutboxWriter {
                      SET status = 'processing', status_changed = excluded.status_changed,
                          attempt = excluded.attempt, runner_id = excluded.runner_id,
                          failure = NULL, turns = NULL
-                     WHERE status <> 'completed' AND coalesce(attempt, 0) < excluded.attempt",
+                     WHERE status <> 'completed' AND coalesce(attempt, 0) < excluded.attempt
+                        OR status = 'processing' AND attempt = excluded.attempt
+                           AND runner_id = excluded.runner_id",
                 )
                 .and_then(|mut upsert| {
                     upsert.execute(named_params! {

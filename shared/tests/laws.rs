@@ -263,7 +263,6 @@ fn p3_a_claim_is_made_only_by_a_higher_attempt_and_never_over_an_answer() {
         !outbox.claim(&[claim("m", attempt)], NOW).unwrap().is_empty()
     };
     assert!(try_claim(first, 0), "free");
-    assert!(!try_claim(first, 0), "again");
     assert!(!try_claim(second, 0), "uncharged claim of a predecessor");
     assert!(try_claim(second, 1), "charged");
     assert!(!try_claim(first, 0), "an older attempt");
@@ -273,6 +272,32 @@ fn p3_a_claim_is_made_only_by_a_higher_attempt_and_never_over_an_answer() {
     outbox.end_turn(&end, Seq(0), NOW).unwrap();
     drop(outbox);
     assert!(!try_claim(first, 5), "completed");
+}
+
+#[test]
+fn a_claim_is_repeated_only_by_whom_it_belongs_to_and_only_while_it_stands() {
+    let boxes = Boxes::new();
+    let (mine, other) = (runner(), runner());
+    let wanted = [claim("a", 1), claim("b", 1)];
+    let claim_as = |by| OutboxWriter::open(&boxes.outbox(), by).unwrap().claim(&wanted, NOW);
+    assert_eq!(claim_as(mine).unwrap(), wanted, "made");
+    assert_eq!(claim_as(mine).unwrap(), wanted, "the commit reported an error, so once more");
+    assert_eq!(claim_as(other).unwrap(), [], "another runner's");
+    let mut outbox = OutboxWriter::open(&boxes.outbox(), mine).unwrap();
+    assert_eq!(outbox.ack(&id("a")).unwrap().unwrap().runner, Some(mine), "it stayed");
+    for attempt in [0, 2] {
+        let other_attempt = [claim("b", attempt)];
+        let made = outbox.claim(&other_attempt, NOW).unwrap().len();
+        assert_eq!(made, usize::from(attempt > 1), "attempt {attempt}");
+    }
+    let failure = Failure::retryable("timeout", "");
+    let ends = [("a", 1, Err(&failure)), ("b", 2, Ok(&[][..]))];
+    for (message, attempt, outcome) in ends {
+        let claims = [claim(message, attempt)];
+        let end = TurnEnd { claims: &claims, outcome, turns: 0, continuation: None };
+        outbox.end_turn(&end, Seq(0), NOW).unwrap();
+        assert_eq!(outbox.claim(&claims, NOW).unwrap(), [], "{message} has ended");
+    }
 }
 
 #[test]
