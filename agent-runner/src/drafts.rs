@@ -28,7 +28,7 @@ impl Answering {
     /// What a turn of `messages` answers; `None` if none of them triggers.
     pub(crate) fn of(messages: &[InboundMessage]) -> Option<Self> {
         let triggers = || messages.iter().filter(|message| message.trigger);
-        let newest = triggers().last()?;
+        let newest = triggers().next_back()?;
         Some(Self {
             message: newest.id.clone(),
             attempt: newest.tries,
