@@ -129,7 +129,6 @@ impl Task {
                 tracing::warn!(session = %self.id, %runner, %breach, "stopping the container");
                 StopCause::Limit
             }
-            Ok(_) if self.record.quarantine.is_some() => StopCause::Limit,
             Ok(_) if reasons.contains(Reason::Evict) && !busy && !waiting => {
                 tracing::info!(session = %self.id, "the idle container makes room for another");
                 StopCause::Host
@@ -151,6 +150,14 @@ impl Task {
         match self.record_and_stop(runner, StopCause::Limit).await {
             Ok(_) => self.handle.signal.raise(Reason::Runtime),
             Err(error) => self.complain(&error),
+        }
+    }
+
+    /// Stops the container of a quarantined session, if one lives.
+    pub(crate) async fn stop_quarantined(&mut self, reasons: Reasons) -> Result<Alive, Trouble> {
+        match self.ask(reasons.with(Reason::Runtime)).await? {
+            Alive::Runner(runner) => self.record_and_stop(runner, StopCause::Limit).await,
+            other => Ok(other),
         }
     }
 

@@ -32,6 +32,9 @@ impl Task {
         if reasons.contains(Reason::Channel) {
             self.outgoing.channels_are_back();
         }
+        if self.record.quarantine.is_some() {
+            return self.rest_in_quarantine(reasons).await;
+        }
         let (before, alive) = self.read_and_ask(reasons).await?;
         let now = self.now();
         let alive = match alive {
@@ -46,9 +49,6 @@ impl Task {
             false => before.clone(),
         };
         self.seen = self.seen.max(after.cursor.seen);
-        if self.record.quarantine.is_some() {
-            return self.rest_in_quarantine(alive, &after).await;
-        }
         let decision = decide::decide(&View {
             now,
             pending: &after.pending,
@@ -181,16 +181,15 @@ impl Task {
         Ok(())
     }
 
-    async fn rest_in_quarantine(&mut self, alive: Alive, look: &Look) -> Result<(), Trouble> {
-        match alive {
-            Alive::None => {
-                self.finish_container(look).await?;
-                self.mark(None).await?;
-                self.next_look = None;
-                Ok(())
-            }
-            Alive::Runner(_) | Alive::Unknown => Ok(()), // asked again soon
+    /// Stops what lives and looks no further: the boxes are what the session is quarantined for, and
+    /// each read of them would only say so again.
+    async fn rest_in_quarantine(&mut self, reasons: Reasons) -> Result<(), Trouble> {
+        if self.stop_quarantined(reasons).await? == Alive::None {
+            self.finish_container(&Look::default()).await?;
+            self.mark(None).await?;
+            self.next_look = None;
         }
+        Ok(()) // or else it is asked again soon
     }
 
     /// Stores a notice, to be delivered with the next letters.
