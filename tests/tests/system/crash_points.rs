@@ -51,7 +51,8 @@ fn plan(point: CrashPoint) -> Plan {
 
 /// Sends a note with the first attempt only: a later one is told what was sent already.
 fn note_once() -> Value {
-    let note = json!([{ "send": { "to": "ada", "text": "a note" } }, { "reply": "too early" }]);
+    let note =
+        json!([{ "send": { "to": "terminal", "text": "a note" } }, { "reply": "too early" }]);
     json!({
         "rules": [{ "match": ".", "attempt": 0, "do": note }],
         "otherwise": [{ "reply": "echo: {text}" }],

@@ -106,7 +106,7 @@ fn interrupt_a_commit(session: &Session) {
 }
 
 fn note_then_hang() -> serde_json::Value {
-    let note = json!([{ "send": { "to": "ada", "text": "a note" } }, { "hang": true }]);
+    let note = json!([{ "send": { "to": "terminal", "text": "a note" } }, { "hang": true }]);
     json!({
         "rules": [{ "match": "^hang", "attempt": 0, "do": note }],
         "otherwise": [{ "reply": "echo: {text}" }],
