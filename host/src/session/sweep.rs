@@ -36,9 +36,6 @@ impl Task {
         if reasons.contains(Reason::Channel) {
             self.outgoing.channels_are_back();
         }
-        if self.record.quarantine.is_some() {
-            return self.rest_in_quarantine(reasons).await;
-        }
         let (before, alive) = self.read_and_ask(reasons).await?;
         let now = self.now();
         let alive = match alive {
