@@ -43,7 +43,7 @@ pub struct Look {
     pub pending: Vec<PendingMessage>,
     /// Their acks.
     pub acks: Acks,
-    /// The rows beyond the cursor that are not settled, or stand between such rows.
+    /// The rows beyond the cursor that are not settled, after those that the cursor can pass.
     pub rows: Vec<(OutRow, Option<Delivery>)>,
     /// Whether there may be rows beyond these.
     pub more: bool,
@@ -305,6 +305,7 @@ fn read_outbox(
 ) -> Result<Found, BoxError> {
     let acks: HashMap<_, _> = outbox.acks(pending.iter().map(|message| &message.id))?;
     let mut rows = Vec::new();
+    let mut open = 0;
     let mut last = cursor.seq;
     let mut high_water = inbox.high_water()?.max(cursor.seen);
     loop {
@@ -314,12 +315,14 @@ fn read_outbox(
             last = row.seq;
             high_water = high_water.max(row.seq);
             let record = inbox.delivery(&row.id)?;
-            rows.push((row, record));
+            let settled = record.as_ref().is_some_and(|record| record.status.is_settled());
+            // Behind an open row a settled one says nothing: the cursor cannot reach it yet.
+            if !settled || open == 0 {
+                rows.push((row, record));
+            }
+            open += usize::from(!settled);
         }
-        let open = |(_, record): &&(OutRow, Option<Delivery>)| {
-            record.as_ref().is_none_or(|record| !record.status.is_settled())
-        };
-        if !full || rows.iter().filter(open).count() >= ROWS_MAX {
+        if !full || open >= ROWS_MAX {
             return Ok(Found { acks, rows, more: full, seen: last, tool: outbox.tool()? });
         }
     }

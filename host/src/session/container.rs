@@ -238,7 +238,9 @@ impl Task {
         if self.closing || self.core.is_stopping() || self.record.quarantine.is_some() {
             return Ok(());
         }
-        if let Some(after) = self.record.start_after.filter(|after| *after > now) {
+        // A pause that is longer than any was recorded before the clock was set back.
+        let pause = |after: &UnixMillis| *after > now && after.since(now) <= START_PAUSE_MAX;
+        if let Some(after) = self.record.start_after.filter(pause) {
             self.look_in(after.since(now));
             return Ok(());
         }

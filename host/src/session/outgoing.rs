@@ -76,6 +76,11 @@ impl Outgoing {
         self.unavailable.clear();
     }
 
+    /// The wirings may have changed: they are read again before anything is sent or refused.
+    pub(crate) fn forget_allowed(&mut self) {
+        self.allowed = None;
+    }
+
     /// Where the session may send to.
     pub(crate) fn allow(&mut self, destinations: &[Destination]) {
         let pair = |place: &Destination| (place.channel_type.clone(), place.platform_id.clone());

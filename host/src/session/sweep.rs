@@ -33,6 +33,9 @@ impl Task {
             return self.rest_in_quarantine(reasons).await;
         }
         self.record_reports().await?;
+        if reasons.contains(Reason::Runtime) {
+            self.outgoing.forget_allowed(); // the safety net's reason: at least once a minute
+        }
         if reasons.contains(Reason::Channel) {
             self.outgoing.channels_are_back();
         }

@@ -5,33 +5,29 @@
 //! nothing is left to do. While it waits for the runtime it goes on accepting messages.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::ops::ControlFlow;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use twobox_shared::clock::Monotonic;
-use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Accepted, NewMessage};
 use twobox_shared::open::{BoxError, Remedy};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
+use super::accept::answer;
 use super::boxes::Boxes;
 use super::container::Container;
+use super::damper::Damper;
 use super::outgoing::{Outgoing, Sent};
 use super::signal::{Reason, Reasons};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::db::{DbError, blocking};
-
-/// How many messages share one transaction at most.
-const ACCEPT_BATCH: usize = 256;
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
 pub(crate) const RETIRE_BEYOND: Duration = Duration::from_secs(60);
@@ -75,8 +71,8 @@ pub(crate) struct Task {
     pub(crate) boxes: Arc<Boxes>,
     pub(crate) home: Place,
     pub(crate) handle: Handle,
-    commands: mpsc::Receiver<Command>,
-    backlog: VecDeque<Command>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) backlog: VecDeque<Command>,
     /// The container that lives, as far as the task knows.
     pub(crate) container: Option<Container>,
     pub(crate) outgoing: Outgoing,
@@ -93,7 +89,7 @@ pub(crate) struct Task {
     /// Since when the boxes cannot be read, while a container lives.
     pub(crate) unreadable_since: Option<Monotonic>,
     /// Why the last message could not be stored, until something was done about it.
-    unstored: Option<BoxError>,
+    pub(super) unstored: Option<BoxError>,
     damper: Damper,
     /// The last complaint, so that the same one is logged once.
     complaint: Option<String>,
@@ -196,11 +192,6 @@ async fn refuse_all(commands: &mut mpsc::Receiver<Command>, reason: &str) {
             answer(reply, Err(Refusal::Blocked { reason: reason.to_owned() }));
         }
     }
-}
-
-/// Answers somebody who may have stopped waiting.
-fn answer<T>(reply: oneshot::Sender<T>, value: T) {
-    drop(reply.send(value));
 }
 
 impl Task {
@@ -322,94 +313,6 @@ impl Task {
         ControlFlow::Continue(())
     }
 
-    /// Runs `work` to its end, accepting messages meanwhile. `work` must not touch the boxes.
-    pub(crate) async fn while_accepting<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        loop {
-            let command = tokio::select! {
-                biased;
-                result = &mut work => return result,
-                Some(command) = self.commands.recv() => command,
-            };
-            match command {
-                Command::Accept { message, reply } => {
-                    let mut batch = vec![(message, reply)];
-                    while batch.len() < ACCEPT_BATCH
-                        && let Ok(command) = self.commands.try_recv()
-                    {
-                        match command {
-                            Command::Accept { message, reply } => batch.push((message, reply)),
-                            other => self.backlog.push_back(other),
-                        }
-                    }
-                    self.accept(batch).await;
-                }
-                other => self.backlog.push_back(other),
-            }
-        }
-    }
-
-    /// Stores messages, many in one transaction, and tells their senders.
-    async fn accept(
-        &mut self,
-        batch: Vec<(NewMessage, oneshot::Sender<Result<Accepted, Refusal>>)>,
-    ) {
-        let mut batch = batch.into_iter().peekable();
-        while batch.peek().is_some() {
-            let (messages, replies): (Vec<_>, Vec<_>) = batch.by_ref().take(ACCEPT_BATCH).unzip();
-            match self.store(messages).await {
-                Ok(accepted) => {
-                    for (reply, accepted) in replies.into_iter().zip(accepted) {
-                        answer(reply, Ok(accepted));
-                    }
-                }
-                Err(refusal) => {
-                    for reply in replies {
-                        answer(reply, Err(refusal.clone()));
-                    }
-                }
-            }
-        }
-    }
-
-    async fn store(&mut self, messages: Vec<NewMessage>) -> Result<Vec<Accepted>, Refusal> {
-        if let Some(reason) = &self.record.quarantine {
-            let reason = format!(
-                "session {} is quarantined ({reason}); an operator can look at it with \
-                 `twobox sessions show` and put it back with `twobox sessions retry`",
-                self.id
-            );
-            return Err(Refusal::Blocked { reason });
-        }
-        if self.closing || self.core.is_stopping() {
-            return Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() });
-        }
-        let not_now = |error: &dyn std::error::Error| Refusal::TryAgain {
-            reason: format!("the message could not be stored: {}", chain(error)),
-        };
-        self.mark(Some(DUE_NOW)).await.map_err(|error| not_now(&error))?;
-        fault::point(CrashPoint::HostAcceptMarked);
-        self.accepted = true;
-        let (boxes, seen, now) = (Arc::clone(&self.boxes), self.seen, self.now());
-        match blocking(move || boxes.accept(&messages, seen, now)).await {
-            Ok(accepted) => {
-                fault::point(CrashPoint::HostAcceptCommitted);
-                match &self.container {
-                    // The runner notices by itself; its next commit is the next reason to look.
-                    Some(_) => self.core.set_idle(self.id, false),
-                    None => self.handle.signal.raise(Reason::Due),
-                }
-                Ok(accepted)
-            }
-            Err(error) => {
-                let refusal = not_now(&error);
-                self.handle.signal.raise(Reason::Due); // the mark was set for nothing
-                self.unstored = Some(error);
-                Err(refusal)
-            }
-        }
-    }
-
     /// Says durably when somebody has to look at the session next.
     pub(crate) async fn mark(&mut self, next: Option<UnixMillis>) -> Result<(), DbError> {
         if self.record.next_due_at != next {
@@ -523,33 +426,6 @@ impl Task {
                 None => return,
             }
         }
-    }
-}
-
-/// Keeps a container that commits without end from keeping a core busy: a session may sweep
-/// [`Damper::BURST`] times in a row, and after that so often in a second.
-#[derive(Debug)]
-struct Damper {
-    budget: f64,
-    filled: Option<Instant>,
-}
-
-impl Default for Damper {
-    fn default() -> Self {
-        Self { budget: Self::BURST, filled: None }
-    }
-}
-
-impl Damper {
-    const BURST: f64 = 300.0;
-    const PER_SECOND: f64 = 300.0;
-
-    /// How long to wait before the sweep that is to begin at `now`.
-    fn pause(&mut self, now: Instant) -> Option<Duration> {
-        let since = self.filled.map_or(Duration::ZERO, |filled| now - filled);
-        self.filled = Some(now);
-        self.budget = (self.budget + since.as_secs_f64() * Self::PER_SECOND).min(Self::BURST) - 1.0;
-        (self.budget < 0.0).then(|| Duration::from_secs_f64(-self.budget / Self::PER_SECOND))
     }
 }
 
