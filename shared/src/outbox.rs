@@ -233,7 +233,8 @@ impl OutboxWriter {
         Ok(made)
     }
 
-    /// Sends one row in the middle of a turn. `floor` is the highest number read from the inbox.
+    /// Sends one row in the middle of a turn. `floor` is the highest number read from the inbox. A row
+    /// that is there already is not sent again: its commit was durable and yet reported an error.
     ///
     /// # Errors
     /// [`BoxError::Fenced`] if `claims` are no longer this runner's: nothing was sent, leave.
@@ -248,6 +249,15 @@ impl OutboxWriter {
         let tx = self.begin()?;
         for claim in claims {
             require_claim(&tx, claim, runner)?;
+        }
+        let there = tx
+            .prepare_cached("SELECT seq FROM messages_out WHERE id = :id")
+            .and_then(|mut select| {
+                select.query_row(named_params! { ":id": row.id }, |found| found.get(0)).optional()
+            })
+            .map_err(failed("look for a row"))?;
+        if let Some(seq) = there {
+            return Ok(seq);
         }
         let seq = insert_row(&tx, row, runner, floor, now)?;
         tx.commit().map_err(failed("commit a row"))?;

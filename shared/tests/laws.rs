@@ -385,6 +385,17 @@ fn a_retried_turn_is_told_what_earlier_attempts_sent() {
 }
 
 #[test]
+fn a_row_whose_commit_reported_an_error_is_sent_once() {
+    let boxes = Boxes::new();
+    let mut outbox = OutboxWriter::open(&boxes.outbox(), runner()).unwrap();
+    let claims = outbox.claim(&[claim("a", 0)], NOW).unwrap();
+    let first = outbox.send(&claims, &row("r1", "a"), Seq(2), NOW).unwrap();
+    assert_eq!(outbox.send(&claims, &row("r1", "a"), Seq(6), NOW).unwrap(), first);
+    drop(outbox);
+    assert_eq!(boxes.rows(), [("r1".into(), 3)]);
+}
+
+#[test]
 fn a_settled_delivery_is_final() {
     use DeliveryStatus::{Delivered, Failed, Held, Sending, Uncertain};
     let record = |status, attempts| Delivery {

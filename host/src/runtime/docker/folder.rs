@@ -51,6 +51,38 @@ impl User {
     }
 }
 
+/// Refuses a `user` that an engine with these security options makes somebody else of, who could
+/// not write the folders. Rootless engines make the host's own user of root, and of nobody else.
+pub(super) fn check_mapping(options: &[String], own: User, user: User) -> Result<(), String> {
+    let has = |name: &str| options.iter().any(|option| option.split(',').any(|it| it == name));
+    if has("name=rootless") && user.uid != 0 {
+        return Err(format!(
+            "the engine is rootless, where user {user} of the containers cannot write its folders: \
+             set containers.user = \"0:0\", which is the host's own user there"
+        ));
+    }
+    if has("name=rootless") {
+        return Ok(());
+    }
+    if has("name=userns") {
+        return Err(format!(
+            "the engine remaps users, so user {user} of the containers cannot write its folders: \
+             take userns-remap out of the engine's configuration"
+        ));
+    }
+    match own.uid == 0 || user == own {
+        true => Ok(()),
+        false => Err(cannot_give(own, user)),
+    }
+}
+
+fn cannot_give(own: User, user: User) -> String {
+    format!(
+        "containers run as {user} and the host as {own}, which cannot give them their folders: leave \
+         containers.user empty, or run the host as root"
+    )
+}
+
 /// Lets `user` read the inbox and write the outbox and the agent group's folder, and returns the
 /// copy of the agent's configuration that is to be mounted.
 pub(super) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<Option<PathBuf>> {
@@ -88,11 +120,9 @@ fn give(folder: &Path, user: User) -> io::Result<()> {
 /// # Errors
 /// What to change.
 pub(super) fn prove_writable(room: &Path, own: User, user: User) -> Result<(), String> {
-    if own.uid != 0 && user != own {
-        return Err(format!(
-            "containers run as {user} and the host as {own}, which cannot give them their folders: \
-             leave containers.user empty, or run the host as root"
-        ));
+    // Root inside a rootless engine is the host's own user; elsewhere `check_mapping` refuses it.
+    if own.uid != 0 && user != own && user.uid != 0 {
+        return Err(cannot_give(own, user));
     }
     let probe = room.join(".out-probe");
     let proof = (|| {
@@ -178,6 +208,26 @@ mod tests {
         assert_eq!(User::choose("7:8", root), Ok(User { uid: 7, gid: 8 }));
         for bad in ["agent", "7", "7:", "-1:0", "7:8:9"] {
             assert!(User::choose(bad, root).unwrap_err().contains("containers.user"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_makes_somebody_else_of_the_user_is_refused() {
+        let (root, person) = (User { uid: 0, gid: 0 }, User { uid: 1000, gid: 1000 });
+        let cases = [
+            ("plain, host is root", "name=seccomp,profile=default", root, NOBODY, None),
+            ("plain", "name=seccomp,profile=default", person, person, None),
+            ("plain, as root", "name=seccomp", person, root, Some("containers.user empty")),
+            ("rootless", "name=rootless", person, person, Some("0:0")),
+            ("rootless, as root", "name=rootless", person, root, None),
+            ("remapped", "name=userns", root, NOBODY, Some("userns-remap")),
+        ];
+        for (case, option, own, user, expected) in cases {
+            let options = ["name=cgroupns".to_owned(), option.to_owned()];
+            let refusal = check_mapping(&options, own, user).err();
+            assert_eq!(refusal.is_some(), expected.is_some(), "{case}");
+            let said = refusal.unwrap_or_default();
+            assert!(said.contains(expected.unwrap_or_default()), "{case}: {said}");
         }
     }
 

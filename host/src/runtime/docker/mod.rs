@@ -251,7 +251,10 @@ impl Inner {
             }
             Err(error) => return Err(self.engine.unavailable(&error.to_string())),
         }
-        User::choose(&self.settings.user, User::own()).map_err(refused)?;
+        let own = User::own();
+        let user = User::choose(&self.settings.user, own).map_err(refused)?;
+        let options = self.engine.within(QUICK, client.info()).await?.security_options;
+        folder::check_mapping(&options.unwrap_or_default(), own, user).map_err(refused)?;
         let known = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
         let (engine, api) = (known(version.version), known(version.api_version));
         Ok(format!("engine {engine} (API {api}) at {}, image {image}", self.engine.socket))
