@@ -44,10 +44,13 @@ pub(super) fn run(context: &Context, asked: Option<RuntimeKind>) -> Result<ExitC
     for agent in stored::list(&host)? {
         agents::make_folder(&data, &agent, &AgentConfig::default())?;
     }
-    let next = next_steps(context, &data, runtime);
+    let (config, _) = context.load_config(&data.config())?;
+    let image = &config.containers.image;
+    let next = next_steps(context, &config, runtime);
     if context.output.json {
         let answer = json!({
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
+            "image": (runtime == RuntimeKind::Docker).then_some(image),
             "made": made, "next": next,
         });
         say(&answer.to_string());
@@ -86,9 +89,8 @@ fn choose(context: &Context) -> (RuntimeKind, String) {
     }
 }
 
-fn next_steps(context: &Context, data: &DataDir, runtime: RuntimeKind) -> Vec<String> {
+fn next_steps(context: &Context, config: &Config, runtime: RuntimeKind) -> Vec<String> {
     let mut steps = Vec::new();
-    let config = context.load_config(&data.config()).map_or_else(|_| Config::default(), |it| it.0);
     let has_image = engine::socket(&config.containers.socket, &context.env)
         .is_ok_and(|socket| engine::has_image(&socket, &config.containers.image).unwrap_or(false));
     if runtime == RuntimeKind::Docker && !has_image {
