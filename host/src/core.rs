@@ -93,14 +93,31 @@ impl Core {
         self.handle(&mut awake, session).signal.raise(reason);
     }
 
-    /// Sends a command to the session's task, waking it if it sleeps.
+    /// Sends a command to the session's task, waking it if it sleeps. When the host is about to stop
+    /// and the task has ended, nobody takes the command any more.
     pub async fn send(self: &Arc<Self>, session: SessionId, command: Command) {
         let mut command = command;
         loop {
             let handle = self.handle(&mut lock(&self.awake), session).clone();
             match handle.mailbox.send(command).await {
                 Ok(()) => return,
+                Err(_) if self.is_stopping() => return,
                 Err(mpsc::error::SendError(returned)) => command = returned, // it retired just now
+            }
+        }
+    }
+
+    /// As [`Core::send`], without waiting. `false` if too many commands wait already, or if nobody
+    /// takes them any more.
+    pub fn offer(self: &Arc<Self>, session: SessionId, command: Command) -> bool {
+        let mut command = command;
+        loop {
+            let handle = self.handle(&mut lock(&self.awake), session).clone();
+            match handle.mailbox.try_send(command) {
+                Ok(()) => return true,
+                Err(mpsc::error::TrySendError::Full(_)) => return false,
+                Err(_) if self.is_stopping() => return false,
+                Err(mpsc::error::TrySendError::Closed(returned)) => command = returned,
             }
         }
     }
