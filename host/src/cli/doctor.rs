@@ -187,6 +187,13 @@ fn daemon(data: DataDir) -> Check {
             Ok(mut client) => {
                 let asked = client.answer(&Request::Status);
                 match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
+                    Ok(Ok(Event::Status { status })) if status["file_events"] == false => {
+                        return Finding::warn(
+                            "it runs and answers, and polls for changes: up to 250 ms later",
+                            "unless watch = \"poll\" is set, file events do not come here: see \
+                             its log, and put the data directory on a local disk",
+                        );
+                    }
                     Ok(Ok(Event::Status { .. })) => return Finding::ok("it runs and answers"),
                     Ok(Ok(other)) => format!("it answered {other:?}"),
                     Ok(Err(failure)) => failure.reason().to_owned(),
@@ -212,10 +219,17 @@ fn daemon(data: DataDir) -> Check {
 fn runtime(config: Config, context: &Context) -> Check {
     let env = context.env.clone();
     Check::now("runtime", move || match config.runtime {
-        RuntimeKind::Process => Finding::warn(
-            "agents run as child processes, which is no isolation boundary",
-            "set runtime = \"docker\" where agents are not trusted",
-        ),
+        RuntimeKind::Process => match crate::runtime::runner_binary(&config.containers.runner) {
+            Ok(runner) if runner.is_file() => Finding::warn(
+                "agents run as child processes, which is no isolation boundary",
+                "set runtime = \"docker\" where agents are not trusted",
+            ),
+            Ok(runner) => Finding::fail(
+                format!("{} is missing", runner.display()),
+                "cargo build --release --bin agent-runner, or set containers.runner",
+            ),
+            Err(error) => Finding::fail(chain(&error), "set containers.runner"),
+        },
         RuntimeKind::Docker => {
             let socket = match engine::socket(&config.containers.socket, &env) {
                 Ok(socket) => socket,

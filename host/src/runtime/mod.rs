@@ -188,7 +188,7 @@ pub fn build(
 }
 
 /// The configured `agent-runner`, or the one beside this program.
-fn runner_binary(configured: &str) -> Result<PathBuf, RuntimeError> {
+pub(crate) fn runner_binary(configured: &str) -> Result<PathBuf, RuntimeError> {
     let unavailable = |reason| RuntimeError::Unavailable { runtime: "process", reason };
     if !configured.is_empty() {
         return Ok(PathBuf::from(configured));
