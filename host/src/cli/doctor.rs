@@ -238,7 +238,10 @@ fn runtime(config: Config, context: &Context) -> Check {
             let image = &config.containers.image;
             match engine::ping(&socket).and_then(|()| engine::has_image(&socket, image)) {
                 Ok(true) => Finding::ok(format!("Docker answers and has {image}")),
-                Ok(false) => Finding::fail(format!("Docker lacks {image}"), "scripts/build-image"),
+                Ok(false) => Finding::fail(
+                    format!("Docker lacks {image}"),
+                    format!("scripts/build-image {image}, or docs/images.md for one of your own"),
+                ),
                 Err(error) => Finding::fail(
                     format!("no engine answers at {}: {error}", socket.display()),
                     "start Docker, or set containers.socket or runtime = \"process\"",
