@@ -1,7 +1,7 @@
 //! `twobox init`: a data directory that `twobox up` can run on. Safe to run again: what is there
 //! stays as it is.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -80,6 +80,9 @@ fn choose(context: &Context) -> (RuntimeKind, String) {
         let place = socket.display().to_string();
         match engine::ping(&socket) {
             Ok(()) => Ok(place),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(format!(
+                "{place}: {error}; `sudo usermod -aG docker $USER` and a new login let you use it"
+            )),
             Err(error) => Err(format!("{place}: {error}")),
         }
     });
