@@ -296,7 +296,8 @@ fn the_end_of_a_turn_is_fenced_and_commits_all_or_nothing() {
     assert_eq!(outbox.continuation().unwrap(), None);
     let ack = |outbox: &OutboxWriter, m| outbox.ack(&id(m)).unwrap().unwrap();
     assert_eq!(ack(&outbox, "a").status, AckStatus::Processing);
-    assert_eq!(ack(&outbox, "b"), Ack { attempt: Some(1), runner: Some(new), ..Ack::default() });
+    let held = Ack { attempt: Some(1), runner: Some(new), changed_at: Some(NOW), ..Ack::default() };
+    assert_eq!(ack(&outbox, "b"), held);
     drop(outbox);
     assert_eq!(boxes.rows(), []);
 
