@@ -155,13 +155,12 @@ fn without_a_host_commands_say_how_to_start_one() {
     let status = twobox(&data, &["status"]);
     assert_eq!(status.status.code(), Some(1));
     assert!(text(&status.stdout).contains("no host runs"));
-    let program = env!("CARGO_BIN_EXE_twobox"); // any file will do: nothing is started
-    let doctor = ok(&with_env(&data, &["doctor"], &[("TWOBOX_CONTAINERS_RUNNER", program)]));
-    assert!(doctor.contains("no damage found") && doctor.contains("no host runs"), "{doctor}");
-    let absent = [("TWOBOX_CONTAINERS_RUNNER", "/nonexistent/agent-runner")];
-    let doctor = with_env(&data, &["doctor"], &absent);
-    assert_eq!(doctor.status.code(), Some(1));
-    assert!(text(&doctor.stdout).contains("/nonexistent/agent-runner is missing"));
+    let doctor = ok(&twobox(&data, &["doctor"]));
+    let seen =
+        ["no damage found", "no host runs", "not an isolation boundary", "Landlock", "file events"];
+    for part in seen {
+        assert!(doctor.contains(part), "{part} is missing in\n{doctor}");
+    }
     let sessions = ok(&twobox(&data, &["sessions", "list"]));
     assert!(sessions.contains("no sessions yet"), "{sessions}");
     assert_eq!(ok(&twobox(&data, &["--json", "sessions", "list"])), "[]\n");

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::mpsc;
-use twobox_shared::ids::{InstallId, RunnerId, SessionId};
+use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
 use crate::config::{Config, RuntimeKind};
 
@@ -187,8 +187,19 @@ pub fn build(
     })
 }
 
+/// Whether the runtime that `config` names could start a runner now, for a command that runs none:
+/// one line for people.
+///
+/// # Errors
+/// As for [`build`] and [`Runtime::check`].
+pub async fn check(config: &Config) -> Result<String, RuntimeError> {
+    let (events, _nobody_listens) = mpsc::unbounded_channel();
+    // Under an id of which there are no containers.
+    build(InstallId::generate(&SystemIds), config, events)?.check().await
+}
+
 /// The configured `agent-runner`, or the one beside this program.
-pub(crate) fn runner_binary(configured: &str) -> Result<PathBuf, RuntimeError> {
+fn runner_binary(configured: &str) -> Result<PathBuf, RuntimeError> {
     let unavailable = |reason| RuntimeError::Unavailable { runtime: "process", reason };
     if !configured.is_empty() {
         return Ok(PathBuf::from(configured));

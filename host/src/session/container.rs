@@ -17,7 +17,7 @@ use super::task::{Task, Trouble};
 use crate::db::notices::Notice;
 use crate::db::sessions::{self, StartTrouble, StopCause};
 use crate::db::{blocking, messaging};
-use crate::runtime::{Condition, Incarnation, RuntimeError, StartSpec};
+use crate::runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
 use crate::watch;
 
 /// After this many failed starts in a row the person who waits is told.
@@ -375,7 +375,7 @@ impl Task {
     async fn clear(&mut self, runner: RunnerId) {
         let incarnation = Incarnation { session: self.id, runner };
         let folder = self.core.parts.data.session_folder(self.record.agent_group, self.id);
-        let log = folder.join("runner.log");
+        let log = folder.join(RUNNER_LOG);
         let runtime = Arc::clone(&self.core.parts.runtime);
         if let Err(error) = self.while_accepting(runtime.clear(incarnation, &log)).await {
             self.runtime_trouble(&error);

@@ -225,9 +225,11 @@ impl Task {
 
     fn letter(&self, row: &OutRow) -> Letter {
         let chat = Chat::from_content(&row.content);
+        let in_reply_to = row.in_reply_to.as_deref().and_then(|id| MessageId::parse(id).ok());
         Letter {
             key: key(&self.core, self.id, row.id.as_str()),
-            in_reply_to: row.in_reply_to.as_deref().and_then(|id| MessageId::parse(id).ok()),
+            answers: answers(in_reply_to.as_ref(), &chat.answers),
+            in_reply_to,
             text: chat.text,
             files: chat.files,
         }
@@ -274,6 +276,7 @@ impl Task {
                 // No row's id has a slash in it, so no container can use a notice's key first.
                 key: key(&self.core, self.id, &format!("notice/{}", notice.cause)),
                 in_reply_to: None,
+                answers: Vec::new(),
                 text: notice.text.clone(),
                 files: Vec::new(),
             };
@@ -427,6 +430,19 @@ fn key(core: &Core, session: SessionId, row: &str) -> String {
     format!("{}:{session}:{row}", core.parts.install)
 }
 
+/// Everything that a row answers: what it names, and what its content lists besides. Ids that no
+/// message can have answer nothing.
+fn answers(in_reply_to: Option<&MessageId>, listed: &[String]) -> Vec<MessageId> {
+    let mut answers: Vec<MessageId> =
+        listed.iter().filter_map(|id| MessageId::parse(id).ok()).collect();
+    if let Some(named) = in_reply_to
+        && !answers.contains(named)
+    {
+        answers.push(named.clone());
+    }
+    answers
+}
+
 /// Where the answer to a message goes.
 pub(crate) fn place_of_origin(origin: &Origin, home: &Place) -> Place {
     match (&origin.channel_type, &origin.platform_id) {
@@ -452,5 +468,26 @@ fn undeliverable_note(place: &Place, error: &str, epoch: Seq) -> NewMessage {
         trigger: false,
         process_after: None,
         source_session: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_answers_what_it_names_and_what_it_lists() {
+        let id = |text| MessageId::parse(text).unwrap();
+        let listed = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let cases = [
+            ("one", Some("b"), listed(&[]), vec!["b"]),
+            ("several", Some("b"), listed(&["a", "b"]), vec!["a", "b"]),
+            ("named only", Some("c"), listed(&["a", "../b"]), vec!["a", "c"]),
+            ("nothing", None, listed(&[]), vec![]),
+        ];
+        for (case, named, listed, expected) in cases {
+            let expected: Vec<_> = expected.into_iter().map(id).collect();
+            assert_eq!(answers(named.map(id).as_ref(), &listed), expected, "{case}");
+        }
     }
 }
