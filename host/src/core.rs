@@ -109,6 +109,21 @@ impl Core {
         }
     }
 
+    /// As [`Core::send`], without waiting. `false` if too many commands wait already, or if the host
+    /// stops and nobody takes them any more.
+    pub fn offer(self: &Arc<Self>, session: SessionId, command: Command) -> bool {
+        let mut command = command;
+        loop {
+            let handle = self.handle(&mut lock(&self.awake), session).cloned();
+            let Some(handle) = handle else { return false };
+            match handle.mailbox.try_send(command) {
+                Ok(()) => return true,
+                Err(mpsc::error::TrySendError::Full(_)) => return false,
+                Err(mpsc::error::TrySendError::Closed(returned)) => command = returned,
+            }
+        }
+    }
+
     /// The session's task, started if it has none; `None` if that would be now that the host stops.
     fn handle<'a>(
         self: &Arc<Self>,

@@ -160,7 +160,8 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
             format!("folder    {}", folder.display()),
             match &config {
                 Ok(config) => {
-                    format!("provider  {:?} {}", config.provider, config.command.join(" "))
+                    let word = format!("{:?}", config.provider).to_lowercase();
+                    format!("provider  {word} {}", config.command.join(" "))
                 }
                 Err(error) => format!("provider  unknown: {error}"),
             },

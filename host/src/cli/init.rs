@@ -48,10 +48,12 @@ pub(super) async fn run(
     for agent in stored::list(&host)? {
         agents::make_folder(&data, &agent, &AgentConfig::default())?;
     }
-    let next = next_steps(context, &data).await;
+    let (config, _) = context.load_config(&data.config())?;
+    let next = next_steps(context, &config).await;
     if context.output.json {
         let answer = json!({
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
+            "image": (runtime == RuntimeKind::Docker).then_some(&config.containers.image),
             "made": made, "next": next,
         });
         say(&answer.to_string());
@@ -89,14 +91,12 @@ async fn choose() -> (RuntimeKind, String) {
 }
 
 /// What to do before an agent can answer.
-async fn next_steps(context: &Context, data: &DataDir) -> Vec<String> {
+async fn next_steps(context: &Context, config: &Config) -> Vec<String> {
     let mut steps = Vec::new();
-    if let Ok((config, _)) = context.load_config(&data.config()) {
-        match runtime::check(&config).await {
-            Ok(_) => {}
-            Err(RuntimeError::Start { reason }) => steps.push(reason),
-            Err(error) => steps.push(chain(&error)),
-        }
+    match runtime::check(config).await {
+        Ok(_) => {}
+        Err(RuntimeError::Start { reason }) => steps.push(reason),
+        Err(error) => steps.push(chain(&error)),
     }
     let place = context.data.display();
     steps.push(format!("twobox --data {place} up"));

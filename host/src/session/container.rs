@@ -277,10 +277,7 @@ impl Task {
                 self.handle.signal.raise(Reason::Due); // its limits need a first look
                 Ok(())
             }
-            Err(RuntimeError::Start { reason }) => {
-                tracing::warn!(session = %id, reason, "the container did not start");
-                self.end_of(runner, Some(reason)).await
-            }
+            Err(RuntimeError::Start { reason }) => self.end_of(runner, Some(reason)).await,
             Err(error @ RuntimeError::Occupied { .. }) => {
                 self.end_of(runner, Some(error.to_string())).await
             }
