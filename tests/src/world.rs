@@ -189,11 +189,6 @@ impl World {
         kill(Pid::from_raw(self.host_pid().cast_signed()), signal).unwrap();
     }
 
-    /// Whether the host has not ended.
-    pub fn host_lives(&self) -> bool {
-        self.host.borrow_mut().as_mut().expect("a host").try_wait().unwrap().is_none()
-    }
-
     /// SIGKILL, and waits until it is gone.
     pub fn kill_host(&self) {
         self.signal_host(Signal::SIGKILL);

@@ -187,7 +187,7 @@ fn a_retried_message_is_charged_once_wherever_the_host_dies_the_second_time() {
 /// A runner that dies, and a host that dies when it reaches a point for the `nth` time: while it
 /// accepts, starts, charges, starts again, completes or delivers. At least `least` points are passed
 /// so often.
-fn die_at_each_point(nth: u32, least: u32) {
+fn die_at_each_point(nth: usize, least: usize) {
     let script = json!({
         "rules": [{ "match": ".", "attempt": 0, "do": [{ "exit": 137 }] }],
         "otherwise": [{ "reply": "echo: {text}" }],
@@ -196,17 +196,23 @@ fn die_at_each_point(nth: u32, least: u32) {
     for point in CrashPoint::ALL.iter().filter(|point| point.name().starts_with("host.")) {
         let world = Setup::new(Runtime::Process).agent("ada", script.clone()).make();
         let order = format!("{}:{nth}", point.name());
-        world.up_with(&[("TWOBOX_CRASH_AT", &order)]);
+        let log = world.aside().join("points");
+        let reached = |wanted: CrashPoint| {
+            points(&log).into_iter().filter(|name| name == wanted.name()).count()
+        };
+        world.up_with(&[("TWOBOX_CRASH_AT", &order), ("TWOBOX_CRASH_LOG", log.to_str().unwrap())]);
         let chat = world.chat("ada");
         let id = chat.hand_in(None, "hello");
-        let settled = || chat.answers(&id).len() == 1 && world.session("ada").is_settled();
-        let died = wait_for(&format!("{order} or the answer"), || match world.host_lives() {
-            false => Some(true),
-            true => settled().then_some(false),
+        let died = wait_for(&format!("{order} or the end"), || {
+            if reached(*point) >= nth {
+                return Some(true);
+            }
+            // The last point that an undisturbed conversation passes.
+            (reached(CrashPoint::HostDeliverRecorded) > 0).then_some(false)
         });
         if died {
             deaths += 1;
-            world.wait_host_gone();
+            assert_eq!(world.wait_host_gone().signal(), Some(nix::libc::SIGKILL));
             world.up();
         }
         let session = wait_for("the session", || world.sessions().pop());
