@@ -90,14 +90,18 @@ impl Core {
     /// Gives `session` a reason to look, waking it if it sleeps.
     pub fn wake(self: &Arc<Self>, session: SessionId, reason: Reason) {
         let mut awake = lock(&self.awake);
-        self.handle(&mut awake, session).signal.raise(reason);
+        if let Some(handle) = self.handle(&mut awake, session) {
+            handle.signal.raise(reason);
+        }
     }
 
-    /// Sends a command to the session's task, waking it if it sleeps.
+    /// Sends a command to the session's task, waking it if it sleeps. While the host stops, a
+    /// session that sleeps is not woken: the command is dropped, which is its answer.
     pub async fn send(self: &Arc<Self>, session: SessionId, command: Command) {
         let mut command = command;
         loop {
-            let handle = self.handle(&mut lock(&self.awake), session).clone();
+            let handle = self.handle(&mut lock(&self.awake), session).cloned();
+            let Some(handle) = handle else { return };
             match handle.mailbox.send(command).await {
                 Ok(()) => return,
                 Err(mpsc::error::SendError(returned)) => command = returned, // it retired just now
@@ -105,17 +109,23 @@ impl Core {
         }
     }
 
+    /// The session's task, started if it has none; `None` if that would be now that the host stops.
     fn handle<'a>(
         self: &Arc<Self>,
         awake: &'a mut HashMap<SessionId, Handle>,
         session: SessionId,
-    ) -> &'a Handle {
-        awake.entry(session).or_insert_with(|| {
+    ) -> Option<&'a Handle> {
+        // A task closes its mailbox when it has ended, however it ended.
+        if awake.get(&session).is_none_or(|handle| handle.mailbox.is_closed()) {
+            if self.is_stopping() {
+                return None;
+            }
             let (mailbox, commands) = mpsc::channel(MAILBOX);
             let handle = Handle { mailbox, signal: Arc::default() };
             tokio::spawn(task::run(Arc::clone(self), session, handle.clone(), commands));
-            handle
-        })
+            awake.insert(session, handle);
+        }
+        awake.get(&session)
     }
 
     /// Takes a task that has nothing to do out of the table. `false` if somebody has given it a

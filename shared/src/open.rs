@@ -172,9 +172,9 @@ pub fn outbox_writer(path: &Path) -> Result<Connection, BoxError> {
 /// [`BoxError::HotJournal`] if the host died in a commit: wait, the host repairs it.
 pub fn inbox_reader(path: &Path) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)
+    let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the inbox", source))?;
-    conn.busy_timeout(READ_PATIENCE).map_err(|source| BoxError::sqlite("configure", source))?;
+    wait_for_locks(&mut conn, READ_PATIENCE)?;
     prepare_reader(&conn, path, &migrate::INBOUND)?;
     Ok(conn)
 }
@@ -201,8 +201,8 @@ fn owner_to_read(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let current = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the database", source))
-        .and_then(|conn| {
-            configure_owner(&conn, path)?;
+        .and_then(|mut conn| {
+            configure_owner(&mut conn, path)?;
             Ok((migrate::version_of(&conn)? == shape.version).then_some(conn))
         });
     match current {
@@ -218,14 +218,36 @@ fn owner(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the database", source))?;
-    configure_owner(&conn, path)?;
+    configure_owner(&mut conn, path)?;
     migrate::bring_up(&mut conn, shape)?;
     Ok(conn)
 }
 
-fn configure_owner(conn: &Connection, path: &Path) -> Result<(), BoxError> {
+/// Waits for the other side's locks for at most `patience` at a time. The other side holds them for
+/// about a millisecond, so the first pauses are shorter than that: SQLite's own handler would begin
+/// with a whole one.
+fn wait_for_locks(conn: &mut Connection, patience: Duration) -> Result<(), BoxError> {
+    let mut deadline = Instant::now();
+    conn.busy_handler(Some(move |tries: i32| {
+        if tries == 0 {
+            deadline = Instant::now() + patience;
+        }
+        pause_before(deadline, tries)
+    }))
+    .map_err(|source| BoxError::sqlite("configure the database", source))
+}
+
+/// The pause after the `tries`-th look at a lock, unless the deadline has come: `false`.
+fn pause_before(deadline: Instant, tries: i32) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let pause = Duration::from_micros(100 << tries.clamp(0, 6));
+    std::thread::sleep(left.min(pause));
+    !left.is_zero()
+}
+
+fn configure_owner(conn: &mut Connection, path: &Path) -> Result<(), BoxError> {
     let configure = |source| BoxError::sqlite("configure the database", source);
-    conn.busy_timeout(WRITE_PATIENCE).map_err(configure)?;
+    wait_for_locks(conn, WRITE_PATIENCE)?;
     conn.pragma_update(None, "mmap_size", 0).map_err(configure)?;
     refuse_wal(conn, path)?;
     // EXTRA syncs the folder after the journal's unlink, before the locks are dropped: what the
@@ -419,10 +441,5 @@ fn distrust(conn: &mut Connection, deadline: Instant) -> Result<(), BoxError> {
     // One deadline for the whole operation, in both places where SQLite may spend time: a lock
     // held for ever never calls the progress handler.
     conn.progress_handler(100, Some(move || Instant::now() >= deadline)).map_err(configure)?;
-    conn.busy_handler(Some(move |_| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        std::thread::sleep(left.min(Duration::from_millis(2)));
-        !left.is_zero()
-    }))
-    .map_err(configure)
+    conn.busy_handler(Some(move |tries| pause_before(deadline, tries))).map_err(configure)
 }

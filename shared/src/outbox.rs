@@ -14,7 +14,7 @@ use rusqlite::{
 };
 
 use crate::columns::{self, Column, column};
-use crate::content::{CONTENT_MAX, Failure, shorten};
+use crate::content::{CONTENT_MAX, Chat, Failure, shorten};
 use crate::ids::{IdSource, MessageId, RunnerId};
 use crate::inbox::{Origin, instant};
 use crate::open::{self, BoxError};
@@ -193,7 +193,8 @@ impl OutboxWriter {
     }
 
     /// Claims messages for this runner. The claim rule is repeated in the statement, so what was
-    /// completed or claimed in the meantime is left alone. Returns the claims that were made.
+    /// completed or claimed in the meantime is left alone. Returns the claims that this runner now
+    /// has, also those that it had before: a commit may be durable and yet report an error.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -211,7 +212,9 @@ impl OutboxWriter {
                      SET status = 'processing', status_changed = excluded.status_changed,
                          attempt = excluded.attempt, runner_id = excluded.runner_id,
                          failure = NULL, turns = NULL
-                     WHERE status <> 'completed' AND coalesce(attempt, 0) < excluded.attempt",
+                     WHERE status <> 'completed' AND coalesce(attempt, 0) < excluded.attempt
+                        OR status = 'processing' AND attempt = excluded.attempt
+                           AND runner_id = excluded.runner_id",
                 )
                 .and_then(|mut upsert| {
                     upsert.execute(named_params! {
@@ -362,21 +365,33 @@ impl OutboxWriter {
             .map_err(failed("clear the continuation"))
     }
 
-    /// What earlier attempts at `message` have already sent: rows of other runners that answer it.
+    /// What attempts before `claim` have already sent: rows of earlier attempts that answer the
+    /// message, alone or among others. `seq` is the message's own number, below which no answer to
+    /// it lies.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
-    pub fn already_sent(&self, message: &MessageId) -> Result<Vec<String>, BoxError> {
-        self.conn
+    pub fn already_sent(&self, claim: &Claim, seq: Seq) -> Result<Vec<Chat>, BoxError> {
+        let read = failed("list what was sent");
+        let mut select = self
+            .conn
             .prepare_cached(
-                "SELECT content FROM messages_out
-                 WHERE in_reply_to = :message AND runner_id IS NOT :runner ORDER BY seq",
+                "SELECT in_reply_to, content FROM messages_out
+                 WHERE seq > :seq AND coalesce(attempt, 0) < :attempt ORDER BY seq",
             )
-            .and_then(|mut select| {
-                let params = named_params! { ":message": message, ":runner": self.runner };
-                select.query_map(params, |row| row.get(0))?.collect()
-            })
-            .map_err(failed("list what was sent"))
+            .map_err(&read)?;
+        let params = named_params! { ":seq": seq, ":attempt": claim.attempt };
+        let mut rows = select.query(params).map_err(&read)?;
+        let mut sent = Vec::new();
+        while let Some(row) = rows.next().map_err(&read)? {
+            let named: Option<String> = row.get("in_reply_to").map_err(&read)?;
+            let chat = Chat::from_content(&row.get::<_, String>("content").map_err(&read)?);
+            let message = claim.message.as_str();
+            if named.as_deref() == Some(message) || chat.answers.iter().any(|id| id == message) {
+                sent.push(chat);
+            }
+        }
+        Ok(sent)
     }
 }
 

@@ -8,7 +8,6 @@ mod chat;
 mod client;
 mod conversation;
 mod doctor;
-mod engine;
 mod init;
 mod output;
 mod select;
@@ -138,7 +137,6 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
-        Command::Init { runtime } => init::run(context, runtime),
         Command::Up { log_format } => up::run(context, log_format),
         Command::Agents(command) => agents::run(context, command),
         Command::Sessions(sessions::SessionsCommand::List { agent }) => {
@@ -148,7 +146,8 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Sessions(sessions::SessionsCommand::Tail { id, number, follow }) => {
             tail::run(context, &id, number, follow)
         }
-        // The rest talks to the daemon.
+        // The rest talks to the daemon or to a container engine.
+        Command::Init { runtime } => in_tokio(init::run(context, runtime)),
         Command::Sessions(sessions::SessionsCommand::Retry { id, message }) => {
             in_tokio(sessions::retry(context, &id, message))
         }

@@ -45,6 +45,8 @@ pub struct Look {
     pub acks: Acks,
     /// The rows beyond the cursor that are not settled, or stand between such rows.
     pub rows: Vec<(OutRow, Option<Delivery>)>,
+    /// Whether there may be rows beyond these.
+    pub more: bool,
     /// How far the host has come, `seen` including this look.
     pub cursor: Cursor,
     /// Whether this look saw a higher number than the inbox records.
@@ -145,7 +147,7 @@ impl Boxes {
         }
         let mut inbox = Inbox::open_to_read(&self.paths.inbound_db())?;
         let tx = inbox.read()?;
-        let mut look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
+        let look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
         let read = |source: Source<'_>| {
             outbox::read_untrusted(&self.paths.outbound_db(), source, READ_PATIENCE, |outbox| {
                 read_outbox(outbox, &tx, &look.pending, look.cursor)
@@ -154,13 +156,18 @@ impl Boxes {
         let found = match read(Source::Live) {
             Err(BoxError::HotJournal) if writers == Writers::None => self.read_copy(read),
             other => other,
-        }?;
-        if let Some((acks, rows, seen, tool)) = found {
-            look.seen_more = seen > look.cursor.seen;
-            look.cursor.seen = look.cursor.seen.max(seen);
-            (look.acks, look.rows, look.tool) = (acks, rows, tool);
         }
-        Ok(look)
+        .map_err(confine)?;
+        let Some(found) = found else { return Ok(look) };
+        Ok(Look {
+            seen_more: found.seen > look.cursor.seen,
+            cursor: Cursor { seen: look.cursor.seen.max(found.seen), ..look.cursor },
+            pending: look.pending,
+            acks: found.acks,
+            rows: found.rows,
+            more: found.more,
+            tool: found.tool,
+        })
     }
 
     fn read_copy<T>(
@@ -267,7 +274,28 @@ impl Boxes {
     }
 }
 
-type Found = (Acks, Vec<(OutRow, Option<Delivery>)>, Seq, ToolState);
+/// A version is the container's word like everything else in its outbox. It concerns this session
+/// only, and is no reason for the host to wait for a person with the container running.
+fn confine(error: BoxError) -> BoxError {
+    match error {
+        BoxError::Newer { found, known } => BoxError::Refused {
+            reason: format!(
+                "the outbox says that it has version {found}, and this host knows up to {known}: \
+                 if the runner is newer than the host, update Twobox"
+            ),
+        },
+        other => other,
+    }
+}
+
+/// What one read of the outbox showed.
+struct Found {
+    acks: Acks,
+    rows: Vec<(OutRow, Option<Delivery>)>,
+    more: bool,
+    seen: Seq,
+    tool: ToolState,
+}
 
 fn read_outbox(
     outbox: &UntrustedOutbox<'_>,
@@ -292,7 +320,7 @@ fn read_outbox(
             record.as_ref().is_none_or(|record| !record.status.is_settled())
         };
         if !full || rows.iter().filter(open).count() >= ROWS_MAX {
-            return Ok((acks, rows, last, outbox.tool()?));
+            return Ok(Found { acks, rows, more: full, seen: last, tool: outbox.tool()? });
         }
     }
 }

@@ -24,7 +24,7 @@ use twobox_shared::time::UnixMillis;
 use super::boxes::Boxes;
 use super::container::Container;
 use super::outgoing::{Outgoing, Sent};
-use super::signal::Reason;
+use super::signal::{Reason, Reasons};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
@@ -80,14 +80,18 @@ pub(crate) struct Task {
     /// The container that lives, as far as the task knows.
     pub(crate) container: Option<Container>,
     pub(crate) outgoing: Outgoing,
+    /// Whether the container's commits are reported; otherwise the session polls.
+    pub(crate) watched: bool,
     /// The highest number read from the outbox.
     pub(crate) seen: Seq,
     /// Whether anything was accepted since the present sweep began: it may not clear the mark.
     pub(crate) accepted: bool,
+    /// Reasons that no sweep has dealt with to its end; the next one does.
+    pub(crate) owed: Reasons,
     /// When to look again without being told.
     pub(crate) next_look: Option<Instant>,
     /// Since when the boxes cannot be read, while a container lives.
-    unreadable_since: Option<Monotonic>,
+    pub(crate) unreadable_since: Option<Monotonic>,
     /// Why the last message could not be stored, until something was done about it.
     unstored: Option<BoxError>,
     damper: Damper,
@@ -147,8 +151,10 @@ pub(crate) async fn run(
         backlog: VecDeque::new(),
         container: None,
         outgoing: Outgoing::default(),
+        watched: false,
         seen: Seq::default(),
         accepted: false,
+        owed: Reasons::default(),
         next_look: None,
         unreadable_since: None,
         unstored: None,
@@ -159,12 +165,16 @@ pub(crate) async fn run(
         handle,
         core,
     };
-    task.prepare().await;
+    task.watch_outbox().await;
+    task.handle.signal.raise(Reason::Runtime); // nothing is known of it yet
     task.live().await;
     if let Some(watch) = &task.core.parts.watch {
         watch.remove(task.boxes.paths().out_dir(), &task.handle.signal);
     }
-    forward(task).await;
+    match task.closing {
+        true => task.commands.close(), // whoever waits for an answer hears that nobody will give it
+        false => forward(task).await,
+    }
 }
 
 /// Commands that came while the task retired go to the next one.
@@ -194,20 +204,21 @@ fn answer<T>(reply: oneshot::Sender<T>, value: T) {
 }
 
 impl Task {
-    /// Makes the folder and watches it, so that nothing a container writes goes unnoticed.
-    async fn prepare(&mut self) {
+    /// Makes the folder and watches it, so that nothing a container writes goes unnoticed. Where
+    /// that fails, because a disk is full or the system has no watch left, the session is polled.
+    pub(crate) async fn watch_outbox(&mut self) {
+        if self.watched {
+            return;
+        }
         let boxes = Arc::clone(&self.boxes);
         if let Err(error) = blocking(move || boxes.create()).await {
-            self.complain(&error);
+            return self.complain(&error);
         }
-        if let Some(watch) = &self.core.parts.watch {
-            let added = watch.add(self.boxes.paths().out_dir(), &self.handle.signal);
-            if let Err(error) = added {
-                self.complain(&error);
-            }
+        let Some(watch) = &self.core.parts.watch else { return };
+        match watch.add(self.boxes.paths().out_dir(), &self.handle.signal) {
+            Ok(()) => self.watched = true,
+            Err(error) => self.complain(&error),
         }
-        // Nothing is known of the runtime yet.
-        self.handle.signal.raise(Reason::Runtime);
     }
 
     async fn live(&mut self) {
@@ -227,10 +238,11 @@ impl Task {
             let reasons = self.handle.signal.take();
             if !reasons.is_empty() {
                 self.next_look = None;
+                let reasons = reasons.and(std::mem::take(&mut self.owed));
                 if let Err(trouble) = self.sweep(reasons).await {
+                    self.owed = self.owed.and(reasons);
                     self.cope(trouble).await;
                 } else {
-                    self.unreadable_since = None;
                     self.complaint = None;
                 }
             }
@@ -287,11 +299,11 @@ impl Task {
             }
         }
         self.accept(accepts).await;
-        for command in others {
+        while let Some(command) = others.pop_front() {
             match command {
                 Command::Accept { .. } => unreachable!("taken out above"),
                 Command::Sent(sent) => {
-                    if let Err(trouble) = self.record_sent(sent).await {
+                    if let Err(trouble) = self.take_report(sent).await {
                         self.cope(trouble).await;
                     }
                 }
@@ -300,6 +312,7 @@ impl Task {
                     answer(reply, result.map_err(|trouble| chain(&trouble)));
                 }
                 Command::Shutdown { stop_container, done } => {
+                    self.backlog = others;
                     self.shut_down(stop_container).await;
                     drop(done);
                     return ControlFlow::Break(());
@@ -421,7 +434,7 @@ impl Task {
     }
 
     /// What to do about trouble: try again soon, quarantine, or call for an operator. A container
-    /// that keeps its host from reading or writing the boxes is stopped.
+    /// that holds a lock against its host is stopped.
     async fn cope(&mut self, trouble: Trouble) {
         let remedy = match &trouble {
             Trouble::Box(error) => error.remedy(),
@@ -430,11 +443,7 @@ impl Task {
         match remedy {
             Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
             Remedy::TryAgain | Remedy::Repair => {
-                let now = self.core.parts.clock.monotonic();
-                let since = *self.unreadable_since.get_or_insert(now);
-                let patience = self.core.parts.config.limits.claim_tolerance;
-                let write_blocked = matches!(&trouble, Trouble::Box(BoxError::Busy { .. }));
-                if self.container.is_some() && (write_blocked || now.since(since) > patience) {
+                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
                     self.complain(&trouble);
                     self.stop_offender(&chain(&trouble)).await;
                 }
@@ -448,14 +457,20 @@ impl Task {
     }
 
     async fn quarantine(&mut self, reason: &str) {
+        let reason = for_a_terminal(reason);
         tracing::error!(session = %self.id, reason, "the session is quarantined");
-        let (id, text) = (self.id, reason.to_owned());
+        let (id, text) = (self.id, reason.clone());
         let recorded = self.core.parts.db.call(move |db| sessions::quarantine(db, id, &text)).await;
         match recorded {
-            Ok(()) => self.record.quarantine = Some(reason.to_owned()),
-            Err(error) => self.complain(&error),
+            Ok(()) => {
+                self.record.quarantine = Some(reason);
+                self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
+            }
+            Err(error) => {
+                self.complain(&error);
+                self.look_in(OPERATOR_PAUSE);
+            }
         }
-        self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
     }
 
     /// Logs a complaint once, until a sweep succeeds or the complaint changes.
@@ -486,21 +501,26 @@ impl Task {
         {
             self.complain(&trouble);
         }
-        while !self.outgoing.is_quiet() {
-            match self.commands.recv().await {
+        loop {
+            // Some of it came while the container was being stopped.
+            let waiting = self.backlog.pop_front().or_else(|| self.commands.try_recv().ok());
+            let command = match waiting {
+                Some(command) => Some(command),
+                None if self.outgoing.awaits_channels() => self.commands.recv().await,
+                None => None,
+            };
+            match command {
                 Some(Command::Sent(sent)) => {
-                    if let Err(trouble) = self.record_sent(sent).await {
+                    if let Err(trouble) = self.take_report(sent).await {
                         self.complain(&trouble);
                     }
                 }
-                Some(other) => self.backlog.push_back(other),
+                Some(Command::Accept { reply, .. }) => {
+                    let reason = "the host is stopping".to_owned();
+                    answer(reply, Err(Refusal::TryAgain { reason }));
+                }
+                Some(Command::Retry { .. } | Command::Shutdown { .. }) => {} // dropped is answered
                 None => return,
-            }
-        }
-        for command in std::mem::take(&mut self.backlog) {
-            if let Command::Accept { reply, .. } = command {
-                let reason = "the host is stopping".to_owned();
-                answer(reply, Err(Refusal::TryAgain { reason }));
             }
         }
     }
@@ -531,6 +551,16 @@ impl Damper {
         self.budget = (self.budget + since.as_secs_f64() * Self::PER_SECOND).min(Self::BURST) - 1.0;
         (self.budget < 0.0).then(|| Duration::from_secs_f64(-self.budget / Self::PER_SECOND))
     }
+}
+
+/// The longest reason for a quarantine, in characters.
+const REASON_MAX: usize = 500;
+
+/// A reason that may quote a container, as something that can be shown: short, and without the
+/// control characters that a terminal would obey.
+fn for_a_terminal(reason: &str) -> String {
+    let safe = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    reason.chars().take(REASON_MAX).map(safe).collect()
 }
 
 /// An error and everything beneath it, for one log line.

@@ -6,6 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
 use twobox_shared::paths::{AGENT_CONFIG, SessionPaths};
 
 use crate::runtime::StartSpec;
@@ -79,6 +82,58 @@ fn give(folder: &Path, user: User) -> io::Result<()> {
     std::os::unix::fs::lchown(folder, Some(user.uid), Some(user.gid))
 }
 
+/// Proves in `room`, a folder of ours, that `user` can write a folder that was given to it as an
+/// `out/` is: by doing it, as that user.
+///
+/// # Errors
+/// What to change.
+pub(super) fn prove_writable(room: &Path, own: User, user: User) -> Result<(), String> {
+    if own.uid != 0 && user != own {
+        return Err(format!(
+            "containers run as {user} and the host as {own}, which cannot give them their folders: \
+             leave containers.user empty, or run the host as root"
+        ));
+    }
+    let probe = room.join(".out-probe");
+    let proof = (|| {
+        match fs::create_dir(&probe) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        fs::set_permissions(&probe, Permissions::from_mode(0o700))?;
+        if own.uid == 0 {
+            give(&probe, user)?;
+        }
+        write_as(&probe, user)
+    })();
+    let removed = fs::remove_dir_all(&probe);
+    proof.and(removed).map_err(|error| {
+        format!(
+            "user {user} of the containers cannot write a folder in {}: {error}: put the data \
+             directory on a local file system",
+            room.display()
+        )
+    })
+}
+
+/// Creates and deletes a file in `folder` with the rights of `user`.
+fn write_as(folder: &Path, user: User) -> io::Result<()> {
+    // Opened before the rights are given up: a container enters by its mounts, not by the path.
+    let entrance = File::open(folder)?;
+    let attempt = move || {
+        // On Linux these change this thread only, and capabilities go with them. They report no
+        // errors; where they do nothing, we are that user already.
+        nix::unistd::setfsgid(user.gid.into());
+        nix::unistd::setfsuid(user.uid.into());
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY;
+        nix::fcntl::openat(&entrance, "probe", flags, Mode::from_bits_truncate(0o600))?;
+        nix::unistd::unlinkat(&entrance, "probe", UnlinkatFlags::NoRemoveDir)
+    };
+    // A thread of its own, which ends with what it has become.
+    let ended = std::thread::spawn(attempt).join();
+    ended.unwrap_or(Err(nix::errno::Errno::EIO)).map_err(io::Error::from)
+}
+
 /// Copies the agent's configuration to where no container writes. Mounting the original would trust
 /// a path in a folder that containers write: as a symbolic link, put there while no configuration
 /// existed, it would show the agent any file of this machine.
@@ -123,6 +178,23 @@ mod tests {
         assert_eq!(User::choose("7:8", root), Ok(User { uid: 7, gid: 8 }));
         for bad in ["agent", "7", "7:", "-1:0", "7:8:9"] {
             assert!(User::choose(bad, root).unwrap_err().contains("containers.user"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whether_the_user_inside_can_write_is_tried_and_not_guessed() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = User::own();
+        let inside = User::choose("", own).unwrap();
+        prove_writable(dir.path(), own, inside).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+        let person = User { uid: 1000, gid: 1000 };
+        let refusal = prove_writable(dir.path(), person, NOBODY).unwrap_err();
+        assert!(refusal.contains("containers.user"), "{refusal}");
+        if own.uid == 0 {
+            // A folder that stays root's, as where the file system does not let it be given away.
+            let error = write_as(dir.path(), NOBODY).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
         }
     }
 

@@ -74,6 +74,18 @@ impl Docker {
     }
 }
 
+/// Whether the user inside the containers can write what it is given, tried out in `room`, a folder
+/// of the data directory. Returns one line for people. Blocks.
+///
+/// # Errors
+/// What to change.
+pub fn prove_writable(settings: &Containers, room: &Path) -> Result<String, String> {
+    let own = User::own();
+    let user = User::choose(&settings.user, own)?;
+    folder::prove_writable(room, own, user)?;
+    Ok(format!("user {user} of the containers can write its folders"))
+}
+
 impl Drop for Docker {
     fn drop(&mut self) {
         self.watch.abort();

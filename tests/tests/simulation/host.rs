@@ -1,0 +1,171 @@
+//! The model of a session's task: the steps of the sweep in their order, each with the real decision
+//! and an effect that may be the last thing before a crash.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use twobox_host::channel::{Outcome, Place};
+use twobox_host::config::Config;
+use twobox_host::session::decide::{self, Acks, Action, Alive, View, Wake};
+use twobox_host::session::delivery::{self, ChannelTraits};
+use twobox_host::session::limits::Vitals;
+use twobox_shared::clock::Monotonic;
+use twobox_shared::ids::MessageId;
+use twobox_shared::inbox::{Delivery, PendingMessage};
+use twobox_shared::outbox::{AckStatus, OutRow};
+use twobox_shared::time::UnixMillis;
+
+use crate::model::Boxes;
+
+/// Where a sweep is.
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    Idle,
+    Ask { before: Acks },
+    Reread { before: Acks, alive: Alive },
+    Settle { before: Acks, alive: Alive, pending: Vec<PendingMessage>, after: Acks },
+    End { alive: Alive, wake: Wake, acked: bool },
+    Start,
+    Deliver,
+    Unmark,
+}
+
+/// A channel call under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Flight {
+    pub(crate) session: usize,
+    pub(crate) place: Place,
+    pub(crate) rows: Vec<MessageId>,
+}
+
+/// The volatile state of one session's task.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) phase: Phase,
+    pub(crate) signal: bool,
+    pub(crate) ask: bool,
+    pub(crate) accepted: bool,
+    pub(crate) vitals: Option<Vitals>,
+    pub(crate) acked: bool,
+    pub(crate) wake: Wake,
+    pub(crate) look_at: Option<UnixMillis>,
+    pub(crate) in_flight: HashSet<Place>,
+    pub(crate) outcomes: VecDeque<(Flight, Vec<Outcome>)>,
+}
+
+impl Task {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Phase::Idle,
+            signal: true,
+            ask: true,
+            accepted: false,
+            vitals: None,
+            acked: false,
+            wake: Wake::Not { next: None },
+            look_at: None,
+            in_flight: HashSet::new(),
+            outcomes: VecDeque::new(),
+        }
+    }
+}
+
+pub(crate) const MAX_TRIES: i64 = 3;
+
+/// Step 4 of the sweep: the real decision, applied in one transaction.
+pub(crate) fn settle(
+    boxes: &mut Boxes,
+    pending: &[PendingMessage],
+    before: &Acks,
+    after: &Acks,
+    alive: Alive,
+    now: UnixMillis,
+) -> (Wake, bool, usize) {
+    let decision = decide::decide(&View {
+        now,
+        pending,
+        before,
+        after,
+        alive,
+        stop_cause: boxes.stop_cause,
+        max_tries: MAX_TRIES,
+    });
+    assert_eq!(decision.violation, None, "honest runners break no rule");
+    for action in &decision.actions {
+        if let Action::Fail { message, .. } = action {
+            boxes.notices.insert(message.clone()); // at most one, whatever is repeated
+        }
+    }
+    for action in &decision.actions {
+        boxes.apply(action, MAX_TRIES);
+    }
+    let seen = boxes.rows.last().map_or(boxes.cursor.seen, |row| row.seq);
+    boxes.cursor.seen = boxes.cursor.seen.max(seen);
+    (decision.wake, decision.look_again, decision.actions.len())
+}
+
+/// Takes a look at the living container, and says whether it broke a limit.
+pub(crate) fn breaks_limit(vitals: &mut Vitals, acks: &Acks, now: Monotonic, beats: bool) -> bool {
+    let runner = vitals.runner;
+    let claims: BTreeMap<_, _> = acks
+        .iter()
+        .filter(|(_, ack)| ack.runner == Some(runner) && ack.status == AckStatus::Processing)
+        .map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(0)))
+        .collect();
+    let heartbeat = beats.then(|| std::time::UNIX_EPOCH + Duration::from_millis(now.0));
+    vitals.observe(now, heartbeat, claims, None);
+    let config = Config::default();
+    vitals.judge(&config.limits, config.containers.idle, now).is_err()
+}
+
+/// Step 6: the real plan. Returns the calls to make.
+pub(crate) fn deliver(
+    boxes: &mut Boxes,
+    task: &mut Task,
+    session: usize,
+    channel_up: bool,
+    now: UnixMillis,
+) -> Vec<Flight> {
+    let rows: Vec<(OutRow, Option<Delivery>)> = boxes
+        .rows
+        .iter()
+        .filter(|row| row.seq > boxes.cursor.seq)
+        .map(|row| (row.clone(), boxes.delivered.get(&row.id).cloned()))
+        .collect();
+    let home = Place { channel_type: "chan".into(), platform_id: "p".into(), thread_id: None };
+    let plan = delivery::plan(&delivery::View {
+        now,
+        cursor: boxes.cursor.seq,
+        rows: &rows,
+        home: &home,
+        may_send: &|_| true,
+        channel: &|_| channel_up.then_some(ChannelTraits { honours_keys: true }),
+        in_flight: &task.in_flight,
+        unavailable: &HashSet::new(),
+        max_hold: Duration::from_secs(1 << 40),
+    });
+    for (index, record) in plan.records {
+        boxes.delivered.insert(rows[index].0.id.clone(), record);
+    }
+    assert!(plan.cursor >= boxes.cursor.seq, "the cursor never goes back");
+    boxes.cursor.seq = plan.cursor;
+    task.look_at = task.look_at.into_iter().chain(plan.next).min();
+    let mut flights = Vec::new();
+    for batch in plan.batches {
+        task.in_flight.insert(batch.place.clone());
+        let rows = batch.rows.iter().map(|index| rows[*index].0.id.clone()).collect();
+        flights.push(Flight { session, place: batch.place, rows });
+    }
+    flights
+}
+
+/// Records what a channel said.
+pub(crate) fn record(boxes: &mut Boxes, flight: &Flight, outcomes: &[Outcome], now: UnixMillis) {
+    for (row, outcome) in flight.rows.iter().zip(outcomes) {
+        let before = boxes.delivered.get(row);
+        if before.is_none_or(|record| !record.status.is_settled()) {
+            let after = delivery::after(outcome, before, now);
+            boxes.delivered.insert(row.clone(), after);
+        }
+    }
+}

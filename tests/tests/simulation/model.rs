@@ -1,0 +1,173 @@
+//! The durable things of the model: what the two boxes and `host.db` hold, with the guards that the
+//! real statements repeat.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use twobox_host::db::sessions::StopCause;
+use twobox_host::session::decide::{Acks, Action};
+use twobox_shared::ids::{MessageId, RunnerId};
+use twobox_shared::inbox::{Cursor, Delivery, InboundMessage, Origin, PendingMessage};
+use twobox_shared::outbox::{Ack, AckStatus, Claim, OutRow};
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+/// The state of a message in the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Pending,
+    Completed,
+    Failed,
+}
+
+/// A row of `messages_in`, with what the model knows beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) row: PendingMessage,
+    pub(crate) status: Status,
+    /// History: attempts that a runner really began.
+    pub(crate) begun: i64,
+    /// History: turns that were committed as its answer.
+    pub(crate) answers: u32,
+}
+
+/// One session's two boxes and its row in `host.db`.
+#[derive(Debug, Default)]
+pub(crate) struct Boxes {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) cursor: Cursor,
+    pub(crate) delivered: BTreeMap<MessageId, Delivery>,
+    pub(crate) acks: BTreeMap<MessageId, Ack>,
+    pub(crate) rows: Vec<OutRow>,
+    pub(crate) due: bool,
+    pub(crate) runner: Option<RunnerId>,
+    pub(crate) stop_cause: Option<StopCause>,
+    pub(crate) failed_starts: u32,
+    pub(crate) start_after: Option<UnixMillis>,
+    pub(crate) notices: BTreeSet<MessageId>,
+}
+
+impl Boxes {
+    /// The number of the next inbound row.
+    pub(crate) fn accept(&mut self, name: String, thread: &str, trigger: bool) {
+        let newest = self.messages.last().map_or(Seq(0), |message| message.row.seq);
+        let origin = Origin {
+            channel_type: Some("chan".into()),
+            platform_id: Some("p".into()),
+            thread_id: Some(thread.into()),
+        };
+        let row = PendingMessage {
+            id: MessageId::parse(&name).expect("a plain name"),
+            seq: newest.max(self.cursor.seen).next_even(),
+            tries: 0,
+            forgiven: 0,
+            trigger,
+            process_after: None,
+            origin,
+        };
+        assert!(row.seq > newest && row.seq.0 % 2 == 0, "inbound numbers grow and are even");
+        self.messages.push(Message { row, status: Status::Pending, begun: 0, answers: 0 });
+    }
+
+    pub(crate) fn pending(&self) -> Vec<PendingMessage> {
+        let pending = |message: &&Message| message.status == Status::Pending;
+        self.messages.iter().filter(pending).map(|message| message.row.clone()).collect()
+    }
+
+    pub(crate) fn acks_of(&self, pending: &[PendingMessage]) -> Acks {
+        let ack = |row: &PendingMessage| Some((row.id.clone(), self.acks.get(&row.id)?.clone()));
+        pending.iter().filter_map(ack).collect()
+    }
+
+    pub(crate) fn message(&mut self, id: &MessageId) -> &mut Message {
+        self.messages.iter_mut().find(|message| message.row.id == *id).expect("known message")
+    }
+
+    /// `Inbox::complete`, `charge` and `fail` with their guards.
+    pub(crate) fn apply(&mut self, action: &Action, max_tries: i64) {
+        match action {
+            Action::Complete { message } => {
+                let message = self.message(message);
+                if message.status == Status::Pending {
+                    message.status = Status::Completed;
+                }
+            }
+            Action::Charge { message, attempt, forgiven, process_after } => {
+                let message = self.message(message);
+                if message.status == Status::Pending && message.row.tries == *attempt {
+                    message.row.tries += 1;
+                    message.row.forgiven += i64::from(*forgiven);
+                    message.row.process_after = *process_after;
+                    assert!(message.row.tries <= message.begun, "charged more than was begun");
+                }
+            }
+            Action::Fail { message, attempt, failure } => {
+                let message = self.message(message);
+                if message.status == Status::Pending && message.row.tries == *attempt {
+                    message.status = Status::Failed;
+                    message.row.tries += 1;
+                    assert_eq!(message.answers, 0, "failed although its answer is committed");
+                    let real = message.begun - message.row.forgiven;
+                    assert!(
+                        real >= max_tries || !failure.retryable,
+                        "failed after {real} real attempts"
+                    );
+                }
+            }
+        }
+    }
+
+    /// `OutboxWriter::claim` with its guard.
+    pub(crate) fn claim(&mut self, wanted: &InboundMessage, runner: RunnerId) -> Option<Claim> {
+        let free = self.acks.get(&wanted.id).is_none_or(|ack| {
+            ack.status != AckStatus::Completed && ack.attempt.unwrap_or(0) < wanted.tries
+        });
+        if !free {
+            return None;
+        }
+        let ack = Ack { attempt: Some(wanted.tries), runner: Some(runner), ..Ack::default() };
+        self.acks.insert(wanted.id.clone(), ack);
+        let message = self.message(&wanted.id);
+        assert_eq!(message.answers, 0, "claimed although its answer is committed");
+        message.begun += 1;
+        assert_eq!(message.begun, wanted.tries + 1, "an attempt was begun twice");
+        Some(Claim { message: wanted.id.clone(), attempt: wanted.tries })
+    }
+
+    /// Whether every claim is still this runner's: the fence.
+    pub(crate) fn holds(&self, claims: &[Claim], runner: RunnerId) -> bool {
+        claims.iter().all(|claim| {
+            self.acks.get(&claim.message).is_some_and(|ack| {
+                ack.status == AckStatus::Processing
+                    && ack.attempt == Some(claim.attempt)
+                    && ack.runner == Some(runner)
+            })
+        })
+    }
+
+    pub(crate) fn send(&mut self, name: String, claims: &[Claim], floor: Seq, runner: RunnerId) {
+        let newest = self.rows.last().map_or(Seq(0), |row| row.seq);
+        let seq = newest.max(floor).next_odd();
+        assert!(seq > newest && seq.0 % 2 == 1, "outbound numbers grow and are odd");
+        let origin = self.message(&claims[0].message).row.origin.clone();
+        self.rows.push(OutRow {
+            id: MessageId::parse(&name).expect("a plain name"),
+            seq,
+            in_reply_to: Some(claims[0].message.to_string()),
+            timestamp: None,
+            deliver_after: None,
+            kind: "chat".into(),
+            destination: origin,
+            content: String::new(),
+            runner: Some(runner),
+        });
+    }
+
+    /// Whether nothing is left to do.
+    pub(crate) fn settled(&self) -> bool {
+        let open = |message: &Message| message.status == Status::Pending && message.row.trigger;
+        let settled = |row: &OutRow| {
+            self.delivered.get(&row.id).is_some_and(|record| record.status.is_settled())
+        };
+        !self.messages.iter().any(open) && self.rows.iter().all(settled)
+    }
+}
