@@ -20,6 +20,8 @@ pub struct Session {
     pub status: String,
     /// Why it is quarantined.
     pub quarantine_reason: Option<String>,
+    /// Whether a container was recorded for it and not yet seen to end.
+    pub running: bool,
     /// Its folder.
     pub folder: PathBuf,
 }
@@ -69,7 +71,9 @@ pub struct Delivery {
 
 /// All sessions of the installation whose data directory is `data`.
 pub(crate) fn sessions(data: &Path) -> Vec<Session> {
-    let select = "SELECT s.id, s.agent_group_id, a.name, s.thread_id, s.status, s.quarantine_reason
+    let select =
+        "SELECT s.id, s.agent_group_id, a.name, s.thread_id, s.status, s.quarantine_reason,
+                         s.runner_id IS NOT NULL
                   FROM sessions s JOIN agent_groups a ON a.id = s.agent_group_id ORDER BY s.id";
     query(&data.join("host.db"), select, |row| {
         let (id, group): (String, String) = (row.get(0)?, row.get(1)?);
@@ -80,6 +84,7 @@ pub(crate) fn sessions(data: &Path) -> Vec<Session> {
             thread: row.get(3)?,
             status: row.get(4)?,
             quarantine_reason: row.get(5)?,
+            running: row.get(6)?,
         })
     })
 }

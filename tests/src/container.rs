@@ -3,7 +3,7 @@
 use std::fs;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 
 use crate::engine::docker;
 use crate::scenario::Runtime;
@@ -105,7 +105,9 @@ fn arguments(pid: &str) -> Option<Vec<String>> {
 fn processes(install: &str) -> Vec<Container> {
     let read = |entry: fs::DirEntry| {
         let pid = entry.file_name().into_string().ok()?;
-        pid.parse::<i32>().ok()?;
+        let number = Pid::from_raw(pid.parse().ok()?);
+        // A child that has not called exec yet has its parent's arguments, but leads no group.
+        (getpgid(Some(number)) == Ok(number)).then_some(())?;
         let arguments = arguments(&pid)?;
         let value = |name: &str| {
             let at = arguments.iter().position(|argument| argument == name)?;

@@ -174,6 +174,56 @@ fn round_trip(setup: Setup, point: CrashPoint, who: &Who, script: Value) {
     assert!(session.message(&id).tries <= 2, "{:?}", session.message(&id));
 }
 
+#[test]
+fn a_retried_message_is_charged_once_wherever_the_host_dies_first() {
+    die_at_each_point(1, 8);
+}
+
+#[test]
+fn a_retried_message_is_charged_once_wherever_the_host_dies_the_second_time() {
+    die_at_each_point(2, 4);
+}
+
+/// A runner that dies, and a host that dies when it reaches a point for the `nth` time: while it
+/// accepts, starts, charges, starts again, completes or delivers. At least `least` points are passed
+/// so often.
+fn die_at_each_point(nth: usize, least: usize) {
+    let script = json!({
+        "rules": [{ "match": ".", "attempt": 0, "do": [{ "exit": 137 }] }],
+        "otherwise": [{ "reply": "echo: {text}" }],
+    });
+    let mut deaths = 0;
+    for point in CrashPoint::ALL.iter().filter(|point| point.name().starts_with("host.")) {
+        let world = Setup::new(Runtime::Process).agent("ada", script.clone()).make();
+        let order = format!("{}:{nth}", point.name());
+        let log = world.aside().join("points");
+        let reached = |wanted: CrashPoint| {
+            points(&log).into_iter().filter(|name| name == wanted.name()).count()
+        };
+        world.up_with(&[("TWOBOX_CRASH_AT", &order), ("TWOBOX_CRASH_LOG", log.to_str().unwrap())]);
+        let chat = world.chat("ada");
+        let id = chat.hand_in(None, "hello");
+        let died = wait_for(&format!("{order} or the end"), || {
+            if reached(*point) >= nth {
+                return Some(true);
+            }
+            // The last point that an undisturbed conversation passes.
+            (reached(CrashPoint::HostDeliverRecorded) > 0).then_some(false)
+        });
+        if died {
+            deaths += 1;
+            assert_eq!(world.wait_host_gone().signal(), Some(nix::libc::SIGKILL));
+            world.up();
+        }
+        let session = wait_for("the session", || world.sessions().pop());
+        world.assert_answered_once(&chat, &session, &id, "echo: hello");
+        let message = session.message(&id);
+        assert_eq!((message.tries, message.forgiven), (1, 0), "{order}");
+        assert_eq!((session.messages().len(), chat.letters().len()), (1, 1), "{order}");
+    }
+    assert!(deaths >= least, "only {deaths} points were reached {nth} times");
+}
+
 fn notice(setup: Setup, point: CrashPoint) {
     let failure = json!({ "reason": "auth_failed", "detail": "no key", "retryable": false });
     let world = setup.agent("ada", json!({ "otherwise": [{ "fail": failure }] })).make();

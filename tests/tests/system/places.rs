@@ -1,12 +1,13 @@
 //! How many containers run, and for how long.
 
-use twobox_tests::{Setup, on_both_runtimes, on_process};
+use twobox_tests::{Setup, on_both_runtimes};
 
 use crate::scripts::{echo, slow};
 
-on_both_runtimes!(an_idle_container_leaves_and_the_next_message_starts_another);
-
-on_process!(one_place_serves_two_agents_one_after_the_other);
+on_both_runtimes!(
+    an_idle_container_leaves_and_the_next_message_starts_another,
+    one_place_serves_two_agents_one_after_the_other,
+);
 
 fn an_idle_container_leaves_and_the_next_message_starts_another(setup: Setup) {
     let world = setup.setting("containers.idle", "700ms").agent("ada", echo()).up();

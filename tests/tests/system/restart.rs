@@ -15,13 +15,11 @@ on_both_runtimes!(
     a_turn_that_a_shutdown_ends_is_forgiven,
     an_orphaned_claim_wakes_in_the_very_first_pass,
     a_message_accepted_before_a_crash_is_answered_after_it,
-);
-
-on_process!(
     the_second_host_is_told_who_holds_the_directory,
     a_chat_that_reconnects_shows_each_message_once,
-    a_host_with_nothing_to_do_stops_at_once,
 );
+
+on_process!(a_host_with_nothing_to_do_stops_at_once,);
 
 fn a_working_container_is_adopted_after_sigterm(setup: Setup) {
     let world = setup.agent("ada", slow(2500)).up();
