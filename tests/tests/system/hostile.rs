@@ -57,6 +57,8 @@ fn quarantined(setup: Setup, attack: fn(&Path)) {
     assert!(ada.wait_refused(&refused).contains("quarantined"));
     assert_eq!(bob.ask("hello"), "echo: hello", "the others go on");
 
+    let times = world.host_log().matches("the session is quarantined").count();
+    assert_eq!(times, 1, "said once, not with every look");
     for name in ["outbound.db", "outbound.db-wal", "outbound.db-shm", "aside.db"] {
         // Only some of them are there.
         std::fs::remove_file(outbox.with_file_name(name)).ok();
