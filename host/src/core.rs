@@ -143,15 +143,31 @@ impl Core {
         awake.get(&session)
     }
 
-    /// Takes a task that has nothing to do out of the table. `false` if somebody has given it a
-    /// reason to look in the meantime.
-    pub fn retire(&self, session: SessionId, signal: &Arc<Signal>) -> bool {
+    /// Takes a task that has nothing to do out of the table and closes its mailbox. `false` if
+    /// somebody has given it something to do in the meantime.
+    ///
+    /// A command that slips in just before the mailbox closes goes to the next task here, before
+    /// anybody can send that one anything: messages are stored in the order in which they came.
+    pub fn retire(
+        self: &Arc<Self>,
+        session: SessionId,
+        signal: &Arc<Signal>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> bool {
         let mut awake = lock(&self.awake);
-        if !signal.is_quiet() {
+        if !signal.is_quiet() || !commands.is_empty() {
             return false;
         }
+        commands.close();
         if awake.get(&session).is_some_and(|handle| Arc::ptr_eq(&handle.signal, signal)) {
             awake.remove(&session);
+        }
+        while let Ok(command) = commands.try_recv() {
+            let Some(handle) = self.handle(&mut awake, session) else { break };
+            if handle.mailbox.try_send(command).is_err() {
+                // No more than one mailbox full can have been waiting.
+                tracing::error!(%session, "a new mailbox is full");
+            }
         }
         true
     }

@@ -120,8 +120,8 @@ pub(crate) async fn run(
             Ok(Some(record)) => break record,
             Ok(None) => {
                 tracing::error!(session = %id, "there is no such session");
+                core.retire(id, &handle.signal, &mut commands);
                 refuse_all(&mut commands, "there is no such session").await;
-                core.retire(id, &handle.signal);
                 return;
             }
             Err(error) => {
@@ -237,7 +237,9 @@ impl Task {
                     self.complaint = None;
                 }
             }
-            if self.has_nothing_to_do() && self.core.retire(self.id, &self.handle.signal) {
+            if self.has_nothing_to_do()
+                && self.core.retire(self.id, &self.handle.signal, &mut self.commands)
+            {
                 return;
             }
         }
