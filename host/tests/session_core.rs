@@ -15,7 +15,7 @@ use twobox_host::session::signal::Reason;
 use twobox_host::session::task::Command;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::Origin;
-use world::{Then, World, answer_all, send_rows, until};
+use world::{NOBODY, Then, World, answer_all, send_rows, until};
 
 fn outbound(spec: &StartSpec) -> std::path::PathBuf {
     spec.folder.join("out/outbound.db")
@@ -47,6 +47,26 @@ async fn a_quarantined_session_has_no_container_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p11_a_number_that_would_exhaust_the_clock_is_quarantined_and_not_taken_over() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        answer_all(spec);
+        let outbox = Connection::open(outbound(spec)).unwrap();
+        outbox.execute("UPDATE messages_out SET seq = 9007199254740991", []).unwrap();
+        Then::Stays
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("quarantine", async || world.record(session).await.quarantine.is_some()).await;
+    let record = world.record(session).await;
+    let folder = world.core.parts.data.session_folder(record.agent_group, session);
+    let seen: i64 = Connection::open(folder.join("in/inbound.db"))
+        .unwrap()
+        .query_row("SELECT seen FROM outbound_cursor", [], |row| row.get(0))
+        .unwrap();
+    assert!(seen < 100, "the host's next number would follow {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outbox_of_a_newer_version_is_quarantined() {
     let world = World::new(|_| ()).await;
     world.runtime.next_life(|spec| {
@@ -71,7 +91,7 @@ async fn p4_a_message_stays_due_while_the_runtime_does_not_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_unrecorded_container_left_does_not_block_the_next_start() {
+async fn p5_what_an_unrecorded_container_left_does_not_block_the_next_start() {
     for condition in [Condition::Exited { code: None }, Condition::Running] {
         let world = World::new(|_| ()).await;
         let session = world.say("t", "m1").await.unwrap().session;
@@ -117,6 +137,19 @@ async fn more_refused_rows_than_one_look_takes_are_all_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_nobody_takes_hide_no_row_for_somebody_else() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        let to_nobody = Origin { thread_id: Some(NOBODY.to_owned()), ..Origin::default() };
+        send_rows(spec, &to_nobody, 1000);
+        answer_all(spec);
+        Then::Leaves
+    });
+    world.say("t", "m1").await.unwrap();
+    until("the answer behind them", async || world.post.letters.lock().unwrap().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_waits_for_a_place_gives_its_turn_up_in_quarantine() {
     let world = World::new(|config| config.containers.max_running = 1).await;
     world.runtime.next_life(|_| Then::Stays); // with a message to claim, so it is not idle
@@ -151,7 +184,7 @@ async fn a_shutdown_waits_for_sends_and_nobody_waits_for_it_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_container_that_dies_at_once_is_not_started_in_a_loop() {
+async fn p6_a_container_that_dies_at_once_is_not_started_in_a_loop() {
     let world = World::new(|_| ()).await;
     world.runtime.next_life(|_| Then::Leaves);
     let session = world.say("t", "m1").await.unwrap().session;

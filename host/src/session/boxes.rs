@@ -24,8 +24,12 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How many rows are read from the outbox at once.
 const PAGE: u32 = 256;
 
-/// How many undelivered rows one look takes.
-const ROWS_MAX: usize = 512;
+/// How many undelivered rows of one destination one look takes. Those behind them wait for these
+/// anyway, and so hide no row for another destination.
+const OPEN_PER_DESTINATION: usize = 256;
+
+/// How many rows one look passes over at most.
+const SCAN_MAX: usize = 16_384;
 
 /// Where a session's boxes are.
 #[derive(Debug, Clone)]
@@ -305,25 +309,36 @@ fn read_outbox(
 ) -> Result<Found, BoxError> {
     let acks: HashMap<_, _> = outbox.acks(pending.iter().map(|message| &message.id))?;
     let mut rows = Vec::new();
-    let mut open = 0;
+    let mut open: HashMap<Origin, usize> = HashMap::new();
+    let mut left_out = false;
+    let mut scanned = 0;
     let mut last = cursor.seq;
     let mut high_water = inbox.high_water()?.max(cursor.seen);
     loop {
         let page = outbox.rows(last, high_water, PAGE)?;
         let full = page.len() == PAGE as usize;
+        scanned += page.len();
         for row in page {
             last = row.seq;
             high_water = high_water.max(row.seq);
             let record = inbox.delivery(&row.id)?;
-            let settled = record.as_ref().is_some_and(|record| record.status.is_settled());
-            // Behind an open row a settled one says nothing: the cursor cannot reach it yet.
-            if !settled || open == 0 {
-                rows.push((row, record));
+            if record.as_ref().is_some_and(|record| record.status.is_settled()) {
+                // Behind an open row a settled one says nothing: the cursor cannot reach it yet.
+                if open.is_empty() {
+                    rows.push((row, record));
+                }
+                continue;
             }
-            open += usize::from(!settled);
+            let before = open.entry(row.destination.clone()).or_default();
+            *before += 1;
+            match *before <= OPEN_PER_DESTINATION {
+                true => rows.push((row, record)),
+                false => left_out = true,
+            }
         }
-        if !full || open >= ROWS_MAX {
-            return Ok(Found { acks, rows, more: full, seen: last, tool: outbox.tool()? });
+        if !full || scanned >= SCAN_MAX {
+            let more = full || left_out;
+            return Ok(Found { acks, rows, more, seen: last, tool: outbox.tool()? });
         }
     }
 }

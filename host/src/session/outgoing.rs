@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use twobox_shared::content::{Chat, KIND_SYSTEM};
 use twobox_shared::fault::{self, CrashPoint};
-use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::ids::{InstallId, MessageId, SessionId};
 use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin};
 use twobox_shared::outbox::OutRow;
 use twobox_shared::seq::Seq;
@@ -18,7 +18,6 @@ use super::delivery::{self, Batch, ChannelTraits, Plan};
 use super::signal::Reason;
 use super::task::{Command, Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
-use crate::core::Core;
 use crate::db::notices::{self, Notice};
 use crate::db::{blocking, messaging};
 
@@ -232,7 +231,7 @@ impl Task {
         let chat = Chat::from_content(&row.content);
         let in_reply_to = row.in_reply_to.as_deref().and_then(|id| MessageId::parse(id).ok());
         Letter {
-            key: key(&self.core, self.id, row.id.as_str()),
+            key: key(self.core.parts.install, self.id, row.id.as_str()),
             answers: answers(in_reply_to.as_ref(), &chat.answers),
             in_reply_to,
             text: chat.text,
@@ -279,7 +278,7 @@ impl Task {
         for notice in send {
             let letter = Letter {
                 // No row's id has a slash in it, so no container can use a notice's key first.
-                key: key(&self.core, self.id, &format!("notice/{}", notice.cause)),
+                key: key(self.core.parts.install, self.id, &format!("notice/{}", notice.cause)),
                 in_reply_to: None,
                 answers: Vec::new(),
                 text: notice.text.clone(),
@@ -431,8 +430,8 @@ impl Task {
 
 /// The idempotency key of a letter. What a container chose is only its last part, so it can never
 /// be another session's key.
-fn key(core: &Core, session: SessionId, row: &str) -> String {
-    format!("{}:{session}:{row}", core.parts.install)
+fn key(install: InstallId, session: SessionId, row: &str) -> String {
+    format!("{install}:{session}:{row}")
 }
 
 /// Everything that a row answers: what it names, and what its content lists besides. Ids that no
@@ -479,6 +478,7 @@ fn undeliverable_note(place: &Place, error: &str, epoch: Seq) -> NewMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use twobox_shared::ids::SystemIds;
 
     #[test]
     fn a_row_answers_what_it_names_and_what_it_lists() {
@@ -494,5 +494,15 @@ mod tests {
             let expected: Vec<_> = expected.into_iter().map(id).collect();
             assert_eq!(answers(named.map(id).as_ref(), &listed), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn p10_a_row_id_never_makes_the_key_of_another_session() {
+        let install = InstallId::generate(&SystemIds);
+        let [ours, theirs] = [0; 2].map(|_| SessionId::generate(&SystemIds));
+        let forged = format!("{theirs}:row");
+        assert_ne!(key(install, ours, &forged), key(install, theirs, "row"));
+        assert_ne!(key(install, ours, "row"), key(install, theirs, "row"));
+        assert_eq!(key(install, ours, "row"), key(install, ours, "row"), "each attempt has it");
     }
 }

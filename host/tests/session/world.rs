@@ -167,6 +167,9 @@ pub(crate) struct Keeper {
     pub(crate) slow: Mutex<Duration>,
 }
 
+/// The thread that nobody listens to.
+pub(crate) const NOBODY: &str = "nobody";
+
 pub(crate) struct Post(pub(crate) Arc<Keeper>);
 
 impl Channel for Post {
@@ -178,8 +181,15 @@ impl Channel for Post {
         true
     }
 
-    fn deliver<'a>(&'a self, _: &'a Place, letters: Vec<Letter>) -> BoxFuture<'a, Vec<Outcome>> {
+    fn deliver<'a>(
+        &'a self,
+        place: &'a Place,
+        letters: Vec<Letter>,
+    ) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
+            if place.thread_id.as_deref() == Some(NOBODY) {
+                return vec![Outcome::Unavailable];
+            }
             *self.0.calls.lock().unwrap() += 1;
             let slow = *self.0.slow.lock().unwrap();
             tokio::time::sleep(slow).await;
