@@ -19,30 +19,55 @@ need() {
     has "$1" || fail "$1 is missing; install it with: $2"
 }
 
-# The compiler that builds the bundled SQLite.
+# The compiler that builds the bundled SQLite and links everything. It has to have its headers too.
 need_c_compiler() {
-    has "${CC:-cc}" || fail "a C compiler is missing (${CC:-cc}); install it with: $(how_to_install gcc)"
+    # shellcheck disable=SC2119
+    compiles || fail "a C compiler (${CC:-cc}) with its headers is missing; install it with: $(how_to_install c)"
 }
 
+# compiles [FLAG...]: whether the C compiler makes a program.
+# shellcheck disable=SC2120 # the flag comes from another script
+compiles() {
+    "${CC:-cc}" "$@" -x c -o /dev/null - >/dev/null 2>&1 <<'END'
+#include <stdio.h>
+int main(void) { return puts("yes") < 0; }
+END
+}
+
+# The oldest Rust that the workspace declares, or a newer one.
 need_cargo() {
+    local rustup="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" wanted version
     if ! has cargo && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
         PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
     fi
-    need cargo "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+    has curl || rustup="$(how_to_install curl) && $rustup"
+    need cargo "$rustup"
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$top/Cargo.toml")
+    version=$(cargo --version | cut -d ' ' -f 2)
+    [ "$(printf '%s\n' "$wanted" "$version" | sort -V | head -n 1)" = "$wanted" ] ||
+        fail "Rust $wanted or newer is needed, this is $version; update it with: rustup update stable" \
+            "(without rustup: $rustup)"
 }
 
-# The command that installs a system package on this machine.
+# how_to_install c|static-libc|PACKAGE: the command that does it on this machine.
 how_to_install() {
+    local root="sudo " what="$1"
+    [ "$(id -u)" != 0 ] || root=
     if has apt-get; then
-        echo "sudo apt-get install -y $1"
+        case $what in c | static-libc) what="gcc libc6-dev" ;; esac
+        echo "${root}apt-get install -y $what"
     elif has dnf; then
-        echo "sudo dnf install -y $1"
+        case $what in c) what="gcc" ;; static-libc) what="glibc-static" ;; esac
+        echo "${root}dnf install -y $what"
     elif has pacman; then
-        echo "sudo pacman -S $1"
+        case $what in c) what="gcc" ;; static-libc) what="glibc" ;; esac
+        echo "${root}pacman -S $what"
     elif has apk; then
-        echo "sudo apk add $1 musl-dev"
+        case $what in c | static-libc) what="gcc musl-dev" ;; esac
+        echo "${root}apk add $what"
     else
-        echo "your system's package manager, package $1"
+        case $what in c) what="gcc" ;; esac
+        echo "your system's package manager: $what"
     fi
 }
 

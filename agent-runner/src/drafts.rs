@@ -16,18 +16,36 @@ use crate::event::{Attachment, Content};
 /// What a row answers, and so where it goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Answering {
-    pub(crate) message: MessageId,
+    /// The newest message of the turn so far that triggers.
+    message: MessageId,
     pub(crate) attempt: i64,
     pub(crate) origin: Origin,
-}
-
-impl From<&InboundMessage> for Answering {
-    fn from(message: &InboundMessage) -> Self {
-        Self { message: message.id.clone(), attempt: message.tries, origin: message.origin.clone() }
-    }
+    /// All messages of the turn so far that trigger.
+    triggers: Vec<MessageId>,
 }
 
 impl Answering {
+    /// What a turn of `messages` answers; `None` if none of them triggers.
+    pub(crate) fn of(messages: &[InboundMessage]) -> Option<Self> {
+        let triggers = || messages.iter().filter(|message| message.trigger);
+        let newest = triggers().next_back()?;
+        Some(Self {
+            message: newest.id.clone(),
+            attempt: newest.tries,
+            origin: newest.origin.clone(),
+            triggers: triggers().map(|message| message.id.clone()).collect(),
+        })
+    }
+
+    /// The content of a row that says something.
+    pub(crate) fn chat(&self, text: &str, files: &[String]) -> String {
+        let answers = match self.triggers.as_slice() {
+            [_] => Vec::new(), // the row names it
+            several => several.iter().map(MessageId::to_string).collect(),
+        };
+        Chat { files: files.to_owned(), answers, ..Chat::text(text) }.to_json()
+    }
+
     /// A row that answers this.
     pub(crate) fn row(&self, id: MessageId, kind: &str, content: String) -> NewRow {
         NewRow {
@@ -139,12 +157,9 @@ impl Drafts {
     /// A sentence about the row that is too large.
     pub(crate) fn rows(&self) -> Result<Vec<NewRow>, String> {
         let row = |draft: &Draft| {
-            let chat = |text: &str, files: &[String]| {
-                Chat { files: files.to_owned(), ..Chat::text(text) }.to_json()
-            };
             let (kind, content) = match &draft.body {
-                Body::Files(files) => (KIND_CHAT, chat("", files)),
-                Body::Reply(text, files) => (KIND_CHAT, chat(text, files)),
+                Body::Files(files) => (KIND_CHAT, draft.answering.chat("", files)),
+                Body::Reply(text, files) => (KIND_CHAT, draft.answering.chat(text, files)),
                 Body::System(request) => (KIND_SYSTEM, request.to_string()),
             };
             check_size(&content)?;

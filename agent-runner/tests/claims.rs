@@ -6,6 +6,7 @@ mod common;
 use common::{Session, context, id, message, origin, wait_for};
 use rusqlite::Connection;
 use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::content::Chat;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::NewMessage;
 use twobox_shared::outbox::{AckStatus, Claim, OutboxWriter, TurnEnd};
@@ -22,6 +23,11 @@ fn predecessor(session: &Session) -> OutboxWriter {
 
 fn claim(name: &str, attempt: i64) -> Claim {
     Claim { message: id(name), attempt }
+}
+
+/// What the rows list as answered, besides the message that each names.
+fn answers(session: &Session) -> Vec<Vec<String>> {
+    session.rows().iter().map(|row| Chat::from_content(&row.content).answers).collect()
 }
 
 #[test]
@@ -56,6 +62,32 @@ fn several_messages_make_one_turn() {
         assert_eq!(session.ack(name).unwrap().status, AckStatus::Completed, "{name}");
     }
     assert_eq!(session.texts(), ["echo: one", "echo: two", "echo: elsewhere"]);
+    assert_eq!(answers(&session), [vec!["m1", "m2"], vec!["m1", "m2"], vec![]]);
+    runner.stop();
+}
+
+#[test]
+fn what_a_batch_has_sent_is_known_to_each_of_its_messages_alone() {
+    let session = Session::scripted(
+        r#"{"rules": [{"match": "two", "attempt": 0, "do": [{"send": {"to": "ops", "text": "sent"}},
+                {"fail": {"reason": "rate_limited", "retryable": true}}]}]}"#,
+    );
+    session.destination("ops");
+    session.accept(&[message("m1", "one"), message("m2", "two")]);
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Failed);
+    assert_eq!(answers(&session), [["m1", "m2"]]);
+    // The same runner, and a program that shows its prompt.
+    session.agent_file(
+        "agent.json",
+        r#"{"provider": "command", "command": ["/bin/sh", "-c",
+            "read -r turn; case $turn in *'\"already_sent\":[\"sent\"]'*) text=known ;; *) text=new ;; esac; echo '{\"type\":\"reply\",\"text\":\"'$text'\"}'; echo '{\"type\":\"turn_done\"}'"]}"#,
+    );
+    for name in ["m1", "m2"] {
+        session.charge(name, 0);
+        session.wait_ack(name, AckStatus::Completed);
+    }
+    assert_eq!(session.texts(), ["sent", "known", "known"]);
     runner.stop();
 }
 
@@ -73,6 +105,7 @@ fn a_follow_up_is_used_in_the_running_turn_and_acked_with_it() {
     assert_eq!(session.texts(), ["slow: slow", "said more"]);
     let replies: Vec<_> = session.rows().into_iter().map(|row| row.in_reply_to.unwrap()).collect();
     assert_eq!(replies, ["m1", "m2"]);
+    assert_eq!(answers(&session), [vec![], vec!["m1", "m2"]]);
     runner.stop();
 }
 

@@ -116,19 +116,37 @@ impl Admission {
             }
         }
         self.waiting = kept;
-        let leaving = self.holders.values().filter(|holder| holder.leaving).count();
-        let mut idle: Vec<SessionId> = self
+        orders.extend(self.evictions(share));
+        orders
+    }
+
+    /// For each waiter one idle holder whose place it could have, unless one is leaving already. A
+    /// group that holds its share gets a place only from itself.
+    fn evictions(&mut self, share: usize) -> Vec<Order> {
+        let mut idle: Vec<(SessionId, Holder)> = self
             .holders
             .iter()
-            .filter(|(_, holder)| holder.idle && !holder.leaving)
-            .map(|(session, _)| *session)
+            .filter(|(_, holder)| holder.idle)
+            .map(|(session, holder)| (*session, *holder))
             .collect();
-        idle.sort_unstable();
-        for session in idle.into_iter().take(self.waiting.len().saturating_sub(leaving)) {
-            if let Some(holder) = self.holders.get_mut(&session) {
+        idle.sort_unstable_by_key(|(session, holder)| (!holder.leaving, *session));
+        let mut orders = Vec::new();
+        for waiter in &self.waiting {
+            let only_own = self.held_by(waiter.group) >= share;
+            let serves =
+                |(_, holder): &(SessionId, Holder)| !only_own || holder.group == waiter.group;
+            let Some(at) = idle.iter().position(serves) else { continue };
+            let (session, holder) = idle.remove(at);
+            if !holder.leaving {
+                orders.push(Order::Evict(session));
+            }
+        }
+        for order in &orders {
+            if let Order::Evict(session) = order
+                && let Some(holder) = self.holders.get_mut(session)
+            {
                 holder.leaving = true;
             }
-            orders.push(Order::Evict(session));
         }
         orders
     }
@@ -191,6 +209,19 @@ mod tests {
         assert_eq!(admission.orders(true), []);
         admission.release(session(2));
         assert_eq!(admission.orders(true), [Order::Grant(session(3))]);
+    }
+
+    #[test]
+    fn a_group_that_holds_its_share_gets_a_place_only_from_itself() {
+        let mut admission = Admission::new(3);
+        for (n, of) in [(1, 2), (2, 1), (3, 1)] {
+            admission.adopt(session(n), group(of));
+        }
+        admission.set_idle(session(1), true);
+        admission.request(session(4), group(1), Class::Chat);
+        assert_eq!(admission.orders(true), [], "the other group's place would stay empty");
+        admission.set_idle(session(3), true);
+        assert_eq!(admission.orders(true), [Order::Evict(session(3))]);
     }
 
     #[test]

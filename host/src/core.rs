@@ -90,14 +90,18 @@ impl Core {
     /// Gives `session` a reason to look, waking it if it sleeps.
     pub fn wake(self: &Arc<Self>, session: SessionId, reason: Reason) {
         let mut awake = lock(&self.awake);
-        self.handle(&mut awake, session).signal.raise(reason);
+        if let Some(handle) = self.handle(&mut awake, session) {
+            handle.signal.raise(reason);
+        }
     }
 
-    /// Sends a command to the session's task, waking it if it sleeps.
+    /// Sends a command to the session's task, waking it if it sleeps. While the host stops, a
+    /// session that sleeps is not woken: the command is dropped, which is its answer.
     pub async fn send(self: &Arc<Self>, session: SessionId, command: Command) {
         let mut command = command;
         loop {
-            let handle = self.handle(&mut lock(&self.awake), session).clone();
+            let handle = self.handle(&mut lock(&self.awake), session).cloned();
+            let Some(handle) = handle else { return };
             match handle.mailbox.send(command).await {
                 Ok(()) => return,
                 Err(mpsc::error::SendError(returned)) => command = returned, // it retired just now
@@ -105,28 +109,65 @@ impl Core {
         }
     }
 
+    /// As [`Core::send`], without waiting. `false` if too many commands wait already, or if the host
+    /// stops and nobody takes them any more.
+    pub fn offer(self: &Arc<Self>, session: SessionId, command: Command) -> bool {
+        let mut command = command;
+        loop {
+            let handle = self.handle(&mut lock(&self.awake), session).cloned();
+            let Some(handle) = handle else { return false };
+            match handle.mailbox.try_send(command) {
+                Ok(()) => return true,
+                Err(mpsc::error::TrySendError::Full(_)) => return false,
+                Err(mpsc::error::TrySendError::Closed(returned)) => command = returned,
+            }
+        }
+    }
+
+    /// The session's task, started if it has none; `None` if that would be now that the host stops.
     fn handle<'a>(
         self: &Arc<Self>,
         awake: &'a mut HashMap<SessionId, Handle>,
         session: SessionId,
-    ) -> &'a Handle {
-        awake.entry(session).or_insert_with(|| {
+    ) -> Option<&'a Handle> {
+        // A task closes its mailbox when it has ended, however it ended.
+        if awake.get(&session).is_none_or(|handle| handle.mailbox.is_closed()) {
+            if self.is_stopping() {
+                return None;
+            }
             let (mailbox, commands) = mpsc::channel(MAILBOX);
             let handle = Handle { mailbox, signal: Arc::default() };
             tokio::spawn(task::run(Arc::clone(self), session, handle.clone(), commands));
-            handle
-        })
+            awake.insert(session, handle);
+        }
+        awake.get(&session)
     }
 
-    /// Takes a task that has nothing to do out of the table. `false` if somebody has given it a
-    /// reason to look in the meantime.
-    pub fn retire(&self, session: SessionId, signal: &Arc<Signal>) -> bool {
+    /// Takes a task that has nothing to do out of the table and closes its mailbox. `false` if
+    /// somebody has given it something to do in the meantime.
+    ///
+    /// A command that slips in just before the mailbox closes goes to the next task here, before
+    /// anybody can send that one anything: messages are stored in the order in which they came.
+    pub fn retire(
+        self: &Arc<Self>,
+        session: SessionId,
+        signal: &Arc<Signal>,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> bool {
         let mut awake = lock(&self.awake);
-        if !signal.is_quiet() {
+        if !signal.is_quiet() || !commands.is_empty() {
             return false;
         }
+        commands.close();
         if awake.get(&session).is_some_and(|handle| Arc::ptr_eq(&handle.signal, signal)) {
             awake.remove(&session);
+        }
+        while let Ok(command) = commands.try_recv() {
+            let Some(handle) = self.handle(&mut awake, session) else { break };
+            if handle.mailbox.try_send(command).is_err() {
+                // No more than one mailbox full can have been waiting.
+                tracing::error!(%session, "a new mailbox is full");
+            }
         }
         true
     }

@@ -18,7 +18,7 @@ use crate::core::{Core, Parts};
 use crate::data::{DataDir, DataError};
 use crate::db::{self, Db, DbError, agents, blocking, sessions};
 use crate::desk::DaemonDesk;
-use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent};
+use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
 use crate::session::signal::Reason;
 use crate::session::task::{Command, RETIRE_BEYOND, chain};
 use crate::watch::{self, Watch};
@@ -54,7 +54,7 @@ pub enum DaemonError {
 /// # Errors
 /// [`DaemonError`], before anything was started.
 pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result<(), DaemonError> {
-    let lock = data.lock()?;
+    let lock = data.lock_patiently()?; // blocks, but nothing else runs yet
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -172,22 +172,36 @@ async fn look_over(core: &Arc<Core>) -> Result<(), AnyError> {
     let groups = core.parts.db.call(|db| agents::list(db)).await?;
     core.set_agent_groups(groups.len());
     let until = core.parts.clock.now() + RETIRE_BEYOND;
-    let due = core.parts.db.call(move |db| sessions::due(db, until)).await?;
     let awake: HashSet<SessionId> = core.awake().into_iter().map(|(session, _)| session).collect();
+    // What runs is counted before anything that is due may take its place.
+    let listed = core.parts.runtime.list().await;
+    for sighting in listed.as_deref().unwrap_or_default() {
+        let Sighting { incarnation, condition } = *sighting;
+        let session = incarnation.session;
+        match core.parts.db.call(move |db| sessions::find(db, session)).await? {
+            Some(record) => {
+                if condition == Condition::Running && !awake.contains(&session) {
+                    core.adopt_place(session, record.agent_group);
+                }
+                core.wake(session, Reason::Runtime);
+            }
+            None => {
+                let core = Arc::clone(core);
+                tokio::spawn(async move {
+                    if let Err(error) = remove_stray(&core, incarnation, condition).await {
+                        tracing::warn!(error = chain(&error), "the stray container is still there");
+                    }
+                });
+            }
+        }
+    }
+    let due = core.parts.db.call(move |db| sessions::due(db, until)).await?;
     for session in due.iter().filter(|session| !awake.contains(session)) {
         core.wake(*session, Reason::Due);
     }
-    let sightings = core.parts.runtime.list().await?;
+    listed?;
     for session in &awake {
         core.wake(*session, Reason::Runtime);
-    }
-    for sighting in sightings {
-        let incarnation = sighting.incarnation;
-        let known = core.parts.db.call(move |db| sessions::find(db, incarnation.session)).await?;
-        match known {
-            Some(_) => core.wake(incarnation.session, Reason::Runtime),
-            None => remove_stray(core, incarnation, sighting.condition).await?,
-        }
     }
     Ok(())
 }
@@ -197,7 +211,7 @@ async fn remove_stray(
     core: &Arc<Core>,
     stray: Incarnation,
     condition: Condition,
-) -> Result<(), AnyError> {
+) -> Result<(), RuntimeError> {
     tracing::warn!(session = %stray.session, runner = %stray.runner, "removing a stray container");
     if condition == Condition::Running {
         core.parts.runtime.stop(stray, core.parts.config.containers.stop_grace).await?;

@@ -4,10 +4,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::paths::SessionPaths;
+
+/// How long a host that starts waits for the directory.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One data directory, by its canonical path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,12 +126,51 @@ impl DataDir {
         self.groups().join(folder)
     }
 
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("host.lock")
+    }
+
+    /// Who holds the directory now, in its own words; `None` if nobody does. A host that starts in
+    /// this instant has to wait for the end of the look, as [`DataDir::lock_patiently`] does.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn holder(&self) -> Result<Option<String>, DataError> {
+        let path = self.lock_file();
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(io_error("open", &path))?,
+        };
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(_) => Ok(None), // given back at once; the text is an earlier holder's
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => words_of_holder(file, &path).map(Some),
+            Err((_, errno)) => Err(io_error("lock", &path)(errno.into())),
+        }
+    }
+
+    /// As [`DataDir::lock`], but waits up to [`LOCK_PATIENCE`] for somebody who only looks, or who
+    /// is about to leave.
+    ///
+    /// # Errors
+    /// As for [`DataDir::lock`].
+    pub fn lock_patiently(&self) -> Result<HostLock, DataError> {
+        let end = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match self.lock() {
+                Err(DataError::Held { .. }) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Takes the directory for this process, until the returned lock is dropped.
     ///
     /// # Errors
     /// [`DataError::Held`] with what the holder wrote about itself.
     pub fn lock(&self) -> Result<HostLock, DataError> {
-        let path = self.root.join("host.lock");
+        let path = self.lock_file();
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -137,10 +180,8 @@ impl DataDir {
             .map_err(io_error("open", &path))?;
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder).map_err(io_error("read", &path))?;
-                let holder = holder.trim().to_owned();
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let holder = words_of_holder(file, &path)?;
                 return Err(DataError::Held { path: self.root.clone(), holder });
             }
             Err((_, errno)) => return Err(io_error("lock", &path)(errno.into())),
@@ -159,6 +200,12 @@ impl DataDir {
 #[derive(Debug)]
 pub struct HostLock {
     _lock: Flock<File>,
+}
+
+fn words_of_holder(mut file: File, path: &Path) -> Result<String, DataError> {
+    let mut holder = String::new();
+    file.read_to_string(&mut holder).map_err(io_error("read", path))?;
+    Ok(holder.trim().to_owned())
 }
 
 /// Creates `path` and its parents; a folder that this call makes is its owner's alone.
@@ -189,6 +236,28 @@ mod tests {
         assert!(refusal.contains(&format!("process {}", std::process::id())), "{refusal}");
         drop(lock);
         data.lock().unwrap();
+    }
+
+    #[test]
+    fn a_look_names_the_holder_and_only_delays_a_host_that_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::create(&dir.path().join("data")).unwrap();
+        assert_eq!(data.holder().unwrap(), None, "nobody ever");
+        let lock = data.lock().unwrap();
+        let us = format!("process {}", std::process::id());
+        assert!(data.holder().unwrap().is_some_and(|holder| holder.starts_with(&us)));
+        drop(lock);
+        assert_eq!(data.holder().unwrap(), None, "nobody any more");
+
+        let file = File::open(data.lock_file()).unwrap();
+        let look = Flock::lock(file, FlockArg::LockSharedNonblock).unwrap();
+        data.lock().unwrap_err();
+        let end = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(look);
+        });
+        data.lock_patiently().unwrap();
+        end.join().unwrap();
     }
 
     #[test]

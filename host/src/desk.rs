@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join_all};
+use rusqlite::Connection;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use twobox_shared::content::KIND_CHAT;
 use twobox_shared::ids::{MessageId, SessionId};
-use twobox_shared::inbox::{NewMessage, Origin};
+use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 
 use crate::channel::{Desk, Inbound, Place, Receipt, Refusal};
 use crate::core::Core;
@@ -17,83 +18,54 @@ use crate::db::{DbError, messaging, overview, sessions};
 use crate::session::signal::Reason;
 use crate::session::task::Command;
 
+/// How many messages are routed with one look into `host.db`.
+const ROUTE_BATCH: usize = 256;
+
 /// The desk of a running daemon.
 #[derive(Debug, Clone)]
 pub struct DaemonDesk {
     core: Arc<Core>,
+    router: mpsc::UnboundedSender<Arrival>,
+}
+
+/// A message on its way to the sessions that it is for.
+#[derive(Debug)]
+struct Arrival {
+    message: Inbound,
+    /// Gets an answer to wait for from each session.
+    routed: oneshot::Sender<Result<Vec<Pending>, Refusal>>,
+}
+
+/// What one session will say to a message.
+#[derive(Debug)]
+struct Pending {
+    session: SessionId,
+    answer: oneshot::Receiver<Result<Accepted, Refusal>>,
 }
 
 impl DaemonDesk {
-    /// In front of `core`.
+    /// In front of `core`. Must be called within a Tokio runtime.
     pub fn new(core: Arc<Core>) -> Self {
-        Self { core }
-    }
-
-    /// The sessions that a message at `place` is for: one of each agent group that listens there.
-    async fn sessions_of(&self, place: Place) -> Result<Vec<SessionId>, DbError> {
-        let (ids, now) = (Arc::clone(&self.core.parts.ids), self.core.parts.clock.now());
-        self.core
-            .parts
-            .db
-            .call(move |db| {
-                let listening = messaging::listening(db, &place.channel_type, &place.platform_id)?;
-                listening
-                    .iter()
-                    .map(|wiring| {
-                        let thread = wiring.mode.thread_key(place.thread_id.as_deref());
-                        sessions::resolve(
-                            db,
-                            wiring.agent,
-                            wiring.messaging_group,
-                            thread,
-                            &*ids,
-                            now,
-                        )
-                    })
-                    .collect()
-            })
-            .await
+        let (router, arrivals) = mpsc::unbounded_channel();
+        tokio::spawn(route(Arc::clone(&core), arrivals));
+        Self { core, router }
     }
 
     async fn accept_message(&self, message: Inbound) -> Result<Vec<Receipt>, Refusal> {
+        let stopping = || Refusal::TryAgain { reason: "the host is stopping".to_owned() };
         if self.core.is_stopping() {
-            return Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() });
+            return Err(stopping());
         }
-        let Place { channel_type, platform_id, .. } = message.place.clone();
-        let sessions = self
-            .sessions_of(message.place.clone())
-            .await
-            .map_err(|error| Refusal::TryAgain { reason: crate::session::task::chain(&error) })?;
-        if sessions.is_empty() {
-            return Err(Refusal::NobodyListens { channel_type, platform_id });
-        }
-        let new = NewMessage {
-            id: message.id,
-            kind: KIND_CHAT.to_owned(),
-            content: message.chat.to_json(),
-            origin: Origin {
-                channel_type: Some(channel_type),
-                platform_id: Some(platform_id),
-                thread_id: message.place.thread_id,
-            },
-            trigger: true,
-            process_after: None,
-            source_session: None,
-        };
+        let (routed, pending) = oneshot::channel();
+        self.router.send(Arrival { message, routed }).map_err(|_| stopping())?;
+        let pending = pending.await.map_err(|_| stopping())??;
         // All of them or an error: a channel that hears an error hands the message in again, and
         // whoever had it already changes nothing.
-        try_join_all(sessions.into_iter().map(|session| self.accept_in(session, new.clone()))).await
-    }
-
-    async fn accept_in(&self, session: SessionId, message: NewMessage) -> Result<Receipt, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.core.send(session, Command::Accept { message, reply }).await;
-        match answer.await {
-            Ok(accepted) => {
-                accepted.map(|accepted| Receipt { session, id: accepted.id, seq: accepted.seq.0 })
-            }
-            Err(_) => Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() }),
-        }
+        try_join_all(pending.into_iter().map(|Pending { session, answer }| async move {
+            let accepted = answer.await.map_err(|_| stopping())??;
+            Ok(Receipt { session, id: accepted.id, seq: accepted.seq.0 })
+        }))
+        .await
     }
 
     async fn report(&self) -> Value {
@@ -143,6 +115,79 @@ impl DaemonDesk {
         self.core.send(session, Command::Retry { message, reply }).await;
         answer.await.unwrap_or_else(|_| Err("the host is stopping".to_owned()))
     }
+}
+
+/// Hands messages to their sessions in the order in which they arrived, which is the order in which
+/// a person has said them. It never waits for a session or for a client, so that none holds up
+/// another.
+async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
+    let mut batch = Vec::new();
+    while arrivals.recv_many(&mut batch, ROUTE_BATCH).await > 0 {
+        let places = batch.iter().map(|arrival| arrival.message.place.clone()).collect();
+        let found = sessions_of(&core, places).await;
+        for (number, arrival) in batch.drain(..).enumerate() {
+            let routed = match &found {
+                Ok(found) => hand_over(&core, &found[number], arrival.message),
+                Err(error) => Err(Refusal::TryAgain { reason: crate::session::task::chain(error) }),
+            };
+            // Whoever asked may have gone; the message is on its way all the same.
+            drop(arrival.routed.send(routed));
+        }
+    }
+}
+
+/// For each place the sessions that a message there is for: one of each agent group that listens.
+async fn sessions_of(core: &Core, places: Vec<Place>) -> Result<Vec<Vec<SessionId>>, DbError> {
+    let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
+    let find = move |db: &mut Connection, place: &Place| {
+        let listening = messaging::listening(db, &place.channel_type, &place.platform_id)?;
+        listening
+            .iter()
+            .map(|wiring| {
+                let thread = wiring.mode.thread_key(place.thread_id.as_deref());
+                let (agent, group) = (wiring.agent, wiring.messaging_group);
+                sessions::resolve(db, agent, group, thread, &*ids, now)
+            })
+            .collect::<Result<Vec<_>, _>>()
+    };
+    core.parts.db.call(move |db| places.iter().map(|place| find(db, place)).collect()).await
+}
+
+fn hand_over(
+    core: &Arc<Core>,
+    sessions: &[SessionId],
+    message: Inbound,
+) -> Result<Vec<Pending>, Refusal> {
+    let Place { channel_type, platform_id, thread_id } = message.place;
+    if sessions.is_empty() {
+        return Err(Refusal::NobodyListens { channel_type, platform_id });
+    }
+    let new = NewMessage {
+        id: message.id,
+        kind: KIND_CHAT.to_owned(),
+        content: message.chat.to_json(),
+        origin: Origin {
+            channel_type: Some(channel_type),
+            platform_id: Some(platform_id),
+            thread_id,
+        },
+        trigger: true,
+        process_after: None,
+        source_session: None,
+    };
+    sessions
+        .iter()
+        .map(|session| {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Accept { message: new.clone(), reply };
+            match core.offer(*session, command) {
+                true => Ok(Pending { session: *session, answer }),
+                false => Err(Refusal::TryAgain {
+                    reason: format!("session {session} takes nothing at the moment"),
+                }),
+            }
+        })
+        .collect()
 }
 
 impl Desk for DaemonDesk {

@@ -18,7 +18,8 @@ use twobox_host::channel::terminal::Terminal;
 use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
-/// Answers every message with an echo, first in, first out. What it stored outlives a host.
+/// Answers every message, or several with one letter, with an echo of the newest, first in, first
+/// out. What it stored outlives a host.
 struct EchoDesk {
     stored: Arc<Stored>,
 }
@@ -31,6 +32,9 @@ struct Stored {
     /// There may be something to deliver; remembered while a delivery is under way.
     changed: Notify,
     silent: Mutex<bool>,
+    /// How many messages one letter answers; 0 is 1.
+    batch: Mutex<usize>,
+    unanswered: Mutex<Vec<MessageId>>,
 }
 
 /// Delivers the oldest letter until nobody takes it, and again when something changes.
@@ -51,10 +55,17 @@ impl Desk for EchoDesk {
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         Box::pin(async move {
             let fresh = self.stored.ids.lock().unwrap().insert(message.id.clone());
-            if fresh && !*self.stored.silent.lock().unwrap() {
+            let answers = {
+                let mut unanswered = self.stored.unanswered.lock().unwrap();
+                unanswered.extend(fresh.then(|| message.id.clone()));
+                let enough = unanswered.len() >= *self.stored.batch.lock().unwrap();
+                if fresh && enough { std::mem::take(&mut *unanswered) } else { Vec::new() }
+            };
+            if !answers.is_empty() && !*self.stored.silent.lock().unwrap() {
                 let letter = Letter {
                     key: format!("key-{}", message.id),
                     in_reply_to: Some(message.id.clone()),
+                    answers,
                     text: format!("echo: {}\x1b[2J", message.chat.text),
                     files: vec![],
                 };
@@ -175,6 +186,33 @@ async fn send_prints_the_answer_or_says_that_none_came() {
     let mut status = twobox(&data);
     status.arg("status");
     assert_eq!(text(&finish(status, "").await.stdout), "running  true\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_letter_answers_everybody_whom_it_names() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    *stored.batch.lock().unwrap() = 2;
+    let _host = Host::start(&data, &stored);
+    let send = |text: &str| {
+        let mut send = twobox(&data);
+        send.args(["send", "--wait", "30", text]);
+        finish(send, "")
+    };
+    let first = tokio::spawn(send("first"));
+    while stored.ids.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let second = send("second").await;
+    for output in [first.await.unwrap(), second] {
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "echo: second\u{fffd}[2J\n");
+    }
+    let mut chat = twobox(&data);
+    chat.args(["chat", "--wait", "30"]);
+    let output = finish(chat, "third\nfourth\n").await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "echo: fourth\u{fffd}[2J\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -171,7 +171,13 @@ fn place(agent: &str, thread: Option<&str>) -> Place {
 }
 
 fn letter(key: &str) -> Letter {
-    Letter { key: key.to_owned(), in_reply_to: None, text: format!("<{key}>"), files: vec![] }
+    Letter {
+        key: key.to_owned(),
+        in_reply_to: None,
+        answers: vec![],
+        text: format!("<{key}>"),
+        files: vec![],
+    }
 }
 
 fn message(agent: &str, id: &str) -> Value {

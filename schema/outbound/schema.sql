@@ -17,9 +17,6 @@ CREATE TABLE messages_out (
   runner_id     TEXT
 ) STRICT;
 
--- What earlier attempts have sent for a message is asked for at each retry.
-CREATE INDEX messages_out_in_reply_to ON messages_out (in_reply_to) WHERE in_reply_to IS NOT NULL;
-
 CREATE TABLE processing_ack (
   message_id     TEXT    PRIMARY KEY NOT NULL,
   status         TEXT    NOT NULL CHECK (status IN ('processing', 'completed', 'failed')),

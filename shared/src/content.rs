@@ -25,6 +25,9 @@ pub struct Chat {
     /// Names of files in this message's attachment folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// Of an answer: ids of all the messages that it answers, if they are more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
 }
 
 impl Chat {

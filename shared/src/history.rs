@@ -3,10 +3,10 @@
 use rusqlite::{Row, named_params};
 use serde::Serialize;
 
-use crate::columns::{self, Column, column, column_or};
+use crate::columns;
 use crate::content::Failure;
 use crate::ids::MessageId;
-use crate::inbox::{InboxReader, Origin, instant};
+use crate::inbox::{InboxReader, MESSAGE_COLUMNS, Origin, instant};
 use crate::open::BoxError;
 use crate::seq::Seq;
 use crate::time::UnixMillis;
@@ -36,21 +36,6 @@ pub struct StoredMessage {
     pub failure: Option<Failure>,
 }
 
-const COLUMNS: &[Column] = &[
-    column("id"),
-    column("seq"),
-    column("kind"),
-    column("timestamp"),
-    column_or("status", "'pending'"),
-    column("process_after"),
-    column_or("tries", "0"),
-    column("platform_id"),
-    column("channel_type"),
-    column("thread_id"),
-    column("content"),
-    column("failure"),
-];
-
 impl StoredMessage {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -77,7 +62,7 @@ impl InboxReader {
     /// [`BoxError::Sqlite`].
     pub fn newest(&self, after: Seq, limit: u32) -> Result<Vec<StoredMessage>, BoxError> {
         let read = |source| BoxError::sqlite("read the inbox", source);
-        let select = columns::select(self.conn(), "messages_in", COLUMNS).map_err(read)?;
+        let select = columns::select(self.conn(), "messages_in", MESSAGE_COLUMNS).map_err(read)?;
         let Some(select) = select else { return Ok(Vec::new()) };
         let params = named_params! { ":after": after, ":limit": limit };
         let mut rows: Vec<StoredMessage> = self

@@ -14,7 +14,9 @@ use twobox_shared::inbox::{
     Cursor, Delivery, DeliveryStatus, Inbox, InboxReader, InboxTx, NewMessage, Purpose,
 };
 use twobox_shared::open::{BoxError, Remedy};
-use twobox_shared::outbox::{Ack, AckStatus, OutboxWriter, Source, TurnEnd, read_untrusted};
+use twobox_shared::outbox::{
+    Ack, AckStatus, NewRow, OutboxWriter, Source, TurnEnd, read_untrusted,
+};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
@@ -261,7 +263,6 @@ fn p3_a_claim_is_made_only_by_a_higher_attempt_and_never_over_an_answer() {
         !outbox.claim(&[claim("m", attempt)], NOW).unwrap().is_empty()
     };
     assert!(try_claim(first, 0), "free");
-    assert!(!try_claim(first, 0), "again");
     assert!(!try_claim(second, 0), "uncharged claim of a predecessor");
     assert!(try_claim(second, 1), "charged");
     assert!(!try_claim(first, 0), "an older attempt");
@@ -271,6 +272,32 @@ fn p3_a_claim_is_made_only_by_a_higher_attempt_and_never_over_an_answer() {
     outbox.end_turn(&end, Seq(0), NOW).unwrap();
     drop(outbox);
     assert!(!try_claim(first, 5), "completed");
+}
+
+#[test]
+fn a_claim_is_repeated_only_by_whom_it_belongs_to_and_only_while_it_stands() {
+    let boxes = Boxes::new();
+    let (mine, other) = (runner(), runner());
+    let wanted = [claim("a", 1), claim("b", 1)];
+    let claim_as = |by| OutboxWriter::open(&boxes.outbox(), by).unwrap().claim(&wanted, NOW);
+    assert_eq!(claim_as(mine).unwrap(), wanted, "made");
+    assert_eq!(claim_as(mine).unwrap(), wanted, "the commit reported an error, so once more");
+    assert_eq!(claim_as(other).unwrap(), [], "another runner's");
+    let mut outbox = OutboxWriter::open(&boxes.outbox(), mine).unwrap();
+    assert_eq!(outbox.ack(&id("a")).unwrap().unwrap().runner, Some(mine), "it stayed");
+    for attempt in [0, 2] {
+        let other_attempt = [claim("b", attempt)];
+        let made = outbox.claim(&other_attempt, NOW).unwrap().len();
+        assert_eq!(made, usize::from(attempt > 1), "attempt {attempt}");
+    }
+    let failure = Failure::retryable("timeout", "");
+    let ends = [("a", 1, Err(&failure)), ("b", 2, Ok(&[][..]))];
+    for (message, attempt, outcome) in ends {
+        let claims = [claim(message, attempt)];
+        let end = TurnEnd { claims: &claims, outcome, turns: 0, continuation: None };
+        outbox.end_turn(&end, Seq(0), NOW).unwrap();
+        assert_eq!(outbox.claim(&claims, NOW).unwrap(), [], "{message} has ended");
+    }
 }
 
 #[test]
@@ -296,8 +323,9 @@ fn the_end_of_a_turn_is_fenced_and_commits_all_or_nothing() {
     assert_eq!(outbox.continuation().unwrap(), None);
     let ack = |outbox: &OutboxWriter, m| outbox.ack(&id(m)).unwrap().unwrap();
     assert_eq!(ack(&outbox, "a").status, AckStatus::Processing);
-    let held = Ack { attempt: Some(1), runner: Some(new), changed_at: Some(NOW), ..Ack::default() };
-    assert_eq!(ack(&outbox, "b"), held);
+    let theirs =
+        Ack { attempt: Some(1), runner: Some(new), changed_at: Some(NOW), ..Ack::default() };
+    assert_eq!(ack(&outbox, "b"), theirs);
     drop(outbox);
     assert_eq!(boxes.rows(), []);
 
@@ -329,17 +357,42 @@ fn a_failed_turn_leaves_no_rows_and_no_continuation() {
 }
 
 #[test]
-fn a_retried_turn_is_told_what_other_runners_sent() {
+fn a_retried_turn_is_told_what_earlier_attempts_sent() {
     let boxes = Boxes::new();
     let first = runner();
     let mut outbox = OutboxWriter::open(&boxes.outbox(), first).unwrap();
-    let claims = outbox.claim(&[claim("a", 0)], NOW).unwrap();
-    outbox.send(&claims, &row("r1", "a"), Seq(0), NOW).unwrap();
-    outbox.send(&claims, &row("r2", "other"), Seq(0), NOW).unwrap();
-    assert!(outbox.already_sent(&id("a")).unwrap().is_empty(), "its own rows");
+    let claims = outbox.claim(&[claim("a", 0), claim("b", 0)], NOW).unwrap();
+    let content = r#"{"text":"r3","answers":["a","b"]}"#.to_owned();
+    let together = NewRow { content, ..row("r3", "b") };
+    for new in [row("r1", "a"), row("r2", "other"), together] {
+        outbox.send(&claims, &new, Seq(2), NOW).unwrap();
+    }
+    let sent = |outbox: &OutboxWriter, message, attempt, seq| {
+        let sent = outbox.already_sent(&claim(message, attempt), Seq(seq)).unwrap();
+        sent.into_iter().map(|chat| chat.text).collect::<Vec<_>>()
+    };
+    assert!(sent(&outbox, "a", 0, 2).is_empty(), "its own rows");
     drop(outbox);
-    let outbox = OutboxWriter::open(&boxes.outbox(), runner()).unwrap();
-    assert_eq!(outbox.already_sent(&id("a")).unwrap(), [r#"{"text":"r1"}"#]);
+    for (case, by) in [("another runner", runner()), ("the same runner", first)] {
+        let mut outbox = OutboxWriter::open(&boxes.outbox(), by).unwrap();
+        assert_eq!(sent(&outbox, "a", 1, 2), ["r1", "r3"], "{case}: alone and among others");
+        assert_eq!(sent(&outbox, "b", 1, 2), ["r3"], "{case}");
+        assert_eq!(sent(&outbox, "other", 1, 8), [""; 0], "{case}: older than the message");
+        let later = NewRow { attempt: 1, ..row(&format!("r4 {case}"), "a") };
+        outbox.send(&[], &later, Seq(2), NOW).unwrap();
+        assert_eq!(sent(&outbox, "a", 1, 2), ["r1", "r3"], "{case}: not its own attempt's");
+    }
+}
+
+#[test]
+fn a_row_whose_commit_reported_an_error_is_sent_once() {
+    let boxes = Boxes::new();
+    let mut outbox = OutboxWriter::open(&boxes.outbox(), runner()).unwrap();
+    let claims = outbox.claim(&[claim("a", 0)], NOW).unwrap();
+    let first = outbox.send(&claims, &row("r1", "a"), Seq(2), NOW).unwrap();
+    assert_eq!(outbox.send(&claims, &row("r1", "a"), Seq(6), NOW).unwrap(), first);
+    drop(outbox);
+    assert_eq!(boxes.rows(), [("r1".into(), 3)]);
 }
 
 #[test]

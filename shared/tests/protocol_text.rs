@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 const TEXT: &str = include_str!("../../schema/PROTOCOL.md");
-const STATEMENTS: &str = include_str!("../src/outbox.rs");
+const STATEMENTS: &str = include_str!("../src/outbox/writer.rs");
 
 /// The part of the text under the heading of `table`.
 fn section(table: &str) -> &'static str {

@@ -1,1 +1,28 @@
-//! x
+//! Whole-system tests: the real binaries on real files, in both runtimes. This library is the
+//! harness; the scenarios are in `tests/tests/system`.
+//!
+//! A [`World`] is one installation with its host, a [`Chat`] is a person at a terminal, a
+//! [`Container`] is a runner that lives. Nothing here knows the host's code: what is looked at are
+//! the files, the socket, and the processes or containers that exist. Waiting is always for a
+//! condition, with a deadline.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod binaries;
+mod boxes;
+mod chat;
+mod container;
+mod engine;
+mod scenario;
+mod setup;
+mod wait;
+mod world;
+
+pub use binaries::binary;
+pub use boxes::{Ack, Delivery, Message, Row, Session};
+pub use chat::{Chat, Letter};
+pub use container::Container;
+pub use engine::{docker, image};
+pub use scenario::{Runtime, play};
+pub use setup::{Mode, Setup};
+pub use wait::{PATIENCE, holds_for, wait_for, wait_within};
+pub use world::World;

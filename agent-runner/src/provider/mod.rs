@@ -47,7 +47,7 @@ pub(crate) struct PromptMessage {
 
 impl From<&InboundMessage> for PromptMessage {
     fn from(message: &InboundMessage) -> Self {
-        let Chat { text, sender, files } = Chat::from_content(&message.content);
+        let Chat { text, sender, files, answers: _ } = Chat::from_content(&message.content);
         Self {
             id: message.id.clone(),
             seq: message.seq.0,

@@ -30,6 +30,8 @@ pub struct Letter {
     pub key: String,
     /// The message that it answers, if it answers one.
     pub in_reply_to: Option<MessageId>,
+    /// All messages that it answers, with that one.
+    pub answers: Vec<MessageId>,
     /// What to show.
     pub text: String,
     /// Names of attached files.

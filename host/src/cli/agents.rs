@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use twobox_shared::agent_config::{AgentConfig, ProviderKind};
@@ -28,8 +29,8 @@ pub(super) enum AgentsCommand {
         #[arg(long, value_enum, default_value_t = Provider::Echo)]
         provider: Provider,
         /// One session for all, or one for each thread.
-        #[arg(long, value_enum, default_value_t = Mode::Shared)]
-        session_mode: Mode,
+        #[arg(long, value_enum, default_value_t)]
+        session_mode: SessionMode,
         /// The program of `--provider command`, with its arguments.
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -55,10 +56,15 @@ pub(super) enum Provider {
     Command,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Mode {
-    Shared,
-    PerThread,
+/// The words are those in the database.
+impl ValueEnum for SessionMode {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Shared, Self::PerThread]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
+    }
 }
 
 pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode, Failure> {
@@ -73,11 +79,7 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
                 command,
                 ..AgentConfig::default()
             };
-            let mode = match session_mode {
-                Mode::Shared => SessionMode::Shared,
-                Mode::PerThread => SessionMode::PerThread,
-            };
-            add(context, &name, mode, &config)
+            add(context, &name, session_mode, &config)
         }
         AgentsCommand::List => list(context),
         AgentsCommand::Show { name } => show(context, &name),
@@ -158,7 +160,8 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
             format!("folder    {}", folder.display()),
             match &config {
                 Ok(config) => {
-                    format!("provider  {:?} {}", config.provider, config.command.join(" "))
+                    let word = format!("{:?}", config.provider).to_lowercase();
+                    format!("provider  {word} {}", config.command.join(" "))
                 }
                 Err(error) => format!("provider  unknown: {error}"),
             },

@@ -13,6 +13,7 @@ use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 use super::conversation::{Conversation, News, Partner};
 use super::output::{Failure, Output, note, printable, say};
 use super::{Context, seconds, select};
+use crate::channel::Letter;
 
 /// How long a pipe waits for answers unless it is told.
 const PIPE_WAIT: Duration = Duration::from_secs(60);
@@ -125,16 +126,19 @@ impl Chat {
                 self.refused += 1;
                 self.output.complain(&reason);
             }
-            News::Letter { key, in_reply_to, text, files } => {
+            News::Letter(Letter { key, in_reply_to, answers, text, files }) => {
+                self.answered(&answers);
                 if self.output.json {
-                    let line = json!({ "in_reply_to": in_reply_to, "text": text, "files": files });
+                    let line = json!({
+                        "in_reply_to": in_reply_to, "answers": answers, "text": text,
+                        "files": files,
+                    });
                     say(&line.to_string());
                 } else {
                     say(&printable(&text));
                     files.iter().for_each(|file| say(&format!("[file {}]", printable(file))));
                 }
                 conversation.shown(key);
-                self.answered(in_reply_to.as_ref());
             }
             News::Error { reason } => self.output.complain(&reason),
             News::Lost => note("(the host is gone, waiting for it)"),
@@ -142,12 +146,8 @@ impl Chat {
         }
     }
 
-    /// An agent may answer several messages of one turn with one letter, which names the newest:
-    /// it answers what was said before it as well.
-    fn answered(&mut self, id: Option<&MessageId>) {
-        if let Some(place) = self.unanswered.iter().position(|other| Some(other) == id) {
-            self.unanswered.drain(..=place);
-        }
+    fn answered(&mut self, answers: &[MessageId]) {
+        self.unanswered.retain(|id| !answers.contains(id));
     }
 
     fn overdue(&self) -> String {
@@ -188,12 +188,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_answers_everything_that_was_said_before() {
+    fn a_letter_answers_what_it_names_and_nothing_else() {
         let id = |text| MessageId::parse(text).unwrap();
-        let mut chat = Chat { unanswered: vec![id("1"), id("2"), id("3")], ..Chat::default() };
-        chat.answered(Some(&id("2")));
-        chat.answered(Some(&id("elsewhere")));
-        chat.answered(None);
-        assert_eq!(chat.unanswered, [id("3")]);
+        let said = || vec![id("1"), id("2"), id("3")];
+        let cases = [
+            ("a later one only", vec![id("2")], vec![id("1"), id("3")]),
+            ("several", vec![id("1"), id("3")], vec![id("2")]),
+            ("somebody else's", vec![id("elsewhere")], said()),
+            ("nothing", vec![], said()),
+        ];
+        for (case, answers, left) in cases {
+            let mut chat = Chat { unanswered: said(), ..Chat::default() };
+            chat.answered(&answers);
+            assert_eq!(chat.unanswered, left, "{case}");
+        }
     }
 }

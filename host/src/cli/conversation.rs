@@ -16,8 +16,8 @@ use twobox_shared::ids::MessageId;
 
 use super::client::Client;
 use super::output::Failure;
-use crate::channel::Receipt;
 use crate::channel::socket::{Event, Request};
+use crate::channel::{Letter, Receipt};
 
 /// How many messages may be under way: few enough that their answers fit into the socket's buffer,
 /// or both ends could wait for each other.
@@ -37,7 +37,7 @@ pub(super) enum News {
     /// A message will never be taken.
     Refused { id: MessageId, reason: String },
     /// A letter, to be confirmed with [`Conversation::shown`].
-    Letter { key: String, in_reply_to: Option<MessageId>, text: String, files: Vec<String> },
+    Letter(Letter),
     /// The host complained.
     Error { reason: String },
     /// The host is gone; the task tries to reach it.
@@ -229,8 +229,8 @@ impl Task {
             Event::Message { key, .. } if self.shown.contains(&key) => {
                 client.ask(&Request::Ack { key }).await?;
             }
-            Event::Message { key, in_reply_to, text, files } => {
-                self.tell(News::Letter { key, in_reply_to, text, files });
+            Event::Message { key, in_reply_to, answers, text, files } => {
+                self.tell(News::Letter(Letter { key, in_reply_to, answers, text, files }));
             }
             Event::Error { reason } => self.tell(News::Error { reason }),
             Event::Listening { .. }

@@ -7,12 +7,15 @@ use futures_util::future::{BoxFuture, FutureExt};
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
+use super::Context;
 use super::client::Client;
 use super::output::{Failure, chain, say};
-use super::{Context, engine};
 use crate::channel::socket::{Event, Request};
-use crate::config::{Config, RuntimeKind};
-use crate::data::{DataDir, DataError};
+use crate::config::{Config, RuntimeKind, WatchMode};
+use crate::data::DataDir;
+use crate::runtime::docker::prove_writable;
+use crate::runtime::{self, RuntimeError};
+use crate::watch;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -82,9 +85,11 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             checks.push(data_directory(data.clone()));
             checks.push(configuration(&data, loaded.as_ref()));
             checks.push(host_db(data.clone()));
-            checks.push(daemon(data));
+            checks.push(daemon(data.clone()));
             if let Ok((config, _)) = loaded {
-                checks.push(runtime(config, context));
+                checks.push(runtime(config.clone()));
+                checks.push(file_events(data.clone(), config.watch));
+                checks.push(folders(data, config));
             }
         }
     }
@@ -195,10 +200,9 @@ fn daemon(data: DataDir) -> Check {
             }
             Err(error) => error.to_string(),
         };
-        // The lock is given back at once; only a host that starts in this very instant is refused.
-        match data.lock() {
-            Ok(_) => Finding::warn("no host runs", "start it with `twobox up`"),
-            Err(DataError::Held { holder, .. }) => Finding::fail(
+        match data.holder() {
+            Ok(None) => Finding::warn("no host runs", "start it with `twobox up`"),
+            Ok(Some(holder)) => Finding::fail(
                 format!("{holder} holds the data directory, but its socket is silent: {answered}"),
                 "look at its log; stop it and start it again",
             ),
@@ -209,27 +213,55 @@ fn daemon(data: DataDir) -> Check {
 }
 
 /// Whether the configured runtime could start a runner now.
-fn runtime(config: Config, context: &Context) -> Check {
-    let env = context.env.clone();
-    Check::now("runtime", move || match config.runtime {
-        RuntimeKind::Process => Finding::warn(
-            "agents run as child processes, which is no isolation boundary",
-            "set runtime = \"docker\" where agents are not trusted",
-        ),
-        RuntimeKind::Docker => {
-            let socket = match engine::socket(&config.containers.socket, &env) {
-                Ok(socket) => socket,
-                Err(reason) => return Finding::fail(reason, "set containers.socket"),
-            };
-            let image = &config.containers.image;
-            match engine::ping(&socket).and_then(|()| engine::has_image(&socket, image)) {
-                Ok(true) => Finding::ok(format!("Docker answers and has {image}")),
-                Ok(false) => Finding::fail(format!("Docker lacks {image}"), "scripts/build-image"),
-                Err(error) => Finding::fail(
-                    format!("no engine answers at {}: {error}", socket.display()),
-                    "start Docker, or set containers.socket or runtime = \"process\"",
-                ),
+fn runtime(config: Config) -> Check {
+    let look = async move {
+        match (runtime::check(&config).await, config.runtime) {
+            (Ok(line), RuntimeKind::Docker) => Finding::ok(line),
+            (Ok(line), RuntimeKind::Process) => {
+                Finding::warn(line, "set runtime = \"docker\" where agents are not trusted")
             }
+            (Err(RuntimeError::Start { reason }), _) => {
+                Finding::fail(reason, "no agent can start before that")
+            }
+            (Err(error), RuntimeKind::Docker) => Finding::fail(
+                chain(&error),
+                "start Docker, or set containers.socket or runtime = \"process\"",
+            ),
+            (Err(error), RuntimeKind::Process) => {
+                Finding::fail(chain(&error), "set containers.runner")
+            }
+        }
+    };
+    Check { name: "runtime", run: look.boxed() }
+}
+
+/// Whether runners can write their half of a session.
+fn folders(data: DataDir, config: Config) -> Check {
+    Check::now("folders", move || match config.runtime {
+        RuntimeKind::Process => Finding::ok("runners write as the host's own user"),
+        RuntimeKind::Docker => match prove_writable(&config.containers, &data.scratch()) {
+            Ok(line) => Finding::ok(line),
+            Err(reason) => Finding::fail(reason, "every container would end at once"),
+        },
+    })
+}
+
+/// Whether the host hears of what a container wrote, or has to look again and again.
+fn file_events(data: DataDir, mode: WatchMode) -> Check {
+    Check::now("file events", move || {
+        let polled = format!("sessions are polled every {} ms", watch::POLL.as_millis());
+        let place = data.root().display();
+        match (mode, watch::events_come(&data.scratch())) {
+            (WatchMode::Poll, _) => Finding::ok(format!("not used, as configured: {polled}")),
+            (WatchMode::Auto, Ok(true)) => Finding::ok("they come"),
+            (WatchMode::Auto, Ok(false)) => Finding::warn(
+                format!("none come in {place}: {polled}"),
+                "put the data directory on a local file system",
+            ),
+            (WatchMode::Auto, Err(error)) => Finding::warn(
+                format!("{}: {polled}", chain(&error)),
+                "raise fs.inotify.max_user_watches and max_user_instances",
+            ),
         }
     })
 }

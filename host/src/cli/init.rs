@@ -10,25 +10,29 @@ use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::SystemIds;
 
-use super::output::{Failure, say};
-use super::{Context, agents, engine};
+use super::output::{Failure, chain, say};
+use super::{Context, agents};
 use crate::config::{self, Config, RuntimeKind};
 use crate::data::DataDir;
 use crate::db;
 use crate::db::agents as stored;
 use crate::db::messaging::SessionMode;
+use crate::runtime::{self, RuntimeError};
 
 /// The first agent.
 const FIRST_AGENT: &str = "assistant";
 
-pub(super) fn run(context: &Context, asked: Option<RuntimeKind>) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    context: &Context,
+    asked: Option<RuntimeKind>,
+) -> Result<ExitCode, Failure> {
     let now = SystemClock.now();
     let data = DataDir::create(&context.data)?;
     let config_exists = data.config().exists();
     let (runtime, why) = match (config_exists, asked) {
         (true, _) => (context.load_config(&data.config())?.0.runtime, "as twobox.toml says".into()),
         (false, Some(asked)) => (asked, "as you asked".to_owned()),
-        (false, None) => choose(context),
+        (false, None) => choose().await,
     };
     let mut host = db::open(&data.host_db())?;
     let install = db::install_id(&host, &SystemIds, now)?;
@@ -44,10 +48,12 @@ pub(super) fn run(context: &Context, asked: Option<RuntimeKind>) -> Result<ExitC
     for agent in stored::list(&host)? {
         agents::make_folder(&data, &agent, &AgentConfig::default())?;
     }
-    let next = next_steps(context, &data, runtime);
+    let (config, _) = context.load_config(&data.config())?;
+    let next = next_steps(context, &config).await;
     if context.output.json {
         let answer = json!({
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
+            "image": (runtime == RuntimeKind::Docker).then_some(&config.containers.image),
             "made": made, "next": next,
         });
         say(&answer.to_string());
@@ -71,28 +77,26 @@ pub(super) fn run(context: &Context, asked: Option<RuntimeKind>) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Docker where an engine answers, processes elsewhere.
-fn choose(context: &Context) -> (RuntimeKind, String) {
-    let answered = engine::socket("", &context.env).and_then(|socket| {
-        let place = socket.display().to_string();
-        match engine::ping(&socket) {
-            Ok(()) => Ok(place),
-            Err(error) => Err(format!("{place}: {error}")),
+/// Docker where an engine answers, processes elsewhere; and why.
+async fn choose() -> (RuntimeKind, String) {
+    let docker = Config { runtime: RuntimeKind::Docker, ..Config::default() };
+    match runtime::check(&docker).await {
+        Ok(line) => (RuntimeKind::Docker, line),
+        Err(RuntimeError::Unavailable { reason, .. }) => {
+            (RuntimeKind::Process, format!("no container engine answers, {reason}"))
         }
-    });
-    match answered {
-        Ok(place) => (RuntimeKind::Docker, format!("an engine answers at {place}")),
-        Err(reason) => (RuntimeKind::Process, format!("no container engine answers, {reason}")),
+        // It answers, and lacks something, which is the next step.
+        Err(_) => (RuntimeKind::Docker, "a container engine answers".to_owned()),
     }
 }
 
-fn next_steps(context: &Context, data: &DataDir, runtime: RuntimeKind) -> Vec<String> {
+/// What to do before an agent can answer.
+async fn next_steps(context: &Context, config: &Config) -> Vec<String> {
     let mut steps = Vec::new();
-    let config = context.load_config(&data.config()).map_or_else(|_| Config::default(), |it| it.0);
-    let has_image = engine::socket(&config.containers.socket, &context.env)
-        .is_ok_and(|socket| engine::has_image(&socket, &config.containers.image).unwrap_or(false));
-    if runtime == RuntimeKind::Docker && !has_image {
-        steps.push(format!("scripts/build-image   (makes {})", config.containers.image));
+    match runtime::check(config).await {
+        Ok(_) => {}
+        Err(RuntimeError::Start { reason }) => steps.push(reason),
+        Err(error) => steps.push(chain(&error)),
     }
     let place = context.data.display();
     steps.push(format!("twobox --data {place} up"));

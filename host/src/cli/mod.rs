@@ -9,7 +9,6 @@ mod client;
 mod conversation;
 mod dead;
 mod doctor;
-mod engine;
 mod fsck;
 mod init;
 mod output;
@@ -143,7 +142,6 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
-        Command::Init { runtime } => init::run(context, runtime),
         Command::Up { log_format } => up::run(context, log_format),
         Command::Agents(command) => agents::run(context, command),
         Command::Sessions(sessions::SessionsCommand::List { agent }) => {
@@ -162,7 +160,8 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Dead(dead::DeadCommand::Show { session, id }) => {
             dead::show(context, &session, &id)
         }
-        // The rest talks to the daemon.
+        // The rest talks to the daemon or to a container engine.
+        Command::Init { runtime } => in_tokio(init::run(context, runtime)),
         Command::Dead(dead::DeadCommand::Redrive { session, id }) => {
             in_tokio(dead::redrive(context, &session, id))
         }

@@ -12,6 +12,7 @@ use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 use super::conversation::{Conversation, News, Partner};
 use super::output::{Failure, note, printable, say};
 use super::{Context, seconds, select};
+use crate::channel::Letter;
 
 /// How long the host may take to accept a message.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -91,9 +92,12 @@ async fn wait_for(
             News::Refused { reason, .. } | News::Error { reason } => {
                 return Err(Failure::new(reason));
             }
-            News::Letter { key, in_reply_to, text, files } => {
-                let ours = in_reply_to.as_ref() == Some(id);
-                let line = json!({ "in_reply_to": in_reply_to, "text": text, "files": files });
+            News::Letter(letter) => {
+                let ours = letter.answers.contains(id);
+                let Letter { key, in_reply_to, answers, text, files } = letter;
+                let line = json!({
+                    "in_reply_to": in_reply_to, "answers": answers, "text": text, "files": files,
+                });
                 // Whoever takes a letter has to show it: an older one that waited for somebody to
                 // listen goes to standard error.
                 match (ours, context.output.json) {

@@ -1,5 +1,6 @@
 //! `twobox sessions`: list, show, retry. `tail` and `fsck` have modules of their own.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -96,11 +97,22 @@ pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
     drop(db);
     let folder = data.session_folder(session.agent_id, session.id);
     let paths = SessionPaths::of_folder(&folder);
-    let inbox = read_inbox(&paths);
-    let tool = outbox::read_untrusted(&paths.outbound_db(), Source::Live, PATIENCE, |outbox| {
-        outbox.tool()
+    let mut inbox = read_inbox(&paths);
+    let outbox = outbox::read_untrusted(&paths.outbound_db(), Source::Live, PATIENCE, |outbox| {
+        let open = inbox.iter().flat_map(|inbox| &inbox.open).map(|message| &message.id);
+        Ok((outbox.tool()?, outbox.acks(open)?))
     })
     .map(Option::unwrap_or_default);
+    let (tool, acks) = match outbox {
+        Ok((tool, acks)) => (Ok(tool), acks),
+        Err(error) => (Err(error), HashMap::new()),
+    };
+    if let Ok(inbox) = &mut inbox {
+        for message in &mut inbox.open {
+            let last = acks.get(&message.id).and_then(|ack| ack.failure.clone());
+            message.failure = message.failure.take().or(last);
+        }
+    }
     let told = |error: &BoxError| chain(error);
     let answer = json!({
         "session": session,

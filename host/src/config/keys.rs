@@ -86,7 +86,8 @@ pub const KEYS: &[Key] = &[
     }),
     key(
         "containers.user",
-        "`uid:gid` inside the container. Empty: the host's own, or 65532 when the host is root.",
+        "`uid:gid` inside the container. Empty: the host's own, or 65532 when the host is root. With \
+         a rootless engine: `\"0:0\"`, which is the host's own user there.",
         |c| Field::Text(&mut c.containers.user),
     ),
     key(

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::mpsc;
-use twobox_shared::ids::{InstallId, RunnerId, SessionId};
+use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
 use crate::config::{Config, RuntimeKind};
 
@@ -185,6 +185,17 @@ pub fn build(
             Arc::new(process::Process::new(install, runner, events))
         }
     })
+}
+
+/// Whether the runtime that `config` names could start a runner now, for a command that runs none:
+/// one line for people.
+///
+/// # Errors
+/// As for [`build`] and [`Runtime::check`].
+pub async fn check(config: &Config) -> Result<String, RuntimeError> {
+    let (events, _nobody_listens) = mpsc::unbounded_channel();
+    // Under an id of which there are no containers.
+    build(InstallId::generate(&SystemIds), config, events)?.check().await
 }
 
 /// The configured `agent-runner`, or the one beside this program.

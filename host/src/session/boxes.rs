@@ -24,8 +24,12 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// How many rows are read from the outbox at once.
 const PAGE: u32 = 256;
 
-/// How many undelivered rows one look takes.
-const ROWS_MAX: usize = 512;
+/// How many undelivered rows of one destination one look takes. Those behind them wait for these
+/// anyway, and so hide no row for another destination.
+const OPEN_PER_DESTINATION: usize = 256;
+
+/// How many rows one look passes over at most.
+const SCAN_MAX: usize = 16_384;
 
 /// Where a session's boxes are.
 #[derive(Debug, Clone)]
@@ -43,8 +47,10 @@ pub struct Look {
     pub pending: Vec<PendingMessage>,
     /// Their acks.
     pub acks: Acks,
-    /// The rows beyond the cursor that are not settled, or stand between such rows.
+    /// The rows beyond the cursor that are not settled, after those that the cursor can pass.
     pub rows: Vec<(OutRow, Option<Delivery>)>,
+    /// Whether there may be rows beyond these.
+    pub more: bool,
     /// How far the host has come, `seen` including this look.
     pub cursor: Cursor,
     /// Whether this look saw a higher number than the inbox records.
@@ -145,7 +151,7 @@ impl Boxes {
         }
         let mut inbox = Inbox::open_to_read(&self.paths.inbound_db())?;
         let tx = inbox.read()?;
-        let mut look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
+        let look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
         let read = |source: Source<'_>| {
             outbox::read_untrusted(&self.paths.outbound_db(), source, READ_PATIENCE, |outbox| {
                 read_outbox(outbox, &tx, &look.pending, look.cursor)
@@ -154,13 +160,18 @@ impl Boxes {
         let found = match read(Source::Live) {
             Err(BoxError::HotJournal) if writers == Writers::None => self.read_copy(read),
             other => other,
-        }?;
-        if let Some((acks, rows, seen, tool)) = found {
-            look.seen_more = seen > look.cursor.seen;
-            look.cursor.seen = look.cursor.seen.max(seen);
-            (look.acks, look.rows, look.tool) = (acks, rows, tool);
         }
-        Ok(look)
+        .map_err(confine)?;
+        let Some(found) = found else { return Ok(look) };
+        Ok(Look {
+            seen_more: found.seen > look.cursor.seen,
+            cursor: Cursor { seen: look.cursor.seen.max(found.seen), ..look.cursor },
+            pending: look.pending,
+            acks: found.acks,
+            rows: found.rows,
+            more: found.more,
+            tool: found.tool,
+        })
     }
 
     fn read_copy<T>(
@@ -267,7 +278,28 @@ impl Boxes {
     }
 }
 
-type Found = (Acks, Vec<(OutRow, Option<Delivery>)>, Seq, ToolState);
+/// A version is the container's word like everything else in its outbox. It concerns this session
+/// only, and is no reason for the host to wait for a person with the container running.
+fn confine(error: BoxError) -> BoxError {
+    match error {
+        BoxError::Newer { found, known } => BoxError::Refused {
+            reason: format!(
+                "the outbox says that it has version {found}, and this host knows up to {known}: \
+                 if the runner is newer than the host, update Twobox"
+            ),
+        },
+        other => other,
+    }
+}
+
+/// What one read of the outbox showed.
+struct Found {
+    acks: Acks,
+    rows: Vec<(OutRow, Option<Delivery>)>,
+    more: bool,
+    seen: Seq,
+    tool: ToolState,
+}
 
 fn read_outbox(
     outbox: &UntrustedOutbox<'_>,
@@ -277,22 +309,36 @@ fn read_outbox(
 ) -> Result<Found, BoxError> {
     let acks: HashMap<_, _> = outbox.acks(pending.iter().map(|message| &message.id))?;
     let mut rows = Vec::new();
+    let mut open: HashMap<Origin, usize> = HashMap::new();
+    let mut left_out = false;
+    let mut scanned = 0;
     let mut last = cursor.seq;
     let mut high_water = inbox.high_water()?.max(cursor.seen);
     loop {
         let page = outbox.rows(last, high_water, PAGE)?;
         let full = page.len() == PAGE as usize;
+        scanned += page.len();
         for row in page {
             last = row.seq;
             high_water = high_water.max(row.seq);
             let record = inbox.delivery(&row.id)?;
-            rows.push((row, record));
+            if record.as_ref().is_some_and(|record| record.status.is_settled()) {
+                // Behind an open row a settled one says nothing: the cursor cannot reach it yet.
+                if open.is_empty() {
+                    rows.push((row, record));
+                }
+                continue;
+            }
+            let before = open.entry(row.destination.clone()).or_default();
+            *before += 1;
+            match *before <= OPEN_PER_DESTINATION {
+                true => rows.push((row, record)),
+                false => left_out = true,
+            }
         }
-        let open = |(_, record): &&(OutRow, Option<Delivery>)| {
-            record.as_ref().is_none_or(|record| !record.status.is_settled())
-        };
-        if !full || rows.iter().filter(open).count() >= ROWS_MAX {
-            return Ok((acks, rows, last, outbox.tool()?));
+        if !full || scanned >= SCAN_MAX {
+            let more = full || left_out;
+            return Ok(Found { acks, rows, more, seen: last, tool: outbox.tool()? });
         }
     }
 }

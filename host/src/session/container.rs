@@ -17,7 +17,7 @@ use super::task::{Task, Trouble};
 use crate::db::notices::Notice;
 use crate::db::sessions::{self, StartTrouble, StopCause};
 use crate::db::{blocking, messaging};
-use crate::runtime::{Condition, Incarnation, RuntimeError, StartSpec};
+use crate::runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
 use crate::watch;
 
 /// After this many failed starts in a row the person who waits is told.
@@ -71,9 +71,13 @@ impl Task {
                     if !self.stop(runner).await {
                         return Ok(Alive::Unknown);
                     }
+                    self.clear(runner).await;
                 }
                 Condition::Exited { code } => {
                     tracing::debug!(session = %id, %runner, ?code, "the container has ended");
+                    if self.record.runner != Some(runner) {
+                        self.clear(runner).await; // its end is recorded, or was never ours
+                    }
                 }
             }
         }
@@ -129,7 +133,8 @@ impl Task {
                 tracing::warn!(session = %self.id, %runner, %breach, "stopping the container");
                 StopCause::Limit
             }
-            Ok(_) if self.record.quarantine.is_some() => StopCause::Limit,
+            // A stop that was begun is carried through: it failed, or its host died.
+            Ok(_) if let Some(cause) = self.record.stop_cause => cause,
             Ok(_) if reasons.contains(Reason::Evict) && !busy && !waiting => {
                 tracing::info!(session = %self.id, "the idle container makes room for another");
                 StopCause::Host
@@ -143,7 +148,7 @@ impl Task {
         self.record_and_stop(runner, cause).await
     }
 
-    /// Stops a container that keeps its host from reading or writing the boxes.
+    /// Stops a container that holds a lock against its host.
     pub(crate) async fn stop_offender(&mut self, why: &str) {
         let Some(container) = &self.container else { return };
         let runner = container.vitals.runner;
@@ -152,6 +157,26 @@ impl Task {
             Ok(_) => self.handle.signal.raise(Reason::Runtime),
             Err(error) => self.complain(&error),
         }
+    }
+
+    /// What is left of the limits while the boxes cannot be read: a container that lives is stopped
+    /// after a while. Otherwise one that makes its outbox unreadable would have no limits.
+    pub(crate) async fn enforce_unread(&mut self, alive: Alive) -> Result<(), Trouble> {
+        match alive {
+            Alive::Runner(runner) => {
+                let now = self.core.parts.clock.monotonic();
+                let since = *self.unreadable_since.get_or_insert(now);
+                if now.since(since) > self.core.parts.config.limits.claim_tolerance {
+                    tracing::warn!(session = %self.id, %runner,
+                        "stopping the container, because its boxes cannot be read");
+                    self.owed = self.owed.with(Reason::Runtime);
+                    self.record_and_stop(runner, StopCause::Limit).await?;
+                }
+            }
+            Alive::None => self.core.release_place(self.id), // nothing lives that could hold it
+            Alive::Unknown => {}
+        }
+        Ok(())
     }
 
     /// Stops the container because the host stops, and settles what it leaves.
@@ -164,7 +189,7 @@ impl Task {
         Ok(())
     }
 
-    async fn record_and_stop(
+    pub(crate) async fn record_and_stop(
         &mut self,
         runner: RunnerId,
         cause: StopCause,
@@ -201,6 +226,7 @@ impl Task {
     /// The runtime did not do what it was asked: ask again, ever more rarely.
     fn runtime_trouble(&mut self, error: &RuntimeError) {
         self.complain(error);
+        self.owed = self.owed.with(Reason::Runtime);
         let pause = Duration::from_secs(1) * 2_u32.saturating_pow(self.runtime_silent.min(5));
         self.runtime_silent += 1;
         self.look_in(pause.min(SILENT_PAUSE_MAX));
@@ -212,13 +238,16 @@ impl Task {
         if self.closing || self.core.is_stopping() || self.record.quarantine.is_some() {
             return Ok(());
         }
-        if let Some(after) = self.record.start_after.filter(|after| *after > now) {
+        // A pause that is longer than any was recorded before the clock was set back.
+        let pause = |after: &UnixMillis| *after > now && after.since(now) <= START_PAUSE_MAX;
+        if let Some(after) = self.record.start_after.filter(pause) {
             self.look_in(after.since(now));
             return Ok(());
         }
         if !self.core.request_place(self.id, self.record.agent_group) {
             return Ok(()); // it is told when there is one
         }
+        self.watch_outbox().await;
         self.project_routing().await?;
         let runner = RunnerId::generate(&*self.core.parts.ids);
         let id = self.id;
@@ -248,13 +277,12 @@ impl Task {
                 self.handle.signal.raise(Reason::Due); // its limits need a first look
                 Ok(())
             }
-            Err(RuntimeError::Start { reason }) => {
-                tracing::warn!(session = %id, reason, "the container did not start");
-                self.end_of(runner, Some(reason)).await
+            Err(RuntimeError::Start { reason }) => self.end_of(runner, Some(reason)).await,
+            Err(error @ RuntimeError::Occupied { .. }) => {
+                self.end_of(runner, Some(error.to_string())).await
             }
             Err(error) => {
-                // Somebody else's container, or a runtime that may have started ours all the same.
-                self.runtime_trouble(&error);
+                self.runtime_trouble(&error); // it may have started the container all the same
                 Ok(())
             }
         }
@@ -349,7 +377,7 @@ impl Task {
     async fn clear(&mut self, runner: RunnerId) {
         let incarnation = Incarnation { session: self.id, runner };
         let folder = self.core.parts.data.session_folder(self.record.agent_group, self.id);
-        let log = folder.join("runner.log");
+        let log = folder.join(RUNNER_LOG);
         let runtime = Arc::clone(&self.core.parts.runtime);
         if let Err(error) = self.while_accepting(runtime.clear(incarnation, &log)).await {
             self.runtime_trouble(&error);

@@ -26,6 +26,9 @@ pub struct Vitals {
     busy_until: Monotonic,
     claims: HashMap<(MessageId, i64), ClaimSeen>,
     declared_tool: Option<Duration>,
+    /// When a tool was last seen to have ended. The tolerance of a claim begins anew then, or a
+    /// container would be stopped for the silence that its tool was allowed.
+    tool_ended: Monotonic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +80,7 @@ impl Vitals {
             busy_until: now,
             claims: HashMap::new(),
             declared_tool: None,
+            tool_ended: now,
         }
     }
 
@@ -104,6 +108,10 @@ impl Vitals {
         }
         if !self.claims.is_empty() || !old.is_empty() {
             self.busy_until = now;
+        }
+        if self.declared_tool.is_some() && declared_tool != self.declared_tool {
+            self.tool_ended = now;
+            self.last_sign = now;
         }
         self.declared_tool = declared_tool;
     }
@@ -144,7 +152,8 @@ impl Vitals {
                 return Err(Breach::EndlessTurn(message.clone(), age));
             }
             if !claim.sign_since
-                && let Some(age) = check(claim.first, limits.claim_tolerance.max(tool))
+                && let Some(age) =
+                    check(claim.first.max(self.tool_ended), limits.claim_tolerance.max(tool))
             {
                 return Err(Breach::Stuck(message.clone(), age));
             }
@@ -221,6 +230,16 @@ mod tests {
         vitals.observe(at(0), None, claim(), Some(3650 * day));
         assert!(judge(&vitals, 7199).is_ok());
         assert!(judge(&vitals, 7201).is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_tool_begins_the_tolerance_anew() {
+        let mut vitals = vitals(None);
+        vitals.observe(at(0), None, claim(), Some(Duration::from_secs(90)));
+        vitals.observe(at(80), None, claim(), None);
+        assert!(judge(&vitals, 80).is_ok(), "it was allowed to be silent until now");
+        assert!(judge(&vitals, 139).is_ok());
+        assert!(matches!(judge(&vitals, 141), Err(Breach::Stuck(_, _))));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use twobox_shared::content::{Chat, KIND_SYSTEM};
 use twobox_shared::fault::{self, CrashPoint};
-use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::ids::{InstallId, MessageId, SessionId};
 use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin};
 use twobox_shared::outbox::OutRow;
 use twobox_shared::seq::Seq;
@@ -18,7 +18,6 @@ use super::delivery::{self, Batch, ChannelTraits, Plan};
 use super::signal::Reason;
 use super::task::{Command, Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
-use crate::core::Core;
 use crate::db::notices::{self, Notice};
 use crate::db::{blocking, messaging};
 
@@ -33,6 +32,8 @@ pub(crate) struct Outgoing {
     rows: Vec<Row>,
     last_delivered: HashMap<Place, Seq>,
     notices: Option<VecDeque<Notice>>,
+    /// What channels said and no disk has taken yet.
+    reports: VecDeque<Sent>,
 }
 
 /// What a channel said of one batch.
@@ -52,14 +53,31 @@ enum Letters {
 }
 
 impl Outgoing {
-    /// Whether no channel call is under way.
+    /// Whether no channel call is under way and every outcome is recorded.
     pub(crate) fn is_quiet(&self) -> bool {
         self.in_flight.is_empty()
+    }
+
+    /// Whether a channel has yet to say what became of letters.
+    pub(crate) fn awaits_channels(&self) -> bool {
+        self.in_flight.len() > self.reports.len()
+    }
+
+    /// Gives up what could not be recorded.
+    pub(crate) fn forget_reports(&mut self) {
+        for sent in self.reports.drain(..) {
+            self.in_flight.remove(&sent.place);
+        }
     }
 
     /// Channels that had nobody to take letters may have somebody now.
     pub(crate) fn channels_are_back(&mut self) {
         self.unavailable.clear();
+    }
+
+    /// The wirings may have changed: they are read again before anything is sent or refused.
+    pub(crate) fn forget_allowed(&mut self) {
+        self.allowed = None;
     }
 
     /// Where the session may send to.
@@ -96,6 +114,9 @@ impl Task {
         }
         if let Some(when) = self.send_notices(now).await? {
             next = Some(next.map_or(when, |other| other.min(when)));
+        }
+        if look.more && !plan.records.is_empty() {
+            next = Some(now); // what was settled makes room for rows that this look did not take
         }
         if let Some(when) = next {
             self.look_in(when.since(now));
@@ -144,46 +165,53 @@ impl Task {
         look: &Look,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
-        let mut changes = Changes {
-            cursor: Cursor { seq: plan.cursor, seen: look.cursor.seen },
-            ..Changes::default()
-        };
-        for (index, record) in &plan.records {
-            self.put(*index, record.clone(), &mut changes);
-        }
-        for batch in plan.batches.iter().filter(|batch| batch.announce) {
-            for index in &batch.rows {
-                let record = delivery::announced(self.outgoing.rows[*index].1.as_ref(), now);
-                self.put(*index, record, &mut changes);
-            }
-        }
-        if changes.records.is_empty() && plan.cursor == look.cursor.seq {
+        let announced = plan.batches.iter().filter(|batch| batch.announce).flat_map(|batch| {
+            let out = &self.outgoing;
+            let record = move |index: usize| delivery::announced(out.rows[index].1.as_ref(), now);
+            batch.rows.iter().map(move |index| (*index, record(*index)))
+        });
+        let records: Vec<_> = plan.records.iter().cloned().chain(announced).collect();
+        if records.is_empty() && plan.cursor == look.cursor.seq {
             return Ok(());
+        }
+        self.write(records, Cursor { seq: plan.cursor, seen: look.cursor.seen }, now).await
+    }
+
+    /// Makes new records of rows durable, each failure with a note to the agent, and only then
+    /// remembers them.
+    async fn write(
+        &mut self,
+        records: Vec<(usize, Delivery)>,
+        cursor: Cursor,
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        let mut changes = Changes { cursor, ..Changes::default() };
+        let mut last_delivered = self.outgoing.last_delivered.clone();
+        for (index, record) in &records {
+            let row = &self.outgoing.rows[*index].0;
+            let place = delivery::place_of(row, &self.home);
+            match record.status {
+                DeliveryStatus::Delivered => {
+                    last_delivered.insert(place, row.seq);
+                }
+                DeliveryStatus::Failed | DeliveryStatus::Uncertain => {
+                    let error = record.error.clone().unwrap_or_default();
+                    let epoch = last_delivered.get(&place).copied().unwrap_or_default();
+                    tracing::warn!(session = %self.id, row = %row.id, channel = place.channel_type,
+                        platform_id = place.platform_id, error, "a message was not delivered");
+                    changes.notes.push(undeliverable_note(&place, &error, epoch));
+                }
+                DeliveryStatus::Held | DeliveryStatus::Sending => {}
+            }
+            changes.records.push((row.id.clone(), record.clone()));
         }
         let boxes = Arc::clone(&self.boxes);
         blocking(move || boxes.apply(&changes, now)).await?;
-        Ok(())
-    }
-
-    /// Notes a new record of a row, with the agent's note if the row failed.
-    fn put(&mut self, index: usize, record: Delivery, changes: &mut Changes) {
-        let row = &self.outgoing.rows[index].0;
-        let place = delivery::place_of(row, &self.home);
-        changes.records.push((row.id.clone(), record.clone()));
-        match record.status {
-            DeliveryStatus::Delivered => {
-                self.outgoing.last_delivered.insert(place, row.seq);
-            }
-            DeliveryStatus::Failed | DeliveryStatus::Uncertain => {
-                let error = record.error.clone().unwrap_or_default();
-                let epoch = self.outgoing.last_delivered.get(&place).copied().unwrap_or_default();
-                tracing::warn!(session = %self.id, row = %row.id, channel = place.channel_type,
-                    platform_id = place.platform_id, error, "a message was not delivered");
-                changes.notes.push(undeliverable_note(&place, &error, epoch));
-            }
-            DeliveryStatus::Held | DeliveryStatus::Sending => {}
+        self.outgoing.last_delivered = last_delivered;
+        for (index, record) in records {
+            self.outgoing.rows[index].1 = Some(record);
         }
-        self.outgoing.rows[index].1 = Some(record);
+        Ok(())
     }
 
     async fn send_rows(&mut self, batch: &Batch, now: UnixMillis) -> Result<(), Trouble> {
@@ -201,9 +229,11 @@ impl Task {
 
     fn letter(&self, row: &OutRow) -> Letter {
         let chat = Chat::from_content(&row.content);
+        let in_reply_to = row.in_reply_to.as_deref().and_then(|id| MessageId::parse(id).ok());
         Letter {
-            key: key(&self.core, self.id, row.id.as_str()),
-            in_reply_to: row.in_reply_to.as_deref().and_then(|id| MessageId::parse(id).ok()),
+            key: key(self.core.parts.install, self.id, row.id.as_str()),
+            answers: answers(in_reply_to.as_ref(), &chat.answers),
+            in_reply_to,
             text: chat.text,
             files: chat.files,
         }
@@ -247,8 +277,10 @@ impl Task {
         }
         for notice in send {
             let letter = Letter {
-                key: key(&self.core, self.id, &format!("notice:{}", notice.cause)),
+                // No row's id has a slash in it, so no container can use a notice's key first.
+                key: key(self.core.parts.install, self.id, &format!("notice/{}", notice.cause)),
                 in_reply_to: None,
+                answers: Vec::new(),
                 text: notice.text.clone(),
                 files: Vec::new(),
             };
@@ -269,49 +301,77 @@ impl Task {
                 let place = place.clone();
                 async move { channel.deliver(&place, letters).await }
             });
-            let outcomes = call.await.unwrap_or_else(|panic| {
-                let error = format!("the channel broke: {panic}");
-                vec![Outcome::Transient { error, retry_after: None }]
-            });
+            let broke = |error| vec![Outcome::Transient { error, retry_after: None }];
+            let outcomes = match call.await {
+                Ok(outcomes) if outcomes.is_empty() => {
+                    broke("the channel did not say what became of it".to_owned())
+                }
+                Ok(outcomes) => outcomes,
+                Err(panic) => broke(format!("the channel broke: {panic}")),
+            };
             fault::point(CrashPoint::HostDeliverSent);
             let sent = Sent { place, letters: what, outcomes, epoch };
-            // The task lives as long as anything is under way.
+            // The task lives as long as anything is under way, or the host stops.
             drop(mailbox.send(Command::Sent(sent)).await);
         });
     }
 
-    /// Records what a channel said, and goes on with the destination's queue.
-    pub(crate) async fn record_sent(&mut self, sent: Sent) -> Result<(), Trouble> {
-        let now = self.now();
-        self.outgoing.in_flight.remove(&sent.place);
-        self.handle.signal.raise(Reason::Due);
+    /// Takes in what a channel said.
+    pub(crate) async fn take_report(&mut self, sent: Sent) -> Result<(), Trouble> {
         if matches!(sent.outcomes.last(), Some(Outcome::Unavailable))
             && sent.epoch == self.core.channel_epoch()
         {
             self.outgoing.unavailable.insert(sent.place.clone());
         }
-        match sent.letters {
-            Letters::Notice(notice) => {
-                let Some(outcome) = sent.outcomes.first() else { return Ok(()) };
-                let record = Delivery {
-                    status: notice.status,
-                    attempts: notice.attempts,
-                    next_attempt_at: notice.next_attempt_at,
-                    changed_at: notice.created_at,
-                    error: None,
-                    platform_message_id: None,
-                };
-                let after = delivery::after(outcome, Some(&record), now);
-                let notice = Notice {
-                    status: after.status,
-                    attempts: after.attempts,
-                    next_attempt_at: after.next_attempt_at,
-                    ..notice
-                };
-                self.record_notice(notice, after.error.as_deref()).await
+        self.outgoing.reports.push_back(sent);
+        self.record_reports().await
+    }
+
+    /// Records what channels said, and goes on with their destinations' queues. What cannot be
+    /// recorded is kept, and its destination stays busy until it can: a full disk must not make
+    /// the host send the same letter again and again.
+    pub(crate) async fn record_reports(&mut self) -> Result<(), Trouble> {
+        while let Some(sent) = self.outgoing.reports.pop_front() {
+            let now = self.now();
+            let recorded = match &sent.letters {
+                Letters::Notice(notice) => {
+                    self.record_notice_sent(notice, &sent.outcomes, now).await
+                }
+                Letters::Rows(ids) => self.record_rows(ids, &sent.outcomes, now).await,
+            };
+            if let Err(trouble) = recorded {
+                self.outgoing.reports.push_front(sent);
+                return Err(trouble);
             }
-            Letters::Rows(ids) => self.record_rows(&ids, &sent.outcomes, now).await,
+            self.outgoing.in_flight.remove(&sent.place);
+            self.handle.signal.raise(Reason::Due);
         }
+        Ok(())
+    }
+
+    async fn record_notice_sent(
+        &mut self,
+        notice: &Notice,
+        outcomes: &[Outcome],
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        let Some(outcome) = outcomes.first() else { return Ok(()) };
+        let record = Delivery {
+            status: notice.status,
+            attempts: notice.attempts,
+            next_attempt_at: notice.next_attempt_at,
+            changed_at: notice.created_at,
+            error: None,
+            platform_message_id: None,
+        };
+        let after = delivery::after(outcome, Some(&record), now);
+        let notice = Notice {
+            status: after.status,
+            attempts: after.attempts,
+            next_attempt_at: after.next_attempt_at,
+            ..notice.clone()
+        };
+        self.record_notice(notice, after.error.as_deref()).await
     }
 
     async fn record_rows(
@@ -320,7 +380,7 @@ impl Task {
         outcomes: &[Outcome],
         now: UnixMillis,
     ) -> Result<(), Trouble> {
-        let mut changes = Changes::default();
+        let mut records: Vec<(usize, Delivery)> = Vec::new();
         for (id, outcome) in ids.iter().zip(outcomes) {
             let Some(index) = self.outgoing.rows.iter().position(|(row, _)| row.id == *id) else {
                 continue; // settled by an earlier report
@@ -331,19 +391,21 @@ impl Task {
                 before.status == record.status && before.attempts == record.attempts
             });
             if !unchanged {
-                self.put(index, record, &mut changes);
+                records.push((index, record));
             }
         }
-        let settled =
-            |(_, record): &&Row| record.as_ref().is_some_and(|record| record.status.is_settled());
-        if let Some((row, _)) = self.outgoing.rows.iter().take_while(settled).last() {
-            changes.cursor.seq = row.seq;
-        }
-        if changes.records.is_empty() {
+        if records.is_empty() {
             return Ok(());
         }
-        let boxes = Arc::clone(&self.boxes);
-        blocking(move || boxes.apply(&changes, now)).await?;
+        let mut cursor = Cursor::default(); // never goes back
+        for (index, (row, record)) in self.outgoing.rows.iter().enumerate() {
+            let new = records.iter().find(|(other, _)| *other == index).map(|(_, record)| record);
+            if !new.or(record.as_ref()).is_some_and(|record| record.status.is_settled()) {
+                break;
+            }
+            cursor.seq = row.seq;
+        }
+        self.write(records, cursor, now).await?;
         fault::point(CrashPoint::HostDeliverRecorded);
         Ok(())
     }
@@ -368,8 +430,21 @@ impl Task {
 
 /// The idempotency key of a letter. What a container chose is only its last part, so it can never
 /// be another session's key.
-fn key(core: &Core, session: SessionId, row: &str) -> String {
-    format!("{}:{session}:{row}", core.parts.install)
+fn key(install: InstallId, session: SessionId, row: &str) -> String {
+    format!("{install}:{session}:{row}")
+}
+
+/// Everything that a row answers: what it names, and what its content lists besides. Ids that no
+/// message can have answer nothing.
+fn answers(in_reply_to: Option<&MessageId>, listed: &[String]) -> Vec<MessageId> {
+    let mut answers: Vec<MessageId> =
+        listed.iter().filter_map(|id| MessageId::parse(id).ok()).collect();
+    if let Some(named) = in_reply_to
+        && !answers.contains(named)
+    {
+        answers.push(named.clone());
+    }
+    answers
 }
 
 /// Where the answer to a message goes.
@@ -397,5 +472,37 @@ fn undeliverable_note(place: &Place, error: &str, epoch: Seq) -> NewMessage {
         trigger: false,
         process_after: None,
         source_session: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use twobox_shared::ids::SystemIds;
+
+    #[test]
+    fn a_row_answers_what_it_names_and_what_it_lists() {
+        let id = |text| MessageId::parse(text).unwrap();
+        let listed = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let cases = [
+            ("one", Some("b"), listed(&[]), vec!["b"]),
+            ("several", Some("b"), listed(&["a", "b"]), vec!["a", "b"]),
+            ("named only", Some("c"), listed(&["a", "../b"]), vec!["a", "c"]),
+            ("nothing", None, listed(&[]), vec![]),
+        ];
+        for (case, named, listed, expected) in cases {
+            let expected: Vec<_> = expected.into_iter().map(id).collect();
+            assert_eq!(answers(named.map(id).as_ref(), &listed), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn p10_a_row_id_never_makes_the_key_of_another_session() {
+        let install = InstallId::generate(&SystemIds);
+        let [ours, theirs] = [0; 2].map(|_| SessionId::generate(&SystemIds));
+        let forged = format!("{theirs}:row");
+        assert_ne!(key(install, ours, &forged), key(install, theirs, "row"));
+        assert_ne!(key(install, ours, "row"), key(install, theirs, "row"));
+        assert_eq!(key(install, ours, "row"), key(install, ours, "row"), "each attempt has it");
     }
 }

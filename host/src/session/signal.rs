@@ -38,6 +38,12 @@ impl Reasons {
         self.0 == 0
     }
 
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
     /// These and `reason`.
     #[must_use]
     pub const fn with(self, reason: Reason) -> Self {

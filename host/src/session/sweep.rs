@@ -19,7 +19,7 @@ use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
 use crate::db::blocking;
 use crate::db::notices::Notice;
-use crate::db::sessions::DUE_NOW;
+use crate::db::sessions::{DUE_NOW, StopCause};
 use crate::watch;
 
 /// The pause before a claim that moved between two reads is looked at again.
@@ -29,6 +29,13 @@ impl Task {
     /// One pass over the session.
     pub(crate) async fn sweep(&mut self, reasons: Reasons) -> Result<(), Trouble> {
         self.accepted = false;
+        if self.record.quarantine.is_some() {
+            return self.rest_in_quarantine(reasons).await;
+        }
+        self.record_reports().await?;
+        if reasons.contains(Reason::Runtime) {
+            self.outgoing.forget_allowed(); // the safety net's reason: at least once a minute
+        }
         if reasons.contains(Reason::Channel) {
             self.outgoing.channels_are_back();
         }
@@ -46,9 +53,6 @@ impl Task {
             false => before.clone(),
         };
         self.seen = self.seen.max(after.cursor.seen);
-        if self.record.quarantine.is_some() {
-            return self.rest_in_quarantine(alive, &after).await;
-        }
         let decision = decide::decide(&View {
             now,
             pending: &after.pending,
@@ -84,8 +88,11 @@ impl Task {
             }
         }
         let undelivered = self.deliver(&after, now).await?;
-        if self.core.parts.watch.is_none() && self.container.is_some() {
+        if !self.watched && self.container.is_some() {
             self.look_in(watch::POLL);
+        }
+        if alive == Alive::Unknown || decision.look_again {
+            return Ok(()); // what is left to do is not known, so the mark stays
         }
         self.unmark(decision.wake, undelivered, now).await
     }
@@ -102,7 +109,14 @@ impl Task {
                 let alive = self.ask(reasons.with(Reason::Runtime)).await?;
                 Ok((copy, alive))
             }
-            first => Ok((first?, alive)),
+            Err(error) => {
+                self.enforce_unread(alive).await?;
+                Err(error.into())
+            }
+            Ok(first) => {
+                self.unreadable_since = None;
+                Ok((first, alive))
+            }
         }
     }
 
@@ -181,16 +195,24 @@ impl Task {
         Ok(())
     }
 
-    async fn rest_in_quarantine(&mut self, alive: Alive, look: &Look) -> Result<(), Trouble> {
-        match alive {
-            Alive::None => {
-                self.finish_container(look).await?;
-                self.mark(None).await?;
-                self.next_look = None;
-                Ok(())
+    /// A quarantined session has no container, and its outbox is not read: that it cannot be is
+    /// usually why it is here. What its container left is settled when a person has put it back.
+    async fn rest_in_quarantine(&mut self, reasons: Reasons) -> Result<(), Trouble> {
+        let alive = match self.ask(reasons.with(Reason::Runtime)).await? {
+            Alive::Runner(runner) => self.record_and_stop(runner, StopCause::Limit).await?,
+            other => other,
+        };
+        if alive == Alive::None {
+            self.finish_container(&Look::default()).await?;
+            self.core.release_place(self.id); // it may have waited for one
+            if let Err(trouble) = self.record_reports().await {
+                self.complain(&trouble); // the inbox may be what is broken
+                self.outgoing.forget_reports();
             }
-            Alive::Runner(_) | Alive::Unknown => Ok(()), // asked again soon
-        }
+            self.mark(None).await?;
+            self.next_look = None;
+        } // otherwise asked again soon
+        Ok(())
     }
 
     /// Stores a notice, to be delivered with the next letters.

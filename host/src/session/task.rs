@@ -5,33 +5,29 @@
 //! nothing is left to do. While it waits for the runtime it goes on accepting messages.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::ops::ControlFlow;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use twobox_shared::clock::Monotonic;
-use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Accepted, NewMessage};
 use twobox_shared::open::{BoxError, Remedy};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
+use super::accept::answer;
 use super::boxes::Boxes;
 use super::container::Container;
+use super::damper::Damper;
 use super::outgoing::{Outgoing, Sent};
-use super::signal::Reason;
+use super::signal::{Reason, Reasons};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::db::{DbError, blocking};
-
-/// How many messages share one transaction at most.
-const ACCEPT_BATCH: usize = 256;
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
 pub(crate) const RETIRE_BEYOND: Duration = Duration::from_secs(60);
@@ -75,21 +71,25 @@ pub(crate) struct Task {
     pub(crate) boxes: Arc<Boxes>,
     pub(crate) home: Place,
     pub(crate) handle: Handle,
-    commands: mpsc::Receiver<Command>,
-    backlog: VecDeque<Command>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) backlog: VecDeque<Command>,
     /// The container that lives, as far as the task knows.
     pub(crate) container: Option<Container>,
     pub(crate) outgoing: Outgoing,
+    /// Whether the container's commits are reported; otherwise the session polls.
+    pub(crate) watched: bool,
     /// The highest number read from the outbox.
     pub(crate) seen: Seq,
     /// Whether anything was accepted since the present sweep began: it may not clear the mark.
     pub(crate) accepted: bool,
+    /// Reasons that no sweep has dealt with to its end; the next one does.
+    pub(crate) owed: Reasons,
     /// When to look again without being told.
     pub(crate) next_look: Option<Instant>,
     /// Since when the boxes cannot be read, while a container lives.
-    unreadable_since: Option<Monotonic>,
+    pub(crate) unreadable_since: Option<Monotonic>,
     /// Why the last message could not be stored, until something was done about it.
-    unstored: Option<BoxError>,
+    pub(super) unstored: Option<BoxError>,
     damper: Damper,
     /// The last complaint, so that the same one is logged once.
     complaint: Option<String>,
@@ -120,8 +120,8 @@ pub(crate) async fn run(
             Ok(Some(record)) => break record,
             Ok(None) => {
                 tracing::error!(session = %id, "there is no such session");
+                core.retire(id, &handle.signal, &mut commands);
                 refuse_all(&mut commands, "there is no such session").await;
-                core.retire(id, &handle.signal);
                 return;
             }
             Err(error) => {
@@ -147,8 +147,10 @@ pub(crate) async fn run(
         backlog: VecDeque::new(),
         container: None,
         outgoing: Outgoing::default(),
+        watched: false,
         seen: Seq::default(),
         accepted: false,
+        owed: Reasons::default(),
         next_look: None,
         unreadable_since: None,
         unstored: None,
@@ -159,12 +161,16 @@ pub(crate) async fn run(
         handle,
         core,
     };
-    task.prepare().await;
+    task.watch_outbox().await;
+    task.handle.signal.raise(Reason::Runtime); // nothing is known of it yet
     task.live().await;
     if let Some(watch) = &task.core.parts.watch {
         watch.remove(task.boxes.paths().out_dir(), &task.handle.signal);
     }
-    forward(task).await;
+    match task.closing {
+        true => task.commands.close(), // whoever waits for an answer hears that nobody will give it
+        false => forward(task).await,
+    }
 }
 
 /// Commands that came while the task retired go to the next one.
@@ -188,26 +194,22 @@ async fn refuse_all(commands: &mut mpsc::Receiver<Command>, reason: &str) {
     }
 }
 
-/// Answers somebody who may have stopped waiting.
-fn answer<T>(reply: oneshot::Sender<T>, value: T) {
-    drop(reply.send(value));
-}
-
 impl Task {
-    /// Makes the folder and watches it, so that nothing a container writes goes unnoticed.
-    async fn prepare(&mut self) {
+    /// Makes the folder and watches it, so that nothing a container writes goes unnoticed. Where
+    /// that fails, because a disk is full or the system has no watch left, the session is polled.
+    pub(crate) async fn watch_outbox(&mut self) {
+        if self.watched {
+            return;
+        }
         let boxes = Arc::clone(&self.boxes);
         if let Err(error) = blocking(move || boxes.create()).await {
-            self.complain(&error);
+            return self.complain(&error);
         }
-        if let Some(watch) = &self.core.parts.watch {
-            let added = watch.add(self.boxes.paths().out_dir(), &self.handle.signal);
-            if let Err(error) = added {
-                self.complain(&error);
-            }
+        let Some(watch) = &self.core.parts.watch else { return };
+        match watch.add(self.boxes.paths().out_dir(), &self.handle.signal) {
+            Ok(()) => self.watched = true,
+            Err(error) => self.complain(&error),
         }
-        // Nothing is known of the runtime yet.
-        self.handle.signal.raise(Reason::Runtime);
     }
 
     async fn live(&mut self) {
@@ -227,14 +229,17 @@ impl Task {
             let reasons = self.handle.signal.take();
             if !reasons.is_empty() {
                 self.next_look = None;
+                let reasons = reasons.and(std::mem::take(&mut self.owed));
                 if let Err(trouble) = self.sweep(reasons).await {
+                    self.owed = self.owed.and(reasons);
                     self.cope(trouble).await;
                 } else {
-                    self.unreadable_since = None;
                     self.complaint = None;
                 }
             }
-            if self.has_nothing_to_do() && self.core.retire(self.id, &self.handle.signal) {
+            if self.has_nothing_to_do()
+                && self.core.retire(self.id, &self.handle.signal, &mut self.commands)
+            {
                 return;
             }
         }
@@ -287,11 +292,11 @@ impl Task {
             }
         }
         self.accept(accepts).await;
-        for command in others {
+        while let Some(command) = others.pop_front() {
             match command {
                 Command::Accept { .. } => unreachable!("taken out above"),
                 Command::Sent(sent) => {
-                    if let Err(trouble) = self.record_sent(sent).await {
+                    if let Err(trouble) = self.take_report(sent).await {
                         self.cope(trouble).await;
                     }
                 }
@@ -300,6 +305,7 @@ impl Task {
                     answer(reply, result.map_err(|trouble| chain(&trouble)));
                 }
                 Command::Shutdown { stop_container, done } => {
+                    self.backlog = others;
                     self.shut_down(stop_container).await;
                     drop(done);
                     return ControlFlow::Break(());
@@ -307,94 +313,6 @@ impl Task {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    /// Runs `work` to its end, accepting messages meanwhile. `work` must not touch the boxes.
-    pub(crate) async fn while_accepting<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        loop {
-            let command = tokio::select! {
-                biased;
-                result = &mut work => return result,
-                Some(command) = self.commands.recv() => command,
-            };
-            match command {
-                Command::Accept { message, reply } => {
-                    let mut batch = vec![(message, reply)];
-                    while batch.len() < ACCEPT_BATCH
-                        && let Ok(command) = self.commands.try_recv()
-                    {
-                        match command {
-                            Command::Accept { message, reply } => batch.push((message, reply)),
-                            other => self.backlog.push_back(other),
-                        }
-                    }
-                    self.accept(batch).await;
-                }
-                other => self.backlog.push_back(other),
-            }
-        }
-    }
-
-    /// Stores messages, many in one transaction, and tells their senders.
-    async fn accept(
-        &mut self,
-        batch: Vec<(NewMessage, oneshot::Sender<Result<Accepted, Refusal>>)>,
-    ) {
-        let mut batch = batch.into_iter().peekable();
-        while batch.peek().is_some() {
-            let (messages, replies): (Vec<_>, Vec<_>) = batch.by_ref().take(ACCEPT_BATCH).unzip();
-            match self.store(messages).await {
-                Ok(accepted) => {
-                    for (reply, accepted) in replies.into_iter().zip(accepted) {
-                        answer(reply, Ok(accepted));
-                    }
-                }
-                Err(refusal) => {
-                    for reply in replies {
-                        answer(reply, Err(refusal.clone()));
-                    }
-                }
-            }
-        }
-    }
-
-    async fn store(&mut self, messages: Vec<NewMessage>) -> Result<Vec<Accepted>, Refusal> {
-        if let Some(reason) = &self.record.quarantine {
-            let reason = format!(
-                "session {} is quarantined ({reason}); an operator can look at it with \
-                 `twobox sessions show` and put it back with `twobox sessions retry`",
-                self.id
-            );
-            return Err(Refusal::Blocked { reason });
-        }
-        if self.closing || self.core.is_stopping() {
-            return Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() });
-        }
-        let not_now = |error: &dyn std::error::Error| Refusal::TryAgain {
-            reason: format!("the message could not be stored: {}", chain(error)),
-        };
-        self.mark(Some(DUE_NOW)).await.map_err(|error| not_now(&error))?;
-        fault::point(CrashPoint::HostAcceptMarked);
-        self.accepted = true;
-        let (boxes, seen, now) = (Arc::clone(&self.boxes), self.seen, self.now());
-        match blocking(move || boxes.accept(&messages, seen, now)).await {
-            Ok(accepted) => {
-                fault::point(CrashPoint::HostAcceptCommitted);
-                match &self.container {
-                    // The runner notices by itself; its next commit is the next reason to look.
-                    Some(_) => self.core.set_idle(self.id, false),
-                    None => self.handle.signal.raise(Reason::Due),
-                }
-                Ok(accepted)
-            }
-            Err(error) => {
-                let refusal = not_now(&error);
-                self.handle.signal.raise(Reason::Due); // the mark was set for nothing
-                self.unstored = Some(error);
-                Err(refusal)
-            }
-        }
     }
 
     /// Says durably when somebody has to look at the session next.
@@ -421,7 +339,7 @@ impl Task {
     }
 
     /// What to do about trouble: try again soon, quarantine, or call for an operator. A container
-    /// that keeps its host from reading or writing the boxes is stopped.
+    /// that holds a lock against its host is stopped.
     async fn cope(&mut self, trouble: Trouble) {
         let remedy = match &trouble {
             Trouble::Box(error) => error.remedy(),
@@ -430,11 +348,7 @@ impl Task {
         match remedy {
             Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
             Remedy::TryAgain | Remedy::Repair => {
-                let now = self.core.parts.clock.monotonic();
-                let since = *self.unreadable_since.get_or_insert(now);
-                let patience = self.core.parts.config.limits.claim_tolerance;
-                let write_blocked = matches!(&trouble, Trouble::Box(BoxError::Busy { .. }));
-                if self.container.is_some() && (write_blocked || now.since(since) > patience) {
+                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
                     self.complain(&trouble);
                     self.stop_offender(&chain(&trouble)).await;
                 }
@@ -448,14 +362,20 @@ impl Task {
     }
 
     async fn quarantine(&mut self, reason: &str) {
+        let reason = for_a_terminal(reason);
         tracing::error!(session = %self.id, reason, "the session is quarantined");
-        let (id, text) = (self.id, reason.to_owned());
+        let (id, text) = (self.id, reason.clone());
         let recorded = self.core.parts.db.call(move |db| sessions::quarantine(db, id, &text)).await;
         match recorded {
-            Ok(()) => self.record.quarantine = Some(reason.to_owned()),
-            Err(error) => self.complain(&error),
+            Ok(()) => {
+                self.record.quarantine = Some(reason);
+                self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
+            }
+            Err(error) => {
+                self.complain(&error);
+                self.look_in(OPERATOR_PAUSE);
+            }
         }
-        self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
     }
 
     /// Logs a complaint once, until a sweep succeeds or the complaint changes.
@@ -486,51 +406,39 @@ impl Task {
         {
             self.complain(&trouble);
         }
-        while !self.outgoing.is_quiet() {
-            match self.commands.recv().await {
+        loop {
+            // Some of it came while the container was being stopped.
+            let waiting = self.backlog.pop_front().or_else(|| self.commands.try_recv().ok());
+            let command = match waiting {
+                Some(command) => Some(command),
+                None if self.outgoing.awaits_channels() => self.commands.recv().await,
+                None => None,
+            };
+            match command {
                 Some(Command::Sent(sent)) => {
-                    if let Err(trouble) = self.record_sent(sent).await {
+                    if let Err(trouble) = self.take_report(sent).await {
                         self.complain(&trouble);
                     }
                 }
-                Some(other) => self.backlog.push_back(other),
+                Some(Command::Accept { reply, .. }) => {
+                    let reason = "the host is stopping".to_owned();
+                    answer(reply, Err(Refusal::TryAgain { reason }));
+                }
+                Some(Command::Retry { .. } | Command::Shutdown { .. }) => {} // dropped is answered
                 None => return,
             }
         }
-        for command in std::mem::take(&mut self.backlog) {
-            if let Command::Accept { reply, .. } = command {
-                let reason = "the host is stopping".to_owned();
-                answer(reply, Err(Refusal::TryAgain { reason }));
-            }
-        }
     }
 }
 
-/// Keeps a container that commits without end from keeping a core busy: a session may sweep
-/// [`Damper::BURST`] times in a row, and after that so often in a second.
-#[derive(Debug)]
-struct Damper {
-    budget: f64,
-    filled: Option<Instant>,
-}
+/// The longest reason for a quarantine, in characters.
+const REASON_MAX: usize = 500;
 
-impl Default for Damper {
-    fn default() -> Self {
-        Self { budget: Self::BURST, filled: None }
-    }
-}
-
-impl Damper {
-    const BURST: f64 = 300.0;
-    const PER_SECOND: f64 = 300.0;
-
-    /// How long to wait before the sweep that is to begin at `now`.
-    fn pause(&mut self, now: Instant) -> Option<Duration> {
-        let since = self.filled.map_or(Duration::ZERO, |filled| now - filled);
-        self.filled = Some(now);
-        self.budget = (self.budget + since.as_secs_f64() * Self::PER_SECOND).min(Self::BURST) - 1.0;
-        (self.budget < 0.0).then(|| Duration::from_secs_f64(-self.budget / Self::PER_SECOND))
-    }
+/// A reason that may quote a container, as something that can be shown: short, and without the
+/// control characters that a terminal would obey.
+fn for_a_terminal(reason: &str) -> String {
+    let safe = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    reason.chars().take(REASON_MAX).map(safe).collect()
 }
 
 /// An error and everything beneath it, for one log line.

@@ -82,6 +82,9 @@ pub enum Event {
         /// The message that it answers.
         #[serde(default)]
         in_reply_to: Option<MessageId>,
+        /// All messages that it answers, with that one.
+        #[serde(default)]
+        answers: Vec<MessageId>,
         /// What is said.
         text: String,
         /// Names of attached files.
@@ -120,6 +123,7 @@ impl Event {
         Self::Message {
             key: letter.key.clone(),
             in_reply_to: letter.in_reply_to.clone(),
+            answers: letter.answers.clone(),
             text: letter.text.clone(),
             files: letter.files.clone(),
         }

@@ -6,6 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
 use twobox_shared::paths::{AGENT_CONFIG, SessionPaths};
 
 use crate::runtime::StartSpec;
@@ -48,6 +51,38 @@ impl User {
     }
 }
 
+/// Refuses a `user` that an engine with these security options makes somebody else of, who could
+/// not write the folders. Rootless engines make the host's own user of root, and of nobody else.
+pub(super) fn check_mapping(options: &[String], own: User, user: User) -> Result<(), String> {
+    let has = |name: &str| options.iter().any(|option| option.split(',').any(|it| it == name));
+    if has("name=rootless") && user.uid != 0 {
+        return Err(format!(
+            "the engine is rootless, where user {user} of the containers cannot write its folders: \
+             set containers.user = \"0:0\", which is the host's own user there"
+        ));
+    }
+    if has("name=rootless") {
+        return Ok(());
+    }
+    if has("name=userns") {
+        return Err(format!(
+            "the engine remaps users, so user {user} of the containers cannot write its folders: \
+             take userns-remap out of the engine's configuration"
+        ));
+    }
+    match own.uid == 0 || user == own {
+        true => Ok(()),
+        false => Err(cannot_give(own, user)),
+    }
+}
+
+fn cannot_give(own: User, user: User) -> String {
+    format!(
+        "containers run as {user} and the host as {own}, which cannot give them their folders: leave \
+         containers.user empty, or run the host as root"
+    )
+}
+
 /// Lets `user` read the inbox and write the outbox and the agent group's folder, and returns the
 /// copy of the agent's configuration that is to be mounted.
 pub(super) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<Option<PathBuf>> {
@@ -77,6 +112,56 @@ fn give(folder: &Path, user: User) -> io::Result<()> {
         return Ok(());
     }
     std::os::unix::fs::lchown(folder, Some(user.uid), Some(user.gid))
+}
+
+/// Proves in `room`, a folder of ours, that `user` can write a folder that was given to it as an
+/// `out/` is: by doing it, as that user.
+///
+/// # Errors
+/// What to change.
+pub(super) fn prove_writable(room: &Path, own: User, user: User) -> Result<(), String> {
+    // Root inside a rootless engine is the host's own user; elsewhere `check_mapping` refuses it.
+    if own.uid != 0 && user != own && user.uid != 0 {
+        return Err(cannot_give(own, user));
+    }
+    let probe = room.join(".out-probe");
+    let proof = (|| {
+        match fs::create_dir(&probe) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        fs::set_permissions(&probe, Permissions::from_mode(0o700))?;
+        if own.uid == 0 {
+            give(&probe, user)?;
+        }
+        write_as(&probe, user)
+    })();
+    let removed = fs::remove_dir_all(&probe);
+    proof.and(removed).map_err(|error| {
+        format!(
+            "user {user} of the containers cannot write a folder in {}: {error}: put the data \
+             directory on a local file system",
+            room.display()
+        )
+    })
+}
+
+/// Creates and deletes a file in `folder` with the rights of `user`.
+fn write_as(folder: &Path, user: User) -> io::Result<()> {
+    // Opened before the rights are given up: a container enters by its mounts, not by the path.
+    let entrance = File::open(folder)?;
+    let attempt = move || {
+        // On Linux these change this thread only, and capabilities go with them. They report no
+        // errors; where they do nothing, we are that user already.
+        nix::unistd::setfsgid(user.gid.into());
+        nix::unistd::setfsuid(user.uid.into());
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY;
+        nix::fcntl::openat(&entrance, "probe", flags, Mode::from_bits_truncate(0o600))?;
+        nix::unistd::unlinkat(&entrance, "probe", UnlinkatFlags::NoRemoveDir)
+    };
+    // A thread of its own, which ends with what it has become.
+    let ended = std::thread::spawn(attempt).join();
+    ended.unwrap_or(Err(nix::errno::Errno::EIO)).map_err(io::Error::from)
 }
 
 /// Copies the agent's configuration to where no container writes. Mounting the original would trust
@@ -123,6 +208,43 @@ mod tests {
         assert_eq!(User::choose("7:8", root), Ok(User { uid: 7, gid: 8 }));
         for bad in ["agent", "7", "7:", "-1:0", "7:8:9"] {
             assert!(User::choose(bad, root).unwrap_err().contains("containers.user"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_makes_somebody_else_of_the_user_is_refused() {
+        let (root, person) = (User { uid: 0, gid: 0 }, User { uid: 1000, gid: 1000 });
+        let cases = [
+            ("plain, host is root", "name=seccomp,profile=default", root, NOBODY, None),
+            ("plain", "name=seccomp,profile=default", person, person, None),
+            ("plain, as root", "name=seccomp", person, root, Some("containers.user empty")),
+            ("rootless", "name=rootless", person, person, Some("0:0")),
+            ("rootless, as root", "name=rootless", person, root, None),
+            ("remapped", "name=userns", root, NOBODY, Some("userns-remap")),
+        ];
+        for (case, option, own, user, expected) in cases {
+            let options = ["name=cgroupns".to_owned(), option.to_owned()];
+            let refusal = check_mapping(&options, own, user).err();
+            assert_eq!(refusal.is_some(), expected.is_some(), "{case}");
+            let said = refusal.unwrap_or_default();
+            assert!(said.contains(expected.unwrap_or_default()), "{case}: {said}");
+        }
+    }
+
+    #[test]
+    fn whether_the_user_inside_can_write_is_tried_and_not_guessed() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = User::own();
+        let inside = User::choose("", own).unwrap();
+        prove_writable(dir.path(), own, inside).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+        let person = User { uid: 1000, gid: 1000 };
+        let refusal = prove_writable(dir.path(), person, NOBODY).unwrap_err();
+        assert!(refusal.contains("containers.user"), "{refusal}");
+        if own.uid == 0 {
+            // A folder that stays root's, as where the file system does not let it be given away.
+            let error = write_as(dir.path(), NOBODY).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
         }
     }
 

@@ -74,6 +74,18 @@ impl Docker {
     }
 }
 
+/// Whether the user inside the containers can write what it is given, tried out in `room`, a folder
+/// of the data directory. Returns one line for people. Blocks.
+///
+/// # Errors
+/// What to change.
+pub fn prove_writable(settings: &Containers, room: &Path) -> Result<String, String> {
+    let own = User::own();
+    let user = User::choose(&settings.user, own)?;
+    folder::prove_writable(room, own, user)?;
+    Ok(format!("user {user} of the containers can write its folders"))
+}
+
 impl Drop for Docker {
     fn drop(&mut self) {
         self.watch.abort();
@@ -239,7 +251,10 @@ impl Inner {
             }
             Err(error) => return Err(self.engine.unavailable(&error.to_string())),
         }
-        User::choose(&self.settings.user, User::own()).map_err(refused)?;
+        let own = User::own();
+        let user = User::choose(&self.settings.user, own).map_err(refused)?;
+        let options = self.engine.within(QUICK, client.info()).await?.security_options;
+        folder::check_mapping(&options.unwrap_or_default(), own, user).map_err(refused)?;
         let known = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
         let (engine, api) = (known(version.version), known(version.api_version));
         Ok(format!("engine {engine} (API {api}) at {}, image {image}", self.engine.socket))

@@ -1,0 +1,60 @@
+//! The end of a turn: one fenced commit of everything, or of the reason why there is nothing.
+
+use twobox_shared::content::Failure;
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::outbox::{Claim, NewRow, TurnEnd};
+
+use super::{End, Left, Turn, claim_of};
+use crate::exit::Exit;
+use crate::provider::Done;
+use crate::say::say;
+
+impl Turn<'_, '_> {
+    /// Commits how the turn ended.
+    pub(super) fn finish(mut self, end: End) -> Result<Left, Exit> {
+        let stuck = matches!(end, End::Stuck(_));
+        let outcome = match end {
+            End::Outcome(outcome) => outcome.and_then(|done| self.result(done)),
+            End::Stuck(failure) => Err(failure),
+        };
+        if self.limits.tool_ended() {
+            self.show_tool(None);
+        }
+        fault::point(CrashPoint::RunnerTurnDone);
+        let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
+        let turns = i64::from(self.limits.turns());
+        match &outcome {
+            Ok((rows, continuation)) => {
+                let continuation = continuation.as_deref();
+                let end = TurnEnd { claims: &claims, outcome: Ok(rows), turns, continuation };
+                self.runner.end_turn(&end)?;
+                fault::point(CrashPoint::RunnerAnswered);
+            }
+            Err(failure) => {
+                let reason = &failure.reason;
+                say!("a turn failed ({reason}): {}", failure.detail);
+                self.drafts.discard();
+                let outcome = Err(failure);
+                let end = TurnEnd { claims: &claims, outcome, turns, continuation: None };
+                self.runner.end_turn(&end)?;
+                fault::point(CrashPoint::RunnerFailed);
+            }
+        }
+        Ok(Left { unused: self.offered, stuck })
+    }
+
+    /// What a turn that the provider calls done commits.
+    fn result(&mut self, done: Done) -> Result<(Vec<NewRow>, Option<String>), Failure> {
+        if self.drafts.is_empty() && !self.worked && !done.silent {
+            let detail = "the provider answered nothing";
+            return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
+        }
+        let too_large = |reason| {
+            Failure::permanent(
+                Failure::PROVIDER_ERROR,
+                format!("the answer cannot be sent: {reason}"),
+            )
+        };
+        Ok((self.drafts.rows().map_err(too_large)?, done.continuation))
+    }
+}

@@ -1,0 +1,216 @@
+//! What happens during a turn: what the provider says, what arrives meanwhile, and the limits.
+
+use std::collections::HashSet;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use twobox_shared::clock::Monotonic;
+use twobox_shared::content::{Failure, KIND_CHAT};
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::{MessageId, SystemIds};
+use twobox_shared::inbox::{Origin, Purpose};
+use twobox_shared::outbox::{Claim, NewRow, new_row_id};
+
+use super::{End, Turn, claim_of};
+use crate::drafts::{Answering, check_size};
+use crate::event::{Attachment, Event, Said};
+use crate::exit::Exit;
+use crate::provider::{PromptMessage, Push, Reins};
+use crate::say::{chain, say};
+
+/// How long a cancelled provider has to come back before the process gives itself up.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A turn that was cut short, until its provider has come back.
+pub(super) struct Cut {
+    failure: Failure,
+    give_up_at: Monotonic,
+}
+
+impl Turn<'_, '_> {
+    /// Keeps the limits and does what the provider says, until it has ended the turn.
+    pub(super) fn drive(&mut self, reins: &Reins) -> Result<End, Exit> {
+        if self.runner.stop.requested() {
+            self.begin_grace();
+        }
+        loop {
+            let now = self.runner.clock.monotonic();
+            if self.cut.is_none()
+                && let Some(failure) = self.limits.reached(now)
+            {
+                self.cut(failure, reins);
+            }
+            if let Some(cut) = &self.cut
+                && now >= cut.give_up_at
+            {
+                return Ok(End::Stuck(cut.failure.clone()));
+            }
+            if now >= self.next_look {
+                self.next_look = now + self.runner.look_interval();
+                self.offer_follow_ups(reins)?;
+            }
+            let event = match self.runner.events.recv_timeout(self.next_limit().since(now)) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
+            };
+            match event {
+                Event::Wake => self.offer_follow_ups(reins)?,
+                Event::Terminate => self.begin_grace(),
+                Event::Said(said) if self.cut.is_none() => self.hear(said, reins)?,
+                Event::Said(_) => {} // after the cut nothing counts
+                Event::Ended(outcome) => {
+                    self.runner.in_turn = false;
+                    return Ok(End::Outcome(match self.cut.take() {
+                        Some(cut) => Err(cut.failure),
+                        None => outcome,
+                    }));
+                }
+            }
+        }
+    }
+
+    fn begin_grace(&mut self) {
+        let end = self.runner.clock.monotonic() + self.runner.options.grace;
+        self.limits.begin_grace(end);
+    }
+
+    /// The next instant at which something has to be decided.
+    fn next_limit(&self) -> Monotonic {
+        match &self.cut {
+            Some(cut) => cut.give_up_at,
+            None => self.limits.next().min(self.next_look),
+        }
+    }
+
+    fn cut(&mut self, failure: Failure, reins: &Reins) {
+        reins.cancel();
+        let give_up_at = self.runner.clock.monotonic() + STOP_PATIENCE;
+        self.cut = Some(Cut { failure, give_up_at });
+    }
+
+    /// Claims what has arrived for this conversation and offers it to the provider.
+    fn offer_follow_ups(&mut self, reins: &Reins) -> Result<(), Exit> {
+        // A message that was tried before has its turn for itself: it may be what kills runners.
+        if self.cut.is_some() || self.limits.is_leaving() || self.answering.attempt > 0 {
+            return Ok(());
+        }
+        let origin: Origin = self.answering.origin.clone();
+        // What cannot be looked at now is seen by the next look.
+        let Ok(look) = self.runner.look(Purpose::FollowUp(&origin)) else { return Ok(()) };
+        let claimed = self.runner.claim(look.chosen)?;
+        if !claimed.is_empty() {
+            reins.push(Push::FollowUp(claimed.iter().map(PromptMessage::from).collect()));
+            self.offered.extend(claimed);
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, said: Said, reins: &Reins) -> Result<(), Exit> {
+        let ids = &SystemIds;
+        match said {
+            Said::Reply { text, files } => {
+                self.drafts.reply(&self.answering, text, ids);
+                for file in files {
+                    self.attach(file, reins);
+                }
+            }
+            Said::System(request) => self.drafts.system(&self.answering, request, ids),
+            Said::File(file) => self.attach(file, reins),
+            Said::Send { to, text } => self.send(&to, text, reins)?,
+            Said::ToolStarted { name, timeout } => {
+                let span = timeout.unwrap_or(self.config.tool_timeout());
+                let now = self.runner.clock.monotonic();
+                self.worked = true;
+                self.show_tool(Some((&name, span)));
+                self.limits.tool_started(name, now, span);
+            }
+            Said::ToolFinished => {
+                self.limits.tool_ended();
+                self.show_tool(None);
+            }
+            Said::Turns(count) => {
+                if let Err(failure) = self.limits.count(count) {
+                    self.cut(failure, reins);
+                }
+            }
+            Said::Used(ids) => self.use_follow_ups(&ids.into_iter().collect()),
+            Said::Exit(code) => return Err(Exit::Asked(code)),
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, file: Attachment, reins: &Reins) {
+        let name = file.name.clone();
+        if let Err(error) = self.drafts.file(&self.answering, file, &SystemIds) {
+            let detail = format!("could not store the file {name:?}: {error}");
+            say!("{detail}");
+            self.cut(Failure::retryable(Failure::PROVIDER_ERROR, detail), reins);
+        }
+    }
+
+    /// The host shows the tool and stretches a limit of its own for it; a turn does not depend on
+    /// that, so an error is only reported.
+    pub(super) fn show_tool(&self, tool: Option<(&str, Duration)>) {
+        let now = self.runner.clock.now();
+        if let Err(error) = self.runner.outbox.with(|outbox| outbox.set_tool(tool, now)) {
+            say!("{}", chain(&error));
+        }
+    }
+
+    fn use_follow_ups(&mut self, ids: &HashSet<MessageId>) {
+        let (used, rest) = std::mem::take(&mut self.offered)
+            .into_iter()
+            .partition::<Vec<_>, _>(|message| ids.contains(&message.id));
+        self.offered = rest;
+        self.messages.extend(used);
+        self.answering = Answering::of(&self.messages).expect("a turn only grows");
+    }
+
+    /// Sends one row now. A name that is not known does not end the turn: the provider is told.
+    fn send(&mut self, to: &str, text: String, reins: &Reins) -> Result<(), Exit> {
+        let refuse = |reason: String| {
+            let detail = format!("could not send to {to:?}: {reason}");
+            say!("{detail}");
+            reins.push(Push::Notice(detail));
+        };
+        let content = self.answering.chat(&text, &[]);
+        if let Err(reason) = check_size(&content) {
+            refuse(reason);
+            return Ok(());
+        }
+        if !self.destinations.iter().any(|known| known.name == to) {
+            // It may be newer than the turn.
+            self.destinations = self.runner.destinations().unwrap_or_default();
+        }
+        let Some(place) = self.destinations.iter().find(|known| known.name == to) else {
+            refuse("there is no such destination".to_owned());
+            return Ok(());
+        };
+        let destination = Origin {
+            channel_type: Some(place.channel_type.clone()),
+            platform_id: Some(place.platform_id.clone()),
+            thread_id: None,
+        };
+        let row = NewRow {
+            destination,
+            ..self.answering.row(new_row_id(&SystemIds), KIND_CHAT, content)
+        };
+        let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
+        let now = self.runner.clock.now();
+        let sent = self.write(|outbox, floor| outbox.send(&claims, &row, floor, now))?;
+        match sent {
+            Some(_) => {
+                fault::point(CrashPoint::RunnerSent);
+                self.worked = true;
+                self.sent.push(text);
+            }
+            None => {
+                let failure =
+                    Failure::retryable(Failure::PROVIDER_ERROR, "the outbox could not be written");
+                self.cut(failure, reins);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! What ends a turn that does not end by itself: a pure function of what runs, and of the time.
+
+use std::time::Duration;
+
+use twobox_shared::clock::Monotonic;
+use twobox_shared::content::Failure;
+
+/// The limits of one turn.
+#[derive(Debug)]
+pub(super) struct Limits {
+    span: Duration,
+    deadline: Monotonic,
+    tool: Option<Tool>,
+    grace_end: Option<Monotonic>,
+    max_turns: u32,
+    turns: u32,
+}
+
+/// The tool that runs.
+#[derive(Debug)]
+struct Tool {
+    name: String,
+    span: Duration,
+    end: Monotonic,
+}
+
+impl Limits {
+    /// For a turn that begins `now`, takes up to `span` and up to `max_turns` model turns.
+    pub(super) fn new(now: Monotonic, span: Duration, max_turns: u32) -> Self {
+        Self { span, deadline: now + span, tool: None, grace_end: None, max_turns, turns: 0 }
+    }
+
+    /// When the turn has to be over.
+    pub(super) fn deadline(&self) -> Monotonic {
+        self.deadline
+    }
+
+    /// How many model turns were taken.
+    pub(super) fn turns(&self) -> u32 {
+        self.turns
+    }
+
+    /// A tool begins `now` and takes up to `span`.
+    pub(super) fn tool_started(&mut self, name: String, now: Monotonic, span: Duration) {
+        self.tool = Some(Tool { name, span, end: now + span });
+    }
+
+    /// No tool runs any more. Returns whether one did.
+    pub(super) fn tool_ended(&mut self) -> bool {
+        self.tool.take().is_some()
+    }
+
+    /// The process was told to leave, and has until `end`. The first word counts.
+    pub(super) fn begin_grace(&mut self, end: Monotonic) {
+        self.grace_end.get_or_insert(end);
+    }
+
+    /// Whether the process was told to leave.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.grace_end.is_some()
+    }
+
+    /// Counts model turns; says so when they are more than allowed.
+    ///
+    /// # Errors
+    /// Why the turn ends.
+    pub(super) fn count(&mut self, turns: u32) -> Result<(), Failure> {
+        self.turns = self.turns.saturating_add(turns);
+        let (taken, allowed) = (self.turns, self.max_turns);
+        if taken <= allowed {
+            return Ok(());
+        }
+        let detail = format!("it took {taken} model turns, {allowed} are allowed");
+        Err(Failure::permanent(Failure::TURN_LIMIT, detail))
+    }
+
+    /// The next instant at which a limit may be reached.
+    pub(super) fn next(&self) -> Monotonic {
+        let tool = self.tool.as_ref().map(|tool| tool.end);
+        let earlier = [self.grace_end, tool].into_iter().flatten();
+        earlier.fold(self.deadline, Monotonic::min)
+    }
+
+    /// Why the turn has to end at `now`; `None` while it may go on.
+    pub(super) fn reached(&self, now: Monotonic) -> Option<Failure> {
+        if let Some(Tool { name, span, end }) = &self.tool
+            && now >= *end
+        {
+            let detail = format!("the tool {name} ran for longer than {} ms", span.as_millis());
+            return Some(Failure::retryable(Failure::TIMEOUT, detail));
+        }
+        if now >= self.deadline {
+            let during = match &self.tool {
+                Some(tool) => format!(", in the tool {}", tool.name),
+                None => String::new(),
+            };
+            let detail = format!("the turn took longer than {} s{during}", self.span.as_secs());
+            return Some(Failure::retryable(Failure::TIMEOUT, detail));
+        }
+        self.grace_end
+            .is_some_and(|end| now >= end)
+            .then(|| Failure::retryable(Failure::RELEASED, "the runner was told to leave"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn whichever_limit_comes_first_ends_the_turn() {
+        type Events = fn(&mut Limits, Monotonic);
+        let cases: [(&str, Events, u32, &str, &str); 5] = [
+            ("nothing", |_, _| {}, 10, Failure::TIMEOUT, "longer than 10 s"),
+            (
+                "a short tool",
+                |it, now| it.tool_started("Bash".to_owned(), now, SECOND),
+                1,
+                Failure::TIMEOUT,
+                "Bash ran for longer than 1000 ms",
+            ),
+            (
+                "a long tool",
+                |it, now| it.tool_started("Bash".to_owned(), now, SECOND * 60),
+                10,
+                Failure::TIMEOUT,
+                "in the tool Bash",
+            ),
+            (
+                "a tool that ended",
+                |it, now| {
+                    it.tool_started("Bash".to_owned(), now, SECOND);
+                    assert!(it.tool_ended() && !it.tool_ended());
+                },
+                10,
+                Failure::TIMEOUT,
+                "longer than 10 s",
+            ),
+            (
+                "told to leave, and then again",
+                |it, now| {
+                    it.begin_grace(now + SECOND * 2);
+                    it.begin_grace(now + SECOND * 5);
+                    assert!(it.is_leaving());
+                },
+                2,
+                Failure::RELEASED,
+                "told to leave",
+            ),
+        ];
+        for (case, happens, seconds, reason, detail) in cases {
+            let now = Monotonic::default();
+            let mut limits = Limits::new(now, SECOND * 10, 3);
+            happens(&mut limits, now);
+            let end = now + SECOND * seconds;
+            assert_eq!(limits.next(), end, "{case}");
+            let before = now + (SECOND * seconds - Duration::from_millis(1));
+            assert_eq!(limits.reached(before), None, "{case}");
+            let failure = limits.reached(end).unwrap();
+            assert_eq!(failure.reason, reason, "{case}");
+            assert!(failure.detail.contains(detail) && failure.retryable, "{case}: {failure:?}");
+        }
+    }
+
+    #[test]
+    fn model_turns_are_counted_up_to_the_allowed_number() {
+        let mut limits = Limits::new(Monotonic::default(), SECOND, 3);
+        assert_eq!((limits.count(2), limits.count(1)), (Ok(()), Ok(())));
+        let failure = limits.count(u32::MAX).unwrap_err();
+        assert_eq!((failure.reason.as_str(), failure.retryable), (Failure::TURN_LIMIT, false));
+        assert_eq!(limits.turns(), u32::MAX, "without an overflow");
+    }
+}

@@ -1,0 +1,197 @@
+//! One turn: from claimed messages to one fenced commit.
+//!
+//! The provider works in its own thread; this one keeps the limits, does what it says, and offers
+//! it the messages that arrive meanwhile (`events`), as long as the `limits` allow, and commits how
+//! it ended (`commit`). Nothing buffered here survives a turn that fails.
+
+mod commit;
+mod events;
+mod limits;
+
+use std::time::Duration;
+
+use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::clock::Monotonic;
+use twobox_shared::content::Failure;
+use twobox_shared::inbox::{Destination, InboundMessage};
+use twobox_shared::open::BoxError;
+use twobox_shared::outbox::{Claim, OutboxWriter};
+use twobox_shared::paths::AGENT_CONFIG;
+use twobox_shared::seq::Seq;
+
+use self::events::Cut;
+use self::limits::Limits;
+use crate::drafts::{Answering, Drafts};
+use crate::exit::Exit;
+use crate::provider::{BAD_CONTINUATION, Done, Gone, Prompt, PromptMessage, Reins, Worker};
+use crate::run::Runner;
+use crate::say::say;
+
+/// The claim on a message that is worked on now.
+pub(crate) fn claim_of(message: &InboundMessage) -> Claim {
+    Claim { message: message.id.clone(), attempt: message.tries }
+}
+
+/// What a turn leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Follow-ups that were claimed and that the provider did not use.
+    pub(crate) unused: Vec<InboundMessage>,
+    /// Whether the provider's thread still runs, so that this process is of no more use.
+    pub(crate) stuck: bool,
+}
+
+/// How the provider's part of a turn ended.
+enum End {
+    Outcome(Result<Done, Failure>),
+    Stuck(Failure),
+}
+
+pub(crate) struct Turn<'r, 'a> {
+    runner: &'r mut Runner<'a>,
+    config: AgentConfig,
+    /// What is acked with this turn: what it began with, and the follow-ups that were used.
+    messages: Vec<InboundMessage>,
+    /// Follow-ups that were claimed and not used so far.
+    offered: Vec<InboundMessage>,
+    answering: Answering,
+    destinations: Vec<Destination>,
+    drafts: Drafts,
+    /// What was sent at once, in case the turn has to begin again.
+    sent: Vec<String>,
+    worked: bool,
+    limits: Limits,
+    cut: Option<Cut>,
+    next_look: Monotonic,
+}
+
+impl<'r, 'a> Turn<'r, 'a> {
+    /// Runs one turn for `messages`, which are claimed and of which at least one triggers.
+    ///
+    /// # Errors
+    /// The reason to leave at once.
+    pub(crate) fn run(
+        runner: &'r mut Runner<'a>,
+        messages: Vec<InboundMessage>,
+    ) -> Result<Left, Exit> {
+        let answering = Answering::of(&messages).expect("a turn has a message that triggers");
+        let config = AgentConfig::load(&runner.options.agent.join(AGENT_CONFIG));
+        let now = runner.clock.monotonic();
+        let (span, max_turns) = config
+            .as_ref()
+            .map_or((Duration::ZERO, 0), |config| (config.turn_timeout(), config.max_turns));
+        let mut turn = Self {
+            limits: Limits::new(now, span, max_turns),
+            next_look: now + runner.look_interval(),
+            drafts: Drafts::new(runner.options.paths.outbox_files()),
+            config: config.as_ref().cloned().unwrap_or_default(),
+            messages,
+            offered: Vec::new(),
+            answering,
+            destinations: Vec::new(),
+            sent: Vec::new(),
+            worked: false,
+            cut: None,
+            runner,
+        };
+        let end = match config {
+            Ok(_) => turn.answer()?,
+            Err(wrong) => {
+                let failure = Failure::permanent(Failure::PROVIDER_ERROR, wrong.to_string());
+                End::Outcome(Err(failure))
+            }
+        };
+        turn.finish(end)
+    }
+
+    /// Lets the provider answer. A continuation that it cannot use costs one more try.
+    fn answer(&mut self) -> Result<End, Exit> {
+        let Some(mut prompt) = self.prompt()? else {
+            // Without knowing what was said before, it would be said twice.
+            let detail = "the outbox could not be read";
+            return Ok(End::Outcome(Err(Failure::retryable(Failure::PROVIDER_ERROR, detail))));
+        };
+        loop {
+            let reins = match self.start(prompt.clone()) {
+                Ok(reins) => reins,
+                Err(failure) => return Ok(End::Outcome(Err(failure))),
+            };
+            let end = self.drive(&reins)?;
+            match end {
+                End::Outcome(Err(failure))
+                    if failure.reason == BAD_CONTINUATION && prompt.continuation.is_some() =>
+                {
+                    say!(
+                        "the continuation was refused, so the turn begins afresh: {}",
+                        failure.detail
+                    );
+                    self.write(|outbox, _| outbox.clear_continuation())?;
+                    self.drafts.discard();
+                    prompt.continuation = None;
+                    prompt.already_sent.append(&mut self.sent);
+                    prompt.messages = self.messages.iter().map(PromptMessage::from).collect();
+                }
+                end => return Ok(end),
+            }
+        }
+    }
+
+    fn prompt(&mut self) -> Result<Option<Prompt>, Exit> {
+        // An inbox that cannot be read right now costs the names, not the turn.
+        self.destinations = self.runner.destinations().unwrap_or_default();
+        let retried: Vec<(Claim, Seq)> = self
+            .messages
+            .iter()
+            .filter(|message| message.tries > 0)
+            .map(|message| (claim_of(message), message.seq))
+            .collect();
+        let read = self.write(|outbox, _| {
+            let mut already_sent = Vec::new();
+            for (claim, seq) in &retried {
+                already_sent.extend(outbox.already_sent(claim, *seq)?);
+            }
+            Ok((already_sent, outbox.continuation()?))
+        })?;
+        Ok(read.map(|(already_sent, continuation)| Prompt {
+            attempt: self.answering.attempt,
+            messages: self.messages.iter().map(PromptMessage::from).collect(),
+            already_sent: already_sent.into_iter().map(|chat| chat.text).collect(),
+            continuation,
+            destinations: self.destinations.iter().map(|it| it.name.clone()).collect(),
+            max_turns: self.config.max_turns,
+        }))
+    }
+
+    fn start(&mut self, prompt: Prompt) -> Result<Reins, Failure> {
+        let failed = |why: &str| {
+            let detail = format!("could not start the provider: {why}");
+            Failure::retryable(Failure::PROVIDER_ERROR, detail)
+        };
+        let worker = match self.runner.worker.take() {
+            Some(worker) if worker.serves(&self.config) => worker,
+            other => {
+                if let Some(worker) = other {
+                    worker.dismiss(); // it was made for another configuration, or panicked
+                }
+                let events = self.runner.events_in.clone();
+                Worker::new(&self.config, self.runner.options, events)
+                    .map_err(|error| failed(&error.to_string()))?
+            }
+        };
+        let reins = worker.start(prompt).map_err(|Gone| failed("it has gone"))?;
+        self.runner.worker = Some(worker);
+        self.runner.in_turn = true;
+        Ok(reins)
+    }
+
+    /// Insists on an operation for as long as this turn may last.
+    fn write<T>(
+        &self,
+        mut work: impl FnMut(&mut OutboxWriter, Seq) -> Result<T, BoxError>,
+    ) -> Result<Option<T>, Exit> {
+        let may_go_on = || {
+            !self.runner.stop.requested() && self.runner.clock.monotonic() < self.limits.deadline()
+        };
+        self.runner.outbox.insist(may_go_on, |outbox| work(outbox, self.runner.floor))
+    }
+}

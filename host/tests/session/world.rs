@@ -1,0 +1,349 @@
+//! A small world around the real session tasks: real files and a real `host.db`, with a runtime
+//! whose containers are closures and a channel that keeps what it is given.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
+use twobox_host::config::Config;
+use twobox_host::core::{Core, Parts};
+use twobox_host::data::DataDir;
+use twobox_host::db::sessions::{self, SessionRecord};
+use twobox_host::db::{self, Db, agents, messaging};
+use twobox_host::desk::DaemonDesk;
+use twobox_host::runtime::{
+    Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+};
+use twobox_host::session::signal::Reason;
+use twobox_host::watch::Watch;
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::content::{Chat, KIND_CHAT};
+use twobox_shared::ids::{MessageId, SessionId, SystemIds};
+use twobox_shared::inbox::{Inbox, Origin};
+use twobox_shared::outbox::{Claim, NewRow, OutboxWriter, TurnEnd, new_row_id};
+use twobox_shared::seq::Seq;
+
+/// What a container does after its work.
+pub(crate) enum Then {
+    Leaves,
+    Stays,
+}
+
+type Life = dyn Fn(&StartSpec) -> Then + Send + Sync;
+
+/// A runtime whose containers are closures.
+pub(crate) struct FakeRuntime {
+    known: Mutex<HashMap<Incarnation, Condition>>,
+    life: Mutex<Arc<Life>>,
+    pub(crate) down: Mutex<bool>,
+    pub(crate) asked: Mutex<usize>,
+    pub(crate) starts: Mutex<usize>,
+    events: mpsc::UnboundedSender<RuntimeEvent>,
+}
+
+impl FakeRuntime {
+    /// Puts a container there that nobody started through this host.
+    pub(crate) fn plant(&self, incarnation: Incarnation, condition: Condition) {
+        self.known.lock().unwrap().insert(incarnation, condition);
+    }
+
+    pub(crate) fn lives(&self) -> usize {
+        let known = self.known.lock().unwrap();
+        known.values().filter(|condition| **condition == Condition::Running).count()
+    }
+
+    pub(crate) fn next_life(&self, life: impl Fn(&StartSpec) -> Then + Send + Sync + 'static) {
+        *self.life.lock().unwrap() = Arc::new(life);
+    }
+
+    fn answer(&self) -> Result<(), RuntimeError> {
+        match *self.down.lock().unwrap() {
+            true => Err(RuntimeError::Unavailable { runtime: "fake", reason: "down".to_owned() }),
+            false => Ok(()),
+        }
+    }
+
+    /// The container ends.
+    pub(crate) fn end(&self, incarnation: Incarnation) {
+        if let Some(condition) = self.known.lock().unwrap().get_mut(&incarnation) {
+            *condition = Condition::Exited { code: Some(0) };
+        }
+        self.events.send(RuntimeEvent::Exited(incarnation)).unwrap_or_default(); // the test is over
+    }
+}
+
+/// The runtime as the host holds it.
+pub(crate) struct Hold(pub(crate) Arc<FakeRuntime>);
+
+impl Runtime for Hold {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn start<'a>(&'a self, spec: &'a StartSpec) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            self.0.answer()?;
+            let (fake, spec) = (Arc::clone(&self.0), spec.clone());
+            {
+                let mut known = fake.known.lock().unwrap();
+                let session = spec.incarnation.session;
+                if known.keys().any(|other| other.session == session) {
+                    return Err(RuntimeError::Occupied { session });
+                }
+                known.insert(spec.incarnation, Condition::Running);
+            }
+            *fake.starts.lock().unwrap() += 1;
+            let life = Arc::clone(&fake.life.lock().unwrap());
+            tokio::task::spawn_blocking(move || {
+                if let Then::Leaves = life(&spec) {
+                    fake.end(spec.incarnation);
+                }
+            });
+            Ok(())
+        })
+    }
+
+    fn stop(
+        &self,
+        incarnation: Incarnation,
+        _: Duration,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            self.0.answer()?;
+            self.0.end(incarnation);
+            Ok(())
+        })
+    }
+
+    fn of_session(&self, session: SessionId) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {
+        Box::pin(async move {
+            let all = self.list().await?;
+            Ok(all.into_iter().filter(|seen| seen.incarnation.session == session).collect())
+        })
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {
+        Box::pin(async move {
+            *self.0.asked.lock().unwrap() += 1;
+            self.0.answer()?;
+            let known = self.0.known.lock().unwrap();
+            Ok(known
+                .iter()
+                .map(|(incarnation, condition)| Sighting {
+                    incarnation: *incarnation,
+                    condition: *condition,
+                })
+                .collect())
+        })
+    }
+
+    fn clear<'a>(
+        &'a self,
+        incarnation: Incarnation,
+        _: &'a Path,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            self.0.answer()?;
+            self.0.known.lock().unwrap().remove(&incarnation);
+            Ok(())
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>> {
+        Box::pin(async { Ok("fake".to_owned()) })
+    }
+}
+
+/// A channel that honours keys and keeps what it is given.
+#[derive(Default)]
+pub(crate) struct Keeper {
+    pub(crate) letters: Mutex<Vec<Letter>>,
+    pub(crate) calls: Mutex<usize>,
+    /// How long a call takes.
+    pub(crate) slow: Mutex<Duration>,
+}
+
+/// The thread that nobody listens to.
+pub(crate) const NOBODY: &str = "nobody";
+
+pub(crate) struct Post(pub(crate) Arc<Keeper>);
+
+impl Channel for Post {
+    fn channel_type(&self) -> &'static str {
+        messaging::TERMINAL
+    }
+
+    fn honours_keys(&self) -> bool {
+        true
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        place: &'a Place,
+        letters: Vec<Letter>,
+    ) -> BoxFuture<'a, Vec<Outcome>> {
+        Box::pin(async move {
+            if place.thread_id.as_deref() == Some(NOBODY) {
+                return vec![Outcome::Unavailable];
+            }
+            *self.0.calls.lock().unwrap() += 1;
+            let slow = *self.0.slow.lock().unwrap();
+            tokio::time::sleep(slow).await;
+            let mut kept = self.0.letters.lock().unwrap();
+            letters
+                .into_iter()
+                .map(|letter| {
+                    if kept.iter().all(|other| other.key != letter.key) {
+                        kept.push(letter);
+                    }
+                    Outcome::Delivered { platform_message_id: None }
+                })
+                .collect()
+        })
+    }
+}
+
+/// Everything that a test needs.
+pub(crate) struct World {
+    pub(crate) core: Arc<Core>,
+    pub(crate) desk: DaemonDesk,
+    pub(crate) runtime: Arc<FakeRuntime>,
+    pub(crate) post: Arc<Keeper>,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    /// With an agent `anna`, whose containers answer everything and leave.
+    pub(crate) async fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::create(dir.path()).unwrap();
+        let mut config = Config::default();
+        config.limits.start_grace = Duration::from_millis(1);
+        change(&mut config);
+        let db = Db::open(&data.host_db()).unwrap();
+        let now = SystemClock.now();
+        let install = db.call(move |db| db::install_id(db, &SystemIds, now)).await.unwrap();
+        let mode = messaging::SessionMode::PerThread;
+        db.call(move |db| agents::add(db, "anna", mode, &SystemIds, now)).await.unwrap();
+        let (events, mut reports) = mpsc::unbounded_channel();
+        let life: Arc<Life> = Arc::new(|spec: &StartSpec| {
+            answer_all(spec);
+            Then::Leaves
+        });
+        let runtime = Arc::new(FakeRuntime {
+            known: Mutex::default(),
+            life: Mutex::new(life),
+            down: Mutex::default(),
+            asked: Mutex::default(),
+            starts: Mutex::default(),
+            events,
+        });
+        let post = Arc::new(Keeper::default());
+        let channel: Arc<dyn Channel> = Arc::new(Post(Arc::clone(&post)));
+        let core = Core::new(Parts {
+            data,
+            install,
+            config,
+            db,
+            runtime: Arc::new(Hold(Arc::clone(&runtime))),
+            channels: HashMap::from([(messaging::TERMINAL, channel)]),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            watch: Some(Watch::start().unwrap()),
+        });
+        let waker = Arc::clone(&core);
+        tokio::spawn(async move {
+            while let Some(RuntimeEvent::Exited(incarnation)) = reports.recv().await {
+                waker.wake(incarnation.session, Reason::Runtime);
+            }
+        });
+        Self { desk: DaemonDesk::new(Arc::clone(&core)), core, runtime, post, _dir: dir }
+    }
+
+    pub(crate) async fn say(&self, thread: &str, id: &str) -> Result<Receipt, Refusal> {
+        let place = Place {
+            channel_type: messaging::TERMINAL.to_owned(),
+            platform_id: "anna".to_owned(),
+            thread_id: Some(thread.to_owned()),
+        };
+        let id = MessageId::parse(id).unwrap();
+        let mut receipts =
+            self.desk.accept(Inbound { place, id, chat: Chat::text("hello") }).await?;
+        Ok(receipts.remove(0))
+    }
+
+    pub(crate) async fn record(&self, session: SessionId) -> SessionRecord {
+        let found = self.core.parts.db.call(move |db| sessions::find(db, session)).await;
+        found.unwrap().unwrap()
+    }
+
+    pub(crate) async fn inbound(&self, session: SessionId) -> PathBuf {
+        let group = self.record(session).await.agent_group;
+        self.core.parts.data.session_paths(group, session).inbound_db()
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}: not within 10 s");
+}
+
+/// Claims every pending message and answers it.
+pub(crate) fn answer_all(spec: &StartSpec) {
+    let inbound = spec.folder.join("in/inbound.db");
+    let outbound = spec.folder.join("out/outbound.db");
+    let now = SystemClock.now();
+    let mut inbox = Inbox::open_to_read(&inbound).unwrap();
+    let tx = inbox.read().unwrap();
+    let pending = tx.pending().unwrap();
+    let floor = tx.high_water().unwrap();
+    drop(tx);
+    drop(inbox);
+    for message in pending {
+        let mut outbox = OutboxWriter::open(&outbound, spec.incarnation.runner).unwrap();
+        let claim = Claim { message: message.id.clone(), attempt: message.tries };
+        let claims = outbox.claim(&[claim], now).unwrap();
+        if claims.is_empty() {
+            continue;
+        }
+        let reply = NewRow {
+            in_reply_to: Some(message.id),
+            kind: KIND_CHAT.to_owned(),
+            destination: message.origin,
+            content: Chat::text("hi").to_json(),
+            deliver_after: None,
+            attempt: message.tries,
+            id: new_row_id(&SystemIds),
+        };
+        let end = TurnEnd { claims: &claims, outcome: Ok(&[reply]), turns: 1, continuation: None };
+        outbox.end_turn(&end, floor, now).unwrap();
+    }
+}
+
+/// Writes rows to the outbox that belong to no turn.
+pub(crate) fn send_rows(spec: &StartSpec, destination: &Origin, count: usize) {
+    let outbound = spec.folder.join("out/outbound.db");
+    let mut outbox = OutboxWriter::open(&outbound, spec.incarnation.runner).unwrap();
+    let row = || NewRow {
+        in_reply_to: None,
+        kind: KIND_CHAT.to_owned(),
+        destination: destination.clone(),
+        content: Chat::text("spam").to_json(),
+        deliver_after: None,
+        attempt: 0,
+        id: new_row_id(&SystemIds),
+    };
+    let rows: Vec<_> = std::iter::repeat_with(row).take(count).collect();
+    let end = TurnEnd { claims: &[], outcome: Ok(&rows), turns: 0, continuation: None };
+    outbox.end_turn(&end, Seq::default(), SystemClock.now()).unwrap();
+}

@@ -1,0 +1,244 @@
+//! The session tasks against real files, with a runtime whose containers are closures.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "session/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use twobox_host::channel::Refusal;
+use twobox_host::db::sessions::DUE_NOW;
+use twobox_host::runtime::{Condition, Incarnation, StartSpec};
+use twobox_host::session::signal::Reason;
+use twobox_host::session::task::Command;
+use twobox_shared::ids::{RunnerId, SystemIds};
+use twobox_shared::inbox::Origin;
+use world::{NOBODY, Then, World, answer_all, send_rows, until};
+
+fn outbound(spec: &StartSpec) -> std::path::PathBuf {
+    spec.folder.join("out/outbound.db")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_answered_and_the_session_comes_to_rest() {
+    let world = World::new(|_| ()).await;
+    let receipt = world.say("t", "m1").await.unwrap();
+    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
+    until("rest", async || world.core.awake().is_empty()).await;
+    let record = world.record(receipt.session).await;
+    assert_eq!((record.next_due_at, record.runner, record.failed_starts), (None, None, 0));
+    assert_eq!(world.core.places(), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quarantined_session_has_no_container_and_costs_nothing() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        std::fs::write(outbound(spec), vec![7_u8; 8192]).unwrap();
+        Then::Stays
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("quarantine", async || world.record(session).await.quarantine.is_some()).await;
+    until("rest", async || world.core.awake().is_empty()).await;
+    assert_eq!((world.runtime.lives(), world.core.places()), (0, (0, 0)));
+    assert!(matches!(world.say("t", "m2").await, Err(Refusal::Blocked { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p11_a_number_that_would_exhaust_the_clock_is_quarantined_and_not_taken_over() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        answer_all(spec);
+        let outbox = Connection::open(outbound(spec)).unwrap();
+        outbox.execute("UPDATE messages_out SET seq = 9007199254740991", []).unwrap();
+        Then::Stays
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("quarantine", async || world.record(session).await.quarantine.is_some()).await;
+    let record = world.record(session).await;
+    let folder = world.core.parts.data.session_folder(record.agent_group, session);
+    let seen: i64 = Connection::open(folder.join("in/inbound.db"))
+        .unwrap()
+        .query_row("SELECT seen FROM outbound_cursor", [], |row| row.get(0))
+        .unwrap();
+    assert!(seen < 100, "the host's next number would follow {seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outbox_of_a_newer_version_is_quarantined() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        answer_all(spec);
+        Connection::open(outbound(spec)).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        Then::Stays
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("quarantine", async || world.record(session).await.quarantine.is_some()).await;
+    until("stop", async || world.runtime.lives() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_a_message_stays_due_while_the_runtime_does_not_answer() {
+    let world = World::new(|_| ()).await;
+    *world.runtime.down.lock().unwrap() = true;
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("three questions", async || *world.runtime.asked.lock().unwrap() > 2).await;
+    assert_eq!(world.record(session).await.next_due_at, Some(DUE_NOW));
+    *world.runtime.down.lock().unwrap() = false;
+    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_what_an_unrecorded_container_left_does_not_block_the_next_start() {
+    for condition in [Condition::Exited { code: None }, Condition::Running] {
+        let world = World::new(|_| ()).await;
+        let session = world.say("t", "m1").await.unwrap().session;
+        until("rest", async || world.core.awake().is_empty()).await;
+        let stray = Incarnation { session, runner: RunnerId::generate(&SystemIds) };
+        world.runtime.plant(stray, condition);
+        world.say("t", "m2").await.unwrap();
+        until("the answer", async || world.post.letters.lock().unwrap().len() == 2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_that_cannot_be_recorded_is_kept_and_the_letter_not_sent_again() {
+    let world = World::new(|_| ()).await;
+    *world.post.slow.lock().unwrap() = Duration::from_millis(300);
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("the send", async || *world.post.calls.lock().unwrap() == 1).await;
+    let path = world.inbound(session).await;
+    let reader = Connection::open(path).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM messages_in").unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(*world.post.calls.lock().unwrap(), 1);
+    drop(reader);
+    until("rest", async || world.core.awake().is_empty()).await;
+    assert_eq!(*world.post.calls.lock().unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_refused_rows_than_one_look_takes_are_all_settled() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        let nowhere = Origin {
+            channel_type: Some("terminal".to_owned()),
+            platform_id: Some("bob".to_owned()),
+            thread_id: None,
+        };
+        send_rows(spec, &nowhere, 520);
+        answer_all(spec);
+        Then::Leaves
+    });
+    world.say("t", "m1").await.unwrap();
+    until("the answer behind them", async || world.post.letters.lock().unwrap().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_nobody_takes_hide_no_row_for_somebody_else() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        let to_nobody = Origin { thread_id: Some(NOBODY.to_owned()), ..Origin::default() };
+        send_rows(spec, &to_nobody, 1000);
+        answer_all(spec);
+        Then::Leaves
+    });
+    world.say("t", "m1").await.unwrap();
+    until("the answer behind them", async || world.post.letters.lock().unwrap().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_waits_for_a_place_gives_its_turn_up_in_quarantine() {
+    let world = World::new(|config| config.containers.max_running = 1).await;
+    world.runtime.next_life(|_| Then::Stays); // with a message to claim, so it is not idle
+    let holder = world.say("a", "m1").await.unwrap().session;
+    until("the first start", async || world.runtime.lives() == 1).await;
+    let waiter = world.say("b", "m1").await.unwrap().session;
+    until("a waiting start", async || world.core.places() == (1, 1)).await;
+    let folder = world.inbound(waiter).await.parent().unwrap().parent().unwrap().to_owned();
+    std::fs::write(folder.join("out/outbound.db"), vec![7_u8; 8192]).unwrap();
+    world.core.wake(waiter, Reason::Due);
+    until("quarantine", async || world.record(waiter).await.quarantine.is_some()).await;
+    let (done, _ended) = tokio::sync::oneshot::channel();
+    world.core.send(holder, Command::Shutdown { stop_container: true, done }).await;
+    until("an empty house", async || world.core.places() == (0, 0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_waits_for_sends_and_nobody_waits_for_it_for_ever() {
+    let world = World::new(|_| ()).await;
+    *world.post.slow.lock().unwrap() = Duration::from_millis(500);
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("the send", async || *world.post.calls.lock().unwrap() == 1).await;
+    world.core.stop_admitting();
+    let (done, ended) = tokio::sync::oneshot::channel();
+    world.core.send(session, Command::Shutdown { stop_container: true, done }).await;
+    drop(tokio::time::timeout(Duration::from_secs(5), ended).await.expect("it ends"));
+    assert_eq!(world.post.letters.lock().unwrap().len(), 1);
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    let late = world.core.send(session, Command::Retry { message: None, reply });
+    tokio::time::timeout(Duration::from_secs(5), late).await.expect("a late command is let go");
+    answer.await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_container_that_dies_at_once_is_not_started_in_a_loop() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|_| Then::Leaves);
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("two failures", async || world.record(session).await.failed_starts == 2).await;
+    assert_eq!(*world.runtime.starts.lock().unwrap(), 2);
+    world.runtime.next_life(|spec| {
+        answer_all(spec);
+        Then::Leaves
+    });
+    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p9_an_exit_is_noticed_although_the_runtime_did_not_answer_at_first() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        answer_all(spec);
+        Then::Stays
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
+    let runner = world.record(session).await.runner.unwrap();
+    let asked = *world.runtime.asked.lock().unwrap();
+    *world.runtime.down.lock().unwrap() = true;
+    world.runtime.end(Incarnation { session, runner });
+    until("a question", async || *world.runtime.asked.lock().unwrap() > asked).await;
+    *world.runtime.down.lock().unwrap() = false;
+    until("rest", async || world.core.awake().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p18_a_container_whose_outbox_cannot_be_read_is_stopped() {
+    let world =
+        World::new(|config| config.limits.claim_tolerance = Duration::from_millis(300)).await;
+    world.runtime.next_life(|spec| {
+        answer_all(spec);
+        std::fs::write(spec.folder.join("out/outbound.db-journal"), vec![7_u8; 1024]).unwrap();
+        Then::Stays
+    });
+    world.say("t", "m1").await.unwrap();
+    until("a container", async || *world.runtime.starts.lock().unwrap() > 0).await;
+    until("its stop", async || world.runtime.lives() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_container_makes_room_for_a_session_that_waits() {
+    let world = World::new(|config| config.containers.max_running = 1).await;
+    world.runtime.next_life(|spec| {
+        answer_all(spec);
+        Then::Stays
+    });
+    for (count, thread) in [(1, "a"), (2, "b"), (3, "a")] {
+        world.say(thread, &format!("m{count}")).await.unwrap();
+        until("the answer", async || world.post.letters.lock().unwrap().len() == count).await;
+    }
+    assert_eq!((world.runtime.lives(), world.core.places()), (1, (1, 0)));
+}

@@ -1,0 +1,281 @@
+//! A person at a terminal: speaks the protocol of `host.sock`, comes back when the host does, hands
+//! in again what was not accepted, and remembers every single delivery, so that doubles are seen.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use twobox_shared::ids::{IdSource, SystemIds};
+
+use crate::wait::{PATIENCE, wait_for, wait_within};
+
+/// The pause before the host is looked for again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// One delivery of a letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Its key: the same letter has the same one each time.
+    pub key: String,
+    /// The message that it answers.
+    pub in_reply_to: Option<String>,
+    /// What it says.
+    pub text: String,
+}
+
+/// A connection for one agent, and for some of its threads.
+#[derive(Debug)]
+pub struct Chat {
+    shared: Arc<Shared>,
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: PathBuf,
+    agent: String,
+    threads: Vec<Option<String>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stream: Option<UnixStream>,
+    listening: usize,
+    connections: usize,
+    left: bool,
+    unaccepted: Vec<(String, Value)>,
+    accepted: HashMap<String, String>,
+    refused: HashMap<String, String>,
+    deliveries: Vec<Letter>,
+    errors: Vec<String>,
+}
+
+impl State {
+    fn write(&mut self, line: &Value) {
+        let Some(stream) = &mut self.stream else { return };
+        // A connection that breaks is noticed by its reader.
+        stream.write_all(format!("{line}\n").as_bytes()).ok();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn run(&self) {
+        while !self.state().left {
+            match UnixStream::connect(&self.socket) {
+                Ok(stream) => self.talk(stream),
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    fn talk(&self, stream: UnixStream) {
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        {
+            let mut state = self.state();
+            state.stream = Some(stream);
+            state.connections += 1;
+            for thread in &self.threads {
+                state.write(&json!({ "op": "listen", "agent": self.agent, "thread": thread }));
+            }
+            for (_, line) in state.unaccepted.clone() {
+                state.write(&line);
+            }
+        }
+        for line in reader.lines().map_while(Result::ok) {
+            let event: Value = serde_json::from_str(&line).expect("the host says JSON lines");
+            self.hear(&event);
+        }
+        let mut state = self.state();
+        state.stream = None;
+        state.listening = 0;
+    }
+
+    fn hear(&self, event: &Value) {
+        let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let mut state = self.state();
+        match text("event").as_str() {
+            "listening" => state.listening += 1,
+            "accepted" => {
+                let stored = event["receipts"][0]["id"].as_str().unwrap_or_default().to_owned();
+                state.unaccepted.retain(|(id, _)| *id != text("id"));
+                state.accepted.insert(text("id"), stored);
+            }
+            "refused" if event["retry"] == true => {
+                drop(state);
+                std::thread::sleep(PAUSE);
+                let mut state = self.state();
+                let again = state.unaccepted.iter().find(|(id, _)| *id == text("id")).cloned();
+                if let Some((_, line)) = again {
+                    state.write(&line);
+                }
+            }
+            "refused" => {
+                state.unaccepted.retain(|(id, _)| *id != text("id"));
+                state.refused.insert(text("id"), text("reason"));
+            }
+            "message" => {
+                let in_reply_to = event["in_reply_to"].as_str().map(str::to_owned);
+                let letter = Letter { key: text("key"), in_reply_to, text: text("text") };
+                state.deliveries.push(letter);
+                state.write(&json!({ "op": "ack", "key": text("key") }));
+            }
+            "error" => state.errors.push(text("reason")),
+            _ => {}
+        }
+    }
+}
+
+impl Chat {
+    /// Listens, for good: whenever the host is there.
+    pub(crate) fn begin(socket: PathBuf, agent: &str, threads: &[Option<&str>]) -> Self {
+        let shared = Arc::new(Shared {
+            socket,
+            agent: agent.to_owned(),
+            threads: threads.iter().map(|thread| thread.map(str::to_owned)).collect(),
+            state: Mutex::default(),
+        });
+        let theirs = Arc::clone(&shared);
+        let reader = Some(std::thread::spawn(move || theirs.run()));
+        Self { shared, reader }
+    }
+
+    /// Waits until the host knows that somebody listens.
+    #[track_caller]
+    pub fn wait_listening(&self) {
+        let wanted = self.shared.threads.len();
+        wait_for("the host to know the listener", || {
+            (self.shared.state().listening >= wanted).then_some(())
+        });
+    }
+
+    /// Hands a message in without waiting for anything, and returns its id.
+    pub fn hand_in(&self, thread: Option<&str>, text: &str) -> String {
+        let id = SystemIds.uuid().to_string();
+        let agent = &self.shared.agent;
+        let line =
+            json!({ "op": "message", "agent": agent, "thread": thread, "id": id, "text": text });
+        let mut state = self.shared.state();
+        state.unaccepted.push((id.clone(), line.clone()));
+        state.write(&line);
+        id
+    }
+
+    /// Says something in the chat itself, and returns its id once the host has accepted it.
+    #[track_caller]
+    pub fn say(&self, text: &str) -> String {
+        self.say_in(None, text)
+    }
+
+    /// Says something in a thread.
+    #[track_caller]
+    pub fn say_in(&self, thread: Option<&str>, text: &str) -> String {
+        let id = self.hand_in(thread, text);
+        self.wait_accepted(&id);
+        id
+    }
+
+    /// Waits until a message was accepted.
+    #[track_caller]
+    pub fn wait_accepted(&self, id: &str) {
+        wait_for("the message to be accepted", || {
+            let state = self.shared.state();
+            if let Some(reason) = state.refused.get(id) {
+                panic!("the message was refused: {reason}");
+            }
+            state.accepted.get(id).map(|stored| assert_eq!(stored, id, "stored under its id"))
+        });
+    }
+
+    /// Waits until a message was refused for good, and returns why.
+    #[track_caller]
+    pub fn wait_refused(&self, id: &str) -> String {
+        wait_for("the message to be refused", || self.shared.state().refused.get(id).cloned())
+    }
+
+    /// Waits for an answer to a message.
+    #[track_caller]
+    pub fn wait_answer(&self, id: &str) -> Letter {
+        self.wait_answer_within(PATIENCE, id)
+    }
+
+    /// As [`Chat::wait_answer`], with another limit.
+    #[track_caller]
+    pub fn wait_answer_within(&self, limit: Duration, id: &str) -> Letter {
+        wait_within(limit, "an answer", || self.answers(id).into_iter().next())
+    }
+
+    /// Waits for `count` different letters.
+    #[track_caller]
+    pub fn wait_letters(&self, count: usize) -> Vec<Letter> {
+        wait_for(&format!("{count} letters"), || {
+            Some(self.letters()).filter(|letters| letters.len() >= count)
+        })
+    }
+
+    /// Says something, and waits for the one answer.
+    #[track_caller]
+    pub fn ask(&self, text: &str) -> String {
+        let id = self.say(text);
+        self.wait_answer(&id).text
+    }
+
+    /// The different letters that answer a message.
+    pub fn answers(&self, id: &str) -> Vec<Letter> {
+        self.letters().into_iter().filter(|it| it.in_reply_to.as_deref() == Some(id)).collect()
+    }
+
+    /// The letters that answer nothing: notices of the host.
+    pub fn notices(&self) -> Vec<Letter> {
+        self.letters().into_iter().filter(|letter| letter.in_reply_to.is_none()).collect()
+    }
+
+    /// Every letter once, in the order in which each first came.
+    pub fn letters(&self) -> Vec<Letter> {
+        let mut seen = HashSet::new();
+        self.deliveries().into_iter().filter(|letter| seen.insert(letter.key.clone())).collect()
+    }
+
+    /// Every delivery, doubles included.
+    pub fn deliveries(&self) -> Vec<Letter> {
+        self.shared.state().deliveries.clone()
+    }
+
+    /// How often a connection to a host was made.
+    pub fn connections(&self) -> usize {
+        self.shared.state().connections
+    }
+
+    /// What the host complained about.
+    pub fn errors(&self) -> Vec<String> {
+        self.shared.state().errors.clone()
+    }
+}
+
+impl Drop for Chat {
+    fn drop(&mut self) {
+        let stream = {
+            let mut state = self.shared.state.lock().unwrap_or_else(|broken| broken.into_inner());
+            state.left = true;
+            state.stream.take()
+        };
+        if let Some(stream) = stream {
+            // It may be closed already.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+        if let Some(reader) = self.reader.take() {
+            // What broke in there shows in what did not arrive.
+            reader.join().ok();
+        }
+    }
+}

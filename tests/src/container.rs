@@ -1,0 +1,140 @@
+//! The runners that live, as the machine or the engine shows them.
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpgid};
+
+use crate::engine::docker;
+use crate::scenario::Runtime;
+use crate::wait::wait_for;
+
+/// One runner that was alive when it was looked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Container {
+    /// Its session's id.
+    pub session: String,
+    /// Its runner id.
+    pub runner: String,
+    /// The process's number, or the container's id.
+    pub handle: String,
+    docker: bool,
+}
+
+impl Container {
+    /// The runners of `install` that live.
+    pub(crate) fn living(runtime: Runtime, install: &str) -> Vec<Self> {
+        let mut found = match runtime {
+            Runtime::Process => processes(install),
+            Runtime::Docker => containers(install, &[]),
+        };
+        found.sort();
+        found
+    }
+
+    /// Removes everything of `install` that is left.
+    pub(crate) fn remove_all(runtime: Runtime, install: &str) {
+        match runtime {
+            Runtime::Process => processes(install).iter().for_each(|left| {
+                // It may be on its way out already.
+                kill(left.pid(), Signal::SIGKILL).ok();
+            }),
+            Runtime::Docker => containers(install, &["--all"]).iter().for_each(|left| {
+                let arguments = ["rm", "--force", "--volumes", &left.handle];
+                // As above.
+                std::process::Command::new("docker").args(arguments).output().ok();
+            }),
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.handle.parse().unwrap())
+    }
+
+    /// Whether it still lives.
+    pub fn lives(&self) -> bool {
+        match self.docker {
+            false => arguments(&self.handle).is_some_and(|it| it.contains(&self.runner)),
+            true => {
+                let filter = format!("id={}", self.handle);
+                !docker(&["ps", "--quiet", "--filter", &filter]).trim().is_empty()
+            }
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&self) {
+        match self.docker {
+            false => kill(self.pid(), Signal::SIGKILL).unwrap(),
+            true => drop(docker(&["kill", &self.handle])),
+        }
+        self.wait_gone();
+    }
+
+    /// Waits until it is gone by itself.
+    #[track_caller]
+    pub fn wait_gone(&self) {
+        wait_for("the container to be gone", || (!self.lives()).then_some(()));
+    }
+
+    /// Makes it stand still.
+    pub fn freeze(&self) {
+        match self.docker {
+            false => kill(self.pid(), Signal::SIGSTOP).unwrap(),
+            true => drop(docker(&["pause", &self.handle])),
+        }
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        match self.docker {
+            false => kill(self.pid(), Signal::SIGCONT).unwrap(),
+            true => drop(docker(&["unpause", &self.handle])),
+        }
+    }
+}
+
+/// The arguments of a process; `None` if it is gone or a zombie.
+fn arguments(pid: &str) -> Option<Vec<String>> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let parts: Vec<String> =
+        bytes.split(|byte| *byte == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect();
+    (parts.len() > 1).then_some(parts)
+}
+
+fn processes(install: &str) -> Vec<Container> {
+    let read = |entry: fs::DirEntry| {
+        let pid = entry.file_name().into_string().ok()?;
+        let number = Pid::from_raw(pid.parse().ok()?);
+        // A child that has not called exec yet has its parent's arguments, but leads no group.
+        (getpgid(Some(number)) == Ok(number)).then_some(())?;
+        let arguments = arguments(&pid)?;
+        let value = |name: &str| {
+            let at = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(at + 1).cloned()
+        };
+        let runner = arguments.iter().take(2).any(|it| it.ends_with("agent-runner"));
+        (runner && value("--install")? == install).then_some(())?;
+        Some(Container {
+            session: value("--session")?,
+            runner: value("--runner")?,
+            handle: pid,
+            docker: false,
+        })
+    };
+    fs::read_dir("/proc").unwrap().filter_map(|entry| read(entry.ok()?)).collect()
+}
+
+fn containers(install: &str, more: &[&str]) -> Vec<Container> {
+    let filter = format!("label=twobox.install={install}");
+    let format = r#"{{.ID}} {{.Label "twobox.session"}} {{.Label "twobox.runner"}}"#;
+    let fixed = ["ps", "--no-trunc", "--filter", &filter, "--format", format];
+    docker(&[&fixed, more].concat())
+        .lines()
+        .map(|line| {
+            let [handle, session, runner] =
+                line.split(' ').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap();
+            Container { session, runner, handle, docker: true }
+        })
+        .collect()
+}

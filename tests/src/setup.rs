@@ -1,0 +1,89 @@
+//! What an installation is to be like, before it exists.
+
+use serde_json::Value;
+
+use crate::engine;
+use crate::scenario::Runtime;
+use crate::world::World;
+
+/// Whether an agent has one session or one for each thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One for all.
+    Shared,
+    /// One for each thread.
+    PerThread,
+}
+
+impl Mode {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::PerThread => "per-thread",
+        }
+    }
+}
+
+/// An installation to be made.
+#[derive(Debug)]
+pub struct Setup {
+    pub(crate) runtime: Runtime,
+    pub(crate) settings: Vec<(String, String)>,
+    pub(crate) agents: Vec<(String, Mode, Value)>,
+}
+
+impl Setup {
+    /// With the defaults of the product, but for the image.
+    pub fn new(runtime: Runtime) -> Self {
+        let mut settings = vec![("runtime".to_owned(), format!("{:?}", runtime.word()))];
+        if runtime == Runtime::Docker {
+            let image = engine::image().expect("checked by `play`");
+            settings.push(("containers.image".to_owned(), format!("{image:?}")));
+        }
+        Self { runtime, settings, agents: Vec::new() }
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
+    /// Sets one key of `twobox.toml`; the last value for a key counts. `value` is TOML without the
+    /// quotes of a text.
+    #[must_use]
+    pub fn setting(mut self, key: &str, value: impl ToString) -> Self {
+        let value = value.to_string();
+        let value = match value.parse::<f64>() {
+            Ok(_) => value,
+            Err(_) => format!("{value:?}"),
+        };
+        self.settings.retain(|(other, _)| other != key);
+        self.settings.push((key.to_owned(), value));
+        self
+    }
+
+    /// Adds an agent that plays `script`, with one session for all.
+    #[must_use]
+    pub fn agent(self, name: &str, script: Value) -> Self {
+        self.agent_with(name, Mode::Shared, script)
+    }
+
+    /// Adds an agent that plays `script`.
+    #[must_use]
+    pub fn agent_with(mut self, name: &str, mode: Mode, script: Value) -> Self {
+        self.agents.push((name.to_owned(), mode, script));
+        self
+    }
+
+    /// Makes it, without a host.
+    pub fn make(self) -> World {
+        World::make(self)
+    }
+
+    /// Makes it and starts the host.
+    pub fn up(self) -> World {
+        let world = self.make();
+        world.up();
+        world
+    }
+}

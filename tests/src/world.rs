@@ -1,0 +1,358 @@
+//! One installation: a data directory, its host, and what the host started.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::binaries::binary;
+use crate::boxes::{self, Session};
+use crate::chat::Chat;
+use crate::container::Container;
+use crate::scenario::Runtime;
+use crate::setup::{Mode, Setup};
+use crate::wait::wait_for;
+
+/// How many lines of a log are shown when a test has failed.
+const LOG_LINES: usize = 150;
+
+/// One installation. Everything of it is gone when it is dropped; if the test has failed, its logs
+/// are printed first.
+#[derive(Debug)]
+pub struct World {
+    runtime: Runtime,
+    dir: TempDir,
+    install: String,
+    host: RefCell<Option<Child>>,
+}
+
+impl World {
+    pub(crate) fn make(setup: Setup) -> Self {
+        let dir = tempfile::Builder::new().prefix("twobox-test-").tempdir().unwrap();
+        let data = dir.path().join("data");
+        let host = RefCell::default();
+        let mut world = Self { runtime: setup.runtime, dir, install: String::new(), host };
+        world.twobox(&["init", "--runtime", setup.runtime.word()]);
+        let settings: Vec<String> =
+            setup.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        fs::write(data.join("twobox.toml"), settings.concat()).unwrap();
+        for (name, mode, script) in &setup.agents {
+            world.add_agent(name, *mode, script);
+        }
+        world.install = boxes::install(&data);
+        world
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A folder for what a test needs besides.
+    pub fn aside(&self) -> &Path {
+        self.dir.path()
+    }
+
+    // The command line.
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("twobox"));
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"TWOBOX_")) {
+            command.env_remove(name);
+        }
+        command.arg("--data").arg(self.data()).args(arguments);
+        command
+    }
+
+    /// Runs `twobox` with these arguments to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// As [`World::run`], for what has to succeed. Returns what it printed.
+    #[track_caller]
+    pub fn twobox(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "twobox {arguments:?}: {}: {errors}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts `twobox` with pipes.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    // Agents.
+
+    /// Adds an agent that plays `script`.
+    pub fn add_agent(&self, name: &str, mode: Mode, script: &Value) {
+        let mode = mode.word();
+        self.twobox(&["agents", "add", name, "--provider", "scripted", "--session-mode", mode]);
+        self.set_script(name, script);
+    }
+
+    /// The folder of an agent.
+    pub fn agent_folder(&self, name: &str) -> PathBuf {
+        self.data().join("groups").join(name)
+    }
+
+    /// Gives an agent another script. It counts from the next turn on.
+    pub fn set_script(&self, name: &str, script: &Value) {
+        self.write_in_agent(name, "script.json", &script.to_string());
+    }
+
+    /// Changes keys of an agent's configuration.
+    pub fn configure_agent(&self, name: &str, changes: &Value) {
+        let path = self.agent_folder(name).join("agent.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        self.write_in_agent(name, "agent.json", &config.to_string());
+    }
+
+    fn write_in_agent(&self, name: &str, file: &str, text: &str) {
+        let path = self.agent_folder(name).join(file);
+        let fresh = path.with_extension("fresh");
+        fs::write(&fresh, text).unwrap();
+        fs::rename(fresh, path).unwrap();
+    }
+
+    // The host.
+
+    /// Starts the host and waits until it answers.
+    #[track_caller]
+    pub fn up(&self) {
+        self.up_with(&[]);
+    }
+
+    /// As [`World::up`], with more in the environment.
+    #[track_caller]
+    pub fn up_with(&self, env: &[(&str, &str)]) {
+        self.start(env);
+        wait_for("the host to answer", || {
+            let ended = self.host.borrow_mut().as_mut().unwrap().try_wait().unwrap();
+            assert_eq!(ended, None, "the host ended");
+            (self.status()?["pid"] == self.host_pid()).then_some(())
+        });
+    }
+
+    /// Starts the host without waiting for anything: it may die early.
+    pub fn start(&self, env: &[(&str, &str)]) {
+        assert!(self.host.borrow().is_none(), "a host is there already");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let mut command = self.command(&["up"]);
+        command
+            .env("TWOBOX_LOG", "info,twobox_host=debug")
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .process_group(0);
+        *self.host.borrow_mut() = Some(command.spawn().unwrap());
+    }
+
+    /// What the host says about itself, if it answers.
+    pub fn status(&self) -> Option<Value> {
+        let mut stream = UnixStream::connect(self.data().join("host.sock")).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(b"{\"op\":\"status\"}\n").ok()?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok()?;
+        Some(serde_json::from_str::<Value>(&line).ok()?["status"].clone())
+    }
+
+    /// The host's process.
+    pub fn host_pid(&self) -> u32 {
+        self.host.borrow().as_ref().expect("a host").id()
+    }
+
+    fn signal_host(&self, signal: Signal) {
+        kill(Pid::from_raw(self.host_pid().cast_signed()), signal).unwrap();
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill_host(&self) {
+        self.signal_host(Signal::SIGKILL);
+        self.wait_host_gone();
+    }
+
+    /// SIGTERM, and waits until it is gone.
+    #[track_caller]
+    pub fn stop_host(&self) {
+        self.signal_host(Signal::SIGTERM);
+        let status = self.wait_host_gone();
+        assert!(status.success(), "the host ended with {status}");
+    }
+
+    /// SIGTERM, and nothing more.
+    pub fn ask_host_to_stop(&self) {
+        self.signal_host(Signal::SIGTERM);
+    }
+
+    /// Makes the host stand still.
+    pub fn freeze_host(&self) {
+        self.signal_host(Signal::SIGSTOP);
+    }
+
+    /// Lets the host go on.
+    pub fn thaw_host(&self) {
+        self.signal_host(Signal::SIGCONT);
+    }
+
+    /// Waits until the host is gone by itself, and returns how it ended.
+    #[track_caller]
+    pub fn wait_host_gone(&self) -> ExitStatus {
+        let mut host = self.host.borrow_mut().take().expect("a host");
+        let ended = wait_for("the host to be gone", || host.try_wait().unwrap());
+        drop(host);
+        ended
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("host.log")
+    }
+
+    /// Everything that the hosts of this installation have logged.
+    pub fn host_log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// How many containers the hosts of this installation say they have started.
+    pub fn starts(&self) -> usize {
+        self.host_log().matches("started a container").count()
+    }
+
+    // What is there.
+
+    /// A person at a terminal with `agent`.
+    #[track_caller]
+    pub fn chat(&self, agent: &str) -> Chat {
+        self.chat_in(agent, &[None])
+    }
+
+    /// A person who listens to several threads of `agent`.
+    #[track_caller]
+    pub fn chat_in(&self, agent: &str, threads: &[Option<&str>]) -> Chat {
+        let chat = Chat::begin(self.data().join("host.sock"), agent, threads);
+        if self.host.borrow().is_some() {
+            chat.wait_listening();
+        }
+        chat
+    }
+
+    /// All sessions.
+    pub fn sessions(&self) -> Vec<Session> {
+        boxes::sessions(&self.data())
+    }
+
+    /// The one session of an agent that has one for all.
+    #[track_caller]
+    pub fn session(&self, agent: &str) -> Session {
+        let mut sessions = self.sessions();
+        sessions.retain(|session| session.agent == agent);
+        assert_eq!(sessions.len(), 1, "sessions of {agent}");
+        sessions.remove(0)
+    }
+
+    /// The session of a thread.
+    #[track_caller]
+    pub fn session_in(&self, agent: &str, thread: &str) -> Session {
+        let sessions = self.sessions();
+        let found = sessions.into_iter().find(|it| it.agent == agent && it.thread == thread);
+        found.unwrap_or_else(|| panic!("{agent} has no session for {thread:?}"))
+    }
+
+    /// The runners that live.
+    pub fn containers(&self) -> Vec<Container> {
+        Container::living(self.runtime, &self.install)
+    }
+
+    /// The one runner of a session, if it lives.
+    pub fn container(&self, session: &Session) -> Option<Container> {
+        let mut containers = self.containers();
+        containers.retain(|container| container.session == session.id);
+        assert!(containers.len() <= 1, "{containers:?}");
+        containers.pop()
+    }
+
+    /// Waits until a session has a runner.
+    #[track_caller]
+    pub fn wait_container(&self, session: &Session) -> Container {
+        wait_for("a container", || self.container(session))
+    }
+
+    /// Waits until no runner lives.
+    #[track_caller]
+    pub fn wait_no_containers(&self) {
+        wait_for("all containers to be gone", || self.containers().is_empty().then_some(()));
+    }
+
+    /// Says something to `agent`, and waits until a runner works on it.
+    #[track_caller]
+    pub fn occupy(&self, chat: &Chat, agent: &str, text: &str) -> (String, Session, Container) {
+        let id = chat.say(text);
+        let session = self.session(agent);
+        session.wait_claimed(&id);
+        let container = self.container(&session).expect("whoever claimed it lives");
+        (id, session, container)
+    }
+
+    /// Shows that a message was answered with exactly `text`, once, and delivered once to somebody
+    /// who knows the keys that were shown.
+    #[track_caller]
+    pub fn assert_answered_once(&self, chat: &Chat, session: &Session, id: &str, text: &str) {
+        chat.wait_answer(id);
+        session.wait_settled();
+        let texts: Vec<String> = chat.answers(id).into_iter().map(|letter| letter.text).collect();
+        assert_eq!(texts, [text], "the answers to {id}");
+        assert_eq!(session.message(id).status, "completed");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(mut host) = self.host.take() {
+            // It may have ended by itself.
+            host.kill().ok();
+            host.wait().ok();
+        }
+        if !self.install.is_empty() {
+            Container::remove_all(self.runtime, &self.install);
+        }
+        if std::thread::panicking() {
+            print_log("the host", &self.log_path());
+            for session in boxes::sessions(&self.data()) {
+                let about = json!({ "session": session.id, "agent": session.agent });
+                print_log(&format!("the runners of {about}"), &session.folder.join("runner.log"));
+            }
+        }
+    }
+}
+
+fn print_log(whose: &str, path: &Path) {
+    let Ok(log) = fs::read_to_string(path) else { return };
+    let lines: Vec<&str> = log.lines().collect();
+    let from = lines.len().saturating_sub(LOG_LINES);
+    eprintln!("---- log of {whose}, from line {}", from + 1);
+    lines[from..].iter().for_each(|line| eprintln!("{line}"));
+    eprintln!("----");
+}

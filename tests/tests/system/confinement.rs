@@ -1,0 +1,138 @@
+//! What a container that the real host started may do.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use twobox_tests::{Setup, docker, image, on_docker};
+
+use crate::scripts::echo;
+
+on_docker!(the_engine_was_told_every_limit, code_inside_cannot_write_the_inbox_or_reach_out);
+
+fn the_engine_was_told_every_limit(setup: Setup) {
+    let world = setup.agent("ada", echo()).up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("hello"), "echo: hello");
+    let session = world.session("ada");
+    let container = world.container(&session).expect("it waits for more");
+    let inspected: Value = serde_json::from_str(&docker(&["inspect", &container.handle])).unwrap();
+    let (config, host) = (&inspected[0]["Config"], &inspected[0]["HostConfig"]);
+
+    assert_eq!(host["NetworkMode"], "none");
+    assert_eq!(host["CapDrop"], json!(["ALL"]));
+    assert_eq!(host["CapAdd"], Value::Null);
+    assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
+    assert_eq!(host["Privileged"], false);
+    assert_eq!(host["ReadonlyRootfs"], true);
+    assert_eq!(host["Init"], true);
+    assert_eq!(host["RestartPolicy"]["Name"], "no");
+    assert_eq!(host["AutoRemove"], false);
+    assert_eq!(host["PidsLimit"], 256);
+    assert_eq!(host["Memory"], 512 << 20);
+    assert_eq!(host["MemorySwap"], 512 << 20, "no swap");
+    assert_eq!(host["NanoCpus"], 1_000_000_000);
+    assert_eq!(host["LogConfig"]["Config"]["max-size"], "1m");
+    assert!(host["Tmpfs"]["/tmp"].as_str().unwrap().contains("nosuid"));
+    assert_eq!(host["Devices"].as_array().map_or(0, Vec::len), 0);
+    assert_eq!(host["PidMode"], "");
+    assert_ne!(host["IpcMode"], "host");
+    let user = config["User"].as_str().unwrap();
+    assert!(!user.is_empty() && !user.starts_with("0:") && user != "0", "{user}");
+    assert_eq!(config["Labels"]["twobox.session"], session.id.as_str());
+    assert_eq!(config["Labels"]["twobox.runner"], container.runner.as_str());
+
+    let mut mounts: Vec<(&str, bool)> = inspected[0]["Mounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| (mount["Destination"].as_str().unwrap(), mount["RW"].as_bool().unwrap()))
+        .collect();
+    mounts.sort_unstable();
+    let expected = [
+        ("/workspace/agent", true),
+        ("/workspace/agent/agent.json", false),
+        ("/workspace/in", false),
+        ("/workspace/out", true),
+    ];
+    assert_eq!(mounts, expected);
+}
+
+/// A program that answers a turn with what it could do. It is compiled by the test.
+const PROBE: &str = r#"
+use std::fs;
+fn main() {
+    let mut turn = String::new();
+    std::io::stdin().read_line(&mut turn).expect("a turn");
+    let mut found = Vec::new();
+    for path in ["/workspace/in/x", "/workspace/in/inbound.db", "/workspace/agent/agent.json", "/x",
+                 "/workspace/out/x", "/workspace/agent/x", "/tmp/x"] {
+        let open = fs::OpenOptions::new().append(true).create(true).open(path);
+        found.push(format!("{path} {}", if open.is_ok() { "writable" } else { "closed" }));
+    }
+    let status = fs::read_to_string("/proc/self/status").expect("status");
+    for field in ["CapEff", "CapBnd", "NoNewPrivs", "Seccomp:", "Uid"] {
+        let line = status.lines().find(|line| line.starts_with(field)).expect("field");
+        found.push(line.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    let devices = fs::read_to_string("/proc/net/dev").expect("devices");
+    let mut names: Vec<_> = devices.lines().filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name.trim()).filter(|name| !name.starts_with("tunl")).collect();
+    names.sort();
+    found.push(format!("net {}", names.join(" ")));
+    let reach = std::net::TcpStream::connect("1.1.1.1:53");
+    found.push(format!("reach {}", reach.is_ok()));
+    println!("{{\"type\":\"reply\",\"text\":\"{}\"}}", found.join("\\n"));
+    println!("{{\"type\":\"turn_done\"}}");
+}
+"#;
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The runner's image with the probe in it.
+fn probe_image() -> String {
+    let context = tempfile::tempdir().unwrap();
+    let (source, program) = (context.path().join("probe.rs"), context.path().join("probe"));
+    std::fs::write(&source, PROBE).unwrap();
+    // With the target named, the flag does not apply to what rustc itself runs.
+    let about = run("rustc", &["-vV"]);
+    let target = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
+    let fixed = ["--edition=2024", "-Ctarget-feature=+crt-static", "--target", target];
+    run("rustc", &[&fixed[..], &["-o", program, source]].concat());
+    let recipe = format!("FROM {}\nCOPY probe /probe\n", image().unwrap());
+    std::fs::write(context.path().join("Dockerfile"), recipe).unwrap();
+    let tag = "twobox-system-probe:local".to_owned();
+    docker(&["build", "--quiet", "--tag", &tag, context.path().to_str().unwrap()]);
+    tag
+}
+
+fn code_inside_cannot_write_the_inbox_or_reach_out(setup: Setup) {
+    let world = setup.setting("containers.image", probe_image()).agent("ada", echo()).make();
+    world.configure_agent("ada", &json!({ "provider": "command", "command": ["/probe"] }));
+    world.up();
+    let found = world.chat("ada").ask("what can you do?");
+    let found: Vec<_> = found.lines().collect();
+    for expected in [
+        "/workspace/in/x closed",
+        "/workspace/in/inbound.db closed",
+        "/workspace/agent/agent.json closed",
+        "/x closed",
+        "/workspace/out/x writable",
+        "/workspace/agent/x writable",
+        "/tmp/x writable",
+        "CapEff: 0000000000000000",
+        "CapBnd: 0000000000000000",
+        "NoNewPrivs: 1",
+        "Seccomp: 2",
+        "net lo",
+        "reach false",
+    ] {
+        assert!(found.contains(&expected), "{expected}: {found:#?}");
+    }
+    assert!(!found.contains(&"Uid: 0 0 0 0"), "{found:#?}");
+}

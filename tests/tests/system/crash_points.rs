@@ -1,0 +1,299 @@
+//! The process dies at every registered crash point, and a second life shows that nothing was lost
+//! and nothing was done twice.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use twobox_shared::fault::CrashPoint;
+use twobox_tests::{Runtime, Setup, World, on_process, wait_for};
+
+use crate::scripts::{echo, hangs_at_first};
+
+/// What has to happen for a point to be reached, and what must be seen in the end.
+enum Plan {
+    /// Who dies in a plain round trip.
+    RoundTrip(Who, Value),
+    /// A message fails for good.
+    Notice,
+    /// The host stops its container.
+    Stop,
+    /// Only a channel that does not honour keys gets there, and this host has none.
+    OutOfReach,
+}
+
+enum Who {
+    Host,
+    Runner,
+}
+
+/// A new point does not compile before somebody has said here how it is reached.
+fn plan(point: CrashPoint) -> Plan {
+    use CrashPoint as P;
+    match point {
+        P::HostAcceptMarked
+        | P::HostAcceptCommitted
+        | P::HostSettleCommitted
+        | P::HostStartRecorded
+        | P::HostStartDone
+        | P::HostDeliverSent
+        | P::HostDeliverRecorded => Plan::RoundTrip(Who::Host, echo()),
+        P::HostSettleNoticed => Plan::Notice,
+        P::HostStopDone => Plan::Stop,
+        P::HostDeliverAnnounced => Plan::OutOfReach,
+        P::RunnerLocked | P::RunnerClaimed | P::RunnerTurnDone | P::RunnerAnswered => {
+            Plan::RoundTrip(Who::Runner, echo())
+        }
+        P::RunnerSent => Plan::RoundTrip(Who::Runner, note_once()),
+        P::RunnerFailed => Plan::RoundTrip(Who::Runner, fails_once()),
+    }
+}
+
+/// Sends a note with the first attempt only: a later one is told what was sent already.
+fn note_once() -> Value {
+    let note =
+        json!([{ "send": { "to": "terminal", "text": "a note" } }, { "reply": "too early" }]);
+    json!({
+        "rules": [{ "match": ".", "attempt": 0, "do": note }],
+        "otherwise": [{ "reply": "echo: {text}" }],
+    })
+}
+
+fn fails_once() -> Value {
+    let failure = json!({ "reason": "rate_limited", "retryable": true });
+    json!({
+        "rules": [{ "match": ".", "attempt": 0, "do": [{ "fail": failure }] }],
+        "otherwise": [{ "reply": "echo: {text}" }],
+    })
+}
+
+macro_rules! at_each_point {
+    ($($test:ident = $point:ident,)+) => {
+        $(#[test] fn $test() { survive(CrashPoint::$point); })+
+
+        #[test]
+        fn every_point_has_a_test() {
+            let tested = [$(CrashPoint::$point),+];
+            for point in CrashPoint::ALL {
+                assert!(tested.contains(point), "no test for {}", point.name());
+            }
+        }
+    };
+}
+
+at_each_point!(
+    host_accept_marked = HostAcceptMarked,
+    host_accept_committed = HostAcceptCommitted,
+    host_settle_noticed = HostSettleNoticed,
+    host_settle_committed = HostSettleCommitted,
+    host_start_recorded = HostStartRecorded,
+    host_start_done = HostStartDone,
+    host_stop_done = HostStopDone,
+    host_deliver_announced = HostDeliverAnnounced,
+    host_deliver_sent = HostDeliverSent,
+    host_deliver_recorded = HostDeliverRecorded,
+    runner_locked = RunnerLocked,
+    runner_claimed = RunnerClaimed,
+    runner_sent = RunnerSent,
+    runner_turn_done = RunnerTurnDone,
+    runner_answered = RunnerAnswered,
+    runner_failed = RunnerFailed,
+);
+
+on_process!(every_point_but_one_is_reached_without_dying);
+
+fn survive(point: CrashPoint) {
+    let setup = Setup::new(Runtime::Process);
+    match plan(point) {
+        Plan::RoundTrip(who, script) => round_trip(setup, point, &who, script),
+        Plan::Notice => notice(setup, point),
+        Plan::Stop => stop(setup, point),
+        Plan::OutOfReach => pass_by(setup, point),
+    }
+}
+
+/// Starts a host that dies at `point`.
+fn up_armed(world: &World, point: CrashPoint) {
+    let log = world.aside().join("points");
+    world
+        .up_with(&[("TWOBOX_CRASH_AT", point.name()), ("TWOBOX_CRASH_LOG", log.to_str().unwrap())]);
+}
+
+/// Waits until the host has died at `point`, and starts one that does not.
+#[track_caller]
+fn revive(world: &World, point: CrashPoint) {
+    let status = world.wait_host_gone();
+    assert_eq!(status.signal(), Some(nix::libc::SIGKILL), "the host ended with {status}");
+    assert_eq!(points(&world.aside().join("points")).last().unwrap(), point.name());
+    world.up();
+}
+
+fn points(log: &Path) -> Vec<String> {
+    std::fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn round_trip(setup: Setup, point: CrashPoint, who: &Who, script: Value) {
+    let expected = match script == note_once() {
+        true => vec!["a note", "echo: hello"],
+        false => vec!["echo: hello"],
+    };
+    let world = setup.agent("ada", script).make();
+    let chat;
+    let id;
+    match who {
+        Who::Host => {
+            up_armed(&world, point);
+            chat = world.chat("ada");
+            id = chat.hand_in(None, "hello");
+            revive(&world, point);
+        }
+        Who::Runner => {
+            // In the agent's folder, because nothing else can be written by a confined runner.
+            let log = world.agent_folder("ada").join("points");
+            world.up_with(&[
+                ("TWOBOX_RUNNER_CRASH_AT", point.name()),
+                ("TWOBOX_RUNNER_CRASH_LOG", log.to_str().unwrap()),
+            ]);
+            chat = world.chat("ada");
+            id = chat.hand_in(None, "hello");
+            wait_for("the runner to die", || {
+                points(&log).iter().any(|reached| reached == point.name()).then_some(())
+            });
+            // Its successors would die as well, for they inherit the order.
+            world.kill_host();
+            world.up();
+        }
+    }
+    chat.wait_accepted(&id);
+    let session = world.session("ada");
+    session.wait_status(&id, "completed");
+    session.wait_settled();
+    let texts: Vec<_> = chat.letters().into_iter().map(|letter| letter.text).collect();
+    assert_eq!(texts, expected, "each letter once, for whoever knows the keys");
+    assert_eq!(session.messages().len(), 1, "stored once");
+    assert!(session.message(&id).tries <= 2, "{:?}", session.message(&id));
+}
+
+/// A host that would die at `point` does not get there.
+fn pass_by(setup: Setup, point: CrashPoint) {
+    let world = setup.agent("ada", echo()).make();
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("hello"), "echo: hello");
+    world.session("ada").wait_settled();
+    world.stop_host();
+}
+
+#[test]
+fn a_retried_message_is_charged_once_wherever_the_host_dies_first() {
+    die_at_each_point(1, 8);
+}
+
+#[test]
+fn a_retried_message_is_charged_once_wherever_the_host_dies_the_second_time() {
+    die_at_each_point(2, 4);
+}
+
+/// A runner that dies, and a host that dies when it reaches a point for the `nth` time: while it
+/// accepts, starts, charges, starts again, completes or delivers. At least `least` points are passed
+/// so often.
+fn die_at_each_point(nth: usize, least: usize) {
+    let script = json!({
+        "rules": [{ "match": ".", "attempt": 0, "do": [{ "exit": 137 }] }],
+        "otherwise": [{ "reply": "echo: {text}" }],
+    });
+    let mut deaths = 0;
+    for point in CrashPoint::ALL.iter().filter(|point| point.name().starts_with("host.")) {
+        let world = Setup::new(Runtime::Process).agent("ada", script.clone()).make();
+        let order = format!("{}:{nth}", point.name());
+        let log = world.aside().join("points");
+        let reached = |wanted: CrashPoint| {
+            points(&log).into_iter().filter(|name| name == wanted.name()).count()
+        };
+        world.up_with(&[("TWOBOX_CRASH_AT", &order), ("TWOBOX_CRASH_LOG", log.to_str().unwrap())]);
+        let chat = world.chat("ada");
+        let id = chat.hand_in(None, "hello");
+        let died = wait_for(&format!("{order} or the end"), || {
+            if reached(*point) >= nth {
+                return Some(true);
+            }
+            // The last point that an undisturbed conversation passes.
+            (reached(CrashPoint::HostDeliverRecorded) > 0).then_some(false)
+        });
+        if died {
+            deaths += 1;
+            assert_eq!(world.wait_host_gone().signal(), Some(nix::libc::SIGKILL));
+            world.up();
+        }
+        let session = wait_for("the session", || world.sessions().pop());
+        world.assert_answered_once(&chat, &session, &id, "echo: hello");
+        let message = session.message(&id);
+        assert_eq!((message.tries, message.forgiven), (1, 0), "{order}");
+        assert_eq!((session.messages().len(), chat.letters().len()), (1, 1), "{order}");
+    }
+    assert!(deaths >= least, "only {deaths} points were reached {nth} times");
+}
+
+fn notice(setup: Setup, point: CrashPoint) {
+    let failure = json!({ "reason": "auth_failed", "detail": "no key", "retryable": false });
+    let world = setup.agent("ada", json!({ "otherwise": [{ "fail": failure }] })).make();
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    let id = chat.hand_in(None, "hello");
+    revive(&world, point);
+    chat.wait_letters(1);
+    let session = world.session("ada");
+    session.wait_status(&id, "failed");
+    session.wait_settled();
+    let notices = chat.notices();
+    assert_eq!(notices.len(), 1, "told once: {notices:?}");
+    assert!(notices[0].text.contains("no key"), "{notices:?}");
+}
+
+fn stop(setup: Setup, point: CrashPoint) {
+    let world = setup
+        .setting("shutdown.containers", "stop")
+        .setting("containers.stop_grace", "500ms")
+        .agent("ada", hangs_at_first())
+        .make();
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    let (id, session, container) = world.occupy(&chat, "ada", "hang on");
+    world.ask_host_to_stop();
+    revive(&world, point);
+    assert!(!container.lives());
+    world.assert_answered_once(&chat, &session, &id, "echo: hang on");
+    let message = session.message(&id);
+    assert_eq!((message.tries, message.forgiven), (1, 1), "the host ended it, nobody is charged");
+}
+
+/// What the tests above rely on: the points lie on the paths that they take, and the one that is
+/// said to be out of reach is.
+fn every_point_but_one_is_reached_without_dying(setup: Setup) {
+    let world = setup
+        .setting("shutdown.containers", "stop")
+        .setting("containers.stop_grace", "500ms")
+        .agent("ada", note_once())
+        .make();
+    let (host, runner) = (world.aside().join("points"), world.agent_folder("ada").join("points"));
+    world.up_with(&[
+        ("TWOBOX_CRASH_LOG", host.to_str().unwrap()),
+        ("TWOBOX_RUNNER_CRASH_LOG", runner.to_str().unwrap()),
+    ]);
+    let chat = world.chat("ada");
+    let id = chat.say("hello");
+    chat.wait_letters(2);
+    world.set_script("ada", &fails_once());
+    let second = chat.say("once more");
+    chat.wait_answer(&second);
+    let session = world.session("ada");
+    session.wait_settled();
+    assert_eq!(session.message(&id).status, "completed");
+    world.stop_host();
+    let reached = [points(&host), points(&runner)].concat();
+    for point in CrashPoint::ALL {
+        let expected = !matches!(plan(*point), Plan::OutOfReach);
+        let found = reached.iter().any(|name| name == point.name());
+        assert_eq!(found, expected, "{}", point.name());
+    }
+}
