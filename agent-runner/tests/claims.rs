@@ -78,9 +78,7 @@ fn what_a_batch_has_sent_is_known_to_each_of_its_messages_alone() {
     session.wait_ack("m1", AckStatus::Failed);
     assert_eq!(answers(&session), [["m1", "m2"]]);
     // The same runner, and a program that shows its prompt.
-    session.agent_file(
-        "agent.json",
-        r#"{"provider": "command", "command": ["/bin/sh", "-c",
+    session.configure(r#"{"provider": "command", "command": ["/bin/sh", "-c",
             "read -r turn; case $turn in *'\"already_sent\":[\"sent\"]'*) text=known ;; *) text=new ;; esac; echo '{\"type\":\"reply\",\"text\":\"'$text'\"}'; echo '{\"type\":\"turn_done\"}'"]}"#,
     );
     for name in ["m1", "m2"] {
