@@ -12,7 +12,6 @@ use landlock::{
     RulesetStatus, path_beneath_rules,
 };
 use twobox_shared::agent_config::AgentConfig;
-use twobox_shared::paths::AGENT_CONFIG;
 
 use crate::args::Options;
 use crate::say::say;
@@ -72,10 +71,10 @@ fn restrict(options: &Options) -> Result<RulesetStatus, RulesetError> {
         .ruleset)
 }
 
-/// The folders of this program and of the agent's, which may lie anywhere. An `agent.json` that
-/// cannot be read is reported later, by the turn that needs it.
+/// The folders of this program and of the agent's, which may lie anywhere. A configuration
+/// that cannot be read is reported later, by the turn that needs it.
 fn programs(options: &Options) -> Vec<PathBuf> {
-    let config = AgentConfig::load(&options.agent.join(AGENT_CONFIG)).unwrap_or_default();
+    let config = AgentConfig::load(&options.paths.agent_config()).unwrap_or_default();
     let command = config.command.first().and_then(|program| find(program, &options.agent));
     std::env::current_exe()
         .ok()

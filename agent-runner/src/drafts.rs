@@ -37,6 +37,15 @@ impl Answering {
         })
     }
 
+    /// What a row answers that is about `message` alone; `None` if that is not one of `messages`
+    /// that triggers.
+    pub(crate) fn one(messages: &[InboundMessage], message: &MessageId) -> Option<Self> {
+        messages
+            .iter()
+            .find(|it| it.id == *message)
+            .and_then(|it| Self::of(std::slice::from_ref(it)))
+    }
+
     /// The content of a row that says something.
     pub(crate) fn chat(&self, text: &str, files: &[String]) -> String {
         let answers = match self.triggers.as_slice() {

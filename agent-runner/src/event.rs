@@ -24,8 +24,9 @@ pub(crate) enum Event {
 /// What a provider says in the middle of a turn.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// An answer, which goes where the question came from when the turn ends well.
-    Reply { text: String, files: Vec<Attachment> },
+    /// An answer, which goes where the question came from when the turn ends well. It answers the
+    /// one message that it names, or all of the turn.
+    Reply { text: String, files: Vec<Attachment>, answers: Option<MessageId> },
     /// A message to a named destination, sent at once.
     Send { to: String, text: String },
     /// A request to the host.

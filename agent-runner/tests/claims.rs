@@ -62,7 +62,21 @@ fn several_messages_make_one_turn() {
         assert_eq!(session.ack(name).unwrap().status, AckStatus::Completed, "{name}");
     }
     assert_eq!(session.texts(), ["echo: one", "echo: two", "echo: elsewhere"]);
-    assert_eq!(answers(&session), [vec!["m1", "m2"], vec!["m1", "m2"], vec![]]);
+    let rows = session.rows();
+    let named: Vec<_> = rows.iter().map(|row| row.in_reply_to.as_deref().unwrap()).collect();
+    assert_eq!(named, ["m1", "m2", "m3"], "each reply of echo's answers its own message");
+    assert_eq!(answers(&session), [[""; 0]; 3], "and no other");
+    runner.stop();
+}
+
+#[test]
+fn a_reply_that_names_no_message_answers_the_whole_turn() {
+    let session = Session::scripted(r#"{"otherwise": [{"reply": "both"}]}"#);
+    session.accept(&[message("m1", "one"), context("c"), message("m2", "two")]);
+    let runner = session.start();
+    session.wait_ack("m2", AckStatus::Completed);
+    assert_eq!(session.rows()[0].in_reply_to.as_deref(), Some("m2"));
+    assert_eq!(answers(&session), [["m1", "m2"]]);
     runner.stop();
 }
 
@@ -78,9 +92,7 @@ fn what_a_batch_has_sent_is_known_to_each_of_its_messages_alone() {
     session.wait_ack("m1", AckStatus::Failed);
     assert_eq!(answers(&session), [["m1", "m2"]]);
     // The same runner, and a program that shows its prompt.
-    session.agent_file(
-        "agent.json",
-        r#"{"provider": "command", "command": ["/bin/sh", "-c",
+    session.configure(r#"{"provider": "command", "command": ["/bin/sh", "-c",
             "read -r turn; case $turn in *'\"already_sent\":[\"sent\"]'*) text=known ;; *) text=new ;; esac; echo '{\"type\":\"reply\",\"text\":\"'$text'\"}'; echo '{\"type\":\"turn_done\"}'"]}"#,
     );
     for name in ["m1", "m2"] {

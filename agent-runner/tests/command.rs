@@ -11,7 +11,7 @@ fn session(program: &str, more: &str) -> Session {
     let session = Session::new();
     session.agent_file("agent.py", program);
     let config = format!(r#"{{"provider": "command", "command": ["python3", "agent.py"]{more}}}"#);
-    session.agent_file("agent.json", &config);
+    session.configure(&config);
     session
 }
 

@@ -158,7 +158,7 @@ fn a_confined_runner_serves_its_session_and_reaches_nothing_else() {
         echo '{"type": "turn_done"}'"#;
     let session = Session::new();
     session.agent_file("agent.sh", PROGRAM);
-    session.agent_file("agent.json", r#"{"provider": "command", "command": ["sh", "agent.sh"]}"#);
+    session.configure(r#"{"provider": "command", "command": ["sh", "agent.sh"]}"#);
     session.say("m1", "x");
     let runner = session.start_with(&["--confine"]);
     session.wait_ack("m1", AckStatus::Completed);

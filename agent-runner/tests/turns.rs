@@ -12,7 +12,7 @@ use twobox_shared::outbox::AckStatus;
 
 fn limited(script: &str, limits: &str) -> Session {
     let session = Session::scripted(script);
-    session.agent_file("agent.json", &format!(r#"{{"provider": "scripted", {limits}}}"#));
+    session.configure(&format!(r#"{{"provider": "scripted", {limits}}}"#));
     session
 }
 
@@ -119,11 +119,11 @@ fn a_wrong_script_or_configuration_fails_the_turn_for_good() {
     for part in ["script.json", "mach", "line 2"] {
         assert!(failure.detail.contains(part), "{failure:?}");
     }
-    session.agent_file("agent.json", r#"{"max_turn": 1}"#);
+    session.configure(r#"{"max_turn": 1}"#);
     session.say("m2", "go");
     let failure = session.wait_failed("m2");
     assert!(!failure.retryable && failure.detail.contains("max_turn"), "{failure:?}");
-    session.agent_file("agent.json", "{}");
+    session.configure("{}");
     session.say("m3", "mended");
     session.wait_ack("m3", AckStatus::Completed);
     runner.stop();

@@ -70,7 +70,7 @@ impl DataDir {
         make_private(path)?;
         let root = path.canonicalize().map_err(io_error("resolve", path))?;
         let data = Self { root };
-        for folder in [data.sessions(), data.groups(), data.scratch()] {
+        for folder in [data.sessions(), data.groups(), data.agents(), data.scratch()] {
             make_private(&folder)?;
         }
         Ok(data)
@@ -106,6 +106,11 @@ impl DataDir {
         self.root.join("groups")
     }
 
+    /// The configurations of agent groups. No container gets to see this folder.
+    pub fn agents(&self) -> PathBuf {
+        self.root.join("agents")
+    }
+
     /// Private folders for copies of outboxes under repair.
     pub fn scratch(&self) -> PathBuf {
         self.root.join("scratch")
@@ -124,6 +129,12 @@ impl DataDir {
     /// The folder of one agent group.
     pub fn group_folder(&self, folder: &str) -> PathBuf {
         self.groups().join(folder)
+    }
+
+    /// The configuration of the agent group whose folder is called `folder`. It is not in that
+    /// folder, because containers write there.
+    pub fn agent_config(&self, folder: &str) -> PathBuf {
+        self.agents().join(format!("{folder}.json"))
     }
 
     fn lock_file(&self) -> PathBuf {

@@ -64,11 +64,11 @@ fn init_makes_everything_and_running_it_again_changes_nothing() {
     let first = ok(&twobox(&data, &["init"]));
     assert!(first.contains("process (no container engine answers"), "{first}");
     assert!(first.contains("no isolation boundary"), "{first}");
-    for file in ["host.db", "twobox.toml", "groups/assistant/agent.json"] {
+    for file in ["host.db", "twobox.toml", "agents/assistant.json"] {
         assert!(data.join(file).is_file(), "{file}");
     }
     std::fs::write(data.join("twobox.toml"), "runtime = 'process'\n# mine\n").unwrap();
-    std::fs::write(data.join("groups/assistant/agent.json"), "{\"max_turns\": 7}").unwrap();
+    std::fs::write(data.join("agents/assistant.json"), "{\"max_turns\": 7}").unwrap();
     let before: Value = serde_json::from_str(&ok(&twobox(&data, &["--json", "init"]))).unwrap();
     assert_eq!(before["made"], serde_json::json!([]));
     let again = ok(&twobox(&data, &["init", "--runtime", "docker"]));
@@ -76,7 +76,7 @@ fn init_makes_everything_and_running_it_again_changes_nothing() {
     let after: Value = serde_json::from_str(&ok(&twobox(&data, &["--json", "init"]))).unwrap();
     assert_eq!(before["install_id"], after["install_id"]);
     assert!(std::fs::read_to_string(data.join("twobox.toml")).unwrap().contains("# mine"));
-    let agent = std::fs::read_to_string(data.join("groups/assistant/agent.json")).unwrap();
+    let agent = std::fs::read_to_string(data.join("agents/assistant.json")).unwrap();
     assert_eq!(agent, "{\"max_turns\": 7}");
 }
 
@@ -91,12 +91,14 @@ fn agents_are_added_listed_shown_and_removed() {
     let show: Value = serde_json::from_str(&show).unwrap();
     assert_eq!(show["config"]["command"], serde_json::json!(["python3", "agent.py"]));
     assert_eq!(show["places"][0]["mode"], "per-thread");
+    assert!(show["config_file"].as_str().unwrap().ends_with("/agents/bob.json"), "{show}");
+    assert!(!data.join("groups/bob/agent.json").exists(), "containers write there");
     let twice = fails(&twobox(&data, &["agents", "add", "bob"]), 1);
     assert!(twice.contains("already an agent"), "{twice}");
     ok(&twobox(&data, &["agents", "remove", "bob"]));
     let gone = fails(&twobox(&data, &["agents", "show", "bob"]), 1);
     assert!(gone.contains("there are: assistant"), "{gone}");
-    assert!(data.join("groups/bob/agent.json").is_file());
+    assert!(data.join("agents/bob.json").is_file());
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Machine {
         let inbox = dir.path().join("session/in/inbound.db");
         fs::write(&inbox, "mail").unwrap();
         fs::set_permissions(&inbox, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(dir.path().join("agent/agent.json"), "{}").unwrap();
+        fs::write(dir.path().join("session/in/agent.json"), "{}").unwrap();
         fs::write(dir.path().join("agent/plan"), plan).unwrap();
         let (sender, events) = unbounded_channel();
         let runtime = Docker::connect(install, &settings, sender).unwrap();
@@ -202,12 +202,7 @@ async fn the_engine_shows_every_confinement() {
         .map(|mount| (mount["Destination"].as_str().unwrap(), mount["RW"].as_bool().unwrap()))
         .collect();
     mounts.sort_unstable();
-    let expected = [
-        ("/workspace/agent", true),
-        ("/workspace/agent/agent.json", false),
-        ("/workspace/in", false),
-        ("/workspace/out", true),
-    ];
+    let expected = [("/workspace/agent", true), ("/workspace/in", false), ("/workspace/out", true)];
     assert_eq!(mounts, expected);
     let running = Sighting { incarnation, condition: Condition::Running };
     assert_eq!(machine.runtime.list().await.unwrap(), [running]);
@@ -220,8 +215,8 @@ async fn from_inside_only_the_outbox_and_the_workspace_can_be_written() {
     }
     let mut machine = Machine::new(
         "write /workspace/in/x\nwrite /workspace/in/inbound.db\nwrite /x\n\
-         write /workspace/agent/agent.json\nwrite /workspace/out/x\nwrite /workspace/agent/x\n\
-         write /tmp/x\nread /workspace/in/inbound.db\nread /workspace/agent/agent.json\n\
+         write /workspace/in/agent.json\nwrite /workspace/out/x\nwrite /workspace/agent/x\n\
+         write /tmp/x\nread /workspace/in/inbound.db\nread /workspace/in/agent.json\n\
          list /sys/class/net\nstatus Uid:\nstatus CapEff:\nstatus NoNewPrivs:\nstatus Seccomp:\n\
          exit 7",
     );
@@ -240,12 +235,12 @@ async fn from_inside_only_the_outbox_and_the_workspace_can_be_written() {
         "/workspace/in/x: ReadOnlyFilesystem",
         "/workspace/in/inbound.db: ReadOnlyFilesystem",
         "/x: ReadOnlyFilesystem",
-        "/workspace/agent/agent.json: ReadOnlyFilesystem",
+        "/workspace/in/agent.json: ReadOnlyFilesystem",
         "/workspace/out/x: written",
         "/workspace/agent/x: written",
         "/tmp/x: written",
         "/workspace/in/inbound.db: Ok(\"mail\")",
-        "/workspace/agent/agent.json: Ok(\"{}\")",
+        "/workspace/in/agent.json: Ok(\"{}\")",
         "/sys/class/net: lo",
         &format!("Uid: {uid} {uid} {uid} {uid}"),
         "CapEff: 0000000000000000",

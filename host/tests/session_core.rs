@@ -5,10 +5,13 @@
 #[path = "session/world.rs"]
 mod world;
 
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use twobox_host::channel::Refusal;
+use twobox_host::db::overview;
 use twobox_host::db::sessions::DUE_NOW;
 use twobox_host::runtime::{Condition, Incarnation, StartSpec};
 use twobox_host::session::signal::Reason;
@@ -241,4 +244,38 @@ async fn an_idle_container_makes_room_for_a_session_that_waits() {
         until("the answer", async || world.post.letters.lock().unwrap().len() == count).await;
     }
     assert_eq!((world.runtime.lives(), world.core.places()), (1, (1, 0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_start_gets_the_configuration_as_it_is_then_and_a_mistake_fails_the_start() {
+    let world = World::new(|_| ()).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&seen);
+    world.runtime.next_life(move |spec| {
+        let path = spec.folder.join("in/agent.json");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        keep.lock().unwrap().push((std::fs::read_to_string(path).unwrap(), mode));
+        answer_all(spec);
+        Then::Leaves
+    });
+    let source = world.core.parts.data.agent_config("anna");
+    world.say("t", "m1").await.unwrap();
+    until("rest", async || world.core.awake().is_empty()).await;
+    std::fs::write(&source, "{\"max_turns\": 7}").unwrap();
+    std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o600)).unwrap();
+    world.say("t", "m2").await.unwrap();
+    until("rest", async || world.core.awake().is_empty()).await;
+    let expected = [("{}".to_owned(), 0o644), ("{\"max_turns\": 7}".to_owned(), 0o644)];
+    assert_eq!(*seen.lock().unwrap(), expected);
+
+    std::fs::write(&source, "{\"max_turn\": 7}").unwrap();
+    let session = world.say("t", "m3").await.unwrap().session;
+    until("a failed start", async || world.record(session).await.failed_starts > 0).await;
+    let find = move |db: &mut Connection| overview::sessions(db, None);
+    let shown = world.core.parts.db.call(find).await.unwrap();
+    let why = shown[0].start_error.clone().unwrap();
+    assert!(why.contains("agents/anna.json") && why.contains("`max_turn`"), "{why}");
+    assert_eq!(*world.runtime.starts.lock().unwrap(), 2);
+    std::fs::remove_file(&source).unwrap();
+    until("the answer", async || world.post.letters.lock().unwrap().len() == 3).await;
 }

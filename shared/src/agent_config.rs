@@ -1,5 +1,6 @@
-//! `agent.json`: how an agent group answers. It lies in the group's folder, belongs to the host,
-//! and is bound read-only over the folder inside a container.
+//! How an agent group answers. The configuration is the host's, outside of every folder that a
+//! container can write. At each start the host copies it as `agent.json` into the session's inbox
+//! half, where the runner reads it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub enum Lifetime {
     Runner,
 }
 
-/// The content of `agent.json`. Spans are whole seconds.
+/// An agent group's configuration. Spans are whole seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentConfig {
@@ -62,7 +63,7 @@ impl Default for AgentConfig {
     }
 }
 
-/// Why `agent.json` cannot be used. The message names the file and the field.
+/// Why a configuration cannot be used. The message names the file and the field.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct ConfigError {
@@ -76,17 +77,25 @@ impl AgentConfig {
     /// # Errors
     /// [`ConfigError`] for anything that is not a valid configuration.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with_text(path).map(|(config, _)| config)
+    }
+
+    /// As [`AgentConfig::load`], together with the text that was checked; `{}` for a missing file.
+    /// The text and not this type is what another version of the runner is given: that version may
+    /// not know each of our fields.
+    ///
+    /// # Errors
+    /// As for [`AgentConfig::load`].
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigError> {
         let error = |reason: String| ConfigError { path: path.display().to_string(), reason };
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
+            Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => "{}".to_owned(),
             Err(other) => return Err(error(other.to_string())),
         };
         let config: Self = serde_json::from_str(&text).map_err(|cause| error(cause.to_string()))?;
         config.check().map_err(error)?;
-        Ok(config)
+        Ok((config, text))
     }
 
     /// Checks what the types cannot.
@@ -148,6 +157,7 @@ mod tests {
             assert!(error.contains("agent.json"), "{error}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(AgentConfig::load(&path).unwrap(), AgentConfig::default());
+        let missing = AgentConfig::load_with_text(&path).unwrap();
+        assert_eq!(missing, (AgentConfig::default(), "{}".to_owned()));
     }
 }

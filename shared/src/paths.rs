@@ -41,6 +41,12 @@ impl SessionPaths {
         self.in_dir.join(INBOUND_DB)
     }
 
+    /// The agent group's configuration, as it was when the container started. It lies in the half
+    /// that the host owns, so that no container chooses its own program and limits.
+    pub fn agent_config(&self) -> PathBuf {
+        self.in_dir.join("agent.json")
+    }
+
     /// The outbox.
     pub fn outbound_db(&self) -> PathBuf {
         self.out_dir.join(OUTBOUND_DB)
@@ -71,6 +77,3 @@ pub mod container {
     /// The agent group's folder.
     pub const AGENT: &str = "/workspace/agent";
 }
-
-/// The agent group's configuration file inside its folder.
-pub const AGENT_CONFIG: &str = "agent.json";

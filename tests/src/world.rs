@@ -116,24 +116,17 @@ impl World {
 
     /// Gives an agent another script. It counts from the next turn on.
     pub fn set_script(&self, name: &str, script: &Value) {
-        self.write_in_agent(name, "script.json", &script.to_string());
+        replace(&self.agent_folder(name).join("script.json"), &script.to_string());
     }
 
-    /// Changes keys of an agent's configuration.
+    /// Changes keys of an agent's configuration. It counts from the next start of a container on.
     pub fn configure_agent(&self, name: &str, changes: &Value) {
-        let path = self.agent_folder(name).join("agent.json");
-        let mut config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let path = self.data().join("agents").join(name).with_extension("json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         for (key, value) in changes.as_object().unwrap() {
             config[key] = value.clone();
         }
-        self.write_in_agent(name, "agent.json", &config.to_string());
-    }
-
-    fn write_in_agent(&self, name: &str, file: &str, text: &str) {
-        let path = self.agent_folder(name).join(file);
-        let fresh = path.with_extension("fresh");
-        fs::write(&fresh, text).unwrap();
-        fs::rename(fresh, path).unwrap();
+        replace(&path, &config.to_string());
     }
 
     // The host.
@@ -346,6 +339,13 @@ impl Drop for World {
             }
         }
     }
+}
+
+/// Replaces a file as editors do.
+fn replace(path: &Path, text: &str) {
+    let fresh = path.with_extension("fresh");
+    fs::write(&fresh, text).unwrap();
+    fs::rename(fresh, path).unwrap();
 }
 
 fn print_log(whose: &str, path: &Path) {

@@ -239,7 +239,7 @@ impl Program {
         match line {
             Line::Reply { text, files } => {
                 let files = files.iter().map(|file| self.attachment(file)).collect();
-                Said::Reply { text, files }
+                Said::Reply { text, files, answers: None }
             }
             Line::Send { to, text } => Said::Send { to, text },
             Line::System { request } => Said::System(request),

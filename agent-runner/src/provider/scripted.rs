@@ -131,7 +131,9 @@ fn play(
     for step in steps.iter().cloned() {
         match step {
             Step::SleepMs(ms) => desk.sleep(Duration::from_millis(ms), follow_ups)?,
-            Step::Reply(text) => desk.say(Said::Reply { text: fill(&text), files: Vec::new() }),
+            Step::Reply(text) => {
+                desk.say(Said::Reply { text: fill(&text), files: Vec::new(), answers: None });
+            }
             Step::Send { to, text } => desk.say(Said::Send { to, text: fill(&text) }),
             Step::Tool { name, timeout_ms, run_ms } => {
                 let timeout = timeout_ms.map(Duration::from_millis);

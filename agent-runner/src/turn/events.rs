@@ -109,8 +109,9 @@ impl Turn<'_, '_> {
     fn hear(&mut self, said: Said, reins: &Reins) -> Result<(), Exit> {
         let ids = &SystemIds;
         match said {
-            Said::Reply { text, files } => {
-                self.drafts.reply(&self.answering, text, ids);
+            Said::Reply { text, files, answers } => {
+                let one = answers.and_then(|id| Answering::one(&self.messages, &id));
+                self.drafts.reply(one.as_ref().unwrap_or(&self.answering), text, ids);
                 for file in files {
                     self.attach(file, reins);
                 }

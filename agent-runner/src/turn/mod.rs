@@ -16,7 +16,6 @@ use twobox_shared::content::Failure;
 use twobox_shared::inbox::{Destination, InboundMessage};
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Claim, OutboxWriter};
-use twobox_shared::paths::AGENT_CONFIG;
 use twobox_shared::seq::Seq;
 
 use self::events::Cut;
@@ -75,7 +74,7 @@ impl<'r, 'a> Turn<'r, 'a> {
         messages: Vec<InboundMessage>,
     ) -> Result<Left, Exit> {
         let answering = Answering::of(&messages).expect("a turn has a message that triggers");
-        let config = AgentConfig::load(&runner.options.agent.join(AGENT_CONFIG));
+        let config = AgentConfig::load(&runner.options.paths.agent_config());
         let now = runner.clock.monotonic();
         let (span, max_turns) = config
             .as_ref()

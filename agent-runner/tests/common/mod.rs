@@ -65,7 +65,7 @@ impl Session {
 
     pub(crate) fn scripted(script: &str) -> Self {
         let session = Self::new();
-        session.agent_file("agent.json", r#"{"provider": "scripted"}"#);
+        session.configure(r#"{"provider": "scripted"}"#);
         session.agent_file("script.json", script);
         session
     }
@@ -76,6 +76,11 @@ impl Session {
 
     pub(crate) fn agent_file(&self, name: &str, text: &str) {
         std::fs::write(self.agent().join(name), text).unwrap();
+    }
+
+    /// Gives the agent its configuration.
+    pub(crate) fn configure(&self, text: &str) {
+        std::fs::write(self.paths.agent_config(), text).unwrap();
     }
 
     /// Accepts messages in one transaction.

@@ -8,7 +8,6 @@ use serde_json::json;
 use twobox_shared::agent_config::{AgentConfig, ProviderKind};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::SystemIds;
-use twobox_shared::paths::AGENT_CONFIG;
 
 use super::Context;
 use super::init::write_new;
@@ -42,7 +41,7 @@ pub(super) enum AgentsCommand {
         /// Its name or id.
         name: String,
     },
-    /// Remove an agent. Its folder and its sessions stay on disk.
+    /// Remove an agent. Its folder, its configuration and its sessions stay on disk.
     Remove {
         /// Its name or id.
         name: String,
@@ -97,32 +96,35 @@ fn add(
     agents::check_name(name).map_err(|error| Failure::usage(error.to_string()))?;
     let (data, mut db) = context.open_db()?;
     let agent = agents::add(&mut db, name, mode, &SystemIds, SystemClock.now())?;
-    let kept = !make_folder(&data, &agent, config)?;
+    let kept = !make_files(&data, &agent, config)?;
     let folder = data.group_folder(&agent.folder);
-    let answer = json!({ "agent": agent, "folder": folder, "kept_configuration": kept });
+    let file = data.agent_config(&agent.folder);
+    let answer = json!({
+        "agent": agent, "folder": folder, "config_file": file, "kept_configuration": kept,
+    });
     context.output.show(&answer, |_| {
-        let kept = if kept { "; its agent.json was there and stays as it is" } else { "" };
-        format!("added {name}, folder {}{kept}", folder.display())
+        let kept = if kept { ", which was there and stays as it is" } else { "" };
+        let (folder, file) = (folder.display(), file.display());
+        format!("added {name}, folder {folder}, configuration {file}{kept}")
     });
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the agent's folder and the configuration in it, if they are not there. Returns whether the
+/// Makes the agent's folder and its configuration, if they are not there. Returns whether the
 /// configuration was written.
-pub(super) fn make_folder(
+pub(super) fn make_files(
     data: &DataDir,
     agent: &AgentGroup,
     config: &AgentConfig,
 ) -> Result<bool, Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    let folder = data.group_folder(&agent.folder);
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .map_err(|error| Failure::new(format!("could not create {}: {error}", folder.display())))?;
+    for folder in [data.group_folder(&agent.folder), data.agents()] {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(
+            |error| Failure::new(format!("could not create {}: {error}", folder.display())),
+        )?;
+    }
     let text = serde_json::to_string_pretty(config).expect("words and numbers serialise");
-    write_new(&folder.join(AGENT_CONFIG), &format!("{text}\n"))
+    write_new(&data.agent_config(&agent.folder), &format!("{text}\n"))
 }
 
 fn list(context: &Context) -> Result<ExitCode, Failure> {
@@ -145,11 +147,12 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     let (data, db) = context.open_db()?;
     let agent = agents::find(&db, name)?;
     let folder = data.group_folder(&agent.folder);
-    let config = AgentConfig::load(&folder.join(AGENT_CONFIG));
+    let file = data.agent_config(&agent.folder);
+    let config = AgentConfig::load(&file);
     let places = messaging::places_of(&db, agent.id)?;
     let sessions = overview::sessions(&db, Some(agent.id))?.len();
     let answer = json!({
-        "agent": agent, "folder": folder, "config": config.as_ref().ok(),
+        "agent": agent, "folder": folder, "config_file": file, "config": config.as_ref().ok(),
         "config_error": config.as_ref().err().map(ToString::to_string),
         "places": places, "sessions": sessions,
     });
@@ -158,6 +161,7 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
             format!("name      {}", agent.name),
             format!("id        {}", agent.id),
             format!("folder    {}", folder.display()),
+            format!("config    {}", file.display()),
             match &config {
                 Ok(config) => {
                     let word = format!("{:?}", config.provider).to_lowercase();
@@ -180,8 +184,11 @@ fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     let (data, mut db) = context.open_db()?;
     let agent = agents::remove(&mut db, name, SystemClock.now())?;
     let folder = data.group_folder(&agent.folder);
-    context.output.show(&json!({ "removed": agent, "folder": folder }), |_| {
-        format!("removed {}; its folder {} stays", agent.name, folder.display())
+    let file = data.agent_config(&agent.folder);
+    let answer = json!({ "removed": agent, "folder": folder, "config_file": file });
+    context.output.show(&answer, |_| {
+        let (name, folder, file) = (&agent.name, folder.display(), file.display());
+        format!("removed {name}; its folder {folder} and its configuration {file} stay")
     });
     Ok(ExitCode::SUCCESS)
 }

@@ -44,9 +44,9 @@ pub(super) async fn run(
         stored::add(&mut host, FIRST_AGENT, SessionMode::Shared, &SystemIds, now)?;
         made.push(format!("agent {FIRST_AGENT}"));
     }
-    // For every agent: a run that was interrupted may have left one without its folder.
+    // For every agent: a run that was interrupted may have left one without its files.
     for agent in stored::list(&host)? {
-        agents::make_folder(&data, &agent, &AgentConfig::default())?;
+        agents::make_files(&data, &agent, &AgentConfig::default())?;
     }
     let (config, _) = context.load_config(&data.config())?;
     let next = next_steps(context, &config).await;

@@ -249,6 +249,22 @@ impl Boxes {
         tx.commit()
     }
 
+    /// Puts the agent's configuration where its runner reads it. The container cannot write there,
+    /// so what lies there is what was checked. It is replaced and not overwritten: whatever crash
+    /// comes, there is never half a file.
+    ///
+    /// # Errors
+    /// [`BoxError::Io`].
+    pub fn project_config(&self, text: &str) -> Result<(), BoxError> {
+        let path = self.paths.agent_config();
+        let fresh = path.with_extension("json.new");
+        std::fs::write(&fresh, text)
+            // The container's user is another one where the host is root.
+            .and_then(|()| std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o644)))
+            .and_then(|()| std::fs::rename(&fresh, &path))
+            .map_err(|source| io_error("write", &path, source))
+    }
+
     /// Gives failed messages new attempts: one, or all. Returns how many had failed.
     ///
     /// # Errors

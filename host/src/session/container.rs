@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::RunnerId;
 use twobox_shared::inbox::{Destination, Origin};
@@ -13,7 +14,7 @@ use super::boxes::Look;
 use super::decide::Alive;
 use super::limits::Vitals;
 use super::signal::{Reason, Reasons};
-use super::task::{Task, Trouble};
+use super::task::{Task, Trouble, chain};
 use crate::db::notices::Notice;
 use crate::db::sessions::{self, StartTrouble, StopCause};
 use crate::db::{blocking, messaging};
@@ -269,7 +270,11 @@ impl Task {
         };
         // What a predecessor left is no sign of life of this one.
         let vitals = Vitals::new(runner, core.parts.clock.monotonic(), self.boxes.heartbeat());
-        match self.while_accepting(core.parts.runtime.start(&spec)).await {
+        let started = match self.project_config().await {
+            Ok(()) => self.while_accepting(core.parts.runtime.start(&spec)).await,
+            Err(reason) => Err(RuntimeError::Start { reason }),
+        };
+        match started {
             Ok(()) => {
                 fault::point(CrashPoint::HostStartDone);
                 tracing::info!(session = %id, %runner, "started a container");
@@ -310,6 +315,21 @@ impl Task {
         let boxes = Arc::clone(&self.boxes);
         blocking(move || boxes.project_routing(&home, &destinations)).await?;
         Ok(())
+    }
+
+    /// Gives the container that is about to start the agent's configuration as it is now.
+    ///
+    /// # Errors
+    /// Why there is nothing to start with; about a mistake, the file and the field.
+    async fn project_config(&self) -> Result<(), String> {
+        let source = self.core.parts.data.agent_config(&self.record.agent_folder);
+        let boxes = Arc::clone(&self.boxes);
+        blocking(move || {
+            let (_, text) =
+                AgentConfig::load_with_text(&source).map_err(|error| error.to_string())?;
+            boxes.project_config(&text).map_err(|error| chain(&error))
+        })
+        .await
     }
 
     /// After nothing of the recorded incarnation lives and what it left is settled: records its

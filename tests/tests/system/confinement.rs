@@ -7,7 +7,11 @@ use twobox_tests::{Setup, docker, image, on_docker};
 
 use crate::scripts::echo;
 
-on_docker!(the_engine_was_told_every_limit, code_inside_cannot_write_the_inbox_or_reach_out);
+on_docker!(
+    the_engine_was_told_every_limit,
+    code_inside_cannot_write_the_inbox_or_reach_out,
+    an_agent_cannot_change_its_configuration,
+);
 
 fn the_engine_was_told_every_limit(setup: Setup) {
     let world = setup.agent("ada", echo()).up();
@@ -48,27 +52,25 @@ fn the_engine_was_told_every_limit(setup: Setup) {
         .map(|mount| (mount["Destination"].as_str().unwrap(), mount["RW"].as_bool().unwrap()))
         .collect();
     mounts.sort_unstable();
-    let expected = [
-        ("/workspace/agent", true),
-        ("/workspace/agent/agent.json", false),
-        ("/workspace/in", false),
-        ("/workspace/out", true),
-    ];
+    let expected = [("/workspace/agent", true), ("/workspace/in", false), ("/workspace/out", true)];
     assert_eq!(mounts, expected);
 }
 
-/// A program that answers a turn with what it could do. It is compiled by the test.
-const PROBE: &str = r#"
+/// A program that tries to give its agent another program, and answers a turn with what it could do.
+/// It is compiled by the test.
+const PROBE: &str = r##"
 use std::fs;
 fn main() {
     let mut turn = String::new();
     std::io::stdin().read_line(&mut turn).expect("a turn");
     let mut found = Vec::new();
-    for path in ["/workspace/in/x", "/workspace/in/inbound.db", "/workspace/agent/agent.json", "/x",
+    for path in ["/workspace/in/x", "/workspace/in/inbound.db", "/workspace/in/agent.json", "/x",
                  "/workspace/out/x", "/workspace/agent/x", "/tmp/x"] {
         let open = fs::OpenOptions::new().append(true).create(true).open(path);
         found.push(format!("{path} {}", if open.is_ok() { "writable" } else { "closed" }));
     }
+    fs::write("/workspace/agent/agent.json", r#"{"provider":"command","command":["/none"]}"#)
+        .expect("its own folder is its own");
     let status = fs::read_to_string("/proc/self/status").expect("status");
     for field in ["CapEff", "CapBnd", "NoNewPrivs", "Seccomp:", "Uid"] {
         let line = status.lines().find(|line| line.starts_with(field)).expect("field");
@@ -84,7 +86,7 @@ fn main() {
     println!("{{\"type\":\"reply\",\"text\":\"{}\"}}", found.join("\\n"));
     println!("{{\"type\":\"turn_done\"}}");
 }
-"#;
+"##;
 
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
@@ -104,9 +106,11 @@ fn probe_image() -> String {
     let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
     let fixed = ["--edition=2024", "-Ctarget-feature=+crt-static", "--target", target];
     run("rustc", &[&fixed[..], &["-o", program, source]].concat());
-    let recipe = format!("FROM {}\nCOPY probe /probe\n", image().unwrap());
+    let base = image().unwrap();
+    let recipe = format!("FROM {base}\nCOPY probe /probe\n");
     std::fs::write(context.path().join("Dockerfile"), recipe).unwrap();
-    let tag = "twobox-system-probe:local".to_owned();
+    // Tests of two builds may use one engine at the same time.
+    let tag = format!("twobox-system-probe:{}", base.rsplit_once(':').map_or("local", |it| it.1));
     docker(&["build", "--quiet", "--tag", &tag, context.path().to_str().unwrap()]);
     tag
 }
@@ -120,7 +124,7 @@ fn code_inside_cannot_write_the_inbox_or_reach_out(setup: Setup) {
     for expected in [
         "/workspace/in/x closed",
         "/workspace/in/inbound.db closed",
-        "/workspace/agent/agent.json closed",
+        "/workspace/in/agent.json closed",
         "/x closed",
         "/workspace/out/x writable",
         "/workspace/agent/x writable",
@@ -135,4 +139,30 @@ fn code_inside_cannot_write_the_inbox_or_reach_out(setup: Setup) {
         assert!(found.contains(&expected), "{expected}: {found:#?}");
     }
     assert!(!found.contains(&"Uid: 0 0 0 0"), "{found:#?}");
+}
+
+fn an_agent_cannot_change_its_configuration(setup: Setup) {
+    let world = setup.setting("containers.image", probe_image()).agent("ada", echo()).make();
+    world.configure_agent("ada", &json!({ "provider": "command", "command": ["/probe"] }));
+    world.up();
+    let chat = world.chat("ada");
+    let ask_probe = || {
+        let found = chat.ask("what can you do?");
+        assert!(found.contains("/workspace/in/agent.json closed"), "{found}");
+        world.container(&world.session("ada")).expect("it waits for more")
+    };
+    let first = ask_probe();
+    let planted = world.agent_folder("ada").join("agent.json");
+    assert!(planted.is_file(), "it wrote one where it can");
+    first.kill();
+    let second = ask_probe();
+    assert_ne!(first.runner, second.runner, "started anew, as before");
+
+    // The person's change replaces the file under a running container, and counts from the next
+    // start on.
+    world.configure_agent("ada", &json!({ "provider": "scripted", "command": [] }));
+    assert_eq!(ask_probe(), second);
+    second.kill();
+    assert_eq!(chat.ask("hello"), "echo: hello");
+    assert!(planted.is_file());
 }

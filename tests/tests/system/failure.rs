@@ -15,6 +15,7 @@ on_both_runtimes!(
     a_poison_message_fails_after_five_real_starts_with_one_notice,
     a_failed_message_that_is_retried_twice_is_answered_once,
     a_turn_that_fails_is_tried_again,
+    a_mistake_in_the_configuration_is_named_and_the_answer_comes_after_the_repair,
     starts_that_fail_are_told_once_and_the_answer_comes_after_the_repair,
 );
 
@@ -139,4 +140,21 @@ fn starts_that_fail_are_told_once_and_the_answer_comes_after_the_repair(setup: S
     if let Err(failure) = result {
         std::panic::resume_unwind(failure);
     }
+}
+
+fn a_mistake_in_the_configuration_is_named_and_the_answer_comes_after_the_repair(setup: Setup) {
+    let world = setup.agent("ada", echo()).make();
+    world.configure_agent("ada", &json!({ "max_turns": 0 }));
+    world.up();
+    let chat = world.chat("ada");
+    let id = chat.say("hello");
+    let session = world.session("ada");
+    wait_for("the mistake to be named", || {
+        let shown = world.twobox(&["sessions", "show", &session.id]);
+        (shown.contains("agents/ada.json") && shown.contains("max_turns: must be")).then_some(())
+    });
+    assert_eq!(world.starts(), 0);
+    world.configure_agent("ada", &json!({ "max_turns": 5 }));
+    world.assert_answered_once(&chat, &session, &id, "echo: hello");
+    assert_eq!(session.message(&id).tries, 0, "no attempt was made");
 }

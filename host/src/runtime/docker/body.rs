@@ -9,7 +9,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 use twobox_shared::ids::{InstallId, SessionId};
-use twobox_shared::paths::{AGENT_CONFIG, SessionPaths, container as inside};
+use twobox_shared::paths::{SessionPaths, container as inside};
 
 use super::folder::User;
 use crate::config::Containers;
@@ -29,14 +29,12 @@ pub(super) fn name(install: InstallId, session: SessionId) -> String {
     format!("twobox-{}-{session}", &install[..8])
 }
 
-/// The container of `spec`. `agent_config` is the copy of the agent group's configuration that goes
-/// over the agent's own, if there is one.
+/// The container of `spec`.
 pub(super) fn container(
     install: InstallId,
     spec: &StartSpec,
     settings: &Containers,
     user: User,
-    agent_config: Option<&Path>,
 ) -> ContainerCreateBody {
     let folders = Folders {
         inbox: Path::new(inside::IN),
@@ -61,10 +59,7 @@ pub(super) fn container(
             text((RUNNER_LABEL, spec.incarnation.runner.to_string())),
         ])),
         stop_timeout: Some(i64::from(super::whole_seconds(spec.grace))),
-        host_config: Some(HostConfig {
-            mounts: Some(mounts(spec, agent_config)),
-            ..confinement(settings)
-        }),
+        host_config: Some(HostConfig { mounts: Some(mounts(spec)), ..confinement(settings) }),
         ..ContainerCreateBody::default()
     }
 }
@@ -104,10 +99,12 @@ fn nano_cpus(cpus: f64) -> i64 {
     (cpus * 1e9).round() as i64
 }
 
-/// The folders. They are mounts and not binds, because a missing source is then an error and not a
-/// new directory of root's. Engines since API 1.44 make read-only mounts read-only all the way
-/// down; the host mounts nothing inside `in/`, so on older ones there is nothing below.
-fn mounts(spec: &StartSpec, agent_config: Option<&Path>) -> Vec<Mount> {
+/// The folders, and never a single file: one that is replaced on the host, as editors do, takes the
+/// mount on it away, and a database needs the journal beside it. They are mounts and not binds,
+/// because a missing source is then an error and not a new directory of root's. Engines since API
+/// 1.44 make read-only mounts read-only all the way down; the host mounts nothing inside `in/`, so
+/// on older ones there is nothing below.
+fn mounts(spec: &StartSpec) -> Vec<Mount> {
     let paths = SessionPaths::of_folder(&spec.folder);
     let mount = |source: &Path, target: &str, read_only| Mount {
         typ: Some(MountType::BIND),
@@ -116,15 +113,11 @@ fn mounts(spec: &StartSpec, agent_config: Option<&Path>) -> Vec<Mount> {
         read_only: Some(read_only),
         ..Mount::default()
     };
-    let config_target = format!("{}/{AGENT_CONFIG}", inside::AGENT);
-    [
+    vec![
         mount(paths.in_dir(), inside::IN, true),
         mount(paths.out_dir(), inside::OUT, false),
         mount(&spec.agent_folder, inside::AGENT, false),
     ]
-    .into_iter()
-    .chain(agent_config.map(|copy| mount(copy, &config_target, true)))
-    .collect()
 }
 
 #[cfg(test)]
@@ -154,8 +147,7 @@ mod tests {
         };
         let settings = Config::default().containers;
         let user = User { uid: 7, gid: 8 };
-        let body =
-            container(install, &spec, &settings, user, Some(Path::new("/data/s/agent.json")));
+        let body = container(install, &spec, &settings, user);
 
         assert_eq!(body.user.as_deref(), Some("7:8"));
         assert_eq!(body.stop_timeout, Some(8), "rounded up");
@@ -202,7 +194,6 @@ mod tests {
             ("/data/s/in", "/workspace/in", true),
             ("/data/s/out", "/workspace/out", false),
             ("/data/g", "/workspace/agent", false),
-            ("/data/s/agent.json", "/workspace/agent/agent.json", true),
         ];
         assert_eq!(mounts, expected.map(|(s, t, ro)| (s.to_owned(), t.to_owned(), ro)));
     }

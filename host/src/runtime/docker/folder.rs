@@ -1,22 +1,20 @@
 //! Making a session's folders usable by the user inside the container. Everything here blocks.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
-use twobox_shared::paths::{AGENT_CONFIG, SessionPaths};
+use twobox_shared::paths::SessionPaths;
 
 use crate::runtime::StartSpec;
 
 /// The user inside when the host is root: nobody on this machine.
 const NOBODY: User = User { uid: 65532, gid: 65532 };
-/// The largest agent configuration that is taken.
-const MAX_CONFIG: u64 = 1024 * 1024;
 
 /// Who the processes of a container are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +81,8 @@ fn cannot_give(own: User, user: User) -> String {
     )
 }
 
-/// Lets `user` read the inbox and write the outbox and the agent group's folder, and returns the
-/// copy of the agent's configuration that is to be mounted.
-pub(super) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<Option<PathBuf>> {
+/// Lets `user` read the inbox and write the outbox and the agent group's folder.
+pub(super) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<()> {
     let paths = SessionPaths::of_folder(&spec.folder);
     // The folders above stay closed: the container enters by its mounts, nobody else gets here.
     fs::set_permissions(paths.in_dir(), Permissions::from_mode(0o755))?;
@@ -98,7 +95,7 @@ pub(super) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<Opt
             give(folder, user)?;
         }
     }
-    copy_config(&spec.agent_folder.join(AGENT_CONFIG), &spec.folder.join(AGENT_CONFIG))
+    Ok(())
 }
 
 /// Makes `user` the owner of the folder itself. What is in it may be a trap of a container's, and
@@ -164,37 +161,6 @@ fn write_as(folder: &Path, user: User) -> io::Result<()> {
     ended.unwrap_or(Err(nix::errno::Errno::EIO)).map_err(io::Error::from)
 }
 
-/// Copies the agent's configuration to where no container writes. Mounting the original would trust
-/// a path in a folder that containers write: as a symbolic link, put there while no configuration
-/// existed, it would show the agent any file of this machine.
-fn copy_config(original: &Path, copy: &Path) -> io::Result<Option<PathBuf>> {
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let refused = |why: &str| Err(io::Error::other(format!("{} {why}", original.display())));
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(original) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => {
-            return refused("is a symbolic link: replace it by a file");
-        }
-        Err(error) => return Err(error),
-    };
-    if !file.metadata()?.is_file() {
-        return refused("is not a regular file: replace it by one");
-    }
-    let mut content = Vec::new();
-    file.take(MAX_CONFIG + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > MAX_CONFIG {
-        return refused("is larger than 1 MiB: shorten it");
-    }
-    // A running container has the old copy mounted, so it is replaced and not overwritten.
-    let fresh = copy.with_extension("json.new");
-    let mut out = File::create(&fresh)?;
-    out.set_permissions(Permissions::from_mode(0o644))?;
-    out.write_all(&content)?;
-    fs::rename(&fresh, copy)?;
-    Ok(Some(copy.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,24 +212,5 @@ mod tests {
             let error = write_as(dir.path(), NOBODY).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
         }
-    }
-
-    #[test]
-    fn a_configuration_is_copied_and_a_link_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (original, copy) = (dir.path().join("a/agent.json"), dir.path().join("agent.json"));
-        fs::create_dir(dir.path().join("a")).unwrap();
-        assert_eq!(copy_config(&original, &copy).unwrap(), None);
-
-        fs::write(&original, "{}").unwrap();
-        fs::set_permissions(&original, Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(copy_config(&original, &copy).unwrap(), Some(copy.clone()));
-        assert_eq!(fs::read_to_string(&copy).unwrap(), "{}");
-        assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, 0o644);
-
-        fs::remove_file(&original).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", &original).unwrap();
-        let refusal = copy_config(&original, &copy).unwrap_err().to_string();
-        assert!(refusal.contains("symbolic link"), "{refusal}");
     }
 }

@@ -109,12 +109,11 @@ impl Inner {
         let client = self.engine.client().await?;
 
         let folders = spec.clone();
-        let config = tokio::task::spawn_blocking(move || folder::prepare(&folders, own, user))
+        tokio::task::spawn_blocking(move || folder::prepare(&folders, own, user))
             .await
             .map_err(|error| refused(error.to_string()))?
             .map_err(|error| refused(format!("{}: {error}", spec.folder.display())))?;
-        let body =
-            body::container(self.engine.install, spec, &self.settings, user, config.as_deref());
+        let body = body::container(self.engine.install, spec, &self.settings, user);
         let name = body::name(self.engine.install, session);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
 
