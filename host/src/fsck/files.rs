@@ -20,6 +20,8 @@ const KNOWN: &[(&str, FileKind, Owner)] = &[
     ("in", FileKind::Folder, Owner::Host),
     ("in/inbound.db", FileKind::File, Owner::Host),
     ("in/inbound.db-journal", FileKind::File, Owner::Host),
+    ("in/agent.json", FileKind::File, Owner::Host),
+    ("in/agent.json.new", FileKind::File, Owner::Host), // a host died while it wrote it
     ("in/inbox", FileKind::Folder, Owner::Host),
     ("out", FileKind::Folder, Owner::Container),
     ("out/outbound.db", FileKind::File, Owner::Container),
@@ -30,7 +32,6 @@ const KNOWN: &[(&str, FileKind, Owner)] = &[
     ("out/tmp", FileKind::Folder, Owner::Container),
     ("runner.log", FileKind::File, Owner::Container),
     ("runner.log.1", FileKind::File, Owner::Container),
-    ("agent.json", FileKind::File, Owner::Host),
     (LOST_AND_FOUND, FileKind::Folder, Owner::Host),
 ];
 
