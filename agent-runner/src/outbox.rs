@@ -68,20 +68,39 @@ impl Outbox {
         go_on: impl Fn() -> bool,
         mut work: impl FnMut(&mut OutboxWriter) -> Result<T, BoxError>,
     ) -> Result<Option<T>, Exit> {
-        let mut patience = Patience::default();
-        loop {
-            match self.with(&mut work) {
-                Ok(done) => {
-                    patience.succeeded();
-                    return Ok(Some(done));
+        until_done(go_on, || self.with(&mut work))
+    }
+
+    /// As [`Outbox::insist`], for work that only reads, as [`Outbox::read`].
+    ///
+    /// # Errors
+    /// The file is beyond help.
+    pub(crate) fn insist_on_reading<T>(
+        &self,
+        go_on: impl Fn() -> bool,
+        mut work: impl FnMut(&OutboxWriter) -> Result<T, BoxError>,
+    ) -> Result<Option<T>, Exit> {
+        until_done(go_on, || self.read(&mut work))
+    }
+}
+
+fn until_done<T>(
+    go_on: impl Fn() -> bool,
+    mut attempt: impl FnMut() -> Result<T, BoxError>,
+) -> Result<Option<T>, Exit> {
+    let mut patience = Patience::default();
+    loop {
+        match attempt() {
+            Ok(done) => {
+                patience.succeeded();
+                return Ok(Some(done));
+            }
+            Err(error) => {
+                let pause = patience.failed(&error)?;
+                if !go_on() {
+                    return Ok(None);
                 }
-                Err(error) => {
-                    let pause = patience.failed(&error)?;
-                    if !go_on() {
-                        return Ok(None);
-                    }
-                    std::thread::sleep(pause);
-                }
+                std::thread::sleep(pause);
             }
         }
     }

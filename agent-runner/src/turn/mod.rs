@@ -144,13 +144,16 @@ impl<'r, 'a> Turn<'r, 'a> {
             .filter(|message| message.tries > 0)
             .map(|message| (claim_of(message), message.seq))
             .collect();
-        let read = self.write(|outbox, _| {
-            let mut already_sent = Vec::new();
-            for (claim, seq) in &retried {
-                already_sent.extend(outbox.already_sent(claim, *seq)?);
-            }
-            Ok((already_sent, outbox.continuation()?))
-        })?;
+        let read = self.runner.outbox.insist_on_reading(
+            || self.may_go_on(),
+            |outbox| {
+                let mut already_sent = Vec::new();
+                for (claim, seq) in &retried {
+                    already_sent.extend(outbox.already_sent(claim, *seq)?);
+                }
+                Ok((already_sent, outbox.continuation()?))
+            },
+        )?;
         Ok(read.map(|(already_sent, continuation)| Prompt {
             attempt: self.answering.attempt,
             messages: self.messages.iter().map(PromptMessage::from).collect(),
@@ -188,9 +191,10 @@ impl<'r, 'a> Turn<'r, 'a> {
         &self,
         mut work: impl FnMut(&mut OutboxWriter, Seq) -> Result<T, BoxError>,
     ) -> Result<Option<T>, Exit> {
-        let may_go_on = || {
-            !self.runner.stop.requested() && self.runner.clock.monotonic() < self.limits.deadline()
-        };
-        self.runner.outbox.insist(may_go_on, |outbox| work(outbox, self.runner.floor))
+        self.runner.outbox.insist(|| self.may_go_on(), |outbox| work(outbox, self.runner.floor))
+    }
+
+    fn may_go_on(&self) -> bool {
+        !self.runner.stop.requested() && self.runner.clock.monotonic() < self.limits.deadline()
     }
 }
