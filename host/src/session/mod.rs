@@ -8,6 +8,7 @@ mod damper;
 pub mod decide;
 pub mod delivery;
 pub mod limits;
+mod notices;
 mod outgoing;
 pub mod signal;
 mod sweep;

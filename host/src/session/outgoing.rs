@@ -18,7 +18,7 @@ use super::delivery::{self, Batch, ChannelTraits, Plan};
 use super::signal::Reason;
 use super::task::{Command, Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
-use crate::db::notices::{self, Notice};
+use crate::db::notices::Notice;
 use crate::db::{blocking, messaging};
 
 type Row = (OutRow, Option<Delivery>);
@@ -26,12 +26,12 @@ type Row = (OutRow, Option<Delivery>);
 /// What the task remembers of its sends.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
-    in_flight: HashSet<Place>,
-    unavailable: HashSet<Place>,
+    pub(super) in_flight: HashSet<Place>,
+    pub(super) unavailable: HashSet<Place>,
     allowed: Option<HashSet<(String, String)>>,
     rows: Vec<Row>,
     last_delivered: HashMap<Place, Seq>,
-    notices: Option<VecDeque<Notice>>,
+    pub(super) notices: Option<VecDeque<Notice>>,
     /// What channels said and no disk has taken yet.
     reports: VecDeque<Sent>,
 }
@@ -47,7 +47,7 @@ pub struct Sent {
 }
 
 #[derive(Debug, Clone)]
-enum Letters {
+pub(super) enum Letters {
     Rows(Vec<MessageId>),
     Notice(Notice),
 }
@@ -239,57 +239,8 @@ impl Task {
         }
     }
 
-    /// Sends the oldest notice of each free destination. Returns when the next one is due.
-    async fn send_notices(&mut self, now: UnixMillis) -> Result<Option<UnixMillis>, Trouble> {
-        if self.outgoing.notices.is_none() {
-            let id = self.id;
-            let open = self.core.parts.db.call(move |db| notices::open(db, id)).await?;
-            self.outgoing.notices = Some(open.into());
-        }
-        let max_hold = self.core.parts.config.delivery.max_hold;
-        let mut next: Option<UnixMillis> = None;
-        let mut look_at =
-            |when| next = Some(next.map_or(when, |other: UnixMillis| other.min(when)));
-        let mut send: Vec<Notice> = Vec::new();
-        let mut expired: Vec<Notice> = Vec::new();
-        for notice in self.outgoing.notices.iter().flatten() {
-            let out = &self.outgoing;
-            let busy = out.in_flight.contains(&notice.place)
-                || send.iter().any(|other| other.place == notice.place);
-            let has_channel =
-                self.core.parts.channels.contains_key(notice.place.channel_type.as_str());
-            if busy {
-                continue;
-            }
-            if now.since(notice.created_at) > max_hold {
-                expired.push(notice.clone());
-            } else if !has_channel || out.unavailable.contains(&notice.place) {
-                look_at(notice.created_at + max_hold);
-            } else if let Some(retry) = notice.next_attempt_at.filter(|retry| *retry > now) {
-                look_at(retry);
-            } else {
-                send.push(notice.clone());
-            }
-        }
-        for notice in expired {
-            let expired = Notice { status: DeliveryStatus::Failed, ..notice };
-            self.record_notice(expired, Some("expired: no channel took it in time")).await?;
-        }
-        for notice in send {
-            let letter = Letter {
-                // No row's id has a slash in it, so no container can use a notice's key first.
-                key: key(self.core.parts.install, self.id, &format!("notice/{}", notice.cause)),
-                in_reply_to: None,
-                answers: Vec::new(),
-                text: notice.text.clone(),
-                files: Vec::new(),
-            };
-            self.hand_over(notice.place.clone(), vec![letter], Letters::Notice(notice));
-        }
-        Ok(next)
-    }
-
-    fn hand_over(&mut self, place: Place, letters: Vec<Letter>, what: Letters) {
+    /// Hands letters to their channel, whose report comes back as a command.
+    pub(super) fn hand_over(&mut self, place: Place, letters: Vec<Letter>, what: Letters) {
         let Some(channel) = self.core.parts.channels.get(place.channel_type.as_str()) else {
             return; // the plan sends only where there is a channel
         };
@@ -349,31 +300,6 @@ impl Task {
         Ok(())
     }
 
-    async fn record_notice_sent(
-        &mut self,
-        notice: &Notice,
-        outcomes: &[Outcome],
-        now: UnixMillis,
-    ) -> Result<(), Trouble> {
-        let Some(outcome) = outcomes.first() else { return Ok(()) };
-        let record = Delivery {
-            status: notice.status,
-            attempts: notice.attempts,
-            next_attempt_at: notice.next_attempt_at,
-            changed_at: notice.created_at,
-            error: None,
-            platform_message_id: None,
-        };
-        let after = delivery::after(outcome, Some(&record), now);
-        let notice = Notice {
-            status: after.status,
-            attempts: after.attempts,
-            next_attempt_at: after.next_attempt_at,
-            ..notice.clone()
-        };
-        self.record_notice(notice, after.error.as_deref()).await
-    }
-
     async fn record_rows(
         &mut self,
         ids: &[MessageId],
@@ -409,28 +335,11 @@ impl Task {
         fault::point(CrashPoint::HostDeliverRecorded);
         Ok(())
     }
-
-    async fn record_notice(&mut self, notice: Notice, error: Option<&str>) -> Result<(), Trouble> {
-        let (id, stored, error) = (self.id, notice.clone(), error.map(str::to_owned));
-        self.core
-            .parts
-            .db
-            .call(move |db| notices::record(db, id, &stored, error.as_deref()))
-            .await?;
-        if let Some(notices) = &mut self.outgoing.notices {
-            match notices.iter_mut().find(|other| other.cause == notice.cause) {
-                Some(open) => *open = notice,
-                None => notices.push_back(notice),
-            }
-            notices.retain(|notice| !notice.status.is_settled());
-        }
-        Ok(())
-    }
 }
 
 /// The idempotency key of a letter. What a container chose is only its last part, so it can never
 /// be another session's key.
-fn key(install: InstallId, session: SessionId, row: &str) -> String {
+pub(super) fn key(install: InstallId, session: SessionId, row: &str) -> String {
     format!("{install}:{session}:{row}")
 }
 

@@ -214,18 +214,6 @@ impl Task {
         } // otherwise asked again soon
         Ok(())
     }
-
-    /// Stores a notice, to be delivered with the next letters.
-    pub(crate) async fn notify_person(&mut self, notice: Notice) -> Result<(), Trouble> {
-        let id = self.id;
-        let stored = notice.clone();
-        let new =
-            self.core.parts.db.call(move |db| crate::db::notices::add(db, id, &stored)).await?;
-        if new {
-            self.outgoing.add_notice(notice);
-        }
-        Ok(())
-    }
 }
 
 /// Whether the first read is not enough: something may have ended, so only a read made after the

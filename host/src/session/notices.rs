@@ -1,0 +1,214 @@
+//! The host's own notices on their way to a person: which may go now, decided purely, and their
+//! sends and outcomes, carried out by the session's task beside the rows of the outbox.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use twobox_shared::inbox::{Delivery, DeliveryStatus};
+use twobox_shared::time::UnixMillis;
+
+use super::delivery;
+use super::outgoing::{Letters, key};
+use super::task::{Task, Trouble};
+use crate::channel::{Letter, Outcome, Place};
+use crate::db::notices::{self as stored, Notice};
+
+/// Everything that the decision depends on.
+struct View<'a> {
+    now: UnixMillis,
+    max_hold: Duration,
+    /// The open notices, oldest first.
+    notices: &'a VecDeque<Notice>,
+    /// Places that a channel call is under way for.
+    in_flight: &'a HashSet<Place>,
+    /// Places whose channel said that nobody is there.
+    unavailable: &'a HashSet<Place>,
+    /// Whether there is a channel of a kind.
+    has_channel: &'a dyn Fn(&str) -> bool,
+}
+
+/// What to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    /// The oldest notice of each destination that is free.
+    send: Vec<Notice>,
+    /// Notices that were held for too long.
+    expired: Vec<Notice>,
+    /// When to look again, if nothing happens before.
+    next: Option<UnixMillis>,
+}
+
+fn plan(view: &View<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let mut taken = view.in_flight.clone();
+    for notice in view.notices {
+        if taken.contains(&notice.place) {
+            continue;
+        }
+        let nobody_there = view.unavailable.contains(&notice.place)
+            || !(view.has_channel)(&notice.place.channel_type);
+        let retry = notice.next_attempt_at.filter(|retry| *retry > view.now);
+        let wait_until = match (nobody_there, retry) {
+            _ if view.now.since(notice.created_at) > view.max_hold => {
+                plan.expired.push(notice.clone());
+                continue;
+            }
+            (true, _) => notice.created_at + view.max_hold,
+            (false, Some(retry)) => retry,
+            (false, None) => {
+                taken.insert(notice.place.clone());
+                plan.send.push(notice.clone());
+                continue;
+            }
+        };
+        taken.insert(notice.place.clone()); // a later notice does not overtake it
+        plan.next = Some(plan.next.map_or(wait_until, |other| other.min(wait_until)));
+    }
+    plan
+}
+
+impl Task {
+    /// Stores a notice, to be delivered with the next letters.
+    pub(crate) async fn notify_person(&mut self, notice: Notice) -> Result<(), Trouble> {
+        let (id, new) = (self.id, notice.clone());
+        if self.core.parts.db.call(move |db| stored::add(db, id, &new)).await? {
+            self.outgoing.add_notice(notice);
+        }
+        Ok(())
+    }
+
+    /// Sends what may go now. Returns when to look again.
+    pub(super) async fn send_notices(
+        &mut self,
+        now: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Trouble> {
+        if self.outgoing.notices.is_none() {
+            let id = self.id;
+            let open = self.core.parts.db.call(move |db| stored::open(db, id)).await?;
+            self.outgoing.notices = Some(open.into());
+        }
+        let channels = &self.core.parts.channels;
+        let plan = plan(&View {
+            now,
+            max_hold: self.core.parts.config.delivery.max_hold,
+            notices: self.outgoing.notices.as_ref().unwrap_or(&VecDeque::new()),
+            in_flight: &self.outgoing.in_flight,
+            unavailable: &self.outgoing.unavailable,
+            has_channel: &|kind| channels.contains_key(kind),
+        });
+        for notice in plan.expired {
+            let expired = Notice { status: DeliveryStatus::Failed, ..notice };
+            self.record_notice(expired, Some("expired: no channel took it in time")).await?;
+        }
+        for notice in plan.send {
+            let letter = Letter {
+                // No row's id has a slash in it, so no container can use a notice's key first.
+                key: key(self.core.parts.install, self.id, &format!("notice/{}", notice.cause)),
+                in_reply_to: None,
+                answers: Vec::new(),
+                text: notice.text.clone(),
+                files: Vec::new(),
+            };
+            self.hand_over(notice.place.clone(), vec![letter], Letters::Notice(notice));
+        }
+        Ok(plan.next)
+    }
+
+    /// Records what a channel said of a notice.
+    pub(super) async fn record_notice_sent(
+        &mut self,
+        notice: &Notice,
+        outcomes: &[Outcome],
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        let Some(outcome) = outcomes.first() else { return Ok(()) };
+        let record = Delivery {
+            status: notice.status,
+            attempts: notice.attempts,
+            next_attempt_at: notice.next_attempt_at,
+            changed_at: notice.created_at,
+            error: None,
+            platform_message_id: None,
+        };
+        let after = delivery::after(outcome, Some(&record), now);
+        let notice = Notice {
+            status: after.status,
+            attempts: after.attempts,
+            next_attempt_at: after.next_attempt_at,
+            ..notice.clone()
+        };
+        self.record_notice(notice, after.error.as_deref()).await
+    }
+
+    async fn record_notice(&mut self, notice: Notice, error: Option<&str>) -> Result<(), Trouble> {
+        let (id, new, error) = (self.id, notice.clone(), error.map(str::to_owned));
+        self.core.parts.db.call(move |db| stored::record(db, id, &new, error.as_deref())).await?;
+        if let Some(notices) = &mut self.outgoing.notices {
+            match notices.iter_mut().find(|other| other.cause == notice.cause) {
+                Some(open) => *open = notice,
+                None => notices.push_back(notice),
+            }
+            notices.retain(|notice| !notice.status.is_settled());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_000_000);
+    const HOLD: Duration = Duration::from_secs(60);
+
+    fn notice(cause: &str, thread: &str) -> Notice {
+        let place = Place {
+            channel_type: "chan".into(),
+            platform_id: "p".into(),
+            thread_id: Some(thread.into()),
+        };
+        Notice::held(cause.to_owned(), place, "sorry".to_owned(), NOW)
+    }
+
+    fn plan_at(
+        now: UnixMillis,
+        notices: Vec<Notice>,
+        busy: &[&Notice],
+        absent: &[&Notice],
+    ) -> Plan {
+        let places = |of: &[&Notice]| of.iter().map(|notice| notice.place.clone()).collect();
+        plan(&View {
+            now,
+            max_hold: HOLD,
+            notices: &notices.into(),
+            in_flight: &places(busy),
+            unavailable: &places(absent),
+            has_channel: &|kind| kind == "chan",
+        })
+    }
+
+    #[test]
+    fn each_free_destination_gets_its_oldest_notice() {
+        let [first, second, other] = [notice("1", "a"), notice("2", "a"), notice("3", "b")];
+        let all = vec![first.clone(), second, other.clone()];
+        assert_eq!(plan_at(NOW, all.clone(), &[], &[]).send, [first.clone(), other.clone()]);
+        assert_eq!(plan_at(NOW, all, &[&first], &[]).send, [other]);
+    }
+
+    #[test]
+    fn a_notice_that_nobody_takes_is_held_and_expires() {
+        let held = notice("1", "a");
+        let waiting = plan_at(NOW, vec![held.clone()], &[], &[&held]);
+        assert_eq!((waiting.send.len(), waiting.next), (0, Some(NOW + HOLD)));
+        let later = UnixMillis((NOW + HOLD).0 + 1);
+        assert_eq!(plan_at(later, vec![held.clone()], &[], &[&held]).expired, [held]);
+    }
+
+    #[test]
+    fn a_retry_waits_for_its_time_and_is_not_overtaken() {
+        let retried = Notice { next_attempt_at: Some(UnixMillis(NOW.0 + 5)), ..notice("1", "a") };
+        let plan = plan_at(NOW, vec![retried.clone(), notice("2", "a")], &[], &[]);
+        assert_eq!((plan.send.len(), plan.next), (0, retried.next_attempt_at), "none overtakes");
+        assert_eq!(plan_at(UnixMillis(NOW.0 + 5), vec![retried], &[], &[]).send.len(), 1);
+    }
+}
