@@ -18,7 +18,7 @@ use twobox_host::session::signal::Reason;
 use twobox_host::session::task::Command;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::Origin;
-use world::{NOBODY, Then, World, answer_all, send_rows, until};
+use world::{NOBODY, Then, World, answer_all, claim_all, send_rows, until};
 
 fn outbound(spec: &StartSpec) -> std::path::PathBuf {
     spec.folder.join("out/outbound.db")
@@ -216,6 +216,35 @@ async fn p9_an_exit_is_noticed_although_the_runtime_did_not_answer_at_first() {
     until("a question", async || *world.runtime.asked.lock().unwrap() > asked).await;
     *world.runtime.down.lock().unwrap() = false;
     until("rest", async || world.core.awake().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p1_what_a_container_answers_while_it_is_stopped_is_not_charged() {
+    let world = World::new(|config| {
+        config.limits.claim_tolerance = Duration::from_millis(300);
+        config.limits.start_grace = Duration::from_millis(1);
+    })
+    .await;
+    let runtime = Arc::clone(&world.runtime);
+    world.runtime.next_life(move |spec| {
+        claim_all(spec);
+        let spec = spec.clone();
+        *runtime.last_words.lock().unwrap() = Some(Box::new(move || answer_all(&spec)));
+        Then::Stays
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
+    until("rest", async || world.core.awake().is_empty()).await;
+    let record = world.record(session).await;
+    let folder = world.core.parts.data.session_folder(record.agent_group, session);
+    let ended: (String, i64) = Connection::open(folder.join("in/inbound.db"))
+        .unwrap()
+        .query_row("SELECT status, tries FROM messages_in", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(ended, ("completed".to_owned(), 0));
+    assert_eq!(*world.runtime.starts.lock().unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,6 +34,7 @@ pub(crate) enum Then {
 }
 
 type Life = dyn Fn(&StartSpec) -> Then + Send + Sync;
+type LastWords = Box<dyn FnOnce() + Send>;
 
 /// A runtime whose containers are closures.
 pub(crate) struct FakeRuntime {
@@ -42,6 +43,8 @@ pub(crate) struct FakeRuntime {
     pub(crate) down: Mutex<bool>,
     pub(crate) asked: Mutex<usize>,
     pub(crate) starts: Mutex<usize>,
+    /// What a container does between being told to leave and its end.
+    pub(crate) last_words: Mutex<Option<LastWords>>,
     events: mpsc::UnboundedSender<RuntimeEvent>,
 }
 
@@ -114,6 +117,9 @@ impl Runtime for Hold {
     ) -> BoxFuture<'_, Result<(), RuntimeError>> {
         Box::pin(async move {
             self.0.answer()?;
+            if let Some(last_words) = self.0.last_words.lock().unwrap().take() {
+                last_words();
+            }
             self.0.end(incarnation);
             Ok(())
         })
@@ -240,6 +246,7 @@ impl World {
             down: Mutex::default(),
             asked: Mutex::default(),
             starts: Mutex::default(),
+            last_words: Mutex::default(),
             events,
         });
         let post = Arc::new(Keeper::default());
@@ -300,6 +307,15 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 
 /// Claims every pending message and answers it.
 pub(crate) fn answer_all(spec: &StartSpec) {
+    work(spec, true);
+}
+
+/// Claims all that is pending and goes no further.
+pub(crate) fn claim_all(spec: &StartSpec) {
+    work(spec, false);
+}
+
+fn work(spec: &StartSpec, answers: bool) {
     let inbound = spec.folder.join("in/inbound.db");
     let outbound = spec.folder.join("out/outbound.db");
     let now = SystemClock.now();
@@ -313,7 +329,7 @@ pub(crate) fn answer_all(spec: &StartSpec) {
         let mut outbox = OutboxWriter::open(&outbound, spec.incarnation.runner).unwrap();
         let claim = Claim { message: message.id.clone(), attempt: message.tries };
         let claims = outbox.claim(&[claim], now).unwrap();
-        if claims.is_empty() {
+        if claims.is_empty() || !answers {
             continue;
         }
         let reply = NewRow {
