@@ -17,6 +17,7 @@ mod provider;
 mod run;
 mod say;
 mod signals;
+mod tidy;
 mod turn;
 mod wake;
 

@@ -61,6 +61,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) in_turn: bool,
     /// The highest number seen in the inbox.
     pub(crate) floor: Seq,
+    /// When the outbox was last looked over for what can be forgotten.
+    pub(crate) tidied: Option<Monotonic>,
     first: bool,
     poll: Option<Duration>,
     silent_finds: u32,
@@ -87,6 +89,7 @@ impl<'a> Runner<'a> {
             worker: None,
             in_turn: false,
             floor: Seq::default(),
+            tidied: None,
             first: true,
             poll: options.poll.or((!watched).then_some(POLL)),
             silent_finds: 0,
@@ -148,6 +151,7 @@ impl<'a> Runner<'a> {
             } else if cause == Cause::Last {
                 return Ok(());
             } else {
+                self.tidy();
                 cause = self.wait(idle_since + self.options.idle, next_due);
             }
         }

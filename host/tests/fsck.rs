@@ -93,8 +93,8 @@ impl World {
         let changes = Changes {
             actions: vec![Action::Complete { message: id("m1") }],
             records: vec![(id("r1"), settled(DeliveryStatus::Delivered))],
-            notes: Vec::new(),
             cursor: Cursor { seq: last, seen: last },
+            ..Changes::default()
         };
         world.boxes.apply(&changes, NOW).unwrap();
         world
@@ -289,7 +289,7 @@ fn fixtures() -> Vec<(&'static str, bool, Break)> {
                           UPDATE messages_out SET id = 'r2' WHERE rowid = 2;",
             );
             w.inbox(
-                "INSERT INTO delivered SELECT 'r2', NULL, status, delivered_at, 1, NULL, NULL
+                "INSERT INTO delivered SELECT 'r2', NULL, status, delivered_at, 1, NULL, NULL, NULL
                      FROM delivered;",
             );
         }),
@@ -327,7 +327,7 @@ fn fixtures() -> Vec<(&'static str, bool, Break)> {
                      VALUES ('ghost', '2027-01-15T08:00:00.000Z');",
             );
         }),
-        ("undelivered-below-cursor", false, |w| w.inbox("UPDATE delivered SET status = 'held';")),
+        ("work-not-marked", true, |w| w.inbox("UPDATE delivered SET status = 'held';")),
         ("undelivered-below-cursor", false, |w| {
             w.outbox_sql(
                 "INSERT INTO messages_out (id, seq, timestamp, kind, content)
@@ -587,8 +587,8 @@ fn work_once(world: &World, asked: &str, answer: &str) {
     let changes = Changes {
         actions: vec![Action::Complete { message: id(asked) }],
         records: vec![(id(answer), settled(DeliveryStatus::Delivered))],
-        notes: Vec::new(),
         cursor: Cursor { seq: last, seen: last },
+        ..Changes::default()
     };
     world.boxes.apply(&changes, NOW).unwrap();
 }

@@ -1,4 +1,4 @@
--- inbound.db, version 1. The host is its only writer. PROTOCOL.md explains every column.
+-- inbound.db, version 2. The host is its only writer. PROTOCOL.md explains every column.
 -- A CHECK accepts NULL, so every column that a CHECK guards is NOT NULL too.
 
 CREATE TABLE messages_in (
@@ -35,8 +35,12 @@ CREATE TABLE delivered (
   delivered_at        TEXT    NOT NULL,
   attempts            INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
   next_attempt_at     TEXT,
-  error               TEXT
+  error               TEXT,
+  dropped_at          TEXT
 ) STRICT;
+
+-- What is still to be sent is found without its row: a person may have asked for it anew.
+CREATE INDEX delivered_open ON delivered (message_out_id) WHERE status IN ('held', 'sending');
 
 CREATE TABLE destinations (
   name           TEXT PRIMARY KEY NOT NULL,
@@ -55,9 +59,18 @@ CREATE TABLE session_routing (
 ) STRICT;
 
 CREATE TABLE outbound_cursor (
-  id   INTEGER PRIMARY KEY CHECK (id = 1),
-  seq  INTEGER NOT NULL CHECK (seq >= 0),
-  seen INTEGER NOT NULL CHECK (seen >= seq)
+  id      INTEGER PRIMARY KEY CHECK (id = 1),
+  seq     INTEGER NOT NULL CHECK (seq >= 0),
+  seen    INTEGER NOT NULL CHECK (seen >= seq),
+  charged INTEGER NOT NULL DEFAULT 0 CHECK (charged >= 0)
 ) STRICT;
 
 INSERT INTO outbound_cursor (id, seq, seen) VALUES (1, 0, 0);
+
+CREATE TABLE forgotten (
+  id       INTEGER PRIMARY KEY CHECK (id = 1),
+  messages INTEGER NOT NULL CHECK (messages >= 0),
+  rows     INTEGER NOT NULL CHECK (rows >= 0)
+) STRICT;
+
+INSERT INTO forgotten (id, messages, rows) VALUES (1, 0, 0);

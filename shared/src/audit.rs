@@ -16,6 +16,7 @@ use crate::inbox::Cursor;
 use crate::migrate;
 use crate::open::{self, BoxError};
 use crate::outbox::{UntrustedOutbox, refuse_code};
+use crate::retention::{self, Forgotten};
 use crate::seq::{SEQ_MAX, Seq};
 use crate::time::UnixMillis;
 
@@ -92,6 +93,8 @@ pub struct InboxAudit {
     pub deliveries: Vec<DeliveryRow>,
     /// The cursor; `None` without a row.
     pub cursor: Option<Cursor>,
+    /// How far history may be gone.
+    pub forgotten: Forgotten,
     /// Whether there are more rows than [`ROWS_MAX`].
     pub cut: bool,
 }
@@ -132,6 +135,10 @@ pub fn inbox(path: &Path, patience: Duration) -> Result<Option<InboxAudit>, BoxE
         Ok(Some(InboxAudit {
             version: migrate::version_of(&conn).unwrap_or_default(),
             cursor: cursor(&conn)?,
+            forgotten: match columns::of_table(&conn, "forgotten")?.is_empty() {
+                true => Forgotten::default(),
+                false => retention::forgotten(&conn)?,
+            },
             complaints: complaints(&conn)?,
             messages,
             deliveries,

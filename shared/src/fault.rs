@@ -47,6 +47,8 @@ crash_points! {
     HostDeliverSent = "host.deliver.sent",
     /// The inbox says that the row was delivered.
     HostDeliverRecorded = "host.deliver.recorded",
+    /// What was settled long ago is deleted from the inbox.
+    HostForgot = "host.forgot",
     /// The runner holds its lock and has opened nothing.
     RunnerLocked = "runner.locked",
     /// The claim is committed, the turn has not begun.
@@ -59,6 +61,8 @@ crash_points! {
     RunnerAnswered = "runner.answered",
     /// A failed turn is acked.
     RunnerFailed = "runner.failed",
+    /// What was settled long ago is deleted from the outbox.
+    RunnerForgot = "runner.forgot",
 }
 
 /// Dies here if a test asked for it. Release builds compile this to nothing.

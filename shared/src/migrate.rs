@@ -44,6 +44,7 @@ pub(crate) const INBOUND: Shape = Shape {
         Table { name: "destinations", convert: &[] },
         Table { name: "session_routing", convert: &[] },
         Table { name: "outbound_cursor", convert: &[] },
+        Table { name: "forgotten", convert: &[] },
     ],
 };
 

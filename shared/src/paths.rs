@@ -62,6 +62,11 @@ impl SessionPaths {
         self.out_dir.join("runner.lock")
     }
 
+    /// Attachments that came with message `message`.
+    pub fn inbox_files(&self) -> PathBuf {
+        self.in_dir.join("inbox")
+    }
+
     /// Attachments that a container wants to send with row `message`.
     pub fn outbox_files(&self) -> PathBuf {
         self.out_dir.join("outbox")

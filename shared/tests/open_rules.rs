@@ -84,10 +84,10 @@ fn every_role_refuses_a_newer_file_and_says_what_helps() {
     for (role, open) in ROLES {
         let dir = tempfile::tempdir().unwrap();
         let path = honest(role, dir.path());
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let before = picture(dir.path());
         let error = open(&path).expect_err(role);
-        assert!(matches!(error, BoxError::Newer { found: 2, known: 1 }), "{role}: {error}");
+        assert!(matches!(error, BoxError::Newer { found: 99, .. }), "{role}: {error}");
         assert!(error.to_string().contains("update Twobox"), "{role}: {error}");
         assert_eq!(picture(dir.path()), before, "{role}");
     }

@@ -69,7 +69,11 @@ fn limits_are_the_ones_in_the_code() {
         ("ids", "1 to 255 bytes", ids::MESSAGE_ID_MAX == 255),
         ("batch", "up to 10 in all", claim::BATCH_MAX == 10),
         ("context", "newest 50 rows", claim::CONTEXT_MAX == 50),
-        ("versions", "Version 1 is the current one", twobox_schema::INBOUND_VERSION == 1),
+        (
+            "versions",
+            "Version 2 of the inbox and version 1 of the outbox",
+            (twobox_schema::INBOUND_VERSION, twobox_schema::OUTBOUND_VERSION) == (2, 1),
+        ),
     ];
     for (case, text, holds) in cases {
         assert!(words(TEXT).contains(text) && holds, "{case}");

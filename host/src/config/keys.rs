@@ -128,6 +128,9 @@ pub const KEYS: &[Key] = &[
     key("delivery.max_hold", "A row that its channel cannot take is kept for this long.", |c| {
         Field::Span(&mut c.delivery.max_hold)
     }),
+    key("history.keep", "What is answered and delivered is deleted after this time.", |c| {
+        Field::Span(&mut c.history.keep)
+    }),
     key(
         "shutdown.containers",
         "Containers when the host stops: `leave` them for the next host, or `stop` them.",

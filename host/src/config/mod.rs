@@ -29,6 +29,8 @@ pub struct Config {
     pub limits: Limits,
     /// How answers leave.
     pub delivery: DeliveryConfig,
+    /// How long what is settled is kept.
+    pub history: History,
     /// What happens when the host stops.
     pub shutdown: Shutdown,
 }
@@ -107,6 +109,13 @@ pub struct DeliveryConfig {
     pub max_hold: Duration,
 }
 
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct History {
+    /// Messages and delivery records that are settled are deleted after this time.
+    pub keep: Duration,
+}
+
 /// `[shutdown]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shutdown {
@@ -154,6 +163,7 @@ impl Default for Config {
                 outbox_quota_mb: 256,
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
+            history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
             shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },
         }
     }

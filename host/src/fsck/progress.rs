@@ -9,7 +9,6 @@ use std::collections::{HashMap, HashSet};
 use twobox_shared::audit::{AckRow, DeliveryRow, InboxAudit, MessageRow, OutboxAudit, ReplyRow};
 use twobox_shared::inbox::{Cursor, DeliveryStatus};
 use twobox_shared::seq::{SEQ_MAX, Seq};
-use twobox_shared::time::UnixMillis;
 
 use super::evidence::Evidence;
 use super::finding::{Finding, Name, Repair};
@@ -133,16 +132,13 @@ fn deliveries(inbox: &InboxAudit, outbox: &OutboxAudit, whole: bool, findings: &
             ));
         }
     }
-    // Records are pruned by age, so a row that was written after the oldest remaining record still
-    // has its own, if it ever had one.
-    let oldest = inbox.deliveries.iter().filter_map(|record| record.changed_at).min();
     let cursor = inbox.cursor.map_or(0, |cursor| cursor.seq.0);
-    for row in outbox.rows.iter().filter(|row| row.seq.is_some_and(|seq| seq <= cursor)) {
-        let undelivered = match records.get(row.id.as_str()) {
-            Some(record) => !is_settled(record),
-            None => is_younger(row, oldest),
-        };
-        if undelivered {
+    let passed = outbox.rows.iter().filter(|row| row.seq.is_some_and(|seq| seq <= cursor));
+    for row in passed {
+        // A record that says "not yet" is a person's order to send the row once more, and a record
+        // that is not there may have been forgotten.
+        let forgotten = row.seq.is_some_and(|seq| seq <= inbox.forgotten.rows.0);
+        if !records.contains_key(row.id.as_str()) && !forgotten {
             findings.push(Finding::new(
                 Name::UndeliveredBelowCursor,
                 &row.id,
@@ -151,10 +147,6 @@ fn deliveries(inbox: &InboxAudit, outbox: &OutboxAudit, whole: bool, findings: &
             ));
         }
     }
-}
-
-fn is_younger(row: &ReplyRow, oldest: Option<UnixMillis>) -> bool {
-    matches!((row.timestamp, oldest), (Some(written), Some(oldest)) if written >= oldest)
 }
 
 fn cursor(inbox: &InboxAudit, outbox: Option<&OutboxAudit>, findings: &mut Vec<Finding>) {
@@ -240,15 +232,14 @@ fn unmarked(
         return None;
     }
     let waiting = inbox.messages.iter().filter(|row| row.status == "pending" && row.trigger);
-    let settled: HashSet<&str> = inbox
-        .deliveries
-        .iter()
-        .filter(|record| is_settled(record))
-        .map(|record| record.row.as_str())
-        .collect();
+    let records: HashMap<&str, &DeliveryRow> =
+        inbox.deliveries.iter().map(|record| (record.row.as_str(), record)).collect();
     let cursor = inbox.cursor.map_or(0, |cursor| cursor.seq.0);
     let undelivered = outbox.into_iter().flat_map(|outbox| &outbox.rows).filter(|row| {
-        row.seq.is_some_and(|seq| seq > cursor) && !settled.contains(row.id.as_str())
+        match records.get(row.id.as_str()) {
+            Some(record) => !is_settled(record), // before the cursor too: a person asked for it
+            None => row.seq.is_some_and(|seq| seq > cursor),
+        }
     });
     let (waiting, undelivered) = (waiting.count(), undelivered.count());
     (waiting + undelivered > 0).then(|| {

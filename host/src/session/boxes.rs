@@ -19,7 +19,7 @@ use twobox_shared::time::UnixMillis;
 use super::decide::{Acks, Action};
 
 /// The longest that one read of a container's outbox may take.
-const READ_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many rows are read from the outbox at once.
 const PAGE: u32 = 256;
@@ -49,6 +49,12 @@ pub struct Look {
     pub acks: Acks,
     /// The rows beyond the cursor that are not settled, after those that the cursor can pass.
     pub rows: Vec<(OutRow, Option<Delivery>)>,
+    /// The acks of the messages that these rows answer, settled rows left aside.
+    pub answers: Acks,
+    /// The highest number in the outbox, whether or not this look came so far.
+    pub newest: Seq,
+    /// What that was when an attempt was charged last.
+    pub charged: Seq,
     /// Whether there may be rows beyond these.
     pub more: bool,
     /// How far the host has come, `seen` including this look.
@@ -80,6 +86,8 @@ pub struct Changes {
     pub notes: Vec<NewMessage>,
     /// How far the host has come.
     pub cursor: Cursor,
+    /// The highest number in the outbox, if an attempt is charged.
+    pub charged: Seq,
 }
 
 impl Boxes {
@@ -151,7 +159,12 @@ impl Boxes {
         }
         let mut inbox = Inbox::open_to_read(&self.paths.inbound_db())?;
         let tx = inbox.read()?;
-        let look = Look { pending: tx.pending()?, cursor: tx.cursor()?, ..Look::default() };
+        let look = Look {
+            pending: tx.pending()?,
+            cursor: tx.cursor()?,
+            charged: tx.charged()?,
+            ..Look::default()
+        };
         let read = |source: Source<'_>| {
             outbox::read_untrusted(&self.paths.outbound_db(), source, READ_PATIENCE, |outbox| {
                 read_outbox(outbox, &tx, &look.pending, look.cursor)
@@ -166,9 +179,12 @@ impl Boxes {
         Ok(Look {
             seen_more: found.seen > look.cursor.seen,
             cursor: Cursor { seen: look.cursor.seen.max(found.seen), ..look.cursor },
+            charged: look.charged,
             pending: look.pending,
             acks: found.acks,
             rows: found.rows,
+            answers: found.answers,
+            newest: found.newest,
             more: found.more,
             tool: found.tool,
         })
@@ -226,6 +242,7 @@ impl Boxes {
             tx.accept(note, changes.cursor.seen, now)?;
         }
         tx.advance(changes.cursor)?;
+        tx.raise_charged(changes.charged)?;
         tx.commit()
     }
 
@@ -312,6 +329,8 @@ fn confine(error: BoxError) -> BoxError {
 struct Found {
     acks: Acks,
     rows: Vec<(OutRow, Option<Delivery>)>,
+    answers: Acks,
+    newest: Seq,
     more: bool,
     seen: Seq,
     tool: ToolState,
@@ -353,8 +372,20 @@ fn read_outbox(
             }
         }
         if !full || scanned >= SCAN_MAX {
-            let more = full || left_out;
-            return Ok(Found { acks, rows, more, seen: last, tool: outbox.tool()? });
+            let answered: Vec<MessageId> = rows
+                .iter()
+                .filter(|(_, record)| record.as_ref().is_none_or(|it| !it.status.is_settled()))
+                .filter_map(|(row, _)| MessageId::parse(row.in_reply_to.as_deref()?).ok())
+                .collect();
+            return Ok(Found {
+                acks,
+                rows,
+                answers: outbox.acks(&answered)?,
+                newest: outbox.newest()?.max(last),
+                more: full || left_out,
+                seen: last,
+                tool: outbox.tool()?,
+            });
         }
     }
 }

@@ -110,6 +110,18 @@ pub struct Decision {
     pub violation: Option<String>,
 }
 
+/// Whether somebody else than `runner` has a claim that was not charged: an incarnation that is gone,
+/// or one that nobody knows of. Only the runtime can tell which.
+pub fn has_foreign_claim(pending: &[PendingMessage], acks: &Acks, runner: RunnerId) -> bool {
+    pending.iter().any(|message| {
+        acks.get(&message.id).is_some_and(|ack| {
+            ack.status == AckStatus::Processing
+                && ack.runner != Some(runner)
+                && ack.attempt.is_none_or(|attempt| attempt >= message.tries)
+        })
+    })
+}
+
 /// Decides. See the module's contract.
 pub fn decide(view: &View<'_>) -> Decision {
     let mut decision = Decision {

@@ -15,6 +15,7 @@ use twobox_shared::outbox::OutRow;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
+use super::fence::Standing;
 use crate::channel::{Outcome, Place};
 
 /// How many letters go to a channel at once, where that is harmless.
@@ -22,6 +23,9 @@ pub const BATCH_MAX: usize = 32;
 
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How the error of a row begins that a superseded runner wrote.
+pub const SUPERSEDED: &str = "superseded";
 
 /// What the decision needs to know of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct View<'a> {
     pub home: &'a Place,
     /// Whether the session may send to a place.
     pub may_send: &'a dyn Fn(&Place) -> bool,
+    /// Whether a row comes from whom it may come from.
+    pub standing: &'a dyn Fn(&OutRow) -> Standing,
     /// The channel of a kind, if there is one.
     pub channel: &'a dyn Fn(&str) -> Option<ChannelTraits>,
     /// Places that a channel call is under way for.
@@ -103,6 +109,10 @@ pub fn plan(view: &View<'_>) -> Plan {
             continue;
         }
         let place = place_of(row, view.home);
+        if (view.standing)(row) == Standing::Undecided {
+            queues.insert(place, Queue::Waiting); // the outbox will say, and announce itself
+            continue;
+        }
         let queue = queues.entry(place.clone()).or_insert_with(|| {
             order.push(place.clone());
             Queue::new(view, &place)
@@ -189,6 +199,9 @@ fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<De
     };
     if row.kind == KIND_SYSTEM {
         return Some(failed("this host knows no such request".to_owned()));
+    }
+    if (view.standing)(row) == Standing::Superseded {
+        return Some(failed(format!("{SUPERSEDED}: its runner was given up before it wrote this")));
     }
     let place = place_of(row, view.home);
     if !(view.may_send)(&place) {
@@ -336,6 +349,7 @@ mod tests {
                 thread_id: Some(thread.into()),
             },
             content: String::new(),
+            attempt: Some(0),
             runner: None,
         }
     }
@@ -350,6 +364,7 @@ mod tests {
         in_flight: HashSet<Place>,
         unavailable: HashSet<Place>,
         allowed: bool,
+        standing: Standing,
     }
 
     fn world() -> World {
@@ -359,6 +374,7 @@ mod tests {
             in_flight: HashSet::new(),
             unavailable: HashSet::new(),
             allowed: true,
+            standing: Standing::Inside,
         }
     }
 
@@ -378,6 +394,7 @@ mod tests {
                 rows,
                 home: &home(),
                 may_send: &|_| self.allowed,
+                standing: &|row| if row.seq == Seq(3) { self.standing } else { Standing::Inside },
                 channel: &|_| self.channel.then_some(ChannelTraits { honours_keys: self.keys }),
                 in_flight: &self.in_flight,
                 unavailable: &self.unavailable,
@@ -473,6 +490,18 @@ mod tests {
         assert_eq!((plan.records[0].1.status, plan.cursor), (DeliveryStatus::Failed, Seq(1)));
         let request = OutRow { kind: KIND_SYSTEM.into(), ..row(1, "a") };
         assert_eq!(world().plan(&[(request, None)]).records[0].1.status, DeliveryStatus::Failed);
+    }
+
+    #[test]
+    fn a_superseded_runners_row_fails_and_an_undecided_one_holds_up_its_place_alone() {
+        let rows =
+            [(row(1, "a"), None), (row(3, "a"), None), (row(5, "a"), None), (row(7, "b"), None)];
+        let plan = World { standing: Standing::Undecided, ..world() }.plan(&rows);
+        assert_eq!((sent(&plan), plan.records.len()), (vec![("b", vec![3])], 0));
+        let plan = World { standing: Standing::Superseded, ..world() }.plan(&rows);
+        assert_eq!(sent(&plan), [("a", vec![0, 2]), ("b", vec![3])]);
+        let [(1, record)] = &plan.records[..] else { panic!("{plan:?}") };
+        assert!(record.error.as_deref().unwrap().starts_with(SUPERSEDED));
     }
 
     #[test]

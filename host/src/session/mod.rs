@@ -7,6 +7,8 @@ mod container;
 mod damper;
 pub mod decide;
 pub mod delivery;
+pub mod fence;
+mod forgetting;
 pub mod limits;
 mod notices;
 mod outgoing;

@@ -15,6 +15,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, Look};
 use super::delivery::{self, Batch, ChannelTraits, Plan};
+use super::fence::Fence;
 use super::signal::Reason;
 use super::task::{Command, Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
@@ -100,13 +101,14 @@ impl Task {
     pub(crate) async fn deliver(
         &mut self,
         look: &Look,
+        fence: &Fence<'_>,
         now: UnixMillis,
     ) -> Result<Option<UnixMillis>, Trouble> {
         self.outgoing.rows.clone_from(&look.rows);
         if self.outgoing.allowed.is_none() && !look.rows.is_empty() {
             self.load_allowed().await?;
         }
-        let plan = self.plan(look.cursor.seq, now);
+        let plan = self.plan(look, fence, now);
         let mut next = plan.next;
         self.write_records(&plan, look, now).await?;
         for batch in &plan.batches {
@@ -124,12 +126,12 @@ impl Task {
         Ok(next)
     }
 
-    fn plan(&self, cursor: Seq, now: UnixMillis) -> Plan {
+    fn plan(&self, look: &Look, fence: &Fence<'_>, now: UnixMillis) -> Plan {
         let out = &self.outgoing;
         let channels = &self.core.parts.channels;
         delivery::plan(&delivery::View {
             now,
-            cursor,
+            cursor: look.cursor.seq,
             rows: &out.rows,
             home: &self.home,
             may_send: &|place| {
@@ -139,6 +141,7 @@ impl Task {
                         allowed.contains(&(place.channel_type.clone(), place.platform_id.clone()))
                     })
             },
+            standing: &|row| fence.standing(row),
             channel: &|kind| {
                 channels
                     .get(kind)

@@ -9,11 +9,11 @@ use twobox_shared::content::Failure;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::PendingMessage;
 use twobox_shared::open::BoxError;
-use twobox_shared::outbox::AckStatus;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, Look, Writers};
-use super::decide::{self, Acks, Action, Alive, View, Wake};
+use super::decide::{self, Action, Alive, View, Wake};
+use super::fence::Fence;
 use super::outgoing::place_of_origin;
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
@@ -65,11 +65,13 @@ impl Task {
         if let Some(violation) = decision.violation {
             return Err(BoxError::Refused { reason: violation }.into());
         }
-        self.settle(decision.actions, &after, now).await?;
+        let fence = Fence::after(&after, &decision.actions);
+        self.settle(&decision.actions, &fence, &after, now).await?;
         if let Alive::Runner(_) = alive {
             self.observe(&after);
             self.forget_failed_starts().await?;
         }
+        let ended = alive == Alive::None && self.record.runner.is_some();
         if alive == Alive::None {
             self.finish_container(&after).await?;
         }
@@ -87,7 +89,8 @@ impl Task {
                 }
             }
         }
-        let undelivered = self.deliver(&after, now).await?;
+        let undelivered = self.deliver(&after, &fence, now).await?;
+        self.forget_old(ended, now).await;
         if !self.watched && self.container.is_some() {
             self.look_in(watch::POLL);
         }
@@ -102,6 +105,14 @@ impl Task {
     /// and the runtime asked again after that.
     async fn read_and_ask(&mut self, reasons: Reasons) -> Result<(Look, Alive), Trouble> {
         let first = self.look_at(Writers::Possible).await;
+        let reasons = match (&first, &self.container) {
+            (Ok(look), Some(known))
+                if decide::has_foreign_claim(&look.pending, &look.acks, known.vitals.runner) =>
+            {
+                reasons.with(Reason::Runtime) // that it is gone is the runtime's word alone
+            }
+            _ => reasons,
+        };
         let alive = self.ask(reasons).await?;
         match first {
             Err(BoxError::HotJournal) if alive == Alive::None => {
@@ -137,14 +148,15 @@ impl Task {
     /// is final, so that a crash between the two tells them once and not never.
     async fn settle(
         &mut self,
-        actions: Vec<Action>,
+        actions: &[Action],
+        fence: &Fence<'_>,
         look: &Look,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
         if actions.is_empty() && !look.seen_more {
             return Ok(());
         }
-        for action in &actions {
+        for action in actions {
             if let Action::Fail { message, attempt, failure } = action
                 && let Some(message) = look.pending.iter().find(|other| other.id == *message)
             {
@@ -158,7 +170,12 @@ impl Task {
         }
         fault::point(CrashPoint::HostSettleNoticed);
         let boxes = Arc::clone(&self.boxes);
-        let changes = Changes { actions, cursor: look.cursor, ..Changes::default() };
+        let changes = Changes {
+            actions: actions.to_vec(),
+            cursor: look.cursor,
+            charged: fence.charged(),
+            ..Changes::default()
+        };
         blocking(move || boxes.apply(&changes, now)).await?;
         fault::point(CrashPoint::HostSettleCommitted);
         Ok(())
@@ -219,11 +236,10 @@ impl Task {
 /// Whether the first read is not enough: something may have ended, so only a read made after the
 /// runtime's answer counts.
 fn needs_second_read(before: &Look, alive: Alive) -> bool {
-    let Alive::Runner(runner) = alive else { return true };
-    let foreign = |acks: &Acks| {
-        acks.values().any(|ack| ack.status == AckStatus::Processing && ack.runner != Some(runner))
-    };
-    foreign(&before.acks)
+    match alive {
+        Alive::Runner(runner) => decide::has_foreign_claim(&before.pending, &before.acks, runner),
+        Alive::None | Alive::Unknown => true,
+    }
 }
 
 fn failure_text(message: &PendingMessage, attempt: i64, failure: &Failure) -> String {

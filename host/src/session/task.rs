@@ -95,6 +95,8 @@ pub(crate) struct Task {
     complaint: Option<String>,
     /// How often in a row the runtime did not answer.
     pub(crate) runtime_silent: u32,
+    /// When the session was last looked over for what can be forgotten.
+    pub(super) looked_over: Option<Monotonic>,
     pub(crate) closing: bool,
 }
 
@@ -157,6 +159,7 @@ pub(crate) async fn run(
         damper: Damper::default(),
         complaint: None,
         runtime_silent: 0,
+        looked_over: None,
         closing: false,
         handle,
         core,

@@ -138,7 +138,7 @@ impl InboxReader {
         Ok(look)
     }
 
-    /// For the queries of `history`.
+    /// For the queries of `history`, `dead` and `retention`.
     pub(crate) fn conn(&self) -> &Connection {
         &self.conn
     }

@@ -71,6 +71,11 @@ pub struct InboxTx<'a> {
 }
 
 impl InboxTx<'_> {
+    /// For the statements of `retention`.
+    pub(crate) fn conn(&self) -> &Connection {
+        &self.tx
+    }
+
     /// Makes everything since the beginning durable.
     ///
     /// # Errors
@@ -270,6 +275,30 @@ impl InboxTx<'_> {
             })
             .map(Option::unwrap_or_default)
             .map_err(failed("read the cursor"))
+    }
+
+    /// The highest number in the outbox when an attempt was charged last.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn charged(&self) -> Result<Seq, BoxError> {
+        self.tx
+            .prepare_cached("SELECT charged FROM outbound_cursor WHERE id = 1")
+            .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
+            .map(Option::unwrap_or_default)
+            .map_err(failed("read the fence"))
+    }
+
+    /// Says what it was; it never goes back.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn raise_charged(&self, charged: Seq) -> Result<bool, BoxError> {
+        self.change(
+            "move the fence",
+            "UPDATE outbound_cursor SET charged = :charged WHERE id = 1 AND charged < :charged",
+            named_params! { ":charged": charged },
+        )
     }
 
     /// The highest number in the inbox.

@@ -87,6 +87,8 @@ pub struct OutRow {
     pub destination: Origin,
     /// JSON.
     pub content: String,
+    /// The attempt that wrote it.
+    pub attempt: Option<i64>,
     /// Which incarnation wrote it.
     pub runner: Option<RunnerId>,
 }

@@ -41,6 +41,7 @@ const ROW_COLUMNS: &[Column] = &[
     column("channel_type"),
     column("thread_id"),
     column("content"),
+    column("attempt"),
     column("runner_id"),
 ];
 
@@ -130,7 +131,7 @@ impl<'a> UntrustedOutbox<'a> {
         Self { conn }
     }
 
-    /// For the queries of `dead`.
+    /// For the queries of `dead` and `retention`.
     pub(crate) fn conn(&self) -> &Connection {
         self.conn
     }
@@ -211,6 +212,21 @@ impl<'a> UntrustedOutbox<'a> {
             found.push(row);
         }
         Ok(found)
+    }
+
+    /// The highest number in the outbox, as it stands there.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], or [`BoxError::Refused`] for one that is no number.
+    pub fn newest(&self) -> Result<Seq, BoxError> {
+        let read = failed("find the newest row");
+        if columns::of_table(self.conn, "messages_out").map_err(&read)?.is_empty() {
+            return Ok(Seq::default());
+        }
+        self.conn
+            .query_row("SELECT max(seq) FROM messages_out", [], |row| row.get::<_, Option<Seq>>(0))
+            .map(Option::unwrap_or_default)
+            .map_err(refused_value("messages_out"))
     }
 
     /// What the container says about its tool.
@@ -301,6 +317,7 @@ fn out_row(row: &Row<'_>, high_water: Seq) -> Result<OutRow, BoxError> {
             thread_id: text("thread_id")?,
         },
         content: required("content")?,
+        attempt: row.get("attempt").map_err(&value)?,
         runner: text("runner_id")?.and_then(|runner| runner.parse().ok()),
     })
 }

@@ -37,6 +37,16 @@ impl OutboxWriter {
         Ok(Self { conn: open::outbox_owner(path)?, runner })
     }
 
+    /// For the statements of `retention`.
+    pub(crate) fn conn(&self) -> &Connection {
+        &self.conn
+    }
+
+    /// As [`OutboxWriter::conn`].
+    pub(crate) fn conn_mut(&mut self) -> &mut Connection {
+        &mut self.conn
+    }
+
     fn begin(&mut self) -> Result<Transaction<'_>, BoxError> {
         self.conn
             .transaction_with_behavior(TransactionBehavior::Immediate)

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use twobox_host::channel::{Outcome, Place};
 use twobox_host::config::Config;
+use twobox_host::session::boxes::Look;
 use twobox_host::session::decide::{self, Acks, Action, Alive, View, Wake};
 use twobox_host::session::delivery::{self, ChannelTraits};
+use twobox_host::session::fence::{Fence, Standing};
 use twobox_host::session::limits::Vitals;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Delivery, PendingMessage};
 use twobox_shared::outbox::{AckStatus, OutRow};
+use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use crate::model::Boxes;
@@ -23,7 +26,7 @@ pub(crate) enum Phase {
     Idle,
     Ask { before: Acks },
     Reread { before: Acks, alive: Alive },
-    Settle { before: Acks, alive: Alive, pending: Vec<PendingMessage>, after: Acks },
+    Settle { before: Acks, alive: Alive, pending: Vec<PendingMessage>, after: Acks, newest: Seq },
     End { alive: Alive, wake: Wake, acked: bool },
     Start,
     Deliver,
@@ -79,6 +82,7 @@ pub(crate) fn settle(
     before: &Acks,
     after: &Acks,
     alive: Alive,
+    newest: Seq,
     now: UnixMillis,
 ) -> (Wake, bool, usize) {
     let decision = decide::decide(&View {
@@ -98,6 +102,9 @@ pub(crate) fn settle(
     }
     for action in &decision.actions {
         boxes.apply(action, MAX_TRIES);
+        if !matches!(action, Action::Complete { .. }) {
+            boxes.charged = boxes.charged.max(newest);
+        }
     }
     let seen = boxes.rows.last().map_or(boxes.cursor.seen, |row| row.seq);
     boxes.cursor.seen = boxes.cursor.seen.max(seen);
@@ -132,6 +139,15 @@ pub(crate) fn deliver(
         .filter(|row| row.seq > boxes.cursor.seq)
         .map(|row| (row.clone(), boxes.delivered.get(&row.id).cloned()))
         .collect();
+    let pending = boxes.pending();
+    let look = Look {
+        answers: boxes.acks.clone().into_iter().collect(),
+        charged: boxes.charged,
+        newest: boxes.newest(),
+        pending,
+        ..Look::default()
+    };
+    let fence = Fence::after(&look, &[]);
     let home = Place { channel_type: "chan".into(), platform_id: "p".into(), thread_id: None };
     let plan = delivery::plan(&delivery::View {
         now,
@@ -139,6 +155,15 @@ pub(crate) fn deliver(
         rows: &rows,
         home: &home,
         may_send: &|_| true,
+        standing: &|row| {
+            let standing = fence.standing(row);
+            assert_eq!(
+                standing,
+                Standing::Inside,
+                "honest runners keep to their claims: {row:?} {fence:?}"
+            );
+            standing
+        },
         channel: &|_| channel_up.then_some(ChannelTraits { honours_keys: true }),
         in_flight: &task.in_flight,
         unavailable: &HashSet::new(),

@@ -29,7 +29,13 @@ fn nothing_is_lost_or_done_twice_whatever_fails() {
         return;
     }
     for seed in 0..variable("TWOBOX_SIM_SEEDS").unwrap_or(SEEDS) {
-        World::new(seed).play();
+        // Whatever breaks, in the model or in the product's own code, the seed is what is needed.
+        if let Err(panic) = std::panic::catch_unwind(|| World::new(seed).play()) {
+            eprintln!(
+                "replay: TWOBOX_SIM_SEED={seed} cargo test -p twobox-tests --test simulation"
+            );
+            std::panic::resume_unwind(panic);
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) struct Message {
 pub(crate) struct Boxes {
     pub(crate) messages: Vec<Message>,
     pub(crate) cursor: Cursor,
+    pub(crate) charged: Seq,
     pub(crate) delivered: BTreeMap<MessageId, Delivery>,
     pub(crate) acks: BTreeMap<MessageId, Ack>,
     pub(crate) rows: Vec<OutRow>,
@@ -145,7 +146,7 @@ impl Boxes {
     }
 
     pub(crate) fn send(&mut self, name: String, claims: &[Claim], floor: Seq, runner: RunnerId) {
-        let newest = self.rows.last().map_or(Seq(0), |row| row.seq);
+        let newest = self.newest();
         let seq = newest.max(floor).next_odd();
         assert!(seq > newest && seq.0 % 2 == 1, "outbound numbers grow and are odd");
         let origin = self.message(&claims[0].message).row.origin.clone();
@@ -158,8 +159,14 @@ impl Boxes {
             kind: "chat".into(),
             destination: origin,
             content: String::new(),
+            attempt: Some(claims[0].attempt),
             runner: Some(runner),
         });
+    }
+
+    /// The highest number in the outbox.
+    pub(crate) fn newest(&self) -> Seq {
+        self.rows.last().map_or(Seq(0), |row| row.seq)
     }
 
     /// Whether nothing is left to do.

@@ -7,11 +7,10 @@ use std::time::Duration;
 use twobox_host::admission::{Admission, Class, Order};
 use twobox_host::channel::Outcome;
 use twobox_host::db::sessions::StopCause;
-use twobox_host::session::decide::{Alive, Wake};
+use twobox_host::session::decide::{self, Acks, Alive, Wake};
 use twobox_host::session::limits::Vitals;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{AgentGroupId, MessageId, RunnerId, SessionId};
-use twobox_shared::outbox::AckStatus;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 use uuid::Uuid;
@@ -262,21 +261,22 @@ impl World {
             Phase::Reread { before, alive } => {
                 let boxes = &self.sessions[at].boxes;
                 let pending = boxes.pending();
-                let foreign = before.values().any(|ack| {
-                    ack.status == AckStatus::Processing
-                        && alive != Alive::Runner(ack.runner.expect("honest"))
-                });
                 let after = match alive {
-                    Alive::Runner(_) if !foreign => before.clone(),
+                    Alive::Runner(runner)
+                        if !decide::has_foreign_claim(&pending, &before, runner) =>
+                    {
+                        before.clone()
+                    }
                     _ => boxes.acks_of(&pending),
                 };
+                let newest = boxes.newest();
                 // Messages accepted since the first read have no ack in it.
-                Phase::Settle { before, alive, pending, after }
+                Phase::Settle { before, alive, pending, after, newest }
             }
-            Phase::Settle { before, alive, pending, after } => {
+            Phase::Settle { before, alive, pending, after, newest } => {
                 let boxes = &mut self.sessions[at].boxes;
                 let (wake, again, actions) =
-                    host::settle(boxes, &pending, &before, &after, alive, now);
+                    host::settle(boxes, &pending, &before, &after, alive, newest, now);
                 task.signal |= again;
                 task.wake = wake;
                 if let Some(vitals) = &task.vitals {
@@ -338,11 +338,13 @@ impl World {
         &mut self,
         at: usize,
         task: &mut Task,
-        before: &twobox_host::session::decide::Acks,
+        before: &Acks,
         now: UnixMillis,
         monotonic: Monotonic,
     ) -> Alive {
-        if task.vitals.is_none() || task.ask {
+        let pending = self.sessions[at].boxes.pending();
+        let foreign = |known: &Vitals| decide::has_foreign_claim(&pending, before, known.runner);
+        if task.ask || task.vitals.as_ref().is_none_or(foreign) {
             task.ask = false;
             if !self.runtime_up {
                 task.look_at = Some(now + Duration::from_secs(1));

@@ -18,6 +18,8 @@ enum Plan {
     Notice,
     /// The host stops its container.
     Stop,
+    /// Something settled is older than what is kept.
+    Forget(Who),
     /// Only a channel that does not honour keys gets there, and this host has none.
     OutOfReach,
 }
@@ -46,6 +48,8 @@ fn plan(point: CrashPoint) -> Plan {
         }
         P::RunnerSent => Plan::RoundTrip(Who::Runner, note_once()),
         P::RunnerFailed => Plan::RoundTrip(Who::Runner, fails_once()),
+        P::HostForgot => Plan::Forget(Who::Host),
+        P::RunnerForgot => Plan::Forget(Who::Runner),
     }
 }
 
@@ -98,6 +102,8 @@ at_each_point!(
     runner_turn_done = RunnerTurnDone,
     runner_answered = RunnerAnswered,
     runner_failed = RunnerFailed,
+    host_forgot = HostForgot,
+    runner_forgot = RunnerForgot,
 );
 
 on_process!(every_point_but_one_is_reached_without_dying);
@@ -108,6 +114,7 @@ fn survive(point: CrashPoint) {
         Plan::RoundTrip(who, script) => round_trip(setup, point, &who, script),
         Plan::Notice => notice(setup, point),
         Plan::Stop => stop(setup, point),
+        Plan::Forget(who) => forget(setup, point, &who),
         Plan::OutOfReach => pass_by(setup, point),
     }
 }
@@ -267,10 +274,62 @@ fn stop(setup: Setup, point: CrashPoint) {
     assert_eq!((message.tries, message.forgiven), (1, 1), "the host ended it, nobody is charged");
 }
 
+/// A short memory: what was answered is forgotten as soon as its container has left, the host's part
+/// then and the runner's with the next message.
+fn forget(setup: Setup, point: CrashPoint, who: &Who) {
+    let world = forgetful(setup).agent("ada", echo()).make();
+    let log = world.agent_folder("ada").join("points");
+    match who {
+        Who::Host => up_armed(&world, point),
+        Who::Runner => world.up_with(&[
+            ("TWOBOX_RUNNER_CRASH_AT", point.name()),
+            ("TWOBOX_RUNNER_CRASH_LOG", log.to_str().unwrap()),
+        ]),
+    }
+    let chat = world.chat("ada");
+    let mut ids = vec![chat.say("one")];
+    chat.wait_answer(&ids[0]);
+    match who {
+        Who::Host => revive(&world, point),
+        Who::Runner => {
+            world.wait_no_containers();
+            ids.push(chat.say("two"));
+            chat.wait_answer(&ids[1]);
+            wait_for("the runner to die", || {
+                points(&log).contains(&point.name().to_owned()).then_some(())
+            });
+            world.kill_host();
+            world.up();
+        }
+    }
+    let session = world.session("ada");
+    wait_for("the first message to be forgotten", || {
+        world.wait_no_containers();
+        if session.messages().iter().any(|message| message.id == ids[0]) {
+            let id = chat.say("and on");
+            chat.wait_answer(&id);
+            ids.push(id);
+            return None;
+        }
+        Some(())
+    });
+    for id in &ids {
+        assert_eq!(chat.answers(id).len(), 1, "answered once");
+    }
+    assert_eq!(chat.letters().len(), ids.len(), "each letter once");
+    world.twobox(&["sessions", "fsck"]);
+}
+
+/// Containers that leave at once, and no memory.
+fn forgetful(setup: Setup) -> Setup {
+    setup.setting("containers.idle", "300ms").setting("history.keep", "1ms")
+}
+
 /// What the tests above rely on: the points lie on the paths that they take, and the one that is
 /// said to be out of reach is.
 fn every_point_but_one_is_reached_without_dying(setup: Setup) {
-    let world = setup
+    let world = forgetful(setup)
+        .setting("containers.idle", "2s")
         .setting("shutdown.containers", "stop")
         .setting("containers.stop_grace", "500ms")
         .agent("ada", note_once())
@@ -283,12 +342,14 @@ fn every_point_but_one_is_reached_without_dying(setup: Setup) {
     let chat = world.chat("ada");
     let id = chat.say("hello");
     chat.wait_letters(2);
+    world.wait_no_containers();
     world.set_script("ada", &fails_once());
     let second = chat.say("once more");
     chat.wait_answer(&second);
-    let session = world.session("ada");
-    session.wait_settled();
-    assert_eq!(session.message(&id).status, "completed");
+    assert_eq!(world.session("ada").message(&id).status, "completed");
+    wait_for("the runner to forget the first message", || {
+        points(&runner).contains(&CrashPoint::RunnerForgot.name().to_owned()).then_some(())
+    });
     world.stop_host();
     let reached = [points(&host), points(&runner)].concat();
     for point in CrashPoint::ALL {
