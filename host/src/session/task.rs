@@ -117,6 +117,7 @@ pub(crate) async fn run(
     commands: mpsc::Receiver<Command>,
 ) {
     let mut commands = commands;
+    let mut stopping = core.stopping();
     let record = loop {
         match core.parts.db.call(move |db| sessions::find(db, id)).await {
             Ok(Some(record)) => break record,
@@ -128,7 +129,10 @@ pub(crate) async fn run(
             }
             Err(error) => {
                 tracing::error!(session = %id, error = chain(&error), "cannot wake the session");
-                tokio::time::sleep(OPERATOR_PAUSE).await;
+                let stop = stopping.wait_for(|stopping| *stopping);
+                if tokio::time::timeout(OPERATOR_PAUSE, stop).await.is_ok() {
+                    return refuse_all(&mut commands, "the host is stopping").await;
+                }
             }
         }
     };
