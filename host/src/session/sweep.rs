@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use twobox_shared::content::Failure;
 use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::RunnerId;
 use twobox_shared::inbox::PendingMessage;
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::AckStatus;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, Look, Writers};
-use super::decide::{self, Acks, Action, Alive, View, Wake};
+use super::decide::{self, Action, Alive, View, Wake};
 use super::outgoing::place_of_origin;
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
@@ -102,6 +103,12 @@ impl Task {
     /// and the runtime asked again after that.
     async fn read_and_ask(&mut self, reasons: Reasons) -> Result<(Look, Alive), Trouble> {
         let first = self.look_at(Writers::Possible).await;
+        // A claim of somebody else is charged if its runner is gone, which only the runtime knows.
+        let foreign = match (&first, &self.container) {
+            (Ok(look), Some(container)) => claims_of_others(look, container.vitals.runner),
+            _ => false,
+        };
+        let reasons = if foreign { reasons.with(Reason::Runtime) } else { reasons };
         let alive = self.ask(reasons).await?;
         match first {
             Err(BoxError::HotJournal) if alive == Alive::None => {
@@ -220,10 +227,12 @@ impl Task {
 /// runtime's answer counts.
 fn needs_second_read(before: &Look, alive: Alive) -> bool {
     let Alive::Runner(runner) = alive else { return true };
-    let foreign = |acks: &Acks| {
-        acks.values().any(|ack| ack.status == AckStatus::Processing && ack.runner != Some(runner))
-    };
-    foreign(&before.acks)
+    claims_of_others(before, runner)
+}
+
+fn claims_of_others(look: &Look, runner: RunnerId) -> bool {
+    let mut acks = look.acks.values();
+    acks.any(|ack| ack.status == AckStatus::Processing && ack.runner != Some(runner))
 }
 
 fn failure_text(message: &PendingMessage, attempt: i64, failure: &Failure) -> String {

@@ -48,7 +48,9 @@ pub(crate) struct Task {
     pub(crate) vitals: Option<Vitals>,
     pub(crate) acked: bool,
     pub(crate) wake: Wake,
-    pub(crate) look_at: Option<UnixMillis>,
+    pub(crate) look_again: bool,
+    /// As in the product on the clock that never jumps: a due time is converted when it is read.
+    pub(crate) look_at: Option<Monotonic>,
     pub(crate) in_flight: HashSet<Place>,
     pub(crate) outcomes: VecDeque<(Flight, Vec<Outcome>)>,
 }
@@ -63,6 +65,7 @@ impl Task {
             vitals: None,
             acked: false,
             wake: Wake::Not { next: None },
+            look_again: false,
             look_at: None,
             in_flight: HashSet::new(),
             outcomes: VecDeque::new(),
@@ -125,6 +128,7 @@ pub(crate) fn deliver(
     session: usize,
     channel_up: bool,
     now: UnixMillis,
+    monotonic: Monotonic,
 ) -> Vec<Flight> {
     let rows: Vec<(OutRow, Option<Delivery>)> = boxes
         .rows
@@ -149,7 +153,8 @@ pub(crate) fn deliver(
     }
     assert!(plan.cursor >= boxes.cursor.seq, "the cursor never goes back");
     boxes.cursor.seq = plan.cursor;
-    task.look_at = task.look_at.into_iter().chain(plan.next).min();
+    let next = plan.next.map(|next| monotonic + next.since(now));
+    task.look_at = task.look_at.into_iter().chain(next).min();
     let mut flights = Vec::new();
     for batch in plan.batches {
         task.in_flight.insert(batch.place.clone());
