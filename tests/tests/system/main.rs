@@ -5,6 +5,7 @@
 mod confinement;
 mod conversation;
 mod crash_points;
+mod disk;
 mod failure;
 mod hostile;
 mod limits;
