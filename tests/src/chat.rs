@@ -25,6 +25,8 @@ pub struct Letter {
     pub key: String,
     /// The message that it answers.
     pub in_reply_to: Option<String>,
+    /// Every message that it answers: one turn may have taken several.
+    pub answers: Vec<String>,
     /// What it says.
     pub text: String,
 }
@@ -129,7 +131,9 @@ impl Shared {
             }
             "message" => {
                 let in_reply_to = event["in_reply_to"].as_str().map(str::to_owned);
-                let letter = Letter { key: text("key"), in_reply_to, text: text("text") };
+                let listed = event["answers"].as_array().into_iter().flatten();
+                let answers = listed.filter_map(|id| id.as_str().map(str::to_owned)).collect();
+                let letter = Letter { key: text("key"), in_reply_to, answers, text: text("text") };
                 state.deliveries.push(letter);
                 state.write(&json!({ "op": "ack", "key": text("key") }));
             }

@@ -98,8 +98,9 @@ impl SmallDisk {
     /// Makes it read-only; `None` while somebody has a file on it open for writing.
     pub fn try_read_only(&self) -> Option<()> {
         match self.remount(MsFlags::MS_RDONLY) {
+            Ok(()) => Some(()),
             Err(Errno::EBUSY) => None,
-            other => Some(other.unwrap()),
+            Err(error) => panic!("could not remount: {error}"),
         }
     }
 

@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
 use twobox_tests::faults::disk::{self, Part, SmallDisk};
 use twobox_tests::{Chat, Mode, Session, Setup, World, binary, holds_for, on_process, wait_for};
 
