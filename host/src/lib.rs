@@ -17,4 +17,5 @@ pub mod fsck;
 pub mod logging;
 pub mod runtime;
 pub mod session;
+mod storage;
 pub mod watch;

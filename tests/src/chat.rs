@@ -25,6 +25,8 @@ pub struct Letter {
     pub key: String,
     /// The message that it answers.
     pub in_reply_to: Option<String>,
+    /// Every message that it answers: one turn may have taken several.
+    pub answers: Vec<String>,
     /// What it says.
     pub text: String,
 }
@@ -53,6 +55,8 @@ struct State {
     unaccepted: Vec<(String, Value)>,
     accepted: HashMap<String, String>,
     refused: HashMap<String, String>,
+    /// Refusals that said to try again.
+    put_off: Vec<(String, String)>,
     deliveries: Vec<Letter>,
     errors: Vec<String>,
 }
@@ -112,6 +116,7 @@ impl Shared {
                 state.accepted.insert(text("id"), stored);
             }
             "refused" if event["retry"] == true => {
+                state.put_off.push((text("id"), text("reason")));
                 drop(state);
                 std::thread::sleep(PAUSE);
                 let mut state = self.state();
@@ -126,7 +131,9 @@ impl Shared {
             }
             "message" => {
                 let in_reply_to = event["in_reply_to"].as_str().map(str::to_owned);
-                let letter = Letter { key: text("key"), in_reply_to, text: text("text") };
+                let listed = event["answers"].as_array().into_iter().flatten();
+                let answers = listed.filter_map(|id| id.as_str().map(str::to_owned)).collect();
+                let letter = Letter { key: text("key"), in_reply_to, answers, text: text("text") };
                 state.deliveries.push(letter);
                 state.write(&json!({ "op": "ack", "key": text("key") }));
             }
@@ -201,6 +208,22 @@ impl Chat {
     #[track_caller]
     pub fn wait_refused(&self, id: &str) -> String {
         wait_for("the message to be refused", || self.shared.state().refused.get(id).cloned())
+    }
+
+    /// Waits until the host has said to try a message again, and returns why. It is handed in again
+    /// until it is accepted.
+    #[track_caller]
+    pub fn wait_put_off(&self, id: &str) -> String {
+        wait_for("the message to be put off", || {
+            assert!(!self.is_accepted(id), "it was accepted");
+            let state = self.shared.state();
+            state.put_off.iter().find(|(other, _)| other == id).map(|(_, reason)| reason.clone())
+        })
+    }
+
+    /// Whether the host has accepted a message.
+    pub fn is_accepted(&self, id: &str) -> bool {
+        self.shared.state().accepted.contains_key(id)
     }
 
     /// Waits for an answer to a message.

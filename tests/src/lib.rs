@@ -3,7 +3,8 @@
 //!
 //! A [`World`] is one installation with its host, a [`Chat`] is a person at a terminal, a
 //! [`Container`] is a runner that lives. Nothing here knows the host's code: what is looked at are
-//! the files, the socket, and the processes or containers that exist. Waiting is always for a
+//! the files, the socket, and the processes or containers that exist. [`faults`] is what may go wrong
+//! around it. Waiting is always for a
 //! condition, with a deadline.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -12,6 +13,7 @@ mod boxes;
 mod chat;
 mod container;
 mod engine;
+pub mod faults;
 mod scenario;
 mod setup;
 mod wait;

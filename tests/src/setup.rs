@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::engine;
+use crate::faults::disk::Part;
 use crate::scenario::Runtime;
 use crate::world::World;
 
@@ -30,6 +31,7 @@ pub struct Setup {
     pub(crate) runtime: Runtime,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) agents: Vec<(String, Mode, Value)>,
+    pub(crate) disk: Option<(Part, u32)>,
 }
 
 impl Setup {
@@ -40,7 +42,7 @@ impl Setup {
             let image = engine::image().expect("checked by `play`");
             settings.push(("containers.image".to_owned(), format!("{image:?}")));
         }
-        Self { runtime, settings, agents: Vec::new() }
+        Self { runtime, settings, agents: Vec::new(), disk: None }
     }
 
     /// The runtime.
@@ -72,6 +74,14 @@ impl Setup {
     #[must_use]
     pub fn agent_with(mut self, name: &str, mode: Mode, script: Value) -> Self {
         self.agents.push((name.to_owned(), mode, script));
+        self
+    }
+
+    /// Puts a part of the data directory on a disk of `mib` MiB. Only where that is
+    /// [`available`](crate::faults::disk::available).
+    #[must_use]
+    pub fn on_small_disk(mut self, part: Part, mib: u32) -> Self {
+        self.disk = Some((part, mib));
         self
     }
 

@@ -18,6 +18,7 @@ use crate::binaries::binary;
 use crate::boxes::{self, Session};
 use crate::chat::Chat;
 use crate::container::Container;
+use crate::faults::disk::{Part, SmallDisk};
 use crate::scenario::Runtime;
 use crate::setup::{Mode, Setup};
 use crate::wait::wait_for;
@@ -30,6 +31,8 @@ const LOG_LINES: usize = 150;
 #[derive(Debug)]
 pub struct World {
     runtime: Runtime,
+    /// Unmounted before its place is removed.
+    disk: Option<SmallDisk>,
     dir: TempDir,
     install: String,
     host: RefCell<Option<Child>>,
@@ -40,7 +43,12 @@ impl World {
         let dir = tempfile::Builder::new().prefix("twobox-test-").tempdir().unwrap();
         let data = dir.path().join("data");
         let host = RefCell::default();
-        let mut world = Self { runtime: setup.runtime, dir, install: String::new(), host };
+        let (runtime, install) = (setup.runtime, String::new());
+        let mut world = Self { runtime, disk: None, dir, install, host };
+        if let Some((Part::Everything, mib)) = setup.disk {
+            fs::create_dir(&data).unwrap();
+            world.disk = Some(SmallDisk::mount(&data, mib));
+        }
         world.twobox(&["init", "--runtime", setup.runtime.word()]);
         let settings: Vec<String> =
             setup.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
@@ -49,6 +57,21 @@ impl World {
             world.add_agent(name, *mode, script);
         }
         world.install = boxes::install(&data);
+        match setup.disk {
+            Some((Part::Sessions, mib)) => {
+                world.disk = Some(SmallDisk::mount(&data.join("sessions"), mib));
+            }
+            Some((Part::HostDb, mib)) => {
+                let aside = world.dir.path().join("disk");
+                fs::create_dir(&aside).unwrap();
+                world.disk = Some(SmallDisk::mount(&aside, mib));
+                let (here, there) = (data.join("host.db"), aside.join("host.db"));
+                fs::copy(&here, &there).unwrap(); // nobody has it open, so there is no log beside it
+                fs::remove_file(&here).unwrap();
+                std::os::unix::fs::symlink(there, here).unwrap();
+            }
+            Some((Part::Everything, _)) | None => {}
+        }
         world
     }
 
@@ -60,6 +83,12 @@ impl World {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The small disk, for whoever asked for one.
+    #[track_caller]
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a small disk")
     }
 
     /// A folder for what a test needs besides.
@@ -211,6 +240,11 @@ impl World {
         self.signal_host(Signal::SIGCONT);
     }
 
+    /// Whether the host still runs.
+    pub fn host_lives(&self) -> bool {
+        self.host.borrow_mut().as_mut().expect("a host").try_wait().unwrap().is_none()
+    }
+
     /// Waits until the host is gone by itself, and returns how it ended.
     #[track_caller]
     pub fn wait_host_gone(&self) -> ExitStatus {
@@ -277,6 +311,12 @@ impl World {
     /// The runners that live.
     pub fn containers(&self) -> Vec<Container> {
         Container::living(self.runtime, &self.install)
+    }
+
+    /// Shows that `fsck` finds nothing.
+    #[track_caller]
+    pub fn assert_fsck_clean(&self) {
+        self.twobox(&["sessions", "fsck"]);
     }
 
     /// The one runner of a session, if it lives.

@@ -21,11 +21,14 @@ use crate::channel::{Outcome, Place};
 /// How many letters go to a channel at once, where that is harmless.
 pub const BATCH_MAX: usize = 32;
 
-/// The longest pause between two attempts.
+/// The longest pause between two attempts that is chosen here.
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// How the error of a row begins that a superseded runner wrote.
 pub const SUPERSEDED: &str = "superseded";
+/// The longest pause that a channel may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+const _: () = assert!(RETRY_AFTER_MAX.as_secs() >= PAUSE_MAX.as_secs());
 
 /// What the decision needs to know of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,9 +169,7 @@ impl Queue {
             return;
         }
         let Self::Open { rows, announce } = self else { return };
-        if let Some(retry) =
-            record.and_then(|record| record.next_attempt_at).filter(|retry| *retry > view.now)
-        {
+        if let Some(retry) = record.and_then(|record| waits(record.next_attempt_at, view.now)) {
             plan.look_at(retry);
             if rows.is_empty() {
                 *self = Self::Waiting;
@@ -285,7 +286,8 @@ pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> D
             platform_message_id: None,
         },
         Outcome::Transient { error, retry_after } => {
-            let pause = pause(attempts + 1).max(retry_after.unwrap_or_default());
+            let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+            let pause = pause(attempts + 1).max(asked);
             held(held_since, attempts + 1, Some(now + pause), Some(error.clone()))
         }
         Outcome::Unavailable => held(held_since, attempts, None, None),
@@ -306,6 +308,12 @@ fn held(
         error,
         platform_message_id: None,
     }
+}
+
+/// The end of the pause before the next attempt, if it lies ahead. A pause that is longer than any
+/// was recorded before the clock was set back, and is over.
+pub(super) fn waits(next_attempt_at: Option<UnixMillis>, now: UnixMillis) -> Option<UnixMillis> {
+    next_attempt_at.filter(|retry| *retry > now && retry.since(now) <= RETRY_AFTER_MAX)
 }
 
 /// How long after its `attempts`-th failed attempt a row waits: 2 s, 4 s, 8 s, … up to a maximum.
@@ -522,6 +530,19 @@ mod tests {
         assert_eq!(after(&Outcome::Unavailable, Some(&second), NOW).attempts, 2);
         let told = Outcome::Transient { error: "429".into(), retry_after: Some(HOLD) };
         assert_eq!(after(&told, None, NOW).next_attempt_at, Some(NOW + HOLD));
+    }
+
+    #[test]
+    fn a_retry_that_a_clock_set_back_would_put_off_is_made_now() {
+        let a_day = Duration::from_secs(86_400);
+        let told = Outcome::Transient { error: "429".into(), retry_after: Some(a_day) };
+        let record = after(&told, None, NOW);
+        assert_eq!(record.next_attempt_at, Some(NOW + RETRY_AFTER_MAX), "no longer than that");
+        let rows = [(row(1, "a"), Some(record)), (row(3, "a"), None)];
+        let waiting = world().plan(&rows);
+        assert_eq!((sent(&waiting), waiting.next), (vec![], Some(NOW + RETRY_AFTER_MAX)));
+        let set_back = world().plan_at(UnixMillis(NOW.0 - 1), &rows);
+        assert_eq!((sent(&set_back), set_back.next), (vec![("a", vec![0, 1])], None));
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn plan(view: &View<'_>) -> Plan {
         }
         let nobody_there = view.unavailable.contains(&notice.place)
             || !(view.has_channel)(&notice.place.channel_type);
-        let retry = notice.next_attempt_at.filter(|retry| *retry > view.now);
+        let retry = delivery::waits(notice.next_attempt_at, view.now);
         let wait_until = match (nobody_there, retry) {
             _ if view.now.since(notice.created_at) > view.max_hold => {
                 plan.expired.push(notice.clone());
@@ -209,6 +209,8 @@ mod tests {
         let retried = Notice { next_attempt_at: Some(UnixMillis(NOW.0 + 5)), ..notice("1", "a") };
         let plan = plan_at(NOW, vec![retried.clone(), notice("2", "a")], &[], &[]);
         assert_eq!((plan.send.len(), plan.next), (0, retried.next_attempt_at), "none overtakes");
-        assert_eq!(plan_at(UnixMillis(NOW.0 + 5), vec![retried], &[], &[]).send.len(), 1);
+        assert_eq!(plan_at(UnixMillis(NOW.0 + 5), vec![retried.clone()], &[], &[]).send.len(), 1);
+        let set_back = UnixMillis(NOW.0 - 24 * 3_600_000);
+        assert_eq!(plan_at(set_back, vec![retried], &[], &[]).send.len(), 1, "by the clock");
     }
 }

@@ -28,6 +28,7 @@ use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::db::{DbError, blocking};
+use crate::storage::explain;
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
 pub(crate) const RETIRE_BEYOND: Duration = Duration::from_secs(60);
@@ -386,8 +387,8 @@ impl Task {
     }
 
     /// Logs a complaint once, until a sweep succeeds or the complaint changes.
-    pub(crate) fn complain(&mut self, error: &dyn std::error::Error) {
-        let text = chain(error);
+    pub(crate) fn complain(&mut self, error: &(dyn std::error::Error + 'static)) {
+        let text = explain(error, self.core.parts.data.root());
         if self.complaint.as_ref() != Some(&text) {
             tracing::warn!(session = %self.id, error = text, "the session needs attention");
             self.complaint = Some(text);

@@ -217,6 +217,21 @@ impl InboxTx<'_> {
         )
     }
 
+    /// Makes a retry due now that waits for a time which the clock was set back from. Returns whether
+    /// it waited, with `tries` ended attempts.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn hasten(&self, id: &MessageId, tries: i64) -> Result<bool, BoxError> {
+        self.change(
+            "make a retry due",
+            "UPDATE messages_in SET process_after = NULL
+             WHERE id = :id AND status = 'pending' AND tries = :tries AND tries > 0
+               AND process_after IS NOT NULL",
+            named_params! { ":id": id, ":tries": tries },
+        )
+    }
+
     /// Charges attempt number `attempt` as the last one. Returns whether it was still uncharged.
     ///
     /// # Errors

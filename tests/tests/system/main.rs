@@ -5,6 +5,8 @@
 mod confinement;
 mod conversation;
 mod crash_points;
+mod disk;
+mod engine;
 mod failure;
 mod hostile;
 mod limits;

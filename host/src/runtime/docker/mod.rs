@@ -127,15 +127,11 @@ impl Inner {
             Err(error) => return Err(refused(error.to_string())),
         };
         let begun = client.start_container(&id, None::<StartContainerOptions>);
-        let begun = self.engine.answer(START, begun).await;
-        let failure = match begun {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => refused(error.to_string()),
-            Err(error) => error,
-        };
+        // Without an answer it may run and work: the next look finds it, or what is left of it.
+        let Err(error) = self.engine.answer(START, begun).await? else { return Ok(()) };
         // What never ran must not hold the place. If this fails too, the next look finds it.
         self.remove(&id, true).await.ok();
-        Err(failure)
+        Err(refused(error.to_string()))
     }
 
     async fn stop(&self, incarnation: Incarnation, grace: Duration) -> Result<(), RuntimeError> {
