@@ -1,6 +1,7 @@
 //! `twobox doctor`: everything that the daemon needs, looked at one by one, each with what to do.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -10,6 +11,7 @@ use serde::Serialize;
 use super::Context;
 use super::client::Client;
 use super::output::{Failure, chain, say};
+use crate::channel::command;
 use crate::channel::socket::{Event, Request};
 use crate::config::{Config, RuntimeKind, WatchMode};
 use crate::data::DataDir;
@@ -89,6 +91,9 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             if let Ok((config, _)) = loaded {
                 checks.push(runtime(config.clone()));
                 checks.push(file_events(data.clone(), config.watch));
+                if !config.channels.command.is_empty() {
+                    checks.push(command_channel(config.channels.command.clone()));
+                }
                 checks.push(folders(data, config));
             }
         }
@@ -233,6 +238,14 @@ fn runtime(config: Config) -> Check {
         }
     };
     Check { name: "runtime", run: look.boxed() }
+}
+
+/// Whether the program of the command channel could be run now.
+fn command_channel(program: String) -> Check {
+    Check::now("command channel", move || match command::usable(Path::new(&program)) {
+        Ok(()) => Finding::ok(program),
+        Err(reason) => Finding::fail(reason, "messages to that channel wait until it is mended"),
+    })
 }
 
 /// Whether runners can write their half of a session.

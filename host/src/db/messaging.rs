@@ -14,6 +14,9 @@ use super::{DbError, failed};
 /// The kind of the terminal channel.
 pub const TERMINAL: &str = "terminal";
 
+/// The kind of the channel that runs a program for each letter.
+pub const COMMAND: &str = "command";
+
 /// How the messages of one chat are divided into sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
