@@ -1,10 +1,17 @@
 //! The `command` channel: messages of any chat, in through `twobox send` and out through a program.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use twobox_shared::fault::CrashPoint;
-use twobox_tests::{Courier, Session, Setup, World, on_both_runtimes, on_process, wait_for};
+use twobox_tests::{
+    Courier, Session, Setup, World, binary, on_both_runtimes, on_process, wait_for,
+};
 
 use crate::scripts::echo;
 
@@ -23,6 +30,7 @@ on_process!(
     a_notice_without_keys_is_never_sent_twice,
     a_call_may_end_while_the_host_stops,
     a_call_that_does_not_end_while_the_host_stops_is_killed,
+    the_documented_scripts_carry_a_conversation,
 );
 
 /// `ada` listens to chat 42 through `courier`.
@@ -302,4 +310,129 @@ fn a_call_that_does_not_end_while_the_host_stops_is_killed(setup: Setup) {
     session.wait_delivery("echo: hang", "uncertain");
     assert_goes_on(&world, &courier, &session);
     assert_eq!(courier.texts(), ["echo: hang", "echo: further"]);
+}
+
+/// A web hook that answers by what it is told, and keeps what it has taken.
+struct Hook {
+    address: String,
+    taken: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Hook {
+    fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/", listener.local_addr().unwrap());
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&taken);
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            let mut busy = true;
+            for stream in listener.incoming() {
+                Self::serve(&stream.unwrap(), &kept, &mut busy);
+            }
+        });
+        Self { address, taken }
+    }
+
+    fn serve(mut stream: &TcpStream, taken: &Mutex<Vec<(String, String)>>, busy: &mut bool) {
+        let mut input = BufReader::new(stream);
+        let (mut key, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            input.read_line(&mut line).unwrap();
+            let Some((name, value)) = line.trim_end().split_once(": ") else {
+                match line.trim_end() {
+                    "" => break,
+                    _request => continue,
+                }
+            };
+            match name.to_lowercase().as_str() {
+                "idempotency-key" => key = value.to_owned(),
+                "content-length" => length = value.parse().unwrap(),
+                _ => {}
+            }
+        }
+        let mut body = vec![0; length];
+        input.read_exact(&mut body).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let text = body["text"].as_str().unwrap().to_owned();
+        let status = match text.as_str() {
+            "echo: busy" if std::mem::take(busy) => "503 Busy",
+            "echo: gone" => "404 Gone",
+            "echo: unsure" => return,
+            _ => "204 Fine",
+        };
+        taken.lock().unwrap().push((key, format!("{} {text}", &status[..3])));
+        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+
+    fn taken(&self) -> Vec<String> {
+        self.taken.lock().unwrap().iter().map(|(_, text)| text.clone()).collect()
+    }
+}
+
+fn the_documented_scripts_carry_a_conversation(setup: Setup) {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").canonicalize().unwrap();
+    let script = |name: &str| docs.join("examples").join(name);
+    let page = std::fs::read_to_string(docs.join("channels.md")).unwrap();
+    for name in ["hook.sh", "feed.sh"] {
+        let text = std::fs::read_to_string(script(name)).unwrap();
+        assert!(page.contains(&text), "docs/channels.md does not show docs/examples/{name}");
+    }
+    for tool in ["jq", "curl"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            eprintln!("SKIPPED: {tool} is missing, so the documented scripts are not run");
+            return;
+        }
+    }
+    let hook = Hook::open();
+    let world =
+        setup.setting("channels.command", script("hook.sh").display()).agent("ada", echo()).make();
+    std::fs::create_dir(world.data().join("hooks")).unwrap();
+    std::fs::write(world.data().join("hooks/42"), &hook.address).unwrap();
+    for chat in ["42", "43"] {
+        world.wire("ada", chat);
+    }
+    world.up();
+    let feed = |chat: &str, id: &str, text: &str| {
+        let ours = std::env::var("PATH").unwrap();
+        let path = format!("{}:{ours}", binary("twobox").parent().unwrap().display());
+        let mut feed = Command::new(script("feed.sh"))
+            .env("TWOBOX_DATA", world.data())
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let message = json!({ "chat": chat, "id": id, "text": text });
+        writeln!(feed.stdin.take().unwrap(), "{message}\n{message}").unwrap();
+        assert!(feed.wait().unwrap().success());
+    };
+    let odd = "--help \"two\nlines\" $(exit 3)";
+    feed("42", "m1", odd);
+    let session = world.session("ada");
+    let echoed = format!("echo: {odd}");
+    session.wait_delivery(&echoed, "delivered");
+    let cases = [
+        ("busy", "delivered", None),
+        ("gone", "failed", Some("the hook answered 404")),
+        ("unsure", "uncertain", Some("the program was killed by signal 9")),
+        ("fine", "delivered", None),
+    ];
+    for (text, status, error) in cases {
+        feed("42", text, text);
+        let record = session.wait_delivery(&format!("echo: {text}"), status);
+        assert_eq!(record.error.as_deref(), error, "{text}");
+    }
+    let busy = ["503 echo: busy", "204 echo: busy", "404 echo: gone", "204 echo: fine"];
+    assert_eq!(hook.taken()[1..], busy);
+    assert_eq!(hook.taken()[0], format!("204 {echoed}"));
+    let key = |number: usize| hook.taken.lock().unwrap()[number].0.clone();
+    assert_eq!((key(1), key(1).contains(&session.id)), (key(2), true));
+    assert_ne!(key(2), key(3));
+    feed("43", "n1", "hello");
+    let other = world.sessions().into_iter().find(|other| other.id != session.id).unwrap();
+    let record = other.wait_delivery("echo: hello", "failed");
+    assert!(record.error.unwrap().contains("hooks/43: No such file"));
 }
