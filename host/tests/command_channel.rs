@@ -200,6 +200,27 @@ async fn a_program_that_nobody_waits_for_any_more_is_killed_with_everything_that
 }
 
 #[tokio::test]
+async fn so_many_programs_run_at_once_and_further_letters_wait() {
+    const RUNNING_MAX: usize = 16;
+    let post = Post::new("echo x >> started; while [ ! -e go ]; do sleep 0.05; done");
+    let started = || post.file("started").lines().count();
+    let deliveries = (0..RUNNING_MAX + 4).map(|_| post.deliver(&["x"]));
+    let watching = async {
+        while started() < RUNNING_MAX {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Nothing tells that one more does not start: it would within this time.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(started(), RUNNING_MAX);
+        std::fs::write(post.dir.path().join("go"), "").unwrap();
+    };
+    let all = async { tokio::join!(futures_util::future::join_all(deliveries), watching).0 };
+    let outcomes = tokio::time::timeout(LONG, all).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| *outcome == [delivered()]), "{outcomes:?}");
+    assert_eq!(started(), RUNNING_MAX + 4);
+}
+
+#[tokio::test]
 async fn what_a_program_leaves_behind_holds_up_nothing() {
     let post = Post::new("sleep 600 & echo $! > child; echo '{\"platform_message_id\": \"m\"}'");
     let outcomes = tokio::time::timeout(LONG / 2, post.deliver(&["x"])).await.unwrap();
