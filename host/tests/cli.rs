@@ -144,7 +144,11 @@ fn doctor_says_when_the_program_of_the_command_channel_cannot_be_run() {
         let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
         checks.into_iter().find(|check| check["check"] == "command channel")
     };
-    assert_eq!(check(""), None, "there is none");
+    assert_eq!(check(""), None, "nobody wants it");
+    ok(&twobox(&data, &["wire", "add", "assistant", "command", "42"]));
+    let lacking = check("").unwrap();
+    assert_eq!(lacking["level"], "warn", "{lacking}");
+    assert!(lacking["help"].as_str().unwrap().contains("channels.command"), "{lacking}");
     assert_eq!(check("/bin/sh").unwrap()["level"], "ok");
     for bad in ["sh", "/bin", "/nonexistent/program", "/etc/passwd"] {
         let check = check(bad).unwrap();

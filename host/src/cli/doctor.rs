@@ -15,6 +15,8 @@ use crate::channel::command;
 use crate::channel::socket::{Event, Request};
 use crate::config::{Config, RuntimeKind, WatchMode};
 use crate::data::DataDir;
+use crate::db::messaging::COMMAND;
+use crate::db::{audit, wirings};
 use crate::runtime::docker::prove_writable;
 use crate::runtime::{self, RuntimeError};
 use crate::watch;
@@ -91,9 +93,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             if let Ok((config, _)) = loaded {
                 checks.push(runtime(config.clone()));
                 checks.push(file_events(data.clone(), config.watch));
-                if !config.channels.command.is_empty() {
-                    checks.push(command_channel(config.channels.command.clone()));
-                }
+                checks.extend(command_channel(&data, config.channels.command.clone()));
                 checks.push(folders(data, config));
             }
         }
@@ -240,11 +240,28 @@ fn runtime(config: Config) -> Check {
     Check { name: "runtime", run: look.boxed() }
 }
 
-/// Whether the program of the command channel could be run now.
-fn command_channel(program: String) -> Check {
-    Check::now("command channel", move || match command::usable(Path::new(&program)) {
-        Ok(()) => Finding::ok(program),
-        Err(reason) => Finding::fail(reason, "messages to that channel wait until it is mended"),
+/// Whether the program of the command channel could be run now; nothing where nobody wants it.
+fn command_channel(data: &DataDir, program: String) -> Option<Check> {
+    if !program.is_empty() {
+        return Some(Check::now("command channel", move || {
+            match command::usable(Path::new(&program)) {
+                Ok(()) => Finding::ok(program),
+                Err(reason) => {
+                    Finding::fail(reason, "messages to that channel wait until it is mended")
+                }
+            }
+        }));
+    }
+    // A damaged host.db has a check of its own.
+    let all = audit::open(&data.host_db()).ok().and_then(|db| wirings::list(&db).ok())?;
+    let wired = all.iter().filter(|wiring| wiring.channel_type == COMMAND).count();
+    (wired > 0).then(|| {
+        Check::now("command channel", move || {
+            Finding::warn(
+                format!("agents are wired to it ({wired}), and it has no program"),
+                "set channels.command: until then nothing is sent there",
+            )
+        })
     })
 }
 
