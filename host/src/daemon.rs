@@ -2,6 +2,7 @@
 //! stops in order.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{SessionId, SystemIds};
 
+use crate::channel::command::{self, CommandChannel};
 use crate::channel::socket::{self, SocketError};
 use crate::channel::terminal::Terminal;
 use crate::channel::{Channel, Desk};
@@ -100,8 +102,14 @@ async fn build(
     let install = db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
     let runtime = runtime::build(install, &config, report)?;
     let watch = start_watch(&data, config.watch).await;
-    let channels: HashMap<&'static str, Arc<dyn Channel>> =
+    let mut channels: HashMap<&'static str, Arc<dyn Channel>> =
         HashMap::from([(terminal.channel_type(), terminal as Arc<dyn Channel>)]);
+    if let Some(channel) = CommandChannel::new(&config.channels, data.root()) {
+        if let Err(reason) = command::usable(Path::new(&config.channels.command)) {
+            tracing::warn!("{reason}: messages to the command channel wait until it is mended");
+        }
+        channels.insert(channel.channel_type(), Arc::new(channel));
+    }
     Ok(Core::new(Parts {
         data,
         install,

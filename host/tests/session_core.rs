@@ -308,3 +308,18 @@ async fn each_start_gets_the_configuration_as_it_is_then_and_a_mistake_fails_the
     std::fs::remove_file(&source).unwrap();
     until("the answer", async || world.post.letters.lock().unwrap().len() == 3).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_breaks_is_called_again_only_if_it_honours_keys() {
+    for (blind, status, calls) in [(true, "uncertain", 1), (false, "delivered", 2)] {
+        let world = World::new(|_| ()).await;
+        *world.post.blind.lock().unwrap() = blind;
+        *world.post.breaks.lock().unwrap() = true;
+        let session = world.say("t", "m1").await.unwrap().session;
+        until("rest", async || world.core.awake().is_empty()).await;
+        let inbox = Connection::open(world.inbound(session).await).unwrap();
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let found = inbox.query_row("SELECT status FROM delivered", [], read).unwrap();
+        assert_eq!((found.as_str(), *world.post.calls.lock().unwrap()), (status, calls));
+    }
+}

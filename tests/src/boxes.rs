@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow};
+use serde_json::Value;
 use twobox_shared::paths::SessionPaths;
 
 use crate::wait::wait_for;
@@ -67,6 +68,8 @@ pub struct Row {
 pub struct Delivery {
     pub row: String,
     pub status: String,
+    pub platform_message_id: Option<String>,
+    pub error: Option<String>,
 }
 
 /// All sessions of the installation whose data directory is `data`.
@@ -175,9 +178,33 @@ impl Session {
 
     /// What became of the outbox's rows, by the host's word.
     pub fn deliveries(&self) -> Vec<Delivery> {
-        let select = "SELECT message_out_id, status FROM delivered ORDER BY message_out_id";
+        let select = "SELECT message_out_id, status, platform_message_id, error FROM delivered
+                      ORDER BY message_out_id";
         query(&self.paths().inbound_db(), select, |row| {
-            Ok(Delivery { row: row.get(0)?, status: row.get(1)? })
+            Ok(Delivery {
+                row: row.get(0)?,
+                status: row.get(1)?,
+                platform_message_id: row.get(2)?,
+                error: row.get(3)?,
+            })
+        })
+    }
+
+    /// What became of the row that says `text`, if the host has recorded anything of it.
+    #[track_caller]
+    pub fn delivery_of(&self, text: &str) -> Option<Delivery> {
+        let row = self.rows().into_iter().find(|row| {
+            let content: Value = serde_json::from_str(&row.content).unwrap();
+            content["text"] == text
+        })?;
+        self.deliveries().into_iter().find(|delivery| delivery.row == row.id)
+    }
+
+    /// Waits until the host has recorded `status` of the row that says `text`.
+    #[track_caller]
+    pub fn wait_delivery(&self, text: &str, status: &str) -> Delivery {
+        wait_for(&format!("{text:?} to be {status}"), || {
+            self.delivery_of(text).filter(|delivery| delivery.status == status)
         })
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::courier::Courier;
 use crate::engine;
 use crate::faults::disk::Part;
 use crate::scenario::Runtime;
@@ -55,13 +56,18 @@ impl Setup {
     #[must_use]
     pub fn setting(mut self, key: &str, value: impl ToString) -> Self {
         let value = value.to_string();
-        let value = match value.parse::<f64>() {
-            Ok(_) => value,
-            Err(_) => format!("{value:?}"),
-        };
+        let bare = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
+        let value = if bare { value } else { format!("{value:?}") };
         self.settings.retain(|(other, _)| other != key);
         self.settings.push((key.to_owned(), value));
         self
+    }
+
+    /// Has `courier` take what goes to the `command` channel, with or without honouring keys.
+    #[must_use]
+    pub fn courier(self, courier: &Courier, honours_keys: bool) -> Self {
+        self.setting("channels.command", courier.program().display())
+            .setting("channels.command_keys", honours_keys)
     }
 
     /// Adds an agent that plays `script`, with one session for all.

@@ -158,6 +158,19 @@ impl World {
         replace(&path, &config.to_string());
     }
 
+    /// Has an agent listen to `chat` of the `command` channel.
+    #[track_caller]
+    pub fn wire(&self, agent: &str, chat: &str) {
+        self.twobox(&["wire", "add", agent, "command", chat]);
+    }
+
+    /// Hands in a message that was said in `chat` of the `command` channel. Returns when it is
+    /// durable.
+    #[track_caller]
+    pub fn hand_in(&self, chat: &str, id: &str, text: &str) {
+        self.twobox(&["send", "--channel", "command", "--chat", chat, "--id", id, text]);
+    }
+
     // The host.
 
     /// Starts the host and waits until it answers.

@@ -26,9 +26,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// How the error of a row begins that a superseded runner wrote.
 pub const SUPERSEDED: &str = "superseded";
+
 /// The longest pause that a channel may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 const _: () = assert!(RETRY_AFTER_MAX.as_secs() >= PAUSE_MAX.as_secs());
+
+/// What is said of a send that no host saw the end of.
+pub const INTERRUPTED: &str = "the host stopped while the channel was being called";
 
 /// What the decision needs to know of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +222,7 @@ fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<De
     {
         return Some(Delivery {
             status: DeliveryStatus::Uncertain,
-            error: Some("the host stopped while the channel was being called".to_owned()),
+            error: Some(INTERRUPTED.to_owned()),
             changed_at: view.now,
             ..record.clone()
         });
@@ -255,7 +259,7 @@ pub fn announced(record: Option<&Delivery>, now: UnixMillis) -> Delivery {
         status: DeliveryStatus::Sending,
         attempts: record.map_or(0, |record| record.attempts),
         next_attempt_at: None,
-        changed_at: now,
+        changed_at: held_since(record, now),
         error: None,
         platform_message_id: None,
     }
@@ -264,10 +268,7 @@ pub fn announced(record: Option<&Delivery>, now: UnixMillis) -> Delivery {
 /// The record after a channel said what became of a row.
 pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> Delivery {
     let attempts = record.map_or(0, |record| record.attempts);
-    let held_since = match record {
-        Some(record) if record.status == DeliveryStatus::Held => record.changed_at,
-        _ => now,
-    };
+    let held_since = held_since(record, now);
     match outcome {
         Outcome::Delivered { platform_message_id } => Delivery {
             status: DeliveryStatus::Delivered,
@@ -285,6 +286,14 @@ pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> D
             error: Some(error.clone()),
             platform_message_id: None,
         },
+        Outcome::Uncertain { error } => Delivery {
+            status: DeliveryStatus::Uncertain,
+            attempts: attempts + 1,
+            next_attempt_at: None,
+            changed_at: now,
+            error: Some(error.clone()),
+            platform_message_id: None,
+        },
         Outcome::Transient { error, retry_after } => {
             let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
             let pause = pause(attempts + 1).max(asked);
@@ -292,6 +301,13 @@ pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> D
         }
         Outcome::Unavailable => held(held_since, attempts, None, None),
     }
+}
+
+/// Since when a row waits for success: each further attempt counts from there, or it would never
+/// expire.
+fn held_since(record: Option<&Delivery>, now: UnixMillis) -> UnixMillis {
+    let waits = |status| matches!(status, DeliveryStatus::Held | DeliveryStatus::Sending);
+    record.filter(|record| waits(record.status)).map_or(now, |record| record.changed_at)
 }
 
 fn held(
@@ -543,6 +559,34 @@ mod tests {
         assert_eq!((sent(&waiting), waiting.next), (vec![], Some(NOW + RETRY_AFTER_MAX)));
         let set_back = world().plan_at(UnixMillis(NOW.0 - 1), &rows);
         assert_eq!((sent(&set_back), set_back.next), (vec![("a", vec![0, 1])], None));
+    }
+
+    #[test]
+    fn an_announced_row_that_never_succeeds_expires_too() {
+        let transient = Outcome::Transient { error: "503".into(), retry_after: None };
+        let blind = World { keys: false, ..world() };
+        let mut record = None;
+        let mut now = NOW;
+        while now.since(NOW) <= HOLD {
+            let plan = blind.plan_at(now, &[(row(1, "a"), record.clone())]);
+            assert_eq!(sent(&plan), [("a", vec![0])], "after {:?}", now.since(NOW));
+            let failed = after(&transient, Some(&announced(record.as_ref(), now)), now);
+            now = failed.next_attempt_at.unwrap();
+            record = Some(failed);
+        }
+        let plan = blind.plan_at(now, &[(row(1, "a"), record)]);
+        assert_eq!(plan.records[0].1.status, DeliveryStatus::Failed);
+    }
+
+    #[test]
+    fn an_outcome_that_nobody_knows_is_final_and_releases_the_queue() {
+        let outcome = Outcome::Uncertain { error: "killed".into() };
+        let record = after(&outcome, Some(&announced(None, NOW)), NOW);
+        assert_eq!((record.status, record.attempts), (DeliveryStatus::Uncertain, 1));
+        assert_eq!(record.error.as_deref(), Some("killed"));
+        let blind = World { keys: false, ..world() };
+        let plan = blind.plan(&[(row(1, "a"), Some(record)), (row(3, "a"), None)]);
+        assert_eq!((sent(&plan), plan.cursor), (vec![("a", vec![1])], Seq(1)));
     }
 
     #[test]

@@ -164,13 +164,17 @@ impl Runtime for Hold {
     }
 }
 
-/// A channel that honours keys and keeps what it is given.
+/// A channel that keeps what it is given.
 #[derive(Default)]
 pub(crate) struct Keeper {
     pub(crate) letters: Mutex<Vec<Letter>>,
     pub(crate) calls: Mutex<usize>,
     /// How long a call takes.
     pub(crate) slow: Mutex<Duration>,
+    /// Whether it does not honour keys.
+    pub(crate) blind: Mutex<bool>,
+    /// Whether the next call breaks after it has kept its letters.
+    pub(crate) breaks: Mutex<bool>,
 }
 
 /// The thread that nobody listens to.
@@ -184,7 +188,7 @@ impl Channel for Post {
     }
 
     fn honours_keys(&self) -> bool {
-        true
+        !*self.0.blind.lock().unwrap()
     }
 
     fn deliver<'a>(
@@ -199,16 +203,21 @@ impl Channel for Post {
             *self.0.calls.lock().unwrap() += 1;
             let slow = *self.0.slow.lock().unwrap();
             tokio::time::sleep(slow).await;
-            let mut kept = self.0.letters.lock().unwrap();
-            letters
-                .into_iter()
-                .map(|letter| {
-                    if kept.iter().all(|other| other.key != letter.key) {
-                        kept.push(letter);
-                    }
-                    Outcome::Delivered { platform_message_id: None }
-                })
-                .collect()
+            let outcomes: Vec<_> = {
+                let mut kept = self.0.letters.lock().unwrap();
+                letters
+                    .into_iter()
+                    .map(|letter| {
+                        if kept.iter().all(|other| other.key != letter.key) {
+                            kept.push(letter);
+                        }
+                        Outcome::Delivered { platform_message_id: None }
+                    })
+                    .collect()
+            };
+            let breaks = std::mem::take(&mut *self.0.breaks.lock().unwrap());
+            assert!(!breaks, "as the test wants it");
+            outcomes
         })
     }
 }
