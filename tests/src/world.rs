@@ -407,14 +407,15 @@ impl World {
         report["findings"].as_array().unwrap().clone()
     }
 
-    /// Shows that every promise was kept and every session is sound.
+    /// Shows that every promise was kept and every session is sound, and returns the verdict.
     #[track_caller]
-    pub fn assert_promises(&self) {
+    pub fn assert_promises(&self) -> Verdict {
         let verdict = self.verdict();
         assert_eq!(verdict.violations, [], "{verdict:?}");
         assert!(verdict.accepted > 0 && verdict.turns > 0, "nothing was witnessed: {verdict:?}");
         let findings = self.fsck();
         assert!(findings.is_empty(), "fsck found {findings:#?}");
+        verdict
     }
 
     /// Leaves all files where they are, to be looked at, and says where.
