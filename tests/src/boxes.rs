@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow};
 use twobox_shared::paths::SessionPaths;
 
+use crate::chat::place;
 use crate::wait::wait_for;
 
 /// A session, as `host.db` describes it.
@@ -96,6 +97,11 @@ pub(crate) fn install(data: &Path) -> String {
 }
 
 impl Session {
+    /// Where it is talked to, as ledgers call it.
+    pub fn place(&self) -> String {
+        place(&self.agent, Some(self.thread.as_str()))
+    }
+
     /// Where its files are.
     pub fn paths(&self) -> SessionPaths {
         SessionPaths::of_folder(&self.folder)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use twobox_shared::ids::{IdSource, SystemIds};
 
-use crate::ledger::{Ledger, Record, now_us};
+use crate::ledger::{Ledger, Record, Said, Saying, now_us};
 use crate::wait::{PATIENCE, wait_for, wait_within};
 
 /// The pause before the host is looked for again.
@@ -115,9 +115,9 @@ impl Shared {
     /// One try to hand a message in.
     fn hand_over(&self, state: &mut State, id: &str, line: &Value) {
         if state.stream.is_some() {
-            let (message, agent) = (id.to_owned(), self.agent.clone());
+            let place = place(&self.agent, line["thread"].as_str());
             let text = line["text"].as_str().unwrap_or_default().to_owned();
-            self.record(&Record::Handed { at_us: now_us(), message, agent, text });
+            self.record(&Record::Handed { at_us: now_us(), message: id.to_owned(), place, text });
             state.write(line);
         }
     }
@@ -125,8 +125,7 @@ impl Shared {
     /// The one place that is listened to.
     fn place(&self) -> Option<String> {
         match self.threads.as_slice() {
-            [None] => Some(self.agent.clone()),
-            [Some(thread)] => Some(format!("{}/{thread}", self.agent)),
+            [thread] => Some(place(&self.agent, thread.as_deref())),
             _ => None,
         }
     }
@@ -174,6 +173,14 @@ impl Shared {
             "error" => state.errors.push(text("reason")),
             _ => {}
         }
+    }
+}
+
+/// How a place is called in a ledger.
+pub(crate) fn place(agent: &str, thread: Option<&str>) -> String {
+    match thread {
+        Some(thread) if !thread.is_empty() => format!("{agent}/{thread}"),
+        _ => agent.to_owned(),
     }
 }
 
@@ -303,6 +310,13 @@ impl Chat {
     /// The different letters that answer a message.
     pub fn answers(&self, id: &str) -> Vec<Letter> {
         self.letters().into_iter().filter(|it| it.in_reply_to.as_deref() == Some(id)).collect()
+    }
+
+    /// Whether a recording agent's answer to this message was shown.
+    pub fn is_answered(&self, id: &str) -> bool {
+        let answers = |said: Said| said.saying == Saying::Answer && said.message == id;
+        let state = self.shared.state();
+        state.deliveries.iter().rev().any(|letter| letter.text.parse().is_ok_and(answers))
     }
 
     /// The letters that answer nothing: notices of the host.

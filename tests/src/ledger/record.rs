@@ -15,8 +15,8 @@ pub enum Record {
         at_us: u64,
         /// Its id.
         message: String,
-        /// For whom.
-        agent: String,
+        /// Where: an agent, and after a slash a thread.
+        place: String,
         /// What it says.
         text: String,
     },
@@ -70,8 +70,8 @@ pub enum Record {
         until_us: u64,
         /// What.
         fault: String,
-        /// The one agent that it can be felt by; `None` for all.
-        agent: Option<String>,
+        /// The one place that it can be felt at; `None` for all.
+        place: Option<String>,
     },
 }
 

@@ -17,20 +17,20 @@ pub struct Recovery {
 
 /// For each [`Record::Injected`], in the order in which they ended.
 pub fn recoveries(records: &[Record]) -> Vec<Recovery> {
-    let mut agents = BTreeMap::new();
+    let mut places = BTreeMap::new();
     let mut accepted = BTreeMap::new();
     let mut answers: Vec<(u64, String)> = Vec::new();
     let mut faults = Vec::new();
     for record in records {
         match record {
-            Record::Handed { message, agent, .. } => drop(agents.insert(message.as_str(), agent)),
+            Record::Handed { message, place, .. } => drop(places.insert(message.as_str(), place)),
             Record::Accepted { at_us, message } => drop(accepted.insert(message.as_str(), *at_us)),
             Record::Shown { at_us, text, .. } => match text.parse() {
                 Ok(Said { saying: Saying::Answer, message, .. }) => answers.push((*at_us, message)),
                 _ => {}
             },
-            Record::Injected { until_us, fault, agent, .. } => {
-                faults.push((*until_us, fault, agent.as_ref()));
+            Record::Injected { until_us, fault, place, .. } => {
+                faults.push((*until_us, fault, place.as_ref()));
             }
             Record::Refused { .. } | Record::Started { .. } => {}
         }
@@ -43,7 +43,7 @@ pub fn recoveries(records: &[Record]) -> Vec<Recovery> {
         let first = answers.iter().find(|(_, message)| {
             let message = message.as_str();
             accepted.get(message).is_some_and(|at| *at >= until)
-                && scope.is_none_or(|scope| agents.get(message) == Some(&scope))
+                && scope.is_none_or(|scope| places.get(message) == Some(&scope))
         })?;
         Some(Duration::from_micros(first.0.saturating_sub(until)))
     };
@@ -57,11 +57,11 @@ pub fn recoveries(records: &[Record]) -> Vec<Recovery> {
 mod tests {
     use super::*;
 
-    fn message(id: &str, agent: &str, accepted: u64, answered: u64) -> [Record; 3] {
-        let (id, agent) = (id.to_owned(), agent.to_owned());
+    fn message(id: &str, place: &str, accepted: u64, answered: u64) -> [Record; 3] {
+        let (id, place) = (id.to_owned(), place.to_owned());
         let text = Said { saying: Saying::Answer, message: id.clone(), turn: 1, number: 0 };
         [
-            Record::Handed { at_us: 0, message: id.clone(), agent, text: String::new() },
+            Record::Handed { at_us: 0, message: id.clone(), place, text: String::new() },
             Record::Accepted { at_us: accepted, message: id.clone() },
             Record::Shown {
                 at_us: answered,
@@ -74,9 +74,9 @@ mod tests {
         ]
     }
 
-    fn fault(until_us: u64, agent: Option<&str>) -> Record {
-        let agent = agent.map(str::to_owned);
-        Record::Injected { at_us: until_us, until_us, fault: "kill".to_owned(), agent }
+    fn fault(until_us: u64, place: Option<&str>) -> Record {
+        let place = place.map(str::to_owned);
+        Record::Injected { at_us: until_us, until_us, fault: "kill".to_owned(), place }
     }
 
     #[test]

@@ -22,8 +22,8 @@ impl Story {
     }
 
     fn handed(self, message: &str, text: &str) -> Self {
-        let (message, agent, text) = (message.to_owned(), "ada".to_owned(), text.to_owned());
-        self.add(|at_us| Record::Handed { at_us, message, agent, text })
+        let (message, place, text) = (message.to_owned(), "ada".to_owned(), text.to_owned());
+        self.add(|at_us| Record::Handed { at_us, message, place, text })
     }
 
     fn accepted(self, message: &str) -> Self {
