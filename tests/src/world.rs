@@ -379,8 +379,11 @@ impl World {
         for session in self.sessions() {
             let messages = session.messages().into_iter();
             state.pending.extend(messages.filter(|it| it.status == "pending").map(|it| it.id));
-            let waiting = session.undelivered().into_iter();
-            state.pending.extend(waiting.filter_map(|row| row.in_reply_to));
+            for row in session.undelivered() {
+                let content: Value = serde_json::from_str(&row.content).unwrap_or_default();
+                let said = content["text"].as_str().and_then(|text| text.parse::<Said>().ok());
+                state.pending.extend(said.map(|said| said.message).or(row.in_reply_to));
+            }
         }
         let dead: Value = serde_json::from_str(&self.twobox(&["--json", "dead", "list"])).unwrap();
         for dead in dead["dead"].as_array().unwrap() {

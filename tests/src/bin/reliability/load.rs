@@ -75,7 +75,9 @@ impl Load {
     /// Nobody says anything any more. What was said is still handed in until the host takes it.
     pub(crate) fn hush(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.senders.drain(..).for_each(|sender| sender.join().expect("senders only talk"));
+        for sender in self.senders.drain(..) {
+            sender.join().expect("senders only talk");
+        }
     }
 
     /// Each says a last word, and waits until it is answered: every session works again.
@@ -102,7 +104,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.hush();
     }
 }
 
