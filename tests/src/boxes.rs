@@ -1,11 +1,13 @@
 //! The two boxes of a session, as they lie on disk. Read-only: the tests are neither side.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow};
 use serde_json::Value;
 use twobox_shared::paths::SessionPaths;
 
+use crate::chat::place;
 use crate::wait::wait_for;
 
 /// A session, as `host.db` describes it.
@@ -98,6 +100,11 @@ pub(crate) fn install(data: &Path) -> String {
 }
 
 impl Session {
+    /// Where it is talked to, as ledgers call it.
+    pub fn place(&self) -> String {
+        place(&self.agent, Some(self.thread.as_str()))
+    }
+
     /// Where its files are.
     pub fn paths(&self) -> SessionPaths {
         SessionPaths::of_folder(&self.folder)
@@ -219,14 +226,21 @@ impl Session {
 
     /// Whether nothing is left to do: no message waits and every row is settled.
     pub fn is_settled(&self) -> bool {
-        let settled = |row: &Row| {
-            self.deliveries().iter().any(|delivery| {
-                delivery.row == row.id
-                    && ["delivered", "failed", "uncertain"].contains(&delivery.status.as_str())
-            })
-        };
         self.messages().iter().all(|message| message.status != "pending")
-            && self.rows().iter().all(settled)
+            && self.undelivered().is_empty()
+    }
+
+    /// Rows of the outbox that are not settled.
+    pub fn undelivered(&self) -> Vec<Row> {
+        let mut rows = self.rows();
+        let settled: HashSet<String> = self
+            .deliveries()
+            .into_iter()
+            .filter(|it| ["delivered", "failed", "uncertain"].contains(&it.status.as_str()))
+            .map(|delivery| delivery.row)
+            .collect();
+        rows.retain(|row| !settled.contains(&row.id));
+        rows
     }
 
     /// Waits until nothing is left to do.

@@ -1,6 +1,7 @@
 //! The runners that live, as the machine or the engine shows them.
 
 use std::fs;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
@@ -42,7 +43,7 @@ impl Container {
             Runtime::Docker => containers(install, &["--all"]).iter().for_each(|left| {
                 let arguments = ["rm", "--force", "--volumes", &left.handle];
                 // As above.
-                std::process::Command::new("docker").args(arguments).output().ok();
+                Command::new("docker").args(arguments).output().ok();
             }),
         }
     }
@@ -64,11 +65,21 @@ impl Container {
 
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&self) {
-        match self.docker {
-            false => kill(self.pid(), Signal::SIGKILL).unwrap(),
-            true => drop(docker(&["kill", &self.handle])),
-        }
+        assert!(self.strike(), "it still lives");
         self.wait_gone();
+    }
+
+    /// SIGKILL, if it still lives. Returns whether it did.
+    pub fn strike(&self) -> bool {
+        match self.docker {
+            false => kill(self.pid(), Signal::SIGKILL).is_ok(),
+            true => tell_engine(&["kill", &self.handle]),
+        }
+    }
+
+    /// Removes the container behind the host's back, if it is still there. Returns whether it was.
+    pub fn remove(&self) -> bool {
+        self.lives() && tell_engine(&["rm", "--force", "--volumes", &self.handle])
     }
 
     /// Waits until it is gone by itself.
@@ -77,21 +88,26 @@ impl Container {
         wait_for("the container to be gone", || (!self.lives()).then_some(()));
     }
 
-    /// Makes it stand still.
-    pub fn freeze(&self) {
+    /// Makes it stand still, if it still lives. Returns whether it did.
+    pub fn freeze(&self) -> bool {
         match self.docker {
-            false => kill(self.pid(), Signal::SIGSTOP).unwrap(),
-            true => drop(docker(&["pause", &self.handle])),
+            false => kill(self.pid(), Signal::SIGSTOP).is_ok(),
+            true => tell_engine(&["pause", &self.handle]),
         }
     }
 
-    /// Lets it go on.
-    pub fn thaw(&self) {
+    /// Lets it go on, if it still lives. Returns whether it did.
+    pub fn thaw(&self) -> bool {
         match self.docker {
-            false => kill(self.pid(), Signal::SIGCONT).unwrap(),
-            true => drop(docker(&["unpause", &self.handle])),
+            false => kill(self.pid(), Signal::SIGCONT).is_ok(),
+            true => tell_engine(&["unpause", &self.handle]),
         }
     }
+}
+
+/// Runs `docker` for a container that may be gone. Returns whether it was done.
+fn tell_engine(arguments: &[&str]) -> bool {
+    Command::new("docker").args(arguments).output().unwrap().status.success()
 }
 
 /// The arguments of a process; `None` if it is gone or a zombie.

@@ -1,6 +1,7 @@
 //! What an installation is to be like, before it exists.
 
 use serde_json::Value;
+pub use twobox_shared::agent_config::Lifetime;
 
 use crate::courier::Courier;
 use crate::engine;
@@ -26,12 +27,21 @@ impl Mode {
     }
 }
 
+/// What answers as an agent.
+#[derive(Debug)]
+pub(crate) enum Player {
+    /// The scripted provider.
+    Script(Value),
+    /// The program `recording-agent`, with this lifetime.
+    Recording(Lifetime),
+}
+
 /// An installation to be made.
 #[derive(Debug)]
 pub struct Setup {
     pub(crate) runtime: Runtime,
     pub(crate) settings: Vec<(String, String)>,
-    pub(crate) agents: Vec<(String, Mode, Value)>,
+    pub(crate) agents: Vec<(String, Mode, Player)>,
     pub(crate) disk: Option<(Part, u32)>,
 }
 
@@ -79,7 +89,16 @@ impl Setup {
     /// Adds an agent that plays `script`.
     #[must_use]
     pub fn agent_with(mut self, name: &str, mode: Mode, script: Value) -> Self {
-        self.agents.push((name.to_owned(), mode, script));
+        self.agents.push((name.to_owned(), mode, Player::Script(script)));
+        self
+    }
+
+    /// Adds an agent that records its turns and does what it is told: see the binary
+    /// `recording-agent`. With one, everything that is said to agents and that they answer is
+    /// recorded too, and [`World::verdict`] judges it.
+    #[must_use]
+    pub fn recording_agent(mut self, name: &str, mode: Mode, lifetime: Lifetime) -> Self {
+        self.agents.push((name.to_owned(), mode, Player::Recording(lifetime)));
         self
     }
 

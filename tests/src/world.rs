@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -14,17 +15,24 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::binaries::binary;
+use crate::binaries::{binary, static_binary};
 use crate::boxes::{self, Session};
 use crate::chat::Chat;
 use crate::container::Container;
 use crate::faults::disk::{Part, SmallDisk};
+use crate::ledger::{EndState, Ledger, Record, Said, Verdict, judge, read};
 use crate::scenario::Runtime;
-use crate::setup::{Mode, Setup};
+use crate::setup::{Lifetime, Mode, Player, Setup};
 use crate::wait::wait_for;
 
 /// How many lines of a log are shown when a test has failed.
 const LOG_LINES: usize = 150;
+
+/// The file that each witness writes.
+const LEDGER: &str = "ledger.jsonl";
+
+/// The program that records its turns.
+const RECORDING_AGENT: &str = "recording-agent";
 
 /// One installation. Everything of it is gone when it is dropped; if the test has failed, its logs
 /// are printed first.
@@ -36,6 +44,7 @@ pub struct World {
     dir: TempDir,
     install: String,
     host: RefCell<Option<Child>>,
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl World {
@@ -44,7 +53,7 @@ impl World {
         let data = dir.path().join("data");
         let host = RefCell::default();
         let (runtime, install) = (setup.runtime, String::new());
-        let mut world = Self { runtime, disk: None, dir, install, host };
+        let mut world = Self { runtime, disk: None, dir, install, host, ledger: None };
         if let Some((Part::Everything, mib)) = setup.disk {
             fs::create_dir(&data).unwrap();
             world.disk = Some(SmallDisk::mount(&data, mib));
@@ -53,8 +62,11 @@ impl World {
         let settings: Vec<String> =
             setup.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         fs::write(data.join("twobox.toml"), settings.concat()).unwrap();
-        for (name, mode, script) in &setup.agents {
-            world.add_agent(name, *mode, script);
+        for (name, mode, player) in &setup.agents {
+            match player {
+                Player::Script(script) => world.add_agent(name, *mode, script),
+                Player::Recording(lifetime) => world.add_recording_agent(name, *mode, *lifetime),
+            }
         }
         world.install = boxes::install(&data);
         match setup.disk {
@@ -136,6 +148,24 @@ impl World {
         let mode = mode.word();
         self.twobox(&["agents", "add", name, "--provider", "scripted", "--session-mode", mode]);
         self.set_script(name, script);
+    }
+
+    fn add_recording_agent(&mut self, name: &str, mode: Mode, lifetime: Lifetime) {
+        if self.ledger.is_none() {
+            self.ledger = Some(Arc::new(Ledger::open(&self.ledger_path()).unwrap()));
+        }
+        let program = match self.runtime {
+            Runtime::Process => binary(RECORDING_AGENT),
+            // The agent's folder is all that it can see of this machine.
+            Runtime::Docker => Path::new(".").join(RECORDING_AGENT),
+        };
+        let add = ["agents", "add", name, "--provider", "command", "--session-mode", mode.word()];
+        self.twobox(&[&add[..], &["--", program.to_str().unwrap()]].concat());
+        self.configure_agent(name, &json!({ "lifetime": lifetime }));
+        if self.runtime == Runtime::Docker {
+            let inside = self.agent_folder(name).join(RECORDING_AGENT);
+            fs::copy(static_binary(RECORDING_AGENT), inside).unwrap();
+        }
     }
 
     /// The folder of an agent.
@@ -292,7 +322,8 @@ impl World {
     /// A person who listens to several threads of `agent`.
     #[track_caller]
     pub fn chat_in(&self, agent: &str, threads: &[Option<&str>]) -> Chat {
-        let chat = Chat::begin(self.data().join("host.sock"), agent, threads);
+        let socket = self.data().join("host.sock");
+        let chat = Chat::begin(socket, agent, threads, self.ledger.clone());
         if self.host.borrow().is_some() {
             chat.wait_listening();
         }
@@ -371,6 +402,81 @@ impl World {
         let texts: Vec<String> = chat.answers(id).into_iter().map(|letter| letter.text).collect();
         assert_eq!(texts, [text], "the answers to {id}");
         assert_eq!(session.message(id).status, "completed");
+    }
+}
+
+impl World {
+    fn ledger_path(&self) -> PathBuf {
+        self.dir.path().join(LEDGER)
+    }
+
+    /// The ledger that a tester writes to. Only a world with a recording agent has one.
+    #[track_caller]
+    pub fn ledger(&self) -> &Ledger {
+        self.ledger.as_ref().expect("a world with a recording agent")
+    }
+
+    /// What all witnesses have written down.
+    #[track_caller]
+    pub fn records(&self) -> Vec<Record> {
+        let groups = fs::read_dir(self.data().join("groups")).unwrap();
+        let agents = groups.map(|group| group.unwrap().path().join(LEDGER));
+        agents.chain([self.ledger_path()]).flat_map(|path| read(&path).unwrap()).collect()
+    }
+
+    /// What is shown of messages that have no answer: by the boxes, and to an operator.
+    #[track_caller]
+    pub fn end_state(&self) -> EndState {
+        let mut state = EndState::default();
+        for session in self.sessions() {
+            let messages = session.messages().into_iter();
+            state.pending.extend(messages.filter(|it| it.status == "pending").map(|it| it.id));
+            for row in session.undelivered() {
+                let content: Value = serde_json::from_str(&row.content).unwrap_or_default();
+                let said = content["text"].as_str().and_then(|text| text.parse::<Said>().ok());
+                state.pending.extend(said.map(|said| said.message).or(row.in_reply_to));
+            }
+        }
+        let dead: Value = serde_json::from_str(&self.twobox(&["--json", "dead", "list"])).unwrap();
+        for dead in dead["dead"].as_array().unwrap() {
+            let text = |key: &str| dead[key].as_str().unwrap();
+            match text("kind") {
+                "message" => drop(state.failed.insert(text("id").to_owned())),
+                _ => state.undelivered.extend(text("text").parse().map(|it: Said| it.message)),
+            }
+        }
+        state
+    }
+
+    /// What was promised, held against the ledgers.
+    #[track_caller]
+    pub fn verdict(&self) -> Verdict {
+        judge(&self.records(), &self.end_state())
+    }
+
+    /// What `sessions fsck` finds.
+    pub fn fsck(&self) -> Vec<Value> {
+        let output = self.run(&["--json", "sessions", "fsck"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(report["checked"].is_u64(), "{report}");
+        report["findings"].as_array().unwrap().clone()
+    }
+
+    /// Shows that every promise was kept and every session is sound, and returns the verdict.
+    #[track_caller]
+    pub fn assert_promises(&self) -> Verdict {
+        let verdict = self.verdict();
+        assert_eq!(verdict.violations, [], "{verdict:?}");
+        assert!(verdict.accepted > 0 && verdict.turns > 0, "nothing was witnessed: {verdict:?}");
+        let findings = self.fsck();
+        assert!(findings.is_empty(), "fsck found {findings:#?}");
+        verdict
+    }
+
+    /// Leaves all files where they are, to be looked at, and says where.
+    pub fn keep(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().to_owned()
     }
 }
 

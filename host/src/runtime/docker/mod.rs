@@ -185,7 +185,8 @@ impl Inner {
             Some(State::CREATED) if !starting.contains(&incarnation.runner) => {
                 Ok(Some(Condition::Exited { code: None }))
             }
-            Some(State::EXITED | State::DEAD) => {
+            // What is being removed has ended, as a rule, and no event will say so again.
+            Some(State::EXITED | State::DEAD | State::REMOVING) => {
                 let found =
                     self.engine.inspect(container.id.as_deref().unwrap_or_default()).await?;
                 Ok(found.map(|found| match runs(&found) {
@@ -201,7 +202,6 @@ impl Inner {
                 | State::RUNNING
                 | State::PAUSED
                 | State::RESTARTING
-                | State::REMOVING
                 | State::STOPPING
                 | State::EMPTY,
             )
@@ -224,6 +224,8 @@ impl Inner {
         match self.engine.answer(QUICK, removed).await? {
             Ok(()) => Ok(()),
             Err(error) if status(&error) == 404 => Ok(()),
+            // Somebody else is at it: the place is free when that is done.
+            Err(error) if status(&error) == 409 && self.engine.await_removal(id).await? => Ok(()),
             Err(error) => Err(self.engine.unavailable(&error.to_string())),
         }
     }
