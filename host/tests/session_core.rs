@@ -140,6 +140,33 @@ async fn more_refused_rows_than_one_look_takes_are_all_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p14_a_container_that_writes_to_nowhere_does_not_fill_its_inbox() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        for n in 0..200 {
+            let nowhere = Origin {
+                channel_type: Some("nowhere".to_owned()),
+                platform_id: Some(n.to_string()),
+                thread_id: None,
+            };
+            send_rows(spec, &nowhere, 1);
+        }
+        answer_all(spec);
+        Then::Leaves
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("rest", async || world.core.awake().is_empty()).await;
+    let count = |select: &str, path| -> i64 {
+        Connection::open(path).unwrap().query_row(select, [], |row| row.get(0)).unwrap()
+    };
+    let inbound = world.inbound(session).await;
+    assert_eq!(count("SELECT count(*) FROM delivered WHERE status = 'failed'", &inbound), 200);
+    let waiting = "SELECT count(*) FROM messages_in WHERE kind = 'system' AND status = 'pending'";
+    let notes = count(waiting, &inbound);
+    assert!((1..=50).contains(&notes), "{notes} notes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_nobody_takes_hide_no_row_for_somebody_else() {
     let world = World::new(|_| ()).await;
     world.runtime.next_life(|spec| {

@@ -10,7 +10,7 @@ use super::{
     Accepted, Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin, PendingMessage,
     failed, instant, routing,
 };
-use crate::content::{Failure, digest16};
+use crate::content::{Failure, KIND_SYSTEM, digest16};
 use crate::ids::MessageId;
 use crate::open::{self, BoxError};
 use crate::seq::Seq;
@@ -175,6 +175,22 @@ impl InboxTx<'_> {
             .prepare_cached(SELECT)
             .and_then(|mut select| select.query_map([], from_row)?.collect())
             .map_err(failed("list pending messages"))
+    }
+
+    /// How many messages from the host wait to be told to the agent as context.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn waiting_notes(&self) -> Result<u32, BoxError> {
+        self.tx
+            .prepare_cached(
+                "SELECT count(*) FROM messages_in
+                 WHERE status = 'pending' AND trigger = 0 AND kind = :kind",
+            )
+            .and_then(|mut select| {
+                select.query_row(named_params! { ":kind": KIND_SYSTEM }, |row| row.get(0))
+            })
+            .map_err(failed("count notes"))
     }
 
     /// Takes in a `completed` ack. Returns whether the message was pending.
