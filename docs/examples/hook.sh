@@ -2,6 +2,10 @@
 # Takes one message of an agent to a web hook. For the `command` channel of Twobox.
 # Needs jq and curl. The file hooks/CHAT in the data directory holds the address for each chat.
 
+for tool in jq curl; do
+    command -v "$tool" >/dev/null || { echo "install $tool" >&2; exit 75; }
+done
+
 letter=$(cat)
 field() { printf '%s' "$letter" | jq -r "$1"; }
 unknown() { kill -s KILL $$; }

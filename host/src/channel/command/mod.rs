@@ -36,7 +36,7 @@ const ERROR_MAX: usize = 300;
 const PLATFORM_ID_MAX: usize = 255;
 
 /// The longest pause that a program may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// `EX_TEMPFAIL` of `sysexits.h`.
 const TRY_AGAIN: i32 = 75;
@@ -265,7 +265,7 @@ mod tests {
     fn the_exit_code_says_what_became_of_a_letter() {
         let id = |id: &str| format!(r#"{{"platform_message_id":{id}}}"#);
         let again = "the program asks to be run again (exit code 75)";
-        let day = RETRY_AFTER_MAX.as_secs();
+        let most = RETRY_AFTER_MAX.as_secs();
         let long = "x".repeat(ERROR_MAX + 1);
         let cases = [
             ("said nothing", 0, "", "", delivered(None)),
@@ -281,7 +281,13 @@ mod tests {
             ("later, and why", 75, "", "503\n", transient("503", None)),
             ("when", 75, r#"{"retry_after_secs":90}"#, "429", transient("429", Some(90))),
             ("never mind", 75, r#"{"retry_after_secs":-1}"#, "429", transient("429", None)),
-            ("much later", 75, r#"{"retry_after_secs":1e300}"#, "429", transient("429", Some(day))),
+            (
+                "much later",
+                75,
+                r#"{"retry_after_secs":1e300}"#,
+                "429",
+                transient("429", Some(most)),
+            ),
             ("never", 1, "", "", permanent("the program ended with exit code 1")),
             ("never, and why", 1, "", "a\nno such chat\n\n", permanent("no such chat")),
             ("126", 126, &id("1"), "", permanent("the program ended with exit code 126")),
