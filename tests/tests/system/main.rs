@@ -6,6 +6,7 @@ mod confinement;
 mod conversation;
 mod crash_points;
 mod disk;
+mod eio;
 mod engine;
 mod failure;
 mod hostile;
