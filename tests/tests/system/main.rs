@@ -14,3 +14,4 @@ mod limits;
 mod places;
 mod restart;
 mod scripts;
+mod time;
