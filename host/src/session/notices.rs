@@ -202,7 +202,8 @@ mod tests {
         let waiting = plan_at(NOW, vec![held.clone()], &[], &[&held]);
         assert_eq!((waiting.send.len(), waiting.next), (0, Some(NOW + HOLD)));
         let later = UnixMillis((NOW + HOLD).0 + 1);
-        assert_eq!(plan_at(later, vec![held.clone()], &[], &[&held]).expired, [held.clone()]);
+        let expired = plan_at(later, vec![held.clone()], &[], &[&held]).expired;
+        assert_eq!(expired, std::slice::from_ref(&held));
         assert_eq!(plan_at(later, vec![held.clone()], &[], &[]).send, [held], "asked first");
     }
 

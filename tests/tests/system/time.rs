@@ -166,7 +166,7 @@ fn a_machine_that_stands_still_for_a_while_stops_nobody(setup: Setup) {
     let world = setup
         .setting("limits.claim_tolerance", "12s")
         .setting("limits.start_grace", "1s")
-        .agent("ada", slow(25_000))
+        .agent("ada", slow(6_000))
         .up();
     let chat = world.chat("ada");
     let (id, session, container) = world.occupy(&chat, "ada", "slow one");
