@@ -22,6 +22,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
     const FULL: &str = "free some space for";
     const READ_ONLY: &str = "make everything writable for the host in";
     const BROKEN: &str = "check the disk and the kernel's log, for it fails in";
+    const CLOSED: &str = "check the disk, the permissions and the limit of open files for";
     let mut next = Some(error);
     while let Some(error) = next {
         let code = error.downcast_ref::<rusqlite::Error>().and_then(|it| it.sqlite_error_code());
@@ -34,6 +35,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
                 return Some(READ_ONLY);
             }
             (Some(ErrorCode::SystemIoFailure), _) => return Some(BROKEN),
+            (Some(ErrorCode::CannotOpen), _) => return Some(CLOSED),
             _ => next = error.source(),
         }
     }
@@ -61,6 +63,7 @@ mod tests {
             (sqlite(ffi::SQLITE_FULL), Some("free some space for /data")),
             (sqlite(ffi::SQLITE_READONLY), Some("writable for the host in /data")),
             (sqlite(ffi::SQLITE_IOERR_FSYNC), Some("check the disk")),
+            (sqlite(ffi::SQLITE_CANTOPEN), Some("check the disk, the permissions")),
             (sqlite(ffi::SQLITE_CONSTRAINT), None),
             (io(nix::libc::ENOSPC), Some("free some space for /data")),
             (io(nix::libc::EROFS), Some("writable for the host in /data")),

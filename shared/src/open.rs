@@ -22,7 +22,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::header;
 use crate::migrate::{self, Shape};
-use crate::syscalls::{Denial, Guard};
+use crate::syscalls::{self, Denial, Guard};
 
 /// How long a writer waits for the other side's locks. A host write that is busy for longer means
 /// that a container holds a lock, and the host stops that container.
@@ -110,7 +110,8 @@ pub enum Remedy {
 }
 
 impl BoxError {
-    /// Sorts an error of SQLite: busy files and hot journals have variants of their own.
+    /// Sorts an error of SQLite: busy files and hot journals have variants of their own, and a file
+    /// that could not be read is not called corrupt.
     pub fn sqlite(action: &'static str, source: rusqlite::Error) -> Self {
         let Some(error) = source.sqlite_error() else {
             return Self::Sqlite { action, source };
@@ -123,6 +124,11 @@ impl BoxError {
                 || error.extended_code == ffi::SQLITE_READONLY_RECOVERY =>
             {
                 Self::HotJournal
+            }
+            // What was read may be corrupt; what could not be read is only unknown.
+            ErrorCode::DatabaseCorrupt if syscalls::read_failed() => {
+                let error = ffi::Error::new(ffi::SQLITE_IOERR_READ);
+                Self::Sqlite { action, source: rusqlite::Error::SqliteFailure(error, None) }
             }
             _ => Self::Sqlite { action, source },
         }
@@ -177,6 +183,7 @@ pub fn inbox_reader(path: &Path) -> Result<Connection, BoxError> {
 /// As [`inbox_reader`], waiting for locks for at most `patience`.
 pub(crate) fn inbox_reader_within(path: &Path, patience: Duration) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    syscalls::begin();
     let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the inbox", source))?;
     wait_for_locks(&mut conn, patience)?;
@@ -204,6 +211,7 @@ pub fn outbox_owner(path: &Path) -> Result<Connection, BoxError> {
 
 fn owner_to_read(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    syscalls::begin();
     let current = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the database", source))
         .and_then(|mut conn| {
@@ -221,6 +229,7 @@ fn owner(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    syscalls::begin();
     let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the database", source))?;
     configure_owner(&mut conn, path)?;

@@ -25,6 +25,8 @@ pub struct Session {
     pub quarantine_reason: Option<String>,
     /// Whether a container was recorded for it and not yet seen to end.
     pub running: bool,
+    /// When the host wants to look at it next; 0 is now.
+    pub next_due_ms: Option<i64>,
     /// Its folder.
     pub folder: PathBuf,
 }
@@ -78,7 +80,7 @@ pub struct Delivery {
 pub(crate) fn sessions(data: &Path) -> Vec<Session> {
     let select =
         "SELECT s.id, s.agent_group_id, a.name, s.thread_id, s.status, s.quarantine_reason,
-                         s.runner_id IS NOT NULL
+                         s.runner_id IS NOT NULL, s.next_due_at_ms
                   FROM sessions s JOIN agent_groups a ON a.id = s.agent_group_id ORDER BY s.id";
     query(&data.join("host.db"), select, |row| {
         let (id, group): (String, String) = (row.get(0)?, row.get(1)?);
@@ -90,6 +92,7 @@ pub(crate) fn sessions(data: &Path) -> Vec<Session> {
             status: row.get(4)?,
             quarantine_reason: row.get(5)?,
             running: row.get(6)?,
+            next_due_ms: row.get(7)?,
         })
     })
 }

@@ -160,9 +160,7 @@ impl Queue {
 
     fn offer(&mut self, view: &View<'_>, plan: &mut Plan, index: usize, record: Option<&Delivery>) {
         let place = place_of(&view.rows[index].0, view.home);
-        let nobody_there =
-            view.unavailable.contains(&place) || (view.channel)(&place.channel_type).is_none();
-        if nobody_there && !view.in_flight.contains(&place) {
+        if is_nobody_there(view, &place) && !view.in_flight.contains(&place) {
             // The record's time is when the hold began, which is what its end is counted from.
             let since = record.map_or(view.now, |record| record.changed_at);
             if record.is_none() {
@@ -190,6 +188,11 @@ impl Queue {
             rows.push(index);
         }
     }
+}
+
+/// Whether nothing can be sent to a place at the moment, by its channel's word or for want of one.
+fn is_nobody_there(view: &View<'_>, place: &Place) -> bool {
+    view.unavailable.contains(place) || (view.channel)(&place.channel_type).is_none()
 }
 
 /// A row that will never be sent, as its final record.
@@ -227,7 +230,10 @@ fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<De
             ..record.clone()
         });
     }
+    // The time alone says little, for the clock may be wrong: somebody may be there by now.
+    let refused = is_nobody_there(view, &place) || record.next_attempt_at.is_some();
     if record.status == DeliveryStatus::Held
+        && refused
         && !view.in_flight.contains(&place)
         && view.now.since(record.changed_at) > view.max_hold
     {
@@ -497,6 +503,8 @@ mod tests {
         let expired = absent.plan_at(UnixMillis((NOW + HOLD).0 + 1), &rows);
         assert_eq!(expired.records[0].1.status, DeliveryStatus::Failed);
         assert_eq!(expired.cursor, Seq(1), "the queue is released");
+        let back = world().plan_at(UnixMillis((NOW + HOLD).0 + 1), &rows);
+        assert_eq!((sent(&back), back.records.len()), (vec![("a", vec![0, 1])], 0), "tried first");
     }
 
     #[test]

@@ -57,7 +57,8 @@ fn plan(view: &View<'_>) -> Plan {
         let nobody_there = view.unavailable.contains(&notice.place) || channel.is_none();
         let retry = delivery::waits(notice.next_attempt_at, view.now);
         let wait_until = match (nobody_there, retry) {
-            _ if view.now.since(notice.created_at) > view.max_hold => {
+            // As for rows: whoever may be there by now is asked first.
+            (true, _) | (_, Some(_)) if view.now.since(notice.created_at) > view.max_hold => {
                 plan.expired.push(notice.clone());
                 continue;
             }
@@ -234,7 +235,9 @@ mod tests {
         let waiting = plan_at(NOW, vec![held.clone()], &[], &[&held]);
         assert_eq!((waiting.send.len(), waiting.next), (0, Some(NOW + HOLD)));
         let later = UnixMillis((NOW + HOLD).0 + 1);
-        assert_eq!(plan_at(later, vec![held.clone()], &[], &[&held]).expired, [held]);
+        let expired = plan_at(later, vec![held.clone()], &[], &[&held]).expired;
+        assert_eq!(expired, std::slice::from_ref(&held));
+        assert_eq!(plan_at(later, vec![held.clone()], &[], &[]).send, [held], "asked first");
     }
 
     #[test]

@@ -140,7 +140,7 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone) {
     (void)zone;
     struct timespec precise;
     int result = clock_gettime(CLOCK_REALTIME, &precise);
-    if (now && result == 0) {
+    if (result == 0) {
         now->tv_sec = precise.tv_sec;
         now->tv_usec = precise.tv_nsec / 1000;
     }
