@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
@@ -9,6 +10,9 @@ use nix::unistd::{Pid, getpgid};
 use crate::engine::docker;
 use crate::scenario::Runtime;
 use crate::wait::wait_for;
+
+/// How long a killed process may take to be gone when everything is cleaned up.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// One runner that was alive when it was looked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,10 +40,18 @@ impl Container {
     /// Removes everything of `install` that is left.
     pub(crate) fn remove_all(runtime: Runtime, install: &str) {
         match runtime {
-            Runtime::Process => processes(install).iter().for_each(|left| {
-                // It may be on its way out already.
-                kill(left.pid(), Signal::SIGKILL).ok();
-            }),
+            Runtime::Process => {
+                let left = processes(install);
+                for runner in &left {
+                    // It may be on its way out already.
+                    kill(runner.pid(), Signal::SIGKILL).ok();
+                }
+                // Whoever still writes would leave files behind in a folder that is being removed.
+                let end = Instant::now() + GONE_WITHIN;
+                while left.iter().any(Self::lives) && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
             Runtime::Docker => containers(install, &["--all"]).iter().for_each(|left| {
                 let arguments = ["rm", "--force", "--volumes", &left.handle];
                 // As above.
