@@ -137,6 +137,9 @@ fn what_is_no_plain_database_file_is_quarantined_in_time_and_untouched() {
         let before = picture(dir.path());
         let error = within(LIMIT, case, || read(&path, PATIENCE)).expect_err(case);
         assert_eq!(error.remedy(), Remedy::Quarantine, "{case}: {}", chain(&error));
+        let what = chain(&error);
+        let named = !case.contains("link") || what.contains("not a regular file with one link");
+        assert!(named, "{case}: {what}");
         assert_eq!(picture(dir.path()), before, "{case}");
     }
 }
