@@ -1,0 +1,136 @@
+//! What a hostile container does to its half of the session, in one table for everybody: the
+//! program `attacker` carries the attacks out from inside, and a test or a benchmark says which and
+//! knows how each has to end.
+//!
+//! An attacker is an agent whose program is `attacker`. A message `NAME VICTIM` makes it carry out
+//! the attack of that name, once in its life; every other message it answers, so a session that was
+//! put back shows that it works.
+
+mod content;
+mod files;
+mod forgery;
+mod locks;
+mod races;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+/// Where an attack takes place, as the container sees it.
+#[derive(Debug)]
+pub struct Ground {
+    /// The outbox half.
+    pub out: PathBuf,
+    /// The inbox half.
+    pub inbox: PathBuf,
+    /// A file of somebody else, by the name that it has for the host.
+    pub victim: PathBuf,
+    /// The message that is being worked on.
+    pub message: String,
+}
+
+impl Ground {
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.out.join("outbound.db")
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.out.join("outbound.db-journal")
+    }
+
+    /// Makes the host look, without opening the outbox: that would drop this process's locks.
+    pub(crate) fn poke(&self) -> std::io::Result<()> {
+        let aside = self.out.join("poke");
+        std::fs::rename(self.outbox(), &aside)?;
+        std::fs::rename(aside, self.outbox())
+    }
+
+    /// Puts what `make` makes in the outbox's place.
+    pub(crate) fn replace(&self, make: impl FnOnce(&Path) -> Done) -> Done {
+        let fresh = self.out.join("fresh");
+        make(&fresh)?;
+        let aside = self.out.join("aside");
+        std::fs::rename(self.outbox(), &aside)?;
+        std::fs::rename(fresh, self.outbox())?;
+        Ok(std::fs::remove_file(aside)?)
+    }
+}
+
+/// Whether an attack could be carried out.
+pub(crate) type Done = Result<(), Box<dyn Error>>;
+
+/// What becomes of the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is taken out of use for a reason that contains `because`, and `sessions fsck` tells
+    /// `finding`.
+    Quarantined {
+        /// A part of the reason.
+        because: &'static str,
+        /// The name of a finding.
+        finding: &'static str,
+    },
+    /// Its container is stopped, or leaves, and its message is tried again.
+    Stopped,
+    /// It goes on: its message is answered, nothing else arrives, and so many rows are recorded as
+    /// failed.
+    Unmoved {
+        /// How many.
+        refused: usize,
+    },
+    /// What it does to itself is its own affair.
+    Endured,
+}
+
+/// What the attacker does after it has attacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It stays in its turn.
+    Hangs,
+    /// It answers.
+    Answers,
+    /// It kills the runner.
+    KillsTheRunner,
+    /// It makes the runner stand still, so that nobody repairs anything or gives a sign of life.
+    FreezesTheRunner,
+}
+
+/// One attack.
+#[derive(Debug)]
+pub struct Attack {
+    /// Its name.
+    pub name: &'static str,
+    /// What the container does.
+    pub act: fn(&Ground) -> Done,
+    /// And after that.
+    pub then: Then,
+    /// What has to come of it.
+    pub end: End,
+}
+
+impl Attack {
+    /// One that costs the session its place until a person has looked.
+    const fn quarantined(
+        name: &'static str,
+        because: &'static str,
+        finding: &'static str,
+        act: fn(&Ground) -> Done,
+    ) -> Self {
+        Self { name, act, then: Then::Hangs, end: End::Quarantined { because, finding } }
+    }
+
+    const fn then(self, then: Then) -> Self {
+        Self { then, ..self }
+    }
+}
+
+pub use content::CONTENT;
+pub use files::{DEVICES, FILES};
+pub use forgery::FORGERY;
+pub use locks::LOCKS;
+pub use races::RACES;
+
+/// The attack of this name.
+pub fn named(name: &str) -> Option<&'static Attack> {
+    let all = [FILES, DEVICES, CONTENT, FORGERY, LOCKS, RACES];
+    all.into_iter().flatten().find(|attack| attack.name == name)
+}

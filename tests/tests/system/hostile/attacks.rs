@@ -1,0 +1,270 @@
+//! Every attack of the table, carried out from inside by an agent's program. They all attack one
+//! host at the same time, which has to go on with everybody else and to touch nothing of theirs.
+//! `TWOBOX_TEST_ATTACK=NAME` leaves only that one.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use twobox_tests::attack::{self, Attack, End};
+use twobox_tests::{
+    Chat, Runtime, Setup, World, binary, image_with, on_both_runtimes, on_process, wait_for,
+    wait_within,
+};
+
+use crate::scripts::echo;
+
+on_both_runtimes!(
+    what_stands_in_the_outboxs_place_harms_nobody_else,
+    what_is_in_an_outbox_harms_nobody_else,
+    what_an_outbox_says_is_believed_only_of_its_own_session,
+    s5_s8_a_lock_that_is_never_given_back_costs_its_container_and_nobody_else,
+    changing_things_while_the_host_looks_gains_nothing,
+);
+
+on_process!(a_device_in_the_outboxs_place_harms_nobody_else);
+
+fn what_stands_in_the_outboxs_place_harms_nobody_else(setup: Setup) {
+    withstand(setup, attack::FILES);
+}
+
+fn a_device_in_the_outboxs_place_harms_nobody_else(setup: Setup) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: only root makes devices");
+        return;
+    }
+    withstand(setup, attack::DEVICES);
+}
+
+fn what_is_in_an_outbox_harms_nobody_else(setup: Setup) {
+    withstand(setup, attack::CONTENT);
+}
+
+fn what_an_outbox_says_is_believed_only_of_its_own_session(setup: Setup) {
+    withstand(setup, attack::FORGERY);
+}
+
+fn s5_s8_a_lock_that_is_never_given_back_costs_its_container_and_nobody_else(setup: Setup) {
+    withstand(setup, attack::LOCKS);
+}
+
+fn changing_things_while_the_host_looks_gains_nothing(setup: Setup) {
+    withstand(setup, attack::RACES);
+}
+
+fn withstand(setup: Setup, attacks: &'static [Attack]) {
+    let only = std::env::var("TWOBOX_TEST_ATTACK").ok();
+    let wanted = |attack: &&Attack| only.as_ref().is_none_or(|only| only == attack.name);
+    let attacks: Vec<&'static Attack> = attacks.iter().filter(wanted).collect();
+    let runtime = setup.runtime();
+    let program = binary("attacker");
+    let command = match runtime {
+        Runtime::Process => program.display().to_string(),
+        Runtime::Docker => "/attacker".to_owned(),
+    };
+    let setup = match runtime {
+        Runtime::Process => setup,
+        Runtime::Docker => setup.setting("containers.image", image_with(&program)),
+    };
+    let mut setup = setup
+        .setting("containers.max_running", 64)
+        .setting("containers.stop_grace", "1s")
+        .setting("limits.start_grace", "500ms")
+        .setting("limits.claim_tolerance", "5s")
+        .setting("limits.outbox_quota_mb", 8)
+        .agent("healthy", echo())
+        .agent("bystander", echo());
+    for attack in &attacks {
+        setup = setup.agent(attack.name, echo());
+    }
+    let world = setup.make();
+    for attack in &attacks {
+        let config = json!({ "provider": "command", "command": [command], "lifetime": "runner" });
+        world.configure_agent(attack.name, &config);
+    }
+    world.up();
+
+    let (healthy, bystander) = (world.chat("healthy"), world.chat("bystander"));
+    assert_eq!(healthy.ask("hello"), "echo: hello");
+    assert_eq!(bystander.ask("hello"), "echo: hello");
+    let rests = world.session("bystander");
+    rests.wait_settled();
+    world.container(&rests).expect("it waits for more").kill();
+    wait_for("the bystander's rest", || (!world.session("bystander").running).then_some(()));
+
+    let victim = world.aside().join("victim.db");
+    std::fs::copy(rests.paths().outbound_db(), &victim).unwrap();
+    let before = belongings(&world, &victim);
+
+    let duels: Vec<Duel<'_>> =
+        attacks.iter().copied().map(|attack| Duel::begin(&world, attack, &victim)).collect();
+    for duel in &duels {
+        duel.await_end();
+        assert_eq!(healthy.ask(duel.attack.name), format!("echo: {}", duel.attack.name));
+    }
+    let log = world.host_log();
+    let lost = |attack: &&&Attack| matches!(attack.end, End::Quarantined { .. });
+    let times = log.matches("the session is quarantined").count();
+    assert_eq!(times, attacks.iter().filter(lost).count(), "each said once, not with every look");
+    for duel in &duels {
+        duel.put_back();
+    }
+    for duel in &duels {
+        duel.await_answer();
+    }
+    assert_eq!(healthy.letters().len(), 1 + attacks.len(), "it got its answers and nothing else");
+    assert_eq!(bystander.letters().len(), 1);
+    assert_eq!(belongings(&world, &victim), before, "what belongs to others");
+    assert!(!world.host_log().contains("panicked"), "the host's log");
+}
+
+/// Everything that belongs to somebody else, and the names of all that lies beside it.
+fn belongings(world: &World, victim: &Path) -> BTreeMap<PathBuf, String> {
+    let data = world.data();
+    let mut found = BTreeMap::new();
+    let whole = [
+        victim.to_owned(),
+        data.join("agents"),
+        data.join("twobox.toml"),
+        data.join("groups/healthy"),
+        data.join("groups/bystander"),
+        world.session("bystander").folder,
+    ];
+    for beside in [world.aside().to_owned(), data.clone(), data.join("groups")] {
+        let names = beside.read_dir().unwrap().map(|entry| entry.unwrap().path());
+        // They come and go while the host works.
+        let lasting = |path: &PathBuf| !path.to_string_lossy().contains("host.db-");
+        found.extend(names.filter(lasting).map(|path| (path, String::new())));
+    }
+    whole.iter().for_each(|path| describe(path, &mut found));
+    found
+}
+
+fn describe(path: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    let meta = path.symlink_metadata().unwrap();
+    let content = match meta.is_file() {
+        true => std::fs::read(path).unwrap(),
+        false => Vec::new(),
+    };
+    let about = format!(
+        "{:o} {}:{} {} names, {:?}, {content:?}",
+        meta.mode(),
+        meta.uid(),
+        meta.gid(),
+        meta.nlink(),
+        meta.modified().unwrap(),
+    );
+    found.insert(path.to_owned(), about);
+    if meta.is_dir() {
+        path.read_dir().unwrap().for_each(|entry| describe(&entry.unwrap().path(), found));
+    }
+}
+
+/// One attack on the host of `world`.
+struct Duel<'a> {
+    world: &'a World,
+    attack: &'static Attack,
+    chat: Chat,
+    message: String,
+    text: String,
+}
+
+impl<'a> Duel<'a> {
+    fn begin(world: &'a World, attack: &'static Attack, victim: &Path) -> Self {
+        let chat = world.chat(attack.name);
+        let text = format!("{} {}", attack.name, victim.display());
+        let message = chat.say(&text);
+        Self { world, attack, chat, message, text }
+    }
+
+    fn case(&self, what: &str) -> String {
+        format!("{}: {what}", self.attack.name)
+    }
+
+    /// Waits for what has to become of the session.
+    fn await_end(&self) {
+        let session = || self.world.session(self.attack.name);
+        match self.attack.end {
+            End::Quarantined { because, finding } => {
+                wait_for(&self.case("the quarantine"), || {
+                    self.assert_no_answer();
+                    (session().status == "quarantined").then_some(())
+                });
+                wait_for(&self.case("its container to be gone"), || {
+                    self.world.container(&session()).is_none().then_some(())
+                });
+                let reason = session().quarantine_reason.unwrap();
+                assert!(reason.contains(because), "{}", self.case(&reason));
+                let shown = self.world.twobox(&["sessions", "show", &session().id]);
+                assert!(shown.contains(&reason), "{}", self.case(&shown));
+                let fsck = self.world.run(&["sessions", "fsck", &session().id, "--json"]);
+                let report: Value = serde_json::from_slice(&fsck.stdout).unwrap();
+                let findings = report["findings"].as_array().unwrap();
+                let told = |name: &str| findings.iter().any(|found| found["name"] == name);
+                // Of a runner that was killed inside a commit, too, only the quarantine is told.
+                let cut_off = session().paths().out_dir().join("outbound.db-journal").is_file();
+                assert!(told("quarantined"), "{}", self.case(&report.to_string()));
+                assert!(told(finding) || cut_off, "{}", self.case(&report.to_string()));
+                let refused = self.chat.hand_in(None, "are you there?");
+                let refusal = self.chat.wait_refused(&refused);
+                assert!(refusal.contains("quarantined"), "{}", self.case(&refusal));
+            }
+            End::Stopped => {
+                wait_for(&self.case("another attempt"), || {
+                    let tries = session().message(&self.message).tries;
+                    (tries == 1).then_some(())
+                });
+            }
+            End::Unmoved { refused } => {
+                self.await_answer();
+                let failed = || {
+                    let deliveries = session().deliveries();
+                    deliveries.iter().filter(|delivery| delivery.status == "failed").count()
+                };
+                wait_for(&self.case("the refusal"), || (failed() == refused).then_some(()));
+                assert_eq!(session().status, "active", "{}", self.attack.name);
+                assert_eq!(session().message(&self.message).tries, 0, "{}", self.attack.name);
+            }
+            End::Endured => {
+                let attacked = self.world.agent_folder(self.attack.name).join("attacked");
+                wait_for(&self.case("the attack"), || attacked.exists().then_some(()));
+            }
+        }
+    }
+
+    fn assert_no_answer(&self) {
+        let answers = self.chat.answers(&self.message);
+        assert!(answers.is_empty(), "{}", self.case(&format!("{answers:?}")));
+    }
+
+    /// What a person does who has looked: the bad files go, and the session comes back.
+    fn put_back(&self) {
+        if !matches!(self.attack.end, End::Quarantined { .. } | End::Endured) {
+            return;
+        }
+        let session = self.world.session(self.attack.name);
+        if let Some(container) = self.world.container(&session) {
+            container.kill();
+        }
+        for entry in session.paths().out_dir().read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let removed = match path.symlink_metadata().unwrap().is_dir() {
+                true => std::fs::remove_dir_all(&path),
+                false => std::fs::remove_file(&path),
+            };
+            removed.unwrap();
+        }
+        self.world.twobox(&["sessions", "retry", &session.id]);
+    }
+
+    /// The message that brought the attack is answered in the end, once.
+    fn await_answer(&self) {
+        let answer = wait_within(twobox_tests::PATIENCE, &self.case("the answer"), || {
+            self.chat.answers(&self.message).pop()
+        });
+        assert_eq!(answer.text, format!("echo: {}", self.text));
+        let letters = self.chat.letters();
+        assert_eq!(letters.len(), 1, "{}", self.case(&format!("{letters:?}")));
+    }
+}
