@@ -15,6 +15,9 @@ mod races;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+/// A file that the attacker leaves in its agent's folder once the attack is carried out.
+pub const DONE: &str = "done";
+
 /// Where an attack takes place, as the container sees it.
 #[derive(Debug)]
 pub struct Ground {

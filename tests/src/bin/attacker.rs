@@ -55,6 +55,7 @@ fn carry_out(
     let inbox = out.with_file_name("in");
     let ground = Ground { out, inbox, victim: victim.into(), message: message.to_owned() };
     (attack.act)(&ground)?;
+    std::fs::write(attack::DONE, "")?;
     match attack.then {
         Then::Answers => return Ok(()),
         Then::Hangs => {}

@@ -57,32 +57,8 @@ fn withstand(setup: Setup, attacks: &'static [Attack]) {
     let only = std::env::var("TWOBOX_TEST_ATTACK").ok();
     let wanted = |attack: &&Attack| only.as_ref().is_none_or(|only| only == attack.name);
     let attacks: Vec<&'static Attack> = attacks.iter().filter(wanted).collect();
-    let runtime = setup.runtime();
-    let program = binary("attacker");
-    let command = match runtime {
-        Runtime::Process => program.display().to_string(),
-        Runtime::Docker => "/attacker".to_owned(),
-    };
-    let setup = match runtime {
-        Runtime::Process => setup,
-        Runtime::Docker => setup.setting("containers.image", image_with(&program)),
-    };
-    let mut setup = setup
-        .setting("containers.max_running", 64)
-        .setting("containers.stop_grace", "1s")
-        .setting("limits.start_grace", "500ms")
-        .setting("limits.claim_tolerance", "5s")
-        .setting("limits.outbox_quota_mb", 8)
-        .agent("healthy", echo())
-        .agent("bystander", echo());
-    for attack in &attacks {
-        setup = setup.agent(attack.name, echo());
-    }
-    let world = setup.make();
-    for attack in &attacks {
-        let config = json!({ "provider": "command", "command": [command], "lifetime": "runner" });
-        world.configure_agent(attack.name, &config);
-    }
+    let names: Vec<&str> = attacks.iter().map(|attack| attack.name).collect();
+    let world = attacked(setup, &names);
     world.up();
 
     let (healthy, bystander) = (world.chat("healthy"), world.chat("bystander"));
@@ -117,6 +93,32 @@ fn withstand(setup: Setup, attacks: &'static [Attack]) {
     assert_eq!(bystander.letters().len(), 1);
     assert_eq!(belongings(&world, &victim), before, "what belongs to others");
     assert!(!world.host_log().contains("panicked"), "the host's log");
+}
+
+/// An installation with an attacker for each of these attacks, of that name, and two agents that do
+/// no harm.
+pub(super) fn attacked(setup: Setup, attacks: &[&str]) -> World {
+    let program = binary("attacker");
+    let (setup, command) = match setup.runtime() {
+        Runtime::Process => (setup, program.display().to_string()),
+        Runtime::Docker => {
+            (setup.setting("containers.image", image_with(&program)), "/attacker".to_owned())
+        }
+    };
+    let setup = setup
+        .setting("containers.max_running", 64)
+        .setting("containers.stop_grace", "1s")
+        .setting("limits.start_grace", "500ms")
+        .setting("limits.claim_tolerance", "5s")
+        .setting("limits.outbox_quota_mb", 8)
+        .agent("healthy", echo())
+        .agent("bystander", echo());
+    let world = attacks.iter().fold(setup, |setup, name| setup.agent(name, echo())).make();
+    for name in attacks {
+        let config = json!({ "provider": "command", "command": [command], "lifetime": "runner" });
+        world.configure_agent(name, &config);
+    }
+    world
 }
 
 /// Everything that belongs to somebody else, and the names of all that lies beside it.
@@ -227,8 +229,8 @@ impl<'a> Duel<'a> {
                 assert_eq!(session().message(&self.message).tries, 0, "{}", self.attack.name);
             }
             End::Endured => {
-                let attacked = self.world.agent_folder(self.attack.name).join("attacked");
-                wait_for(&self.case("the attack"), || attacked.exists().then_some(()));
+                let done = self.world.agent_folder(self.attack.name).join(attack::DONE);
+                wait_for(&self.case("the attack"), || done.exists().then_some(()));
             }
         }
     }

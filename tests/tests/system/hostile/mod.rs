@@ -1,6 +1,8 @@
 //! What a container may do to its own files, and who notices.
 
 mod attacks;
+mod killed;
+mod rules;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
