@@ -6,6 +6,7 @@ mod confinement;
 mod conversation;
 mod crash_points;
 mod failure;
+mod fencing;
 mod hostile;
 mod limits;
 mod places;
