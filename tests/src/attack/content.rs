@@ -109,18 +109,7 @@ pub static CONTENT: &[Attack] = &[
     },
     Attack {
         name: "a-million-acks",
-        act: |ground| {
-            let sql = format!(
-                "BEGIN IMMEDIATE;
-                 CREATE TABLE acks (message_id, status, status_changed, attempt, runner_id, failure,
-                   turns);
-                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {})
-                 INSERT INTO acks SELECT 'm' || i, 'completed', '', 0, NULL, NULL, 0 FROM n;
-                 DROP TABLE processing_ack; ALTER TABLE acks RENAME TO processing_ack; COMMIT",
-                rows()
-            );
-            at_once(ground, &sql)
-        },
+        act: |ground| many_acks(ground, rows()),
         then: Then::Hangs,
         end: End::Endured,
     },
@@ -132,7 +121,7 @@ fn rows() -> u64 {
     asked.and_then(|text| text.trim().parse().ok()).unwrap_or(1_000_000)
 }
 
-fn run(ground: &Ground, sql: &str) -> Done {
+pub(super) fn run(ground: &Ground, sql: &str) -> Done {
     let conn = Connection::open(ground.outbox())?;
     conn.busy_timeout(crate::PATIENCE)?;
     Ok(conn.execute_batch(sql)?)
@@ -147,6 +136,18 @@ fn at_once(ground: &Ground, sql: &str) -> Done {
         conn.pragma_update(None, "synchronous", "OFF")?;
         Ok(conn.execute_batch(sql)?)
     })
+}
+
+/// Replaces the acks by so many of messages that do not exist, without an index.
+pub(super) fn many_acks(ground: &Ground, rows: u64) -> Done {
+    let sql = format!(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE acks (message_id, status, status_changed, attempt, runner_id, failure, turns);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {rows})
+         INSERT INTO acks SELECT 'm' || i, 'completed', '', 0, NULL, NULL, 0 FROM n;
+         DROP TABLE processing_ack; ALTER TABLE acks RENAME TO processing_ack; COMMIT"
+    );
+    at_once(ground, &sql)
 }
 
 /// The one row of the outbox with a change.

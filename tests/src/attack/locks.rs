@@ -1,5 +1,6 @@
 //! Locks that are taken and never given back.
 
+use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 
@@ -12,10 +13,10 @@ use super::{Attack, Done, End, Then};
 /// first two, and 510 for SHARED, which a writer locks as a whole.
 const PENDING: i64 = 0x4000_0000;
 const RESERVED: i64 = PENDING + 1;
-const SHARED: i64 = PENDING + 2;
+pub(super) const SHARED: i64 = PENDING + 2;
 
-const READ: libc::c_int = libc::F_RDLCK;
-const WRITE: libc::c_int = libc::F_WRLCK;
+pub(super) const READ: libc::c_int = libc::F_RDLCK;
+pub(super) const WRITE: libc::c_int = libc::F_WRLCK;
 
 const fn stopped(name: &'static str, then: Then, act: fn(&super::Ground) -> Done) -> Attack {
     Attack { name, act, then, end: End::Stopped }
@@ -25,30 +26,41 @@ const fn stopped(name: &'static str, then: Then, act: fn(&super::Ground) -> Done
 /// that cannot commit any more.
 pub static LOCKS: &[Attack] = &[
     stopped("exclusive-lock", Then::Hangs, |ground| {
-        lock(&ground.outbox(), WRITE, SHARED, 510)?;
-        Ok(ground.poke()?)
+        lock_for_ever(&ground.outbox(), WRITE, SHARED, 510)?;
+        Ok(ground.nudge()?)
     }),
     stopped("pending-lock", Then::Hangs, |ground| {
-        lock(&ground.outbox(), WRITE, PENDING, 1)?;
-        Ok(ground.poke()?)
+        lock_for_ever(&ground.outbox(), WRITE, PENDING, 1)?;
+        Ok(ground.nudge()?)
     }),
     stopped("reserved-lock", Then::FreezesTheRunner, |ground| {
-        lock(&ground.outbox(), WRITE, RESERVED, 1)?;
-        Ok(ground.poke()?)
+        lock_for_ever(&ground.outbox(), WRITE, RESERVED, 1)?;
+        Ok(ground.nudge()?)
     }),
     stopped("shared-lock", Then::FreezesTheRunner, |ground| {
-        lock(&ground.outbox(), READ, SHARED, 510)?;
-        Ok(ground.poke()?)
+        lock_for_ever(&ground.outbox(), READ, SHARED, 510)?;
+        Ok(ground.nudge()?)
     }),
     stopped("lock-on-the-inbox", Then::Hangs, |ground| {
         // Opened for reading, as its mount wants it.
-        lock(&ground.inbox.join("inbound.db"), READ, RESERVED, 1)?;
-        lock(&ground.inbox.join("inbound.db"), READ, SHARED, 510)
+        lock_for_ever(&ground.inbox.join("inbound.db"), READ, RESERVED, 1)?;
+        lock_for_ever(&ground.inbox.join("inbound.db"), READ, SHARED, 510)
     }),
 ];
 
-/// Locks bytes of a file for as long as this process lives.
-fn lock(path: &Path, kind: libc::c_int, start: i64, len: i64) -> Done {
+/// As [`lock`], for as long as this process lives.
+fn lock_for_ever(path: &Path, kind: libc::c_int, start: i64, len: i64) -> Done {
+    std::mem::forget(lock(path, kind, start, len)?);
+    Ok(())
+}
+
+/// Locks bytes of a file until it is closed.
+pub(super) fn lock(
+    path: &Path,
+    kind: libc::c_int,
+    start: i64,
+    len: i64,
+) -> Result<File, Box<dyn Error>> {
     let file: File = OpenOptions::new().read(true).write(kind == WRITE).open(path)?;
     let lock = libc::flock {
         l_type: libc::c_short::try_from(kind)?,
@@ -69,6 +81,5 @@ fn lock(path: &Path, kind: libc::c_int, start: i64, len: i64) -> Done {
             }
         }
     }
-    std::mem::forget(file); // closing it would give the lock back
-    Ok(())
+    Ok(file)
 }

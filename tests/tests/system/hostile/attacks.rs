@@ -1,6 +1,7 @@
 //! Every attack of the table, carried out from inside by an agent's program. They all attack one
 //! host at the same time, which has to go on with everybody else and to touch nothing of theirs.
-//! `TWOBOX_TEST_ATTACK=NAME` leaves only that one.
+//! `TWOBOX_TEST_ATTACK=NAME` leaves only that one, and `TWOBOX_TEST_ROWS=10000000` makes ten million
+//! of a million rows.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +22,7 @@ on_both_runtimes!(
     what_an_outbox_says_is_believed_only_of_its_own_session,
     s5_s8_a_lock_that_is_never_given_back_costs_its_container_and_nobody_else,
     changing_things_while_the_host_looks_gains_nothing,
+    a_healthy_session_is_answered_while_ten_others_pester_the_host,
 );
 
 on_process!(a_device_in_the_outboxs_place_harms_nobody_else);
@@ -95,6 +97,31 @@ fn withstand(setup: Setup, attacks: &'static [Attack]) {
     assert!(!world.host_log().contains("panicked"), "the host's log");
 }
 
+fn a_healthy_session_is_answered_while_ten_others_pester_the_host(setup: Setup) {
+    let names: Vec<&str> = attack::PESTER.iter().map(|attack| attack.name).collect();
+    assert_eq!(names.len(), 10);
+    let world = attacked(setup, &names);
+    world.up();
+    let healthy = world.chat("healthy");
+    assert_eq!(healthy.ask("hello"), "echo: hello");
+    let attackers: Vec<Chat> = names.iter().map(|name| world.chat(name)).collect();
+    for (name, chat) in names.iter().zip(&attackers) {
+        chat.hand_in(None, name);
+    }
+    for name in &names {
+        let done = world.agent_folder(name).join(attack::DONE);
+        wait_for(&format!("{name} to begin"), || done.exists().then_some(()));
+    }
+    for n in 0..20 {
+        assert_eq!(healthy.ask(&format!("message {n}")), format!("echo: message {n}"));
+    }
+    // Somebody new is served as well.
+    assert_eq!(world.chat("bystander").ask("hello"), "echo: hello");
+    assert_eq!(healthy.letters().len(), 21);
+    let quarantined = world.sessions().into_iter().find(|it| it.status == "quarantined");
+    assert_eq!(quarantined.map(|it| it.quarantine_reason), None, "none of it breaks a rule");
+}
+
 /// An installation with an attacker for each of these attacks, of that name, and two agents that do
 /// no harm.
 pub(super) fn attacked(setup: Setup, attacks: &[&str]) -> World {
@@ -117,6 +144,9 @@ pub(super) fn attacked(setup: Setup, attacks: &[&str]) -> World {
     for name in attacks {
         let config = json!({ "provider": "command", "command": [command], "lifetime": "runner" });
         world.configure_agent(name, &config);
+        if let Ok(rows) = std::env::var("TWOBOX_TEST_ROWS") {
+            std::fs::write(world.agent_folder(name).join("rows"), rows).unwrap();
+        }
     }
     world
 }
