@@ -157,10 +157,11 @@ fn row(ground: &Ground, change: &str) -> Done {
 
 /// More rows than one, none of them due: `select` gives id, seq and content of each.
 fn with_rows(select: &str) -> String {
+    let due = "'2099-01-15 08:00:00'";
     format!(
-        "{LAWLESS} INSERT INTO messages_out (id, seq, content) {select};
-         UPDATE messages_out SET timestamp = '2027-01-15T08:00:00.000Z', kind = 'chat',
-           deliver_after = '2099-01-15T08:00:00.000Z'; COMMIT"
+        "{LAWLESS} UPDATE messages_out SET deliver_after = {due};
+         INSERT INTO messages_out (id, seq, content, timestamp, kind, deliver_after)
+           SELECT *, '2027-01-15T08:00:00.000Z', 'chat', {due} FROM ({select}); COMMIT"
     )
 }
 
