@@ -397,10 +397,9 @@ fn suspect(error: BoxError, guard: &Guard, path: &Path) -> BoxError {
     let refused = |reason: String| BoxError::Refused { reason };
     match code {
         Some(ErrorCode::CannotOpen) => match guard.denial() {
-            Some(Denial::Hostile(file)) => refused(format!(
-                "{} is not a regular file with one link and no symbolic link",
-                file.display()
-            )),
+            Some(Denial::Hostile(file)) => refused(no_plain_file(&file)),
+            // SQLite looks for links itself, before it opens anything.
+            None if is_symlink(&error) => refused(no_plain_file(path)),
             Some(Denial::System(path, source)) => BoxError::Io { action: "open", path, source },
             None if matches!(error, BoxError::HotJournal) => error,
             None => match path.symlink_metadata() {
@@ -424,6 +423,16 @@ fn suspect(error: BoxError, guard: &Guard, path: &Path) -> BoxError {
         Some(ErrorCode::Unknown) => refused(describe(&error)),
         _ => error,
     }
+}
+
+fn is_symlink(error: &BoxError) -> bool {
+    let BoxError::Sqlite { source, .. } = error else { return false };
+    source.sqlite_error().is_some_and(|it| it.extended_code == ffi::SQLITE_CANTOPEN_SYMLINK)
+}
+
+/// Why something that a container put in a file's place is refused.
+pub(crate) fn no_plain_file(path: &Path) -> String {
+    format!("{} is not a regular file with one link and no symbolic link", path.display())
 }
 
 fn describe(error: &BoxError) -> String {

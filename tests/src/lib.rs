@@ -8,6 +8,7 @@
 //! condition, with a deadline.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod attack;
 mod binaries;
 mod boxes;
 mod chat;
@@ -26,7 +27,7 @@ pub use boxes::{Ack, Delivery, Message, Row, Session};
 pub use chat::{Chat, Letter};
 pub use container::Container;
 pub use courier::{Call, Courier};
-pub use engine::{docker, image};
+pub use engine::{docker, image, image_with};
 pub use scenario::{Runtime, play};
 pub use setup::{Lifetime, Mode, Setup};
 pub use wait::{PATIENCE, holds_for, wait_for, wait_within};

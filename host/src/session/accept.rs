@@ -99,6 +99,7 @@ impl Task {
         match blocking(move || boxes.accept(&messages, seen, now)).await {
             Ok(accepted) => {
                 fault::point(CrashPoint::HostAcceptCommitted);
+                self.damper.earn(accepted.len());
                 match &self.container {
                     // The runner notices by itself; its next commit is the next reason to look.
                     Some(_) => self.core.set_idle(self.id, false),

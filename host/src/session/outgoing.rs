@@ -249,6 +249,7 @@ impl Task {
             return; // the plan sends only where there is a channel
         };
         self.outgoing.in_flight.insert(place.clone());
+        self.damper.earn(letters.len());
         let (channel, mailbox) = (Arc::clone(channel), self.handle.mailbox.clone());
         let epoch = self.core.channel_epoch();
         let honours_keys = channel.honours_keys();

@@ -91,7 +91,7 @@ pub(crate) struct Task {
     pub(crate) unreadable_since: Option<Monotonic>,
     /// Why the last message could not be stored, until something was done about it.
     pub(super) unstored: Option<BoxError>,
-    damper: Damper,
+    pub(super) damper: Damper,
     /// The last complaint, so that the same one is logged once.
     complaint: Option<String>,
     /// How often in a row the runtime did not answer.
@@ -229,6 +229,10 @@ impl Task {
             if let Some(error) = self.unstored.take() {
                 self.cope(error.into()).await;
             }
+            if let Some(rest) = self.damper.rest(Instant::now()) {
+                self.look_in(rest); // what was raised is kept until then
+                continue;
+            }
             if !self.handle.signal.is_quiet()
                 && let Some(pause) = self.damper.pause(Instant::now())
             {
@@ -342,6 +346,7 @@ impl Task {
         self.record.quarantine = None;
         self.record.failed_starts = 0;
         self.record.start_after = None;
+        self.damper.wake();
         self.handle.signal.raise(Reason::Runtime);
         Ok(revived)
     }
@@ -356,8 +361,10 @@ impl Task {
         match remedy {
             Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
             Remedy::TryAgain | Remedy::Repair => {
-                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
+                if remedy == Remedy::TryAgain {
                     self.complain(&trouble);
+                }
+                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
                     self.stop_offender(&chain(&trouble)).await;
                 }
                 self.look_in(Duration::from_millis(100));

@@ -10,6 +10,7 @@ mod disk;
 mod eio;
 mod engine;
 mod failure;
+mod fencing;
 mod hostile;
 mod limits;
 mod places;
