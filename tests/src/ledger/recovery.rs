@@ -25,10 +25,10 @@ pub fn recoveries(records: &[Record]) -> Vec<Recovery> {
         match record {
             Record::Handed { message, place, .. } => drop(places.insert(message.as_str(), place)),
             Record::Accepted { at_us, message } => drop(accepted.insert(message.as_str(), *at_us)),
-            Record::Shown { at_us, text, .. } => match text.parse() {
-                Ok(Said { saying: Saying::Answer, message, .. }) => answers.push((*at_us, message)),
-                _ => {}
-            },
+            Record::Shown { at_us, text, .. } => {
+                let said = text.parse::<Said>().ok().filter(|it| it.saying == Saying::Answer);
+                answers.extend(said.map(|said| (*at_us, said.message)));
+            }
             Record::Injected { until_us, fault, place, .. } => {
                 faults.push((*until_us, fault, place.as_ref()));
             }

@@ -37,4 +37,10 @@ impl Fault for Storm {
         let chosen = *site.dice.choose(&fitting)?;
         self.faults[chosen].inject(site)
     }
+
+    fn end(&mut self, _injections: usize) -> Result<Vec<(&'static str, usize)>, String> {
+        // None of them alone had enough injections to be held to anything.
+        let notes = self.faults.iter_mut().map(|fault| fault.end(0));
+        Ok(notes.collect::<Result<Vec<_>, _>>()?.concat())
+    }
 }
