@@ -13,6 +13,7 @@ mod chat;
 mod container;
 mod engine;
 pub mod ledger;
+mod promises;
 mod scenario;
 mod setup;
 mod wait;
