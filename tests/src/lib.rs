@@ -17,6 +17,7 @@ mod courier;
 mod engine;
 pub mod faults;
 pub mod ledger;
+mod promises;
 mod scenario;
 mod setup;
 mod wait;

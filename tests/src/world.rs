@@ -20,16 +20,14 @@ use crate::boxes::{self, Session};
 use crate::chat::Chat;
 use crate::container::Container;
 use crate::faults::disk::{Part, SmallDisk};
-use crate::ledger::{EndState, Ledger, Record, Said, Verdict, judge, read};
+use crate::ledger::Ledger;
+use crate::promises::LEDGER;
 use crate::scenario::Runtime;
 use crate::setup::{Lifetime, Mode, Player, Setup};
 use crate::wait::wait_for;
 
 /// How many lines of a log are shown when a test has failed.
 const LOG_LINES: usize = 150;
-
-/// The file that each witness writes.
-const LEDGER: &str = "ledger.jsonl";
 
 /// The program that records its turns.
 const RECORDING_AGENT: &str = "recording-agent";
@@ -44,7 +42,8 @@ pub struct World {
     dir: TempDir,
     install: String,
     host: RefCell<Option<Child>>,
-    ledger: Option<Arc<Ledger>>,
+    /// Where witnesses of this process write, if agents record too.
+    pub(crate) ledger: Option<Arc<Ledger>>,
 }
 
 impl World {
@@ -108,6 +107,12 @@ impl World {
         self.dir.path()
     }
 
+    /// Leaves all files where they are, to be looked at, and says where.
+    pub fn keep(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().to_owned()
+    }
+
     // The command line.
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -152,7 +157,7 @@ impl World {
 
     fn add_recording_agent(&mut self, name: &str, mode: Mode, lifetime: Lifetime) {
         if self.ledger.is_none() {
-            self.ledger = Some(Arc::new(Ledger::open(&self.ledger_path()).unwrap()));
+            self.ledger = Some(Arc::new(Ledger::open(&self.aside().join(LEDGER)).unwrap()));
         }
         let program = match self.runtime {
             Runtime::Process => binary(RECORDING_AGENT),
@@ -404,81 +409,6 @@ impl World {
         let texts: Vec<String> = chat.answers(id).into_iter().map(|letter| letter.text).collect();
         assert_eq!(texts, [text], "the answers to {id}");
         assert_eq!(session.message(id).status, "completed");
-    }
-}
-
-impl World {
-    fn ledger_path(&self) -> PathBuf {
-        self.dir.path().join(LEDGER)
-    }
-
-    /// The ledger that a tester writes to. Only a world with a recording agent has one.
-    #[track_caller]
-    pub fn ledger(&self) -> &Ledger {
-        self.ledger.as_ref().expect("a world with a recording agent")
-    }
-
-    /// What all witnesses have written down.
-    #[track_caller]
-    pub fn records(&self) -> Vec<Record> {
-        let groups = fs::read_dir(self.data().join("groups")).unwrap();
-        let agents = groups.map(|group| group.unwrap().path().join(LEDGER));
-        agents.chain([self.ledger_path()]).flat_map(|path| read(&path).unwrap()).collect()
-    }
-
-    /// What is shown of messages that have no answer: by the boxes, and to an operator.
-    #[track_caller]
-    pub fn end_state(&self) -> EndState {
-        let mut state = EndState::default();
-        for session in self.sessions() {
-            let messages = session.messages().into_iter();
-            state.pending.extend(messages.filter(|it| it.status == "pending").map(|it| it.id));
-            for row in session.undelivered() {
-                let content: Value = serde_json::from_str(&row.content).unwrap_or_default();
-                let said = content["text"].as_str().and_then(|text| text.parse::<Said>().ok());
-                state.pending.extend(said.map(|said| said.message).or(row.in_reply_to));
-            }
-        }
-        let dead: Value = serde_json::from_str(&self.twobox(&["--json", "dead", "list"])).unwrap();
-        for dead in dead["dead"].as_array().unwrap() {
-            let text = |key: &str| dead[key].as_str().unwrap();
-            match text("kind") {
-                "message" => drop(state.failed.insert(text("id").to_owned())),
-                _ => state.undelivered.extend(text("text").parse().map(|it: Said| it.message)),
-            }
-        }
-        state
-    }
-
-    /// What was promised, held against the ledgers.
-    #[track_caller]
-    pub fn verdict(&self) -> Verdict {
-        judge(&self.records(), &self.end_state())
-    }
-
-    /// What `sessions fsck` finds.
-    pub fn fsck(&self) -> Vec<Value> {
-        let output = self.run(&["--json", "sessions", "fsck"]);
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert!(report["checked"].is_u64(), "{report}");
-        report["findings"].as_array().unwrap().clone()
-    }
-
-    /// Shows that every promise was kept and every session is sound, and returns the verdict.
-    #[track_caller]
-    pub fn assert_promises(&self) -> Verdict {
-        let verdict = self.verdict();
-        assert_eq!(verdict.violations, [], "{verdict:?}");
-        assert!(verdict.accepted > 0 && verdict.turns > 0, "nothing was witnessed: {verdict:?}");
-        let findings = self.fsck();
-        assert!(findings.is_empty(), "fsck found {findings:#?}");
-        verdict
-    }
-
-    /// Leaves all files where they are, to be looked at, and says where.
-    pub fn keep(&mut self) -> PathBuf {
-        self.dir.disable_cleanup(true);
-        self.dir.path().to_owned()
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Verdict {
     pub undelivered: usize,
     /// Letters that came again under a key that was there before: a client drops them.
     pub resends: usize,
+    /// Messages of which every try was refused: they may not have been touched.
+    pub refused: usize,
     /// Turns that were begun.
     pub turns: usize,
     /// What must not be. Empty, or the promises do not hold.
@@ -194,6 +196,7 @@ pub fn judge(records: &[Record], end: &EndState) -> Verdict {
             }
         }
         let refused = !sent.accepted && sent.refused >= sent.tries;
+        verdict.refused += usize::from(refused);
         if refused && (answers + notes > 0 || started.contains(message.as_str())) {
             verdict.violations.push(Violation::RefusedButTaken { message: message.clone() });
         }

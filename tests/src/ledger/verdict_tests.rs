@@ -90,7 +90,8 @@ fn m() -> String {
 
 #[test]
 fn what_keeps_the_promises_is_found_to_keep_them() {
-    let fine: Vec<(&str, Story, fn(&Verdict) -> usize)> = vec![
+    type Case = (&'static str, Story, fn(&Verdict) -> usize);
+    let fine: Vec<Case> = vec![
         ("answered", Story::default().good(), |it| it.answered),
         ("shown again under its key", Story::default().good().shown("a", "answer m 10.0"), |it| {
             it.resends
@@ -119,6 +120,7 @@ fn what_keeps_the_promises_is_found_to_keep_them() {
         ("refused, repeated, taken", Story::default().handed("m", "").refused("m").good(), |it| {
             it.accepted
         }),
+        ("refused and forgotten", Story::default().handed("m", "").refused("m"), |it| it.refused),
         (
             "two destinations owe each other no order",
             Story::default().good().sent("n", "").letter(

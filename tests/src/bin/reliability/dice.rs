@@ -34,3 +34,19 @@ impl Dice {
         self.0.usize(..end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_says_the_same_again_and_something_else_to_everybody() {
+        let throws = |seed, what| {
+            let mut dice = Dice::new(seed, what);
+            (0..20).map(|_| dice.below(1000)).collect::<Vec<_>>()
+        };
+        assert_eq!(throws(1, "ada"), throws(1, "ada"));
+        assert_ne!(throws(1, "ada"), throws(2, "ada"));
+        assert_ne!(throws(1, "ada"), throws(1, "bob"));
+    }
+}

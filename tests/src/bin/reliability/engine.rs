@@ -112,7 +112,9 @@ fn play(
     if outcome.injections < plan.injections {
         outcome.problems.push(format!("only {} injections hit anything", outcome.injections));
     }
-    outcome.notes.extend(fault.end(outcome.injections)?);
+    for (name, count) in fault.end(outcome.injections)? {
+        *outcome.notes.entry(name).or_default() += count;
+    }
     load.close(PATIENCE)?;
     load.hush();
     rest(world, &load)?;

@@ -6,7 +6,7 @@ use twobox_tests::Runtime;
 
 /// Kills in a whole run, and in a quick one.
 const KILLS: usize = 240;
-const QUICK_KILLS: usize = 50;
+const QUICK_KILLS: usize = 40;
 
 /// What to do.
 pub(crate) struct Options {
@@ -72,6 +72,28 @@ impl Options {
                 Err(format!("--only {only}: there is {}", names.join(", ")))
             }
             _ => Ok(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Options, String> {
+        Options::read(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn what_is_given_counts_and_what_is_wrong_is_named() {
+        let options = read("--seed 7 --runtime docker --only runner-kill").unwrap();
+        assert_eq!((options.seed, options.kills), (7, KILLS));
+        assert_eq!(options.runtimes, [Runtime::Docker]);
+        assert_eq!(read("--quick").unwrap().kills, QUICK_KILLS);
+        assert_eq!(read("--quick --kills 9").unwrap().kills, 9);
+        for wrong in ["--seed x", "--seed", "--runtime vm", "--only nonsense", "--nonsense 1"] {
+            let error = read(wrong).err().unwrap_or_else(|| panic!("{wrong} was taken"));
+            assert!(error.contains(wrong.split(' ').next().unwrap()), "{wrong}: {error}");
         }
     }
 }

@@ -108,6 +108,7 @@ impl Scoreboard {
                 "injections": outcome.injections,
                 "accepted": verdict.accepted,
                 "answered": verdict.answered,
+                "refused": verdict.refused,
                 "turns": verdict.turns,
                 "lost": verdict.lost(),
                 "doubled": verdict.doubled(),

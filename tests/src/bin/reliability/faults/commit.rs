@@ -48,7 +48,7 @@ impl Fault for HostInCommit {
         let journals: Vec<PathBuf> =
             sessions.iter().map(|session| journal_of(&session.paths().inbound_db())).collect();
         wait_for_journal(&journals, PATIENCE)?;
-        std::thread::sleep(Duration::from_micros(site.dice.below(1500) as u64));
+        std::thread::sleep(Duration::from_micros(site.dice.below(600) as u64));
         site.world.kill_host();
         self.hot += usize::from(journals.iter().any(|journal| is_hot(journal)));
         let injection = Injection::over(None);
@@ -80,7 +80,7 @@ impl Fault for RunnerInCommit {
         let (session, container) = site.victim()?;
         let journals = [journal_of(&session.paths().outbound_db())];
         wait_for_journal(&journals, PATIENCE)?;
-        std::thread::sleep(Duration::from_micros(site.dice.below(1500) as u64));
+        std::thread::sleep(Duration::from_micros(site.dice.below(600) as u64));
         container.strike().then_some(())?;
         container.wait_gone();
         // The next runner may have been faster: then it is not counted.

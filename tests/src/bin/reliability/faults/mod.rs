@@ -8,6 +8,7 @@ mod storm;
 use twobox_tests::ledger::now_us;
 use twobox_tests::{Runtime, Setup};
 
+use self::storm::Storm;
 use crate::site::Site;
 
 /// One way to hurt an installation. What needs more than a live installation, such as a full disk or
@@ -55,13 +56,19 @@ impl Injection {
 
 /// Every fault of a runtime; `quick` is a storm of them all.
 pub(crate) fn all(runtime: Runtime, quick: bool) -> Vec<Box<dyn Fault>> {
+    let mut all = single(runtime);
     if quick {
-        return vec![Box::new(storm::Storm::of(each(runtime)))];
+        return vec![Box::new(Storm::of(all))];
     }
-    each(runtime)
+    all.push(Box::new(Storm::in_a_crowd(vec![
+        Box::new(host::Kill),
+        Box::new(runner::Kill),
+        Box::new(runner::KillWithHost),
+    ])));
+    all
 }
 
-fn each(runtime: Runtime) -> Vec<Box<dyn Fault>> {
+fn single(runtime: Runtime) -> Vec<Box<dyn Fault>> {
     let mut all: Vec<Box<dyn Fault>> = vec![
         Box::new(host::Kill),
         Box::new(runner::Kill),
