@@ -237,7 +237,7 @@ fn a_program_that_hangs_is_killed_with_everything_it_started() {
                    child = subprocess.Popen(['sleep', '600'])\n\
                    open('pids', 'w').write(str(child.pid))\n\
                    child.wait()\n";
-    let session = session(program, r#", "turn_timeout_sec": 1"#);
+    let session = session(program, r#", "turn_timeout_sec": 5"#);
     session.accept(&[message("m1", "x")]);
     let mut runner = session.start();
     assert_eq!(session.wait_failed("m1").reason, "timeout");
