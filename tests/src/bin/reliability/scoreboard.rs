@@ -151,3 +151,42 @@ fn ms(span: Duration) -> f64 {
 fn shown(span: Option<Duration>) -> String {
     span.map_or("-".to_owned(), |span| format!("{:.2} s", span.as_secs_f64()))
 }
+
+#[cfg(test)]
+mod tests {
+    use twobox_tests::Runtime;
+
+    use super::*;
+
+    #[test]
+    fn one_violation_anywhere_and_the_board_is_not_clean() {
+        let plan =
+            Plan { runtime: Runtime::Process, fault: "x", seed: 1, injections: 1, quick: true };
+        let mut board = Scoreboard::new(1, 1);
+        board.add(&plan, Outcome::default());
+        assert!(board.is_clean());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let part = |violations| json!({ "part": "p", "count": 9, "violations": violations });
+        std::fs::write(file.path(), format!("{}\n{}\n", part(0), part(0))).unwrap();
+        board.read_parts(file.path()).unwrap();
+        assert!(board.is_clean());
+        std::fs::write(file.path(), format!("{}\n", part(1))).unwrap();
+        board.read_parts(file.path()).unwrap();
+        assert!(!board.is_clean());
+        let problems = vec!["lost: m".to_owned()];
+        let mut board = Scoreboard::new(1, 1);
+        board.add(&plan, Outcome { problems, ..Outcome::default() });
+        assert!(!board.is_clean());
+        let report: Value = serde_json::from_str(&board.to_json()).unwrap();
+        assert_eq!(report["faults"][0]["problems"][0], "lost: m");
+        assert_eq!(report["clean"], false);
+    }
+
+    #[test]
+    fn the_middle_of_sorted_values() {
+        let spans = [1, 2, 9].map(Duration::from_millis);
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&spans[..1]), Some(spans[0]));
+        assert_eq!(median(&spans), Some(spans[1]));
+    }
+}
