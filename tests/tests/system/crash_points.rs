@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use twobox_shared::fault::CrashPoint;
 use twobox_tests::{Runtime, Setup, World, on_process, wait_for};
 
+use crate::redrive::{expired, wait_delivered};
 use crate::scripts::{echo, hangs_at_first};
 
 /// What has to happen for a point to be reached, and what must be seen in the end.
@@ -18,6 +19,8 @@ enum Plan {
     Notice,
     /// The host stops its container.
     Stop,
+    /// A person wants an answer sent once more that nobody took.
+    Redrive,
     /// Something settled is older than what is kept.
     Forget(Who),
     /// Only a channel that does not honour keys gets there, and this host has none.
@@ -48,6 +51,7 @@ fn plan(point: CrashPoint) -> Plan {
         }
         P::RunnerSent => Plan::RoundTrip(Who::Runner, note_once()),
         P::RunnerFailed => Plan::RoundTrip(Who::Runner, fails_once()),
+        P::HostRedriveMarked | P::HostRedriveCommitted => Plan::Redrive,
         P::HostForgot => Plan::Forget(Who::Host),
         P::RunnerForgot => Plan::Forget(Who::Runner),
     }
@@ -96,6 +100,8 @@ at_each_point!(
     host_deliver_announced = HostDeliverAnnounced,
     host_deliver_sent = HostDeliverSent,
     host_deliver_recorded = HostDeliverRecorded,
+    host_redrive_marked = HostRedriveMarked,
+    host_redrive_committed = HostRedriveCommitted,
     runner_locked = RunnerLocked,
     runner_claimed = RunnerClaimed,
     runner_sent = RunnerSent,
@@ -114,6 +120,7 @@ fn survive(point: CrashPoint) {
         Plan::RoundTrip(who, script) => round_trip(setup, point, &who, script),
         Plan::Notice => notice(setup, point),
         Plan::Stop => stop(setup, point),
+        Plan::Redrive => redrive(setup, point),
         Plan::Forget(who) => forget(setup, point, &who),
         Plan::OutOfReach => pass_by(setup, point),
     }
@@ -274,6 +281,28 @@ fn stop(setup: Setup, point: CrashPoint) {
     assert_eq!((message.tries, message.forgiven), (1, 1), "the host ended it, nobody is charged");
 }
 
+/// The person who gave the order gets no answer, and repeats it. What was committed is carried out
+/// without that.
+fn redrive(setup: Setup, point: CrashPoint) {
+    let world = setup.agent("ada", echo()).make();
+    let (session, row) = expired(&world);
+    world.stop_host();
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    let order = ["dead", "redrive", &session.id, &row];
+    assert!(!world.run(&order).status.success(), "nobody was left to answer");
+    revive(&world, point);
+    if point == CrashPoint::HostRedriveMarked {
+        assert_eq!(session.deliveries()[0].status, "failed", "nothing was changed");
+        world.twobox(&order);
+    }
+    chat.wait_letters(1);
+    wait_delivered(&session);
+    assert!(world.twobox(&order).contains("it was delivered"));
+    assert_eq!(chat.deliveries().len(), 1);
+    world.twobox(&["sessions", "fsck"]);
+}
+
 /// A short memory: what was answered is forgotten as soon as its container has left, the host's part
 /// then and the runner's with the next message.
 fn forget(setup: Setup, point: CrashPoint, who: &Who) {
@@ -346,7 +375,18 @@ fn every_point_but_one_is_reached_without_dying(setup: Setup) {
     world.set_script("ada", &fails_once());
     let second = chat.say("once more");
     chat.wait_answer(&second);
-    assert_eq!(world.session("ada").message(&id).status, "completed");
+    let session = world.session("ada");
+    assert_eq!(session.message(&id).status, "completed");
+    world.set_script(
+        "ada",
+        &json!({ "otherwise": [{ "fail": { "reason": "auth_failed",
+        "retryable": false } }] }),
+    );
+    let third = chat.say("in vain");
+    session.wait_status(&third, "failed");
+    world.set_script("ada", &echo());
+    world.twobox(&["dead", "redrive", &session.id, &third]);
+    chat.wait_answer(&third);
     wait_for("the runner to forget the first message", || {
         points(&runner).contains(&CrashPoint::RunnerForgot.name().to_owned()).then_some(())
     });

@@ -9,5 +9,6 @@ mod failure;
 mod hostile;
 mod limits;
 mod places;
+mod redrive;
 mod restart;
 mod scripts;
