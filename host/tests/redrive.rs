@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use twobox_host::channel::{Desk, Outcome as Said};
-use twobox_host::db::{audit, notices};
+use twobox_host::db::{DbError, audit, notices};
 use twobox_host::dead::{Handled, Kind, Order, Outcome, Verb};
 use twobox_host::runtime::StartSpec;
 use twobox_host::session::signal::Reason;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Failure;
+use twobox_shared::dead::Fate;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{InboxReader, Origin};
 use twobox_shared::outbox::{Claim, OutboxWriter, TurnEnd};
@@ -90,6 +91,8 @@ async fn a_redriven_delivery_is_sent_once_more_under_its_key_and_the_cursor_stay
     let inbound = world.inbound(session).await;
     let cursor = number(&inbound, "SELECT seq FROM outbound_cursor");
     assert!(cursor > 0, "it was passed");
+    let long_ago = "UPDATE delivered SET delivered_at = '2001-09-09T01:46:40.000Z'";
+    open(&inbound).execute(long_ago, []).unwrap(); // so long that it would have expired since
     let first = world.one(session, Verb::Redrive, &row).await;
     assert_eq!((first.outcome, first.kind), (Outcome::Redriven, Some(Kind::Delivery)));
     let second = world.one(session, Verb::Redrive, &row).await;
@@ -262,6 +265,11 @@ async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
         until("the notice to fail", async || dead().await.len() == 1).await;
         world.rest().await;
         let notice = format!("notice:{}", dead().await[0].cause);
+        let long_ago = |db: &mut Connection| {
+            db.execute("UPDATE notices SET created_at_ms = 1", []).unwrap();
+            Ok::<_, DbError>(())
+        };
+        world.core.parts.db.call(long_ago).await.unwrap();
         world.channel_says(None);
         world.runtime.next_life(|spec| {
             answer_all(spec);
@@ -302,6 +310,28 @@ async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_awake_learns_of_the_notice_that_it_is_to_send_once_more() {
+    let world = World::new(|_| ()).await;
+    world.channel_says(Some(permanent()));
+    world.runtime.next_life(|spec| {
+        give_up(spec);
+        Then::Stays
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    let list = move |db: &mut Connection| notices::told(db, session);
+    let told = async || world.core.parts.db.call(list).await.unwrap();
+    until("the notice to fail", async || {
+        told().await.iter().any(|notice| matches!(notice.fate, Fate::Dead { .. }))
+    })
+    .await;
+    world.channel_says(None);
+    let all = Order { verb: Verb::Redrive, kind: Some(Kind::Notice), ids: None };
+    assert_eq!(world.desk.dead(session, all).await.unwrap().len(), 1);
+    until("the notice", async || world.post.letters.lock().unwrap().len() == 1).await;
+    assert_eq!(world.runtime.lives(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

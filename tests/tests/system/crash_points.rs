@@ -284,8 +284,10 @@ fn stop(setup: Setup, point: CrashPoint) {
 /// The person who gave the order gets no answer, and repeats it. What was committed is carried out
 /// without that.
 fn redrive(setup: Setup, point: CrashPoint) {
-    let world = setup.agent("ada", echo()).make();
+    let world = setup.setting("containers.idle", "300ms").agent("ada", echo()).make();
     let (session, row) = expired(&world);
+    world.wait_no_containers();
+    wait_for("nobody to be going to look at it", || (!world.is_marked(&session)).then_some(()));
     world.stop_host();
     up_armed(&world, point);
     let chat = world.chat("ada");
