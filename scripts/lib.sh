@@ -71,6 +71,32 @@ how_to_install() {
     fi
 }
 
+# What `build_static` needs besides cargo.
+need_static_libc() {
+    compiles -static ||
+        fail "a C compiler with a static C library is missing; install it with: $(how_to_install static-libc)"
+}
+
+# build_static PROFILE PACKAGE BINARY: builds a program that needs nothing of the system that it runs
+# on. Its path is then in $binary.
+build_static() {
+    local profile="$1" triple variable
+    # With the target named, the flag does not reach build scripts and procedural macros, which
+    # cannot be static.
+    triple=$(rustc -vV | sed -n 's/^host: //p')
+    variable=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$triple")_RUSTFLAGS
+    env "$variable=-C target-feature=+crt-static" cargo build --locked --package "$2" --bin "$3" \
+        --target "$triple" --profile "$profile"
+    # Cargo calls the folder of the profile `dev` by another name.
+    binary=${CARGO_TARGET_DIR:-target}/$triple/${profile/#dev/debug}/$3
+    [[ -x $binary ]] || fail "$binary was not built"
+    # A dynamic program names its interpreter, which an empty image does not have.
+    if LC_ALL=C grep --text --quiet --extended-regexp '/(ld-linux[^/]*|ld-musl[^/]*|ld64)\.so' \
+        <(head --bytes=4096 "$binary"); then
+        fail "$binary is not static: is the static C library there? Install it with: $(how_to_install static-libc)"
+    fi
+}
+
 # Whether a Docker engine answers, and soon.
 docker_answers() {
     has docker && timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1

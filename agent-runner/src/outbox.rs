@@ -84,7 +84,11 @@ impl Outbox {
     }
 }
 
-fn until_done<T>(
+/// Tries until it works, with pauses, for as long as `go_on` says. `None` when it said no.
+///
+/// # Errors
+/// The reason to leave, where another try cannot help.
+pub(crate) fn until_done<T>(
     go_on: impl Fn() -> bool,
     mut attempt: impl FnMut() -> Result<T, BoxError>,
 ) -> Result<Option<T>, Exit> {

@@ -18,7 +18,7 @@ use twobox_shared::time::UnixMillis;
 use crate::args::Options;
 use crate::event::Event;
 use crate::exit::Exit;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, until_done};
 use crate::patience::Patience;
 use crate::provider::Worker;
 use crate::say::say;
@@ -63,6 +63,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) floor: Seq,
     /// When the outbox was last looked over for what can be forgotten.
     pub(crate) tidied: Option<Monotonic>,
+    /// Where the agent could send to when the inbox was last read.
+    pub(crate) destinations: Vec<Destination>,
     first: bool,
     poll: Option<Duration>,
     silent_finds: u32,
@@ -90,6 +92,7 @@ impl<'a> Runner<'a> {
             in_turn: false,
             floor: Seq::default(),
             tidied: None,
+            destinations: Vec::new(),
             first: true,
             poll: options.poll.or((!watched).then_some(POLL)),
             silent_finds: 0,
@@ -215,9 +218,14 @@ impl<'a> Runner<'a> {
     /// Whatever opening or reading either box returns.
     pub(crate) fn look(&mut self, purpose: Purpose<'_>) -> Result<Look, BoxError> {
         let now = self.clock.now();
-        let look = self.outbox.read(|outbox| {
-            InboxReader::open(&self.options.paths.inbound_db())?.look(outbox, purpose, now)
+        let (look, destinations) = self.outbox.read(|outbox| {
+            let inbox = InboxReader::open(&self.options.paths.inbound_db())?;
+            let look = inbox.look(outbox, purpose, now)?;
+            // Read with what they are for: later the inbox may be locked, or its host dead.
+            let (_, destinations) = inbox.routing()?;
+            Ok((look, destinations))
         })?;
+        self.destinations = destinations;
         self.floor = self.floor.max(look.seq_floor);
         Ok(look)
     }
@@ -245,13 +253,17 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Where the agent may send to.
+    /// Reads anew where the agent may send to, insisting for as long as `go_on` says. Returns whether
+    /// it could be read.
     ///
     /// # Errors
-    /// As for [`Runner::look`].
-    pub(crate) fn destinations(&self) -> Result<Vec<Destination>, BoxError> {
-        let reader = InboxReader::open(&self.options.paths.inbound_db())?;
-        reader.routing().map(|(_, destinations)| destinations)
+    /// The inbox is beyond help.
+    pub(crate) fn read_destinations(&mut self, go_on: impl Fn() -> bool) -> Result<bool, Exit> {
+        let inbox = self.options.paths.inbound_db();
+        let read = until_done(go_on, || InboxReader::open(&inbox)?.routing())?;
+        let Some((_, destinations)) = read else { return Ok(false) };
+        self.destinations = destinations;
+        Ok(true)
     }
 
     /// Claims `chosen` and returns what was claimed: nothing, or messages of which one triggers.

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::{Session, message, repository, wait_for};
+use common::{Session, leave_hot_journal, message, repository, wait_for};
 use serde_json::Value;
 use twobox_shared::ids::{RunnerId, SystemIds};
+use twobox_shared::inbox::Inbox;
 use twobox_shared::outbox::AckStatus;
 
 fn session(program: &str, more: &str) -> Session {
@@ -153,6 +154,33 @@ else:
 }
 
 #[test]
+fn a_send_waits_for_an_inbox_whose_host_died_in_a_commit() {
+    let program = python(
+        "\
+if turn['type'] == 'turn':
+    while not os.path.exists('go'): time.sleep(0.01)
+    say(type='send', to='ops', text='now')
+    say(type='reply', text='later')
+    say(type='turn_done')",
+    );
+    let session = session(&program, "");
+    session.say("m1", "x");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Processing);
+    // A name that the turn did not know when it began.
+    session.destination("ops");
+    leave_hot_journal(&session.paths.inbound_db());
+    session.agent_file("go", "");
+    wait_for("the runner to find the journal", || {
+        runner.stderr().contains("journal").then_some(())
+    });
+    drop(Inbox::open(&session.paths.inbound_db()).unwrap()); // the host is back and rolls back
+    session.wait_ack("m1", AckStatus::Completed);
+    assert_eq!(session.texts(), ["now", "later"], "{}", runner.stderr());
+    runner.stop();
+}
+
+#[test]
 fn files_of_a_reply_are_copied() {
     let program = python(
         "\
@@ -209,7 +237,7 @@ fn a_program_that_hangs_is_killed_with_everything_it_started() {
                    child = subprocess.Popen(['sleep', '600'])\n\
                    open('pids', 'w').write(str(child.pid))\n\
                    child.wait()\n";
-    let session = session(program, r#", "turn_timeout_sec": 1"#);
+    let session = session(program, r#", "turn_timeout_sec": 5"#);
     session.accept(&[message("m1", "x")]);
     let mut runner = session.start();
     assert_eq!(session.wait_failed("m1").reason, "timeout");

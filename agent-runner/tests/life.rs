@@ -1,12 +1,11 @@
 //! The runner's life around its turns: lock, heartbeat, idleness, and files in a bad state.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use common::{Session, message, wait_for};
+use common::{Session, leave_hot_journal, message, wait_for};
 use rusqlite::Connection;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::outbox::{AckStatus, OutboxWriter};
@@ -59,26 +58,6 @@ fn a_commit_that_a_killed_runner_left_is_rolled_back_at_start() {
     assert!(!journal.exists());
     assert_eq!(session.texts(), ["echo: x"], "and nothing of the transaction");
     runner.stop();
-}
-
-/// Copies database and journal out of the middle of a transaction, and puts them back after it.
-fn leave_hot_journal(path: &std::path::Path) {
-    let journal = path.with_file_name("outbound.db-journal");
-    let conn = Connection::open(path).unwrap();
-    conn.pragma_update(None, "cache_size", 1).unwrap();
-    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-    for n in 0..200 {
-        conn.execute(
-            "INSERT INTO session_state (key, value, updated_at) VALUES (?1, ?2, '')",
-            (format!("k{n}"), "v".repeat(1000)),
-        )
-        .unwrap();
-    }
-    conn.cache_flush().unwrap();
-    let (saved, saved_journal) = (std::fs::read(path).unwrap(), std::fs::read(&journal).unwrap());
-    drop(conn);
-    std::fs::write(path, saved).unwrap();
-    std::fs::write(journal, saved_journal).unwrap();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! stops in order.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{SessionId, SystemIds};
+use twobox_shared::time::UnixMillis;
 
+use crate::channel::command::{self, CommandChannel};
 use crate::channel::socket::{self, SocketError};
 use crate::channel::terminal::Terminal;
 use crate::channel::{Channel, Desk};
+use crate::clock::{self, HostClock};
 use crate::config::{Config, OnShutdown, WatchMode};
 use crate::core::{Core, Parts};
 use crate::data::{DataDir, DataError};
@@ -68,6 +72,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let path = core.parts.data.socket();
     let server = tokio::spawn(socket::bind(&path)?.serve(terminal, desk, core.stopping()));
     let keeper = tokio::spawn(keep(Arc::clone(&core), events));
+    let ticker = tokio::spawn(tick(Arc::clone(&core)));
     tracing::info!(
         data = %core.parts.data.root().display(),
         runtime = core.parts.runtime.name(),
@@ -81,6 +86,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     }
     core.stop_admitting();
     keeper.abort();
+    ticker.abort();
     stop_sessions(&core).await;
     if let Err(error) = server.await {
         tracing::error!(%error, "the socket's server broke");
@@ -100,8 +106,14 @@ async fn build(
     let install = db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
     let runtime = runtime::build(install, &config, report)?;
     let watch = start_watch(&data, config.watch).await;
-    let channels: HashMap<&'static str, Arc<dyn Channel>> =
+    let mut channels: HashMap<&'static str, Arc<dyn Channel>> =
         HashMap::from([(terminal.channel_type(), terminal as Arc<dyn Channel>)]);
+    if let Some(channel) = CommandChannel::new(&config.channels, data.root()) {
+        if let Err(reason) = command::usable(Path::new(&config.channels.command)) {
+            tracing::warn!("{reason}: messages to the command channel wait until it is mended");
+        }
+        channels.insert(channel.channel_type(), Arc::new(channel));
+    }
     Ok(Core::new(Parts {
         data,
         install,
@@ -109,7 +121,7 @@ async fn build(
         db,
         runtime,
         channels,
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(HostClock::default()),
         ids: Arc::new(SystemIds),
         watch,
     }))
@@ -137,14 +149,40 @@ async fn start_watch(data: &DataDir, mode: WatchMode) -> Option<Watch> {
     None
 }
 
+/// Keeps the host's clock going.
+async fn tick(core: Arc<Core>) {
+    loop {
+        core.parts.clock.monotonic();
+        tokio::time::sleep(clock::TICK).await;
+    }
+}
+
 /// Listens to the runtime, and looks over everything at the start, once a minute, and whenever
 /// events may have been lost.
 async fn keep(core: Arc<Core>, mut events: mpsc::UnboundedReceiver<RuntimeEvent>) {
+    let mut before = None;
     loop {
-        let pause = match look_over(&core).await {
-            Ok(()) => SAFETY_NET,
-            Err(error) => {
-                tracing::warn!(error = chain(&*error), "the safety net could not look");
+        let now = (core.parts.clock.now(), core.parts.clock.monotonic());
+        // A due time may lie far ahead only because the clock was set back, before this host started
+        // or since. The session's own decision knows.
+        let set_back = before.is_none_or(|before| clock::was_set_back(before, now));
+        let until = match set_back {
+            true => UnixMillis(i64::MAX),
+            false => now.0 + RETIRE_BEYOND,
+        };
+        let looked = look_over(&core, until).await;
+        if looked.is_ok() {
+            before = Some(now);
+        }
+        let trouble = match &looked {
+            Ok(Ok(())) => None,
+            Ok(Err(silent)) => Some(chain(silent)),
+            Err(error) => Some(chain(error)),
+        };
+        let pause = match trouble {
+            None => SAFETY_NET,
+            Some(error) => {
+                tracing::warn!(error, "the safety net could not look");
                 RUNTIME_PAUSE
             }
         };
@@ -164,14 +202,17 @@ async fn keep(core: Arc<Core>, mut events: mpsc::UnboundedReceiver<RuntimeEvent>
     }
 }
 
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Wakes the sessions that are due, and compares the runtime's list with the sessions that are
+/// Wakes the sessions that are due before `until`, and compares the runtime's list with the sessions that are
 /// awake. A session at rest is not looked at.
-async fn look_over(core: &Arc<Core>) -> Result<(), AnyError> {
+///
+/// # Errors
+/// [`DbError`] if what is due is not known; within, that the runtime did not answer.
+async fn look_over(
+    core: &Arc<Core>,
+    until: UnixMillis,
+) -> Result<Result<(), RuntimeError>, DbError> {
     let groups = core.parts.db.call(|db| agents::list(db)).await?;
     core.set_agent_groups(groups.len());
-    let until = core.parts.clock.now() + RETIRE_BEYOND;
     let awake: HashSet<SessionId> = core.awake().into_iter().map(|(session, _)| session).collect();
     // What runs is counted before anything that is due may take its place.
     let listed = core.parts.runtime.list().await;
@@ -199,11 +240,13 @@ async fn look_over(core: &Arc<Core>) -> Result<(), AnyError> {
     for session in due.iter().filter(|session| !awake.contains(session)) {
         core.wake(*session, Reason::Due);
     }
-    listed?;
+    if let Err(silent) = listed {
+        return Ok(Err(silent));
+    }
     for session in &awake {
         core.wake(*session, Reason::Runtime);
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// A container of this installation whose session it does not have.

@@ -18,6 +18,7 @@ use crate::db::{DbError, messaging, overview, sessions};
 use crate::dead::{Handled, Order};
 use crate::session::signal::Reason;
 use crate::session::task::Command;
+use crate::storage::explain;
 
 /// How many messages are routed with one look into `host.db`.
 const ROUTE_BATCH: usize = 256;
@@ -124,13 +125,22 @@ impl DaemonDesk {
 /// another.
 async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
     let mut batch = Vec::new();
+    let mut complaint: Option<String> = None; // said once, and not for every message
     while arrivals.recv_many(&mut batch, ROUTE_BATCH).await > 0 {
         let places = batch.iter().map(|arrival| arrival.message.place.clone()).collect();
-        let found = sessions_of(&core, places).await;
+        let found = sessions_of(&core, places).await.map_err(|error| {
+            let reason = explain(&error, core.parts.data.root());
+            format!("the message could not be stored: {reason}")
+        });
+        let trouble = found.as_ref().err();
+        if let Some(reason) = trouble.filter(|reason| complaint.as_ref() != Some(reason)) {
+            tracing::warn!(reason, "messages are refused");
+        }
+        complaint = trouble.cloned();
         for (number, arrival) in batch.drain(..).enumerate() {
             let routed = match &found {
                 Ok(found) => hand_over(&core, &found[number], arrival.message),
-                Err(error) => Err(Refusal::TryAgain { reason: crate::session::task::chain(error) }),
+                Err(reason) => Err(Refusal::TryAgain { reason: reason.clone() }),
             };
             // Whoever asked may have gone; the message is on its way all the same.
             drop(arrival.routed.send(routed));

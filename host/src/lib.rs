@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod channel;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod core;
 pub mod daemon;
@@ -18,4 +19,5 @@ pub mod fsck;
 pub mod logging;
 pub mod runtime;
 pub mod session;
+mod storage;
 pub mod watch;

@@ -102,15 +102,80 @@ fn agents_are_added_listed_shown_and_removed() {
 }
 
 #[test]
+fn chats_are_wired_listed_and_unwired() {
+    let (_dir, data) = initialised();
+    ok(&twobox(&data, &["agents", "add", "bob"]));
+    let add = twobox(&data, &["wire", "add", "bob", "command", "42", "--name", "family"]);
+    assert!(text(&add.stderr).contains("channels.command is not set"), "{add:?}");
+    assert_eq!(ok(&add).trim(), "bob listens to command 42 (shared), and calls it \"family\"");
+    std::fs::write(data.join("twobox.toml"), "[channels]\ncommand = '/bin/true'\n").unwrap();
+    let mode = ["wire", "add", "assistant", "command", "42", "--session-mode", "per-thread"];
+    let add = twobox(&data, &mode);
+    assert_eq!((ok(&add).lines().count(), text(&add.stderr).as_str()), (1, ""));
+    let list: Value =
+        serde_json::from_str(&ok(&twobox(&data, &["--json", "wire", "list"]))).unwrap();
+    let listed = |agent: &str| {
+        let mine = list.as_array().unwrap().iter().filter(|wiring| wiring["agent"] == agent);
+        mine.map(|wiring| (wiring["name"].clone(), wiring["mode"].clone())).collect::<Vec<_>>()
+    };
+    let pair = |name: &str, mode: &str| (Value::from(name), Value::from(mode));
+    assert_eq!(listed("bob"), [pair("terminal", "shared"), pair("family", "shared")]);
+    assert_eq!(listed("assistant"), [pair("terminal", "shared"), pair("family", "per-thread")]);
+    let table = ok(&twobox(&data, &["wire", "list"]));
+    assert!(table.contains("CHAT") && table.contains("family"), "{table}");
+    let unknown = fails(&twobox(&data, &["wire", "add", "carl", "command", "43"]), 1);
+    assert!(unknown.contains("there are: assistant, bob"), "{unknown}");
+    let taken = twobox(&data, &["wire", "add", "bob", "command", "43", "--name", "terminal"]);
+    assert!(fails(&taken, 1).contains("choose another name"));
+    ok(&twobox(&data, &["wire", "remove", "bob", "command", "42"]));
+    let again = fails(&twobox(&data, &["wire", "remove", "bob", "command", "42"]), 1);
+    assert!(again.contains("bob does not listen to command \"42\""), "{again}");
+    let table = ok(&twobox(&data, &["wire", "list"]));
+    assert!(!table.contains("43") && table.matches("42").count() == 1, "{table}");
+}
+
+#[test]
+fn doctor_says_when_the_program_of_the_command_channel_cannot_be_run() {
+    let (_dir, data) = initialised();
+    let check = |program: &str| {
+        let config = format!("runtime = 'process'\n[channels]\ncommand = '{program}'\n");
+        std::fs::write(data.join("twobox.toml"), config).unwrap();
+        let output = twobox(&data, &["--json", "doctor"]);
+        let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        checks.into_iter().find(|check| check["check"] == "command channel")
+    };
+    assert_eq!(check(""), None, "nobody wants it");
+    ok(&twobox(&data, &["wire", "add", "assistant", "command", "42"]));
+    let lacking = check("").unwrap();
+    assert_eq!(lacking["level"], "warn", "{lacking}");
+    assert!(lacking["help"].as_str().unwrap().contains("channels.command"), "{lacking}");
+    assert_eq!(check("/bin/sh").unwrap()["level"], "ok");
+    for bad in ["sh", "/bin", "/nonexistent/program", "/etc/passwd"] {
+        let check = check(bad).unwrap();
+        assert_eq!(check["level"], "fail", "{check}");
+        assert!(check["detail"].as_str().unwrap().contains(bad), "{check}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_command_line_are_usage_errors() {
     let (_dir, data) = initialised();
-    let bad: [&[&str]; 7] = [
+    let bad: [&[&str]; 16] = [
         &["agents", "add", "../x"],
         &["agents", "add", "global"],
         &["agents", "add", "x", "--provider", "command"],
         &["agents", "add", "x", "--provider", "gpt"],
         &["send"],
         &["send", "--wait", "soon", "x"],
+        &["send", "--channel", "command", "x"],
+        &["send", "--chat", "42", "x"],
+        &["send", "--channel", "command", "--chat", "42", "--agent", "assistant", "x"],
+        &["send", "--channel", "command", "--chat", "42", "--wait", "1", "x"],
+        &["send", "--id", "../x", "x"],
+        &["wire", "add", "assistant", "command"],
+        &["wire", "add", "assistant", "telegraph", "42"],
+        &["wire", "add", "assistant", "command", "42", "--name", ""],
+        &["wire", "add", "assistant", "command", "42", "--session-mode", "secret"],
         &["dance"],
     ];
     for arguments in bad {

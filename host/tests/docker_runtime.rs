@@ -334,6 +334,28 @@ async fn a_container_that_was_never_started_has_exited() {
 }
 
 #[tokio::test]
+async fn a_container_that_somebody_removes_has_ended_and_leaves_its_place() {
+    if !engine() {
+        return;
+    }
+    let mut machine = Machine::new("sleep 60000");
+    machine.hear_stream().await;
+    let session = SessionId::generate(&SystemIds);
+    // The engine takes its time for each of the steps, and a look may come between any two.
+    for round in 0..10 {
+        let spec = machine.spec(session);
+        machine.runtime.start(&spec).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let id = docker(&["ps", "--quiet", "--filter", &format!("label=twobox.session={session}")]);
+        let removal = std::thread::spawn(move || docker(&["rm", "--force", id.trim()]));
+        machine.hear_exit(spec.incarnation).await;
+        let condition = machine.condition(spec.incarnation).await;
+        assert_ne!(condition, Some(Condition::Running), "round {round}: its end was reported");
+        machine.runtime.clear(spec.incarnation, &machine.log()).await.unwrap();
+        removal.join().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_missing_image_names_the_command_that_builds_it() {
     if !engine() {
         return;

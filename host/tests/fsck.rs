@@ -248,8 +248,8 @@ fn fixtures() -> Vec<(&'static str, bool, Break)> {
         ("inbox-corrupt", false, |w| {
             w.inbox(
                 "PRAGMA writable_schema = ON;
-                 UPDATE sqlite_schema SET sql = replace(sql, '(status, seq)', '(seq, status)')
-                 WHERE name = 'messages_in_open';
+                 UPDATE sqlite_schema SET sql = replace(sql, '(seq)', '(tries)')
+                 WHERE name = 'messages_in_pending';
                  INSERT INTO messages_in (id, seq, kind, timestamp, content, trigger)
                  VALUES ('x', 100, 'chat', '2027-01-15T08:00:00.000Z', '{}', 0);",
             );

@@ -172,7 +172,7 @@ async fn a_runner_gets_its_own_session_limits_and_a_short_environment() {
         assert!(!seen.contains(foreign), "a descriptor of the host was inherited: {seen}");
     }
     let arguments = fs::read_to_string(machine.agent("arguments")).unwrap();
-    for part in ["--idle-ms 60000", "--grace-ms 1000", "--confine", "/session/in --out "] {
+    for part in ["--idle-ms 60000", "--grace-ms 750", "--confine", "/session/in --out "] {
         assert!(arguments.contains(part), "{part} is missing in {arguments}");
     }
 }

@@ -140,6 +140,33 @@ async fn more_refused_rows_than_one_look_takes_are_all_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p14_a_container_that_writes_to_nowhere_does_not_fill_its_inbox() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        answer_all(spec); // before there are notes, so that all of them wait
+        for n in 0..200 {
+            let nowhere = Origin {
+                channel_type: Some("nowhere".to_owned()),
+                platform_id: Some(n.to_string()),
+                thread_id: None,
+            };
+            send_rows(spec, &nowhere, 1);
+        }
+        Then::Leaves
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("rest", async || world.core.awake().is_empty()).await;
+    let count = |select: &str, path| -> i64 {
+        Connection::open(path).unwrap().query_row(select, [], |row| row.get(0)).unwrap()
+    };
+    let inbound = world.inbound(session).await;
+    assert_eq!(count("SELECT count(*) FROM delivered WHERE status = 'failed'", &inbound), 200);
+    let waiting = "SELECT count(*) FROM messages_in WHERE kind = 'system' AND status = 'pending'";
+    let notes = count(waiting, &inbound);
+    assert!((1..=50).contains(&notes), "{notes} notes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_nobody_takes_hide_no_row_for_somebody_else() {
     let world = World::new(|_| ()).await;
     world.runtime.next_life(|spec| {
@@ -307,4 +334,119 @@ async fn each_start_gets_the_configuration_as_it_is_then_and_a_mistake_fails_the
     assert_eq!(*world.runtime.starts.lock().unwrap(), 2);
     std::fs::remove_file(&source).unwrap();
     until("the answer", async || world.post.letters.lock().unwrap().len() == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_breaks_is_called_again_only_if_it_honours_keys() {
+    for (blind, status, calls) in [(true, "uncertain", 1), (false, "delivered", 2)] {
+        let world = World::new(|_| ()).await;
+        *world.post.blind.lock().unwrap() = blind;
+        *world.post.breaks.lock().unwrap() = true;
+        let session = world.say("t", "m1").await.unwrap().session;
+        until("rest", async || world.core.awake().is_empty()).await;
+        let inbox = Connection::open(world.inbound(session).await).unwrap();
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let found = inbox.query_row("SELECT status FROM delivered", [], read).unwrap();
+        assert_eq!((found.as_str(), *world.post.calls.lock().unwrap()), (status, calls));
+    }
+}
+/// What the host logs on this thread from now on.
+fn log() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    #[derive(Clone)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let kept = Kept(Arc::default());
+    let writer = kept.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    (kept.0, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test]
+async fn a_container_that_cannot_be_stopped_has_no_successor_until_it_can() {
+    type Life = fn(&StartSpec);
+    let lives: [(&str, Life); 2] = [
+        ("it breaks a limit", claim_all),
+        ("its session is quarantined", |spec| {
+            claim_all(spec);
+            std::fs::write(outbound(spec), vec![7_u8; 8192]).unwrap();
+        }),
+    ];
+    for (case, life) in lives {
+        let (said, _while_it_lives) = log();
+        let world = World::new(|config| {
+            config.limits.claim_tolerance = Duration::from_millis(300);
+        })
+        .await;
+        *world.runtime.unstoppable.lock().unwrap() = true;
+        world.runtime.next_life(move |spec| {
+            life(spec);
+            Then::Stays
+        });
+        let session = world.say("t", "m1").await.unwrap().session;
+        until(case, async || *world.runtime.stops.lock().unwrap() >= 2).await;
+        let record = world.record(session).await;
+        let lonely = (*world.runtime.starts.lock().unwrap(), world.runtime.lives());
+        assert_eq!(lonely, (1, 1), "{case}: nothing was started beside it");
+        assert_eq!(world.core.places().0, 1, "{case}: it keeps its place");
+        assert!(record.runner.is_some(), "{case}: its end is not recorded");
+        let told = String::from_utf8(said.lock().unwrap().clone()).unwrap();
+        assert!(told.contains("could not stop the container of session"), "{case}: {told}");
+        assert!(told.contains("beyond reach"), "{case}: {told}");
+
+        world.runtime.next_life(|spec| {
+            answer_all(spec);
+            Then::Leaves
+        });
+        *world.runtime.unstoppable.lock().unwrap() = false;
+        if record.quarantine.is_some() {
+            until(case, async || world.runtime.lives() == 0).await;
+            std::fs::remove_file(world.outbound(session).await).unwrap();
+            let (reply, answer) = tokio::sync::oneshot::channel();
+            world.core.send(session, Command::Retry { message: None, reply }).await;
+            answer.await.unwrap().unwrap();
+        }
+        until(case, async || world.post.letters.lock().unwrap().len() == 1).await;
+        until(case, async || world.core.awake().is_empty()).await;
+        assert_eq!(*world.runtime.starts.lock().unwrap(), 2, "{case}");
+        assert_eq!(*world.runtime.occupied.lock().unwrap(), 0, "{case}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wakes_that_race_make_one_container() {
+    let world = World::new(|_| ()).await;
+    *world.runtime.slow_start.lock().unwrap() = Duration::from_millis(5);
+    let session = world.say("t", "m0").await.unwrap().session;
+    let wakers: Vec<_> = [Reason::Due, Reason::Runtime, Reason::Outbox, Reason::Place]
+        .into_iter()
+        .map(|reason| {
+            let core = Arc::clone(&world.core);
+            tokio::spawn(async move {
+                loop {
+                    core.wake(session, reason);
+                    tokio::time::sleep(Duration::from_micros(300)).await;
+                }
+            })
+        })
+        .collect();
+    for count in 1..30 {
+        until("the answer", async || world.post.letters.lock().unwrap().len() == count).await;
+        world.say("t", &format!("m{count}")).await.unwrap();
+    }
+    wakers.iter().for_each(tokio::task::JoinHandle::abort);
+    until("the last answer", async || world.post.letters.lock().unwrap().len() == 30).await;
+    until("rest", async || world.core.awake().is_empty()).await;
+    assert_eq!(*world.runtime.occupied.lock().unwrap(), 0, "no start met another container");
+    assert!(*world.runtime.starts.lock().unwrap() <= 30, "one for each message at most");
+    assert_eq!((world.runtime.lives(), world.record(session).await.failed_starts), (0, 0));
 }

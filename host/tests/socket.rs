@@ -25,12 +25,15 @@ struct FakeDesk {
     session: SessionId,
     accepted: Mutex<Vec<(String, String)>>,
     seqs: Mutex<BTreeMap<String, i64>>,
+    /// Where the last message was said.
+    place: Mutex<Option<Place>>,
     ready: mpsc::UnboundedSender<Place>,
 }
 
 impl Desk for FakeDesk {
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         Box::pin(async move {
+            *self.place.lock().unwrap() = Some(message.place.clone());
             match message.place.platform_id.as_str() {
                 "nobody" => {
                     let (channel_type, platform_id) =
@@ -113,6 +116,7 @@ impl Server {
             session: SessionId::generate(&SystemIds),
             accepted: Mutex::default(),
             seqs: Mutex::default(),
+            place: Mutex::default(),
             ready,
         });
         let (shutdown, down) = watch::channel(false);
@@ -406,4 +410,44 @@ async fn a_host_that_goes_down_says_so_and_refuses_for_now() {
         .unwrap()
         .unwrap();
     assert!(!server.path.exists());
+}
+
+#[tokio::test]
+async fn a_message_names_an_agent_or_a_chat_and_never_both_or_neither() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let mut hand_in = async |to: Value| {
+        let mut request = json!({ "op": "message", "id": "m", "text": "hi" });
+        request.as_object_mut().unwrap().extend(to.as_object().unwrap().clone());
+        client.send(request).await;
+        client.next().await
+    };
+    let to = json!({ "channel": "command", "chat": "room 1", "thread": "t" });
+    assert_eq!(hand_in(to).await["event"], "accepted");
+    let expected = Place {
+        channel_type: "command".to_owned(),
+        platform_id: "room 1".to_owned(),
+        thread_id: Some("t".to_owned()),
+    };
+    assert_eq!(*server.desk.place.lock().unwrap(), Some(expected));
+    let bad = [
+        json!({}),
+        json!({ "channel": "command" }),
+        json!({ "chat": "room 1" }),
+        json!({ "agent": "ann", "chat": "room 1" }),
+        json!({ "agent": "ann", "channel": "command", "chat": "room 1" }),
+        json!({ "channel": "command", "chat": "" }),
+        json!({ "channel": "command", "chat": "a\nb" }),
+        json!({ "channel": "command", "chat": "x".repeat(256) }),
+        json!({ "channel": "command", "chat": "room 1", "thread": "" }),
+    ];
+    for to in bad {
+        let answer = hand_in(to.clone()).await;
+        assert_eq!(
+            (&answer["event"], &answer["retry"]),
+            (&json!("refused"), &json!(false)),
+            "{to}"
+        );
+    }
+    assert_eq!(server.desk.accepted.lock().unwrap().len(), 1);
 }

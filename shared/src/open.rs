@@ -22,7 +22,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::header;
 use crate::migrate::{self, Shape};
-use crate::syscalls::{Denial, Guard};
+use crate::syscalls::{self, Denial, Guard};
 
 /// How long a writer waits for the other side's locks. A host write that is busy for longer means
 /// that a container holds a lock, and the host stops that container.
@@ -110,7 +110,8 @@ pub enum Remedy {
 }
 
 impl BoxError {
-    /// Sorts an error of SQLite: busy files and hot journals have variants of their own.
+    /// Sorts an error of SQLite: busy files and hot journals have variants of their own, and a file
+    /// that could not be read is not called corrupt.
     pub fn sqlite(action: &'static str, source: rusqlite::Error) -> Self {
         let Some(error) = source.sqlite_error() else {
             return Self::Sqlite { action, source };
@@ -123,6 +124,11 @@ impl BoxError {
                 || error.extended_code == ffi::SQLITE_READONLY_RECOVERY =>
             {
                 Self::HotJournal
+            }
+            // What was read may be corrupt; what could not be read is only unknown.
+            ErrorCode::DatabaseCorrupt if syscalls::read_failed() => {
+                let error = ffi::Error::new(ffi::SQLITE_IOERR_READ);
+                Self::Sqlite { action, source: rusqlite::Error::SqliteFailure(error, None) }
             }
             _ => Self::Sqlite { action, source },
         }
@@ -177,6 +183,7 @@ pub fn inbox_reader(path: &Path) -> Result<Connection, BoxError> {
 /// As [`inbox_reader`], waiting for locks for at most `patience`.
 pub(crate) fn inbox_reader_within(path: &Path, patience: Duration) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    syscalls::begin();
     let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the inbox", source))?;
     wait_for_locks(&mut conn, patience)?;
@@ -204,6 +211,7 @@ pub fn outbox_owner(path: &Path) -> Result<Connection, BoxError> {
 
 fn owner_to_read(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    syscalls::begin();
     let current = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the database", source))
         .and_then(|mut conn| {
@@ -221,6 +229,7 @@ fn owner(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    syscalls::begin();
     let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the database", source))?;
     configure_owner(&mut conn, path)?;
@@ -388,10 +397,9 @@ fn suspect(error: BoxError, guard: &Guard, path: &Path) -> BoxError {
     let refused = |reason: String| BoxError::Refused { reason };
     match code {
         Some(ErrorCode::CannotOpen) => match guard.denial() {
-            Some(Denial::Hostile(file)) => refused(format!(
-                "{} is not a regular file with one link and no symbolic link",
-                file.display()
-            )),
+            Some(Denial::Hostile(file)) => refused(no_plain_file(&file)),
+            // SQLite looks for links itself, before it opens anything.
+            None if is_symlink(&error) => refused(no_plain_file(path)),
             Some(Denial::System(path, source)) => BoxError::Io { action: "open", path, source },
             None if matches!(error, BoxError::HotJournal) => error,
             None => match path.symlink_metadata() {
@@ -415,6 +423,16 @@ fn suspect(error: BoxError, guard: &Guard, path: &Path) -> BoxError {
         Some(ErrorCode::Unknown) => refused(describe(&error)),
         _ => error,
     }
+}
+
+fn is_symlink(error: &BoxError) -> bool {
+    let BoxError::Sqlite { source, .. } = error else { return false };
+    source.sqlite_error().is_some_and(|it| it.extended_code == ffi::SQLITE_CANTOPEN_SYMLINK)
+}
+
+/// Why something that a container put in a file's place is refused.
+pub(crate) fn no_plain_file(path: &Path) -> String {
+    format!("{} is not a regular file with one link and no symbolic link", path.display())
 }
 
 fn describe(error: &BoxError) -> String {

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::open::{BoxError, regular_file};
+use crate::open::{BoxError, no_plain_file, regular_file};
 use crate::paths::OUTBOUND_DB;
 
 /// The last eight bytes of a journal that names a super-journal
@@ -96,12 +96,9 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> BoxError {
     match source.raw_os_error() {
-        Some(nix::libc::ELOOP | nix::libc::ENXIO | nix::libc::ENODEV) => BoxError::Refused {
-            reason: format!(
-                "{} is not a regular file with one link and no symbolic link",
-                path.display()
-            ),
-        },
+        Some(nix::libc::ELOOP | nix::libc::ENXIO | nix::libc::ENODEV) => {
+            BoxError::Refused { reason: no_plain_file(path) }
+        }
         _ => BoxError::Io { action, path: path.to_owned(), source },
     }
 }

@@ -298,8 +298,9 @@ impl InboxReader {
             .query_row(
                 "SELECT min(coalesce((SELECT seq FROM outbound_cursor WHERE id = 1), 0),
                             coalesce((SELECT min(seq) FROM messages_in
-                                      WHERE status IN ('pending', 'paused') AND tries > 0),
-                                     :forgotten))",
+                                      WHERE status = 'pending' AND tries > 0), :forgotten),
+                            coalesce((SELECT min(seq) FROM messages_in
+                                      WHERE status = 'paused' AND tries > 0), :forgotten))",
                 named_params! { ":forgotten": told.rows },
                 |row| row.get(0),
             )

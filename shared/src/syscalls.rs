@@ -5,12 +5,15 @@
 //! looks at a policy of the current thread, which a guard sets for the length of one operation:
 //! without a guard it behaves exactly as SQLite's own.
 //!
+//! Reading is watched too. SQLite calls a file corrupt of which the operating system could not read a
+//! part, and a disk that fails for a moment is no reason to give a session up.
+//!
 //! Why: a FIFO in the place of a database or its journal hangs a plain `open(2)` for ever, a
 //! symbolic link or a second hard link leads out of the session folder, and a forged journal names
 //! any file on the machine for deletion. A check before the open would be a race.
 #![expect(unsafe_code, reason = "SQLite's system call table is a C interface")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::io;
 use std::marker::PhantomData;
@@ -42,6 +45,20 @@ pub(crate) enum Denial {
 thread_local! {
     static POLICY: RefCell<Option<Policy>> = const { RefCell::new(None) };
     static DENIAL: RefCell<Option<Denial>> = const { RefCell::new(None) };
+    static READ_FAILED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Begins an operation on a database on the current thread: reads that failed before it say nothing
+/// of it.
+pub(crate) fn begin() {
+    install();
+    READ_FAILED.set(false);
+}
+
+/// Whether the operating system refused a read of SQLite's since the operation on the current thread
+/// began.
+pub(crate) fn read_failed() -> bool {
+    READ_FAILED.get()
 }
 
 /// Holds a policy on the current thread until it is dropped.
@@ -61,7 +78,7 @@ impl Guard {
     }
 
     fn set(policy: Policy) -> Self {
-        install();
+        begin();
         POLICY.with_borrow_mut(|current| {
             assert!(current.is_none(), "one guarded operation per thread at a time");
             *current = Some(policy);
@@ -85,22 +102,36 @@ impl Drop for Guard {
 type SystemCall = unsafe extern "C" fn();
 type OpenCall = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
 type UnlinkCall = unsafe extern "C" fn(*const c_char) -> c_int;
+type ReadCall = unsafe extern "C" fn(c_int, *mut libc::c_void, libc::size_t) -> libc::ssize_t;
+type PreadCall =
+    unsafe extern "C" fn(c_int, *mut libc::c_void, libc::size_t, libc::off64_t) -> libc::ssize_t;
 
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: the default VFS lives as long as the process, and its table accepts functions of
-        // the signatures that `open(2)` and `unlink(2)` have (os_unix.c, `aSyscall`). The casts
-        // only erase those signatures; SQLite casts back before calling.
+        // the signatures that the system calls of these names have (os_unix.c, `aSyscall`). The
+        // casts only erase those signatures; SQLite casts back before calling.
         unsafe {
             let vfs = ffi::sqlite3_vfs_find(c"unix".as_ptr());
             assert!(!vfs.is_null(), "SQLite on Unix has the VFS named unix");
             let set = (*vfs).xSetSystemCall.expect("the unix VFS has a system call table");
             let open: SystemCall = std::mem::transmute::<OpenCall, SystemCall>(guarded_open);
             let unlink: SystemCall = std::mem::transmute::<UnlinkCall, SystemCall>(guarded_unlink);
-            let result =
-                set(vfs, c"open".as_ptr(), Some(open)) | set(vfs, c"unlink".as_ptr(), Some(unlink));
-            assert_eq!(result, ffi::SQLITE_OK, "the unix VFS lets open and unlink be replaced");
+            let read: SystemCall = std::mem::transmute::<ReadCall, SystemCall>(watched_read);
+            let pread: SystemCall = std::mem::transmute::<PreadCall, SystemCall>(watched_pread);
+            let calls = [
+                (c"open", open),
+                (c"unlink", unlink),
+                (c"read", read),
+                // Which of them SQLite uses is decided when it is compiled.
+                (c"pread", pread),
+                (c"pread64", pread),
+            ];
+            for (name, call) in calls {
+                let result = set(vfs, name.as_ptr(), Some(call));
+                assert_eq!(result, ffi::SQLITE_OK, "the unix VFS lets {name:?} be replaced");
+            }
         }
     });
 }
@@ -166,6 +197,33 @@ unsafe extern "C" fn guarded_open(path: *const c_char, flags: c_int, mode: c_int
     }
     deny(name, libc::ELOOP);
     refuse(libc::EACCES)
+}
+
+unsafe extern "C" fn watched_read(
+    fd: c_int,
+    to: *mut libc::c_void,
+    count: libc::size_t,
+) -> libc::ssize_t {
+    // SAFETY: SQLite's own arguments, passed on unchanged.
+    watch(unsafe { libc::read(fd, to, count) })
+}
+
+unsafe extern "C" fn watched_pread(
+    fd: c_int,
+    to: *mut libc::c_void,
+    count: libc::size_t,
+    at: libc::off64_t,
+) -> libc::ssize_t {
+    // SAFETY: SQLite's own arguments, passed on unchanged.
+    watch(unsafe { libc::pread64(fd, to, count, at) })
+}
+
+/// An interrupted read is repeated, and no failure.
+fn watch(result: libc::ssize_t) -> libc::ssize_t {
+    if result < 0 && nix::errno::Errno::last_raw() != libc::EINTR {
+        READ_FAILED.set(true);
+    }
+    result
 }
 
 unsafe extern "C" fn guarded_unlink(path: *const c_char) -> c_int {

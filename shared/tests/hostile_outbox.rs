@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,9 @@ fn what_is_no_plain_database_file_is_quarantined_in_time_and_untouched() {
         let before = picture(dir.path());
         let error = within(LIMIT, case, || read(&path, PATIENCE)).expect_err(case);
         assert_eq!(error.remedy(), Remedy::Quarantine, "{case}: {}", chain(&error));
+        let what = chain(&error);
+        let named = !case.contains("link") || what.contains("not a regular file with one link");
+        assert!(named, "{case}: {what}");
         assert_eq!(picture(dir.path()), before, "{case}");
     }
 }
@@ -359,9 +362,83 @@ fn outcome(path: &Path) {
     }
 }
 
+/// Says DELETE and WAL by turns in the header of a database that another process has open in WAL
+/// mode, and truncates the shared memory that a reader would map.
+fn flip_modes(path: &Path) {
+    let wal = path.with_file_name("outbound.db-wal");
+    let (hidden, shm) = (path.with_file_name("hidden"), path.with_file_name("outbound.db-shm"));
+    let other = Connection::open(path).unwrap();
+    other.pragma_update(None, "journal_mode", "WAL").unwrap();
+    other.execute_batch("PRAGMA user_version = 1").unwrap();
+    let memory = std::fs::read(&shm).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    common::say("ready");
+    loop {
+        std::fs::rename(&wal, &hidden).unwrap();
+        file.write_all_at(&[1, 1], 18).unwrap();
+        std::fs::write(&shm, &memory).unwrap();
+        std::thread::sleep(Duration::from_micros(50));
+        file.write_all_at(&[2, 2], 18).unwrap();
+        std::fs::rename(&hidden, &wal).unwrap();
+        std::thread::sleep(Duration::from_micros(50));
+        std::fs::File::create(&shm).unwrap();
+    }
+}
+
+/// Reads for two seconds, whatever comes of it.
+fn read_on(path: &Path) {
+    let (end, mut looks, mut good) = (Instant::now() + Duration::from_secs(2), 0, 0);
+    while Instant::now() < end {
+        good += u32::from(read(path, PATIENCE).is_ok());
+        looks += 1;
+    }
+    common::say(format!("{looks} looks, {good} good"));
+}
+
+#[test]
+fn s2_a_truncated_shared_memory_kills_no_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("outbound.db");
+    honest_outbox(&path);
+    let attacker = common::hold("flip modes", &path);
+    let mut reader = common::start("read on", &path);
+    eprintln!("{}", reader.line());
+    reader.finish(); // with success, and not by SIGBUS
+    attacker.kill();
+}
+
+#[test]
+fn s3_a_fifo_as_database_or_journal_hangs_no_reader() {
+    for (case, name) in [("database", "outbound.db"), ("journal", "outbound.db-journal")] {
+        for copied in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("outbound.db");
+            if name != "outbound.db" {
+                honest_outbox(&path);
+            }
+            fifo(&dir.path().join(name));
+            let (done, ended) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let scratch = tempfile::tempdir().unwrap();
+                let copy = Source::Copy { scratch: scratch.path(), quota: 64 << 20 };
+                let source = if copied { copy } else { Source::Live };
+                let result =
+                    read_untrusted(&path, source, PATIENCE, |it| it.rows(Seq(0), Seq(2), 1));
+                done.send(result.map(|_| ())).unwrap();
+            });
+            let result = ended.recv_timeout(LONG).expect("the read returns");
+            let error = result.expect_err(case);
+            assert_eq!(error.remedy(), Remedy::Quarantine, "{case}: {}", chain(&error));
+            assert!(chain(&error).contains(name), "{case}: {}", chain(&error));
+        }
+    }
+}
+
 #[test]
 fn second_process() {
     common::play(&[
+        ("flip modes", flip_modes),
+        ("read on", read_on),
         ("pending", |path| lock(path, PENDING, 1)),
         ("exclusive", |path| lock(path, PENDING + 2, 510)),
         ("everything", |path| lock(path, 0, 0)),

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use common::{NOW, honest_outbox, message, picture, within};
 use rusqlite::{Connection, OpenFlags};
-use twobox_shared::inbox::Inbox;
+use twobox_shared::inbox::{Inbox, InboxReader};
 use twobox_shared::open::{self, BoxError, Remedy};
+use twobox_shared::outbox::{Source, read_untrusted};
 use twobox_shared::seq::Seq;
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -193,4 +194,86 @@ fn each_trouble_has_its_remedy() {
 
     std::fs::write(&path, [0x55; 8192]).unwrap();
     assert_eq!(open::inbox_writer(&path).unwrap_err().remedy(), Remedy::Quarantine, "noise");
+}
+
+/// How many descriptors of this process lead to `path`.
+fn descriptors(path: &Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    links
+        .filter(|link| std::fs::read_link(link.as_ref().unwrap().path()).is_ok_and(|it| it == path))
+        .count()
+}
+
+#[test]
+fn s7_every_role_keeps_one_descriptor_and_its_locks_while_it_works() {
+    let alone = |role: &str, path: &Path| {
+        assert_eq!(descriptors(path), 1, "{role}: while it works");
+        assert!(!free_for_others(path), "{role}: its lock is there");
+        assert_eq!(descriptors(path), 1, "{role}: still");
+    };
+    for (role, _) in ROLES {
+        let dir = tempfile::tempdir().unwrap();
+        let path = honest(role, &dir.path().canonicalize().unwrap());
+        let write = |conn: Connection| {
+            conn.execute_batch("BEGIN IMMEDIATE; PRAGMA user_version = 1").unwrap();
+            alone(role, &path);
+        };
+        match role {
+            "inbox writer" => write(open::inbox_writer(&path).unwrap()),
+            "outbox writer" => write(open::outbox_writer(&path).unwrap()),
+            "inbox reader" => {
+                let reader = InboxReader::open(&path).unwrap();
+                reader.ids().unwrap();
+                alone(role, &path);
+            }
+            _ => {
+                let looked = read_untrusted(&path, Source::Live, PATIENCE, |outbox| {
+                    outbox.rows(Seq(0), Seq(2), 1)?;
+                    alone(role, &path);
+                    Ok(())
+                });
+                looked.unwrap().unwrap();
+            }
+        }
+        assert_eq!(descriptors(&path), 0, "{role}: closed again");
+        assert!(free_for_others(&path), "{role}: and its locks are gone");
+    }
+}
+
+#[test]
+fn s9_null_and_what_is_no_number_of_its_side_are_no_seq_and_no_id() {
+    let (row, message) = ("messages_out", "messages_in");
+    let cases = [
+        ("outbox", row, "NULL", "3"),
+        ("outbox", row, "'a'", "NULL"),
+        ("outbox", row, "'a'", "4"),
+        ("outbox", row, "'a'", "-1"),
+        ("outbox", row, "'a'", "'three'"),
+        ("outbox", row, "'a'", "3.5"),
+        ("inbox", message, "NULL", "4"),
+        ("inbox", message, "'a'", "NULL"),
+        ("inbox", message, "'a'", "5"),
+        ("inbox", message, "'a'", "0"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let outbox = open::outbox_writer(&dir.path().join("outbound.db")).unwrap();
+    let inbox = open::inbox_writer(&dir.path().join("inbound.db")).unwrap();
+    let insert = |side: &str, table: &str, id: &str, seq: &str| {
+        let conn = if side == "outbox" { &outbox } else { &inbox };
+        let time = "'2027-01-15T08:00:00.000Z'";
+        conn.execute(
+            &format!(
+                "INSERT INTO {table} (id, seq, timestamp, kind, content)
+                 VALUES ({id}, {seq}, {time}, 'chat', '{{}}')"
+            ),
+            [],
+        )
+    };
+    for (side, table, id, seq) in cases {
+        let error = insert(side, table, id, seq).expect_err(seq);
+        let code = error.sqlite_error_code();
+        assert_eq!(code, Some(rusqlite::ErrorCode::ConstraintViolation), "{id} {seq}: {error}");
+    }
+    insert("outbox", row, "'a'", "3").unwrap();
+    insert("inbox", message, "'a'", "4").unwrap();
 }

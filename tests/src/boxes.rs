@@ -1,10 +1,13 @@
 //! The two boxes of a session, as they lie on disk. Read-only: the tests are neither side.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow};
+use serde_json::Value;
 use twobox_shared::paths::SessionPaths;
 
+use crate::chat::place;
 use crate::wait::wait_for;
 
 /// A session, as `host.db` describes it.
@@ -22,6 +25,8 @@ pub struct Session {
     pub quarantine_reason: Option<String>,
     /// Whether a container was recorded for it and not yet seen to end.
     pub running: bool,
+    /// When the host wants to look at it next; 0 is now.
+    pub next_due_ms: Option<i64>,
     /// Its folder.
     pub folder: PathBuf,
 }
@@ -67,13 +72,15 @@ pub struct Row {
 pub struct Delivery {
     pub row: String,
     pub status: String,
+    pub platform_message_id: Option<String>,
+    pub error: Option<String>,
 }
 
 /// All sessions of the installation whose data directory is `data`.
 pub(crate) fn sessions(data: &Path) -> Vec<Session> {
     let select =
         "SELECT s.id, s.agent_group_id, a.name, s.thread_id, s.status, s.quarantine_reason,
-                         s.runner_id IS NOT NULL
+                         s.runner_id IS NOT NULL, s.next_due_at_ms
                   FROM sessions s JOIN agent_groups a ON a.id = s.agent_group_id ORDER BY s.id";
     query(&data.join("host.db"), select, |row| {
         let (id, group): (String, String) = (row.get(0)?, row.get(1)?);
@@ -85,6 +92,7 @@ pub(crate) fn sessions(data: &Path) -> Vec<Session> {
             status: row.get(4)?,
             quarantine_reason: row.get(5)?,
             running: row.get(6)?,
+            next_due_ms: row.get(7)?,
         })
     })
 }
@@ -101,6 +109,11 @@ pub(crate) fn install(data: &Path) -> String {
 }
 
 impl Session {
+    /// Where it is talked to, as ledgers call it.
+    pub fn place(&self) -> String {
+        place(&self.agent, Some(self.thread.as_str()))
+    }
+
     /// Where its files are.
     pub fn paths(&self) -> SessionPaths {
         SessionPaths::of_folder(&self.folder)
@@ -181,9 +194,33 @@ impl Session {
 
     /// What became of the outbox's rows, by the host's word.
     pub fn deliveries(&self) -> Vec<Delivery> {
-        let select = "SELECT message_out_id, status FROM delivered ORDER BY message_out_id";
+        let select = "SELECT message_out_id, status, platform_message_id, error FROM delivered
+                      ORDER BY message_out_id";
         query(&self.paths().inbound_db(), select, |row| {
-            Ok(Delivery { row: row.get(0)?, status: row.get(1)? })
+            Ok(Delivery {
+                row: row.get(0)?,
+                status: row.get(1)?,
+                platform_message_id: row.get(2)?,
+                error: row.get(3)?,
+            })
+        })
+    }
+
+    /// What became of the row that says `text`, if the host has recorded anything of it.
+    #[track_caller]
+    pub fn delivery_of(&self, text: &str) -> Option<Delivery> {
+        let row = self.rows().into_iter().find(|row| {
+            let content: Value = serde_json::from_str(&row.content).unwrap();
+            content["text"] == text
+        })?;
+        self.deliveries().into_iter().find(|delivery| delivery.row == row.id)
+    }
+
+    /// Waits until the host has recorded `status` of the row that says `text`.
+    #[track_caller]
+    pub fn wait_delivery(&self, text: &str, status: &str) -> Delivery {
+        wait_for(&format!("{text:?} to be {status}"), || {
+            self.delivery_of(text).filter(|delivery| delivery.status == status)
         })
     }
 
@@ -198,14 +235,21 @@ impl Session {
 
     /// Whether nothing is left to do: no message waits and every row is settled.
     pub fn is_settled(&self) -> bool {
-        let settled = |row: &Row| {
-            self.deliveries().iter().any(|delivery| {
-                delivery.row == row.id
-                    && ["delivered", "failed", "uncertain"].contains(&delivery.status.as_str())
-            })
-        };
         self.messages().iter().all(|message| message.status != "pending")
-            && self.rows().iter().all(settled)
+            && self.undelivered().is_empty()
+    }
+
+    /// Rows of the outbox that are not settled.
+    pub fn undelivered(&self) -> Vec<Row> {
+        let mut rows = self.rows();
+        let settled: HashSet<String> = self
+            .deliveries()
+            .into_iter()
+            .filter(|it| ["delivered", "failed", "uncertain"].contains(&it.status.as_str()))
+            .map(|delivery| delivery.row)
+            .collect();
+        rows.retain(|row| !settled.contains(&row.id));
+        rows
     }
 
     /// Waits until nothing is left to do.

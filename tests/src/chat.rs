@@ -1,5 +1,6 @@
 //! A person at a terminal: speaks the protocol of `host.sock`, comes back when the host does, hands
-//! in again what was not accepted, and remembers every single delivery, so that doubles are seen.
+//! in again what was not accepted, and remembers every single delivery, so that doubles are seen. In
+//! a world with a ledger all of that is recorded, each line before the host hears of it.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use twobox_shared::ids::{IdSource, SystemIds};
 
+use crate::ledger::{Ledger, Record, Said, Saying, now_us};
 use crate::wait::{PATIENCE, wait_for, wait_within};
 
 /// The pause before the host is looked for again.
@@ -25,6 +27,8 @@ pub struct Letter {
     pub key: String,
     /// The message that it answers.
     pub in_reply_to: Option<String>,
+    /// Every message that it answers: one turn may have taken several.
+    pub answers: Vec<String>,
     /// What it says.
     pub text: String,
 }
@@ -41,6 +45,7 @@ struct Shared {
     socket: PathBuf,
     agent: String,
     threads: Vec<Option<String>>,
+    ledger: Option<Arc<Ledger>>,
     state: Mutex<State>,
 }
 
@@ -51,8 +56,12 @@ struct State {
     connections: usize,
     left: bool,
     unaccepted: Vec<(String, Value)>,
+    /// What is not handed in again once it was refused.
+    impatient: HashSet<String>,
     accepted: HashMap<String, String>,
     refused: HashMap<String, String>,
+    /// Refusals that said to try again.
+    put_off: Vec<(String, String)>,
     deliveries: Vec<Letter>,
     errors: Vec<String>,
 }
@@ -88,8 +97,8 @@ impl Shared {
             for thread in &self.threads {
                 state.write(&json!({ "op": "listen", "agent": self.agent, "thread": thread }));
             }
-            for (_, line) in state.unaccepted.clone() {
-                state.write(&line);
+            for (id, line) in state.unaccepted.clone() {
+                self.hand_over(&mut state, &id, &line);
             }
         }
         for line in reader.lines().map_while(Result::ok) {
@@ -101,6 +110,30 @@ impl Shared {
         state.listening = 0;
     }
 
+    fn record(&self, record: &Record) {
+        if let Some(ledger) = &self.ledger {
+            ledger.append(record).expect("a test can write its ledger");
+        }
+    }
+
+    /// One try to hand a message in.
+    fn hand_over(&self, state: &mut State, id: &str, line: &Value) {
+        if state.stream.is_some() {
+            let place = place(&self.agent, line["thread"].as_str());
+            let text = line["text"].as_str().unwrap_or_default().to_owned();
+            self.record(&Record::Handed { at_us: now_us(), message: id.to_owned(), place, text });
+            state.write(line);
+        }
+    }
+
+    /// The one place that is listened to.
+    fn place(&self) -> Option<String> {
+        match self.threads.as_slice() {
+            [thread] => Some(place(&self.agent, thread.as_deref())),
+            _ => None,
+        }
+    }
+
     fn hear(&self, event: &Value) {
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         let mut state = self.state();
@@ -108,25 +141,42 @@ impl Shared {
             "listening" => state.listening += 1,
             "accepted" => {
                 let stored = event["receipts"][0]["id"].as_str().unwrap_or_default().to_owned();
+                self.record(&Record::Accepted { at_us: now_us(), message: text("id") });
                 state.unaccepted.retain(|(id, _)| *id != text("id"));
                 state.accepted.insert(text("id"), stored);
             }
-            "refused" if event["retry"] == true => {
+            "refused" if event["retry"] == true && !state.impatient.contains(&text("id")) => {
+                state.put_off.push((text("id"), text("reason")));
+                self.record(&Record::Refused { at_us: now_us(), message: text("id") });
                 drop(state);
                 std::thread::sleep(PAUSE);
                 let mut state = self.state();
                 let again = state.unaccepted.iter().find(|(id, _)| *id == text("id")).cloned();
-                if let Some((_, line)) = again {
-                    state.write(&line);
+                if let Some((id, line)) = again {
+                    self.hand_over(&mut state, &id, &line);
                 }
             }
             "refused" => {
+                self.record(&Record::Refused { at_us: now_us(), message: text("id") });
                 state.unaccepted.retain(|(id, _)| *id != text("id"));
                 state.refused.insert(text("id"), text("reason"));
             }
             "message" => {
                 let in_reply_to = event["in_reply_to"].as_str().map(str::to_owned);
-                let letter = Letter { key: text("key"), in_reply_to, text: text("text") };
+                self.record(&Record::Shown {
+                    at_us: now_us(),
+                    key: text("key"),
+                    place: self.place(),
+                    keyed: true,
+                    answers: answers(event),
+                    text: text("text"),
+                });
+                let letter = Letter {
+                    key: text("key"),
+                    in_reply_to,
+                    answers: answers(event),
+                    text: text("text"),
+                };
                 state.deliveries.push(letter);
                 state.write(&json!({ "op": "ack", "key": text("key") }));
             }
@@ -136,13 +186,33 @@ impl Shared {
     }
 }
 
+/// How a place is called in a ledger.
+pub(crate) fn place(agent: &str, thread: Option<&str>) -> String {
+    match thread {
+        Some(thread) if !thread.is_empty() => format!("{agent}/{thread}"),
+        _ => agent.to_owned(),
+    }
+}
+
+/// All messages that a letter answers.
+fn answers(event: &Value) -> Vec<String> {
+    let listed = event["answers"].as_array().into_iter().flatten();
+    listed.chain([&event["in_reply_to"]]).filter_map(|id| Some(id.as_str()?.to_owned())).collect()
+}
+
 impl Chat {
     /// Listens, for good: whenever the host is there.
-    pub(crate) fn begin(socket: PathBuf, agent: &str, threads: &[Option<&str>]) -> Self {
+    pub(crate) fn begin(
+        socket: PathBuf,
+        agent: &str,
+        threads: &[Option<&str>],
+        ledger: Option<Arc<Ledger>>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             socket,
             agent: agent.to_owned(),
             threads: threads.iter().map(|thread| thread.map(str::to_owned)).collect(),
+            ledger,
             state: Mutex::default(),
         });
         let theirs = Arc::clone(&shared);
@@ -161,13 +231,25 @@ impl Chat {
 
     /// Hands a message in without waiting for anything, and returns its id.
     pub fn hand_in(&self, thread: Option<&str>, text: &str) -> String {
+        self.hand_in_with(thread, text, false)
+    }
+
+    /// As [`Chat::hand_in`], but a refusal is the end of it.
+    pub fn hand_in_once(&self, thread: Option<&str>, text: &str) -> String {
+        self.hand_in_with(thread, text, true)
+    }
+
+    fn hand_in_with(&self, thread: Option<&str>, text: &str, impatient: bool) -> String {
         let id = SystemIds.uuid().to_string();
         let agent = &self.shared.agent;
         let line =
             json!({ "op": "message", "agent": agent, "thread": thread, "id": id, "text": text });
         let mut state = self.shared.state();
+        if impatient {
+            state.impatient.insert(id.clone());
+        }
         state.unaccepted.push((id.clone(), line.clone()));
-        state.write(&line);
+        self.shared.hand_over(&mut state, &id, &line);
         id
     }
 
@@ -197,10 +279,31 @@ impl Chat {
         });
     }
 
+    /// Messages that the host has not said anything about, or refused for now.
+    pub fn unaccepted(&self) -> usize {
+        self.shared.state().unaccepted.len()
+    }
+
     /// Waits until a message was refused for good, and returns why.
     #[track_caller]
     pub fn wait_refused(&self, id: &str) -> String {
         wait_for("the message to be refused", || self.shared.state().refused.get(id).cloned())
+    }
+
+    /// Waits until the host has said to try a message again, and returns why. It is handed in again
+    /// until it is accepted.
+    #[track_caller]
+    pub fn wait_put_off(&self, id: &str) -> String {
+        wait_for("the message to be put off", || {
+            assert!(!self.is_accepted(id), "it was accepted");
+            let state = self.shared.state();
+            state.put_off.iter().find(|(other, _)| other == id).map(|(_, reason)| reason.clone())
+        })
+    }
+
+    /// Whether the host has accepted a message.
+    pub fn is_accepted(&self, id: &str) -> bool {
+        self.shared.state().accepted.contains_key(id)
     }
 
     /// Waits for an answer to a message.
@@ -233,6 +336,13 @@ impl Chat {
     /// The different letters that answer a message.
     pub fn answers(&self, id: &str) -> Vec<Letter> {
         self.letters().into_iter().filter(|it| it.in_reply_to.as_deref() == Some(id)).collect()
+    }
+
+    /// Whether a recording agent's answer to this message was shown.
+    pub fn is_answered(&self, id: &str) -> bool {
+        let answers = |said: Said| said.saying == Saying::Answer && said.message == id;
+        let state = self.shared.state();
+        state.deliveries.iter().rev().any(|letter| letter.text.parse().is_ok_and(answers))
     }
 
     /// The letters that answer nothing: notices of the host.

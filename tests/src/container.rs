@@ -1,6 +1,8 @@
 //! The runners that live, as the machine or the engine shows them.
 
 use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
@@ -8,6 +10,9 @@ use nix::unistd::{Pid, getpgid};
 use crate::engine::docker;
 use crate::scenario::Runtime;
 use crate::wait::wait_for;
+
+/// How long a killed process may take to be gone when everything is cleaned up.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// One runner that was alive when it was looked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,14 +40,22 @@ impl Container {
     /// Removes everything of `install` that is left.
     pub(crate) fn remove_all(runtime: Runtime, install: &str) {
         match runtime {
-            Runtime::Process => processes(install).iter().for_each(|left| {
-                // It may be on its way out already.
-                kill(left.pid(), Signal::SIGKILL).ok();
-            }),
+            Runtime::Process => {
+                let left = processes(install);
+                for runner in &left {
+                    // It may be on its way out already.
+                    kill(runner.pid(), Signal::SIGKILL).ok();
+                }
+                // Whoever still writes would leave files behind in a folder that is being removed.
+                let end = Instant::now() + GONE_WITHIN;
+                while left.iter().any(Self::lives) && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
             Runtime::Docker => containers(install, &["--all"]).iter().for_each(|left| {
                 let arguments = ["rm", "--force", "--volumes", &left.handle];
                 // As above.
-                std::process::Command::new("docker").args(arguments).output().ok();
+                Command::new("docker").args(arguments).output().ok();
             }),
         }
     }
@@ -64,11 +77,21 @@ impl Container {
 
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&self) {
-        match self.docker {
-            false => kill(self.pid(), Signal::SIGKILL).unwrap(),
-            true => drop(docker(&["kill", &self.handle])),
-        }
+        assert!(self.strike(), "it still lives");
         self.wait_gone();
+    }
+
+    /// SIGKILL, if it still lives. Returns whether it did.
+    pub fn strike(&self) -> bool {
+        match self.docker {
+            false => kill(self.pid(), Signal::SIGKILL).is_ok(),
+            true => tell_engine(&["kill", &self.handle]),
+        }
+    }
+
+    /// Removes the container behind the host's back, if it is still there. Returns whether it was.
+    pub fn remove(&self) -> bool {
+        self.lives() && tell_engine(&["rm", "--force", "--volumes", &self.handle])
     }
 
     /// Waits until it is gone by itself.
@@ -77,21 +100,26 @@ impl Container {
         wait_for("the container to be gone", || (!self.lives()).then_some(()));
     }
 
-    /// Makes it stand still.
-    pub fn freeze(&self) {
+    /// Makes it stand still, if it still lives. Returns whether it did.
+    pub fn freeze(&self) -> bool {
         match self.docker {
-            false => kill(self.pid(), Signal::SIGSTOP).unwrap(),
-            true => drop(docker(&["pause", &self.handle])),
+            false => kill(self.pid(), Signal::SIGSTOP).is_ok(),
+            true => tell_engine(&["pause", &self.handle]),
         }
     }
 
-    /// Lets it go on.
-    pub fn thaw(&self) {
+    /// Lets it go on, if it still lives. Returns whether it did.
+    pub fn thaw(&self) -> bool {
         match self.docker {
-            false => kill(self.pid(), Signal::SIGCONT).unwrap(),
-            true => drop(docker(&["unpause", &self.handle])),
+            false => kill(self.pid(), Signal::SIGCONT).is_ok(),
+            true => tell_engine(&["unpause", &self.handle]),
         }
     }
+}
+
+/// Runs `docker` for a container that may be gone. Returns whether it was done.
+fn tell_engine(arguments: &[&str]) -> bool {
+    Command::new("docker").args(arguments).output().unwrap().status.success()
 }
 
 /// The arguments of a process; `None` if it is gone or a zombie.

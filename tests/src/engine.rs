@@ -1,5 +1,6 @@
 //! The container engine, through its command line.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -41,4 +42,33 @@ fn find() -> Result<String, String> {
         .find(|image| succeeds(&["image", "inspect", image]))
         .map(str::to_owned)
         .ok_or_else(|| "no image: run `scripts/build-image --debug twobox-runner:test`".to_owned())
+}
+
+/// The image to test with, and `program` with the libraries that it needs in it, at `/` and its
+/// name. The runner's image has nothing else.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn image_with(program: &Path) -> String {
+    let base = image().unwrap();
+    let name = program.file_name().unwrap().to_str().unwrap();
+    let context = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, to: &Path| {
+        let to = context.path().join(to.strip_prefix("/").unwrap());
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    };
+    copy(program, &Path::new("/").join(name));
+    let listed = Command::new("ldd").arg(program).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
+        copy(Path::new(library), Path::new(library));
+    }
+    let recipe = context.path().join("Dockerfile");
+    std::fs::write(&recipe, format!("FROM {base}\nCOPY . /\n")).unwrap();
+    std::fs::write(context.path().join(".dockerignore"), "Dockerfile\n.dockerignore\n").unwrap();
+    // Tests of two builds may use one engine at the same time.
+    let tag = format!("twobox-{name}:{}", base.rsplit_once(':').map_or("local", |it| it.1));
+    docker(&["build", "--quiet", "--tag", &tag, context.path().to_str().unwrap()]);
+    tag
 }

@@ -3,15 +3,21 @@
 //!
 //! A [`World`] is one installation with its host, a [`Chat`] is a person at a terminal, a
 //! [`Container`] is a runner that lives. Nothing here knows the host's code: what is looked at are
-//! the files, the socket, and the processes or containers that exist. Waiting is always for a
+//! the files, the socket, and the processes or containers that exist. [`faults`] is what may go wrong
+//! around it. Waiting is always for a
 //! condition, with a deadline.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub mod attack;
 mod binaries;
 mod boxes;
 mod chat;
 mod container;
+mod courier;
 mod engine;
+pub mod faults;
+pub mod ledger;
+mod promises;
 mod scenario;
 mod setup;
 mod wait;
@@ -21,8 +27,9 @@ pub use binaries::binary;
 pub use boxes::{Ack, Delivery, Message, Row, Session};
 pub use chat::{Chat, Letter};
 pub use container::Container;
-pub use engine::{docker, image};
+pub use courier::{Call, Courier};
+pub use engine::{docker, image, image_with};
 pub use scenario::{Runtime, play};
-pub use setup::{Mode, Setup};
+pub use setup::{Lifetime, Mode, Setup};
 pub use wait::{PATIENCE, holds_for, wait_for, wait_within};
 pub use world::World;

@@ -1,8 +1,11 @@
 //! What an installation is to be like, before it exists.
 
 use serde_json::Value;
+pub use twobox_shared::agent_config::Lifetime;
 
+use crate::courier::Courier;
 use crate::engine;
+use crate::faults::disk::Part;
 use crate::scenario::Runtime;
 use crate::world::World;
 
@@ -24,12 +27,22 @@ impl Mode {
     }
 }
 
+/// What answers as an agent.
+#[derive(Debug)]
+pub(crate) enum Player {
+    /// The scripted provider.
+    Script(Value),
+    /// The program `recording-agent`, with this lifetime.
+    Recording(Lifetime),
+}
+
 /// An installation to be made.
 #[derive(Debug)]
 pub struct Setup {
     pub(crate) runtime: Runtime,
     pub(crate) settings: Vec<(String, String)>,
-    pub(crate) agents: Vec<(String, Mode, Value)>,
+    pub(crate) agents: Vec<(String, Mode, Player)>,
+    pub(crate) disk: Option<(Part, u32)>,
 }
 
 impl Setup {
@@ -40,7 +53,7 @@ impl Setup {
             let image = engine::image().expect("checked by `play`");
             settings.push(("containers.image".to_owned(), format!("{image:?}")));
         }
-        Self { runtime, settings, agents: Vec::new() }
+        Self { runtime, settings, agents: Vec::new(), disk: None }
     }
 
     /// The runtime.
@@ -53,13 +66,18 @@ impl Setup {
     #[must_use]
     pub fn setting(mut self, key: &str, value: impl ToString) -> Self {
         let value = value.to_string();
-        let value = match value.parse::<f64>() {
-            Ok(_) => value,
-            Err(_) => format!("{value:?}"),
-        };
+        let bare = value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
+        let value = if bare { value } else { format!("{value:?}") };
         self.settings.retain(|(other, _)| other != key);
         self.settings.push((key.to_owned(), value));
         self
+    }
+
+    /// Has `courier` take what goes to the `command` channel, with or without honouring keys.
+    #[must_use]
+    pub fn courier(self, courier: &Courier, honours_keys: bool) -> Self {
+        self.setting("channels.command", courier.program().display())
+            .setting("channels.command_keys", honours_keys)
     }
 
     /// Adds an agent that plays `script`, with one session for all.
@@ -71,7 +89,24 @@ impl Setup {
     /// Adds an agent that plays `script`.
     #[must_use]
     pub fn agent_with(mut self, name: &str, mode: Mode, script: Value) -> Self {
-        self.agents.push((name.to_owned(), mode, script));
+        self.agents.push((name.to_owned(), mode, Player::Script(script)));
+        self
+    }
+
+    /// Adds an agent that records its turns and does what it is told: see the binary
+    /// `recording-agent`. With one, everything that is said to agents and that they answer is
+    /// recorded too, and [`World::verdict`] judges it.
+    #[must_use]
+    pub fn recording_agent(mut self, name: &str, mode: Mode, lifetime: Lifetime) -> Self {
+        self.agents.push((name.to_owned(), mode, Player::Recording(lifetime)));
+        self
+    }
+
+    /// Puts a part of the data directory on a disk of `mib` MiB. Only where that is
+    /// [`available`](crate::faults::disk::available).
+    #[must_use]
+    pub fn on_small_disk(mut self, part: Part, mib: u32) -> Self {
+        self.disk = Some((part, mib));
         self
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -14,25 +15,35 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::binaries::binary;
+use crate::binaries::{binary, static_binary};
 use crate::boxes::{self, Session};
 use crate::chat::Chat;
 use crate::container::Container;
+use crate::faults::disk::{Part, SmallDisk};
+use crate::ledger::Ledger;
+use crate::promises::LEDGER;
 use crate::scenario::Runtime;
-use crate::setup::{Mode, Setup};
+use crate::setup::{Lifetime, Mode, Player, Setup};
 use crate::wait::wait_for;
 
 /// How many lines of a log are shown when a test has failed.
 const LOG_LINES: usize = 150;
+
+/// The program that records its turns.
+const RECORDING_AGENT: &str = "recording-agent";
 
 /// One installation. Everything of it is gone when it is dropped; if the test has failed, its logs
 /// are printed first.
 #[derive(Debug)]
 pub struct World {
     runtime: Runtime,
+    /// Unmounted before its place is removed.
+    disk: Option<SmallDisk>,
     dir: TempDir,
     install: String,
     host: RefCell<Option<Child>>,
+    /// Where witnesses of this process write, if agents record too.
+    pub(crate) ledger: Option<Arc<Ledger>>,
 }
 
 impl World {
@@ -40,15 +51,38 @@ impl World {
         let dir = tempfile::Builder::new().prefix("twobox-test-").tempdir().unwrap();
         let data = dir.path().join("data");
         let host = RefCell::default();
-        let mut world = Self { runtime: setup.runtime, dir, install: String::new(), host };
+        let (runtime, install) = (setup.runtime, String::new());
+        let mut world = Self { runtime, disk: None, dir, install, host, ledger: None };
+        if let Some((Part::Everything, mib)) = setup.disk {
+            fs::create_dir(&data).unwrap();
+            world.disk = Some(SmallDisk::mount(&data, mib));
+        }
         world.twobox(&["init", "--runtime", setup.runtime.word()]);
         let settings: Vec<String> =
             setup.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         fs::write(data.join("twobox.toml"), settings.concat()).unwrap();
-        for (name, mode, script) in &setup.agents {
-            world.add_agent(name, *mode, script);
+        for (name, mode, player) in &setup.agents {
+            match player {
+                Player::Script(script) => world.add_agent(name, *mode, script),
+                Player::Recording(lifetime) => world.add_recording_agent(name, *mode, *lifetime),
+            }
         }
         world.install = boxes::install(&data);
+        match setup.disk {
+            Some((Part::Sessions, mib)) => {
+                world.disk = Some(SmallDisk::mount(&data.join("sessions"), mib));
+            }
+            Some((Part::HostDb, mib)) => {
+                let aside = world.dir.path().join("disk");
+                fs::create_dir(&aside).unwrap();
+                world.disk = Some(SmallDisk::mount(&aside, mib));
+                let (here, there) = (data.join("host.db"), aside.join("host.db"));
+                fs::copy(&here, &there).unwrap(); // nobody has it open, so there is no log beside it
+                fs::remove_file(&here).unwrap();
+                std::os::unix::fs::symlink(there, here).unwrap();
+            }
+            Some((Part::Everything, _)) | None => {}
+        }
         world
     }
 
@@ -62,9 +96,21 @@ impl World {
         self.dir.path().join("data")
     }
 
+    /// The small disk, for whoever asked for one.
+    #[track_caller]
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a small disk")
+    }
+
     /// A folder for what a test needs besides.
     pub fn aside(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Leaves all files where they are, to be looked at, and says where.
+    pub fn keep(&mut self) -> PathBuf {
+        self.dir.disable_cleanup(true);
+        self.dir.path().to_owned()
     }
 
     // The command line.
@@ -109,6 +155,24 @@ impl World {
         self.set_script(name, script);
     }
 
+    fn add_recording_agent(&mut self, name: &str, mode: Mode, lifetime: Lifetime) {
+        if self.ledger.is_none() {
+            self.ledger = Some(Arc::new(Ledger::open(&self.aside().join(LEDGER)).unwrap()));
+        }
+        let program = match self.runtime {
+            Runtime::Process => binary(RECORDING_AGENT),
+            // The agent's folder is all that it can see of this machine.
+            Runtime::Docker => Path::new(".").join(RECORDING_AGENT),
+        };
+        let add = ["agents", "add", name, "--provider", "command", "--session-mode", mode.word()];
+        self.twobox(&[&add[..], &["--", program.to_str().unwrap()]].concat());
+        self.configure_agent(name, &json!({ "lifetime": lifetime }));
+        if self.runtime == Runtime::Docker {
+            let inside = self.agent_folder(name).join(RECORDING_AGENT);
+            fs::copy(static_binary(RECORDING_AGENT), inside).unwrap();
+        }
+    }
+
     /// The folder of an agent.
     pub fn agent_folder(&self, name: &str) -> PathBuf {
         self.data().join("groups").join(name)
@@ -127,6 +191,19 @@ impl World {
             config[key] = value.clone();
         }
         replace(&path, &config.to_string());
+    }
+
+    /// Has an agent listen to `chat` of the `command` channel.
+    #[track_caller]
+    pub fn wire(&self, agent: &str, chat: &str) {
+        self.twobox(&["wire", "add", agent, "command", chat]);
+    }
+
+    /// Hands in a message that was said in `chat` of the `command` channel. Returns when it is
+    /// durable.
+    #[track_caller]
+    pub fn hand_in(&self, chat: &str, id: &str, text: &str) {
+        self.twobox(&["send", "--channel", "command", "--chat", chat, "--id", id, text]);
     }
 
     // The host.
@@ -211,12 +288,19 @@ impl World {
         self.signal_host(Signal::SIGCONT);
     }
 
+    /// Whether the host still runs.
+    pub fn host_lives(&self) -> bool {
+        self.host.borrow_mut().as_mut().expect("a host").try_wait().unwrap().is_none()
+    }
+
     /// Waits until the host is gone by itself, and returns how it ended.
     #[track_caller]
     pub fn wait_host_gone(&self) -> ExitStatus {
-        let mut host = self.host.borrow_mut().take().expect("a host");
-        let ended = wait_for("the host to be gone", || host.try_wait().unwrap());
-        drop(host);
+        // It stays here until it has ended: a test that waits in vain leaves no host behind.
+        let ended = wait_for("the host to be gone", || {
+            self.host.borrow_mut().as_mut().expect("a host").try_wait().unwrap()
+        });
+        self.host.take();
         ended
     }
 
@@ -245,7 +329,8 @@ impl World {
     /// A person who listens to several threads of `agent`.
     #[track_caller]
     pub fn chat_in(&self, agent: &str, threads: &[Option<&str>]) -> Chat {
-        let chat = Chat::begin(self.data().join("host.sock"), agent, threads);
+        let socket = self.data().join("host.sock");
+        let chat = Chat::begin(socket, agent, threads, self.ledger.clone());
         if self.host.borrow().is_some() {
             chat.wait_listening();
         }
@@ -282,6 +367,12 @@ impl World {
     /// The runners that live.
     pub fn containers(&self) -> Vec<Container> {
         Container::living(self.runtime, &self.install)
+    }
+
+    /// Shows that `fsck` finds nothing.
+    #[track_caller]
+    pub fn assert_fsck_clean(&self) {
+        self.twobox(&["sessions", "fsck"]);
     }
 
     /// The one runner of a session, if it lives.

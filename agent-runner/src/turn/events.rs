@@ -168,7 +168,7 @@ impl Turn<'_, '_> {
         self.answering = Answering::of(&self.messages).expect("a turn only grows");
     }
 
-    /// Sends one row now. A name that is not known does not end the turn: the provider is told.
+    /// Sends one row now. A name that does not exist does not end the turn: the provider is told.
     fn send(&mut self, to: &str, text: String, reins: &Reins) -> Result<(), Exit> {
         let refuse = |reason: String| {
             let detail = format!("could not send to {to:?}: {reason}");
@@ -180,11 +180,18 @@ impl Turn<'_, '_> {
             refuse(reason);
             return Ok(());
         }
-        if !self.destinations.iter().any(|known| known.name == to) {
-            // It may be newer than the turn.
-            self.destinations = self.runner.destinations().unwrap_or_default();
+        if !self.runner.destinations.iter().any(|known| known.name == to) {
+            // It may be newer than the turn. That there is none is only ever what the inbox says.
+            let (stop, clock, deadline) =
+                (self.runner.stop.clone(), self.runner.clock, self.limits.deadline());
+            let go_on = || !stop.requested() && clock.monotonic() < deadline;
+            if !self.runner.read_destinations(go_on)? {
+                let detail = "the inbox could not be read";
+                self.cut(Failure::retryable(Failure::PROVIDER_ERROR, detail), reins);
+                return Ok(());
+            }
         }
-        let Some(place) = self.destinations.iter().find(|known| known.name == to) else {
+        let Some(place) = self.runner.destinations.iter().find(|known| known.name == to) else {
             refuse("there is no such destination".to_owned());
             return Ok(());
         };

@@ -13,7 +13,7 @@ use std::time::Duration;
 use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::content::Failure;
-use twobox_shared::inbox::{Destination, InboundMessage};
+use twobox_shared::inbox::InboundMessage;
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Claim, OutboxWriter};
 use twobox_shared::seq::Seq;
@@ -54,7 +54,6 @@ pub(crate) struct Turn<'r, 'a> {
     /// Follow-ups that were claimed and not used so far.
     offered: Vec<InboundMessage>,
     answering: Answering,
-    destinations: Vec<Destination>,
     drafts: Drafts,
     /// What was sent at once, in case the turn has to begin again.
     sent: Vec<String>,
@@ -87,7 +86,6 @@ impl<'r, 'a> Turn<'r, 'a> {
             messages,
             offered: Vec::new(),
             answering,
-            destinations: Vec::new(),
             sent: Vec::new(),
             worked: false,
             cut: None,
@@ -136,8 +134,6 @@ impl<'r, 'a> Turn<'r, 'a> {
     }
 
     fn prompt(&mut self) -> Result<Option<Prompt>, Exit> {
-        // An inbox that cannot be read right now costs the names, not the turn.
-        self.destinations = self.runner.destinations().unwrap_or_default();
         let retried: Vec<(Claim, Seq)> = self
             .messages
             .iter()
@@ -159,7 +155,7 @@ impl<'r, 'a> Turn<'r, 'a> {
             messages: self.messages.iter().map(PromptMessage::from).collect(),
             already_sent: already_sent.into_iter().map(|chat| chat.text).collect(),
             continuation,
-            destinations: self.destinations.iter().map(|it| it.name.clone()).collect(),
+            destinations: self.runner.destinations.iter().map(|it| it.name.clone()).collect(),
             max_turns: self.config.max_turns,
         }))
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rusqlite::Connection;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::{Chat, Failure};
 use twobox_shared::ids::{MessageId, RunnerId, SystemIds};
@@ -198,6 +199,23 @@ pub(crate) fn message(name: &str, text: &str) -> NewMessage {
 
 pub(crate) fn context(name: &str) -> NewMessage {
     NewMessage { trigger: false, ..message(name, "context") }
+}
+
+/// Leaves the database as one whose writer has died in a commit: copies it and its journal out of the
+/// middle of a transaction, and puts both back after it.
+pub(crate) fn leave_hot_journal(path: &Path) {
+    let journal = path.with_extension("db-journal");
+    let conn = Connection::open(path).unwrap();
+    conn.pragma_update(None, "cache_size", 1).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE; CREATE TABLE junk (value)").unwrap();
+    for _ in 0..200 {
+        conn.execute("INSERT INTO junk VALUES (?1)", ["v".repeat(1000)]).unwrap();
+    }
+    conn.cache_flush().unwrap();
+    let (saved, saved_journal) = (std::fs::read(path).unwrap(), std::fs::read(&journal).unwrap());
+    drop(conn);
+    std::fs::write(path, saved).unwrap();
+    std::fs::write(journal, saved_journal).unwrap();
 }
 
 /// A started runner; killed when the test ends.

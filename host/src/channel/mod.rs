@@ -1,6 +1,7 @@
 //! Channels: how rows of an outbox reach people. A channel is told a batch of letters for one
 //! destination and says, letter by letter, what became of them.
 
+pub mod command;
 pub mod socket;
 pub mod terminal;
 
@@ -60,6 +61,12 @@ pub enum Outcome {
         /// Why.
         error: String,
     },
+    /// It may have arrived, and a second attempt could show it twice: it is not tried again. Only
+    /// for channels that do not honour keys.
+    Uncertain {
+        /// What happened.
+        error: String,
+    },
     /// Nobody is there to take it. Costs no attempt; the channel reports when that changes.
     Unavailable,
 }
@@ -105,7 +112,9 @@ pub struct Receipt {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No agent listens there.
-    #[error("no agent listens to {channel_type} {platform_id:?}; `twobox agents list` shows them")]
+    #[error(
+        "no agent listens to {channel_type} {platform_id:?}; `twobox wire list` shows who does"
+    )]
     NobodyListens {
         /// The channel's kind.
         channel_type: String,

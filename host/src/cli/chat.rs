@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
-use super::conversation::{Conversation, News, Partner};
+use super::conversation::{Conversation, News, Partner, Recipient};
 use super::output::{Failure, Output, note, printable, say};
 use super::{Context, seconds, select};
 use crate::channel::Letter;
@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<E
     let wait = arguments.wait.unwrap_or(default);
     let partner = Partner {
         socket: data.socket(),
-        agent: agent.clone(),
+        to: Recipient::Agent(agent.clone()),
         thread: arguments.thread,
         listen: true,
     };

@@ -55,10 +55,29 @@ enum Order {
 #[derive(Debug, Clone)]
 pub(super) struct Partner {
     pub(super) socket: PathBuf,
-    pub(super) agent: String,
+    pub(super) to: Recipient,
     pub(super) thread: Option<String>,
-    /// Whether letters are wanted.
+    /// Whether letters are wanted, which only the terminal can have.
     pub(super) listen: bool,
+}
+
+/// Who is told what is said.
+#[derive(Debug, Clone)]
+pub(super) enum Recipient {
+    /// An agent, at its terminal.
+    Agent(String),
+    /// Whoever listens to a chat.
+    Chat { channel: String, chat: String },
+}
+
+impl Recipient {
+    fn message(self, thread: Option<String>, id: MessageId, text: String) -> Request {
+        let (agent, channel, chat) = match self {
+            Self::Agent(agent) => (Some(agent), None, None),
+            Self::Chat { channel, chat } => (None, Some(channel), Some(chat)),
+        };
+        Request::Message { agent, channel, chat, thread, id, text }
+    }
 }
 
 /// The owner's end.
@@ -160,8 +179,8 @@ impl Task {
     /// Talks until the owner ends it or the connection is lost.
     async fn talk(&mut self, mut client: Client) -> io::Result<Ended> {
         self.unaccepted.iter_mut().for_each(|message| message.sent = false);
-        if self.partner.listen {
-            let Partner { agent, thread, .. } = self.partner.clone();
+        if let Partner { to: Recipient::Agent(agent), thread, listen: true, .. } = &self.partner {
+            let (agent, thread) = (agent.clone(), thread.clone());
             client.ask(&Request::Listen { agent, thread }).await?;
         }
         loop {
@@ -202,9 +221,8 @@ impl Task {
         }
         for message in self.unaccepted.iter_mut().take(WINDOW).filter(|message| !message.sent) {
             message.sent = true;
-            let Partner { agent, thread, .. } = self.partner.clone();
-            let (id, text) = (message.id.clone(), message.text.clone());
-            client.ask(&Request::Message { agent, thread, id, text }).await?;
+            let Partner { to, thread, .. } = self.partner.clone();
+            client.ask(&to.message(thread, message.id.clone(), message.text.clone())).await?;
         }
         Ok(())
     }

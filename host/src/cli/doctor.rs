@@ -1,6 +1,7 @@
 //! `twobox doctor`: everything that the daemon needs, looked at one by one, each with what to do.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -10,9 +11,12 @@ use serde::Serialize;
 use super::Context;
 use super::client::Client;
 use super::output::{Failure, chain, say};
+use crate::channel::command;
 use crate::channel::socket::{Event, Request};
 use crate::config::{Config, RuntimeKind, WatchMode};
 use crate::data::DataDir;
+use crate::db::messaging::COMMAND;
+use crate::db::{audit, wirings};
 use crate::runtime::docker::prove_writable;
 use crate::runtime::{self, RuntimeError};
 use crate::watch;
@@ -89,6 +93,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             if let Ok((config, _)) = loaded {
                 checks.push(runtime(config.clone()));
                 checks.push(file_events(data.clone(), config.watch));
+                checks.extend(command_channel(&data, config.channels.command.clone()));
                 checks.push(folders(data, config));
             }
         }
@@ -233,6 +238,31 @@ fn runtime(config: Config) -> Check {
         }
     };
     Check { name: "runtime", run: look.boxed() }
+}
+
+/// Whether the program of the command channel could be run now; nothing where nobody wants it.
+fn command_channel(data: &DataDir, program: String) -> Option<Check> {
+    if !program.is_empty() {
+        return Some(Check::now("command channel", move || {
+            match command::usable(Path::new(&program)) {
+                Ok(()) => Finding::ok(program),
+                Err(reason) => {
+                    Finding::fail(reason, "messages to that channel wait until it is mended")
+                }
+            }
+        }));
+    }
+    // A damaged host.db has a check of its own.
+    let all = audit::open(&data.host_db()).ok().and_then(|db| wirings::list(&db).ok())?;
+    let wired = all.iter().filter(|wiring| wiring.channel_type == COMMAND).count();
+    (wired > 0).then(|| {
+        Check::now("command channel", move || {
+            Finding::warn(
+                format!("agents are wired to it ({wired}), and it has no program"),
+                "set channels.command: until then nothing is sent there",
+            )
+        })
+    })
 }
 
 /// Whether runners can write their half of a session.

@@ -18,6 +18,7 @@ mod sessions;
 mod status;
 mod tail;
 mod up;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,9 @@ enum Command {
     /// Agents: add, list, show, remove.
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
+    /// Who listens to which chat: add, list, remove.
+    #[command(subcommand)]
+    Wire(wire::WireCommand),
     /// Sessions: list, show, tail, retry, fsck.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
@@ -145,6 +149,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Up { log_format } => up::run(context, log_format),
         Command::Agents(command) => agents::run(context, command),
+        Command::Wire(command) => wire::run(context, &command),
         Command::Sessions(sessions::SessionsCommand::List { agent }) => {
             sessions::list(context, agent.as_deref())
         }

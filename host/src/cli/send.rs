@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
-use super::conversation::{Conversation, News, Partner};
+use super::conversation::{Conversation, News, Partner, Recipient};
 use super::output::{Failure, note, printable, say};
 use super::{Context, seconds, select};
 use crate::channel::Letter;
@@ -23,9 +23,19 @@ pub(super) struct SendArguments {
     /// The agent; without it the only one, or `assistant`.
     #[arg(long)]
     agent: Option<String>,
+    /// The channel of the chat in which the message was said, such as `command`. The answer goes
+    /// there.
+    #[arg(long, requires = "chat", conflicts_with_all = ["agent", "wait"])]
+    channel: Option<String>,
+    /// The chat on that channel.
+    #[arg(long, requires = "channel")]
+    chat: Option<String>,
     /// The thread; without it the chat itself.
     #[arg(long)]
     thread: Option<String>,
+    /// The message's own id: the same message again under the same id changes nothing.
+    #[arg(long, value_parser = message_id)]
+    id: Option<MessageId>,
     /// Wait this long for the answer, and print it.
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     wait: Option<Duration>,
@@ -34,10 +44,18 @@ pub(super) struct SendArguments {
     text: String,
 }
 
+fn message_id(text: &str) -> Result<MessageId, String> {
+    MessageId::parse(text).map_err(|error| error.to_string())
+}
+
 pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
-    let agent = select::agent(&db, arguments.agent.as_deref())?.name;
-    drop(db);
+    let (data, to) = match (arguments.channel, arguments.chat) {
+        (Some(channel), Some(chat)) => (context.open_data()?, Recipient::Chat { channel, chat }),
+        _ => {
+            let (data, db) = context.open_db()?;
+            (data, Recipient::Agent(select::agent(&db, arguments.agent.as_deref())?.name))
+        }
+    };
     let text = match arguments.text.as_str() {
         "-" => {
             let mut text = String::new();
@@ -48,10 +66,10 @@ pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<E
         }
         _ => arguments.text,
     };
-    let id = MessageId::from(SystemIds.uuid());
+    let id = arguments.id.unwrap_or_else(|| MessageId::from(SystemIds.uuid()));
     let partner = Partner {
         socket: data.socket(),
-        agent,
+        to,
         thread: arguments.thread,
         listen: arguments.wait.is_some(),
     };

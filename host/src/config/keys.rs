@@ -24,6 +24,7 @@ pub(super) enum Field<'a> {
     Runtime(&'a mut RuntimeKind),
     Watch(&'a mut WatchMode),
     OnShutdown(&'a mut OnShutdown),
+    Bool(&'a mut bool),
     Text(&'a mut String),
     Span(&'a mut Duration),
     Usize(&'a mut usize),
@@ -125,6 +126,19 @@ pub const KEYS: &[Key] = &[
         "The most MiB that a container's `out/` may have when it is copied for repair.",
         |c| Field::U64(&mut c.limits.outbox_quota_mb),
     ),
+    key(
+        "channels.command",
+        "Path of the program that takes messages to a chat platform. Empty: no `command` channel.",
+        |c| Field::Text(&mut c.channels.command),
+    ),
+    key(
+        "channels.command_keys",
+        "Whether that program drops a message whose key it has taken before.",
+        |c| Field::Bool(&mut c.channels.command_keys),
+    ),
+    key("channels.command_timeout", "That program is killed after this time.", |c| {
+        Field::Span(&mut c.channels.command_timeout)
+    }),
     key("delivery.max_hold", "A row that its channel cannot take is kept for this long.", |c| {
         Field::Span(&mut c.delivery.max_hold)
     }),
@@ -155,6 +169,7 @@ impl Key {
             Field::Runtime(value) => quoted(value.word()),
             Field::Watch(value) => quoted(value.word()),
             Field::OnShutdown(value) => quoted(value.word()),
+            Field::Bool(value) => value.to_string(),
             Field::Text(value) => quoted(value),
             Field::Span(value) => quoted(&humantime::format_duration(*value).to_string()),
             Field::Usize(value) => value.to_string(),
@@ -171,6 +186,7 @@ impl Key {
             Field::Runtime(_) => words(&RuntimeKind::WORDS),
             Field::Watch(_) => words(&WatchMode::WORDS),
             Field::OnShutdown(_) => words(&OnShutdown::WORDS),
+            Field::Bool(_) => "true or false".to_owned(),
             Field::Text(_) => "text in quotes".to_owned(),
             Field::Span(_) => "a time above zero and up to a year, such as \"10m\"".to_owned(),
             Field::Usize(_) | Field::U64(_) | Field::I64(_) => {
@@ -181,11 +197,11 @@ impl Key {
     }
 
     /// Whether a bad override in the environment is passed over with a warning: numbers and times.
-    /// A word is not, because a misspelt `docker` must not mean `process`.
+    /// A word is not, because a misspelt `docker` must not mean `process`, nor `yes` mean `false`.
     pub(super) fn falls_back(&self) -> bool {
         !matches!(
             (self.field)(&mut Config::default()),
-            Field::Runtime(_) | Field::Watch(_) | Field::OnShutdown(_)
+            Field::Runtime(_) | Field::Watch(_) | Field::OnShutdown(_) | Field::Bool(_)
         )
     }
 
@@ -199,6 +215,7 @@ impl Key {
             Field::Runtime(field) => put(field, text.and_then(RuntimeKind::parse)),
             Field::Watch(field) => put(field, text.and_then(WatchMode::parse)),
             Field::OnShutdown(field) => put(field, text.and_then(OnShutdown::parse)),
+            Field::Bool(field) => put(field, value.as_bool()),
             Field::Text(field) => put(field, text.map(str::to_owned)),
             Field::Span(field) => put(field, text.and_then(span)),
             Field::Usize(field) => put(field, whole().and_then(|n| n.try_into().ok())),
@@ -218,6 +235,7 @@ impl Key {
                 text.trim().parse().ok().map(toml::Value::Integer)
             }
             Field::F64(_) => text.trim().parse().ok().map(toml::Value::Float),
+            Field::Bool(_) => text.trim().parse().ok().map(toml::Value::Boolean),
             _ => Some(toml::Value::String(text.to_owned())),
         };
         value.is_some_and(|value| self.set(config, &value))

@@ -208,6 +208,8 @@ mod tests {
             ("[containers]\ncpus = nan", &["cpus = nan"]),
             ("[containers]\nidle = '0s'", &["containers.idle = \"0s\"", "such as \"10m\""]),
             ("[containers]\nidle = 600", &["containers.idle = 600", "such as \"10m\""]),
+            ("[channels]\ncommand_keys = 'yes'", &["command_keys = \"yes\"", "true or false"]),
+            ("[channels]\ncommand = 7", &["channels.command = 7", "text in quotes"]),
             ("[delivery]\nmax_hold = '900y'", &["max_hold", "up to a year"]),
             ("containers = 3", &["unknown key containers"]),
             ("[limits\n", &["not valid TOML: line 1"]),
@@ -240,6 +242,10 @@ mod tests {
     fn a_bad_word_in_the_environment_never_means_another_runtime() {
         let error = load("", &[("TWOBOX_RUNTIME", "dokcer")]).unwrap_err();
         assert!(error.contains("TWOBOX_RUNTIME") && error.contains("dokcer"), "{error}");
+        let error = load("", &[("TWOBOX_CHANNELS_COMMAND_KEYS", "yes")]).unwrap_err();
+        assert!(error.contains("TWOBOX_CHANNELS_COMMAND_KEYS") && error.contains("yes"), "{error}");
+        let (config, _) = load("", &[("TWOBOX_CHANNELS_COMMAND_KEYS", "true")]).unwrap();
+        assert!(config.channels.command_keys);
     }
 
     #[test]

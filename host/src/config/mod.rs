@@ -27,6 +27,8 @@ pub struct Config {
     pub containers: Containers,
     /// What a running container may do before it is stopped.
     pub limits: Limits,
+    /// Where messages come from and go to, besides the terminal.
+    pub channels: Channels,
     /// How answers leave.
     pub delivery: DeliveryConfig,
     /// How long what is settled is kept.
@@ -102,6 +104,17 @@ pub struct Limits {
     pub outbox_quota_mb: u64,
 }
 
+/// `[channels]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Channels {
+    /// The program that the `command` channel runs for each message; empty means no such channel.
+    pub command: String,
+    /// Whether that program drops a message whose key it has taken before.
+    pub command_keys: bool,
+    /// How long one run of it may take.
+    pub command_timeout: Duration,
+}
+
 /// `[delivery]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeliveryConfig {
@@ -161,6 +174,11 @@ impl Default for Config {
                 turn_ceiling: Duration::from_secs(6 * 60 * 60),
                 max_tries: 5,
                 outbox_quota_mb: 256,
+            },
+            channels: Channels {
+                command: String::new(),
+                command_keys: false,
+                command_timeout: Duration::from_secs(30),
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },

@@ -14,6 +14,9 @@ use super::{DbError, failed};
 /// The kind of the terminal channel.
 pub const TERMINAL: &str = "terminal";
 
+/// The kind of the channel that runs a program for each letter.
+pub const COMMAND: &str = "command";
+
 /// How the messages of one chat are divided into sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -157,6 +160,20 @@ pub fn places_of(db: &Connection, agent: AgentGroupId) -> Result<Vec<WiredPlace>
     Ok(places)
 }
 
+/// A chat to be wired to an agent.
+#[derive(Debug, Clone, Copy)]
+pub struct NewWiring<'a> {
+    /// The channel's kind.
+    pub channel_type: &'a str,
+    /// The chat on that channel.
+    pub platform_id: &'a str,
+    /// What agents are to call it; without one a known chat keeps its name, and a new one is called
+    /// by its id.
+    pub name: Option<&'a str>,
+    /// How its messages are divided into sessions.
+    pub mode: SessionMode,
+}
+
 /// Makes the agent's terminal, if it is not there, and wires it to the agent; an existing wiring
 /// takes the new mode.
 ///
@@ -169,39 +186,47 @@ pub fn wire_terminal(
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
 ) -> Result<(), DbError> {
-    let place = named_params! { ":channel_type": TERMINAL, ":platform_id": agent.name };
-    let wire = || {
-        db.execute(
-            "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
-             VALUES (:id, :channel_type, :platform_id, :channel_type, :now)
-             ON CONFLICT (channel_type, platform_id) DO NOTHING",
-            named_params! {
-                ":id": MessagingGroupId::generate(ids),
-                ":channel_type": TERMINAL,
-                ":platform_id": agent.name,
-                ":now": now,
-            },
-        )?;
-        let messaging_group: MessagingGroupId = db.query_row(
-            "SELECT id FROM messaging_groups
-             WHERE channel_type = :channel_type AND platform_id = :platform_id",
-            place,
-            |row| row.get(0),
-        )?;
-        db.execute(
-            "INSERT INTO wirings (messaging_group_id, agent_group_id, session_mode, created_at_ms)
-             VALUES (:messaging_group, :agent, :mode, :now)
-             ON CONFLICT (messaging_group_id, agent_group_id)
-             DO UPDATE SET session_mode = excluded.session_mode",
-            named_params! {
-                ":messaging_group": messaging_group,
-                ":agent": agent.id,
-                ":mode": mode,
-                ":now": now,
-            },
-        )
-    };
-    wire().map(|_| ()).map_err(failed("wire an agent to its terminal"))
+    let terminal =
+        NewWiring { channel_type: TERMINAL, platform_id: &agent.name, name: Some(TERMINAL), mode };
+    insert(db, agent.id, terminal, ids, now).map_err(failed("wire an agent to its terminal"))
+}
+
+/// Makes the chat, if it is not there, and wires it to the agent.
+pub(super) fn insert(
+    db: &Connection,
+    agent: AgentGroupId,
+    new: NewWiring<'_>,
+    ids: &(impl IdSource + ?Sized),
+    now: UnixMillis,
+) -> rusqlite::Result<()> {
+    let NewWiring { channel_type, platform_id, name, mode } = new;
+    db.execute(
+        "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
+         VALUES (:id, :channel_type, :platform_id, :name, :now)
+         ON CONFLICT (channel_type, platform_id) DO NOTHING",
+        named_params! {
+            ":id": MessagingGroupId::generate(ids),
+            ":channel_type": channel_type,
+            ":platform_id": platform_id,
+            ":name": name.unwrap_or(platform_id),
+            ":now": now,
+        },
+    )?;
+    db.execute(
+        "INSERT INTO wirings (messaging_group_id, agent_group_id, session_mode, created_at_ms)
+         SELECT id, :agent, :mode, :now FROM messaging_groups
+         WHERE channel_type = :channel_type AND platform_id = :platform_id
+         ON CONFLICT (messaging_group_id, agent_group_id)
+         DO UPDATE SET session_mode = excluded.session_mode",
+        named_params! {
+            ":agent": agent,
+            ":mode": mode,
+            ":now": now,
+            ":channel_type": channel_type,
+            ":platform_id": platform_id,
+        },
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]

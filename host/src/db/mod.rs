@@ -12,6 +12,7 @@ pub mod messaging;
 pub mod notices;
 pub mod overview;
 pub mod sessions;
+pub mod wirings;
 
 pub use handle::Db;
 pub(crate) use handle::blocking;

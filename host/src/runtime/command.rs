@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use twobox_shared::ids::InstallId;
 
@@ -37,11 +38,17 @@ pub(super) fn arguments(
     pair("--out", folders.outbox.into());
     pair("--agent", folders.agent.into());
     pair("--idle-ms", spec.idle.as_millis().to_string().into());
-    pair("--grace-ms", spec.grace.as_millis().to_string().into());
+    pair("--grace-ms", turn_grace(spec.grace).as_millis().to_string().into());
     if let Some(poll) = spec.poll {
         pair("--poll-ms", poll.as_millis().to_string().into());
     }
     arguments
+}
+
+/// How much of the time until SIGKILL a turn may use. The runner commits after it what became of the
+/// turn, and one that is killed inside a commit leaves a hot journal behind.
+fn turn_grace(grace: Duration) -> Duration {
+    grace * 3 / 4
 }
 
 /// Who the processes of an incarnation are, as environment variables.
@@ -69,7 +76,6 @@ pub(super) fn crash_points(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
 
@@ -97,7 +103,7 @@ mod tests {
         let (session, runner) = (incarnation.session, incarnation.runner);
         let expected = format!(
             "--install {install} --session {session} --runner {runner} --in /i --out /o \
-             --agent /g --idle-ms 1000 --grace-ms 2000"
+             --agent /g --idle-ms 1000 --grace-ms 1500"
         );
         assert_eq!(line(&spec), *expected);
         spec.poll = Some(Duration::from_millis(250));

@@ -10,10 +10,11 @@ use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::{Accepted, NewMessage};
 
 use super::signal::Reason;
-use super::task::{Command, Task, chain};
+use super::task::{Command, Task};
 use crate::channel::Refusal;
 use crate::db::blocking;
 use crate::db::sessions::DUE_NOW;
+use crate::storage::explain;
 
 /// How many messages share one transaction at most.
 const ACCEPT_BATCH: usize = 256;
@@ -87,8 +88,9 @@ impl Task {
         if self.closing || self.core.is_stopping() {
             return Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() });
         }
-        let not_now = |error: &dyn std::error::Error| Refusal::TryAgain {
-            reason: format!("the message could not be stored: {}", chain(error)),
+        let root = self.core.parts.data.root().to_owned();
+        let not_now = |error: &(dyn std::error::Error + 'static)| Refusal::TryAgain {
+            reason: format!("the message could not be stored: {}", explain(error, &root)),
         };
         self.mark(Some(DUE_NOW)).await.map_err(|error| not_now(&error))?;
         fault::point(CrashPoint::HostAcceptMarked);
@@ -97,6 +99,7 @@ impl Task {
         match blocking(move || boxes.accept(&messages, seen, now)).await {
             Ok(accepted) => {
                 fault::point(CrashPoint::HostAcceptCommitted);
+                self.damper.earn(accepted.len());
                 match &self.container {
                     // The runner notices by itself; its next commit is the next reason to look.
                     Some(_) => self.core.set_idle(self.id, false),

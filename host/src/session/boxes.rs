@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use twobox_shared::claim::CONTEXT_MAX;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{
     Accepted, Cursor, Delivery, Destination, Inbox, InboxTx, NewMessage, Origin, PendingMessage,
@@ -86,7 +87,8 @@ pub struct Changes {
     pub actions: Vec<Action>,
     /// Delivery records.
     pub records: Vec<(MessageId, Delivery)>,
-    /// Messages from the host to the agent.
+    /// Messages from the host to the agent. Those beyond what one turn takes as context are left
+    /// out, so that a container that provokes them does not fill its inbox.
     pub notes: Vec<NewMessage>,
     /// How far the host has come.
     pub cursor: Cursor,
@@ -243,6 +245,7 @@ impl Boxes {
                 Action::Fail { message, attempt, failure } => {
                     tx.fail(message, *attempt, failure)?
                 }
+                Action::Hasten { message, tries } => tx.hasten(message, *tries)?,
             };
             if !changed {
                 tracing::debug!(session = %self.session, ?action, "the action had been applied");
@@ -253,7 +256,11 @@ impl Boxes {
                 tracing::debug!(session = %self.session, %row, "the row was settled before");
             }
         }
-        for note in &changes.notes {
+        let room = match changes.notes.is_empty() {
+            true => 0,
+            false => CONTEXT_MAX.saturating_sub(tx.waiting_notes()? as usize),
+        };
+        for note in changes.notes.iter().take(room) {
             tx.accept(note, changes.cursor.seen, now)?;
         }
         tx.advance(changes.cursor)?;

@@ -1,32 +1,142 @@
-//! The damper: how often a session may sweep.
+//! The damper: how often a session may sweep, and how long it rests after looks that took long.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Keeps a container that commits without end from keeping a core busy: a session may sweep
-/// [`Damper::BURST`] times in a row, and after that so often in a second.
+/// Keeps a container that commits without end from keeping a core busy. A session may sweep
+/// [`Damper::BURST`] times in a row, and after that so often in a second. Most of that it has to
+/// earn: what a person says to it and what it says to one buys looks, and commits that lead to
+/// neither get [`Damper::UNEARNED`] in a second.
+///
+/// A look at a container's outbox that takes long, such as one that ends at its deadline, is followed
+/// by a rest, and each further one by a longer rest: whatever a container makes the host read, it
+/// gets a small share of the host's time.
 #[derive(Debug)]
 pub(super) struct Damper {
     budget: f64,
+    earned: f64,
     filled: Option<Instant>,
+    long_looks: u32,
+    rested_at: Option<Instant>,
 }
 
 impl Default for Damper {
     fn default() -> Self {
-        Self { budget: Self::BURST, filled: None }
+        Self {
+            budget: Self::BURST,
+            earned: Self::BURST,
+            filled: None,
+            long_looks: 0,
+            rested_at: None,
+        }
     }
 }
 
 impl Damper {
     const BURST: f64 = 300.0;
     const PER_SECOND: f64 = 300.0;
+    const UNEARNED: f64 = 30.0;
+
+    /// How many looks a message is worth, in either direction: it is claimed, answered, delivered
+    /// and recorded, and a commit may be announced more than once.
+    const PER_MESSAGE: f64 = 10.0;
+
+    /// A look of an honest outbox takes some milliseconds.
+    const LONG: Duration = Duration::from_millis(500);
+
+    /// How many times as long as the first long look the first rest is.
+    const REST: u32 = 4;
+
+    const REST_MAX: Duration = Duration::from_secs(30);
 
     /// How long to wait before the sweep that is to begin at `now`.
     pub(super) fn pause(&mut self, now: Instant) -> Option<Duration> {
-        let since = self.filled.map_or(Duration::ZERO, |filled| now - filled);
+        let since = self.filled.map_or(Duration::ZERO, |filled| now - filled).as_secs_f64();
         self.filled = Some(now);
-        self.budget = (self.budget + since.as_secs_f64() * Self::PER_SECOND).min(Self::BURST) - 1.0;
-        (self.budget < 0.0).then(|| Duration::from_secs_f64(-self.budget / Self::PER_SECOND))
+        let pay = |budget: f64, rate: f64| (budget + since * rate).min(Self::BURST) - 1.0;
+        self.budget = pay(self.budget, Self::PER_SECOND);
+        self.earned = pay(self.earned, Self::UNEARNED);
+        let debt = (-self.budget / Self::PER_SECOND).max(-self.earned / Self::UNEARNED);
+        (debt > 0.0).then(|| Duration::from_secs_f64(debt))
+    }
+
+    /// So many messages came from a person or went to one.
+    pub(super) fn earn(&mut self, messages: usize) {
+        let messages = u16::try_from(messages).unwrap_or(u16::MAX);
+        self.earned = (self.earned + f64::from(messages) * Self::PER_MESSAGE).min(Self::BURST);
+    }
+
+    /// Takes in how long a look took that ended at `now`.
+    pub(super) fn looked(&mut self, took: Duration, now: Instant) {
+        if took < Self::LONG {
+            self.wake();
+            return;
+        }
+        let rest = took * Self::REST * 2_u32.pow(self.long_looks.min(10));
+        self.long_looks += 1;
+        self.rested_at = Some(now + rest.min(Self::REST_MAX));
+    }
+
+    /// How much of a rest is left at `now`.
+    pub(super) fn rest(&self, now: Instant) -> Option<Duration> {
+        self.rested_at.map(|end| end - now).filter(|left| !left.is_zero())
+    }
+
+    /// Ends the rest: something was done about the outbox.
+    pub(super) fn wake(&mut self) {
+        self.long_looks = 0;
+        self.rested_at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many sweeps a session gets in ten seconds that wants as many as it can get.
+    fn sweeps(mut between: impl FnMut(&mut Damper)) -> u32 {
+        let (mut damper, begin) = (Damper::default(), Instant::now());
+        let (mut now, mut sweeps) = (begin, 0);
+        while now < begin + Duration::from_secs(10) {
+            now += damper.pause(now).unwrap_or(Duration::from_millis(1));
+            between(&mut damper);
+            sweeps += 1;
+        }
+        sweeps
+    }
+
+    #[test]
+    fn what_is_said_earns_looks_and_commits_for_nothing_do_not() {
+        let idle = sweeps(|_| ());
+        assert!((500..700).contains(&idle), "a burst and 30 in a second: {idle}");
+        let mut count = 0;
+        let busy = sweeps(|damper| {
+            count += 1;
+            damper.earn(usize::from(count % 5 == 0)); // a message for each five looks
+        });
+        assert!((3000..3400).contains(&busy), "a burst and 300 in a second: {busy}");
+    }
+
+    #[test]
+    fn whoever_takes_long_again_and_again_gets_ever_less_time() {
+        let mut damper = Damper::default();
+        let mut now = Instant::now();
+        damper.looked(Duration::from_millis(5), now);
+        assert_eq!(damper.rest(now), None);
+        let mut rests = Vec::new();
+        for _ in 0..4 {
+            damper.looked(Duration::from_secs(2), now);
+            let rest = damper.rest(now).unwrap();
+            rests.push(rest.as_secs());
+            now += rest;
+            assert_eq!(damper.rest(now), None);
+        }
+        assert_eq!(rests, [8, 16, 30, 30]);
+        damper.looked(Duration::from_millis(5), now);
+        damper.looked(Duration::from_secs(1), now);
+        assert_eq!(damper.rest(now), Some(Duration::from_secs(4)), "a quick look made it good");
+        damper.wake();
+        assert_eq!(damper.rest(now), None);
     }
 }

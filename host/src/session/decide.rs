@@ -83,6 +83,13 @@ pub enum Action {
         /// Why.
         failure: Failure,
     },
+    /// A retry waits for longer than any backoff, because the clock was set back: it is due now.
+    Hasten {
+        /// Which.
+        message: MessageId,
+        /// Its ended attempts.
+        tries: i64,
+    },
 }
 
 /// Whether a container has to be started.
@@ -138,6 +145,11 @@ pub fn decide(view: &View<'_>) -> Decision {
             None => Judgement::Unclaimed,
         };
         let (tries, process_after) = match &state {
+            Judgement::Unclaimed | Judgement::Charged if waits_too_long(view, message, ack) => {
+                let (id, tries) = (message.id.clone(), message.tries);
+                decision.actions.push(Action::Hasten { message: id, tries });
+                (tries, None)
+            }
             Judgement::Unclaimed | Judgement::Charged => (message.tries, message.process_after),
             Judgement::Live => continue,
             Judgement::Moved => {
@@ -151,7 +163,9 @@ pub fn decide(view: &View<'_>) -> Decision {
             Judgement::Ended(action) => {
                 decision.actions.push(action.clone());
                 match action {
-                    Action::Complete { .. } | Action::Fail { .. } => continue,
+                    Action::Complete { .. } | Action::Fail { .. } | Action::Hasten { .. } => {
+                        continue;
+                    }
                     Action::Charge { attempt, process_after, .. } => (attempt + 1, *process_after),
                 }
             }
@@ -258,6 +272,16 @@ fn end_of_attempt(
     };
     let process_after = pause.map(|span| view.now + span);
     Action::Charge { message: id, attempt, forgiven, process_after }
+}
+
+/// Whether a retry is due later than any backoff could have put it, which shows that the clock was
+/// set back after the charge. What was never tried keeps its time: somebody chose it. So does a
+/// claim without an attempt, for which that time is the only sign that it was charged.
+fn waits_too_long(view: &View<'_>, message: &PendingMessage, ack: Option<&Ack>) -> bool {
+    let longest = backoff(message.tries - message.forgiven).unwrap_or_default().max(FIRST_BACKOFF);
+    message.tries > 0
+        && message.process_after.is_some_and(|due| due.since(view.now) > longest)
+        && ack.is_none_or(|ack| ack.attempt.is_some())
 }
 
 /// How long a message waits after its `ended`-th counted attempt: not at all after the first, so

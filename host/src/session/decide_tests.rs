@@ -242,18 +242,58 @@ fn a_claim_without_an_attempt_is_charged_once_by_its_time() {
     assert_eq!(run(&[due], &reclaimed, &reclaimed, Alive::None).actions.len(), 1);
 }
 
+#[test]
+fn a_retry_that_a_clock_set_back_would_put_off_is_due_now() {
+    const HOUR: i64 = 3_600_000;
+    let waits = |tries, forgiven, ms| PendingMessage {
+        forgiven,
+        process_after: Some(UnixMillis(NOW.0 + ms)),
+        ..pending("m", tries)
+    };
+    let charged = acks(&[("m", &claim(1, runner()))]);
+    let legacy = acks(&[("m", &Ack { changed_at: Some(NOW), ..Ack::default() })]);
+    let running = acks(&[("m", &claim(2, runner()))]);
+    let none = Acks::new();
+    let cases = [
+        ("the clock was set back", waits(2, 0, HOUR), &charged, true),
+        ("the outbox was lost besides", waits(2, 0, HOUR), &none, true),
+        ("its backoff", waits(2, 0, 5_000), &charged, false),
+        ("a moment longer", waits(2, 0, 5_001), &charged, true),
+        ("a longer backoff", waits(4, 0, 20_000), &charged, false),
+        ("forgiven attempts prolong nothing", waits(4, 3, 20_000), &charged, true),
+        ("somebody chose the time", waits(0, 0, HOUR), &none, false),
+        ("the time is the sign of the charge", waits(1, 0, HOUR), &legacy, false),
+        ("it is being worked on", waits(2, 0, HOUR), &running, false),
+    ];
+    for (case, message, acks, hastened) in cases {
+        for alive in [Alive::None, Alive::Unknown, Alive::Runner(runner())] {
+            if case == "it is being worked on" && alive != Alive::Unknown {
+                continue;
+            }
+            let message = std::slice::from_ref(&message);
+            let decision = run(message, acks, acks, alive);
+            let expected = Action::Hasten { message: id("m"), tries: message[0].tries };
+            assert_eq!(decision.actions == [expected], hastened, "{case}: {decision:?}");
+            assert_eq!(decision.wake == Wake::Start, hastened && alive == Alive::None, "{case}");
+        }
+    }
+}
+
 /// What the inbox does with the actions, guards included.
 fn apply(pending: &mut Vec<PendingMessage>, actions: &[Action]) -> usize {
     let mut changed = 0;
     for action in actions {
         let (message, attempt) = match action {
             Action::Complete { message } => (message, None),
-            Action::Charge { message, attempt, .. } | Action::Fail { message, attempt, .. } => {
-                (message, Some(*attempt))
-            }
+            Action::Charge { message, attempt, .. }
+            | Action::Fail { message, attempt, .. }
+            | Action::Hasten { message, tries: attempt } => (message, Some(*attempt)),
         };
+        let hastens = matches!(action, Action::Hasten { .. });
         let Some(at) = pending.iter().position(|row| {
-            row.id == *message && attempt.is_none_or(|attempt| attempt == row.tries)
+            row.id == *message
+                && attempt.is_none_or(|attempt| attempt == row.tries)
+                && (!hastens || row.process_after.is_some())
         }) else {
             continue;
         };
@@ -267,6 +307,7 @@ fn apply(pending: &mut Vec<PendingMessage>, actions: &[Action]) -> usize {
             Action::Complete { .. } | Action::Fail { .. } => {
                 pending.remove(at);
             }
+            Action::Hasten { .. } => pending[at].process_after = None,
         }
     }
     changed

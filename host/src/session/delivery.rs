@@ -24,7 +24,7 @@ use crate::channel::{Outcome, Place};
 /// How many letters go to a channel at once, where that is harmless.
 pub const BATCH_MAX: usize = 32;
 
-/// The longest pause between two attempts.
+/// The longest pause between two attempts that is chosen here.
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// How the error of a row begins that a superseded runner wrote.
@@ -32,6 +32,13 @@ pub const SUPERSEDED: &str = "superseded";
 
 /// Why a row is given up that its container removed.
 pub const GONE: &str = "its row is gone from the outbox";
+
+/// The longest pause that a channel may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+const _: () = assert!(RETRY_AFTER_MAX.as_secs() >= PAUSE_MAX.as_secs());
+
+/// What is said of a send that no host saw the end of.
+pub const INTERRUPTED: &str = "the host stopped while the channel was being called";
 
 /// What the decision needs to know of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,9 +175,7 @@ impl Queue {
 
     fn offer(&mut self, view: &View<'_>, plan: &mut Plan, index: usize, record: Option<&Delivery>) {
         let place = place_of(&view.rows[index].0, view.home);
-        let nobody_there =
-            view.unavailable.contains(&place) || (view.channel)(&place.channel_type).is_none();
-        if nobody_there && !view.in_flight.contains(&place) {
+        if is_nobody_there(view, &place) && !view.in_flight.contains(&place) {
             // The record's time is when the hold began, which is what its end is counted from.
             let since = record.map_or(view.now, |record| record.changed_at);
             if record.is_none() {
@@ -181,9 +186,7 @@ impl Queue {
             return;
         }
         let Self::Open { rows, announce } = self else { return };
-        if let Some(retry) =
-            record.and_then(|record| record.next_attempt_at).filter(|retry| *retry > view.now)
-        {
+        if let Some(retry) = record.and_then(|record| waits(record.next_attempt_at, view.now)) {
             plan.look_at(retry);
             if rows.is_empty() {
                 *self = Self::Waiting;
@@ -200,6 +203,11 @@ impl Queue {
             rows.push(index);
         }
     }
+}
+
+/// Whether nothing can be sent to a place at the moment, by its channel's word or for want of one.
+fn is_nobody_there(view: &View<'_>, place: &Place) -> bool {
+    view.unavailable.contains(place) || (view.channel)(&place.channel_type).is_none()
 }
 
 /// A row that will never be sent, as its final record.
@@ -232,12 +240,15 @@ fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<De
     {
         return Some(Delivery {
             status: DeliveryStatus::Uncertain,
-            error: Some("the host stopped while the channel was being called".to_owned()),
+            error: Some(INTERRUPTED.to_owned()),
             changed_at: view.now,
             ..record.clone()
         });
     }
+    // The time alone says little, for the clock may be wrong: somebody may be there by now.
+    let refused = is_nobody_there(view, &place) || record.next_attempt_at.is_some();
     if record.status == DeliveryStatus::Held
+        && refused
         && !view.in_flight.contains(&place)
         && view.now.since(record.changed_at) > view.max_hold
     {
@@ -269,7 +280,7 @@ pub fn announced(record: Option<&Delivery>, now: UnixMillis) -> Delivery {
         status: DeliveryStatus::Sending,
         attempts: record.map_or(0, |record| record.attempts),
         next_attempt_at: None,
-        changed_at: now,
+        changed_at: held_since(record, now),
         error: None,
         platform_message_id: None,
     }
@@ -278,10 +289,7 @@ pub fn announced(record: Option<&Delivery>, now: UnixMillis) -> Delivery {
 /// The record after a channel said what became of a row.
 pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> Delivery {
     let attempts = record.map_or(0, |record| record.attempts);
-    let held_since = match record {
-        Some(record) if record.status == DeliveryStatus::Held => record.changed_at,
-        _ => now,
-    };
+    let held_since = held_since(record, now);
     match outcome {
         Outcome::Delivered { platform_message_id } => Delivery {
             status: DeliveryStatus::Delivered,
@@ -299,8 +307,17 @@ pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> D
             error: Some(error.clone()),
             platform_message_id: None,
         },
+        Outcome::Uncertain { error } => Delivery {
+            status: DeliveryStatus::Uncertain,
+            attempts: attempts + 1,
+            next_attempt_at: None,
+            changed_at: now,
+            error: Some(error.clone()),
+            platform_message_id: None,
+        },
         Outcome::Transient { error, retry_after } => {
-            let pause = pause(attempts + 1).max(retry_after.unwrap_or_default());
+            let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+            let pause = pause(attempts + 1).max(asked);
             held(held_since, attempts + 1, Some(now + pause), Some(error.clone()))
         }
         Outcome::Unavailable => held(held_since, attempts, None, None),
@@ -325,6 +342,13 @@ pub fn gone(record: &Delivery, now: UnixMillis) -> Delivery {
     }
 }
 
+/// Since when a row waits for success: each further attempt counts from there, or it would never
+/// expire.
+fn held_since(record: Option<&Delivery>, now: UnixMillis) -> UnixMillis {
+    let waits = |status| matches!(status, DeliveryStatus::Held | DeliveryStatus::Sending);
+    record.filter(|record| waits(record.status)).map_or(now, |record| record.changed_at)
+}
+
 fn held(
     since: UnixMillis,
     attempts: i64,
@@ -339,6 +363,12 @@ fn held(
         error,
         platform_message_id: None,
     }
+}
+
+/// The end of the pause before the next attempt, if it lies ahead. A pause that is longer than any
+/// was recorded before the clock was set back, and is over.
+pub(super) fn waits(next_attempt_at: Option<UnixMillis>, now: UnixMillis) -> Option<UnixMillis> {
+    next_attempt_at.filter(|retry| *retry > now && retry.since(now) <= RETRY_AFTER_MAX)
 }
 
 /// How long after its `attempts`-th failed attempt a row waits: 2 s, 4 s, 8 s, … up to a maximum.
@@ -567,6 +597,8 @@ mod tests {
         let expired = absent.plan_at(UnixMillis((NOW + HOLD).0 + 1), &rows);
         assert_eq!(expired.records[0].1.status, DeliveryStatus::Failed);
         assert_eq!(expired.cursor, Seq(1), "the queue is released");
+        let back = world().plan_at(UnixMillis((NOW + HOLD).0 + 1), &rows);
+        assert_eq!((sent(&back), back.records.len()), (vec![("a", vec![0, 1])], 0), "tried first");
     }
 
     #[test]
@@ -616,6 +648,47 @@ mod tests {
         assert_eq!(after(&Outcome::Unavailable, Some(&second), NOW).attempts, 2);
         let told = Outcome::Transient { error: "429".into(), retry_after: Some(HOLD) };
         assert_eq!(after(&told, None, NOW).next_attempt_at, Some(NOW + HOLD));
+    }
+
+    #[test]
+    fn a_retry_that_a_clock_set_back_would_put_off_is_made_now() {
+        let a_day = Duration::from_secs(86_400);
+        let told = Outcome::Transient { error: "429".into(), retry_after: Some(a_day) };
+        let record = after(&told, None, NOW);
+        assert_eq!(record.next_attempt_at, Some(NOW + RETRY_AFTER_MAX), "no longer than that");
+        let rows = [(row(1, "a"), Some(record)), (row(3, "a"), None)];
+        let waiting = world().plan(&rows);
+        assert_eq!((sent(&waiting), waiting.next), (vec![], Some(NOW + RETRY_AFTER_MAX)));
+        let set_back = world().plan_at(UnixMillis(NOW.0 - 1), &rows);
+        assert_eq!((sent(&set_back), set_back.next), (vec![("a", vec![0, 1])], None));
+    }
+
+    #[test]
+    fn an_announced_row_that_never_succeeds_expires_too() {
+        let transient = Outcome::Transient { error: "503".into(), retry_after: None };
+        let blind = World { keys: false, ..world() };
+        let mut record = None;
+        let mut now = NOW;
+        while now.since(NOW) <= HOLD {
+            let plan = blind.plan_at(now, &[(row(1, "a"), record.clone())]);
+            assert_eq!(sent(&plan), [("a", vec![0])], "after {:?}", now.since(NOW));
+            let failed = after(&transient, Some(&announced(record.as_ref(), now)), now);
+            now = failed.next_attempt_at.unwrap();
+            record = Some(failed);
+        }
+        let plan = blind.plan_at(now, &[(row(1, "a"), record)]);
+        assert_eq!(plan.records[0].1.status, DeliveryStatus::Failed);
+    }
+
+    #[test]
+    fn an_outcome_that_nobody_knows_is_final_and_releases_the_queue() {
+        let outcome = Outcome::Uncertain { error: "killed".into() };
+        let record = after(&outcome, Some(&announced(None, NOW)), NOW);
+        assert_eq!((record.status, record.attempts), (DeliveryStatus::Uncertain, 1));
+        assert_eq!(record.error.as_deref(), Some("killed"));
+        let blind = World { keys: false, ..world() };
+        let plan = blind.plan(&[(row(1, "a"), Some(record)), (row(3, "a"), None)]);
+        assert_eq!((sent(&plan), plan.cursor), (vec![("a", vec![1])], Seq(1)));
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl<'a> Fence<'a> {
         let mut charged = look.charged;
         for action in actions {
             match action {
+                Action::Hasten { .. } => {}
                 Action::Complete { message } => drop(tries.remove(message)),
                 Action::Charge { message, attempt, .. } => {
                     tries.insert(message, attempt + 1);

@@ -4,10 +4,11 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::{Delivery, DeliveryStatus};
 use twobox_shared::time::UnixMillis;
 
-use super::delivery;
+use super::delivery::{self, ChannelTraits, INTERRUPTED};
 use super::outgoing::{Letters, key};
 use super::task::{Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
@@ -23,8 +24,8 @@ struct View<'a> {
     in_flight: &'a HashSet<Place>,
     /// Places whose channel said that nobody is there.
     unavailable: &'a HashSet<Place>,
-    /// Whether there is a channel of a kind.
-    has_channel: &'a dyn Fn(&str) -> bool,
+    /// The channel of a kind, if there is one.
+    channel: &'a dyn Fn(&str) -> Option<ChannelTraits>,
 }
 
 /// What to do.
@@ -32,6 +33,8 @@ struct View<'a> {
 struct Plan {
     /// The oldest notice of each destination that is free.
     send: Vec<Notice>,
+    /// Notices of which nobody knows whether they arrived.
+    uncertain: Vec<Notice>,
     /// Notices that were held for too long.
     expired: Vec<Notice>,
     /// When to look again, if nothing happens before.
@@ -45,11 +48,17 @@ fn plan(view: &View<'_>) -> Plan {
         if taken.contains(&notice.place) {
             continue;
         }
-        let nobody_there = view.unavailable.contains(&notice.place)
-            || !(view.has_channel)(&notice.place.channel_type);
-        let retry = notice.next_attempt_at.filter(|retry| *retry > view.now);
+        let channel = (view.channel)(&notice.place.channel_type);
+        let honours_keys = channel.is_some_and(|channel| channel.honours_keys);
+        if notice.status == DeliveryStatus::Sending && !honours_keys {
+            plan.uncertain.push(notice.clone());
+            continue;
+        }
+        let nobody_there = view.unavailable.contains(&notice.place) || channel.is_none();
+        let retry = delivery::waits(notice.next_attempt_at, view.now);
         let wait_until = match (nobody_there, retry) {
-            _ if view.now.since(notice.created_at) > view.max_hold => {
+            // As for rows: whoever may be there by now is asked first.
+            (true, _) | (_, Some(_)) if view.now.since(notice.created_at) > view.max_hold => {
                 plan.expired.push(notice.clone());
                 continue;
             }
@@ -94,13 +103,22 @@ impl Task {
             notices: self.outgoing.notices.as_ref().unwrap_or(&VecDeque::new()),
             in_flight: &self.outgoing.in_flight,
             unavailable: &self.outgoing.unavailable,
-            has_channel: &|kind| channels.contains_key(kind),
+            channel: &|kind| {
+                channels
+                    .get(kind)
+                    .map(|channel| ChannelTraits { honours_keys: channel.honours_keys() })
+            },
         });
+        for notice in plan.uncertain {
+            let uncertain = Notice { status: DeliveryStatus::Uncertain, ..notice };
+            self.record_notice(uncertain, Some(INTERRUPTED)).await?;
+        }
         for notice in plan.expired {
             let expired = Notice { status: DeliveryStatus::Failed, ..notice };
             self.record_notice(expired, Some("expired: no channel took it in time")).await?;
         }
         for notice in plan.send {
+            let notice = self.announce(notice).await?;
             let letter = Letter {
                 // No row's id has a slash in it, so no container can use a notice's key first.
                 key: key(self.core.parts.install, self.id, &format!("notice/{}", notice.cause)),
@@ -112,6 +130,18 @@ impl Task {
             self.hand_over(notice.place.clone(), vec![letter], Letters::Notice(notice));
         }
         Ok(plan.next)
+    }
+
+    /// Says durably that a notice is about to be sent, if its channel cannot tell a resend.
+    async fn announce(&mut self, notice: Notice) -> Result<Notice, Trouble> {
+        let channel = self.core.parts.channels.get(notice.place.channel_type.as_str());
+        if channel.is_none_or(|channel| channel.honours_keys()) {
+            return Ok(notice);
+        }
+        let announced = Notice { status: DeliveryStatus::Sending, ..notice };
+        self.record_notice(announced.clone(), None).await?;
+        fault::point(CrashPoint::HostDeliverAnnounced);
+        Ok(announced)
     }
 
     /// Records what a channel said of a notice.
@@ -183,7 +213,11 @@ mod tests {
             notices: &notices.into(),
             in_flight: &places(busy),
             unavailable: &places(absent),
-            has_channel: &|kind| kind == "chan",
+            channel: &|kind| {
+                ["chan", "blind"]
+                    .contains(&kind)
+                    .then_some(ChannelTraits { honours_keys: kind == "chan" })
+            },
         })
     }
 
@@ -201,7 +235,9 @@ mod tests {
         let waiting = plan_at(NOW, vec![held.clone()], &[], &[&held]);
         assert_eq!((waiting.send.len(), waiting.next), (0, Some(NOW + HOLD)));
         let later = UnixMillis((NOW + HOLD).0 + 1);
-        assert_eq!(plan_at(later, vec![held.clone()], &[], &[&held]).expired, [held]);
+        let expired = plan_at(later, vec![held.clone()], &[], &[&held]).expired;
+        assert_eq!(expired, std::slice::from_ref(&held));
+        assert_eq!(plan_at(later, vec![held.clone()], &[], &[]).send, [held], "asked first");
     }
 
     #[test]
@@ -209,6 +245,26 @@ mod tests {
         let retried = Notice { next_attempt_at: Some(UnixMillis(NOW.0 + 5)), ..notice("1", "a") };
         let plan = plan_at(NOW, vec![retried.clone(), notice("2", "a")], &[], &[]);
         assert_eq!((plan.send.len(), plan.next), (0, retried.next_attempt_at), "none overtakes");
-        assert_eq!(plan_at(UnixMillis(NOW.0 + 5), vec![retried], &[], &[]).send.len(), 1);
+        assert_eq!(plan_at(UnixMillis(NOW.0 + 5), vec![retried.clone()], &[], &[]).send.len(), 1);
+        let set_back = UnixMillis(NOW.0 - 24 * 3_600_000);
+        assert_eq!(plan_at(set_back, vec![retried], &[], &[]).send.len(), 1, "by the clock");
+    }
+
+    #[test]
+    fn a_send_of_unknown_end_is_repeated_only_where_that_is_harmless() {
+        let sending = |channel: &str| {
+            let mut notice = Notice { status: DeliveryStatus::Sending, ..notice("1", "a") };
+            notice.place.channel_type = channel.to_owned();
+            notice
+        };
+        let known = plan_at(NOW, vec![sending("chan")], &[], &[]);
+        assert_eq!((known.send.len(), known.uncertain.len()), (1, 0));
+        for channel in ["blind", "gone"] {
+            let interrupted = sending(channel);
+            let plan = plan_at(NOW, vec![interrupted.clone()], &[], &[]);
+            assert_eq!((plan.send.len(), plan.uncertain), (0, vec![interrupted.clone()]));
+            let busy = plan_at(NOW, vec![interrupted.clone()], &[&interrupted], &[]);
+            assert_eq!(busy, Plan::default(), "its end is not known yet");
+        }
     }
 }

@@ -205,8 +205,9 @@ impl Task {
                     let error = record.error.clone().unwrap_or_default();
                     let epoch = last_delivered.get(&place).copied().unwrap_or_default();
                     tracing::warn!(session = %self.id, row = %row.id, channel = place.channel_type,
-                        platform_id = place.platform_id, error, "a message was not delivered");
-                    changes.notes.push(undeliverable_note(&place, &error, epoch));
+                        platform_id = place.platform_id, status = record.status.as_str(), error,
+                        "a message was not delivered");
+                    changes.notes.push(undeliverable_note(&place, record.status, &error, epoch));
                 }
                 DeliveryStatus::Held | DeliveryStatus::Sending => {}
             }
@@ -252,14 +253,19 @@ impl Task {
             return; // the plan sends only where there is a channel
         };
         self.outgoing.in_flight.insert(place.clone());
+        self.damper.earn(letters.len());
         let (channel, mailbox) = (Arc::clone(channel), self.handle.mailbox.clone());
         let epoch = self.core.channel_epoch();
+        let honours_keys = channel.honours_keys();
         tokio::spawn(async move {
             let call = tokio::spawn({
                 let place = place.clone();
                 async move { channel.deliver(&place, letters).await }
             });
-            let broke = |error| vec![Outcome::Transient { error, retry_after: None }];
+            let broke = |error| match honours_keys {
+                true => vec![Outcome::Transient { error, retry_after: None }],
+                false => vec![Outcome::Uncertain { error }],
+            };
             let outcomes = match call.await {
                 Ok(outcomes) if outcomes.is_empty() => {
                     broke("the channel did not say what became of it".to_owned())
@@ -374,11 +380,18 @@ pub(crate) fn place_of_origin(origin: &Origin, home: &Place) -> Place {
     }
 }
 
-fn undeliverable_note(place: &Place, error: &str, epoch: Seq) -> NewMessage {
-    let text = format!(
-        "A message to {} {:?} was not delivered: {error}",
-        place.channel_type, place.platform_id
-    );
+fn undeliverable_note(
+    place: &Place,
+    status: DeliveryStatus,
+    error: &str,
+    epoch: Seq,
+) -> NewMessage {
+    let fate = match status {
+        DeliveryStatus::Uncertain => "may not have arrived",
+        _ => "was not delivered",
+    };
+    let text =
+        format!("A message to {} {:?} {fate}: {error}", place.channel_type, place.platform_id);
     NewMessage {
         id: delivery::undeliverable_id(place, error, epoch),
         kind: KIND_SYSTEM.to_owned(),

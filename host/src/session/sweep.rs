@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use twobox_shared::content::Failure;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::PendingMessage;
@@ -139,9 +140,14 @@ impl Task {
         Ok(self.look_at(writers).await?)
     }
 
-    async fn look_at(&self, writers: Writers) -> Result<Look, BoxError> {
-        let boxes = Arc::clone(&self.boxes);
-        blocking(move || boxes.look(writers)).await
+    async fn look_at(&mut self, writers: Writers) -> Result<Look, BoxError> {
+        let (boxes, began) = (Arc::clone(&self.boxes), Instant::now());
+        let look = blocking(move || boxes.look(writers)).await;
+        // Waiting for a lock costs the host nothing, and its holder its life.
+        if !matches!(look, Err(BoxError::Busy { .. })) {
+            self.damper.looked(began.elapsed(), Instant::now());
+        }
+        look
     }
 
     /// Step 4: what became of messages, in one transaction. A person is told of a failure before it

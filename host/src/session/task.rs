@@ -29,6 +29,7 @@ use crate::core::{Core, Handle};
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::db::{DbError, blocking};
 use crate::dead::{Handled, Order};
+use crate::storage::explain;
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
 pub(crate) const RETIRE_BEYOND: Duration = Duration::from_secs(60);
@@ -98,7 +99,7 @@ pub(crate) struct Task {
     pub(crate) unreadable_since: Option<Monotonic>,
     /// Why the last message could not be stored, until something was done about it.
     pub(super) unstored: Option<BoxError>,
-    damper: Damper,
+    pub(super) damper: Damper,
     /// The last complaint, so that the same one is logged once.
     complaint: Option<String>,
     /// How often in a row the runtime did not answer.
@@ -125,6 +126,7 @@ pub(crate) async fn run(
     commands: mpsc::Receiver<Command>,
 ) {
     let mut commands = commands;
+    let mut stopping = core.stopping();
     let record = loop {
         match core.parts.db.call(move |db| sessions::find(db, id)).await {
             Ok(Some(record)) => break record,
@@ -136,7 +138,10 @@ pub(crate) async fn run(
             }
             Err(error) => {
                 tracing::error!(session = %id, error = chain(&error), "cannot wake the session");
-                tokio::time::sleep(OPERATOR_PAUSE).await;
+                let stop = stopping.wait_for(|stopping| *stopping);
+                if tokio::time::timeout(OPERATOR_PAUSE, stop).await.is_ok() {
+                    return refuse_all(&mut commands, "the host is stopping").await;
+                }
             }
         }
     };
@@ -231,6 +236,10 @@ impl Task {
             }
             if let Some(error) = self.unstored.take() {
                 self.cope(error.into()).await;
+            }
+            if let Some(rest) = self.damper.rest(Instant::now()) {
+                self.look_in(rest); // what was raised is kept until then
+                continue;
             }
             if !self.handle.signal.is_quiet()
                 && let Some(pause) = self.damper.pause(Instant::now())
@@ -349,6 +358,7 @@ impl Task {
         self.record.quarantine = None;
         self.record.failed_starts = 0;
         self.record.start_after = None;
+        self.damper.wake();
         self.handle.signal.raise(Reason::Runtime);
         Ok(revived)
     }
@@ -363,8 +373,10 @@ impl Task {
         match remedy {
             Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
             Remedy::TryAgain | Remedy::Repair => {
-                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
+                if remedy == Remedy::TryAgain {
                     self.complain(&trouble);
+                }
+                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
                     self.stop_offender(&chain(&trouble)).await;
                 }
                 self.look_in(Duration::from_millis(100));
@@ -394,8 +406,8 @@ impl Task {
     }
 
     /// Logs a complaint once, until a sweep succeeds or the complaint changes.
-    pub(crate) fn complain(&mut self, error: &dyn std::error::Error) {
-        let text = chain(error);
+    pub(crate) fn complain(&mut self, error: &(dyn std::error::Error + 'static)) {
+        let text = explain(error, self.core.parts.data.root());
         if self.complaint.as_ref() != Some(&text) {
             tracing::warn!(session = %self.id, error = text, "the session needs attention");
             self.complaint = Some(text);

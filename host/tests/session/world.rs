@@ -43,6 +43,14 @@ pub(crate) struct FakeRuntime {
     pub(crate) down: Mutex<bool>,
     pub(crate) asked: Mutex<usize>,
     pub(crate) starts: Mutex<usize>,
+    /// How many starts found another container of their session there.
+    pub(crate) occupied: Mutex<usize>,
+    /// How long a start takes.
+    pub(crate) slow_start: Mutex<Duration>,
+    /// Whether a container can be stopped at all.
+    pub(crate) unstoppable: Mutex<bool>,
+    /// How often a stop was tried.
+    pub(crate) stops: Mutex<usize>,
     /// What a container does between being told to leave and its end.
     pub(crate) last_words: Mutex<Option<LastWords>>,
     events: mpsc::UnboundedSender<RuntimeEvent>,
@@ -95,10 +103,13 @@ impl Runtime for Hold {
                 let mut known = fake.known.lock().unwrap();
                 let session = spec.incarnation.session;
                 if known.keys().any(|other| other.session == session) {
+                    *fake.occupied.lock().unwrap() += 1;
                     return Err(RuntimeError::Occupied { session });
                 }
                 known.insert(spec.incarnation, Condition::Running);
             }
+            let slow = *fake.slow_start.lock().unwrap();
+            tokio::time::sleep(slow).await;
             *fake.starts.lock().unwrap() += 1;
             let life = Arc::clone(&fake.life.lock().unwrap());
             tokio::task::spawn_blocking(move || {
@@ -117,6 +128,11 @@ impl Runtime for Hold {
     ) -> BoxFuture<'_, Result<(), RuntimeError>> {
         Box::pin(async move {
             self.0.answer()?;
+            *self.0.stops.lock().unwrap() += 1;
+            if *self.0.unstoppable.lock().unwrap() {
+                let (session, reason) = (incarnation.session, "it is beyond reach".to_owned());
+                return Err(RuntimeError::Stop { session, reason });
+            }
             if let Some(last_words) = self.0.last_words.lock().unwrap().take() {
                 last_words();
             }
@@ -177,6 +193,8 @@ pub(crate) struct Keeper {
     pub(crate) slow: Mutex<Duration>,
     /// Whether it does not honour keys.
     pub(crate) blind: Mutex<bool>,
+    /// Whether the next call breaks after it has kept its letters.
+    pub(crate) breaks: Mutex<bool>,
 }
 
 /// The thread that nobody listens to.
@@ -209,16 +227,21 @@ impl Channel for Post {
             if let Some(refusal) = self.0.refusal.lock().unwrap().clone() {
                 return vec![refusal];
             }
-            let mut kept = self.0.letters.lock().unwrap();
-            letters
-                .into_iter()
-                .map(|letter| {
-                    if kept.iter().all(|other| other.key != letter.key) {
-                        kept.push(letter);
-                    }
-                    Outcome::Delivered { platform_message_id: None }
-                })
-                .collect()
+            let outcomes: Vec<_> = {
+                let mut kept = self.0.letters.lock().unwrap();
+                letters
+                    .into_iter()
+                    .map(|letter| {
+                        if kept.iter().all(|other| other.key != letter.key) {
+                            kept.push(letter);
+                        }
+                        Outcome::Delivered { platform_message_id: None }
+                    })
+                    .collect()
+            };
+            let breaks = std::mem::take(&mut *self.0.breaks.lock().unwrap());
+            assert!(!breaks, "as the test wants it");
+            outcomes
         })
     }
 }
@@ -256,6 +279,10 @@ impl World {
             down: Mutex::default(),
             asked: Mutex::default(),
             starts: Mutex::default(),
+            occupied: Mutex::default(),
+            slow_start: Mutex::default(),
+            unstoppable: Mutex::default(),
+            stops: Mutex::default(),
             last_words: Mutex::default(),
             events,
         });
@@ -301,6 +328,11 @@ impl World {
     pub(crate) async fn inbound(&self, session: SessionId) -> PathBuf {
         let group = self.record(session).await.agent_group;
         self.core.parts.data.session_paths(group, session).inbound_db()
+    }
+
+    pub(crate) async fn outbound(&self, session: SessionId) -> PathBuf {
+        let group = self.record(session).await.agent_group;
+        self.core.parts.data.session_paths(group, session).outbound_db()
     }
 }
 

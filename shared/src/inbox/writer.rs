@@ -10,7 +10,7 @@ use super::{
     Accepted, Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin, PendingMessage,
     failed, instant, routing,
 };
-use crate::content::{Failure, digest16};
+use crate::content::{Failure, KIND_SYSTEM, digest16};
 use crate::ids::MessageId;
 use crate::open::{self, BoxError};
 use crate::seq::Seq;
@@ -177,6 +177,22 @@ impl InboxTx<'_> {
             .map_err(failed("list pending messages"))
     }
 
+    /// How many messages from the host wait to be told to the agent as context.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn waiting_notes(&self) -> Result<u32, BoxError> {
+        self.tx
+            .prepare_cached(
+                "SELECT count(*) FROM messages_in
+                 WHERE status = 'pending' AND trigger = 0 AND kind = :kind",
+            )
+            .and_then(|mut select| {
+                select.query_row(named_params! { ":kind": KIND_SYSTEM }, |row| row.get(0))
+            })
+            .map_err(failed("count notes"))
+    }
+
     /// Takes in a `completed` ack. Returns whether the message was pending.
     ///
     /// # Errors
@@ -214,6 +230,21 @@ impl InboxTx<'_> {
                 ":forgiven": i64::from(forgiven),
                 ":process_after": process_after.map(UnixMillis::to_rfc3339),
             },
+        )
+    }
+
+    /// Makes a retry due now that waits for a time which the clock was set back from. Returns whether
+    /// it waited, with `tries` ended attempts.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn hasten(&self, id: &MessageId, tries: i64) -> Result<bool, BoxError> {
+        self.change(
+            "make a retry due",
+            "UPDATE messages_in SET process_after = NULL
+             WHERE id = :id AND status = 'pending' AND tries = :tries AND tries > 0
+               AND process_after IS NOT NULL",
+            named_params! { ":id": id, ":tries": tries },
         )
     }
 

@@ -129,12 +129,18 @@ pub(crate) fn hold(role: &str, argument: &Path) -> Other {
 impl Other {
     /// The next thing that it says, which is marked, because the test harness talks as well.
     pub(crate) fn line(&mut self) -> String {
+        self.line_or_end().expect("the second process ended without a word")
+    }
+
+    /// As [`Other::line`]; `None` when it has ended, or closed its output.
+    pub(crate) fn line_or_end(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
-            let read = self.output.read_line(&mut line).unwrap();
-            assert!(read > 0, "the second process ended without a word");
+            if self.output.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
             if let Some((_, said)) = line.split_once("SAYS ") {
-                return said.trim_end().to_owned();
+                return Some(said.trim_end().to_owned());
             }
         }
     }

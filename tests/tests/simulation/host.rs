@@ -51,7 +51,9 @@ pub(crate) struct Task {
     pub(crate) vitals: Option<Vitals>,
     pub(crate) acked: bool,
     pub(crate) wake: Wake,
-    pub(crate) look_at: Option<UnixMillis>,
+    pub(crate) look_again: bool,
+    /// As in the product on the clock that never jumps: a due time is converted when it is read.
+    pub(crate) look_at: Option<Monotonic>,
     pub(crate) in_flight: HashSet<Place>,
     pub(crate) outcomes: VecDeque<(Flight, Vec<Outcome>)>,
 }
@@ -66,6 +68,7 @@ impl Task {
             vitals: None,
             acked: false,
             wake: Wake::Not { next: None },
+            look_again: false,
             look_at: None,
             in_flight: HashSet::new(),
             outcomes: VecDeque::new(),
@@ -102,7 +105,7 @@ pub(crate) fn settle(
     }
     for action in &decision.actions {
         boxes.apply(action, MAX_TRIES);
-        if !matches!(action, Action::Complete { .. }) {
+        if matches!(action, Action::Charge { .. } | Action::Fail { .. }) {
             boxes.charged = boxes.charged.max(newest);
         }
     }
@@ -132,6 +135,7 @@ pub(crate) fn deliver(
     session: usize,
     channel_up: bool,
     now: UnixMillis,
+    monotonic: Monotonic,
 ) -> Vec<Flight> {
     let rows: Vec<(OutRow, Option<Delivery>)> = boxes
         .rows
@@ -174,7 +178,8 @@ pub(crate) fn deliver(
     }
     assert!(plan.cursor >= boxes.cursor.seq, "the cursor never goes back");
     boxes.cursor.seq = plan.cursor;
-    task.look_at = task.look_at.into_iter().chain(plan.next).min();
+    let next = plan.next.map(|next| monotonic + next.since(now));
+    task.look_at = task.look_at.into_iter().chain(next).min();
     let mut flights = Vec::new();
     for batch in plan.batches {
         task.in_flight.insert(batch.place.clone());

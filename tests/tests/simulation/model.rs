@@ -101,6 +101,13 @@ impl Boxes {
                     assert!(message.row.tries <= message.begun, "charged more than was begun");
                 }
             }
+            Action::Hasten { message, tries } => {
+                let message = self.message(message);
+                if message.status == Status::Pending && message.row.tries == *tries {
+                    assert!(*tries > 0, "a time that somebody chose was changed");
+                    message.row.process_after = None;
+                }
+            }
             Action::Fail { message, attempt, failure } => {
                 let message = self.message(message);
                 if message.status == Status::Pending && message.row.tries == *attempt {

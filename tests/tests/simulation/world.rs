@@ -25,6 +25,13 @@ const PLACES: usize = 2;
 const FAULTY_STEPS: usize = 400;
 const QUIET_STEPS: usize = 60_000;
 
+/// How long everything may take to settle once the faults have stopped: more than any limit of a
+/// container that stalls, and less than most jumps of the wall clock, so that none puts anything off.
+const QUIET_TIME: Duration = Duration::from_secs(2 * 3600);
+
+/// The longest pause between two starts, as in the product.
+const START_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+
 struct Session {
     id: SessionId,
     group: AgentGroupId,
@@ -96,7 +103,11 @@ impl World {
             self.step();
         }
         self.calm_down();
+        let calm = self.monotonic;
         for _ in 0..QUIET_STEPS {
+            if self.monotonic.since(calm) > QUIET_TIME {
+                self.fail("what is left takes longer than any pause or limit");
+            }
             if self.settled() {
                 self.check_end();
                 return self.hash.finish();
@@ -139,14 +150,15 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        // Once the faults have stopped, a due time that a clock jump left far ahead has to come.
-        let long = !self.faults && self.rng.u8(..) == 0;
-        let span = match long {
-            true => Duration::from_secs(30 * 60),
-            false => Duration::from_millis(self.rng.u64(..700)),
-        };
+        let span = Duration::from_millis(self.rng.u64(..700));
         self.now = self.now + span;
         self.monotonic = self.monotonic + span;
+        // No fault: whatever runs, the wall clock may be set at any time.
+        if self.rng.u16(..) < 200 {
+            let hours = self.rng.i64(-30..30);
+            self.now = UnixMillis(self.now.0 + hours * 3_600_000);
+            self.note(format!("the wall clock jumps by {hours} h"));
+        }
     }
 
     // The host.
@@ -234,7 +246,7 @@ impl World {
                 task.signal = true;
                 self.note(format!("s{at} records {} outcomes", outcomes.len()));
             }
-            let due = task.look_at.is_some_and(|when| when <= now);
+            let due = task.look_at.is_some_and(|when| when <= monotonic);
             let watched = task.vitals.is_some();
             if task.signal || due || (watched && self.rng.u8(..) < 3) {
                 task.signal = false;
@@ -255,7 +267,7 @@ impl World {
         task.phase = match std::mem::replace(&mut task.phase, Phase::Idle) {
             Phase::Idle => unreachable!("handled above"),
             Phase::Ask { before } => {
-                let alive = self.ask(at, &mut task, &before, now, monotonic);
+                let alive = self.ask(at, &mut task, &before, monotonic);
                 Phase::Reread { before, alive }
             }
             Phase::Reread { before, alive } => {
@@ -278,6 +290,7 @@ impl World {
                 let (wake, again, actions) =
                     host::settle(boxes, &pending, &before, &after, alive, newest, now);
                 task.signal |= again;
+                task.look_again = again;
                 task.wake = wake;
                 if let Some(vitals) = &task.vitals {
                     task.acked |= after.values().any(|ack| ack.runner == Some(vitals.runner));
@@ -293,6 +306,7 @@ impl World {
                 match wake {
                     Wake::Start => Phase::Start,
                     Wake::Not { next } => {
+                        let next = next.map(|next| monotonic + next.since(now));
                         task.look_at = task.look_at.into_iter().chain(next).min();
                         if self.sessions[at].boxes.runner.is_none() {
                             let session = self.sessions[at].id;
@@ -310,7 +324,7 @@ impl World {
             Phase::Deliver => {
                 let up = self.channel_up;
                 let boxes = &mut self.sessions[at].boxes;
-                let flights = host::deliver(boxes, &mut task, at, up, now);
+                let flights = host::deliver(boxes, &mut task, at, up, now, monotonic);
                 self.flights.extend(flights);
                 Phase::Unmark
             }
@@ -320,6 +334,7 @@ impl World {
                     || self.sessions[at].boxes.runner.is_some()
                     || !task.in_flight.is_empty()
                     || task.wake == Wake::Start
+                    || task.look_again
                     || task.look_at.is_some();
                 self.sessions[at].boxes.due = busy;
                 Phase::Idle
@@ -334,20 +349,13 @@ impl World {
     }
 
     /// Step 2: who lives, and is a limit broken.
-    fn ask(
-        &mut self,
-        at: usize,
-        task: &mut Task,
-        before: &Acks,
-        now: UnixMillis,
-        monotonic: Monotonic,
-    ) -> Alive {
+    fn ask(&mut self, at: usize, task: &mut Task, before: &Acks, monotonic: Monotonic) -> Alive {
         let pending = self.sessions[at].boxes.pending();
         let foreign = |known: &Vitals| decide::has_foreign_claim(&pending, before, known.runner);
         if task.ask || task.vitals.as_ref().is_none_or(foreign) {
             task.ask = false;
             if !self.runtime_up {
-                task.look_at = Some(now + Duration::from_secs(1));
+                task.look_at = Some(monotonic + Duration::from_secs(1));
                 task.ask = true;
                 return Alive::Unknown;
             }
@@ -367,7 +375,7 @@ impl World {
                 Some(runner) => {
                     // Somebody else's start: it has to go before anything is decided.
                     self.kill(at, runner, "as nobody recorded its start");
-                    task.look_at = Some(now);
+                    task.look_at = Some(monotonic);
                     task.ask = true;
                     return Alive::Unknown;
                 }
@@ -383,7 +391,7 @@ impl World {
         self.sessions[at].boxes.stop_cause.get_or_insert(StopCause::Limit);
         if !self.runtime_up || (self.faults && self.rng.u8(..) < 60) {
             self.note(format!("s{at} STOP FAILS"));
-            task.look_at = Some(now + Duration::from_secs(1));
+            task.look_at = Some(monotonic + Duration::from_secs(1));
             return Alive::Unknown;
         }
         self.note(format!("s{at} stops its container"));
@@ -421,8 +429,10 @@ impl World {
         monotonic: Monotonic,
     ) {
         let session = &self.sessions[at];
-        if let Some(after) = session.boxes.start_after.filter(|after| *after > now) {
-            task.look_at = task.look_at.into_iter().chain([after]).min();
+        let pause = |after: &UnixMillis| *after > now && after.since(now) <= START_PAUSE_MAX;
+        if let Some(after) = session.boxes.start_after.filter(pause) {
+            let next = monotonic + after.since(now);
+            task.look_at = task.look_at.into_iter().chain([next]).min();
             return;
         }
         self.admission.request(session.id, session.group, Class::Chat);
@@ -444,7 +454,7 @@ impl World {
         if session.runners.iter().any(Runner::lives) {
             // The container's name is taken; the look at the runtime that follows tells by whom.
             task.ask = true;
-            task.look_at = Some(now);
+            task.look_at = Some(monotonic);
             self.note(format!("s{at} cannot start: somebody else did"));
             return;
         }
@@ -559,7 +569,7 @@ impl World {
     // Faults and checks.
 
     fn fault(&mut self, at: usize) {
-        match self.rng.u8(..12) {
+        match self.rng.u8(..11) {
             0..=3 => {
                 let living = self.sessions[at].runners.iter().find(|runner| runner.lives());
                 if let Some(id) = living.map(|runner| runner.id) {
@@ -583,11 +593,6 @@ impl World {
                 self.note(format!("runtime up: {}", self.runtime_up));
             }
             8 => {
-                let hours = self.rng.i64(-30..30);
-                self.now = UnixMillis(self.now.0 + hours * 3_600_000);
-                self.note(format!("the wall clock jumps by {hours} h"));
-            }
-            9 => {
                 let id = RunnerId::from_uuid(Uuid::from_u128(self.next_runner));
                 let session = &mut self.sessions[at];
                 if !session.runners.iter().any(Runner::lives) {
@@ -596,7 +601,7 @@ impl World {
                     self.note(format!("s{at} SOMEBODY ELSE STARTS A CONTAINER"));
                 }
             }
-            10 => {
+            9 => {
                 self.monotonic = self.monotonic + Duration::from_secs(40);
                 self.now = self.now + Duration::from_secs(40);
             }

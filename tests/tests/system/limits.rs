@@ -45,11 +45,11 @@ fn a_declared_tool_outlives_the_tolerance(setup: Setup) {
     let chat = world.chat("ada");
     let (id, session, container) = world.occupy(&chat, "ada", "work");
     wait_for("the tool to run", || session.tool());
-    container.freeze();
+    assert!(container.freeze());
     holds_for(Duration::from_secs(5), "the silent container with a tool lives", || {
         container.lives()
     });
-    container.thaw();
+    assert!(container.thaw());
     world.assert_answered_once(&chat, &session, &id, "echo: work");
     assert_eq!(session.message(&id).tries, 0);
     assert_eq!(world.container(&session), Some(container));
@@ -64,7 +64,7 @@ fn a_silent_container_without_a_tool_is_stopped_and_its_message_tried_again(setu
     let world = impatient(setup).agent("ada", script).up();
     let chat = world.chat("ada");
     let (id, session, container) = world.occupy(&chat, "ada", "work");
-    container.freeze();
+    assert!(container.freeze());
     container.wait_gone();
     world.assert_answered_once(&chat, &session, &id, "echo: work");
     let message = session.message(&id);

@@ -2,13 +2,19 @@
 //! shows; the harness is `twobox_tests`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod channels;
 mod confinement;
 mod conversation;
 mod crash_points;
+mod disk;
+mod eio;
+mod engine;
 mod failure;
+mod fencing;
 mod hostile;
 mod limits;
 mod places;
 mod redrive;
 mod restart;
 mod scripts;
+mod time;

@@ -20,7 +20,7 @@ use twobox_shared::ids::MessageId;
 use super::line::{LINE_MAX, Line, LineReader};
 use super::protocol::{Chosen, Event, Request};
 use crate::channel::terminal::{Address, Listener, ListenerId, Terminal};
-use crate::channel::{Desk, Inbound, Refusal};
+use crate::channel::{Desk, Inbound, Place, Refusal};
 use crate::dead::{ORDER_MAX, Order, Verb};
 
 /// How many requests of one client may be under way.
@@ -29,8 +29,8 @@ const UNDER_WAY_MAX: usize = 256;
 /// How many events may wait for a client to read them.
 const QUEUE: usize = 64;
 
-/// The longest name of a thread, in bytes.
-const THREAD_MAX: usize = 255;
+/// The longest name of a chat or a thread, in bytes.
+const NAME_MAX: usize = 255;
 
 /// Serves one client until it leaves.
 pub(super) async fn run(
@@ -154,10 +154,10 @@ impl<'a> Client<'a> {
                 let reason = "the host is going down; send it again when it is back".to_owned();
                 at_once(Event::Refused { id, retry: true, reason })
             }
-            Request::Message { agent, thread, id, text } => {
-                Some(accept(desk, agent, thread, id, text))
+            Request::Message { agent, channel, chat, thread, id, text } => {
+                Some(accept(desk, said_at(agent, channel, chat, thread), id, text))
             }
-            Request::Listen { agent, thread } => match check_thread(thread.as_deref()) {
+            Request::Listen { agent, thread } => match check("thread", thread.as_deref()) {
                 Err(reason) => at_once(Event::error(reason)),
                 Ok(()) => {
                     let address = Address { agent, thread };
@@ -218,20 +218,20 @@ fn at_once<'a>(event: Event) -> Option<BoxFuture<'a, Event>> {
 
 fn accept(
     desk: &dyn Desk,
-    agent: String,
-    thread: Option<String>,
+    place: Result<Place, String>,
     id: MessageId,
     text: String,
 ) -> BoxFuture<'_, Event> {
     let chat = Chat::text(text);
-    let checked = check_thread(thread.as_deref()).and_then(|()| match chat.to_json().len() {
-        0..=CONTENT_MAX => Ok(()),
+    let checked = place.and_then(|place| match chat.to_json().len() {
+        0..=CONTENT_MAX => Ok(place),
         length => Err(format!("the message has {length} bytes, at most {CONTENT_MAX} are taken")),
     });
-    if let Err(reason) = checked {
-        return ready(Event::Refused { id, retry: false, reason }).boxed();
-    }
-    let inbound = Inbound { place: Address { agent, thread }.place(), id: id.clone(), chat };
+    let place = match checked {
+        Ok(place) => place,
+        Err(reason) => return ready(Event::Refused { id, retry: false, reason }).boxed(),
+    };
+    let inbound = Inbound { place, id: id.clone(), chat };
     async move {
         match desk.accept(inbound).await {
             Ok(receipts) => Event::Accepted { id, receipts },
@@ -244,10 +244,28 @@ fn accept(
     .boxed()
 }
 
-fn check_thread(thread: Option<&str>) -> Result<(), String> {
-    let Some(thread) = thread else { return Ok(()) };
-    match !thread.is_empty() && thread.len() <= THREAD_MAX && !thread.contains(char::is_control) {
+/// Where a message was said: at the terminal of an agent, or in a chat on a channel.
+fn said_at(
+    agent: Option<String>,
+    channel: Option<String>,
+    chat: Option<String>,
+    thread: Option<String>,
+) -> Result<Place, String> {
+    check("thread", thread.as_deref())?;
+    match (agent, channel, chat) {
+        (Some(agent), None, None) => Ok(Address { agent, thread }.place()),
+        (None, Some(channel_type), Some(platform_id)) => {
+            check("chat", Some(&platform_id))?;
+            Ok(Place { channel_type, platform_id, thread_id: thread })
+        }
+        _ => Err("say either agent, or channel and chat".to_owned()),
+    }
+}
+
+fn check(what: &str, name: Option<&str>) -> Result<(), String> {
+    let Some(name) = name else { return Ok(()) };
+    match !name.is_empty() && name.len() <= NAME_MAX && !name.contains(char::is_control) {
         true => Ok(()),
-        false => Err(format!("thread: use 1 to {THREAD_MAX} bytes without control characters")),
+        false => Err(format!("{what}: use 1 to {NAME_MAX} bytes without control characters")),
     }
 }

@@ -11,10 +11,17 @@ use crate::dead::{Handled, Kind};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
-    /// Hands in a message.
+    /// Hands in a message: said at the terminal of `agent`, or in `chat` on `channel`.
     Message {
         /// The agent's name.
-        agent: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+        /// The channel's kind.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        channel: Option<String>,
+        /// The chat on that channel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chat: Option<String>,
         /// The thread, if it is in one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thread: Option<String>,
@@ -182,6 +189,7 @@ mod tests {
     fn requests_are_as_the_page_says_and_nothing_else_is_understood() {
         let good = [
             r#"{"op":"message","agent":"a","thread":"t","id":"1","text":"hi"}"#,
+            r#"{"op":"message","channel":"c","chat":"1","id":"1","text":"hi"}"#,
             r#"{"op":"listen","agent":"a"}"#,
             r#"{"op":"ack","key":"k"}"#,
             r#"{"op":"status"}"#,

@@ -154,7 +154,7 @@ mod tests {
         let command = body.cmd.unwrap().join(" ");
         assert!(command.ends_with(
             "--in /workspace/in --out /workspace/out --agent /workspace/agent \
-             --idle-ms 600000 --grace-ms 7500 --poll-ms 250"
+             --idle-ms 600000 --grace-ms 5625 --poll-ms 250"
         ));
         let labels = body.labels.unwrap();
         assert_eq!(labels[INSTALL_LABEL], install.to_string());

@@ -107,14 +107,28 @@ impl Engine {
 
     /// Whether the container has ended, or ends within a short while.
     pub(super) async fn await_end(&self, id: &str) -> Result<bool, RuntimeError> {
+        self.await_state(id, |found| found.is_none_or(|found| !runs(found))).await
+    }
+
+    /// Whether the container is gone, or goes within a short while.
+    pub(super) async fn await_removal(&self, id: &str) -> Result<bool, RuntimeError> {
+        self.await_state(id, |found| found.is_none()).await
+    }
+
+    async fn await_state(
+        &self,
+        id: &str,
+        reached: impl Fn(Option<&ContainerInspectResponse>) -> bool,
+    ) -> Result<bool, RuntimeError> {
         let deadline = Instant::now() + END_PATIENCE;
         loop {
-            match self.inspect(id).await? {
-                None => return Ok(true),
-                Some(found) if !runs(&found) => return Ok(true),
-                Some(_) if Instant::now() >= deadline => return Ok(false),
-                Some(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            if reached(self.inspect(id).await?.as_ref()) {
+                return Ok(true);
             }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -127,15 +127,11 @@ impl Inner {
             Err(error) => return Err(refused(error.to_string())),
         };
         let begun = client.start_container(&id, None::<StartContainerOptions>);
-        let begun = self.engine.answer(START, begun).await;
-        let failure = match begun {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => refused(error.to_string()),
-            Err(error) => error,
-        };
+        // Without an answer it may run and work: the next look finds it, or what is left of it.
+        let Err(error) = self.engine.answer(START, begun).await? else { return Ok(()) };
         // What never ran must not hold the place. If this fails too, the next look finds it.
         self.remove(&id, true).await.ok();
-        Err(failure)
+        Err(refused(error.to_string()))
     }
 
     async fn stop(&self, incarnation: Incarnation, grace: Duration) -> Result<(), RuntimeError> {
@@ -189,7 +185,8 @@ impl Inner {
             Some(State::CREATED) if !starting.contains(&incarnation.runner) => {
                 Ok(Some(Condition::Exited { code: None }))
             }
-            Some(State::EXITED | State::DEAD) => {
+            // What is being removed has ended, as a rule, and no event will say so again.
+            Some(State::EXITED | State::DEAD | State::REMOVING) => {
                 let found =
                     self.engine.inspect(container.id.as_deref().unwrap_or_default()).await?;
                 Ok(found.map(|found| match runs(&found) {
@@ -205,7 +202,6 @@ impl Inner {
                 | State::RUNNING
                 | State::PAUSED
                 | State::RESTARTING
-                | State::REMOVING
                 | State::STOPPING
                 | State::EMPTY,
             )
@@ -228,6 +224,8 @@ impl Inner {
         match self.engine.answer(QUICK, removed).await? {
             Ok(()) => Ok(()),
             Err(error) if status(&error) == 404 => Ok(()),
+            // Somebody else is at it: the place is free when that is done.
+            Err(error) if status(&error) == 409 && self.engine.await_removal(id).await? => Ok(()),
             Err(error) => Err(self.engine.unavailable(&error.to_string())),
         }
     }

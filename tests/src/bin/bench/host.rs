@@ -23,6 +23,15 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(data: &Path, runtime: &str) -> Result<Self, Error> {
+        Self::start_with(data, runtime, |_| Ok(()))
+    }
+
+    /// As [`Host::start`], after `prepare` has done what it wants with the command line.
+    pub(crate) fn start_with(
+        data: &Path,
+        runtime: &str,
+        prepare: impl FnOnce(&dyn Fn(&[&str]) -> Result<(), Error>) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let twobox = std::env::current_exe()?.with_file_name("twobox");
         let command = |verb: &[&str]| {
             let mut command = Command::new(&twobox);
@@ -33,6 +42,10 @@ impl Host {
         if !command(&["init", "--runtime", runtime]).status()?.success() {
             return Err("twobox init failed".into());
         }
+        prepare(&|verb| match command(verb).status()?.success() {
+            true => Ok(()),
+            false => Err(format!("twobox {verb:?} failed").into()),
+        })?;
         let child = command(&["up"]).stderr(Stdio::null()).spawn()?;
         let host = Self { child, socket: data.join("host.sock") };
         let deadline = Instant::now() + PATIENCE;
@@ -51,10 +64,16 @@ impl Host {
 
     /// A client that listens to the first agent.
     pub(crate) fn client(&self) -> Result<Client, Error> {
+        self.client_of("assistant")
+    }
+
+    /// A client that listens to an agent.
+    pub(crate) fn client_of(&self, agent: &str) -> Result<Client, Error> {
         let stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut client = Client { lines: BufReader::new(stream.try_clone()?), stream };
-        client.send(&json!({ "op": "listen", "agent": "assistant" }))?;
+        let lines = BufReader::new(stream.try_clone()?);
+        let mut client = Client { agent: agent.to_owned(), lines, stream };
+        client.send(&json!({ "op": "listen", "agent": agent }))?;
         client.wait_for(|event| event["event"] == "listening")?;
         Ok(client)
     }
@@ -70,6 +89,7 @@ impl Drop for Host {
 
 /// One connection to the host's socket.
 pub(crate) struct Client {
+    agent: String,
     stream: UnixStream,
     lines: BufReader<UnixStream>,
 }
@@ -83,16 +103,23 @@ pub(crate) struct Trip {
 impl Client {
     /// Says `text` and waits for the answer.
     pub(crate) fn round_trip(&mut self, text: &str) -> Result<Trip, Error> {
-        let id = SystemIds.uuid().to_string();
         let sent = Instant::now();
-        self.send(&json!({ "op": "message", "agent": "assistant", "id": id, "text": text }))?;
-        self.wait_for(|event| event["event"] == "accepted")?;
+        let id = self.say(text)?;
         let accepted = Instant::now();
         let answer = self
             .wait_for(|event| event["event"] == "message" && event["in_reply_to"] == id.as_str())?;
         let delivered = Instant::now();
         self.send(&json!({ "op": "ack", "key": answer["key"] }))?;
         Ok(Trip { accept: accepted - sent, deliver: delivered - accepted })
+    }
+
+    /// Says `text`, waits until it is accepted, and returns its id.
+    pub(crate) fn say(&mut self, text: &str) -> Result<String, Error> {
+        let id = SystemIds.uuid().to_string();
+        let agent = self.agent.clone();
+        self.send(&json!({ "op": "message", "agent": agent, "id": id, "text": text }))?;
+        self.wait_for(|event| event["event"] == "accepted")?;
+        Ok(id)
     }
 
     fn send(&mut self, request: &Value) -> Result<(), Error> {

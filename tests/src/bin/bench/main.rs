@@ -1,13 +1,14 @@
-//! Measures the warm round trip of a message beside the cost of a commit on the same disk, and what
-//! an idle host and runner occupy. Everything in one run, with the real binaries that lie beside
-//! this one.
+//! Measures the warm round trip of a message beside the cost of a commit on the same disk, what
+//! an idle host and runner occupy, and what a healthy session notices of hostile ones. Everything in
+//! one run, with the real binaries that lie beside this one.
 //!
 //! `cargo run --release -p twobox-tests --bin bench -- [--runtime process|docker] [--rounds N]
-//! [--json FILE]`
+//! [--only round-trip|hostile] [--json FILE]`
 
 mod floor;
 mod footprint;
 mod host;
+mod hostile;
 mod sample;
 
 use std::path::PathBuf;
@@ -18,9 +19,16 @@ use serde_json::{Value, json};
 use crate::host::Host;
 use crate::sample::Sample;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    RoundTrip,
+    Hostile,
+}
+
 struct Options {
     runtimes: Vec<String>,
     rounds: usize,
+    only: Option<Scenario>,
     json: Option<PathBuf>,
 }
 
@@ -45,6 +53,7 @@ fn options() -> Result<Options, String> {
     let mut options = Options {
         runtimes: vec!["process".to_owned(), "docker".to_owned()],
         rounds: 300,
+        only: None,
         json: None,
     };
     let mut args = std::env::args().skip(1);
@@ -55,6 +64,13 @@ fn options() -> Result<Options, String> {
             "--rounds" => {
                 options.rounds =
                     value.parse().map_err(|_| format!("--rounds {value}: not a number"))?;
+            }
+            "--only" => {
+                options.only = Some(match value.as_str() {
+                    "round-trip" => Scenario::RoundTrip,
+                    "hostile" => Scenario::Hostile,
+                    other => return Err(format!("--only {other}: no such scenario")),
+                });
             }
             "--json" => options.json = Some(value.into()),
             _ => return Err(format!("unknown option {name}")),
@@ -67,13 +83,22 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let mut report = Vec::new();
     println!("{:<9} {:<34} {:>10} {:>10}", "runtime", "figure", "p50", "p99");
     for runtime in &options.runtimes {
-        match measure(runtime, options.rounds) {
-            Ok(figures) => report.push(figures),
-            // A machine without an engine still gets the figures of the other runtime.
-            Err(error) if options.runtimes.len() > 1 => {
-                println!("{runtime:<9} not measured: {error}");
+        for scenario in [Scenario::RoundTrip, Scenario::Hostile] {
+            if options.only.is_some_and(|only| only != scenario) {
+                continue;
             }
-            Err(error) => return Err(error),
+            let measured = match scenario {
+                Scenario::RoundTrip => measure(runtime, options.rounds),
+                Scenario::Hostile => hostile::measure(runtime, options.rounds),
+            };
+            match measured {
+                Ok(figures) => report.push(figures),
+                // A machine without an engine still gets the figures of the other runtime.
+                Err(error) if options.runtimes.len() > 1 => {
+                    println!("{runtime:<9} not measured: {error}");
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     if let Some(path) = &options.json {
@@ -112,6 +137,7 @@ fn measure(runtime: &str, rounds: usize) -> Result<Value, Box<dyn std::error::Er
     println!("{runtime:<9} {:<34} {:>6.1} MiB", "host, resident", mib(host_rss));
     println!("{runtime:<9} {:<34} {:>6.1} MiB", "runner, idle, resident", mib(runner_rss));
     Ok(json!({
+        "scenario": "round-trip",
         "runtime": runtime,
         "rounds": rounds,
         "commit_ms": commit.to_json(),

@@ -1,72 +1,18 @@
 //! What a container may do to its own files, and who notices.
 
+mod attacks;
+mod killed;
+mod rules;
+
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rusqlite::Connection;
 use serde_json::json;
 use twobox_shared::open;
 use twobox_tests::{Session, Setup, World, on_process, wait_for};
 
-use crate::scripts::echo;
-
-on_process!(
-    a_session_whose_outbox_is_a_link_is_quarantined_alone,
-    a_session_whose_outbox_is_in_wal_mode_is_quarantined_alone,
-    a_hot_journal_costs_neither_the_reply_before_it_nor_the_message,
-);
-
-fn a_session_whose_outbox_is_a_link_is_quarantined_alone(setup: Setup) {
-    quarantined(setup, |outbox| {
-        let aside = outbox.with_file_name("aside.db");
-        std::fs::rename(outbox, &aside).unwrap();
-        symlink(&aside, outbox).unwrap();
-    });
-}
-
-fn a_session_whose_outbox_is_in_wal_mode_is_quarantined_alone(setup: Setup) {
-    quarantined(setup, |outbox| {
-        let conn = Connection::open(outbox).unwrap();
-        let mode: String =
-            conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).unwrap();
-        assert_eq!(mode, "wal");
-        // A commit, so that somebody looks.
-        conn.execute_batch("PRAGMA user_version = 1").unwrap();
-    });
-}
-
-fn quarantined(setup: Setup, attack: fn(&Path)) {
-    let world = setup.agent("ada", echo()).agent("bob", echo()).up();
-    let (ada, bob) = (world.chat("ada"), world.chat("bob"));
-    assert_eq!(ada.ask("hello"), "echo: hello");
-    let session = world.session("ada");
-    session.wait_settled();
-    let container = world.container(&session).expect("it waits for more");
-    let outbox = session.paths().outbound_db();
-    let saved = std::fs::read(&outbox).unwrap();
-
-    attack(&outbox);
-    wait_for("the quarantine", || (world.session("ada").status == "quarantined").then_some(()));
-    container.wait_gone();
-    let reason = world.session("ada").quarantine_reason.unwrap();
-    let shown = world.twobox(&["sessions", "show", &session.id]);
-    assert!(shown.contains("quarantined") && shown.contains(&reason), "{shown}");
-    let refused = ada.hand_in(None, "are you there?");
-    assert!(ada.wait_refused(&refused).contains("quarantined"));
-    assert_eq!(bob.ask("hello"), "echo: hello", "the others go on");
-
-    let times = world.host_log().matches("the session is quarantined").count();
-    assert_eq!(times, 1, "said once, not with every look");
-    for name in ["outbound.db", "outbound.db-wal", "outbound.db-shm", "aside.db"] {
-        // Only some of them are there.
-        std::fs::remove_file(outbox.with_file_name(name)).ok();
-    }
-    std::fs::write(&outbox, saved).unwrap();
-    world.twobox(&["sessions", "retry", &session.id]);
-    assert_eq!(ada.ask("and now?"), "echo: and now?", "an operator puts it back");
-}
+on_process!(a_hot_journal_costs_neither_the_reply_before_it_nor_the_message);
 
 const VICTIM: &str = "TWOBOX_TEST_VICTIM";
 

@@ -1,0 +1,180 @@
+//! One run of a program: what it is told on standard input, what it says, and how it ends.
+//!
+//! It runs in a process group of its own, so that a Ctrl-C at the host's terminal does not reach it,
+//! and so that it can be killed with everything that it has started: at the deadline, and when whoever
+//! waits for it stops waiting because the host goes down.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::timeout;
+
+/// How much of its standard output is kept: the beginning.
+pub(super) const OUTPUT_MAX: usize = 64 << 10;
+
+/// How much of its standard error is kept: the end.
+pub(super) const ERRORS_MAX: usize = 8 << 10;
+
+/// How long its output may stay open after it has ended, by something that it left behind.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a killed program may take to be gone.
+const REAP: Duration = Duration::from_secs(5);
+
+/// The variables of the host's environment that it gets. Nothing else: what is secret to the host
+/// stays there.
+const ENVIRONMENT: [&str; 3] = ["PATH", "HOME", "LANG"];
+
+/// What a run came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) end: End,
+    /// The first [`OUTPUT_MAX`] bytes of its standard output.
+    pub(super) output: Vec<u8>,
+    /// The last [`ERRORS_MAX`] bytes of its standard error.
+    pub(super) errors: Vec<u8>,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Exited(i32),
+    /// By somebody's signal.
+    Signalled(i32),
+    /// It was killed at the deadline.
+    Late,
+    /// The operating system does not say.
+    Unknown,
+}
+
+/// Runs `program` in `folder` with `input` on its standard input.
+///
+/// # Errors
+/// Why it could not be started. Whatever happens after that is a [`Run`].
+pub(super) async fn run(
+    program: &Path,
+    folder: &Path,
+    input: &[u8],
+    patience: Duration,
+) -> io::Result<Run> {
+    let mut child = Command::new(program)
+        .current_dir(folder)
+        .env_clear()
+        .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut group = Group::led_by(&child);
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let end = {
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let talk = async {
+            tokio::join!(
+                feed(stdin, input),
+                read(stdout, |bytes| keep_first(&mut output, bytes)),
+                read(stderr, |bytes| keep_last(&mut errors, bytes)),
+            )
+        };
+        tokio::pin!(talk);
+        let mut silent = false;
+        let ended = timeout(patience, async {
+            loop {
+                tokio::select! {
+                    biased;
+                    status = child.wait() => break status,
+                    _ = &mut talk, if !silent => silent = true,
+                }
+            }
+        })
+        .await;
+        match ended {
+            Ok(status) => {
+                if status.is_ok() {
+                    group.forget(); // its number is free again
+                }
+                if !silent && timeout(LINGER, talk).await.is_err() {
+                    tracing::debug!(
+                        ?program,
+                        "something that it left behind holds its output open"
+                    );
+                }
+                status.map_or(End::Unknown, |status| match (status.code(), status.signal()) {
+                    (Some(code), _) => End::Exited(code),
+                    (None, Some(signal)) => End::Signalled(signal),
+                    (None, None) => End::Unknown,
+                })
+            }
+            Err(_late) => {
+                drop(group); // which kills it
+                if timeout(REAP, child.wait()).await.is_err() {
+                    tracing::warn!(?program, "it was killed and is not gone yet");
+                }
+                End::Late
+            }
+        }
+    };
+    Ok(Run { end, output, errors })
+}
+
+/// A program that does not read what it is told says by its exit code whether that matters.
+async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
+    if let Some(mut stdin) = stdin
+        && let Err(error) = stdin.write_all(input).await
+    {
+        tracing::debug!(%error, "the program did not read all that it was told");
+    }
+}
+
+/// Reads to the end, also what is not kept: a program must not block because it says much.
+async fn read(stream: Option<impl AsyncRead + Unpin>, mut keep: impl FnMut(&[u8])) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        keep(&buffer[..length]);
+    }
+}
+
+fn keep_first(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = OUTPUT_MAX - kept.len();
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+fn keep_last(kept: &mut Vec<u8>, bytes: &[u8]) {
+    kept.extend_from_slice(bytes);
+    let excess = kept.len().saturating_sub(ERRORS_MAX);
+    kept.drain(..excess);
+}
+
+/// The process group of a program that has not been waited for, so that its number is its own.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn led_by(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    }
+
+    fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0
+            && let Err(error) = killpg(leader, Signal::SIGKILL)
+        {
+            tracing::debug!(%leader, %error, "could not kill a program and what it has started");
+        }
+    }
+}

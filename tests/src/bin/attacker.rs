@@ -1,0 +1,68 @@
+//! An agent's program that turns on its host, as an agent that was taken over would. It speaks the
+//! protocol of the provider `command`, and runs inside the container with what is allowed there.
+//! What it does is in `twobox_tests::attack`.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getppid;
+use serde_json::{Value, json};
+use twobox_tests::attack::{self, Attack, Ground, Then};
+
+/// Left in the agent's folder, so that whoever comes after the attack is honest.
+const ATTACKED: &str = "attacked";
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    for line in std::io::stdin().lock().lines() {
+        let turn: Value = serde_json::from_str(&line?)?;
+        if turn["type"] != "turn" {
+            continue;
+        }
+        let messages = turn["messages"].as_array().ok_or("a turn has messages")?;
+        for message in messages.iter().filter(|message| message["trigger"] == true) {
+            let text = message["text"].as_str().unwrap_or_default();
+            let mut words = text.split(' ');
+            if let Some(attack) = words.next().and_then(attack::named)
+                && std::fs::File::create_new(ATTACKED).is_ok()
+            {
+                let id = message["id"].as_str().unwrap_or_default();
+                if let Err(error) = carry_out(attack, id, words.next().unwrap_or_default()) {
+                    say(&json!({ "type": "reply", "text": format!("{}: {error}", attack.name) }));
+                    continue;
+                }
+            }
+            say(&json!({ "type": "reply", "text": format!("echo: {text}") }));
+        }
+        say(&json!({ "type": "turn_done" }));
+    }
+    Ok(())
+}
+
+fn say(line: &Value) {
+    println!("{line}");
+}
+
+fn carry_out(
+    attack: &Attack,
+    message: &str,
+    victim: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let out = match std::env::var_os("TMPDIR") {
+        Some(temp) => PathBuf::from(temp).parent().ok_or("a folder above TMPDIR")?.to_owned(),
+        None => PathBuf::from("/workspace/out"),
+    };
+    let inbox = out.with_file_name("in");
+    let ground = Ground { out, inbox, victim: victim.into(), message: message.to_owned() };
+    (attack.act)(&ground)?;
+    std::fs::write(attack::DONE, "")?;
+    match attack.then {
+        Then::Answers => return Ok(()),
+        Then::Hangs => {}
+        Then::KillsTheRunner => kill(getppid(), Signal::SIGKILL)?,
+        Then::FreezesTheRunner => kill(getppid(), Signal::SIGSTOP)?,
+    }
+    loop {
+        std::thread::park(); // until it is killed
+    }
+}

@@ -1,0 +1,156 @@
+//! People who keep talking to several agents while things break.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use twobox_tests::{Chat, Lifetime, Mode, Setup, World};
+
+use crate::dice::Dice;
+
+/// Messages that one person has not been answered yet; more are not said.
+const PATIENT_FOR: usize = 5;
+
+/// After this time nobody waits for an answer any more: it may be one that never comes.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+
+/// Agents that differ in what could matter: sessions for each thread or one for all, programs for
+/// each turn or one for all.
+pub(crate) fn agents(setup: Setup) -> Setup {
+    setup
+        .recording_agent("ada", Mode::Shared, Lifetime::Turn)
+        .recording_agent("bob", Mode::PerThread, Lifetime::Runner)
+        .recording_agent("cyd", Mode::Shared, Lifetime::Runner)
+}
+
+/// Where somebody talks. What agents send without being asked in a thread comes to the first place of
+/// the agent.
+const PLACES: [(&str, Option<&str>); 5] =
+    [("ada", None), ("bob", None), ("bob", Some("t1")), ("bob", Some("t2")), ("cyd", None)];
+
+/// The people.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    people: Vec<Person>,
+    senders: Vec<JoinHandle<()>>,
+}
+
+#[derive(Clone)]
+struct Person {
+    place: String,
+    thread: Option<&'static str>,
+    chat: Arc<Chat>,
+}
+
+impl Load {
+    /// They begin to talk.
+    pub(crate) fn begin(world: &World, seed: u64) -> Self {
+        let people: Vec<Person> = PLACES
+            .into_iter()
+            .map(|(agent, thread)| Person {
+                place: thread.map_or(agent.to_owned(), |thread| format!("{agent}/{thread}")),
+                thread,
+                chat: Arc::new(world.chat_in(agent, &[thread])),
+            })
+            .collect();
+        let stop = Arc::<AtomicBool>::default();
+        let sender = |person: &Person| {
+            let (person, stop) = (person.clone(), Arc::clone(&stop));
+            let dice = Dice::new(seed, &person.place);
+            std::thread::spawn(move || person.talk(dice, &stop))
+        };
+        let senders = people.iter().map(sender).collect();
+        Self { stop, people, senders }
+    }
+
+    /// Says something at `place`, or anywhere, and waits until it is answered.
+    pub(crate) fn probe(&self, place: Option<&str>, limit: Duration) -> Result<(), String> {
+        let asked = |person: &&Person| place.is_none_or(|place| person.place == place);
+        let person = self.people.iter().find(asked).expect("faults name places that exist");
+        let id = person.chat.hand_in(person.thread, "plain: are you there?");
+        person.wait_answered(&id, Instant::now() + limit)
+    }
+
+    /// Nobody says anything any more. What was said is still handed in until the host takes it.
+    pub(crate) fn hush(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for sender in self.senders.drain(..) {
+            sender.join().expect("senders only talk");
+        }
+    }
+
+    /// Each says a last word, and waits until it is answered: every session works again.
+    pub(crate) fn close(&self, limit: Duration) -> Result<(), String> {
+        let end = Instant::now() + limit;
+        let said: Vec<_> = self
+            .people
+            .iter()
+            .map(|person| (person, person.chat.hand_in(person.thread, "plain: good-bye")))
+            .collect();
+        said.into_iter().try_for_each(|(person, id)| person.wait_answered(&id, end))
+    }
+
+    /// Messages that the host has said nothing final about.
+    pub(crate) fn unaccepted(&self) -> usize {
+        self.people.iter().map(|person| person.chat.unaccepted()).sum()
+    }
+
+    /// Waits until the host knows all of them.
+    pub(crate) fn wait_listening(&self) {
+        self.people.iter().for_each(|person| person.chat.wait_listening());
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.hush();
+    }
+}
+
+impl Person {
+    fn talk(&self, mut dice: Dice, stop: &AtomicBool) {
+        let mut open: Vec<(String, Instant)> = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(dice.span_ms(20, 250));
+            open.retain(|(id, since)| {
+                since.elapsed() < FORGOTTEN_AFTER && !self.chat.is_answered(id)
+            });
+            if open.len() >= PATIENT_FOR {
+                continue;
+            }
+            let text = compose(&mut dice);
+            let id = match dice.happens(10) {
+                true => self.chat.hand_in_once(self.thread, &text),
+                false => self.chat.hand_in(self.thread, &text),
+            };
+            open.push((id, Instant::now()));
+        }
+    }
+
+    fn wait_answered(&self, id: &str, end: Instant) -> Result<(), String> {
+        while !self.chat.is_answered(id) {
+            if Instant::now() > end {
+                return Err(format!("stuck: no answer to {id} at {}", self.place));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+/// What people ask the recording agent to do.
+fn compose(dice: &mut Dice) -> String {
+    let slow = dice.span_ms(30, 400).as_millis();
+    match dice.below(100) {
+        0..55 => "plain".to_owned(),
+        55..68 => "note".to_owned(),
+        68..80 => format!("slow:{slow}"),
+        80..87 => format!("note slow:{slow}"),
+        87..91 => "fail:1".to_owned(),
+        91..94 => "note fail:1".to_owned(),
+        94..96 => "note die:1".to_owned(),
+        96..98 => "garbage:1".to_owned(),
+        _ => "reject".to_owned(),
+    }
+}

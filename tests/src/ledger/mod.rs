@@ -1,0 +1,21 @@
+//! What really happened, written down outside of the system under test.
+//!
+//! Three kinds of witnesses append [`Record`]s to files of their own, each line durable before its
+//! writer goes on: whoever hands messages in ([`crate::Chat`]: tries, receipts, refusals), an agent
+//! that notes each turn before it begins (the binary `recording-agent`), and whoever is shown
+//! letters (again [`crate::Chat`], which honours keys). A channel that cannot honour them records
+//! [`Record::Shown`] with `keyed: false`: then each call is an effect. [`judge`] compares all of it
+//! with what the installation shows in the end, and [`recoveries`] tells how long faults were felt.
+//! Both are pure.
+
+mod file;
+mod record;
+mod recovery;
+mod said;
+mod verdict;
+
+pub use file::{Ledger, read};
+pub use record::{Given, Record, now_us};
+pub use recovery::{Recovery, recoveries};
+pub use said::{Said, Saying};
+pub use verdict::{EndState, Verdict, Violation, judge};
