@@ -15,6 +15,7 @@ use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 use crate::channel::{Desk, Inbound, Place, Receipt, Refusal};
 use crate::core::Core;
 use crate::db::{DbError, messaging, overview, sessions};
+use crate::dead::{Handled, Order};
 use crate::session::signal::Reason;
 use crate::session::task::Command;
 use crate::storage::explain;
@@ -101,11 +102,12 @@ impl DaemonDesk {
         })
     }
 
-    async fn retry_in(
+    /// Has the task of a session that exists do what a person wants.
+    async fn ask<T>(
         &self,
         session: SessionId,
-        message: Option<MessageId>,
-    ) -> Result<usize, String> {
+        command: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
+    ) -> Result<T, String> {
         let known = self.core.parts.db.call(move |db| sessions::find(db, session)).await;
         match known {
             Ok(Some(_)) => {}
@@ -113,7 +115,7 @@ impl DaemonDesk {
             Err(error) => return Err(crate::session::task::chain(&error)),
         }
         let (reply, answer) = oneshot::channel();
-        self.core.send(session, Command::Retry { message, reply }).await;
+        self.core.send(session, command(reply)).await;
         answer.await.unwrap_or_else(|_| Err("the host is stopping".to_owned()))
     }
 }
@@ -233,6 +235,14 @@ impl Desk for DaemonDesk {
         session: SessionId,
         message: Option<MessageId>,
     ) -> BoxFuture<'_, Result<usize, String>> {
-        self.retry_in(session, message).boxed()
+        self.ask(session, |reply| Command::Retry { message, reply }).boxed()
+    }
+
+    fn dead(
+        &self,
+        session: SessionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Vec<Handled>, String>> {
+        self.ask(session, |reply| Command::Dead { order, reply }).boxed()
     }
 }

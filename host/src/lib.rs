@@ -13,6 +13,7 @@ pub mod core;
 pub mod daemon;
 pub mod data;
 pub mod db;
+pub mod dead;
 pub mod desk;
 pub mod fsck;
 pub mod logging;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use twobox_host::channel::socket;
 use twobox_host::channel::terminal::Terminal;
 use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
+use twobox_host::dead::{Handled, Order};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
 /// Answers every message, or several with one letter, with an echo of the newest, first in, first
@@ -91,6 +92,14 @@ impl Desk for EchoDesk {
         _message: Option<MessageId>,
     ) -> BoxFuture<'_, Result<usize, String>> {
         Box::pin(async { Ok(0) })
+    }
+
+    fn dead(
+        &self,
+        _session: SessionId,
+        _order: Order,
+    ) -> BoxFuture<'_, Result<Vec<Handled>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 }
 

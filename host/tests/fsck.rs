@@ -501,11 +501,24 @@ fn what_ended_without_success_is_listed_and_shown() {
     let session = world.session.to_string();
     let show = report(&twobox(world.data.root(), &["--json", "dead", "show", &session, "r2"]));
     assert_eq!(show[0]["row"]["in_reply_to"], "m2");
-    let redrive = |what: &str| twobox(world.data.root(), &["dead", "redrive", &session, what]);
-    let refusal = redrive("r2");
-    assert!(String::from_utf8_lossy(&refusal.stderr).contains("only messages"), "{refusal:?}");
-    let without_host = redrive("m2");
-    assert!(String::from_utf8_lossy(&without_host.stderr).contains("twobox up"));
+    for verb in ["redrive", "drop"] {
+        for what in ["m2", "r2", "notice:start:1"] {
+            let refusal = twobox(world.data.root(), &["dead", verb, &session, what]);
+            assert!(String::from_utf8_lossy(&refusal.stderr).contains("twobox up"), "{refusal:?}");
+        }
+    }
+}
+
+#[test]
+fn a_session_in_the_middle_of_a_redrive_is_clean_once_it_is_marked() {
+    let world = World::new();
+    world.inbox("UPDATE delivered SET status = 'held', attempts = 0 WHERE message_out_id = 'r1';");
+    assert_eq!(world.names(), ["work-not-marked"]);
+    world.host("UPDATE sessions SET next_due_at_ms = 0");
+    assert_eq!(world.names(), [""; 0]);
+    let look = world.boxes.look(twobox_host::session::boxes::Writers::Possible).unwrap();
+    assert_eq!((look.rows.len(), look.gone.len()), (1, 0), "below the cursor");
+    assert!(look.rows[0].0.seq <= look.cursor.seq);
 }
 
 #[test]

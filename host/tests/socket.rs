@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use twobox_host::channel::socket::{self, Line, LineReader};
 use twobox_host::channel::terminal::Terminal;
 use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
+use twobox_host::dead::{self, Handled, Order, Verb};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
 /// Accepts everything once, in order.
@@ -69,6 +70,24 @@ impl Desk for FakeDesk {
     ) -> BoxFuture<'_, Result<usize, String>> {
         let known = session == self.session;
         Box::pin(async move { if known { Ok(2) } else { Err("no such session".to_owned()) } })
+    }
+
+    fn dead(
+        &self,
+        _session: SessionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Vec<Handled>, String>> {
+        let handled = |id| Handled {
+            id,
+            kind: order.kind,
+            outcome: match order.verb {
+                Verb::Redrive => dead::Outcome::Redriven,
+                Verb::Drop => dead::Outcome::Dropped,
+            },
+            note: None,
+        };
+        let results = order.ids.unwrap_or_default().into_iter().map(handled).collect();
+        Box::pin(async move { Ok(results) })
     }
 }
 
@@ -259,6 +278,18 @@ async fn nonsense_gets_an_error_line_and_the_connection_lives() {
     assert_eq!(answer, json!({ "event": "status", "status": { "running": true } }));
     client.send(json!({ "op": "retry", "session": server.desk.session })).await;
     assert_eq!(client.next().await["count"], 2);
+    for (verb, outcome) in [("redrive", "redriven"), ("drop", "dropped")] {
+        let order = json!({
+            "op": verb, "session": server.desk.session, "kind": "notice", "ids": ["notice:x"],
+        });
+        client.send(order).await;
+        let results = json!([{ "id": "notice:x", "kind": "notice", "outcome": outcome }]);
+        let expected =
+            json!({ "event": "handled", "session": server.desk.session, "results": results });
+        assert_eq!(client.next().await, expected);
+    }
+    client.send(json!({ "op": "drop", "session": server.desk.session })).await;
+    assert_eq!(client.next().await["event"], "error", "never everything");
     client.send(json!({ "op": "retry", "session": SessionId::generate(&SystemIds) })).await;
     assert_eq!(client.next().await["reason"], "no such session");
 }

@@ -1,5 +1,6 @@
-//! What ended without success, for people: failed messages, deliveries that failed or whose end is
-//! unknown, and what their rows say. Nothing decides by this.
+//! What ended without success: failed messages, deliveries that failed or whose end is unknown, and
+//! what their rows say. And what a person has done about it: each is tried once more, or dropped,
+//! which it stays.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::columns::{self, Column, column, column_or};
 use crate::content::{CONTENT_MAX, Failure};
 use crate::ids::MessageId;
-use crate::inbox::{InboxReader, Origin, instant};
+use crate::inbox::{DeliveryStatus, InboxReader, InboxTx, Origin, instant};
 use crate::open::BoxError;
 use crate::outbox::UntrustedOutbox;
 use crate::time::UnixMillis;
@@ -57,6 +58,154 @@ pub struct Payload {
     pub content: Option<String>,
 }
 
+/// What has become of something that may have ended without success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Work on it goes on.
+    Open,
+    /// It was answered, or delivered.
+    Succeeded,
+    /// It ended without success.
+    Dead {
+        /// Whether it may have arrived all the same.
+        uncertain: bool,
+        /// Why.
+        error: Option<String>,
+    },
+    /// So it did, and a person has given it up.
+    Dropped,
+}
+
+impl Fate {
+    /// The fate of what is delivered.
+    pub fn of_delivery(status: DeliveryStatus, error: Option<String>, dropped: bool) -> Self {
+        match status {
+            DeliveryStatus::Held | DeliveryStatus::Sending => Self::Open,
+            DeliveryStatus::Delivered => Self::Succeeded,
+            DeliveryStatus::Failed | DeliveryStatus::Uncertain if dropped => Self::Dropped,
+            DeliveryStatus::Failed => Self::Dead { uncertain: false, error },
+            DeliveryStatus::Uncertain => Self::Dead { uncertain: true, error },
+        }
+    }
+}
+
+/// What a person's word does. Each change repeats its guard and reports whether a row changed;
+/// failed messages are given new attempts by [`InboxTx::revive`].
+impl InboxTx<'_> {
+    /// What has become of a message; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn fate_of_message(&self, id: &MessageId) -> Result<Option<Fate>, BoxError> {
+        let status: Option<String> = self.one(
+            "look for a message",
+            "SELECT status FROM messages_in WHERE id = :id",
+            id,
+            |row| row.get(0),
+        )?;
+        Ok(status.map(|status| match status.as_str() {
+            "completed" => Fate::Succeeded,
+            "failed" => Fate::Dead { uncertain: false, error: None },
+            "cancelled" => Fate::Dropped,
+            _ => Fate::Open,
+        }))
+    }
+
+    /// What has become of a row of the outbox; `None` if nothing was ever recorded of it.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn fate_of_delivery(&self, row: &MessageId) -> Result<Option<Fate>, BoxError> {
+        self.one(
+            "read a delivery record",
+            "SELECT status, error, dropped_at IS NOT NULL FROM delivered
+             WHERE message_out_id = :id",
+            row,
+            |row| {
+                let word: String = row.get(0)?;
+                let status = DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Failed);
+                Ok(Fate::of_delivery(status, row.get(1)?, row.get(2)?))
+            },
+        )
+    }
+
+    /// Up to `limit` rows that are [`Fate::Dead`], in the order in which they were recorded.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn dead_rows(&self, limit: usize) -> Result<Vec<MessageId>, BoxError> {
+        self.conn()
+            .prepare(
+                "SELECT message_out_id FROM delivered
+                 WHERE status IN ('failed', 'uncertain') AND dropped_at IS NULL
+                 ORDER BY rowid LIMIT :limit",
+            )
+            .and_then(|mut select| {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                select.query_map(named_params! { ":limit": limit }, |row| row.get(0))?.collect()
+            })
+            .map_err(|source| BoxError::sqlite("list what failed", source))
+    }
+
+    /// Lets a row be sent once more: its record is as if it had never been tried. Returns whether
+    /// it had failed, or perhaps, and was not dropped.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn redrive_delivery(&self, row: &MessageId, now: UnixMillis) -> Result<bool, BoxError> {
+        self.change(
+            "redrive a delivery",
+            "UPDATE delivered
+             SET status = 'held', delivered_at = :now, attempts = 0, next_attempt_at = NULL,
+                 error = NULL
+             WHERE message_out_id = :id AND status IN ('failed', 'uncertain')
+               AND dropped_at IS NULL",
+            named_params! { ":id": row, ":now": now.to_rfc3339() },
+        )
+    }
+
+    /// Gives a row up. Returns whether it had failed, or perhaps, and was not dropped before.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn drop_delivery(&self, row: &MessageId, now: UnixMillis) -> Result<bool, BoxError> {
+        self.change(
+            "drop a delivery",
+            "UPDATE delivered SET dropped_at = :now
+             WHERE message_out_id = :id AND status IN ('failed', 'uncertain')
+               AND dropped_at IS NULL",
+            named_params! { ":id": row, ":now": now.to_rfc3339() },
+        )
+    }
+
+    /// Gives a message up. Returns whether it had failed.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn drop_message(&self, id: &MessageId) -> Result<bool, BoxError> {
+        self.change(
+            "drop a message",
+            "UPDATE messages_in SET status = 'cancelled' WHERE id = :id AND status = 'failed'",
+            named_params! { ":id": id },
+        )
+    }
+
+    fn one<T>(
+        &self,
+        action: &'static str,
+        sql: &str,
+        id: &MessageId,
+        from_row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, BoxError> {
+        self.conn()
+            .prepare_cached(sql)
+            .and_then(|mut select| {
+                select.query_row(named_params! { ":id": id }, from_row).optional()
+            })
+            .map_err(|source| BoxError::sqlite(action, source))
+    }
+}
+
 impl InboxReader {
     /// Up to `limit` failed messages, the newest, in order of their numbers.
     ///
@@ -87,8 +236,8 @@ impl InboxReader {
         self.dead("messages_in", COLUMNS, "status = 'failed' ORDER BY seq", limit, from_row)
     }
 
-    /// Up to `limit` deliveries that failed or whose end is unknown, the last ones, in the order in
-    /// which that was recorded.
+    /// Up to `limit` deliveries that failed or whose end is unknown and that nobody has dropped, the
+    /// last ones, in the order in which that was recorded.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -99,6 +248,7 @@ impl InboxReader {
             column("delivered_at"),
             column_or("attempts", "0"),
             column("error"),
+            column("dropped_at"),
         ];
         let from_row = |row: &Row<'_>| {
             Ok(DeadDelivery {
@@ -109,7 +259,8 @@ impl InboxReader {
                 error: row.get("error")?,
             })
         };
-        let filter = "status IN ('failed', 'uncertain') ORDER BY delivered_at";
+        let filter =
+            "status IN ('failed', 'uncertain') AND dropped_at IS NULL ORDER BY delivered_at";
         self.dead("delivered", COLUMNS, filter, limit, from_row)
     }
 

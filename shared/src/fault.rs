@@ -49,6 +49,10 @@ crash_points! {
     HostDeliverRecorded = "host.deliver.recorded",
     /// What was settled long ago is deleted from the inbox.
     HostForgot = "host.forgot",
+    /// The session is marked due, what a person wants tried once more is as it was.
+    HostRedriveMarked = "host.redrive.marked",
+    /// What a person wants tried once more is open again, nobody was told.
+    HostRedriveCommitted = "host.redrive.committed",
     /// The runner holds its lock and has opened nothing.
     RunnerLocked = "runner.locked",
     /// The claim is committed, the turn has not begun.

@@ -97,6 +97,12 @@ pub(crate) fn sessions(data: &Path) -> Vec<Session> {
     })
 }
 
+/// The sessions that somebody has to look at.
+pub(crate) fn marked(data: &Path) -> Vec<String> {
+    let select = "SELECT id FROM sessions WHERE next_due_at_ms IS NOT NULL";
+    query(&data.join("host.db"), select, |row| row.get(0))
+}
+
 /// The id of the installation.
 pub(crate) fn install(data: &Path) -> String {
     query(&data.join("host.db"), "SELECT install_id FROM install", |row| row.get(0)).remove(0)

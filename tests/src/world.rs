@@ -351,6 +351,11 @@ impl World {
         sessions.remove(0)
     }
 
+    /// Whether somebody has to look at a session, now or later, by the host's word.
+    pub fn is_marked(&self, session: &Session) -> bool {
+        boxes::marked(&self.data()).contains(&session.id)
+    }
+
     /// The session of a thread.
     #[track_caller]
     pub fn session_in(&self, agent: &str, thread: &str) -> Session {

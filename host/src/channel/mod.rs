@@ -13,6 +13,8 @@ use serde_json::Value;
 use twobox_shared::content::Chat;
 use twobox_shared::ids::{MessageId, SessionId};
 
+use crate::dead::{Handled, Order};
+
 /// A place that messages come from and go to: one queue, first in, first out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
@@ -158,4 +160,12 @@ pub trait Desk: Send + Sync {
         session: SessionId,
         message: Option<MessageId>,
     ) -> BoxFuture<'_, Result<usize, String>>;
+
+    /// Carries out a person's order about what ended without success in a session, and says what
+    /// became of each thing.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn dead(&self, session: SessionId, order: Order)
+    -> BoxFuture<'_, Result<Vec<Handled>, String>>;
 }

@@ -254,6 +254,7 @@ impl Task {
             Event::Listening { .. }
             | Event::Status { .. }
             | Event::Retried { .. }
+            | Event::Handled { .. }
             | Event::Closing => {}
         }
         Ok(())

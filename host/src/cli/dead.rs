@@ -9,15 +9,18 @@ use serde::Serialize;
 use serde_json::json;
 use twobox_shared::content::Chat;
 use twobox_shared::dead::{DeadDelivery, DeadMessage, Payload};
-use twobox_shared::ids::{AgentGroupId, MessageId, SessionId};
+use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::inbox::InboxReader;
 use twobox_shared::outbox::{self, Source};
 
+use super::client::Client;
 use super::output::{Failure, printable, table};
 use super::sessions::PATIENCE;
 use super::{Context, select};
+use crate::channel::socket::{Chosen, Event, Request};
 use crate::data::DataDir;
 use crate::db::audit::{self, DeadNotice};
+use crate::dead::{Handled, Kind, Outcome, Verb, notice_id};
 
 /// How many of each kind are listed for one session, the newest.
 const LIMIT: u32 = 1000;
@@ -37,13 +40,41 @@ pub(super) enum DeadCommand {
         /// The id, as `list` shows it.
         id: String,
     },
-    /// Give a failed message new attempts. The host must run. Twice does no more than once.
+    /// Give messages new attempts, and send deliveries and notices once more. The host must run.
+    /// Twice does no more than once.
     Redrive {
         /// The session's id, or its beginning or end.
         session: String,
-        /// The message's id, as `list` shows it.
-        id: MessageId,
+        /// The ids, as `list` shows them.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<String>,
+        /// Only what is of this kind: a container may choose an id that a message has.
+        #[arg(long)]
+        kind: Option<Kind>,
+        /// Everything in this session.
+        #[arg(long)]
+        all: bool,
     },
+    /// Give it up: it is not listed any more, and cannot be redriven. The host must run.
+    Drop {
+        /// The session's id, or its beginning or end.
+        session: String,
+        /// The ids, as `list` shows them.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Only what is of this kind: a container may choose an id that a message has.
+        #[arg(long)]
+        kind: Option<Kind>,
+    },
+}
+
+/// What an order is about.
+#[derive(Debug)]
+pub(super) struct Which {
+    /// Only things of this kind.
+    pub(super) kind: Option<Kind>,
+    /// Which; all without it.
+    pub(super) ids: Option<Vec<String>>,
 }
 
 /// One thing that ended without success.
@@ -67,11 +98,11 @@ enum What {
 }
 
 impl What {
-    const fn word(&self) -> &'static str {
+    const fn kind(&self) -> Kind {
         match self {
-            Self::Message { .. } => "message",
-            Self::Delivery { .. } => "delivery",
-            Self::Notice { .. } => "notice",
+            Self::Message { .. } => Kind::Message,
+            Self::Delivery { .. } => Kind::Delivery,
+            Self::Notice { .. } => Kind::Notice,
         }
     }
 }
@@ -158,7 +189,7 @@ fn of_session(
     }
     dead.extend(audit::dead_notices(db, session)?.into_iter().map(|notice| Dead {
         session,
-        id: format!("notice:{}", notice.cause),
+        id: notice_id(&notice.cause),
         status: notice.status.clone(),
         reason: notice.error.clone().unwrap_or_default(),
         text: notice.text.clone(),
@@ -200,7 +231,7 @@ fn readable(all: &[Dead], unread: &[serde_json::Value]) -> String {
         .map(|dead| {
             [
                 dead.session.to_string(),
-                dead.what.word().to_owned(),
+                dead.what.kind().word().to_owned(),
                 dead.status.clone(),
                 one_line(&dead.id),
                 one_line(&dead.reason),
@@ -228,25 +259,49 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// The existing retry, for one message.
-pub(super) async fn redrive(
+/// Has the host carry out an order about things of one session: it alone writes what they lie in.
+pub(super) async fn order(
     context: &Context,
+    verb: Verb,
     part: &str,
-    id: MessageId,
+    which: Which,
 ) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
     let db = audit::open(&data.host_db())?;
-    let session = select::session(&db, part)?;
-    let dead = of_session(&data, &db, (session.agent_id, session.id))?;
+    let session = select::session(&db, part)?.id;
     drop(db);
-    let named = |dead: &&Dead| dead.id == id.as_str();
-    match dead.iter().find(named).map(|dead| &dead.what) {
-        Some(What::Delivery { .. } | What::Notice { .. }) => Err(Failure::new(format!(
-            "{id} is something that the host could not deliver, and only messages can be tried \
-             again: its text is in `twobox dead show`, and `twobox send` can say it anew"
-        ))),
-        Some(What::Message { .. }) | None => {
-            super::sessions::retry(context, &session.id.to_string(), Some(id)).await
+    let chosen = Chosen { session, kind: which.kind, ids: which.ids };
+    let request = match verb {
+        Verb::Redrive => Request::Redrive(chosen),
+        Verb::Drop => Request::Drop(chosen),
+    };
+    let mut client = Client::reach(&data.socket()).await?;
+    let results = match client.answer(&request).await? {
+        Event::Handled { results, .. } => results,
+        other => {
+            return Err(Failure::new(format!("the host answered something else: {other:?}")));
         }
-    }
+    };
+    let refused = results.iter().any(|handled| handled.outcome == Outcome::Refused);
+    context.output.show(&json!({ "session": session, "results": results }), |_| {
+        let lines: Vec<String> = results.iter().map(sentence).collect();
+        match lines.is_empty() {
+            true => "nothing ended without success".to_owned(),
+            false => printable(&lines.join("\n")),
+        }
+    });
+    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn sentence(handled: &Handled) -> String {
+    let what = handled.kind.map(|kind| format!("{} ", kind.word())).unwrap_or_default();
+    let outcome = match (handled.outcome, handled.kind) {
+        (Outcome::Redriven, Some(Kind::Message)) => "will be tried once more",
+        (Outcome::Redriven, _) => "will be sent once more",
+        (Outcome::Dropped, _) => "dropped",
+        (Outcome::Unchanged, _) => "nothing to do",
+        (Outcome::Refused, _) => "refused",
+    };
+    let note = handled.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
+    format!("{what}{}: {outcome}{note}", handled.id)
 }

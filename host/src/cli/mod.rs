@@ -30,6 +30,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, RuntimeKind};
 use crate::data::DataDir;
+use crate::dead::Verb;
 use crate::logging::LogFormat;
 
 pub use doctor::{Check, Finding};
@@ -80,7 +81,7 @@ enum Command {
     /// Sessions: list, show, tail, retry, fsck.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// What ended without success: list, show, redrive.
+    /// What ended without success: list, show, redrive, drop.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
 }
@@ -167,8 +168,13 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         }
         // The rest talks to the daemon or to a container engine.
         Command::Init { runtime } => in_tokio(init::run(context, runtime)),
-        Command::Dead(dead::DeadCommand::Redrive { session, id }) => {
-            in_tokio(dead::redrive(context, &session, id))
+        Command::Dead(dead::DeadCommand::Redrive { session, ids, kind, all }) => {
+            let which = dead::Which { kind, ids: (!all).then_some(ids) };
+            in_tokio(dead::order(context, Verb::Redrive, &session, which))
+        }
+        Command::Dead(dead::DeadCommand::Drop { session, ids, kind }) => {
+            let which = dead::Which { kind, ids: Some(ids) };
+            in_tokio(dead::order(context, Verb::Drop, &session, which))
         }
         Command::Sessions(sessions::SessionsCommand::Retry { id, message }) => {
             in_tokio(sessions::retry(context, &id, message))

@@ -112,7 +112,8 @@ pub struct DeadNotice {
     pub created_at: UnixMillis,
 }
 
-/// The notices of a session that failed or whose end is unknown, oldest first.
+/// The notices of a session that failed or whose end is unknown and that nobody has dropped, oldest
+/// first.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
@@ -133,7 +134,9 @@ pub fn dead_notices(db: &Connection, session: SessionId) -> Result<Vec<DeadNotic
     db.prepare(
         "SELECT cause, status, channel_type, platform_id, thread_id, text, attempts, error,
                 created_at_ms
-         FROM notices WHERE session_id = :session AND status IN ('failed', 'uncertain')
+         FROM notices
+         WHERE session_id = :session AND status IN ('failed', 'uncertain')
+           AND dropped_at_ms IS NULL
          ORDER BY created_at_ms, cause",
     )
     .and_then(|mut select| {

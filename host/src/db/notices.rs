@@ -1,6 +1,7 @@
 //! Notices: what the host itself has to tell a person, at most once per session and cause.
 
 use rusqlite::{Connection, Row, named_params};
+use twobox_shared::dead::Fate;
 use twobox_shared::ids::SessionId;
 use twobox_shared::inbox::DeliveryStatus;
 use twobox_shared::time::UnixMillis;
@@ -23,7 +24,7 @@ pub struct Notice {
     pub attempts: i64,
     /// Not again before this instant.
     pub next_attempt_at: Option<UnixMillis>,
-    /// When it was written.
+    /// When it was written, or redriven last: what its hold is counted from.
     pub created_at: UnixMillis,
 }
 
@@ -126,4 +127,84 @@ pub fn record(
     )
     .map(|changed| changed == 1)
     .map_err(failed("record a notice"))
+}
+
+/// A notice, whatever became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What it is about.
+    pub cause: String,
+    /// The kind of the channel that it goes to.
+    pub channel_type: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of each notice of the session, oldest first.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn told(db: &Connection, session: SessionId) -> Result<Vec<Told>, DbError> {
+    let from_row = |row: &Row<'_>| {
+        let word: String = row.get("status")?;
+        let status = DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held);
+        let dropped = row.get::<_, Option<UnixMillis>>("dropped_at_ms")?.is_some();
+        Ok(Told {
+            cause: row.get("cause")?,
+            channel_type: row.get("channel_type")?,
+            fate: Fate::of_delivery(status, row.get("error")?, dropped),
+        })
+    };
+    db.prepare_cached(
+        "SELECT cause, channel_type, status, error, dropped_at_ms FROM notices
+         WHERE session_id = :session ORDER BY created_at_ms, cause",
+    )
+    .and_then(|mut select| {
+        select.query_map(named_params! { ":session": session }, from_row)?.collect()
+    })
+    .map_err(failed("list notices"))
+}
+
+/// Lets a notice be sent once more, as if it were new. Returns whether it had failed, or perhaps,
+/// and was not dropped.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn redrive(
+    db: &Connection,
+    session: SessionId,
+    cause: &str,
+    now: UnixMillis,
+) -> Result<bool, DbError> {
+    db.execute(
+        "UPDATE notices
+         SET status = 'held', attempts = 0, next_attempt_at_ms = NULL, error = NULL,
+             created_at_ms = :now
+         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
+           AND dropped_at_ms IS NULL",
+        named_params! { ":session": session, ":cause": cause, ":now": now },
+    )
+    .map(|changed| changed == 1)
+    .map_err(failed("redrive a notice"))
+}
+
+/// Gives a notice up; its cause is not told again. Returns whether it had failed, or perhaps, and
+/// was not dropped before.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn dismiss(
+    db: &Connection,
+    session: SessionId,
+    cause: &str,
+    now: UnixMillis,
+) -> Result<bool, DbError> {
+    db.execute(
+        "UPDATE notices SET dropped_at_ms = :now
+         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
+           AND dropped_at_ms IS NULL",
+        named_params! { ":session": session, ":cause": cause, ":now": now },
+    )
+    .map(|changed| changed == 1)
+    .map_err(failed("drop a notice"))
 }

@@ -18,19 +18,20 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::decide::{Acks, Action};
+use super::redrive::{self, Redriven};
 
 /// The longest that one read of a container's outbox may take.
 pub(super) const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many rows are read from the outbox at once.
-const PAGE: u32 = 256;
+pub(super) const PAGE: u32 = 256;
 
 /// How many undelivered rows of one destination one look takes. Those behind them wait for these
 /// anyway, and so hide no row for another destination.
-const OPEN_PER_DESTINATION: usize = 256;
+pub(super) const OPEN_PER_DESTINATION: usize = 256;
 
 /// How many rows one look passes over at most.
-const SCAN_MAX: usize = 16_384;
+pub(super) const SCAN_MAX: usize = 16_384;
 
 /// Where a session's boxes are.
 #[derive(Debug, Clone)]
@@ -48,8 +49,11 @@ pub struct Look {
     pub pending: Vec<PendingMessage>,
     /// Their acks.
     pub acks: Acks,
-    /// The rows beyond the cursor that are not settled, after those that the cursor can pass.
+    /// The rows beyond the cursor that are not settled, after those that the cursor can pass. Before
+    /// them, those at or before the cursor that a person wants sent once more.
     pub rows: Vec<(OutRow, Option<Delivery>)>,
+    /// Rows that are to be sent and are not in the outbox any more.
+    pub gone: Vec<(MessageId, Delivery)>,
     /// The acks of the messages that these rows answer, settled rows left aside.
     pub answers: Acks,
     /// The highest number in the outbox, whether or not this look came so far.
@@ -167,17 +171,13 @@ impl Boxes {
             charged: tx.charged()?,
             ..Look::default()
         };
-        let read = |source: Source<'_>| {
-            outbox::read_untrusted(&self.paths.outbound_db(), source, READ_PATIENCE, |outbox| {
-                read_outbox(outbox, &tx, &look.pending, look.cursor)
-            })
+        let found = self
+            .read(writers, |outbox| read_outbox(outbox, &tx, &look.pending, look.cursor))
+            .map_err(confine)?;
+        let Some(found) = found else {
+            let gone = redrive::without_outbox(&tx)?;
+            return Ok(Look { gone, ..look });
         };
-        let found = match read(Source::Live) {
-            Err(BoxError::HotJournal) if writers == Writers::None => self.read_copy(read),
-            other => other,
-        }
-        .map_err(confine)?;
-        let Some(found) = found else { return Ok(look) };
         Ok(Look {
             seen_more: found.seen > look.cursor.seen,
             cursor: Cursor { seen: look.cursor.seen.max(found.seen), ..look.cursor },
@@ -185,11 +185,26 @@ impl Boxes {
             pending: look.pending,
             acks: found.acks,
             rows: found.rows,
+            gone: found.gone,
             answers: found.answers,
             newest: found.newest,
             more: found.more,
             tool: found.tool,
         })
+    }
+
+    /// Reads the outbox as it lies there, or a repaired copy if nobody can be writing.
+    pub(super) fn read<T>(
+        &self,
+        writers: Writers,
+        work: impl Fn(&UntrustedOutbox<'_>) -> Result<T, BoxError>,
+    ) -> Result<Option<T>, BoxError> {
+        let path = self.paths.outbound_db();
+        let read = |source: Source<'_>| outbox::read_untrusted(&path, source, READ_PATIENCE, &work);
+        match read(Source::Live) {
+            Err(BoxError::HotJournal) if writers == Writers::None => self.read_copy(read),
+            other => other,
+        }
     }
 
     fn read_copy<T>(
@@ -336,6 +351,7 @@ fn confine(error: BoxError) -> BoxError {
 struct Found {
     acks: Acks,
     rows: Vec<(OutRow, Option<Delivery>)>,
+    gone: Vec<(MessageId, Delivery)>,
     answers: Acks,
     newest: Seq,
     more: bool,
@@ -350,12 +366,12 @@ fn read_outbox(
     cursor: Cursor,
 ) -> Result<Found, BoxError> {
     let acks: HashMap<_, _> = outbox.acks(pending.iter().map(|message| &message.id))?;
-    let mut rows = Vec::new();
+    let mut high_water = inbox.high_water()?.max(cursor.seen);
+    let Redriven { mut rows, gone, mut left_out } =
+        redrive::read_redriven(outbox, inbox, cursor.seq, high_water)?;
     let mut open: HashMap<Origin, usize> = HashMap::new();
-    let mut left_out = false;
     let mut scanned = 0;
     let mut last = cursor.seq;
-    let mut high_water = inbox.high_water()?.max(cursor.seen);
     loop {
         let page = outbox.rows(last, high_water, PAGE)?;
         let full = page.len() == PAGE as usize;
@@ -387,6 +403,7 @@ fn read_outbox(
             return Ok(Found {
                 acks,
                 rows,
+                gone,
                 answers: outbox.acks(&answered)?,
                 newest: outbox.newest()?.max(last),
                 more: full || left_out,

@@ -4,6 +4,9 @@
 //! Each destination is one queue, first in, first out. A row that waits for its own time takes no
 //! part; a row that waits for a retry, or for its channel, blocks only its own destination; failed
 //! and uncertain rows release it.
+//!
+//! A row at or before the cursor is there because a person wants it sent once more. It takes its
+//! place in its destination's queue by its number, and the cursor neither waits for it nor moves.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -27,6 +30,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 /// How the error of a row begins that a superseded runner wrote.
 pub const SUPERSEDED: &str = "superseded";
 
+/// Why a row is given up that its container removed.
+pub const GONE: &str = "its row is gone from the outbox";
+
 /// The longest pause that a channel may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 const _: () = assert!(RETRY_AFTER_MAX.as_secs() >= PAUSE_MAX.as_secs());
@@ -47,7 +53,8 @@ pub struct View<'a> {
     pub now: UnixMillis,
     /// How far the cursor is.
     pub cursor: Seq,
-    /// The rows beyond the cursor in order, each with its record.
+    /// The rows in order, each with its record: those beyond the cursor, and those before it that
+    /// are to be sent once more.
     pub rows: &'a [(OutRow, Option<Delivery>)],
     /// Where the session answers when a row does not say.
     pub home: &'a Place,
@@ -94,7 +101,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     let mut plan = Plan { cursor: view.cursor, ..Plan::default() };
     let mut queues: HashMap<Place, Queue> = HashMap::new();
     let mut order: Vec<Place> = Vec::new();
-    let mut prefix_settled = true;
+    let mut settled_rows = Vec::with_capacity(view.rows.len());
     for (index, (row, record)) in view.rows.iter().enumerate() {
         let settled = record.as_ref().is_some_and(|record| record.status.is_settled())
             || match refuse(view, row, record.as_ref()) {
@@ -104,10 +111,7 @@ pub fn plan(view: &View<'_>) -> Plan {
                 }
                 None => false,
             };
-        prefix_settled &= settled;
-        if prefix_settled {
-            plan.cursor = row.seq;
-        }
+        settled_rows.push((row.seq, settled));
         if settled {
             continue;
         }
@@ -126,6 +130,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         });
         queue.offer(view, &mut plan, index, record.as_ref());
     }
+    plan.cursor = passed(view.cursor, settled_rows);
     for place in order {
         if let Some(Queue::Open { rows, announce }) = queues.remove(&place)
             && !rows.is_empty()
@@ -134,6 +139,16 @@ pub fn plan(view: &View<'_>) -> Plan {
         }
     }
     plan
+}
+
+/// How far the cursor comes, given the numbers of the rows in order and whether each is settled: to
+/// the last one before the first that is not.
+pub fn passed(cursor: Seq, rows: impl IntoIterator<Item = (Seq, bool)>) -> Seq {
+    rows.into_iter()
+        .filter(|(seq, _)| *seq > cursor)
+        .take_while(|(_, settled)| *settled)
+        .last()
+        .map_or(cursor, |(seq, _)| seq)
 }
 
 impl Plan {
@@ -309,6 +324,24 @@ pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> D
     }
 }
 
+/// The final record of a row that was to be sent and is not in the outbox any more.
+pub fn gone(record: &Delivery, now: UnixMillis) -> Delivery {
+    Delivery {
+        // Whether an announced one was sent is as unknown as it was before.
+        status: match record.status {
+            DeliveryStatus::Sending => DeliveryStatus::Uncertain,
+            DeliveryStatus::Held
+            | DeliveryStatus::Delivered
+            | DeliveryStatus::Failed
+            | DeliveryStatus::Uncertain => DeliveryStatus::Failed,
+        },
+        next_attempt_at: None,
+        changed_at: now,
+        error: Some(GONE.to_owned()),
+        ..record.clone()
+    }
+}
+
 /// Since when a row waits for success: each further attempt counts from there, or it would never
 /// expire.
 fn held_since(record: Option<&Delivery>, now: UnixMillis) -> UnixMillis {
@@ -418,9 +451,18 @@ mod tests {
 
     impl World {
         fn plan_at(&self, now: UnixMillis, rows: &[(OutRow, Option<Delivery>)]) -> Plan {
+            self.plan_from(Seq(0), now, rows)
+        }
+
+        fn plan_from(
+            &self,
+            cursor: Seq,
+            now: UnixMillis,
+            rows: &[(OutRow, Option<Delivery>)],
+        ) -> Plan {
             plan(&View {
                 now,
-                cursor: Seq(0),
+                cursor,
                 rows,
                 home: &home(),
                 may_send: &|_| self.allowed,
@@ -455,6 +497,58 @@ mod tests {
         assert_eq!(plan.next, Some(UnixMillis(NOW.0 + 5)));
         let later = world().plan_at(UnixMillis(NOW.0 + 5), &rows);
         assert_eq!(sent(&later), [("a", vec![1])]);
+    }
+
+    #[test]
+    fn a_row_that_is_sent_once_more_neither_stops_the_cursor_nor_moves_it() {
+        let (held, delivered) = (record(DeliveryStatus::Held), record(DeliveryStatus::Delivered));
+        let mut later = record(DeliveryStatus::Held);
+        later.as_mut().unwrap().next_attempt_at = Some(UnixMillis(NOW.0 + 9));
+        let cases = [
+            ("alone", vec![(row(3, "a"), held.clone())], Seq(7)),
+            ("settled", vec![(row(3, "a"), delivered.clone())], Seq(7)),
+            (
+                "before settled ones",
+                vec![(row(3, "a"), held.clone()), (row(9, "a"), delivered.clone())],
+                Seq(9),
+            ),
+            (
+                "waiting for its retry",
+                vec![(row(3, "a"), later.clone()), (row(9, "b"), delivered.clone())],
+                Seq(9),
+            ),
+            (
+                "before an open one",
+                vec![(row(3, "a"), delivered.clone()), (row(9, "b"), None)],
+                Seq(7),
+            ),
+        ];
+        for (case, rows, expected) in cases {
+            assert_eq!(world().plan_from(Seq(7), NOW, &rows).cursor, expected, "{case}");
+        }
+        let refused = World { allowed: false, ..world() };
+        let plan = refused.plan_from(Seq(7), NOW, &[(row(3, "a"), held)]);
+        assert_eq!((plan.records.len(), plan.cursor), (1, Seq(7)), "refused once more");
+    }
+
+    #[test]
+    fn a_row_that_is_sent_once_more_takes_its_place_in_the_queue_by_its_number() {
+        let rows = [
+            (row(3, "a"), record(DeliveryStatus::Held)),
+            (row(5, "b"), record(DeliveryStatus::Held)),
+            (row(9, "a"), None),
+        ];
+        let plan = world().plan_from(Seq(7), NOW, &rows);
+        assert_eq!(sent(&plan), [("a", vec![0, 2]), ("b", vec![1])]);
+    }
+
+    #[test]
+    fn a_row_that_is_gone_failed_unless_it_may_have_been_sent() {
+        let after = |status| gone(record(status).as_ref().unwrap(), UnixMillis(NOW.0 + 1));
+        assert_eq!(after(DeliveryStatus::Held).status, DeliveryStatus::Failed);
+        let announced = after(DeliveryStatus::Sending);
+        assert_eq!(announced.status, DeliveryStatus::Uncertain);
+        assert_eq!(announced.error.as_deref(), Some(GONE));
     }
 
     #[test]

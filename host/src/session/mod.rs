@@ -12,6 +12,7 @@ mod forgetting;
 pub mod limits;
 mod notices;
 mod outgoing;
+mod redrive;
 pub mod signal;
 mod sweep;
 pub mod task;

@@ -31,6 +31,8 @@ pub(crate) struct Outgoing {
     pub(super) unavailable: HashSet<Place>,
     allowed: Option<HashSet<(String, String)>>,
     rows: Vec<Row>,
+    /// How far the host had come when it read them.
+    cursor: Seq,
     last_delivered: HashMap<Place, Seq>,
     pub(super) notices: Option<VecDeque<Notice>>,
     /// What channels said and no disk has taken yet.
@@ -104,7 +106,9 @@ impl Task {
         fence: &Fence<'_>,
         now: UnixMillis,
     ) -> Result<Option<UnixMillis>, Trouble> {
+        self.settle_gone(&look.gone, now).await?;
         self.outgoing.rows.clone_from(&look.rows);
+        self.outgoing.cursor = look.cursor.seq;
         if self.outgoing.allowed.is_none() && !look.rows.is_empty() {
             self.load_allowed().await?;
         }
@@ -332,15 +336,14 @@ impl Task {
         if records.is_empty() {
             return Ok(());
         }
-        let mut cursor = Cursor::default(); // never goes back
-        for (index, (row, record)) in self.outgoing.rows.iter().enumerate() {
+        let settled = self.outgoing.rows.iter().enumerate().map(|(index, (row, record))| {
             let new = records.iter().find(|(other, _)| *other == index).map(|(_, record)| record);
-            if !new.or(record.as_ref()).is_some_and(|record| record.status.is_settled()) {
-                break;
-            }
-            cursor.seq = row.seq;
-        }
-        self.write(records, cursor, now).await?;
+            let record = new.or(record.as_ref());
+            (row.seq, record.is_some_and(|record| record.status.is_settled()))
+        });
+        let seq = delivery::passed(self.outgoing.cursor, settled);
+        // What was read besides stands in the inbox already.
+        self.write(records, Cursor { seq, ..Cursor::default() }, now).await?;
         fault::point(CrashPoint::HostDeliverRecorded);
         Ok(())
     }

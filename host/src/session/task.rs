@@ -28,6 +28,7 @@ use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::db::{DbError, blocking};
+use crate::dead::{Handled, Order};
 use crate::storage::explain;
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
@@ -54,6 +55,13 @@ pub enum Command {
         message: Option<MessageId>,
         /// How many will be tried again.
         reply: oneshot::Sender<Result<usize, String>>,
+    },
+    /// Carry out a person's order about what ended without success.
+    Dead {
+        /// What to do, and with what.
+        order: Order,
+        /// What became of it.
+        reply: oneshot::Sender<Result<Vec<Handled>, String>>,
     },
     /// The host stops: end what is under way.
     Shutdown {
@@ -316,6 +324,10 @@ impl Task {
                     let result = self.retry(message).await;
                     answer(reply, result.map_err(|trouble| chain(&trouble)));
                 }
+                Command::Dead { order, reply } => {
+                    let handled = self.handle_dead(&order).await;
+                    answer(reply, handled);
+                }
                 Command::Shutdown { stop_container, done } => {
                     self.backlog = others;
                     self.shut_down(stop_container).await;
@@ -439,7 +451,8 @@ impl Task {
                     let reason = "the host is stopping".to_owned();
                     answer(reply, Err(Refusal::TryAgain { reason }));
                 }
-                Some(Command::Retry { .. } | Command::Shutdown { .. }) => {} // dropped is answered
+                // Dropped is answered.
+                Some(Command::Retry { .. } | Command::Dead { .. } | Command::Shutdown { .. }) => {}
                 None => return,
             }
         }

@@ -180,11 +180,15 @@ impl Runtime for Hold {
     }
 }
 
-/// A channel that keeps what it is given.
+/// A channel that keeps what it is given, each key once.
 #[derive(Default)]
 pub(crate) struct Keeper {
     pub(crate) letters: Mutex<Vec<Letter>>,
     pub(crate) calls: Mutex<usize>,
+    /// The key of each letter that was handed over, however that ended.
+    pub(crate) handed: Mutex<Vec<String>>,
+    /// What is said of each letter, if it is not taken.
+    pub(crate) refusal: Mutex<Option<Outcome>>,
     /// How long a call takes.
     pub(crate) slow: Mutex<Duration>,
     /// Whether it does not honour keys.
@@ -219,6 +223,10 @@ impl Channel for Post {
             *self.0.calls.lock().unwrap() += 1;
             let slow = *self.0.slow.lock().unwrap();
             tokio::time::sleep(slow).await;
+            self.0.handed.lock().unwrap().extend(letters.iter().map(|letter| letter.key.clone()));
+            if let Some(refusal) = self.0.refusal.lock().unwrap().clone() {
+                return vec![refusal];
+            }
             let outcomes: Vec<_> = {
                 let mut kept = self.0.letters.lock().unwrap();
                 letters

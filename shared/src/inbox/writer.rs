@@ -387,6 +387,25 @@ impl InboxTx<'_> {
             .map_err(failed("read a delivery record"))
     }
 
+    /// Up to `limit` rows whose records say that they are still to be sent, in no order that means
+    /// anything.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn open_deliveries(&self, limit: usize) -> Result<Vec<MessageId>, BoxError> {
+        // The condition is that of the index `delivered_open`, so that history costs nothing.
+        self.tx
+            .prepare_cached(
+                "SELECT message_out_id FROM delivered WHERE status IN ('held', 'sending')
+                 LIMIT :limit",
+            )
+            .and_then(|mut select| {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                select.query_map(named_params! { ":limit": limit }, |row| row.get(0))?.collect()
+            })
+            .map_err(failed("list what is to be sent"))
+    }
+
     /// Writes the delivery record of `row`. A settled record is final: returns `false` and changes
     /// nothing.
     ///
@@ -462,7 +481,7 @@ impl InboxTx<'_> {
         routing(&self.tx).map_err(failed("read the routing"))
     }
 
-    fn change(
+    pub(crate) fn change(
         &self,
         action: &'static str,
         sql: &str,

@@ -214,6 +214,37 @@ impl<'a> UntrustedOutbox<'a> {
         Ok(found)
     }
 
+    /// The rows with these ids, held to the same rules as [`UntrustedOutbox::rows`]. Those that are
+    /// not there are left out.
+    ///
+    /// # Errors
+    /// As for [`UntrustedOutbox::rows`].
+    pub fn rows_of<'m>(
+        &self,
+        ids: impl IntoIterator<Item = &'m MessageId>,
+        high_water: Seq,
+    ) -> Result<Vec<OutRow>, BoxError> {
+        let read = failed("read rows");
+        let Some(select) =
+            columns::select(self.conn, "messages_out", ROW_COLUMNS).map_err(&read)?
+        else {
+            return Ok(Vec::new());
+        };
+        // The column may have any collation; an id is what it is, byte for byte.
+        let mut statement = self
+            .conn
+            .prepare(&format!("{select} WHERE id = :id COLLATE BINARY LIMIT 1"))
+            .map_err(&read)?;
+        let mut found = Vec::new();
+        for id in ids {
+            let mut rows = statement.query(named_params! { ":id": id }).map_err(&read)?;
+            if let Some(row) = rows.next().map_err(&read)? {
+                found.push(out_row(row, high_water)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// The highest number in the outbox, as it stands there.
     ///
     /// # Errors

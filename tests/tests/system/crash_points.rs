@@ -9,6 +9,7 @@ use twobox_tests::{
     Chat, Courier, Lifetime, Mode, Runtime, Session, Setup, World, on_process, wait_for,
 };
 
+use crate::redrive::{expired, wait_delivered};
 use crate::scripts::echo;
 
 /// What has to happen for a point to be reached, and what must be seen in the end.
@@ -19,6 +20,8 @@ enum Plan {
     Notice,
     /// The host stops its container.
     Stop,
+    /// A person wants an answer sent once more that nobody took.
+    Redrive,
     /// Something settled is older than what is kept.
     Forget(Who),
     /// An answer leaves through a channel that does not honour keys.
@@ -49,6 +52,7 @@ fn plan(point: CrashPoint) -> Plan {
         }
         P::RunnerSent => Plan::RoundTrip(Who::Runner, "note hello"),
         P::RunnerFailed => Plan::RoundTrip(Who::Runner, "fail:1 hello"),
+        P::HostRedriveMarked | P::HostRedriveCommitted => Plan::Redrive,
         P::HostForgot => Plan::Forget(Who::Host),
         P::RunnerForgot => Plan::Forget(Who::Runner),
     }
@@ -79,6 +83,8 @@ at_each_point!(
     host_deliver_announced = HostDeliverAnnounced,
     host_deliver_sent = HostDeliverSent,
     host_deliver_recorded = HostDeliverRecorded,
+    host_redrive_marked = HostRedriveMarked,
+    host_redrive_committed = HostRedriveCommitted,
     runner_locked = RunnerLocked,
     runner_claimed = RunnerClaimed,
     runner_sent = RunnerSent,
@@ -97,6 +103,7 @@ fn survive(point: CrashPoint) {
         Plan::RoundTrip(who, text) => round_trip(setup, point, &who, text),
         Plan::Notice => notice(setup, point),
         Plan::Stop => stop(setup, point),
+        Plan::Redrive => redrive(point),
         Plan::Forget(who) => forget(point, &who),
         Plan::Keyless => keyless(point),
     }
@@ -271,6 +278,31 @@ fn stop(setup: Setup, point: CrashPoint) {
     assert_eq!((message.tries, message.forgiven), (1, 1), "the host ended it, nobody is charged");
 }
 
+/// The person who gave the order gets no answer, and repeats it. What was committed is carried out
+/// without that.
+fn redrive(point: CrashPoint) {
+    let setup = Setup::new(Runtime::Process);
+    let world = setup.setting("containers.idle", "300ms").agent("ada", echo()).make();
+    let (session, row) = expired(&world);
+    world.wait_no_containers();
+    wait_for("nobody to be going to look at it", || (!world.is_marked(&session)).then_some(()));
+    world.stop_host();
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    let order = ["dead", "redrive", &session.id, &row];
+    assert!(!world.run(&order).status.success(), "nobody was left to answer");
+    revive(&world, point);
+    if point == CrashPoint::HostRedriveMarked {
+        assert_eq!(session.deliveries()[0].status, "failed", "nothing was changed");
+        world.twobox(&order);
+    }
+    chat.wait_letters(1);
+    wait_delivered(&session);
+    assert!(world.twobox(&order).contains("it was delivered"));
+    assert_eq!(chat.deliveries().len(), 1);
+    world.twobox(&["sessions", "fsck"]);
+}
+
 /// A short memory: what was answered is forgotten as soon as its container has left, the host's part
 /// then and the runner's with the next message.
 fn forget(point: CrashPoint, who: &Who) {
@@ -344,6 +376,9 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     world.wait_no_containers();
     let second = chat.say("fail:1 once more");
     chat.wait_answer(&second);
+    let third = chat.say("reject this");
+    world.session("ada").wait_status(&third, "failed");
+    world.twobox(&["dead", "redrive", &world.session("ada").id, &third]);
     wait_for("the runner to forget the first message", || {
         points(&runner).contains(&CrashPoint::RunnerForgot.name().to_owned()).then_some(())
     });

@@ -14,6 +14,7 @@ mod fencing;
 mod hostile;
 mod limits;
 mod places;
+mod redrive;
 mod restart;
 mod scripts;
 mod time;

@@ -18,9 +18,10 @@ use twobox_shared::content::{CONTENT_MAX, Chat};
 use twobox_shared::ids::MessageId;
 
 use super::line::{LINE_MAX, Line, LineReader};
-use super::protocol::{Event, Request};
+use super::protocol::{Chosen, Event, Request};
 use crate::channel::terminal::{Address, Listener, ListenerId, Terminal};
 use crate::channel::{Desk, Inbound, Place, Refusal};
+use crate::dead::{ORDER_MAX, Order, Verb};
 
 /// How many requests of one client may be under way.
 const UNDER_WAY_MAX: usize = 256;
@@ -183,8 +184,32 @@ impl<'a> Client<'a> {
                 }
                 .boxed(),
             ),
+            Request::Redrive(chosen) => Some(dead(desk, Verb::Redrive, chosen)),
+            Request::Drop(chosen) => Some(dead(desk, Verb::Drop, chosen)),
         }
     }
+}
+
+fn dead(desk: &dyn Desk, verb: Verb, chosen: Chosen) -> BoxFuture<'_, Event> {
+    let Chosen { session, kind, ids } = chosen;
+    let count = ids.as_ref().map_or(0, Vec::len);
+    let reason = match verb {
+        _ if count > ORDER_MAX => {
+            format!("{count} ids are too many, at most {ORDER_MAX} are taken")
+        }
+        Verb::Drop if ids.is_none() => "ids: say what to drop".to_owned(),
+        Verb::Redrive | Verb::Drop => {
+            let order = Order { verb, kind, ids };
+            return async move {
+                match desk.dead(session, order).await {
+                    Ok(results) => Event::Handled { session, results },
+                    Err(reason) => Event::error(reason),
+                }
+            }
+            .boxed();
+        }
+    };
+    ready(Event::error(reason)).boxed()
 }
 
 fn at_once<'a>(event: Event) -> Option<BoxFuture<'a, Event>> {

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub use line::{LINE_MAX, Line, LineReader};
-pub use protocol::{Event, Request};
+pub use protocol::{Chosen, Event, Request};
 
 use super::Desk;
 use super::terminal::Terminal;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
 
 use crate::channel::{Letter, Receipt};
+use crate::dead::{Handled, Kind};
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,24 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<MessageId>,
     },
+    /// Tries once more what ended without success.
+    Redrive(Chosen),
+    /// Gives up for good what ended without success.
+    Drop(Chosen),
+}
+
+/// Something that ended without success in one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chosen {
+    /// In which session.
+    pub session: SessionId,
+    /// Only things of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Which ones, as `twobox dead list` shows them; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
 }
 
 /// What the host says.
@@ -109,6 +128,13 @@ pub enum Event {
         session: SessionId,
         /// How many.
         count: usize,
+    },
+    /// An order about what ended without success was carried out.
+    Handled {
+        /// In which session.
+        session: SessionId,
+        /// What became of each thing.
+        results: Vec<Handled>,
     },
     /// The host goes down.
     Closing,
@@ -168,6 +194,8 @@ mod tests {
             r#"{"op":"ack","key":"k"}"#,
             r#"{"op":"status"}"#,
             r#"{"op":"retry","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
+            r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
+            r#"{"op":"drop","session":"01890000-0000-7000-8000-00000000aaaa","kind":"delivery","ids":["r"]}"#,
         ];
         for line in good {
             let request: Request = serde_json::from_str(line).unwrap();
@@ -178,6 +206,8 @@ mod tests {
             r#"{"op":"listen"}"#,
             r#"{"op":"listen","agent":"a","tread":"t"}"#,
             r#"{"op":"message","agent":"a","id":"../x","text":"hi"}"#,
+            r#"{"op":"drop","session":"01890000-0000-7000-8000-00000000aaaa","id":"r"}"#,
+            r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa","kind":"letter"}"#,
             "[]",
             "",
         ];
