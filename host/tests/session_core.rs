@@ -18,7 +18,7 @@ use twobox_host::session::signal::Reason;
 use twobox_host::session::task::Command;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::Origin;
-use world::{NOBODY, Then, World, answer_all, claim_all, send_rows, until};
+use world::{NOBODY, Then, World, answer_all, claim_all, reject_all, send_rows, until};
 
 fn outbound(spec: &StartSpec) -> std::path::PathBuf {
     spec.folder.join("out/outbound.db")
@@ -164,6 +164,36 @@ async fn p14_a_container_that_writes_to_nowhere_does_not_fill_its_inbox() {
     let waiting = "SELECT count(*) FROM messages_in WHERE kind = 'system' AND status = 'pending'";
     let notes = count(waiting, &inbound);
     assert!((1..=50).contains(&notes), "{notes} notes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_told_of_a_message_that_failed_and_not_of_the_context_with_it() {
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        answer_all(spec);
+        let nowhere = Origin {
+            channel_type: Some("nowhere".to_owned()),
+            platform_id: Some("x".to_owned()),
+            thread_id: None,
+        };
+        send_rows(spec, &nowhere, 1);
+        Then::Leaves
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    until("rest", async || world.core.awake().is_empty()).await;
+    world.runtime.next_life(|spec| {
+        reject_all(spec);
+        Then::Leaves
+    });
+    world.say("t", "m2").await.unwrap();
+    until("rest", async || world.core.awake().is_empty()).await;
+    let inbox = Connection::open(world.inbound(session).await).unwrap();
+    let failed = "SELECT count(*) FROM messages_in WHERE status = 'failed'";
+    let failed: i64 = inbox.query_row(failed, [], |row| row.get(0)).unwrap();
+    assert_eq!(failed, 2, "the note was in the turn");
+    let letters = world.post.letters.lock().unwrap();
+    let notices = letters.iter().filter(|letter| letter.text.contains("could not answer"));
+    assert_eq!(notices.count(), 1, "{letters:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

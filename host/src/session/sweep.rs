@@ -165,6 +165,8 @@ impl Task {
         for action in actions {
             if let Action::Fail { message, attempt, failure } = action
                 && let Some(message) = look.pending.iter().find(|other| other.id == *message)
+                && message.trigger
+            // nobody asked for context
             {
                 tracing::warn!(session = %self.id, message = %message.id,
                     reason = failure.reason, detail = failure.detail, "a message failed");

@@ -21,7 +21,7 @@ use twobox_host::runtime::{
 use twobox_host::session::signal::Reason;
 use twobox_host::watch::Watch;
 use twobox_shared::clock::{Clock, SystemClock};
-use twobox_shared::content::{Chat, KIND_CHAT};
+use twobox_shared::content::{Chat, Failure, KIND_CHAT};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 use twobox_shared::inbox::{Inbox, Origin};
 use twobox_shared::outbox::{Claim, NewRow, OutboxWriter, TurnEnd, new_row_id};
@@ -349,15 +349,20 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 
 /// Claims every pending message and answers it.
 pub(crate) fn answer_all(spec: &StartSpec) {
-    work(spec, true);
+    work(spec, Some(true));
+}
+
+/// Claims every pending message and fails it for good.
+pub(crate) fn reject_all(spec: &StartSpec) {
+    work(spec, Some(false));
 }
 
 /// Claims all that is pending and goes no further.
 pub(crate) fn claim_all(spec: &StartSpec) {
-    work(spec, false);
+    work(spec, None);
 }
 
-fn work(spec: &StartSpec, answers: bool) {
+fn work(spec: &StartSpec, answers: Option<bool>) {
     let inbound = spec.folder.join("in/inbound.db");
     let outbound = spec.folder.join("out/outbound.db");
     let now = SystemClock.now();
@@ -371,9 +376,8 @@ fn work(spec: &StartSpec, answers: bool) {
         let mut outbox = OutboxWriter::open(&outbound, spec.incarnation.runner).unwrap();
         let claim = Claim { message: message.id.clone(), attempt: message.tries };
         let claims = outbox.claim(&[claim], now).unwrap();
-        if claims.is_empty() || !answers {
-            continue;
-        }
+        let Some(answers) = answers.filter(|_| !claims.is_empty()) else { continue };
+        let failure = Failure::permanent("auth_failed", "no key");
         let reply = NewRow {
             in_reply_to: Some(message.id),
             kind: KIND_CHAT.to_owned(),
@@ -383,7 +387,9 @@ fn work(spec: &StartSpec, answers: bool) {
             attempt: message.tries,
             id: new_row_id(&SystemIds),
         };
-        let end = TurnEnd { claims: &claims, outcome: Ok(&[reply]), turns: 1, continuation: None };
+        let replies = [reply];
+        let outcome = if answers { Ok(&replies[..]) } else { Err(&failure) };
+        let end = TurnEnd { claims: &claims, outcome, turns: 1, continuation: None };
         outbox.end_turn(&end, floor, now).unwrap();
     }
 }

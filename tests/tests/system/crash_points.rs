@@ -382,6 +382,7 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     wait_for("the runner to forget the first message", || {
         points(&runner).contains(&CrashPoint::RunnerForgot.name().to_owned()).then_some(())
     });
+    world.occupy(&chat, "ada", "hang:1"); // so that there is a container to be stopped
     world.hand_in("42", "m1", "hello");
     wait_for("the courier's letter to be recorded", || {
         let log = points(&host);
