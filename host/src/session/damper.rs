@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::boxes::READ_PATIENCE;
+
 /// Keeps a container that commits without end from keeping a core busy. A session may sweep
 /// [`Damper::BURST`] times in a row, and after that so often in a second. Most of that it has to
 /// earn: what a person says to it and what it says to one buys looks, and commits that lead to
 /// neither get [`Damper::UNEARNED`] in a second.
 ///
-/// A look at a container's outbox that takes long, such as one that ends at its deadline, is followed
-/// by a rest, and each further one by a longer rest: whatever a container makes the host read, it
-/// gets a small share of the host's time.
+/// A look at a container's outbox that takes long, such as one that ends at its deadline, may be the
+/// machine's fault once. From the second in a row on it is followed by a rest, and each further one by
+/// a longer rest: whatever a container makes the host read, it gets a small share of the host's time.
 #[derive(Debug)]
 pub(super) struct Damper {
     budget: f64,
@@ -45,7 +47,10 @@ impl Damper {
     /// A look of an honest outbox takes some milliseconds.
     const LONG: Duration = Duration::from_millis(500);
 
-    /// How many times as long as the first long look the first rest is.
+    /// No look takes longer by itself, for it has a deadline: beyond this the machine stood still.
+    const STOOD_STILL: Duration = READ_PATIENCE.saturating_mul(2);
+
+    /// How many times as long as the long look before it the first rest is.
     const REST: u32 = 4;
 
     const REST_MAX: Duration = Duration::from_secs(30);
@@ -69,13 +74,15 @@ impl Damper {
 
     /// Takes in how long a look took that ended at `now`.
     pub(super) fn looked(&mut self, took: Duration, now: Instant) {
-        if took < Self::LONG {
+        if took < Self::LONG || took > Self::STOOD_STILL {
             self.wake();
             return;
         }
-        let rest = took * Self::REST * 2_u32.pow(self.long_looks.min(10));
+        if let Some(before) = self.long_looks.checked_sub(1) {
+            let rest = took * Self::REST * 2_u32.pow(before.min(10));
+            self.rested_at = Some(now + rest.min(Self::REST_MAX));
+        }
         self.long_looks += 1;
-        self.rested_at = Some(now + rest.min(Self::REST_MAX));
     }
 
     /// How much of a rest is left at `now`.
@@ -125,18 +132,26 @@ mod tests {
         damper.looked(Duration::from_millis(5), now);
         assert_eq!(damper.rest(now), None);
         let mut rests = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..5 {
             damper.looked(Duration::from_secs(2), now);
-            let rest = damper.rest(now).unwrap();
+            let rest = damper.rest(now).unwrap_or_default();
             rests.push(rest.as_secs());
             now += rest;
             assert_eq!(damper.rest(now), None);
         }
-        assert_eq!(rests, [8, 16, 30, 30]);
+        assert_eq!(rests, [0, 8, 16, 30, 30], "the first may be the machine's fault");
         damper.looked(Duration::from_millis(5), now);
+        damper.looked(Duration::from_secs(1), now);
         damper.looked(Duration::from_secs(1), now);
         assert_eq!(damper.rest(now), Some(Duration::from_secs(4)), "a quick look made it good");
         damper.wake();
+        assert_eq!(damper.rest(now), None);
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_puts_nothing_off() {
+        let (mut damper, now) = (Damper::default(), Instant::now());
+        (0..3).for_each(|_| damper.looked(Duration::from_secs(16), now));
         assert_eq!(damper.rest(now), None);
     }
 }
