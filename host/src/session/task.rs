@@ -104,6 +104,8 @@ pub(crate) struct Task {
     complaint: Option<String>,
     /// How often in a row the runtime did not answer.
     pub(crate) runtime_silent: u32,
+    /// Whether it is not known which mark `host.db` has.
+    mark_in_doubt: bool,
     /// When the session was last looked over for what can be forgotten.
     pub(super) looked_over: Option<Monotonic>,
     pub(crate) closing: bool,
@@ -172,6 +174,7 @@ pub(crate) async fn run(
         damper: Damper::default(),
         complaint: None,
         runtime_silent: 0,
+        mark_in_doubt: false,
         looked_over: None,
         closing: false,
         handle,
@@ -341,9 +344,12 @@ impl Task {
 
     /// Says durably when somebody has to look at the session next.
     pub(crate) async fn mark(&mut self, next: Option<UnixMillis>) -> Result<(), DbError> {
-        if self.record.next_due_at != next {
+        if self.mark_in_doubt || self.record.next_due_at != next {
             let id = self.id;
+            // A commit that reports an error may be found by the next host all the same.
+            self.mark_in_doubt = true;
             self.core.parts.db.call(move |db| sessions::mark(db, id, next)).await?;
+            self.mark_in_doubt = false;
             self.record.next_due_at = next;
         }
         Ok(())

@@ -18,6 +18,7 @@ use twobox_shared::outbox::{AckStatus, OutRow};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
+use crate::disk::Commit;
 use crate::model::Boxes;
 
 /// Where a sweep is.
@@ -48,6 +49,11 @@ pub(crate) struct Task {
     pub(crate) signal: bool,
     pub(crate) ask: bool,
     pub(crate) accepted: bool,
+    /// Whether the sweep asked the runtime: one that cannot be finished is followed by one that does.
+    pub(crate) owed: bool,
+    /// Whether the session is marked as due, as far as the task knows, and whether it does.
+    pub(crate) marked: bool,
+    pub(crate) in_doubt: bool,
     pub(crate) vitals: Option<Vitals>,
     pub(crate) acked: bool,
     pub(crate) wake: Wake,
@@ -59,8 +65,11 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn of(boxes: &Boxes) -> Self {
         Self {
+            owed: false,
+            marked: boxes.due,
+            in_doubt: false,
             phase: Phase::Idle,
             signal: true,
             ask: true,
@@ -73,6 +82,23 @@ impl Task {
             in_flight: HashSet::new(),
             outcomes: VecDeque::new(),
         }
+    }
+}
+
+impl Task {
+    /// Marks the session durably as due or not. Returns whether it knows that it has.
+    pub(crate) fn mark(&mut self, boxes: &mut Boxes, due: bool, commit: Commit) -> bool {
+        if !self.in_doubt && self.marked == due {
+            return true;
+        }
+        if commit.holds() {
+            boxes.due = due;
+        }
+        self.in_doubt = commit != Commit::Done;
+        if !self.in_doubt {
+            self.marked = due;
+        }
+        !self.in_doubt
     }
 }
 
@@ -128,15 +154,17 @@ pub(crate) fn breaks_limit(vitals: &mut Vitals, acks: &Acks, now: Monotonic, bea
     vitals.judge(&config.limits, config.containers.idle, now).is_err()
 }
 
-/// Step 6: the real plan. Returns the calls to make.
+/// Step 6: the real plan. Returns the calls to make, or `None` if its records were not written as far
+/// as the task knows.
 pub(crate) fn deliver(
     boxes: &mut Boxes,
     task: &mut Task,
     session: usize,
     channel_up: bool,
+    commit: Commit,
     now: UnixMillis,
     monotonic: Monotonic,
-) -> Vec<Flight> {
+) -> Option<Vec<Flight>> {
     let rows: Vec<(OutRow, Option<Delivery>)> = boxes
         .rows
         .iter()
@@ -173,11 +201,17 @@ pub(crate) fn deliver(
         unavailable: &HashSet::new(),
         max_hold: Duration::from_secs(1 << 40),
     });
+    if !commit.holds() {
+        return None;
+    }
     for (index, record) in plan.records {
         boxes.delivered.insert(rows[index].0.id.clone(), record);
     }
     assert!(plan.cursor >= boxes.cursor.seq, "the cursor never goes back");
     boxes.cursor.seq = plan.cursor;
+    if commit == Commit::Doubtful {
+        return None;
+    }
     let next = plan.next.map(|next| monotonic + next.since(now));
     task.look_at = task.look_at.into_iter().chain(next).min();
     let mut flights = Vec::new();
@@ -186,7 +220,7 @@ pub(crate) fn deliver(
         let rows = batch.rows.iter().map(|index| rows[*index].0.id.clone()).collect();
         flights.push(Flight { session, place: batch.place, rows });
     }
-    flights
+    Some(flights)
 }
 
 /// Records what a channel said.

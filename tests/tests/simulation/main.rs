@@ -6,6 +6,7 @@
 //! `TWOBOX_SIM_SEEDS=N` runs N seeds instead of the usual number, `TWOBOX_SIM_SEED=S` runs one and
 //! prints its trace.
 
+mod disk;
 mod host;
 mod model;
 mod runner;

@@ -126,6 +126,10 @@ impl Boxes {
 
     /// `OutboxWriter::claim` with its guard.
     pub(crate) fn claim(&mut self, wanted: &InboundMessage, runner: RunnerId) -> Option<Claim> {
+        let claim = Claim { message: wanted.id.clone(), attempt: wanted.tries };
+        if self.holds(std::slice::from_ref(&claim), runner) {
+            return Some(claim); // repeated, because its commit was in doubt
+        }
         let free = self.acks.get(&wanted.id).is_none_or(|ack| {
             ack.status != AckStatus::Completed && ack.attempt.unwrap_or(0) < wanted.tries
         });
@@ -138,7 +142,7 @@ impl Boxes {
         assert_eq!(message.answers, 0, "claimed although its answer is committed");
         message.begun += 1;
         assert_eq!(message.begun, wanted.tries + 1, "an attempt was begun twice");
-        Some(Claim { message: wanted.id.clone(), attempt: wanted.tries })
+        Some(claim)
     }
 
     /// Whether every claim is still this runner's: the fence.
@@ -152,7 +156,11 @@ impl Boxes {
         })
     }
 
+    /// A row that is there already is not sent again.
     pub(crate) fn send(&mut self, name: String, claims: &[Claim], floor: Seq, runner: RunnerId) {
+        if self.rows.iter().any(|row| row.id.as_str() == name) {
+            return;
+        }
         let newest = self.newest();
         let seq = newest.max(floor).next_odd();
         assert!(seq > newest && seq.0 % 2 == 1, "outbound numbers grow and are odd");

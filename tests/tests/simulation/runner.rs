@@ -9,6 +9,7 @@ use twobox_shared::outbox::{AckStatus, Claim};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
+use crate::disk::Commit;
 use crate::model::{Boxes, Status};
 
 /// What a runner is doing.
@@ -18,8 +19,22 @@ pub(crate) enum Doing {
     Waiting,
     /// It decided to leave, and does not look any more.
     Leaving,
+    /// It has chosen, and commits its claims until that succeeds.
+    Claiming(Vec<InboundMessage>),
     Working(Vec<Claim>),
+    /// It commits a row in the middle of a turn until that succeeds.
+    Sending(Vec<Claim>, String),
     Dead,
+}
+
+impl Doing {
+    /// The claims of the turn that is under way.
+    pub(crate) fn claims(&self) -> &[Claim] {
+        match self {
+            Self::Working(claims) | Self::Sending(claims, _) => claims,
+            Self::Starting | Self::Waiting | Self::Leaving | Self::Claiming(_) | Self::Dead => &[],
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -70,7 +85,11 @@ impl Runner {
             }
             Doing::Leaving => self.die("leaves, idle"),
             Doing::Waiting => self.look(boxes, now, faults, rng),
+            Doing::Claiming(chosen) => self.claim(&chosen, boxes, Commit::roll(faults, rng)),
             Doing::Working(claims) => self.work(claims, boxes, faults, rng),
+            Doing::Sending(claims, name) => {
+                self.send(claims, name, boxes, Commit::roll(faults, rng))
+            }
         }
     }
 
@@ -110,19 +129,58 @@ impl Runner {
             }
         }
         let chosen = chooser.finish();
-        let claims: Vec<Claim> =
-            chosen.iter().filter_map(|message| boxes.claim(message, self.id)).collect();
-        if claims.is_empty() {
-            if faults && rng.u8(..) < 40 {
-                self.doing = Doing::Leaving;
-                return Step::Did("decides to leave".into());
-            }
+        if !chosen.is_empty() {
+            self.doing = Doing::Claiming(chosen);
+        } else if faults && rng.u8(..) < 40 {
+            self.doing = Doing::Leaving;
+            return Step::Did("decides to leave".into());
+        }
+        Step::Nothing
+    }
+
+    fn claim(&mut self, chosen: &[InboundMessage], boxes: &mut Boxes, commit: Commit) -> Step {
+        if !commit.holds() {
             return Step::Nothing;
+        }
+        let made: Vec<_> = chosen
+            .iter()
+            .filter_map(|message| Some((message.trigger, boxes.claim(message, self.id)?)))
+            .collect();
+        if commit == Commit::Doubtful {
+            return Step::Did("claims, and does not know it".into());
+        }
+        let asked = made.iter().any(|(trigger, _)| *trigger);
+        let claims: Vec<Claim> = made.into_iter().map(|(_, claim)| claim).collect();
+        if !asked {
+            // Somebody else got what the context was for.
+            end(boxes, &claims, &Failure::retryable(Failure::RELEASED, ""));
+            self.doing = Doing::Waiting;
+            return Step::Did("gives context back".into());
         }
         let names: Vec<_> = claims.iter().map(|claim| claim.message.as_str()).collect();
         let text = format!("claims {}", names.join(" "));
         self.doing = Doing::Working(claims);
         Step::Did(text)
+    }
+
+    fn send(
+        &mut self,
+        claims: Vec<Claim>,
+        name: String,
+        boxes: &mut Boxes,
+        commit: Commit,
+    ) -> Step {
+        if !boxes.holds(&claims, self.id) {
+            return self.die("is fenced");
+        }
+        if commit.holds() {
+            boxes.send(name.clone(), &claims, self.floor, self.id);
+        }
+        self.doing = match commit {
+            Commit::Done => Doing::Working(claims),
+            Commit::Failed | Commit::Doubtful => Doing::Sending(claims, name.clone()),
+        };
+        Step::Did(format!("sends {name}: {commit:?}"))
     }
 
     fn work(
@@ -136,27 +194,26 @@ impl Runner {
             return self.die("is fenced");
         }
         let name = format!("{}-{}-{}", claims[0].message, claims[0].attempt, boxes.rows.len());
-        match rng.u8(..) {
-            0..=60 => {
-                boxes.send(name.clone(), &claims, self.floor, self.id);
-                Step::Did(format!("sends {name}"))
-            }
+        let (what, commit) = (rng.u8(..), Commit::roll(faults, rng));
+        match what {
+            0..=60 => self.send(claims, name, boxes, commit),
+            // It comes back to it; whether the claims still stand is then looked at again.
+            _ if !commit.holds() => Step::Nothing,
             61..=90 if faults => {
                 let failure = match rng.u8(..3) {
                     0 => Failure::retryable(Failure::RELEASED, ""),
                     1 => Failure::retryable(Failure::PROVIDER_ERROR, ""),
                     _ => Failure::permanent("auth_failed", ""),
                 };
-                let text = format!("fails {}: {}", claims[0].message, failure.reason);
-                for claim in &claims {
-                    let ack = boxes.acks.get_mut(&claim.message).expect("held");
-                    ack.status = AckStatus::Failed;
-                    ack.failure = Some(failure.clone());
-                }
-                self.doing = Doing::Waiting;
-                match failure.reason == Failure::RELEASED {
-                    true => self.die(&text),
-                    false => Step::Did(text),
+                let text = format!("fails {}: {} {commit:?}", claims[0].message, failure.reason);
+                end(boxes, &claims, &failure);
+                match commit {
+                    Commit::Done if failure.reason == Failure::RELEASED => self.die(&text),
+                    Commit::Done => {
+                        self.doing = Doing::Waiting;
+                        Step::Did(text)
+                    }
+                    Commit::Failed | Commit::Doubtful => Step::Did(text),
                 }
             }
             _ => {
@@ -167,9 +224,19 @@ impl Runner {
                     message.answers += 1;
                     assert_eq!(message.answers, 1, "{} was answered twice", claim.message);
                 }
-                self.doing = Doing::Waiting;
-                Step::Did(format!("answers {}", claims[0].message))
+                if commit == Commit::Done {
+                    self.doing = Doing::Waiting;
+                }
+                Step::Did(format!("answers {}: {commit:?}", claims[0].message))
             }
         }
+    }
+}
+
+fn end(boxes: &mut Boxes, claims: &[Claim], failure: &Failure) {
+    for claim in claims {
+        let ack = boxes.acks.get_mut(&claim.message).expect("held");
+        ack.status = AckStatus::Failed;
+        ack.failure = Some(failure.clone());
     }
 }

@@ -15,6 +15,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 use uuid::Uuid;
 
+use crate::disk::Commit;
 use crate::host::{self, Flight, Phase, Task};
 use crate::model::{Boxes, Status};
 use crate::runner::{Doing, Runner, Step};
@@ -177,7 +178,7 @@ impl World {
         }
         for session in &mut self.sessions {
             if session.boxes.due && session.task.is_none() {
-                session.task = Some(Task::new());
+                session.task = Some(Task::of(&session.boxes));
             }
             if let Some(task) = &mut session.task {
                 task.signal = true;
@@ -188,7 +189,7 @@ impl World {
         for session in &mut self.sessions {
             let lives = session.runners.iter().any(Runner::lives);
             if self.runtime_up && lives && session.task.is_none() {
-                session.task = Some(Task::new());
+                session.task = Some(Task::of(&session.boxes));
             }
         }
     }
@@ -201,9 +202,17 @@ impl World {
         if !self.host_up || !serial || session.accepted == MESSAGES {
             return;
         }
-        session.boxes.due = true;
+        let task = session.task.get_or_insert_with(|| Task::of(&session.boxes));
+        if !task.mark(&mut session.boxes, true, Commit::roll(self.faults, &mut self.rng)) {
+            self.note(format!("s{at} cannot be marked, and refuses a message"));
+            return;
+        }
         if self.faults && self.rng.u8(..) < 8 {
             self.crash_host("between mark and insert");
+            return;
+        }
+        if Commit::roll(self.faults, &mut self.rng) == Commit::Failed {
+            self.note(format!("s{at} cannot store a message"));
             return;
         }
         let thread = ["a", "b"][self.rng.usize(..2)];
@@ -216,7 +225,8 @@ impl World {
             self.crash_host("after the insert");
             return;
         }
-        let task = self.sessions[at].task.get_or_insert_with(Task::new);
+        let session = &mut self.sessions[at];
+        let task = session.task.get_or_insert_with(|| Task::of(&session.boxes));
         task.signal = true;
         task.accepted = true;
     }
@@ -241,10 +251,21 @@ impl World {
         let Some(mut task) = self.sessions[at].task.take() else { return };
         if let Phase::Idle = task.phase {
             if let Some((flight, outcomes)) = task.outcomes.pop_front() {
-                task.in_flight.remove(&flight.place);
-                host::record(&mut self.sessions[at].boxes, &flight, &outcomes, now);
-                task.signal = true;
-                self.note(format!("s{at} records {} outcomes", outcomes.len()));
+                let commit = Commit::roll(self.faults, &mut self.rng);
+                if commit.holds() {
+                    host::record(&mut self.sessions[at].boxes, &flight, &outcomes, now);
+                }
+                self.note(format!("s{at} records {} outcomes: {commit:?}", outcomes.len()));
+                match commit {
+                    Commit::Done => {
+                        task.in_flight.remove(&flight.place);
+                        task.signal = true;
+                    }
+                    // It is kept, and its destination stays busy until it is recorded.
+                    Commit::Failed | Commit::Doubtful => {
+                        task.outcomes.push_front((flight, outcomes));
+                    }
+                }
             }
             let due = task.look_at.is_some_and(|when| when <= monotonic);
             let watched = task.vitals.is_some();
@@ -255,10 +276,7 @@ impl World {
                 let boxes = &self.sessions[at].boxes;
                 let before = boxes.acks_of(&boxes.pending());
                 task.phase = Phase::Ask { before };
-            } else if task.vitals.is_none()
-                && !self.sessions[at].boxes.due
-                && task.in_flight.is_empty()
-            {
+            } else if task.vitals.is_none() && !task.marked && task.in_flight.is_empty() {
                 return; // it retires
             }
             self.sessions[at].task = Some(task);
@@ -286,9 +304,15 @@ impl World {
                 Phase::Settle { before, alive, pending, after, newest }
             }
             Phase::Settle { before, alive, pending, after, newest } => {
+                let commit = Commit::roll(self.faults, &mut self.rng);
                 let boxes = &mut self.sessions[at].boxes;
-                let (wake, again, actions) =
-                    host::settle(boxes, &pending, &before, &after, alive, newest, now);
+                let settled = commit
+                    .holds()
+                    .then(|| host::settle(boxes, &pending, &before, &after, alive, newest, now));
+                let Some((wake, again, actions)) = settled.filter(|_| commit == Commit::Done)
+                else {
+                    return self.cope(at, task, commit);
+                };
                 task.signal |= again;
                 task.look_again = again;
                 task.wake = wake;
@@ -323,9 +347,12 @@ impl World {
             }
             Phase::Deliver => {
                 let up = self.channel_up;
+                let commit = Commit::roll(self.faults, &mut self.rng);
                 let boxes = &mut self.sessions[at].boxes;
-                let flights = host::deliver(boxes, &mut task, at, up, now, monotonic);
-                self.flights.extend(flights);
+                match host::deliver(boxes, &mut task, at, up, commit, now, monotonic) {
+                    Some(flights) => self.flights.extend(flights),
+                    None => return self.cope(at, task, commit),
+                }
                 Phase::Unmark
             }
             Phase::Unmark => {
@@ -336,7 +363,11 @@ impl World {
                     || task.wake == Wake::Start
                     || task.look_again
                     || task.look_at.is_some();
-                self.sessions[at].boxes.due = busy;
+                let commit = Commit::roll(self.faults, &mut self.rng);
+                if !task.mark(&mut self.sessions[at].boxes, busy, commit) {
+                    return self.cope(at, task, commit);
+                }
+                task.owed = false;
                 Phase::Idle
             }
         };
@@ -354,6 +385,7 @@ impl World {
         let foreign = |known: &Vitals| decide::has_foreign_claim(&pending, before, known.runner);
         if task.ask || task.vitals.as_ref().is_none_or(foreign) {
             task.ask = false;
+            task.owed = true;
             if !self.runtime_up {
                 task.look_at = Some(monotonic + Duration::from_secs(1));
                 task.ask = true;
@@ -443,10 +475,19 @@ impl World {
         }
         let runner = RunnerId::from_uuid(Uuid::from_u128(self.next_runner));
         self.next_runner += 1;
+        let commit = Commit::roll(self.faults, &mut self.rng);
         let session = &mut self.sessions[at];
-        session.boxes.runner = Some(runner);
-        session.boxes.stop_cause = None;
-        session.boxes.due = true;
+        if commit.holds() {
+            session.boxes.runner = Some(runner);
+            session.boxes.stop_cause = None;
+            session.boxes.due = true;
+        }
+        if commit != Commit::Done {
+            task.look_at = Some(monotonic + Duration::from_secs(5));
+            self.note(format!("s{at} cannot record a start: {commit:?}"));
+            return;
+        }
+        task.marked = true;
         if self.faults && self.rng.u8(..) < 12 {
             self.crash_host("with a start recorded");
             return;
@@ -467,6 +508,17 @@ impl World {
         task.vitals = Some(Vitals::new(runner, monotonic, None));
         task.acked = false;
         task.signal = true;
+    }
+
+    /// A sweep that could not write ends, and another one follows a little later with the reasons that
+    /// this one had.
+    fn cope(&mut self, at: usize, mut task: Task, commit: Commit) {
+        self.note(format!("s{at} cannot go on: {commit:?}"));
+        task.phase = Phase::Idle;
+        task.ask |= task.owed;
+        let soon = self.monotonic + Duration::from_secs(5);
+        task.look_at = task.look_at.into_iter().chain([soon]).min();
+        self.sessions[at].task = Some(task);
     }
 
     fn give_places(&mut self) {
@@ -513,7 +565,7 @@ impl World {
         }
         session.lock = session.lock.filter(|holder| *holder != runner);
         if !lost && self.host_up {
-            let task = session.task.get_or_insert_with(Task::new);
+            let task = session.task.get_or_insert_with(|| Task::of(&session.boxes));
             task.signal = true;
             task.ask = true;
         }
@@ -612,7 +664,7 @@ impl World {
     fn wake_all(&mut self) {
         for session in &mut self.sessions {
             if session.task.is_none() && session.boxes.due && self.host_up {
-                session.task = Some(Task::new());
+                session.task = Some(Task::of(&session.boxes));
             }
             if let Some(task) = &mut session.task {
                 task.signal = true;
@@ -641,7 +693,7 @@ impl World {
         }
         for session in &self.sessions {
             for runner in session.runners.iter().filter(|runner| runner.lives()) {
-                let Doing::Working(claims) = &runner.doing else { continue };
+                let claims = runner.doing.claims();
                 for claim in claims.iter().filter(|_| session.boxes.holds(claims, runner.id)) {
                     let row = session.boxes.messages.iter().find(|it| it.row.id == claim.message);
                     if row.is_some_and(|it| it.row.tries > claim.attempt) {
