@@ -10,6 +10,9 @@ use crate::commits::STAGES;
 use crate::figures::{CPU, MEMORY, round_trip, sessions_of};
 use crate::report::{Report, Row};
 
+const TITLE: (&str, u32) = ("sans-serif", 20);
+const LABEL: (&str, u32) = ("sans-serif", 17);
+
 /// Draws what the report has the rows for.
 pub(crate) fn draw(report: &Report, dir: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(dir)?;
@@ -27,6 +30,11 @@ fn by_sessions(report: &Report, what: &str) -> Vec<(f64, f64)> {
 /// What is drawn at zero on a scale that has none.
 const TINY: f64 = 0.001;
 
+/// A number without zeros that say nothing.
+fn plain(number: &f64) -> String {
+    format!("{number}")
+}
+
 fn idle_cost(report: &Report, path: &Path) -> Result<(), Error> {
     let ours = by_sessions(report, CPU);
     let usual = by_sessions(report, &format!("usual design: {CPU}"));
@@ -39,12 +47,19 @@ fn idle_cost(report: &Report, path: &Path) -> Result<(), Error> {
     let (left, right) = area.split_horizontally(450);
     let sessions = 80.0..15_000.0_f64;
     let mut chart = ChartBuilder::on(&left)
-        .caption("CPU over a minute, % of one core", ("sans-serif", 16))
+        .caption("CPU over a minute, % of one core", TITLE)
         .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(56)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
         .build_cartesian_2d(sessions.clone().log_scale(), (TINY..200.0).log_scale())?;
-    chart.configure_mesh().x_desc("idle sessions").light_line_style(WHITE).draw()?;
+    chart
+        .configure_mesh()
+        .x_desc("idle sessions")
+        .label_style(LABEL)
+        .x_label_formatter(&plain)
+        .y_label_formatter(&plain)
+        .light_line_style(WHITE)
+        .draw()?;
     for (name, points, colour) in [("Twobox", ours, BLUE), ("the usual design", usual, RED)] {
         let points: Vec<_> = points.into_iter().map(|(x, y)| (x, y.max(TINY))).collect();
         chart
@@ -55,17 +70,25 @@ fn idle_cost(report: &Report, path: &Path) -> Result<(), Error> {
     }
     chart
         .configure_series_labels()
+        .label_font(LABEL)
         .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE)
         .border_style(BLACK)
         .draw()?;
     let mut chart = ChartBuilder::on(&right)
-        .caption("memory of the host, MiB", ("sans-serif", 16))
+        .caption("memory of the host, MiB", TITLE)
         .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(56)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
         .build_cartesian_2d(sessions.log_scale(), 0.0..110.0)?;
-    chart.configure_mesh().x_desc("idle sessions").light_line_style(WHITE).draw()?;
+    chart
+        .configure_mesh()
+        .x_desc("idle sessions")
+        .label_style(LABEL)
+        .x_label_formatter(&plain)
+        .y_label_formatter(&plain)
+        .light_line_style(WHITE)
+        .draw()?;
     chart.draw_series(LineSeries::new(memory.clone(), BLUE.stroke_width(2)))?;
     chart.draw_series(memory.into_iter().map(|at| Circle::new(at, 4, BLUE.filled())))?;
     area.present()?;
@@ -104,7 +127,7 @@ fn latency_split(report: &Report, path: &Path) -> Result<(), Error> {
     area.fill(&WHITE)?;
     let rows = bars.len() as f64;
     let mut chart = ChartBuilder::on(&area)
-        .caption("a warm round trip, median of each stage, ms", ("sans-serif", 16))
+        .caption("a warm round trip, median of each stage, ms", TITLE)
         .margin(12)
         .margin_right(150)
         .x_label_area_size(30)
@@ -121,12 +144,12 @@ fn latency_split(report: &Report, path: &Path) -> Result<(), Error> {
             begin = end;
         }
         let (x, y) = chart.backend_coord(&(0.0, at as f64 + 0.5));
-        area.draw(&Text::new(runtime.word(), (x - 62, y - 8), ("sans-serif", 15)))?;
+        area.draw(&Text::new(runtime.word(), (x - 62, y - 8), LABEL))?;
     }
     for (at, (name, colour)) in STAGES.iter().zip(colours).enumerate() {
         let y = 40 + 22 * at as i32;
         area.draw(&Rectangle::new([(765, y), (779, y + 14)], colour.filled()))?;
-        area.draw(&Text::new(*name, (786, y), ("sans-serif", 14)))?;
+        area.draw(&Text::new(*name, (786, y), LABEL))?;
     }
     area.present()?;
     Ok(())

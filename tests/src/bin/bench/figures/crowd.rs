@@ -19,7 +19,7 @@ pub(crate) static FIGURE: Figure = Figure {
 fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
     for runtime in &options.runtimes {
         let sessions = match runtime {
-            Runtime::Process => options.size(200, 5),
+            Runtime::Process => options.size(watchable()?.min(200), 5),
             Runtime::Docker => options.size(50, 3),
         };
         let waves = options.size(10, 2);
@@ -46,6 +46,14 @@ fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
             .beside("median", all.p50()));
     }
     Ok(())
+}
+
+/// How many processes of one user can watch files here, with room for those that do already. A
+/// runner beyond them would poll, which is another figure.
+fn watchable() -> Result<usize, Error> {
+    const OTHERS: usize = 28;
+    let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances")?;
+    Ok(limit.trim().parse::<usize>()?.saturating_sub(OTHERS).max(1))
 }
 
 fn waits_of(wave: &Talk) -> impl Iterator<Item = (usize, Duration)> {
