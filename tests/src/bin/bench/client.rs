@@ -1,7 +1,7 @@
 //! A client of the host's socket: one connection that hands in messages, one that gets letters.
 //! Two, so that neither direction can hold up the other.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,8 +33,13 @@ impl Line {
 
     fn next(&mut self) -> Result<Value, Error> {
         let mut line = String::new();
-        if self.lines.read_line(&mut line)? == 0 {
-            return Err("the host closed the connection".into());
+        match self.lines.read_line(&mut line) {
+            Ok(0) => return Err("the host closed the connection".into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(format!("the host said nothing for {PATIENCE:?}").into());
+            }
+            Err(error) => return Err(error.into()),
         }
         let event: Value = serde_json::from_str(&line)?;
         match event["event"].as_str() {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use twobox_tests::docker;
@@ -15,16 +15,31 @@ use crate::{Error, trivial};
 
 const IMAGE: &str = "twobox-bench:trivial";
 
-/// Creating and starting a container around a program that does nothing, with the confinement that
-/// Twobox gives its own: what any container costs here.
+/// Creating and starting a container around a program that does nothing, with the confinement and
+/// the mounts that Twobox gives its own: what any such container costs here.
 pub(crate) fn container_start(dir: &Path, rounds: usize) -> Result<Sample, Error> {
     import(dir)?;
-    let result = (0..rounds).map(|_| start_once()).collect();
+    let mounts = mounts(dir)?;
+    let result = (0..rounds).map(|_| start_once(&mounts)).collect();
     docker(&["image", "rm", "--force", IMAGE]);
     result
 }
 
-fn start_once() -> Result<std::time::Duration, Error> {
+/// Three folders, as a runner has.
+fn mounts(dir: &Path) -> Result<Value, Error> {
+    ["in", "out", "agent"]
+        .map(|name| {
+            let source = dir.join("mounts").join(name);
+            std::fs::create_dir_all(&source)?;
+            let target = format!("/workspace/{name}");
+            let read_only = name == "in";
+            Ok(json!({ "Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only }))
+        })
+        .into_iter()
+        .collect()
+}
+
+fn start_once(mounts: &Value) -> Result<Duration, Error> {
     let body = json!({
         "Image": IMAGE,
         "NetworkDisabled": true,
@@ -39,6 +54,8 @@ fn start_once() -> Result<std::time::Duration, Error> {
             "NanoCpus": 1_000_000_000,
             "Tmpfs": { "/tmp": "rw,nosuid,nodev,size=64m" },
             "Init": true,
+            "LogConfig": { "Type": "json-file", "Config": { "max-size": "1m", "max-file": "2" } },
+            "Mounts": mounts,
         },
     });
     let start = Instant::now();

@@ -133,7 +133,13 @@ fn latency_split(report: &Report, path: &Path) -> Result<(), Error> {
         .x_label_area_size(30)
         .y_label_area_size(70)
         .build_cartesian_2d(0.0..longest * 1.02, 0.0..rows)?;
-    chart.configure_mesh().disable_y_mesh().light_line_style(WHITE).y_labels(0).draw()?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .label_style(LABEL)
+        .light_line_style(WHITE)
+        .y_labels(0)
+        .draw()?;
     for (at, (runtime, stages)) in bars.iter().enumerate() {
         let (low, high) = (at as f64 + 0.2, at as f64 + 0.8);
         let mut begin = 0.0;
