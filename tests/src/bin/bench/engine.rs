@@ -42,7 +42,6 @@ fn mounts(dir: &Path) -> Result<Value, Error> {
 fn start_once(mounts: &Value) -> Result<Duration, Error> {
     let body = json!({
         "Image": IMAGE,
-        "NetworkDisabled": true,
         "HostConfig": {
             "NetworkMode": "none",
             "ReadonlyRootfs": true,
