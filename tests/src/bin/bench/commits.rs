@@ -33,16 +33,19 @@ impl Observed {
     /// How long each of [`STAGES`] took.
     pub(crate) fn stages(&self) -> [Duration; 8] {
         let Self { trip, accept, claim, answer, take_in } = self;
-        [
-            accept.done - trip.sent,
-            claim.begun.saturating_duration_since(accept.done),
-            claim.done - claim.begun,
-            answer.begun - claim.done,
-            answer.done - answer.begun,
-            take_in.begun.saturating_duration_since(answer.done),
-            take_in.done - take_in.begun,
-            trip.delivered.saturating_duration_since(take_in.done),
-        ]
+        let moments = [
+            trip.sent,
+            accept.done,
+            claim.begun,
+            claim.done,
+            answer.begun,
+            answer.done,
+            take_in.begun,
+            take_in.done,
+            trip.delivered,
+        ];
+        // An event may be read a little later than it came, after what followed it.
+        std::array::from_fn(|at| moments[at + 1].saturating_duration_since(moments[at]))
     }
 
     /// From the end of the answer's commit until it is delivered: a sweep and a delivery pass.
@@ -70,13 +73,11 @@ impl Observer {
         self.0.wait_for("the commits of a round trip", |events| {
             let inbox = commits(events, IN, INBOUND_DB);
             let outbox = commits(events, OUT, OUTBOUND_DB);
-            let before = |commit: &&Commit| commit.done < trip.delivered;
+            // Events come in order: with the record of the delivery, everything before it is here.
+            let &[accept, take_in, _record, ..] = inbox.as_slice() else { return None };
             // The runner may commit something when it starts, so its last two are those of the turn.
-            let mut turn = outbox.iter().rev().filter(before);
-            let (answer, claim) = (*turn.next()?, *turn.next()?);
-            let (accept, take_in) = (*inbox.first()?, *inbox.iter().rev().find(before)?);
-            let recorded = inbox.iter().any(|commit| commit.begun > take_in.done);
-            recorded.then_some(Observed { trip, accept, claim, answer, take_in })
+            let &[.., claim, answer] = outbox.as_slice() else { return None };
+            Some(Observed { trip, accept, claim, answer, take_in })
         })
     }
 }
