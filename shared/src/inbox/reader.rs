@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{Destination, InboundMessage, Origin, failed, instant, routing};
+use super::{Destination, InboundMessage, Origin, PENDING, failed, instant, routing};
 use crate::claim::{self, Chooser};
 use crate::columns::{self, Column, column, column_or};
 use crate::open::{self, BoxError};
@@ -107,10 +107,8 @@ impl InboxReader {
         else {
             return Ok(look);
         };
-        let mut statement = self
-            .conn
-            .prepare(&format!("{select} WHERE status = 'pending' ORDER BY seq"))
-            .map_err(&read)?;
+        let mut statement =
+            self.conn.prepare(&format!("{select} WHERE {PENDING} ORDER BY seq")).map_err(&read)?;
         let mut rows = statement.query([]).map_err(&read)?;
         let mut chooser = Chooser::default();
         while let Some(row) = rows.next().map_err(&read)? {

@@ -7,8 +7,8 @@ use rusqlite::{
 };
 
 use super::{
-    Accepted, Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin, PendingMessage,
-    failed, instant, routing,
+    Accepted, Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin, PENDING,
+    PendingMessage, failed, instant, routing,
 };
 use crate::content::{Failure, digest16};
 use crate::ids::MessageId;
@@ -156,10 +156,11 @@ impl InboxTx<'_> {
     /// # Errors
     /// [`BoxError::Sqlite`].
     pub fn pending(&self) -> Result<Vec<PendingMessage>, BoxError> {
-        const SELECT: &str = "
-            SELECT id, seq, tries, forgiven, trigger, process_after,
-                   channel_type, platform_id, thread_id
-            FROM messages_in WHERE status = 'pending' ORDER BY seq";
+        let select = format!(
+            "SELECT id, seq, tries, forgiven, trigger, process_after,
+                    channel_type, platform_id, thread_id
+             FROM messages_in WHERE {PENDING} ORDER BY seq"
+        );
         let from_row = |row: &Row<'_>| {
             Ok(PendingMessage {
                 id: row.get("id")?,
@@ -172,7 +173,7 @@ impl InboxTx<'_> {
             })
         };
         self.tx
-            .prepare_cached(SELECT)
+            .prepare_cached(&select)
             .and_then(|mut select| select.query_map([], from_row)?.collect())
             .map_err(failed("list pending messages"))
     }
