@@ -44,6 +44,11 @@ fn the_benchmark_measures_every_figure_and_what_it_counts_is_as_promised() {
         assert!(!found.is_empty(), "nobody counted: {what}");
         assert!(found.iter().all(|row| row["value"] == 0.0), "{fact}: {found:?}");
     }
+    let read = rows.iter().filter(|row| row["what"].as_str().unwrap().starts_with("read by both"));
+    let limited: Vec<&Value> = read.filter(|row| !row["budget"].is_null()).collect();
+    assert!(!limited.is_empty(), "nobody counted what is read");
+    let kept = limited.iter().all(|row| row["budget"]["kept"] == true);
+    assert!(kept, "a long history is not read again and again: {limited:?}");
     for plot in ["idle-cost.svg", "latency-split.svg"] {
         let text = std::fs::read_to_string(plots.join(plot)).unwrap();
         assert!(text.starts_with("<svg"), "{plot}: {text:.80}");

@@ -26,6 +26,13 @@ pub(crate) fn cpu_of_thread() -> Result<Duration, Error> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
+/// What the process has read from files and sockets since it began, in MiB.
+pub(crate) fn read(pid: u32) -> Result<f64, Error> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).ok_or("no rchar")?;
+    Ok(line.parse::<f64>()? / f64::from(1 << 20))
+}
+
 /// The runners of `install` that live, in containers too: there, the engine's own process has the
 /// arguments of the runner among its own, but another name.
 pub(crate) fn runners(install: &str) -> Result<Vec<u32>, Error> {
