@@ -30,7 +30,7 @@ fn the_benchmark_measures_every_figure_and_what_it_counts_is_as_promised() {
     }
     for row in rows {
         // A number that could not be computed is null in JSON.
-        assert!(row["value"].as_f64().is_some_and(|value| value >= 0.0), "{row}");
+        assert!(row["value"].is_number(), "{row}");
     }
 
     let counts = [
