@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
+use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId};
 use twobox_shared::paths::{SessionPaths, container};
 
@@ -36,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) poll: Option<Duration>,
     /// How often to give a sign of life.
     pub(crate) heartbeat: Duration,
+    /// What a commit has to survive.
+    pub(crate) durability: Durability,
     /// Whether to give up all rights on the file system that a runner does not need.
     pub(crate) confine: bool,
 }
@@ -62,6 +65,7 @@ usage: agent-runner --install UUID --session UUID --runner UUID [options]
   --grace-ms N       how long a turn may go on after SIGTERM (10000)
   --heartbeat-ms N   time between signs of life (10000)
   --poll-ms N        look at the inbox so often, where no file events arrive
+  --durability WORD  what a commit survives: power-loss (default) or process-crash
   --confine          give up all file system rights that are not needed (Landlock)
   --version, --help
 
@@ -81,6 +85,7 @@ const VALUED: &[&str] = &[
     "grace-ms",
     "poll-ms",
     "heartbeat-ms",
+    "durability",
 ];
 
 /// The options of this process.
@@ -122,6 +127,7 @@ fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<A
         grace: values.span("grace-ms", 0)?.unwrap_or(Duration::from_secs(10)),
         poll: values.span("poll-ms", 1)?,
         heartbeat: values.span("heartbeat-ms", 1)?.unwrap_or(Duration::from_secs(10)),
+        durability: values.durability()?,
         confine: confine || values.switch("confine")?,
     })))
 }
@@ -159,6 +165,14 @@ impl<E: Fn(&str) -> Option<OsString>> Values<'_, E> {
                 Err(format!("--{name}: {value:?} is not a number of milliseconds from {least} up"))
             }
         }
+    }
+
+    fn durability(&self) -> Result<Durability, String> {
+        const NAME: &str = "durability";
+        let Some(value) = self.get(NAME) else { return Ok(Durability::default()) };
+        let value = text(NAME, &value)?;
+        let words = Durability::WORDS.join(" nor ");
+        Durability::parse(value).ok_or(format!("--{NAME}: {value:?} is neither {words}"))
     }
 
     fn switch(&self, name: &str) -> Result<bool, String> {
@@ -211,16 +225,20 @@ mod tests {
         assert_eq!(from_env.paths.in_dir(), container::IN);
         assert_eq!(options(&["--idle-ms", "9"], &env).idle.as_millis(), 9);
         assert_eq!(options(&["--in=/x"], &env).paths.in_dir(), "/x");
+        assert_eq!(from_env.durability, Durability::PowerLoss);
+        let lesser = options(&["--durability", "process-crash"], &env).durability;
+        assert_eq!(lesser, Durability::ProcessCrash);
     }
 
     #[test]
     fn mistakes_are_named() {
         let labels = [("TWOBOX_INSTALL", ID), ("TWOBOX_SESSION", ID)];
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 8] = [
             (&[], "--runner is missing (or TWOBOX_RUNNER"),
             (&["--runner", "x"], "--runner: \"x\" is not a UUID"),
             (&["--runner", ID, "--idle-ms", "-1"], "--idle-ms: \"-1\""),
             (&["--runner", ID, "--poll-ms", "0"], "--poll-ms: \"0\""),
+            (&["--runner", ID, "--durability", "fast"], "--durability: \"fast\" is neither"),
             (&["--runner"], "missing argument"),
             (&["--runer", ID], "unknown option --runer"),
             (&["extra"], "unexpected argument \"extra\""),

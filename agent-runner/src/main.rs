@@ -51,6 +51,7 @@ fn main() -> ExitCode {
 
 /// Builds the pieces and runs the loop until there is a reason to leave.
 fn start(options: &Options) -> Result<(), Exit> {
+    options.durability.choose();
     if options.confine {
         confine::apply(options); // before the first thread, for a thread confines only its own
     }

@@ -58,6 +58,7 @@ pub enum DaemonError {
 /// # Errors
 /// [`DaemonError`], before anything was started.
 pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result<(), DaemonError> {
+    config.durability.choose();
     let lock = data.lock_patiently()?; // blocks, but nothing else runs yet
     for warning in warnings {
         tracing::warn!("{warning}");

@@ -19,6 +19,7 @@ use twobox_host::runtime::docker::Docker;
 use twobox_host::runtime::{
     Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
 };
+use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
 const IMAGE: &str = "twobox-runtime-test:local";
@@ -112,6 +113,7 @@ impl Machine {
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(2),
             poll: None,
+            durability: Durability::PowerLoss,
         }
     }
 

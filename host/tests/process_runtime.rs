@@ -15,6 +15,7 @@ use twobox_host::runtime::process::Process;
 use twobox_host::runtime::{
     Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
 };
+use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
 const RUNNER: &str = r#"#!/bin/bash
@@ -65,6 +66,7 @@ impl Machine {
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(1),
             poll: None,
+            durability: Durability::PowerLoss,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod claim;
 pub mod clock;
 pub mod content;
 pub mod dead;
+pub mod durability;
 pub mod fault;
 pub mod history;
 pub mod ids;

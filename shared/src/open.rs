@@ -20,6 +20,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
+use crate::durability::Durability;
 use crate::header;
 use crate::migrate::{self, Shape};
 use crate::syscalls::{self, Denial, Guard};
@@ -264,9 +265,13 @@ fn configure_owner(conn: &mut Connection, path: &Path) -> Result<(), BoxError> {
     wait_for_locks(conn, WRITE_PATIENCE)?;
     conn.pragma_update(None, "mmap_size", 0).map_err(configure)?;
     refuse_wal(conn, path)?;
-    // EXTRA syncs the folder after the journal's unlink, before the locks are dropped: what the
-    // other side can see is durable.
-    conn.pragma_update(None, "synchronous", "EXTRA").map_err(configure)
+    let synchronous = match Durability::chosen() {
+        // Syncs the folder after the journal's unlink, before the locks are dropped: what the other
+        // side can see is durable.
+        Durability::PowerLoss => "EXTRA",
+        Durability::ProcessCrash => "OFF",
+    };
+    conn.pragma_update(None, "synchronous", synchronous).map_err(configure)
 }
 
 /// Refuses a WAL file before SQLite has read from it, so that it stays as it is and no file is

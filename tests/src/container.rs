@@ -75,6 +75,19 @@ impl Container {
         }
     }
 
+    /// Whether the runner was started with `argument`.
+    pub fn has_argument(&self, argument: &str) -> bool {
+        match self.docker {
+            false => arguments(&self.handle).is_some_and(|it| it.iter().any(|it| it == argument)),
+            true => {
+                let format = "{{join .Args \"\\n\"}}";
+                docker(&["inspect", "--format", format, &self.handle])
+                    .lines()
+                    .any(|it| it == argument)
+            }
+        }
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&self) {
         assert!(self.strike(), "it still lives");

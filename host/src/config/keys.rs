@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use twobox_shared::durability::Durability;
+
 use super::{Config, OnShutdown, RuntimeKind, WatchMode};
 
 /// The longest span that can be set: added to any instant, it stays in range.
@@ -23,6 +25,7 @@ pub struct Key {
 pub(super) enum Field<'a> {
     Runtime(&'a mut RuntimeKind),
     Watch(&'a mut WatchMode),
+    Durability(&'a mut Durability),
     OnShutdown(&'a mut OnShutdown),
     Bool(&'a mut bool),
     Text(&'a mut String),
@@ -58,6 +61,11 @@ pub const KEYS: &[Key] = &[
     key("watch", "How file changes are noticed: by events where they work, or by polling.", |c| {
         Field::Watch(&mut c.watch)
     }),
+    key(
+        "durability",
+        "What a commit survives: a `power-loss`, or only a `process-crash`, which is faster.",
+        |c| Field::Durability(&mut c.durability),
+    ),
     number("containers.max_running", (1.0, 10_000.0), "How many may run at once.", |c| {
         Field::Usize(&mut c.containers.max_running)
     }),
@@ -168,6 +176,7 @@ impl Key {
         match (self.field)(&mut config) {
             Field::Runtime(value) => quoted(value.word()),
             Field::Watch(value) => quoted(value.word()),
+            Field::Durability(value) => quoted(value.word()),
             Field::OnShutdown(value) => quoted(value.word()),
             Field::Bool(value) => value.to_string(),
             Field::Text(value) => quoted(value),
@@ -185,6 +194,7 @@ impl Key {
         match (self.field)(&mut config) {
             Field::Runtime(_) => words(&RuntimeKind::WORDS),
             Field::Watch(_) => words(&WatchMode::WORDS),
+            Field::Durability(_) => words(&Durability::WORDS),
             Field::OnShutdown(_) => words(&OnShutdown::WORDS),
             Field::Bool(_) => "true or false".to_owned(),
             Field::Text(_) => "text in quotes".to_owned(),
@@ -201,7 +211,11 @@ impl Key {
     pub(super) fn falls_back(&self) -> bool {
         !matches!(
             (self.field)(&mut Config::default()),
-            Field::Runtime(_) | Field::Watch(_) | Field::OnShutdown(_) | Field::Bool(_)
+            Field::Runtime(_)
+                | Field::Watch(_)
+                | Field::Durability(_)
+                | Field::OnShutdown(_)
+                | Field::Bool(_)
         )
     }
 
@@ -214,6 +228,7 @@ impl Key {
         match (self.field)(config) {
             Field::Runtime(field) => put(field, text.and_then(RuntimeKind::parse)),
             Field::Watch(field) => put(field, text.and_then(WatchMode::parse)),
+            Field::Durability(field) => put(field, text.and_then(Durability::parse)),
             Field::OnShutdown(field) => put(field, text.and_then(OnShutdown::parse)),
             Field::Bool(field) => put(field, value.as_bool()),
             Field::Text(field) => put(field, text.map(str::to_owned)),

@@ -10,6 +10,7 @@ mod template;
 use std::time::Duration;
 
 use serde::Serialize;
+use twobox_shared::durability::Durability;
 
 pub use keys::{KEYS, Key};
 pub use load::ConfigError;
@@ -23,6 +24,8 @@ pub struct Config {
     pub runtime: RuntimeKind,
     /// How file changes are noticed.
     pub watch: WatchMode,
+    /// What a commit survives.
+    pub durability: Durability,
     /// The containers.
     pub containers: Containers,
     /// What a running container may do before it is stopped.
@@ -153,6 +156,7 @@ impl Default for Config {
         Self {
             runtime: RuntimeKind::Process,
             watch: WatchMode::Auto,
+            durability: Durability::PowerLoss,
             containers: Containers {
                 max_running: 16,
                 idle: Duration::from_secs(10 * 60),

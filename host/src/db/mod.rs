@@ -1,8 +1,8 @@
 //! `host.db`: opening, migrating, and the error that every query returns. One module for each
 //! thing that is stored; each statement stands beside the type that it fills.
 //!
-//! WAL with `synchronous=FULL` on a local disk: a commit is durable when it returns. Several
-//! processes may have the file open (the daemon and commands); every write is one short
+//! WAL with `synchronous=FULL` on a local disk: a commit is durable when it returns, unless the
+//! process has chosen a lesser [`Durability`]. Several processes may have the file open (the daemon and commands); every write is one short
 //! `BEGIN IMMEDIATE` transaction.
 
 pub mod agents;
@@ -21,6 +21,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use twobox_shared::durability::Durability;
 use twobox_shared::ids::{IdSource, InstallId};
 use twobox_shared::time::UnixMillis;
 
@@ -62,7 +63,11 @@ pub fn open(path: &Path) -> Result<Connection, DbError> {
     let configure = failed("configure the database");
     db.busy_timeout(Duration::from_secs(10)).map_err(&configure)?;
     db.pragma_update(None, "journal_mode", "WAL").map_err(&configure)?;
-    db.pragma_update(None, "synchronous", "FULL").map_err(&configure)?;
+    let synchronous = match Durability::chosen() {
+        Durability::PowerLoss => "FULL",
+        Durability::ProcessCrash => "OFF",
+    };
+    db.pragma_update(None, "synchronous", synchronous).map_err(&configure)?;
     db.pragma_update(None, "foreign_keys", true).map_err(&configure)?;
     migrate(&mut db)?;
     Ok(db)

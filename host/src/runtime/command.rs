@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use twobox_shared::durability::Durability;
 use twobox_shared::ids::InstallId;
 
 use super::StartSpec;
@@ -29,7 +30,7 @@ pub(super) fn arguments(
     spec: &StartSpec,
     folders: Folders<'_>,
 ) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = Vec::with_capacity(18);
+    let mut arguments: Vec<OsString> = Vec::with_capacity(20);
     let mut pair = |name: &str, value: OsString| arguments.extend([name.into(), value]);
     pair("--install", install.to_string().into());
     pair("--session", spec.incarnation.session.to_string().into());
@@ -41,6 +42,9 @@ pub(super) fn arguments(
     pair("--grace-ms", turn_grace(spec.grace).as_millis().to_string().into());
     if let Some(poll) = spec.poll {
         pair("--poll-ms", poll.as_millis().to_string().into());
+    }
+    if spec.durability != Durability::default() {
+        pair("--durability", spec.durability.word().into()); // older runners do not know it
     }
     arguments
 }
@@ -83,7 +87,7 @@ mod tests {
     use crate::runtime::Incarnation;
 
     #[test]
-    fn a_runner_that_need_not_poll_is_not_told_how_often() {
+    fn a_runner_is_told_only_what_is_not_usual() {
         let incarnation = Incarnation {
             session: SessionId::generate(&SystemIds),
             runner: RunnerId::generate(&SystemIds),
@@ -95,6 +99,7 @@ mod tests {
             idle: Duration::from_secs(1),
             grace: Duration::from_secs(2),
             poll: None,
+            durability: Durability::PowerLoss,
         };
         let install = InstallId::generate(&SystemIds);
         let path = Path::new;
@@ -108,6 +113,8 @@ mod tests {
         assert_eq!(line(&spec), *expected);
         spec.poll = Some(Duration::from_millis(250));
         assert_eq!(line(&spec), *format!("{expected} --poll-ms 250"));
+        (spec.poll, spec.durability) = (None, Durability::ProcessCrash);
+        assert_eq!(line(&spec), *format!("{expected} --durability process-crash"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
 use crate::config::{Config, RuntimeKind};
@@ -67,6 +68,8 @@ pub struct StartSpec {
     pub grace: Duration,
     /// Whether the runner has to poll its inbox, and how often.
     pub poll: Option<Duration>,
+    /// What the runner's commits survive.
+    pub durability: Durability,
 }
 
 /// Why a runtime did not do what it was asked.

@@ -267,6 +267,7 @@ impl Task {
             idle: config.idle,
             grace: config.stop_grace,
             poll: core.parts.watch.is_none().then_some(watch::POLL),
+            durability: core.parts.config.durability,
         };
         // What a predecessor left is no sign of life of this one.
         let vitals = Vitals::new(runner, core.parts.clock.monotonic(), self.boxes.heartbeat());

@@ -17,6 +17,7 @@ on_both_runtimes!(
     a_message_accepted_before_a_crash_is_answered_after_it,
     the_second_host_is_told_who_holds_the_directory,
     a_chat_that_reconnects_shows_each_message_once,
+    without_waiting_for_the_disk_no_kill_loses_anything,
 );
 
 on_process!(a_host_with_nothing_to_do_stops_at_once,);
@@ -137,6 +138,34 @@ fn a_chat_that_reconnects_shows_each_message_once(setup: Setup) {
     assert!(chat.wait().unwrap().success());
     reader.join().unwrap();
     assert_eq!(lines.try_iter().collect::<Vec<_>>(), Vec::<String>::new(), "nothing twice");
+}
+
+fn without_waiting_for_the_disk_no_kill_loses_anything(setup: Setup) {
+    let world = setup.setting("durability", "process-crash").agent("ada", echo()).up();
+    let chat = world.chat("ada");
+    chat.ask("hello");
+    let session = world.session("ada");
+    assert!(world.wait_container(&session).has_argument("process-crash"), "the runner was told");
+    let mut said = Vec::new();
+    for round in 0..6 {
+        let text = format!("message {round}");
+        said.push((chat.say(&text), format!("echo: {text}")));
+        let container = world.container(&session); // none lives if it was killed with all said
+        // Each at whatever it is doing, in turns.
+        if round % 3 != 1 {
+            world.kill_host();
+        }
+        if let Some(container) = container.filter(|_| round % 3 != 0) {
+            container.kill();
+        }
+        if round % 3 != 1 {
+            world.up();
+        }
+        chat.wait_answer(&said[round].0);
+    }
+    for (id, text) in &said {
+        world.assert_answered_once(&chat, &session, id, text);
+    }
 }
 
 fn a_host_with_nothing_to_do_stops_at_once(setup: Setup) {

@@ -124,6 +124,7 @@ fn mounts(spec: &StartSpec) -> Vec<Mount> {
 mod tests {
     use std::time::Duration;
 
+    use twobox_shared::durability::Durability;
     use twobox_shared::ids::{RunnerId, SystemIds};
 
     use super::*;
@@ -144,6 +145,7 @@ mod tests {
             idle: Duration::from_secs(600),
             grace: Duration::from_millis(7500),
             poll: Some(Duration::from_millis(250)),
+            durability: Durability::PowerLoss,
         };
         let settings = Config::default().containers;
         let user = User { uid: 7, gid: 8 };

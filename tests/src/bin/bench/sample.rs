@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
-/// Durations in milliseconds.
-#[derive(Debug, Default)]
+/// Durations in milliseconds, in order of length.
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Sample {
     values: Vec<f64>,
 }
 
 impl Sample {
     pub(crate) fn add(&mut self, span: Duration) {
-        let at = self.values.partition_point(|other| *other < span.as_secs_f64() * 1000.0);
-        self.values.insert(at, span.as_secs_f64() * 1000.0);
+        let value = span.as_secs_f64() * 1000.0;
+        let at = self.values.partition_point(|other| *other < value);
+        self.values.insert(at, value);
     }
 
     /// Both samples in one.
@@ -21,6 +20,10 @@ impl Sample {
         self.values.extend(other.values);
         self.values.sort_by(f64::total_cmp);
         self
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.values.len()
     }
 
     pub(crate) fn p50(&self) -> f64 {
@@ -31,13 +34,22 @@ impl Sample {
         self.quantile(0.99)
     }
 
+    pub(crate) fn longest(&self) -> f64 {
+        self.quantile(1.0)
+    }
+
     /// The nearest-rank quantile; not a number for an empty sample.
     fn quantile(&self, share: f64) -> f64 {
         let rank = (self.values.len() as f64 * share).ceil() as usize;
         self.values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
+}
 
-    pub(crate) fn to_json(&self) -> Value {
-        json!({ "p50": self.p50(), "p99": self.p99(), "count": self.values.len() })
+impl FromIterator<Duration> for Sample {
+    fn from_iter<T: IntoIterator<Item = Duration>>(spans: T) -> Self {
+        let mut values: Vec<f64> =
+            spans.into_iter().map(|span| span.as_secs_f64() * 1000.0).collect();
+        values.sort_by(f64::total_cmp);
+        Self { values }
     }
 }

@@ -1,0 +1,49 @@
+//! What processes use, by the kernel's word.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+use crate::Error;
+
+/// Resident MiB.
+pub(crate) fn resident(pid: u32) -> Result<f64, Error> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// The time on a processor since the process began, all threads together.
+pub(crate) fn cpu(pid: u32) -> Result<Duration, Error> {
+    let pid = Pid::from_raw(i32::try_from(pid)?);
+    Ok(clock_gettime(ClockId::pid_cpu_clock_id(pid)?)?.into())
+}
+
+/// The time on a processor that this thread has used.
+pub(crate) fn cpu_of_thread() -> Result<Duration, Error> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+/// What the process has read from files and sockets since it began, in MiB.
+pub(crate) fn read(pid: u32) -> Result<f64, Error> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).ok_or("no rchar")?;
+    Ok(line.parse::<f64>()? / f64::from(1 << 20))
+}
+
+/// The runners of `install` that live, in containers too: there, the engine's own process has the
+/// arguments of the runner among its own, but another name.
+pub(crate) fn runners(install: &str) -> Result<Vec<u32>, Error> {
+    let pids = std::fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    Ok(pids.filter(|pid| is_runner(*pid, install)).collect())
+}
+
+fn is_runner(pid: u32, install: &str) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let mut args = line.split(|byte| *byte == 0);
+    let program = args.next().unwrap_or_default();
+    program.ends_with(b"agent-runner") && args.any(|arg| arg == install.as_bytes())
+}
