@@ -77,7 +77,7 @@ pub static CONTENT: &[Attack] = &[
         row(ground, "content = printf('%.1048577c', 'x')")
     }),
     Attack::quarantined("content-larger-still", "too big", "outbox-corrupt", |ground| {
-        row(ground, "content = zeroblob(100000000)")
+        row(ground, "content = zeroblob(5000000)")
     }),
     Attack::quarantined("content-not-utf-8", "utf-8", REFUSED, |ground| {
         row(ground, "content = CAST(x'c328' AS TEXT)")
