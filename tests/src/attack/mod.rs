@@ -13,6 +13,7 @@ mod locks;
 mod pester;
 mod races;
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -56,14 +57,13 @@ impl Ground {
         }
     }
 
-    /// Puts what `make` makes in the outbox's place.
+    /// Puts what `make` makes in the outbox's place, at once: the host never finds nothing there.
     pub(crate) fn replace(&self, make: impl FnOnce(&Path) -> Done) -> Done {
         let fresh = self.out.join("fresh");
         make(&fresh)?;
-        let aside = self.out.join("aside");
-        std::fs::rename(self.outbox(), &aside)?;
-        std::fs::rename(fresh, self.outbox())?;
-        Ok(std::fs::remove_file(aside)?)
+        let exchange = RenameFlags::RENAME_EXCHANGE;
+        renameat2(AT_FDCWD, &fresh, AT_FDCWD, &self.outbox(), exchange)?;
+        Ok(std::fs::remove_file(fresh)?)
     }
 }
 
