@@ -13,6 +13,9 @@ use crate::provider::Done;
 pub(crate) enum Event {
     /// The inbox changed, or may have.
     Wake,
+    /// The inbox changed, and its host still holds its locks, unless it keeps the file open: a
+    /// [`Event::Wake`] follows then.
+    Committed,
     /// SIGTERM or SIGINT.
     Terminate,
     /// The provider said something about the running turn.

@@ -24,6 +24,7 @@ use crate::provider::Worker;
 use crate::say::say;
 use crate::signals::Stop;
 use crate::turn::{Left, Turn, claim_of};
+use crate::wake::CLOSE_PATIENCE;
 
 /// How often to look where the kernel announces nothing.
 const POLL: Duration = Duration::from_millis(250);
@@ -63,6 +64,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) floor: Seq,
     /// When the outbox was last looked over for what can be forgotten.
     pub(crate) tidied: Option<Monotonic>,
+    /// What the last turn left to be found again, if it was read since.
+    pub(crate) continuation: Option<Option<String>>,
     /// Where the agent could send to when the inbox was last read.
     pub(crate) destinations: Vec<Destination>,
     first: bool,
@@ -92,6 +95,7 @@ impl<'a> Runner<'a> {
             in_turn: false,
             floor: Seq::default(),
             tidied: None,
+            continuation: None,
             destinations: Vec::new(),
             first: true,
             poll: options.poll.or((!watched).then_some(POLL)),
@@ -185,19 +189,25 @@ impl<'a> Runner<'a> {
         let now = self.clock.monotonic();
         let due = next_due.map(|due| now + due.since(self.clock.now()));
         let safety = now + self.look_interval();
+        let mut closed_by = None;
         loop {
             let now = self.clock.monotonic();
             let next = due.map_or(safety, |due| due.min(safety)).min(idle_end);
+            let next = closed_by.map_or(next, |closed| next.min(closed));
             match self.events.recv_timeout(next.since(now)) {
                 Ok(Event::Wake | Event::Terminate) => {
                     // One commit announces itself more than once.
                     while self.events.try_recv().is_ok() {}
                     return Cause::Event;
                 }
+                Ok(Event::Committed) => closed_by = Some(self.clock.monotonic() + CLOSE_PATIENCE),
                 Ok(Event::Said(_) | Event::Ended(_)) => {} // no turn runs, so none can be meant
                 Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.clock.monotonic();
+                    if closed_by.is_some_and(|closed| now >= closed) {
+                        return Cause::Event;
+                    }
                     if due.is_some_and(|due| now >= due) {
                         return Cause::Due;
                     }
@@ -218,14 +228,15 @@ impl<'a> Runner<'a> {
     /// Whatever opening or reading either box returns.
     pub(crate) fn look(&mut self, purpose: Purpose<'_>) -> Result<Look, BoxError> {
         let now = self.clock.now();
-        let (look, destinations) = self.outbox.read(|outbox| {
+        let (look, destinations, continuation) = self.outbox.read(|outbox| {
             let inbox = InboxReader::open(&self.options.paths.inbound_db())?;
             let look = inbox.look(outbox, purpose, now)?;
             // Read with what they are for: later the inbox may be locked, or its host dead.
             let (_, destinations) = inbox.routing()?;
-            Ok((look, destinations))
+            Ok((look, destinations, outbox.continuation()?))
         })?;
         self.destinations = destinations;
+        self.continuation = Some(continuation);
         self.floor = self.floor.max(look.seq_floor);
         Ok(look)
     }

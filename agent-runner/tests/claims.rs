@@ -6,7 +6,6 @@ mod common;
 use common::{Session, context, id, message, origin, wait_for};
 use rusqlite::Connection;
 use twobox_shared::clock::{Clock, SystemClock};
-use twobox_shared::content::Chat;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::NewMessage;
 use twobox_shared::outbox::{AckStatus, Claim, OutboxWriter, TurnEnd};
@@ -27,7 +26,7 @@ fn claim(name: &str, attempt: i64) -> Claim {
 
 /// What the rows list as answered, besides the message that each names.
 fn answers(session: &Session) -> Vec<Vec<String>> {
-    session.rows().iter().map(|row| Chat::from_content(&row.content).answers).collect()
+    session.rows().iter().map(|row| row.chat().answers).collect()
 }
 
 #[test]

@@ -90,7 +90,8 @@ fn requests_and_files_are_committed_with_the_turn() {
     let runner = session.start();
     session.wait_ack("m1", AckStatus::Completed);
     let rows = session.rows();
-    let content = |n: usize| serde_json::from_str::<Value>(&rows[n].content).unwrap();
+    let content =
+        |n: usize| serde_json::from_str::<Value>(rows[n].content.as_deref().unwrap()).unwrap();
     assert_eq!((rows[0].kind.as_str(), &content(0)["of"]), ("system", &Value::from("go")));
     assert_eq!(content(1)["files"], serde_json::json!(["a.txt", "2-a.txt"]));
     let folder = session.paths.outbox_files().join(rows[1].id.as_str());

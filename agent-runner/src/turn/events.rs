@@ -17,6 +17,7 @@ use crate::event::{Attachment, Event, Said};
 use crate::exit::Exit;
 use crate::provider::{PromptMessage, Push, Reins};
 use crate::say::{chain, say};
+use crate::wake::CLOSE_PATIENCE;
 
 /// How long a cancelled provider has to come back before the process gives itself up.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
@@ -55,7 +56,14 @@ impl Turn<'_, '_> {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
             };
             match event {
-                Event::Wake => self.offer_follow_ups(reins)?,
+                Event::Wake => {
+                    self.next_look = self.runner.clock.monotonic() + self.runner.look_interval();
+                    self.offer_follow_ups(reins)?;
+                }
+                Event::Committed => {
+                    let closed = self.runner.clock.monotonic() + CLOSE_PATIENCE;
+                    self.next_look = self.next_look.min(closed);
+                }
                 Event::Terminate => self.begin_grace(),
                 Event::Said(said) if self.cut.is_none() => self.hear(said, reins)?,
                 Event::Said(_) => {} // after the cut nothing counts

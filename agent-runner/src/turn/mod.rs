@@ -140,16 +140,19 @@ impl<'r, 'a> Turn<'r, 'a> {
             .filter(|message| message.tries > 0)
             .map(|message| (claim_of(message), message.seq))
             .collect();
-        let read = self.runner.outbox.insist_on_reading(
-            || self.may_go_on(),
-            |outbox| {
-                let mut already_sent = Vec::new();
-                for (claim, seq) in &retried {
-                    already_sent.extend(outbox.already_sent(claim, *seq)?);
-                }
-                Ok((already_sent, outbox.continuation()?))
-            },
-        )?;
+        let read = match self.runner.continuation.take() {
+            Some(continuation) if retried.is_empty() => Some((Vec::new(), continuation)),
+            _ => self.runner.outbox.insist_on_reading(
+                || self.may_go_on(),
+                |outbox| {
+                    let mut already_sent = Vec::new();
+                    for (claim, seq) in &retried {
+                        already_sent.extend(outbox.already_sent(claim, *seq)?);
+                    }
+                    Ok((already_sent, outbox.continuation()?))
+                },
+            )?,
+        };
         Ok(read.map(|(already_sent, continuation)| Prompt {
             attempt: self.answering.attempt,
             messages: self.messages.iter().map(PromptMessage::from).collect(),

@@ -119,11 +119,11 @@ impl Session {
 
     /// The rows of the outbox, in order.
     pub(crate) fn rows(&self) -> Vec<OutRow> {
-        self.read(|outbox| outbox.rows(Seq(0), Seq(1_000_000), 1000)).unwrap_or_default()
+        self.read(|outbox| outbox.rows(Seq(0), Seq(1_000_000), 1000)).unwrap_or_default().rows
     }
 
     pub(crate) fn texts(&self) -> Vec<String> {
-        self.rows().iter().map(|row| Chat::from_content(&row.content).text).collect()
+        self.rows().iter().map(|row| row.chat().text).collect()
     }
 
     pub(crate) fn ack(&self, name: &str) -> Option<Ack> {
