@@ -13,6 +13,7 @@ use twobox_shared::clock::Clock;
 use twobox_shared::ids::{AgentGroupId, IdSource, InstallId, SessionId};
 
 use crate::admission::{Admission, Class, Order};
+use crate::blocking::Background;
 use crate::channel::Channel;
 use crate::config::Config;
 use crate::data::DataDir;
@@ -56,6 +57,8 @@ pub struct Core {
     stopping: watch::Sender<bool>,
     channel_epoch: Mutex<u64>,
     several_groups: AtomicBool,
+    /// Threads for sessions that have used up their share; `None` if the system has none to give.
+    pub(crate) background: Option<Background>,
 }
 
 /// How a session's task is reached.
@@ -84,6 +87,9 @@ impl Core {
             stopping: watch::Sender::new(false),
             channel_epoch: Mutex::default(),
             several_groups: AtomicBool::new(false),
+            background: Background::start()
+                .inspect_err(|error| tracing::warn!(%error, "there are no background threads"))
+                .ok(),
         })
     }
 

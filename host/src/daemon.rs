@@ -12,6 +12,7 @@ use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{SessionId, SystemIds};
 use twobox_shared::time::UnixMillis;
 
+use crate::blocking::blocking;
 use crate::channel::command::{self, CommandChannel};
 use crate::channel::socket::{self, SocketError};
 use crate::channel::terminal::Terminal;
@@ -20,7 +21,7 @@ use crate::clock::{self, HostClock};
 use crate::config::{Config, OnShutdown, WatchMode};
 use crate::core::{Core, Parts};
 use crate::data::{DataDir, DataError};
-use crate::db::{self, Db, DbError, agents, blocking, sessions};
+use crate::db::{self, Db, DbError, agents, sessions};
 use crate::desk::DaemonDesk;
 use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
 use crate::session::signal::Reason;

@@ -2,7 +2,8 @@
 //!
 //! The close of a written `outbound.db` is the signal, because its locks are gone then; the unlink
 //! of its journal, which is the commit, is listened to as well, for writers that keep a connection
-//! open, and whatever else comes to stand in its place. Where the kernel does not carry events
+//! open, and whatever else comes to stand in its place. The unlink comes first, with the locks still
+//! held, so it counts only if no close follows soon. Where the kernel does not carry events
 //! across a mount, the session tasks poll instead.
 //!
 //! A container decides how many events there are. Adding and removing a folder waits for none of
@@ -29,6 +30,9 @@ pub const POLL: Duration = Duration::from_millis(250);
 
 /// How long the test at start-up waits for its event.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long after the unlink of a journal the close of its database may come.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(5);
 
 /// How many events one folder may have in a window. A commit makes three or four, and a session
 /// looks at most 300 times a second.
@@ -58,6 +62,8 @@ struct Shared {
 struct Folders {
     heard: HashMap<i32, Folder>,
     muted: Vec<Folder>,
+    /// Where a journal was unlinked, and until when the close of its database may come.
+    unclosed: HashMap<i32, Instant>,
 }
 
 #[derive(Debug)]
@@ -138,9 +144,8 @@ impl Shared {
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut window = Instant::now() + WINDOW;
         loop {
-            // Only a folder that was muted needs to be thought of without an event.
-            let quiet = lock(&self.folders).muted.is_empty();
-            let pause = (!quiet).then(|| window.saturating_duration_since(Instant::now()));
+            let next = lock(&self.folders).next(window);
+            let pause = next.map(|next| next.saturating_duration_since(Instant::now()));
             match wait([self.inotify.as_fd(), self.ended.as_fd()], pause) {
                 Ok([_, true]) => return,
                 Ok([true, false]) => self.read(&mut buffer),
@@ -150,8 +155,10 @@ impl Shared {
                     return;
                 }
             }
-            if Instant::now() >= window {
-                window = Instant::now() + WINDOW;
+            let now = Instant::now();
+            lock(&self.folders).give_up_closes(now);
+            if now >= window {
+                window = now + WINDOW;
                 self.begin_window();
             }
         }
@@ -186,8 +193,16 @@ impl Shared {
             folders.heard.remove(&event.wd()); // the folder itself is gone
             return;
         }
-        if tells_of_a_commit(event) {
-            folder.signal.raise(Reason::Outbox);
+        match tells_of_a_commit(event) {
+            Some(Stage::Committed) => {
+                let patience = Instant::now() + CLOSE_PATIENCE;
+                folders.unclosed.entry(event.wd()).or_insert(patience);
+            }
+            Some(Stage::Closed) => {
+                folders.unclosed.remove(&event.wd());
+                folder.signal.raise(Reason::Outbox);
+            }
+            None => {}
         }
         folder.events += 1;
         if folder.events > EVENTS_MAX
@@ -222,16 +237,39 @@ impl Folders {
     fn raise_all(&self) {
         self.heard.values().for_each(|folder| folder.signal.raise(Reason::Outbox));
     }
+
+    /// When something is to be done without an event.
+    fn next(&self, window: Instant) -> Option<Instant> {
+        let muted = (!self.muted.is_empty()).then_some(window);
+        self.unclosed.values().copied().chain(muted).min()
+    }
+
+    /// Whoever wrote keeps the database open, so that its close announces nothing.
+    fn give_up_closes(&mut self, now: Instant) {
+        for (id, _) in self.unclosed.extract_if(|_, patience| *patience <= now) {
+            if let Some(folder) = self.heard.get(&id) {
+                folder.signal.raise(Reason::Outbox);
+            }
+        }
+    }
 }
 
-fn tells_of_a_commit(event: &Event<'_>) -> bool {
+/// How far a commit has come.
+enum Stage {
+    /// Its journal is gone.
+    Committed,
+    /// Its database was closed or replaced.
+    Closed,
+}
+
+fn tells_of_a_commit(event: &Event<'_>) -> Option<Stage> {
     let what = event.events();
     let name = event.file_name().map(std::ffi::CStr::to_bytes).unwrap_or_default();
     let begun = ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO | ReadFlags::CREATE;
     match name.strip_prefix(OUTBOUND_DB.as_bytes()) {
-        Some(b"") => what.intersects(begun),
-        Some(b"-journal") => what.contains(ReadFlags::DELETE),
-        _ => false,
+        Some(b"") => what.intersects(begun).then_some(Stage::Closed),
+        Some(b"-journal") => what.contains(ReadFlags::DELETE).then_some(Stage::Committed),
+        _ => None,
     }
 }
 

@@ -14,11 +14,12 @@ use twobox_host::channel::Refusal;
 use twobox_host::db::overview;
 use twobox_host::db::sessions::DUE_NOW;
 use twobox_host::runtime::{Condition, Incarnation, StartSpec};
+use twobox_host::session::boxes::{Boxes, Writers};
 use twobox_host::session::signal::Reason;
 use twobox_host::session::task::Command;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::Origin;
-use world::{NOBODY, Then, World, answer_all, claim_all, reject_all, send_rows, until};
+use world::{NOBODY, Then, World, answer_all, claim_all, reject_all, send_rows, send_texts, until};
 
 fn outbound(spec: &StartSpec) -> std::path::PathBuf {
     spec.folder.join("out/outbound.db")
@@ -207,6 +208,37 @@ async fn rows_that_nobody_takes_hide_no_row_for_somebody_else() {
     });
     world.say("t", "m1").await.unwrap();
     until("the answer behind them", async || world.post.letters.lock().unwrap().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_text_than_one_look_keeps_is_delivered_in_order_and_hides_no_row_for_somebody_else() {
+    const LARGE: usize = 1_000_000;
+    let world = World::new(|_| ()).await;
+    world.runtime.next_life(|spec| {
+        let to_nobody = Origin { thread_id: Some(NOBODY.to_owned()), ..Origin::default() };
+        let large = |n: usize| "0".repeat(LARGE - 2) + &format!("{n:02}");
+        send_texts(spec, &to_nobody, (0..12).map(large));
+        send_texts(spec, &Origin::default(), (0..20).map(large));
+        answer_all(spec);
+        Then::Leaves
+    });
+    let receipt = world.say("t", "m1").await.unwrap();
+    until("the rows and the answer behind them", async || {
+        world.post.letters.lock().unwrap().len() == 21
+    })
+    .await;
+    let letters = std::mem::take(&mut *world.post.letters.lock().unwrap());
+    let found = letters.iter().map(|letter| letter.text.parse::<usize>().ok());
+    assert!(found.eq((0..20).map(Some).chain([None])), "in order, each with its own text");
+    assert!(letters[..20].iter().all(|letter| letter.text.len() == LARGE));
+    let record = world.record(receipt.session).await;
+    let folder = world.core.parts.data.session_folder(record.agent_group, receipt.session);
+    let boxes = Boxes::new(receipt.session, &folder, &folder.join("scratch"), u64::MAX);
+    let look = boxes.look(Writers::Possible).unwrap();
+    let kept: usize =
+        look.rows.iter().filter_map(|(row, _)| row.content.as_ref()).map(String::len).sum();
+    assert_eq!(look.rows.len(), 12, "those to nobody");
+    assert!((LARGE..9 * LARGE).contains(&kept), "{kept}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -201,10 +201,10 @@ fn refusal(conn: &Connection) -> Result<Option<String>, BoxError> {
     let (mut after, mut read) = (Seq(0), 0);
     while read < ROWS_MAX {
         match outbox.rows(after, Seq(SEQ_MAX), PAGE) {
-            Ok(rows) if rows.len() < PAGE as usize => return Ok(None),
-            Ok(rows) => {
-                read += rows.len();
-                after = rows.last().map_or(after, |row| row.seq);
+            Ok(page) if !page.more => return Ok(None),
+            Ok(page) => {
+                read += page.rows.len();
+                after = page.rows.last().map_or(after, |row| row.seq);
             }
             Err(BoxError::Refused { reason }) => return Ok(Some(reason)),
             Err(error) => return Err(error),

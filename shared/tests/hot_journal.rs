@@ -63,7 +63,7 @@ fn interrupted() -> (tempfile::TempDir, PathBuf) {
 
 fn ids(path: &Path, source: Source<'_>) -> Result<Option<Vec<String>>, BoxError> {
     read_untrusted(path, source, PATIENCE, |outbox| {
-        let rows = outbox.rows(Seq(0), Seq(2), 1000)?;
+        let rows = outbox.rows(Seq(0), Seq(2), 1000)?.rows;
         Ok(rows.into_iter().map(|row| row.id.to_string()).collect())
     })
 }

@@ -60,7 +60,7 @@ impl Boxes {
 
     fn rows(&self) -> Vec<(String, i64)> {
         read_untrusted(&self.outbox(), Source::Live, common::LONG, |outbox| {
-            let rows = outbox.rows(Seq(0), Seq(0), 10_000)?;
+            let rows = outbox.rows(Seq(0), Seq(0), 10_000)?.rows;
             Ok(rows.into_iter().map(|row| (row.id.to_string(), row.seq.0)).collect())
         })
         .unwrap()

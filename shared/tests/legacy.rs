@@ -130,7 +130,7 @@ fn a_host_reads_an_outbox_that_its_runner_has_not_migrated() {
     let before = picture(dir.path());
     let (acks, rows, tool) = read_untrusted(&path, Source::Live, PATIENCE, |outbox| {
         let wanted = [id("plain"), id("done"), id("unknown")];
-        Ok((outbox.acks(&wanted)?, outbox.rows(Seq(0), Seq(10), 10)?, outbox.tool()?))
+        Ok((outbox.acks(&wanted)?, outbox.rows(Seq(0), Seq(10), 10)?.rows, outbox.tool()?))
     })
     .unwrap()
     .unwrap();

@@ -89,7 +89,7 @@ fn the_host_reads_every_row_of_a_runner_that_commits_without_end() {
         loop {
             let page = read_untrusted(&path, Source::Live, Duration::from_secs(10), |outbox| {
                 outbox.acks([&id("m1")])?;
-                outbox.rows(after, Seq(2).max(after), 1000)
+                outbox.rows(after, Seq(2).max(after), 1000).map(|page| page.rows)
             });
             let rows = page.expect("a look at a live outbox").unwrap_or_default();
             for row in &rows {

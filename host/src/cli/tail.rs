@@ -103,19 +103,18 @@ fn look(paths: &SessionPaths, after: (Seq, Seq), number: u32) -> Result<Vec<Entr
         let read = |outbox: &outbox::UntrustedOutbox<'_>| outbox.rows(from, high_water, PAGE);
         let page = outbox::read_untrusted(&paths.outbound_db(), Source::Live, PATIENCE, read)?;
         let page = page.unwrap_or_default();
-        let full = page.len() == PAGE as usize;
-        from = page.last().map_or(from, |row| row.seq);
+        from = page.rows.last().map_or(from, |row| row.seq);
         high_water = high_water.max(from);
-        entries.extend(page.into_iter().map(|row| Entry {
+        entries.extend(page.rows.into_iter().map(|row| Entry {
+            text: row.chat().text,
             seq: row.seq,
             direction: "out",
             id: row.id.to_string(),
             timestamp: row.timestamp,
             kind: row.kind,
             status: None,
-            text: Chat::from_content(&row.content).text,
         }));
-        if !full {
+        if !page.more {
             break;
         }
     }

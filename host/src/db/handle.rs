@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 
 use super::{DbError, open};
+use crate::blocking::blocking;
 
 /// The daemon's `host.db`. Cloning it shares the connection: statements are short, and one
 /// connection needs no retries against itself.
@@ -41,16 +42,5 @@ impl Db {
             work(&mut conn.lock().unwrap_or_else(PoisonError::into_inner))
         })
         .await
-    }
-}
-
-/// Runs `work` on a thread that may block, and waits for it. A panic goes on in the caller.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => std::future::pending().await, // the runtime is shutting down under us
-        },
     }
 }

@@ -15,7 +15,6 @@ pub mod sessions;
 pub mod wirings;
 
 pub use handle::Db;
-pub(crate) use handle::blocking;
 
 use std::path::Path;
 use std::time::Duration;

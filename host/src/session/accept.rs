@@ -11,8 +11,8 @@ use twobox_shared::inbox::{Accepted, NewMessage};
 
 use super::signal::Reason;
 use super::task::{Command, Task};
+use crate::blocking::blocking;
 use crate::channel::Refusal;
-use crate::db::blocking;
 use crate::db::sessions::DUE_NOW;
 use crate::storage::explain;
 

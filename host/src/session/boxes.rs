@@ -12,7 +12,7 @@ use twobox_shared::inbox::{
     Accepted, Cursor, Delivery, Destination, Inbox, InboxTx, NewMessage, Origin, PendingMessage,
 };
 use twobox_shared::open::BoxError;
-use twobox_shared::outbox::{self, OutRow, Source, ToolState, UntrustedOutbox};
+use twobox_shared::outbox::{self, OutRow, Page, Source, ToolState, UntrustedOutbox};
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
@@ -29,6 +29,12 @@ pub(super) const PAGE: u32 = 256;
 /// How many undelivered rows of one destination one look takes. Those behind them wait for these
 /// anyway, and so hide no row for another destination.
 pub(super) const OPEN_PER_DESTINATION: usize = 256;
+
+/// How many bytes of content one look keeps at most.
+const CONTENT_ROOM: usize = 8 << 20;
+
+/// How many rows are read at once for their content: each may have a MiB of it.
+pub(super) const LARGE_PAGE: usize = 8;
 
 /// How many rows one look passes over at most.
 pub(super) const SCAN_MAX: usize = 16_384;
@@ -68,12 +74,15 @@ pub struct Look {
     pub seen_more: bool,
     /// The container's tool.
     pub tool: ToolState,
+    /// How the outbox was to be read.
+    pub writers: Writers,
 }
 
 /// Whether the outbox may be read as it lies there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Writers {
     /// A container may be writing.
+    #[default]
     Possible,
     /// The runtime confirmed that no process of the session lives, so a hot journal is rolled back
     /// in a private copy.
@@ -169,6 +178,7 @@ impl Boxes {
             pending: tx.pending()?,
             cursor: tx.cursor()?,
             charged: tx.charged()?,
+            writers,
             ..Look::default()
         };
         let found = self
@@ -190,7 +200,24 @@ impl Boxes {
             newest: found.newest,
             more: found.more,
             tool: found.tool,
+            writers,
         })
+    }
+
+    /// The contents of rows that a look had no room for.
+    ///
+    /// # Errors
+    /// As for [`Boxes::look`].
+    pub fn contents(
+        &self,
+        writers: Writers,
+        rows: &[MessageId],
+        high_water: Seq,
+    ) -> Result<HashMap<MessageId, String>, BoxError> {
+        let found =
+            self.read(writers, |outbox| outbox.rows_of(rows, high_water)).map_err(confine)?;
+        let contents = found.unwrap_or_default().into_iter();
+        Ok(contents.filter_map(|row| Some((row.id, row.content?))).collect())
     }
 
     /// Reads the outbox as it lies there, or a repaired copy if nobody can be writing.
@@ -359,6 +386,28 @@ struct Found {
     tool: ToolState,
 }
 
+/// How much content one look may still keep in memory. Rows beyond that come without, and theirs is
+/// read when they are sent.
+pub(super) struct ContentRoom {
+    bytes: usize,
+}
+
+impl Default for ContentRoom {
+    fn default() -> Self {
+        Self { bytes: CONTENT_ROOM }
+    }
+}
+
+impl ContentRoom {
+    pub(super) fn admit(&mut self, row: &mut OutRow) {
+        let size = row.content.as_ref().map_or(0, String::len);
+        match self.bytes.checked_sub(size) {
+            Some(left) => self.bytes = left,
+            None => row.content = None,
+        }
+    }
+}
+
 fn read_outbox(
     outbox: &UntrustedOutbox<'_>,
     inbox: &InboxTx<'_>,
@@ -367,22 +416,23 @@ fn read_outbox(
 ) -> Result<Found, BoxError> {
     let acks: HashMap<_, _> = outbox.acks(pending.iter().map(|message| &message.id))?;
     let mut high_water = inbox.high_water()?.max(cursor.seen);
+    let mut room = ContentRoom::default();
     let Redriven { mut rows, gone, mut left_out } =
-        redrive::read_redriven(outbox, inbox, cursor.seq, high_water)?;
+        redrive::read_redriven(outbox, inbox, cursor.seq, high_water, &mut room)?;
     let mut open: HashMap<Origin, usize> = HashMap::new();
     let mut scanned = 0;
     let mut last = cursor.seq;
     loop {
-        let page = outbox.rows(last, high_water, PAGE)?;
-        let full = page.len() == PAGE as usize;
+        let Page { rows: page, more } = outbox.rows(last, high_water, PAGE)?;
         scanned += page.len();
-        for row in page {
+        for mut row in page {
             last = row.seq;
             high_water = high_water.max(row.seq);
             let record = inbox.delivery(&row.id)?;
             if record.as_ref().is_some_and(|record| record.status.is_settled()) {
                 // Behind an open row a settled one says nothing: the cursor cannot reach it yet.
                 if open.is_empty() {
+                    row.content = None;
                     rows.push((row, record));
                 }
                 continue;
@@ -390,11 +440,14 @@ fn read_outbox(
             let before = open.entry(row.destination.clone()).or_default();
             *before += 1;
             match *before <= OPEN_PER_DESTINATION {
-                true => rows.push((row, record)),
+                true => {
+                    room.admit(&mut row);
+                    rows.push((row, record));
+                }
                 false => left_out = true,
             }
         }
-        if !full || scanned >= SCAN_MAX {
+        if !more || scanned >= SCAN_MAX {
             let answered: Vec<MessageId> = rows
                 .iter()
                 .filter(|(_, record)| record.as_ref().is_none_or(|it| !it.status.is_settled()))
@@ -406,7 +459,7 @@ fn read_outbox(
                 gone,
                 answers: outbox.acks(&answered)?,
                 newest: outbox.newest()?.max(last),
-                more: full || left_out,
+                more: more || left_out,
                 seen: last,
                 tool: outbox.tool()?,
             });

@@ -15,9 +15,10 @@ use super::decide::Alive;
 use super::limits::Vitals;
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble, chain};
+use crate::blocking::blocking;
+use crate::db::messaging;
 use crate::db::notices::Notice;
 use crate::db::sessions::{self, StartTrouble, StopCause};
-use crate::db::{blocking, messaging};
 use crate::runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
 use crate::watch;
 

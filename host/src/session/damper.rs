@@ -9,7 +9,8 @@ use super::boxes::READ_PATIENCE;
 /// Keeps a container that commits without end from keeping a core busy. A session may sweep
 /// [`Damper::BURST`] times in a row, and after that so often in a second. Most of that it has to
 /// earn: what a person says to it and what it says to one buys looks, and commits that lead to
-/// neither get [`Damper::UNEARNED`] in a second.
+/// neither get [`Damper::UNEARNED`] in a second. A look that gives the processor much to do counts
+/// as several, so it is the host's time that is shared out and not the number of looks.
 ///
 /// A look at a container's outbox that takes long, such as one that ends at its deadline, may be the
 /// machine's fault once. From the second in a row on it is followed by a rest, and each further one by
@@ -27,7 +28,7 @@ impl Default for Damper {
     fn default() -> Self {
         Self {
             budget: Self::BURST,
-            earned: Self::BURST,
+            earned: Self::PER_MESSAGE,
             filled: None,
             long_looks: 0,
             rested_at: None,
@@ -38,7 +39,17 @@ impl Default for Damper {
 impl Damper {
     const BURST: f64 = 300.0;
     const PER_SECOND: f64 = 300.0;
-    const UNEARNED: f64 = 30.0;
+    const UNEARNED: f64 = 4.0;
+
+    /// How many looks can be earned in advance.
+    const EARNED_MAX: f64 = 30.0;
+
+    /// With fewer than this left, a session's looks come after all other work.
+    const EARNED_LOW: f64 = 5.0;
+
+    /// The processor's time that one look is worth. That of an honest outbox takes one or two
+    /// milliseconds, and a slow machine has to be allowed several times as much.
+    const LOOK: Duration = Duration::from_millis(5);
 
     /// How many looks a message is worth, in either direction: it is claimed, answered, delivered
     /// and recorded, and a commit may be announced more than once.
@@ -59,17 +70,29 @@ impl Damper {
     pub(super) fn pause(&mut self, now: Instant) -> Option<Duration> {
         let since = self.filled.map_or(Duration::ZERO, |filled| now - filled).as_secs_f64();
         self.filled = Some(now);
-        let pay = |budget: f64, rate: f64| (budget + since * rate).min(Self::BURST) - 1.0;
-        self.budget = pay(self.budget, Self::PER_SECOND);
-        self.earned = pay(self.earned, Self::UNEARNED);
+        let pay = |budget: f64, rate: f64, most: f64| (budget + since * rate).min(most) - 1.0;
+        self.budget = pay(self.budget, Self::PER_SECOND, Self::BURST);
+        self.earned = pay(self.earned, Self::UNEARNED, Self::EARNED_MAX);
         let debt = (-self.budget / Self::PER_SECOND).max(-self.earned / Self::UNEARNED);
         (debt > 0.0).then(|| Duration::from_secs_f64(debt))
+    }
+
+    /// Takes in how much of the processor's time a look took, or a change that followed from one.
+    pub(super) fn pay(&mut self, processor: Duration) {
+        let looks = processor.div_duration_f64(Self::LOOK);
+        let most = Self::REST_MAX.as_secs_f64() * Self::UNEARNED;
+        self.earned = (self.earned - looks).max(-most);
+    }
+
+    /// Whether the session has used up so much that others go before it.
+    pub(super) fn comes_last(&self) -> bool {
+        self.earned < Self::EARNED_LOW
     }
 
     /// So many messages came from a person or went to one.
     pub(super) fn earn(&mut self, messages: usize) {
         let messages = u16::try_from(messages).unwrap_or(u16::MAX);
-        self.earned = (self.earned + f64::from(messages) * Self::PER_MESSAGE).min(Self::BURST);
+        self.earned = (self.earned + f64::from(messages) * Self::PER_MESSAGE).min(Self::EARNED_MAX);
     }
 
     /// Takes in how long a look took that ended at `now`.
@@ -116,12 +139,14 @@ mod tests {
     #[test]
     fn what_is_said_earns_looks_and_commits_for_nothing_do_not() {
         let idle = sweeps(|_| ());
-        assert!((500..700).contains(&idle), "a burst and 30 in a second: {idle}");
+        assert!((45..60).contains(&idle), "some at first and 4 in a second: {idle}");
         let mut count = 0;
         let busy = sweeps(|damper| {
             count += 1;
             damper.earn(usize::from(count % 5 == 0)); // a message for each five looks
         });
+        let worker = sweeps(|damper| damper.pay(Duration::from_millis(40)));
+        assert!((5..10).contains(&worker), "each counts as nine: {worker}");
         assert!((3000..3400).contains(&busy), "a burst and 300 in a second: {busy}");
     }
 

@@ -411,7 +411,7 @@ mod tests {
                 platform_id: Some("p".into()),
                 thread_id: Some(thread.into()),
             },
-            content: String::new(),
+            content: None,
             attempt: Some(0),
             runner: None,
         }

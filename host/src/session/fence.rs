@@ -113,7 +113,7 @@ mod tests {
             deliver_after: None,
             kind: "chat".into(),
             destination: Origin::default(),
-            content: String::new(),
+            content: None,
             attempt,
             runner: None,
         }

@@ -14,7 +14,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Boxes, READ_PATIENCE};
 use super::task::Task;
-use crate::db::blocking;
+use crate::blocking::blocking;
 
 /// How often a session that stays awake is looked over for what can be forgotten.
 const EVERY: Duration = Duration::from_secs(24 * 60 * 60);

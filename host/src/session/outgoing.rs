@@ -13,14 +13,14 @@ use twobox_shared::outbox::OutRow;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Changes, Look};
+use super::boxes::{Changes, LARGE_PAGE, Look};
 use super::delivery::{self, Batch, ChannelTraits, Plan};
 use super::fence::Fence;
 use super::signal::Reason;
 use super::task::{Command, Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
+use crate::db::messaging;
 use crate::db::notices::Notice;
-use crate::db::{blocking, messaging};
 
 type Row = (OutRow, Option<Delivery>);
 
@@ -98,26 +98,46 @@ impl Outgoing {
 }
 
 impl Task {
-    /// Step 6: hands to channels what is due, and says when to look again for what is not; `None`
-    /// if nothing is left.
-    pub(crate) async fn deliver(
+    /// Decides what becomes of the outbox's rows, and hands over at once what a channel with keys may
+    /// have: such a channel takes a letter once however often it is sent, so that need not wait for
+    /// the commits of this sweep.
+    pub(crate) async fn plan_delivery(
         &mut self,
+        rows: Vec<Row>,
         look: &Look,
         fence: &Fence<'_>,
         now: UnixMillis,
-    ) -> Result<Option<UnixMillis>, Trouble> {
-        self.settle_gone(&look.gone, now).await?;
-        self.outgoing.rows.clone_from(&look.rows);
+    ) -> Result<Plan, Trouble> {
+        self.outgoing.rows = rows;
         self.outgoing.cursor = look.cursor.seq;
-        if self.outgoing.allowed.is_none() && !look.rows.is_empty() {
+        if self.outgoing.allowed.is_none() && !self.outgoing.rows.is_empty() {
             self.load_allowed().await?;
         }
-        let plan = self.plan(look, fence, now);
-        let mut next = plan.next;
-        self.write_records(&plan, look, now).await?;
-        for batch in &plan.batches {
-            self.send_rows(batch, now).await?;
+        let mut plan = self.plan(look, fence, now);
+        for batch in &mut plan.batches {
+            self.load_contents(batch, look).await?;
         }
+        for batch in plan.batches.extract_if(.., |batch| !batch.announce) {
+            self.send_rows(&batch, now);
+        }
+        Ok(plan)
+    }
+
+    /// Step 6: hands to channels the rest of what is due, and says when to look again for what is
+    /// not; `None` if nothing is left.
+    pub(crate) async fn deliver(
+        &mut self,
+        plan: &Plan,
+        look: &Look,
+        now: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Trouble> {
+        self.settle_gone(&look.gone, now).await?;
+        let mut next = plan.next;
+        self.write_records(plan, look, now).await?;
+        for batch in &plan.batches {
+            self.send_rows(batch, now);
+        }
+        self.outgoing.rows.iter_mut().for_each(|(row, _)| row.content = None);
         if let Some(when) = self.send_notices(now).await? {
             next = Some(next.map_or(when, |other| other.min(when)));
         }
@@ -213,8 +233,7 @@ impl Task {
             }
             changes.records.push((row.id.clone(), record.clone()));
         }
-        let boxes = Arc::clone(&self.boxes);
-        blocking(move || boxes.apply(&changes, now)).await?;
+        self.apply(changes, now).await?;
         self.outgoing.last_delivered = last_delivered;
         for (index, record) in records {
             self.outgoing.rows[index].1 = Some(record);
@@ -222,7 +241,31 @@ impl Task {
         Ok(())
     }
 
-    async fn send_rows(&mut self, batch: &Batch, now: UnixMillis) -> Result<(), Trouble> {
+    /// Reads what the look had no room for. Of a batch that lacks some, only the first few rows are
+    /// sent this time, so that it does not take more memory than the look did.
+    async fn load_contents(&mut self, batch: &mut Batch, look: &Look) -> Result<(), Trouble> {
+        let rows = &self.outgoing.rows;
+        if batch.rows.iter().all(|index| rows[*index].0.content.is_some()) {
+            return Ok(());
+        }
+        batch.rows.truncate(LARGE_PAGE);
+        let ids: Vec<_> = batch.rows.iter().map(|index| rows[*index].0.id.clone()).collect();
+        let (boxes, writers, newest) = (Arc::clone(&self.boxes), look.writers, look.newest);
+        let read = self.at_its_expense(move || boxes.contents(writers, &ids, newest)).await;
+        let mut contents = read?;
+        // What is gone by now, the next look tells.
+        batch.rows.retain(|index| {
+            let row = &mut self.outgoing.rows[*index].0;
+            row.content = row.content.take().or_else(|| contents.remove(&row.id));
+            row.content.is_some()
+        });
+        Ok(())
+    }
+
+    fn send_rows(&mut self, batch: &Batch, now: UnixMillis) {
+        if batch.rows.is_empty() {
+            return;
+        }
         if batch.announce {
             fault::point(CrashPoint::HostDeliverAnnounced);
         }
@@ -232,11 +275,10 @@ impl Task {
         let ids = rows.iter().map(|row| row.id.clone()).collect();
         tracing::debug!(session = %self.id, rows = batch.rows.len(), at = %now, "sending");
         self.hand_over(batch.place.clone(), letters, Letters::Rows(ids));
-        Ok(())
     }
 
     fn letter(&self, row: &OutRow) -> Letter {
-        let chat = Chat::from_content(&row.content);
+        let chat = row.chat();
         let in_reply_to = row.in_reply_to.as_deref().and_then(|id| MessageId::parse(id).ok());
         Letter {
             key: key(self.core.parts.install, self.id, row.id.as_str()),

@@ -15,13 +15,16 @@ use twobox_shared::outbox::{OutRow, UntrustedOutbox};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Boxes, Changes, OPEN_PER_DESTINATION, PAGE, SCAN_MAX, Writers};
+use super::boxes::{
+    Boxes, Changes, ContentRoom, LARGE_PAGE, OPEN_PER_DESTINATION, SCAN_MAX, Writers,
+};
 use super::delivery;
 use super::signal::Reason;
 use super::task::{Task, Trouble, chain};
+use crate::blocking::blocking;
 use crate::channel::Place;
+use crate::db::notices;
 use crate::db::sessions::DUE_NOW;
-use crate::db::{blocking, notices};
 use crate::dead::{self, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb};
 
 /// Rows whose records are open, as the outbox has them.
@@ -42,6 +45,7 @@ pub(super) fn read_redriven(
     inbox: &InboxTx<'_>,
     cursor: Seq,
     high_water: Seq,
+    room: &mut ContentRoom,
 ) -> Result<Redriven, BoxError> {
     let open = inbox.open_deliveries(SCAN_MAX)?;
     let mut found = Redriven { left_out: open.len() == SCAN_MAX, ..Redriven::default() };
@@ -55,8 +59,9 @@ pub(super) fn read_redriven(
     let mut passed: Vec<_> = there.into_iter().filter(|row| numbers[row] <= cursor).collect();
     passed.sort_by_key(|row| numbers[row]);
     let mut taken: HashMap<Origin, usize> = HashMap::new();
-    for page in passed.chunks(PAGE as usize) {
-        for row in outbox.rows_of(page, high_water)? {
+    for page in passed.chunks(LARGE_PAGE) {
+        for mut row in outbox.rows_of(page, high_water)? {
+            room.admit(&mut row);
             let before = taken.entry(row.destination.clone()).or_default();
             *before += 1;
             match *before <= OPEN_PER_DESTINATION {
@@ -141,7 +146,7 @@ impl Boxes {
         if order.verb == Verb::Redrive && !dead.is_empty() {
             let read = self.read(writers, |outbox| {
                 let mut places = HashMap::new();
-                for page in dead.chunks(PAGE as usize) {
+                for page in dead.chunks(LARGE_PAGE) {
                     for row in outbox.rows_of(page.iter().copied(), high_water)? {
                         let place = delivery::place_of(&row, home);
                         places.insert(row.id, place);
@@ -323,8 +328,7 @@ impl Task {
             gone.iter().map(|(row, record)| (row.clone(), delivery::gone(record, now))).collect();
         let notes = vec![gone_note(first, gone.len(), &self.home)];
         let changes = Changes { records, notes, ..Changes::default() };
-        let boxes = Arc::clone(&self.boxes);
-        Ok(blocking(move || boxes.apply(&changes, now)).await?)
+        Ok(self.apply(changes, now).await?)
     }
 }
 

@@ -18,7 +18,6 @@ use super::fence::Fence;
 use super::outgoing::place_of_origin;
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
-use crate::db::blocking;
 use crate::db::notices::Notice;
 use crate::db::sessions::{DUE_NOW, StopCause};
 use crate::watch;
@@ -49,15 +48,17 @@ impl Task {
             }
             other => other,
         };
-        let after = match needs_second_read(&before, alive) {
+        let acks_before = before.acks.clone();
+        let mut after = match needs_second_read(&before, alive) {
             true => self.look(alive).await?,
-            false => before.clone(),
+            false => before,
         };
+        let rows = std::mem::take(&mut after.rows);
         self.seen = self.seen.max(after.cursor.seen);
         let decision = decide::decide(&View {
             now,
             pending: &after.pending,
-            before: &before.acks,
+            before: &acks_before,
             after: &after.acks,
             alive,
             stop_cause: self.record.stop_cause,
@@ -67,6 +68,7 @@ impl Task {
             return Err(BoxError::Refused { reason: violation }.into());
         }
         let fence = Fence::after(&after, &decision.actions);
+        let plan = self.plan_delivery(rows, &after, &fence, now).await?;
         self.settle(&decision.actions, &fence, &after, now).await?;
         if let Alive::Runner(_) = alive {
             self.observe(&after);
@@ -90,7 +92,7 @@ impl Task {
                 }
             }
         }
-        let undelivered = self.deliver(&after, &fence, now).await?;
+        let undelivered = self.deliver(&plan, &after, now).await?;
         self.forget_old(ended, now).await;
         if !self.watched && self.container.is_some() {
             self.look_in(watch::POLL);
@@ -142,7 +144,7 @@ impl Task {
 
     async fn look_at(&mut self, writers: Writers) -> Result<Look, BoxError> {
         let (boxes, began) = (Arc::clone(&self.boxes), Instant::now());
-        let look = blocking(move || boxes.look(writers)).await;
+        let look = self.at_its_expense(move || boxes.look(writers)).await;
         // Waiting for a lock costs the host nothing, and its holder its life.
         if !matches!(look, Err(BoxError::Busy { .. })) {
             self.damper.looked(began.elapsed(), Instant::now());
@@ -177,16 +179,25 @@ impl Task {
             }
         }
         fault::point(CrashPoint::HostSettleNoticed);
-        let boxes = Arc::clone(&self.boxes);
         let changes = Changes {
             actions: actions.to_vec(),
             cursor: look.cursor,
             charged: fence.charged(),
             ..Changes::default()
         };
-        blocking(move || boxes.apply(&changes, now)).await?;
+        self.apply(changes, now).await?;
         fault::point(CrashPoint::HostSettleCommitted);
         Ok(())
+    }
+
+    /// Makes `changes` durable.
+    pub(super) async fn apply(
+        &mut self,
+        changes: Changes,
+        now: UnixMillis,
+    ) -> Result<(), BoxError> {
+        let boxes = Arc::clone(&self.boxes);
+        self.at_its_expense(move || boxes.apply(&changes, now)).await
     }
 
     /// Step 7: when somebody has to look at the session next, durably.

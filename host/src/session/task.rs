@@ -24,10 +24,11 @@ use super::container::Container;
 use super::damper::Damper;
 use super::outgoing::{Outgoing, Sent};
 use super::signal::{Reason, Reasons};
+use crate::blocking::{blocking, blocking_timed};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
+use crate::db::DbError;
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
-use crate::db::{DbError, blocking};
 use crate::dead::{Handled, Order};
 use crate::storage::explain;
 
@@ -353,6 +354,18 @@ impl Task {
             self.record.next_due_at = next;
         }
         Ok(())
+    }
+
+    /// Reads or changes the boxes on the session's account: what it takes counts as looks, and one
+    /// that has used up its own comes after everything else.
+    pub(super) async fn at_its_expense<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let background = self.core.background.as_ref().filter(|_| self.damper.comes_last());
+        let (value, processor) = blocking_timed(background, work).await;
+        self.damper.pay(processor);
+        value
     }
 
     async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {

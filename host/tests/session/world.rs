@@ -396,18 +396,27 @@ fn work(spec: &StartSpec, answers: Option<bool>) {
 
 /// Writes rows to the outbox that belong to no turn.
 pub(crate) fn send_rows(spec: &StartSpec, destination: &Origin, count: usize) {
+    send_texts(spec, destination, std::iter::repeat_n("spam".to_owned(), count));
+}
+
+/// As [`send_rows`], with these texts.
+pub(crate) fn send_texts(
+    spec: &StartSpec,
+    destination: &Origin,
+    texts: impl Iterator<Item = String>,
+) {
     let outbound = spec.folder.join("out/outbound.db");
     let mut outbox = OutboxWriter::open(&outbound, spec.incarnation.runner).unwrap();
-    let row = || NewRow {
+    let row = |text| NewRow {
         in_reply_to: None,
         kind: KIND_CHAT.to_owned(),
         destination: destination.clone(),
-        content: Chat::text("spam").to_json(),
+        content: Chat::text(text).to_json(),
         deliver_after: None,
         attempt: 0,
         id: new_row_id(&SystemIds),
     };
-    let rows: Vec<_> = std::iter::repeat_with(row).take(count).collect();
+    let rows: Vec<_> = texts.map(row).collect();
     let end = TurnEnd { claims: &[], outcome: Ok(&rows), turns: 0, continuation: None };
     outbox.end_turn(&end, Seq::default(), SystemClock.now()).unwrap();
 }

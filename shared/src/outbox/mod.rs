@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::Row;
 
-use crate::content::Failure;
+use crate::content::{Chat, Failure};
 use crate::ids::{IdSource, MessageId, RunnerId};
 use crate::inbox::{Origin, instant};
 use crate::open::BoxError;
@@ -85,12 +85,28 @@ pub struct OutRow {
     pub kind: String,
     /// Where it wants to go; all empty means where the session answers by default.
     pub destination: Origin,
-    /// JSON.
-    pub content: String,
+    /// JSON; `None` where whoever read the row let go of it to save memory.
+    pub content: Option<String>,
     /// The attempt that wrote it.
     pub attempt: Option<i64>,
     /// Which incarnation wrote it.
     pub runner: Option<RunnerId>,
+}
+
+impl OutRow {
+    /// Its content, which is empty where it is not known.
+    pub fn chat(&self) -> Chat {
+        Chat::from_content(self.content.as_deref().unwrap_or_default())
+    }
+}
+
+/// Rows of `messages_out` in the order of their numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// The rows.
+    pub rows: Vec<OutRow>,
+    /// Whether there may be rows behind these.
+    pub more: bool,
 }
 
 /// What the container says about the tool that it runs.

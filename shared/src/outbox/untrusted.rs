@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::{Ack, OutRow, ToolState, ack_from_row, failed};
+use super::{Ack, OutRow, Page, ToolState, ack_from_row, failed};
 use crate::columns::{self, Column, column};
 use crate::content::{CONTENT_MAX, shorten};
 use crate::ids::MessageId;
@@ -44,6 +44,9 @@ const ROW_COLUMNS: &[Column] = &[
     column("attempt"),
     column("runner_id"),
 ];
+
+/// A page of rows ends with the row that brings their content to so many bytes.
+const PAGE_BYTES: usize = 4 << 20;
 
 /// How much of a tool's name the host keeps, in characters.
 const TOOL_NAME_MAX: usize = 200;
@@ -167,17 +170,18 @@ impl<'a> UntrustedOutbox<'a> {
         Ok(acks)
     }
 
-    /// Up to `limit` rows with a number above `after`, in order of their numbers. Numbers must be
-    /// plausible above `high_water`, the highest that either side has used so far.
+    /// Up to `limit` rows with a number above `after`, in order of their numbers, and fewer if they
+    /// are large. Numbers must be plausible above `high_water`, the highest that either side has
+    /// used so far.
     ///
     /// # Errors
     /// [`BoxError::Refused`] for a row that no honest runner writes.
-    pub fn rows(&self, after: Seq, high_water: Seq, limit: u32) -> Result<Vec<OutRow>, BoxError> {
+    pub fn rows(&self, after: Seq, high_water: Seq, limit: u32) -> Result<Page, BoxError> {
         let read = failed("read rows");
         let Some(select) =
             columns::select(self.conn, "messages_out", ROW_COLUMNS).map_err(&read)?
         else {
-            return Ok(Vec::new());
+            return Ok(Page::default());
         };
         // NULL is greater than nothing and would be lost in silence, as would a number that lies
         // below every cursor. The index, where there is one, answers both at once.
@@ -202,6 +206,7 @@ impl<'a> UntrustedOutbox<'a> {
         let mut rows =
             statement.query(named_params! { ":after": after, ":limit": limit }).map_err(&read)?;
         let mut found: Vec<OutRow> = Vec::new();
+        let mut bytes = 0;
         while let Some(row) = rows.next().map_err(&read)? {
             let row = out_row(row, high_water)?;
             if found.last().is_some_and(|last| last.seq >= row.seq) {
@@ -209,9 +214,14 @@ impl<'a> UntrustedOutbox<'a> {
                     reason: format!("seq {} is not unique", row.seq.0),
                 });
             }
+            bytes += row.content.as_ref().map_or(0, String::len);
             found.push(row);
+            if bytes >= PAGE_BYTES {
+                return Ok(Page { rows: found, more: true });
+            }
         }
-        Ok(found)
+        let more = found.len() == limit as usize;
+        Ok(Page { rows: found, more })
     }
 
     /// The rows with these ids, held to the same rules as [`UntrustedOutbox::rows`]. Those that are
@@ -347,7 +357,7 @@ fn out_row(row: &Row<'_>, high_water: Seq) -> Result<OutRow, BoxError> {
             platform_id: text("platform_id")?,
             thread_id: text("thread_id")?,
         },
-        content: required("content")?,
+        content: Some(required("content")?),
         attempt: row.get("attempt").map_err(&value)?,
         runner: text("runner_id")?.and_then(|runner| runner.parse().ok()),
     })

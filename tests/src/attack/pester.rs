@@ -1,6 +1,6 @@
 //! What does not break a rule, or not for long enough, and goes on for ever: it is meant to take the
-//! host's time. Each leaves the processor some air, so that it is the host that is worn out and not
-//! the machine.
+//! host's time. Each acts many times as often as the host grants one session a look, and leaves the
+//! processor and the disk some air, so that it is the host that is worn out and not the machine.
 
 use std::error::Error;
 use std::fs;
@@ -18,9 +18,9 @@ const fn endless(name: &'static str, act: fn(&Ground) -> Done) -> Attack {
 pub static PESTER: &[Attack] = &[
     endless("looks-without-end", |ground| again(2, || Ok(ground.poke()?))),
     endless("events-without-end", |ground| {
-        let other = ground.out.join("other");
+        let other = ground.out.join("other"); // several times as many as one folder may have
         again(1, || {
-            for _ in 0..100 {
+            for _ in 0..10 {
                 fs::write(ground.journal(), "")?;
                 fs::remove_file(ground.journal())?;
                 fs::write(&other, "")?;
@@ -30,10 +30,10 @@ pub static PESTER: &[Attack] = &[
         })
     }),
     endless("commits-without-end", |ground| {
-        again(1, || content::run(ground, "UPDATE container_state SET updated_at = 'x'"))
+        again(10, || content::run(ground, "UPDATE container_state SET updated_at = 'x'"))
     }),
     endless("rows-to-nowhere", |ground| {
-        again(5, || {
+        again(10, || {
             content::run(
                 ground,
                 "INSERT INTO messages_out (id, seq, timestamp, kind, channel_type, platform_id,
@@ -45,7 +45,7 @@ pub static PESTER: &[Attack] = &[
         })
     }),
     endless("requests-without-end", |ground| {
-        again(5, || {
+        again(10, || {
             content::run(
                 ground,
                 "INSERT INTO messages_out (id, seq, timestamp, kind, content)

@@ -173,7 +173,7 @@ impl Boxes {
             deliver_after: None,
             kind: "chat".into(),
             destination: origin,
-            content: String::new(),
+            content: None,
             attempt: Some(claims[0].attempt),
             runner: Some(runner),
         });

@@ -28,7 +28,12 @@ pub(crate) struct Installation {
 impl Installation {
     /// With the product's settings, but for places: no figure is about waiting for one.
     pub(crate) fn new(runtime: Runtime) -> Result<Self, Error> {
-        let dir = tempfile::Builder::new().prefix("twobox-bench-").tempdir()?;
+        Self::below(&std::env::temp_dir(), runtime)
+    }
+
+    /// As [`Installation::new`], in a folder of its own in `parent`.
+    pub(crate) fn below(parent: &Path, runtime: Runtime) -> Result<Self, Error> {
+        let dir = tempfile::Builder::new().prefix("twobox-bench-").tempdir_in(parent)?;
         let mut new = Self { dir, settings: Vec::new(), id: String::new() };
         new.set("SHUTDOWN_CONTAINERS", "stop");
         new.set("CONTAINERS_MAX_RUNNING", "1000");

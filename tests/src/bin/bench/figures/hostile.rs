@@ -5,12 +5,12 @@ use twobox_shared::ids::{IdSource, SystemIds};
 use twobox_tests::{Runtime, attack, image_with};
 
 use super::Figure;
-use crate::Error;
 use crate::client::{Address, Client, Listener, Speaker};
 use crate::installation::{Installation, wait_for};
 use crate::options::Options;
 use crate::report::{Report, Row, Unit};
 use crate::sample::Sample;
+use crate::{Error, floor};
 
 pub(crate) static FIGURE: Figure = Figure {
     name: "hostile",
@@ -21,18 +21,33 @@ pub(crate) static FIGURE: Figure = Figure {
 /// How much longer the slowest of a hundred messages may take for it.
 const P99_RATIO_MAX: f64 = 2.0;
 
+/// Where Linux keeps files in memory. What the attackers' own commits cost everybody who shares a
+/// disk with them is not there; what the host does for them is.
+const MEMORY: &str = "/dev/shm";
+
 fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
+    let disk = std::env::temp_dir();
     for runtime in &options.runtimes {
-        measure_on(*runtime, options, report)?;
+        measure_on(&disk, "", *runtime, options, report)?;
+        if Path::new(MEMORY).is_dir() {
+            measure_on(Path::new(MEMORY), " in memory,", *runtime, options, report)?;
+        }
     }
     Ok(())
 }
 
-fn measure_on(runtime: Runtime, options: &Options, report: &mut Report) -> Result<(), Error> {
-    let installation = installation(runtime)?;
+fn measure_on(
+    parent: &Path,
+    place: &str,
+    runtime: Runtime,
+    options: &Options,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let installation = installation(parent, runtime)?;
     let host = installation.up()?;
     let (mut client, _) = host.warm_client(options.rounds.min(20))?;
     let alone = round_trips(&mut client, options.rounds)?;
+    let commit_alone = floor::open_insert_close(installation.aside(), options.rounds)?;
     let mut attackers = Vec::new();
     for attack in attack::PESTER {
         let to = Address { agent: attack.name, thread: None };
@@ -48,22 +63,27 @@ fn measure_on(runtime: Runtime, options: &Options, report: &mut Report) -> Resul
         wait_for(attack.name, || Ok(begun.exists().then_some(())))?;
     }
     let pestered = round_trips(&mut client, options.rounds)?;
+    let commit_pestered = floor::open_insert_close(installation.aside(), options.rounds)?;
     // An attack that ends early measures nothing.
     let select = "SELECT count(*) FROM sessions WHERE quarantine_reason IS NULL";
     let left: i64 = installation.host_db()?.query_row(select, [], |row| row.get(0))?;
     let mut add = |row: Row| report.add(&FIGURE, row.on(runtime));
-    add(Row::sample("sent to delivered, alone", &alone));
-    add(Row::sample("sent to delivered, beside ten attackers", &pestered)
+    add(Row::sample(format!("commit of one row,{place} alone"), &commit_alone));
+    add(Row::sample(format!("commit of one row,{place} beside ten attackers"), &commit_pestered)
+        .beside("alone", commit_alone.p50()));
+    add(Row::sample(format!("sent to delivered,{place} alone"), &alone));
+    add(Row::sample(format!("sent to delivered,{place} beside ten attackers"), &pestered)
         .beside("alone", alone.p50())
         .p99_at_most(P99_RATIO_MAX * alone.p99()));
-    add(Row::number("attackers that were still at it", Unit::Count, (left - 1) as f64));
+    let still = format!("attackers that were still at it,{place} at the end");
+    add(Row::number(still, Unit::Count, (left - 1) as f64));
     Ok(())
 }
 
 /// With an agent for each attack.
-fn installation(runtime: Runtime) -> Result<Installation, Error> {
+fn installation(parent: &Path, runtime: Runtime) -> Result<Installation, Error> {
     let program = std::env::current_exe()?.with_file_name("attacker");
-    let mut installation = Installation::new(runtime)?;
+    let mut installation = Installation::below(parent, runtime)?;
     let command = match runtime {
         Runtime::Process => program.display().to_string(),
         Runtime::Docker => {
