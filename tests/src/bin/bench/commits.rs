@@ -16,9 +16,10 @@ pub(crate) struct Commit {
 }
 
 /// What happens between a message that is sent and the answer that is delivered, in order. The
-/// commits belong to the side that makes them, the rest is what lies between.
-pub(crate) const STAGES: [&str; 8] =
-    ["accept", "wake", "claim", "turn", "answer", "wake the host", "take in", "deliver"];
+/// commits belong to the side that makes them, the rest is what lies between. The host's commit that
+/// takes the answer in is not among them: nobody waits for it.
+pub(crate) const STAGES: [&str; 6] =
+    ["accept", "wake", "claim", "turn", "answer", "wake the host and deliver"];
 
 /// A round trip with the commits inside it.
 pub(crate) struct Observed {
@@ -26,13 +27,12 @@ pub(crate) struct Observed {
     pub(crate) accept: Commit,
     pub(crate) claim: Commit,
     answer: Commit,
-    take_in: Commit,
 }
 
 impl Observed {
     /// How long each of [`STAGES`] took.
-    pub(crate) fn stages(&self) -> [Duration; 8] {
-        let Self { trip, accept, claim, answer, take_in } = self;
+    pub(crate) fn stages(&self) -> [Duration; STAGES.len()] {
+        let Self { trip, accept, claim, answer } = self;
         let moments = [
             trip.sent,
             accept.done,
@@ -40,8 +40,6 @@ impl Observed {
             claim.done,
             answer.begun,
             answer.done,
-            take_in.begun,
-            take_in.done,
             trip.delivered,
         ];
         // An event may be read a little later than it came, after what followed it.
@@ -74,10 +72,10 @@ impl Observer {
             let inbox = commits(events, IN, INBOUND_DB);
             let outbox = commits(events, OUT, OUTBOUND_DB);
             // Events come in order: with the record of the delivery, everything before it is here.
-            let &[accept, take_in, _record, ..] = inbox.as_slice() else { return None };
+            let &[accept, _take_in, _record, ..] = inbox.as_slice() else { return None };
             // The runner may commit something when it starts, so its last two are those of the turn.
             let &[.., claim, answer] = outbox.as_slice() else { return None };
-            Some(Observed { trip, accept, claim, answer, take_in })
+            Some(Observed { trip, accept, claim, answer })
         })
     }
 }

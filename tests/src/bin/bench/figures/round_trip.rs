@@ -70,12 +70,18 @@ fn measure_on(runtime: Runtime, options: &Options, report: &mut Report) -> Resul
         }
     }
     let commit = before.join(after);
+    let open = floor::open_insert_close(installation.aside(), rounds)?;
     let mut add = |row: Row| report.add(&FIGURE, row.on(runtime));
     add(Row::sample("commit, DELETE/EXTRA", &commit));
+    add(Row::sample("open, insert, close", &open));
     add(Row::sample("sent to accepted", &accept).beside("one commit", commit.p50()));
     add(Row::sample("accepted to delivered", &deliver)
         .beside("three commits", 3.0 * commit.p50())
         .at_most(COMMITS_MAX * 3.0 * commit.p50()));
+    // What the boxes' rule allows: each commit on a connection of its own.
+    add(Row::sample("accepted to delivered, again", &deliver)
+        .beside("three of open, insert, close", 3.0 * open.p50())
+        .at_most(COMMITS_MAX * 3.0 * open.p50()));
     for (name, sample) in STAGES.iter().zip(&stages) {
         add(Row::sample(format!("{STAGE}{name}"), sample));
     }
