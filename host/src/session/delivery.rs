@@ -37,6 +37,13 @@ pub const GONE: &str = "its row is gone from the outbox";
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 const _: () = assert!(RETRY_AFTER_MAX.as_secs() >= PAUSE_MAX.as_secs());
 
+/// What is said of a letter that nobody took in time.
+pub const EXPIRED: &str = "expired: no channel took it in time";
+
+/// How long somebody still has to come for letters whose time is over; for letters that are not even
+/// kept for that long, as long as they are kept.
+const LAST_CALL: Duration = Duration::from_secs(30);
+
 /// What is said of a send that no host saw the end of.
 pub const INTERRUPTED: &str = "the host stopped while the channel was being called";
 
@@ -69,7 +76,24 @@ pub struct View<'a> {
     /// Places whose channel said that nobody is there, until it says otherwise.
     pub unavailable: &'a HashSet<Place>,
     /// How long a row is kept that cannot be sent.
-    pub max_hold: Duration,
+    pub hold: Hold,
+}
+
+/// How long letters are kept that nobody takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Hold {
+    /// The time that each letter has, by the wall clock.
+    pub max: Duration,
+    /// For how long the last call has lasted, on a clock that nobody sets.
+    pub last_call: Duration,
+}
+
+impl Hold {
+    /// How much longer a letter is kept after its time. That time alone says little: the clock may
+    /// have jumped, or the host was down and whoever listens is not back yet. So there is a last call.
+    pub(super) fn overtime(self, kept: Duration) -> Option<Duration> {
+        (kept > self.max).then(|| self.max.min(LAST_CALL).saturating_sub(self.last_call))
+    }
 }
 
 /// Rows to hand to a channel now, in order.
@@ -94,6 +118,8 @@ pub struct Plan {
     pub cursor: Seq,
     /// When to look again, if nothing happens before.
     pub next: Option<UnixMillis>,
+    /// Whether there is a last call for any of the rows.
+    pub last_call: bool,
 }
 
 /// Decides. See the module's contract.
@@ -104,7 +130,9 @@ pub fn plan(view: &View<'_>) -> Plan {
     let mut settled_rows = Vec::with_capacity(view.rows.len());
     for (index, (row, record)) in view.rows.iter().enumerate() {
         let settled = record.as_ref().is_some_and(|record| record.status.is_settled())
-            || match refuse(view, row, record.as_ref()) {
+            || match refuse(view, row, record.as_ref())
+                .or_else(|| plan.expire(view, row, record.as_ref()))
+            {
                 Some(refusal) => {
                     plan.records.push((index, refusal));
                     true
@@ -155,6 +183,31 @@ impl Plan {
     fn look_at(&mut self, when: UnixMillis) {
         self.next = Some(self.next.map_or(when, |other| other.min(when)));
     }
+
+    /// The final record of a row that nobody took in time. Whoever is there by now is asked first.
+    fn expire(
+        &mut self,
+        view: &View<'_>,
+        row: &OutRow,
+        record: Option<&Delivery>,
+    ) -> Option<Delivery> {
+        let record = record.filter(|record| record.status == DeliveryStatus::Held)?;
+        let place = place_of(row, view.home);
+        let left = view.hold.overtime(view.now.since(record.changed_at))?;
+        if view.in_flight.contains(&place) {
+            self.last_call = true; // it goes on meanwhile
+            return None;
+        }
+        if !is_nobody_there(view, &place) && record.next_attempt_at.is_none() {
+            return None;
+        }
+        if left.is_zero() {
+            return Some(failed(Some(record), view.now, EXPIRED.to_owned()));
+        }
+        self.last_call = true;
+        self.look_at(view.now + left);
+        None
+    }
 }
 
 /// One destination, while its rows are offered in order.
@@ -181,7 +234,10 @@ impl Queue {
             if record.is_none() {
                 plan.records.push((index, held(view.now, 0, None, None)));
             }
-            plan.look_at(since + view.max_hold);
+            let end = since + view.hold.max;
+            if end >= view.now {
+                plan.look_at(end); // beyond that, the end of the last call counts
+            }
             *self = Self::Waiting;
             return;
         }
@@ -210,16 +266,21 @@ fn is_nobody_there(view: &View<'_>, place: &Place) -> bool {
     view.unavailable.contains(place) || (view.channel)(&place.channel_type).is_none()
 }
 
-/// A row that will never be sent, as its final record.
-fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<Delivery> {
-    let failed = |error: String| Delivery {
+/// The final record of a row that was not sent.
+fn failed(record: Option<&Delivery>, now: UnixMillis, error: String) -> Delivery {
+    Delivery {
         status: DeliveryStatus::Failed,
         attempts: record.map_or(0, |record| record.attempts),
         next_attempt_at: None,
-        changed_at: view.now,
+        changed_at: now,
         error: Some(error),
         platform_message_id: None,
-    };
+    }
+}
+
+/// A row that will never be sent, as its final record.
+fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<Delivery> {
+    let failed = |error| failed(record, view.now, error);
     if row.kind == KIND_SYSTEM {
         return Some(failed("this host knows no such request".to_owned()));
     }
@@ -244,15 +305,6 @@ fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<De
             changed_at: view.now,
             ..record.clone()
         });
-    }
-    // The time alone says little, for the clock may be wrong: somebody may be there by now.
-    let refused = is_nobody_there(view, &place) || record.next_attempt_at.is_some();
-    if record.status == DeliveryStatus::Held
-        && refused
-        && !view.in_flight.contains(&place)
-        && view.now.since(record.changed_at) > view.max_hold
-    {
-        return Some(failed("expired: no channel took it in time".to_owned()));
     }
     None
 }
@@ -428,6 +480,7 @@ mod tests {
         unavailable: HashSet<Place>,
         allowed: bool,
         standing: Standing,
+        last_call: Duration,
     }
 
     fn world() -> World {
@@ -438,6 +491,7 @@ mod tests {
             unavailable: HashSet::new(),
             allowed: true,
             standing: Standing::Inside,
+            last_call: Duration::ZERO,
         }
     }
 
@@ -470,7 +524,7 @@ mod tests {
                 channel: &|_| self.channel.then_some(ChannelTraits { honours_keys: self.keys }),
                 in_flight: &self.in_flight,
                 unavailable: &self.unavailable,
-                max_hold: HOLD,
+                hold: Hold { max: HOLD, last_call: self.last_call },
             })
         }
 
@@ -594,11 +648,19 @@ mod tests {
         assert_eq!((hold.status, hold.attempts), (DeliveryStatus::Held, 0));
         assert_eq!(plan.next, Some(NOW + HOLD));
         let rows = [(row(1, "a"), Some(hold.clone())), (row(3, "a"), None)];
-        let expired = absent.plan_at(UnixMillis((NOW + HOLD).0 + 1), &rows);
+        let late = UnixMillis((NOW + HOLD).0 + 1);
+        let called = absent.plan_at(late, &rows);
+        assert_eq!((called.cursor, called.last_call), (Seq(0), true));
+        assert!(called.records.iter().all(|(index, _)| *index == 1), "{called:?}");
+        assert_eq!(called.next, Some(late + HOLD.min(LAST_CALL)), "not at once, again and again");
+        let back = world().plan_at(late, &rows);
+        assert_eq!((sent(&back), back.last_call), (vec![("a", vec![0, 1])], false), "tried first");
+        let half = World { channel: false, last_call: LAST_CALL / 2, ..world() };
+        assert_eq!(half.plan_at(late, &rows).next, Some(late + LAST_CALL / 2));
+        let over = World { channel: false, last_call: LAST_CALL, ..world() };
+        let expired = over.plan_at(late, &rows);
         assert_eq!(expired.records[0].1.status, DeliveryStatus::Failed);
-        assert_eq!(expired.cursor, Seq(1), "the queue is released");
-        let back = world().plan_at(UnixMillis((NOW + HOLD).0 + 1), &rows);
-        assert_eq!((sent(&back), back.records.len()), (vec![("a", vec![0, 1])], 0), "tried first");
+        assert_eq!((expired.cursor, expired.last_call), (Seq(1), false), "the queue is released");
     }
 
     #[test]
@@ -676,8 +738,14 @@ mod tests {
             now = failed.next_attempt_at.unwrap();
             record = Some(failed);
         }
-        let plan = blind.plan_at(now, &[(row(1, "a"), record)]);
-        assert_eq!(plan.records[0].1.status, DeliveryStatus::Failed);
+        let rows = [(row(1, "a"), record)];
+        let called = blind.plan_at(now, &rows);
+        assert_eq!((sent(&called), called.last_call), (vec![("a", vec![0])], true));
+        let busy = World { keys: false, in_flight: HashSet::from([place("a")]), ..world() };
+        let busy = busy.plan_at(now, &rows);
+        assert_eq!((sent(&busy), busy.last_call), (vec![], true), "it does not begin anew");
+        let over = World { keys: false, last_call: LAST_CALL, ..world() };
+        assert_eq!(over.plan_at(now, &rows).records[0].1.status, DeliveryStatus::Failed);
     }
 
     #[test]

@@ -2,13 +2,12 @@
 //! sends and outcomes, carried out by the session's task beside the rows of the outbox.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::Duration;
 
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::{Delivery, DeliveryStatus};
 use twobox_shared::time::UnixMillis;
 
-use super::delivery::{self, ChannelTraits, INTERRUPTED};
+use super::delivery::{self, ChannelTraits, EXPIRED, Hold, INTERRUPTED};
 use super::outgoing::{Letters, key};
 use super::task::{Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
@@ -17,7 +16,7 @@ use crate::db::notices::{self as stored, Notice};
 /// Everything that the decision depends on.
 struct View<'a> {
     now: UnixMillis,
-    max_hold: Duration,
+    hold: Hold,
     /// The open notices, oldest first.
     notices: &'a VecDeque<Notice>,
     /// Places that a channel call is under way for.
@@ -39,6 +38,8 @@ struct Plan {
     expired: Vec<Notice>,
     /// When to look again, if nothing happens before.
     next: Option<UnixMillis>,
+    /// Whether there is a last call for any of them.
+    last_call: bool,
 }
 
 fn plan(view: &View<'_>) -> Plan {
@@ -56,20 +57,20 @@ fn plan(view: &View<'_>) -> Plan {
         }
         let nobody_there = view.unavailable.contains(&notice.place) || channel.is_none();
         let retry = delivery::waits(notice.next_attempt_at, view.now);
-        let wait_until = match (nobody_there, retry) {
-            // As for rows: whoever may be there by now is asked first.
-            (true, _) | (_, Some(_)) if view.now.since(notice.created_at) > view.max_hold => {
-                plan.expired.push(notice.clone());
-                continue;
-            }
-            (true, _) => notice.created_at + view.max_hold,
-            (false, Some(retry)) => retry,
-            (false, None) => {
-                taken.insert(notice.place.clone());
-                plan.send.push(notice.clone());
-                continue;
-            }
-        };
+        if !nobody_there && retry.is_none() {
+            taken.insert(notice.place.clone());
+            plan.send.push(notice.clone());
+            continue;
+        }
+        // As for rows: whoever is there by now is asked first.
+        let overtime = view.hold.overtime(view.now.since(notice.created_at));
+        if overtime.is_some_and(|left| left.is_zero()) {
+            plan.expired.push(notice.clone());
+            continue;
+        }
+        plan.last_call |= overtime.is_some();
+        let end = overtime.map_or(notice.created_at + view.hold.max, |left| view.now + left);
+        let wait_until = retry.filter(|_| !nobody_there).map_or(end, |retry| retry.min(end));
         taken.insert(notice.place.clone()); // a later notice does not overtake it
         plan.next = Some(plan.next.map_or(wait_until, |other| other.min(wait_until)));
     }
@@ -86,11 +87,11 @@ impl Task {
         Ok(())
     }
 
-    /// Sends what may go now. Returns when to look again.
+    /// Sends what may go now. Returns when to look again, and whether there is a last call.
     pub(super) async fn send_notices(
         &mut self,
         now: UnixMillis,
-    ) -> Result<Option<UnixMillis>, Trouble> {
+    ) -> Result<(Option<UnixMillis>, bool), Trouble> {
         if self.outgoing.notices.is_none() {
             let id = self.id;
             let open = self.core.parts.db.call(move |db| stored::open(db, id)).await?;
@@ -99,7 +100,7 @@ impl Task {
         let channels = &self.core.parts.channels;
         let plan = plan(&View {
             now,
-            max_hold: self.core.parts.config.delivery.max_hold,
+            hold: self.hold(),
             notices: self.outgoing.notices.as_ref().unwrap_or(&VecDeque::new()),
             in_flight: &self.outgoing.in_flight,
             unavailable: &self.outgoing.unavailable,
@@ -115,7 +116,7 @@ impl Task {
         }
         for notice in plan.expired {
             let expired = Notice { status: DeliveryStatus::Failed, ..notice };
-            self.record_notice(expired, Some("expired: no channel took it in time")).await?;
+            self.record_notice(expired, Some(EXPIRED)).await?;
         }
         for notice in plan.send {
             let notice = self.announce(notice).await?;
@@ -129,7 +130,7 @@ impl Task {
             };
             self.hand_over(notice.place.clone(), vec![letter], Letters::Notice(notice));
         }
-        Ok(plan.next)
+        Ok((plan.next, plan.last_call))
     }
 
     /// Says durably that a notice is about to be sent, if its channel cannot tell a resend.
@@ -187,6 +188,7 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
     const HOLD: Duration = Duration::from_secs(60);
@@ -206,10 +208,20 @@ mod tests {
         busy: &[&Notice],
         absent: &[&Notice],
     ) -> Plan {
+        plan_in(Hold { max: HOLD, last_call: Duration::ZERO }, now, notices, busy, absent)
+    }
+
+    fn plan_in(
+        hold: Hold,
+        now: UnixMillis,
+        notices: Vec<Notice>,
+        busy: &[&Notice],
+        absent: &[&Notice],
+    ) -> Plan {
         let places = |of: &[&Notice]| of.iter().map(|notice| notice.place.clone()).collect();
         plan(&View {
             now,
-            max_hold: HOLD,
+            hold,
             notices: &notices.into(),
             in_flight: &places(busy),
             unavailable: &places(absent),
@@ -235,7 +247,11 @@ mod tests {
         let waiting = plan_at(NOW, vec![held.clone()], &[], &[&held]);
         assert_eq!((waiting.send.len(), waiting.next), (0, Some(NOW + HOLD)));
         let later = UnixMillis((NOW + HOLD).0 + 1);
-        let expired = plan_at(later, vec![held.clone()], &[], &[&held]).expired;
+        let called = plan_at(later, vec![held.clone()], &[], &[&held]);
+        assert_eq!((called.expired.len(), called.last_call), (0, true));
+        assert!(called.next.is_some_and(|end| end > later), "{called:?}");
+        let over = Hold { max: HOLD, last_call: HOLD };
+        let expired = plan_in(over, later, vec![held.clone()], &[], &[&held]).expired;
         assert_eq!(expired, std::slice::from_ref(&held));
         assert_eq!(plan_at(later, vec![held.clone()], &[], &[]).send, [held], "asked first");
     }

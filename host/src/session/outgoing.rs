@@ -4,7 +4,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
+use twobox_shared::clock::Monotonic;
 use twobox_shared::content::{Chat, KIND_SYSTEM};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{InstallId, MessageId, SessionId};
@@ -14,11 +16,12 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, LARGE_PAGE, Look};
-use super::delivery::{self, Batch, ChannelTraits, Plan};
+use super::delivery::{self, Batch, ChannelTraits, Hold, Plan};
 use super::fence::Fence;
 use super::signal::Reason;
 use super::task::{Command, Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
+use crate::core::Parts;
 use crate::db::messaging;
 use crate::db::notices::Notice;
 
@@ -34,6 +37,8 @@ pub(crate) struct Outgoing {
     /// How far the host had come when it read them.
     cursor: Seq,
     last_delivered: HashMap<Place, Seq>,
+    /// Since when there is a last call for letters whose time is over.
+    last_call: Option<Monotonic>,
     pub(super) notices: Option<VecDeque<Notice>>,
     /// What channels said and no disk has taken yet.
     reports: VecDeque<Sent>,
@@ -138,9 +143,10 @@ impl Task {
             self.send_rows(batch, now);
         }
         self.outgoing.rows.iter_mut().for_each(|(row, _)| row.content = None);
-        if let Some(when) = self.send_notices(now).await? {
-            next = Some(next.map_or(when, |other| other.min(when)));
-        }
+        let (notices_next, notices_last_call) = self.send_notices(now).await?;
+        next = next.into_iter().chain(notices_next).min();
+        let began = self.outgoing.last_call.unwrap_or_else(|| self.core.parts.clock.monotonic());
+        self.outgoing.last_call = (plan.last_call || notices_last_call).then_some(began);
         if look.more && !plan.records.is_empty() {
             next = Some(now); // what was settled makes room for rows that this look did not take
         }
@@ -173,8 +179,16 @@ impl Task {
             },
             in_flight: &out.in_flight,
             unavailable: &out.unavailable,
-            max_hold: self.core.parts.config.delivery.max_hold,
+            hold: self.hold(),
         })
+    }
+
+    /// For how long letters are kept that nobody takes.
+    pub(super) fn hold(&self) -> Hold {
+        let Parts { clock, config, .. } = &self.core.parts;
+        let last_call =
+            self.outgoing.last_call.map_or(Duration::ZERO, |began| clock.monotonic().since(began));
+        Hold { max: config.delivery.max_hold, last_call }
     }
 
     async fn load_allowed(&mut self) -> Result<(), Trouble> {

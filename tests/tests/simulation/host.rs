@@ -8,7 +8,7 @@ use twobox_host::channel::{Outcome, Place};
 use twobox_host::config::Config;
 use twobox_host::session::boxes::Look;
 use twobox_host::session::decide::{self, Acks, Action, Alive, View, Wake};
-use twobox_host::session::delivery::{self, ChannelTraits};
+use twobox_host::session::delivery::{self, ChannelTraits, Hold};
 use twobox_host::session::fence::{Fence, Standing};
 use twobox_host::session::limits::Vitals;
 use twobox_shared::clock::Monotonic;
@@ -199,7 +199,7 @@ pub(crate) fn deliver(
         channel: &|_| channel_up.then_some(ChannelTraits { honours_keys: true }),
         in_flight: &task.in_flight,
         unavailable: &HashSet::new(),
-        max_hold: Duration::from_secs(1 << 40),
+        hold: Hold { max: Duration::from_secs(1 << 40), last_call: Duration::ZERO },
     });
     if !commit.holds() {
         return None;

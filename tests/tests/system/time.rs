@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use twobox_tests::faults::shim::Shim;
-use twobox_tests::{Setup, World, binary, holds_for, on_process, wait_for};
+use twobox_tests::{Session, Setup, World, binary, holds_for, on_process, wait_for};
 
 use crate::scripts::{echo, slow};
 
@@ -15,6 +15,7 @@ on_process!(
     a_clock_set_back_while_no_host_runs_puts_off_no_retry,
     a_clock_set_back_puts_off_no_start,
     a_clock_far_ahead_loses_no_letter_that_somebody_takes,
+    a_host_that_was_down_for_weeks_waits_for_those_who_come_back,
     a_machine_that_stands_still_for_a_while_stops_nobody,
 );
 
@@ -142,6 +143,27 @@ fn a_clock_far_ahead_loses_no_letter_that_somebody_takes(setup: Setup) {
     let shim = Shim::build();
     let world = under_shim(setup.agent("ada", slow(500)), &shim);
     up(&world, &shim);
+    let (session, id) = leave_a_letter(&world);
+    shim.clock_ahead(30 * DAY);
+    assert_taken(&world, &session, &id);
+}
+
+fn a_host_that_was_down_for_weeks_waits_for_those_who_come_back(setup: Setup) {
+    let shim = Shim::build();
+    let world = under_shim(setup.agent("ada", slow(500)), &shim);
+    up(&world, &shim);
+    let (session, id) = leave_a_letter(&world);
+    world.stop_host();
+    shim.clock_ahead(30 * DAY);
+    up(&world, &shim);
+    wait_for("the host to find nobody", || {
+        (world.host_log().matches(": sending ").count() >= 2).then_some(())
+    });
+    assert_taken(&world, &session, &id);
+}
+
+/// Has somebody ask and leave, and waits until the answer is held.
+fn leave_a_letter(world: &World) -> (Session, String) {
     let away = world.chat("ada");
     let id = away.say("slow one");
     drop(away);
@@ -150,8 +172,12 @@ fn a_clock_far_ahead_loses_no_letter_that_somebody_takes(setup: Setup) {
     wait_for("the answer to be held", || {
         session.deliveries().iter().any(|row| row.status == "held").then_some(())
     });
-    shim.clock_ahead(30 * DAY);
-    world.chat("ada").wait_answer(&id);
+    (session, id)
+}
+
+#[track_caller]
+fn assert_taken(world: &World, session: &Session, id: &str) {
+    world.chat("ada").wait_answer(id);
     session.wait_settled();
     assert_eq!(session.deliveries()[0].status, "delivered");
     world.assert_fsck_clean();
