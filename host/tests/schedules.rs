@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "schedules/bench.rs"]
-mod bench;
 #[path = "schedules/claims.rs"]
 mod claims;
 #[path = "schedules/definitions.rs"]
@@ -24,3 +22,5 @@ mod migration;
 mod races;
 #[path = "schedules/starts.rs"]
 mod starts;
+#[path = "schedules/world.rs"]
+mod world;

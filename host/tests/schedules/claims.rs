@@ -7,7 +7,7 @@ use twobox_host::db::schedules::{
 };
 use twobox_shared::ids::SystemIds;
 
-use super::bench::{Bench, at, bench, definition, dump, host_id, next, run_id};
+use super::world::{World, at, definition, dump, host_id, next, run_id, world};
 
 /// A claim of the slot 1000 of a fresh schedule, as one run.
 fn of_1000<'a>(id: schedules::ScheduleId, rows: &'a [SlotRow]) -> Claim<'a> {
@@ -27,7 +27,7 @@ fn row(slot: i64, fate: Fate) -> SlotRow {
     SlotRow { id: run_id(), slot: at(slot), due: at(slot + 5), fate }
 }
 
-fn claim(world: &mut Bench, claim: &Claim<'_>) -> Claimed {
+fn claim(world: &mut World, claim: &Claim<'_>) -> Claimed {
     schedules::claim_slot(&mut world.db, claim).unwrap()
 }
 
@@ -35,7 +35,7 @@ const DONE: Claimed = Claimed::Done { already: vec![] };
 
 #[test]
 fn a_claim_stores_its_rows_and_moves_the_schedule_on() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add_as(&Definition {
         max_turns: Some(9),
         max_run_ms: Some(60_000),
@@ -74,7 +74,7 @@ fn a_claim_stores_its_rows_and_moves_the_schedule_on() {
 
 #[test]
 fn who_does_not_get_the_slot_leaves_no_trace() {
-    type Before = fn(&mut Bench, schedules::ScheduleId);
+    type Before = fn(&mut World, schedules::ScheduleId);
     let cases: [(&str, Before, Claimed); 7] = [
         (
             "another claimed it",
@@ -130,7 +130,7 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
         ),
     ];
     for (case, before, expected) in cases {
-        let mut world = bench();
+        let mut world = world();
         let id = world.add("report");
         before(&mut world, id);
         let as_it_was = dump(&world.db);
@@ -138,14 +138,14 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
         assert_eq!(claim(&mut world, &of_1000(id, &rows)), expected, "{case}");
         assert_eq!(dump(&world.db), as_it_was, "{case}");
     }
-    let mut world = bench();
+    let mut world = world();
     let unknown = schedules::ScheduleId::generate(&SystemIds);
     assert_eq!(claim(&mut world, &of_1000(unknown, &[])), Claimed::Gone);
 }
 
 #[test]
 fn a_run_that_ended_meanwhile_asks_for_a_new_decision() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let (earlier, owner) = (world.fire(id), host_id());
     world.begin(earlier, owner, 1000);
@@ -159,7 +159,7 @@ fn a_run_that_ended_meanwhile_asks_for_a_new_decision() {
 
 #[test]
 fn a_slot_that_a_backfill_ran_ahead_of_time_does_not_stop_the_cadence() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let ahead = run_id();
     schedules::enqueue_backfill(&mut world.db, id, &[(ahead, at(1000))], at(900)).unwrap();
@@ -173,7 +173,7 @@ fn a_slot_that_a_backfill_ran_ahead_of_time_does_not_stop_the_cadence() {
 
 #[test]
 fn bounds_are_looked_at_again_and_the_last_run_ends_the_schedule() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add_as(&Definition {
         max_runs: Some(2),
         not_before: Some(at(1000)),
@@ -200,7 +200,7 @@ fn bounds_are_looked_at_again_and_the_last_run_ends_the_schedule() {
 
 #[test]
 fn a_claim_that_would_repeat_itself_is_an_error() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let as_it_was = dump(&world.db);
     let rows = [row(1000, Fate::Run)];
@@ -213,7 +213,7 @@ fn a_claim_that_would_repeat_itself_is_an_error() {
 
 #[test]
 fn a_later_slot_takes_the_place_of_earlier_runs() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let (running, waiting) = (world.fire(id), world.fire(id));
     world.begin(running, host_id(), 1000);
@@ -237,7 +237,7 @@ fn a_later_slot_takes_the_place_of_earlier_runs() {
 
 #[test]
 fn a_busy_database_is_told_apart() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let other = twobox_host::db::open(&world.path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -256,9 +256,9 @@ fn a_busy_database_is_told_apart() {
 
 #[test]
 fn putting_off_moves_the_look_and_not_the_slot() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
-    let put_off = |world: &Bench, revision, slot, until| {
+    let put_off = |world: &World, revision, slot, until| {
         schedules::put_off(&world.db, id, revision, at(slot), at(until)).unwrap()
     };
     for (case, revision, slot, until) in [

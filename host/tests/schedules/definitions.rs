@@ -9,11 +9,11 @@ use twobox_host::db::schedules::{
 };
 use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
 
-use super::bench::{at, bench, definition, dump, host_id, leave, next, run_id};
+use super::world::{World, at, definition, dump, end, host_id, leave, next, run_id, world};
 
 #[test]
 fn a_schedule_says_what_was_stored_by_name_and_by_id() {
-    let mut world = bench();
+    let mut world = world();
     let full = Definition {
         session: Some(world.session("t")),
         max_turns: Some(10),
@@ -38,7 +38,7 @@ fn a_schedule_says_what_was_stored_by_name_and_by_id() {
 
 #[test]
 fn what_cannot_be_added_leaves_no_trace() {
-    let mut world = bench();
+    let mut world = world();
     world.add("report");
     let bob = agents::add(&mut world.db, "bob", SessionMode::Shared, &SystemIds, at(1)).unwrap().id;
     let gone =
@@ -69,7 +69,7 @@ fn what_cannot_be_added_leaves_no_trace() {
 
 #[test]
 fn an_edit_needs_the_revision_that_was_read() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     world.add("other");
     let mut edit = |revision, definition: &Definition| {
@@ -105,7 +105,7 @@ fn an_edit_needs_the_revision_that_was_read() {
 
 #[test]
 fn an_edit_wakes_neither_a_paused_schedule_nor_one_that_is_over() {
-    let mut world = bench();
+    let mut world = world();
     let (paused, over) = (world.add("paused"), world.add("over"));
     schedules::pause(&mut world.db, paused, "ann", at(1)).unwrap();
     world.claim(over, &[Fate::Run]);
@@ -121,7 +121,7 @@ fn an_edit_wakes_neither_a_paused_schedule_nor_one_that_is_over() {
 
 #[test]
 fn pausing_stops_what_the_cadence_made_and_nothing_else() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let running = world.fire(id);
     world.begin(running, host_id(), 1000);
@@ -147,9 +147,9 @@ fn pausing_stops_what_the_cadence_made_and_nothing_else() {
 
 #[test]
 fn resuming_begins_anew_from_the_slot_that_is_given() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
-    let resume = |world: &mut super::bench::Bench, revision| {
+    let resume = |world: &mut World, revision| {
         schedules::resume(&mut world.db, id, revision, next(8000), at(7500)).unwrap()
     };
     assert_eq!(resume(&mut world, 1), Resumed::Already);
@@ -161,7 +161,7 @@ fn resuming_begins_anew_from_the_slot_that_is_given() {
         streaks: Streaks { breaches: 1, failures: 3 },
         pause: Some("3 failures in a row".to_owned()),
     };
-    let end = super::bench::end(failed, 1500);
+    let end = end(failed, 1500);
     schedules::finish(&mut world.db, run, owner, &end, judge).unwrap();
     assert_eq!(resume(&mut world, 1), Resumed::Stale);
     assert_eq!(resume(&mut world, 2), Resumed::Done);
@@ -174,7 +174,7 @@ fn resuming_begins_anew_from_the_slot_that_is_given() {
 
 #[test]
 fn removing_cancels_what_waits_and_frees_the_name() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let running = world.fire(id);
     let owner = host_id();
@@ -190,7 +190,7 @@ fn removing_cancels_what_waits_and_frees_the_name() {
     assert_eq!(schedules::find(&world.db, "report").unwrap(), None);
     assert_eq!(world.schedule(id).removed_at, Some(at(3000)), "its id still names it");
     // What ran ends as ever.
-    let end = super::bench::end(schedules::Outcome::Completed, 5000);
+    let end = end(schedules::Outcome::Completed, 5000);
     let finished = schedules::finish(&mut world.db, running, owner, &end, leave).unwrap();
     assert_eq!(finished, schedules::Finished::Done { paused: false });
     let successor = world.add("report");
@@ -201,7 +201,7 @@ fn removing_cancels_what_waits_and_frees_the_name() {
 
 #[test]
 fn an_agent_that_is_removed_fires_nothing_and_comes_back_paused() {
-    let mut world = bench();
+    let mut world = world();
     let (id, by_hand) = (world.add("report"), world.add("paused by hand"));
     schedules::pause(&mut world.db, by_hand, "ann", at(1)).unwrap();
     agents::remove(&mut world.db, "ann", at(2)).unwrap();
@@ -216,7 +216,7 @@ fn an_agent_that_is_removed_fires_nothing_and_comes_back_paused() {
 
 #[test]
 fn due_schedules_are_listed_and_a_bad_row_hides_none() {
-    let mut world = bench();
+    let mut world = world();
     let (late, early, bad) = (world.add("late"), world.add("early"), world.add("bad"));
     let move_to = |id, due: i64| {
         let sql = "UPDATE schedules SET next_slot_ms = :due, next_due_ms = :due WHERE id = :id";
@@ -243,7 +243,7 @@ fn due_schedules_are_listed_and_a_bad_row_hides_none() {
 
 #[test]
 fn each_word_is_one_that_the_tables_allow_and_no_other_is() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let run = world.fire(id);
     world.begin(run, host_id(), 1000);

@@ -1,10 +1,11 @@
 //! The end of runs.
 
 use twobox_host::db::schedules::{
-    self, End, Finished, Load, Outcome, Reason, RunMetrics, Status, Streaks, Verdict,
+    self, Claim, End, Fate, Finished, Load, Outcome, Reason, RunMetrics, SlotRow, Status, Streaks,
+    Verdict,
 };
 
-use super::bench::{at, bench, dump, end, host_id, leave};
+use super::world::{World, at, dump, end, host_id, leave, next, run_id, world};
 
 const TIMEOUT: Outcome<'_> = Outcome::Failed { reason: Reason::Timeout, error: "it took too long" };
 
@@ -21,22 +22,19 @@ fn a_run_ends_once_by_its_owner() {
         ),
     ];
     for (outcome, status, reason, error) in cases {
-        let mut world = bench();
+        let mut world = world();
         let id = world.add("report");
         let (run, owner, other) = (world.fire(id), host_id(), host_id());
         let ended = End { turns: Some(4), output: Some("well"), ..end(outcome, 1700) };
-        let mut finish =
-            |owner| schedules::finish(&mut world.db, run, owner, &ended, leave).unwrap();
-        assert_eq!(finish(owner), Finished::NotOurs, "it was not started");
+        let finish = |world: &mut World, owner| {
+            schedules::finish(&mut world.db, run, owner, &ended, leave).unwrap()
+        };
+        assert_eq!(finish(&mut world, owner), Finished::NotOurs, "it was not started");
         world.begin(run, owner, 1200);
         let as_it_was = dump(&world.db);
-        let mut finish =
-            |owner| schedules::finish(&mut world.db, run, owner, &ended, leave).unwrap();
-        assert_eq!(finish(other), Finished::NotOurs);
+        assert_eq!(finish(&mut world, other), Finished::NotOurs);
         assert_eq!(dump(&world.db), as_it_was);
-        let mut finish =
-            |owner| schedules::finish(&mut world.db, run, owner, &ended, leave).unwrap();
-        assert_eq!(finish(owner), Finished::Done { paused: false });
+        assert_eq!(finish(&mut world, owner), Finished::Done { paused: false });
         let as_it_is = dump(&world.db);
         let again = End { output: Some("otherwise"), ..end(Outcome::Completed, 1800) };
         let repeated = schedules::finish(&mut world.db, run, owner, &again, |_, _| {
@@ -52,7 +50,7 @@ fn a_run_ends_once_by_its_owner() {
 
 #[test]
 fn the_schedule_is_judged_by_the_ended_run_in_the_same_breath() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let owner = host_id();
     let (run, waiting) = (world.fire(id), world.fire(id));
@@ -77,7 +75,7 @@ fn the_schedule_is_judged_by_the_ended_run_in_the_same_breath() {
 
 #[test]
 fn a_paused_schedule_keeps_its_reason_and_counts_on() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let (run, owner) = (world.fire(id), host_id());
     world.begin(run, owner, 1000);
@@ -96,7 +94,7 @@ fn a_paused_schedule_keeps_its_reason_and_counts_on() {
 
 #[test]
 fn what_a_run_cost_is_kept_longer_than_the_run() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let owner = host_id();
     let load = Load {
@@ -126,9 +124,8 @@ fn what_a_run_cost_is_kept_longer_than_the_run() {
             reason: Some(Reason::Timeout),
         });
     }
-    let since = |world: &super::bench::Bench, ms, limit| {
-        schedules::metrics_since(&world.db, at(ms), limit).unwrap().rows
-    };
+    let since =
+        |world: &World, ms, limit| schedules::metrics_since(&world.db, at(ms), limit).unwrap().rows;
     assert_eq!(schedules::prune(&world.db, at(9000), 10).unwrap(), 2);
     assert_eq!(since(&world, 0, 10), runs);
     assert_eq!(since(&world, 1901, 10), runs[1..]);
@@ -136,4 +133,27 @@ fn what_a_run_cost_is_kept_longer_than_the_run() {
     assert_eq!(schedules::prune_metrics(&world.db, at(1900), 10).unwrap(), 0);
     assert_eq!(schedules::prune_metrics(&world.db, at(9000), 1).unwrap(), 1);
     assert_eq!(since(&world, 0, 10), runs[1..]);
+}
+
+#[test]
+fn a_slot_that_was_caught_up_waited_since_its_claim() {
+    let mut world = world();
+    let id = world.add("report");
+    let (row, owner) =
+        (SlotRow { id: run_id(), slot: at(1000), due: at(1000), fate: Fate::Run }, host_id());
+    let claim = Claim {
+        schedule: id,
+        revision: 1,
+        slot: at(1000),
+        open: &[],
+        rows: &[row],
+        replaces: &[],
+        next: next(90_000),
+        now: at(80_000),
+    };
+    schedules::claim_slot(&mut world.db, &claim).unwrap();
+    world.begin(row.id, owner, 80_300);
+    world.finish(row.id, owner, Outcome::Completed, 81_000);
+    let metrics = schedules::metrics_since(&world.db, at(0), 1).unwrap().rows.remove(0);
+    assert_eq!((metrics.slot_wait_ms, metrics.duration_ms), (300, 700));
 }

@@ -7,7 +7,7 @@ use twobox_host::db::schedules::{
 };
 use twobox_shared::ids::SystemIds;
 
-use super::bench::{Bench, at, bench, definition, dump, end, host_id, next, run_id, start};
+use super::world::{World, at, definition, dump, end, host_id, next, run_id, start, world};
 
 /// What an operation works on.
 struct Props {
@@ -18,7 +18,7 @@ struct Props {
     waiting: RunId,
 }
 
-fn props(world: &mut Bench) -> Props {
+fn props(world: &mut World) -> Props {
     let (id, idle) = (world.add("report"), world.add("idle"));
     let (running, owner) = (world.fire(id), host_id());
     let waiting = world.fire(id);
@@ -28,10 +28,10 @@ fn props(world: &mut Bench) -> Props {
 
 /// Carries `act` out once for each fault and shows that nothing of it stays, that the fault was met,
 /// and that it succeeds without the fault.
-fn each_fault(faults: &[&str], act: impl Fn(&mut Bench, &Props) -> Result<(), DbError>) {
+fn each_fault(faults: &[&str], act: impl Fn(&mut World, &Props) -> Result<(), DbError>) {
     let at_commit = "at commit";
     for &fault in faults.iter().chain([&at_commit]) {
-        let mut world = bench();
+        let mut world = world();
         let props = props(&mut world);
         match fault == at_commit {
             true => world.db.commit_hook(Some(|| true)).unwrap(),

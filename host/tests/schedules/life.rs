@@ -2,14 +2,14 @@
 
 use twobox_host::db::schedules::{self, Cancelled, Outcome, Phase, Reason, Status};
 
-use super::bench::{Bench, at, bench, dump, host_id, run_id};
+use super::world::{World, at, dump, host_id, run_id, world};
 
 #[test]
 fn only_the_owner_moves_a_run_and_only_from_the_phase_it_is_in() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let (run, owner, other) = (world.fire(id), host_id(), host_id());
-    let advance = |world: &Bench, owner, from, to| {
+    let advance = |world: &World, owner, from, to| {
         schedules::advance(&world.db, run, owner, from, to).unwrap()
     };
     assert!(!advance(&world, owner, Phase::Claimed, Phase::Prepared), "it does not run yet");
@@ -26,11 +26,11 @@ fn only_the_owner_moves_a_run_and_only_from_the_phase_it_is_in() {
 
 #[test]
 fn a_lease_grows_in_its_owners_hands_only() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let (run, owner) = (world.fire(id), host_id());
     world.begin(run, owner, 1000);
-    let extend = |world: &Bench, owner, until| {
+    let extend = |world: &World, owner, until| {
         let ours = schedules::extend_lease(&world.db, run, owner, at(until)).unwrap();
         (ours, world.run(run).hold.unwrap().lease_until)
     };
@@ -46,7 +46,7 @@ fn a_lease_grows_in_its_owners_hands_only() {
 
 #[test]
 fn a_bad_row_hides_no_expired_lease() {
-    let mut world = bench();
+    let mut world = world();
     let runs = ["a", "b", "c"].map(|name| {
         let id = world.add(name);
         world.fire(id)
@@ -70,14 +70,14 @@ fn a_bad_row_hides_no_expired_lease() {
 
 #[test]
 fn a_run_is_taken_over_from_the_owner_and_the_lease_that_were_seen() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let (run, dead, fresh) = (world.fire(id), host_id(), host_id());
     let before = world.begin(run, dead, 1000).hold.unwrap();
-    let take = |world: &Bench, from, seen| {
+    let take = |world: &World, from, seen| {
         schedules::take_over(&world.db, run, from, at(seen), fresh, at(5000)).unwrap()
     };
-    let others = |world: &Bench, owner| {
+    let others = |world: &World, owner| {
         let listed = schedules::of_other_owners(&world.db, owner).unwrap().rows;
         listed.into_iter().map(|run| run.id).collect::<Vec<_>>()
     };
@@ -99,11 +99,11 @@ fn a_run_is_taken_over_from_the_owner_and_the_lease_that_were_seen() {
 
 #[test]
 fn cancelling_ends_what_waits_and_asks_who_runs() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let (running, waiting, owner) = (world.fire(id), world.fire(id), host_id());
     world.begin(running, owner, 1000);
-    let cancel = |world: &mut Bench, run, now| {
+    let cancel = |world: &mut World, run, now| {
         schedules::request_cancel(&mut world.db, run, at(now)).unwrap()
     };
     assert_eq!(schedules::cancelling(&world.db, owner).unwrap().rows, []);

@@ -2,11 +2,11 @@
 
 use twobox_host::db::schedules::{self, Counts, Outcome, Past, Reason, RunId, ScheduleId};
 
-use super::bench::{Bench, at, bench, end, host_id, leave};
+use super::world::{World, at, end, host_id, leave, world};
 
 #[test]
 fn pages_go_from_the_newest_run_to_the_oldest_without_gap_or_repetition() {
-    let mut world = bench();
+    let mut world = world();
     let ids = [world.add("a"), world.add("b")];
     let made: Vec<(ScheduleId, RunId)> =
         (0..7).map(|n| ids[n % 2]).map(|id| (id, world.fire(id))).collect();
@@ -30,7 +30,7 @@ fn pages_go_from_the_newest_run_to_the_oldest_without_gap_or_repetition() {
 }
 
 /// Three runs, ended at 1500, 2600 and 3700; the second one failed.
-fn three_ended(world: &mut Bench, id: ScheduleId) -> Vec<RunId> {
+fn three_ended(world: &mut World, id: ScheduleId) -> Vec<RunId> {
     let owner = host_id();
     let outcomes = [
         Outcome::Completed,
@@ -49,7 +49,7 @@ fn three_ended(world: &mut Bench, id: ScheduleId) -> Vec<RunId> {
 
 #[test]
 fn counts_and_past_runs_are_those_of_the_table() {
-    let mut world = bench();
+    let mut world = world();
     let (id, other) = (world.add("report"), world.add("other"));
     three_ended(&mut world, id);
     assert_eq!(schedules::counts(&world.db).unwrap(), Counts { queued: 0, running: 0 });
@@ -66,12 +66,12 @@ fn counts_and_past_runs_are_those_of_the_table() {
 
 #[test]
 fn only_old_ended_runs_are_forgotten_and_never_many_at_once() {
-    let mut world = bench();
+    let mut world = world();
     let (id, other) = (world.add("report"), world.add("other"));
     let ended = three_ended(&mut world, id);
     let (running, queued) = (world.fire(other), world.fire(other));
     world.begin(running, host_id(), 1000);
-    let left = |world: &Bench| {
+    let left = |world: &World| {
         let mut ids: Vec<_> =
             schedules::page(&world.db, None, None, 10).unwrap().rows.iter().map(|r| r.id).collect();
         ids.sort();

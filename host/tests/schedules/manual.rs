@@ -5,11 +5,11 @@ use twobox_host::db::schedules::{
 };
 use twobox_shared::ids::SystemIds;
 
-use super::bench::{at, bench, dump, host_id, next, run_id};
+use super::world::{at, dump, host_id, next, run_id, world};
 
 #[test]
 fn a_manual_run_has_no_slot_and_leaves_the_cadence_alone() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     schedules::pause(&mut world.db, id, "ann", at(600)).unwrap();
     let (before, runs) = (world.schedule(id), [run_id(), run_id()]);
@@ -33,7 +33,7 @@ fn a_manual_run_has_no_slot_and_leaves_the_cadence_alone() {
 
 #[test]
 fn a_backfill_runs_what_was_left_out_and_nothing_twice() {
-    let mut world = bench();
+    let mut world = world();
     let id = world.add("report");
     let missed =
         |count, last_slot| Fate::Missed { reason: Reason::Window, count, last_slot: at(last_slot) };

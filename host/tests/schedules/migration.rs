@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use twobox_host::db;
 
-use super::bench::{at, bench, dump};
+use super::world::{at, dump, world};
 
 #[test]
 fn a_file_of_the_version_before_keeps_what_it_has_and_gains_the_tables() {
@@ -35,7 +35,7 @@ fn a_file_of_the_version_before_keeps_what_it_has_and_gains_the_tables() {
 
     let migrated = db::open(&path).unwrap();
     assert_eq!(dump(&migrated), had);
-    let fresh = bench();
+    let fresh = world();
     assert_eq!(schema(&migrated), schema(&fresh.db));
     let version: i64 = migrated.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert!(version >= 3);

@@ -10,8 +10,8 @@ use twobox_host::db::schedules::{
     self, Claim, Claimed, Definition, Fate, Finished, Outcome, OverlapPolicy, SlotRow, Started,
 };
 
-use super::bench::{
-    Bench, at, bench, definition, end, host_id, leave, next, run_id, start, started,
+use super::world::{
+    World, at, definition, end, host_id, leave, next, run_id, start, started, world,
 };
 
 const SCHEDULES: i64 = 10;
@@ -19,8 +19,8 @@ const SLOTS: i64 = 100;
 const LAST: i64 = SLOTS * 1000;
 
 /// Schedules with the slots 1000, 2000, … up to [`LAST`] before them.
-fn due_schedules() -> Bench {
-    let mut world = bench();
+fn due_schedules() -> World {
+    let mut world = world();
     for n in 0..SCHEDULES {
         world.add_as(&Definition {
             not_after: Some(at(LAST)),
@@ -72,7 +72,7 @@ fn claim_all(path: &Path) -> usize {
 }
 
 /// Each slot of each schedule has one run.
-fn assert_each_slot_ran_once(world: &Bench) {
+fn assert_each_slot_ran_once(world: &World) {
     let mut seen = HashMap::new();
     let mut before = None;
     loop {

@@ -5,11 +5,11 @@ use twobox_host::db::schedules::{
 };
 use twobox_shared::ids::SystemIds;
 
-use super::bench::{at, bench, definition, dump, host_id, run_id, start, started};
+use super::world::{World, at, definition, dump, host_id, run_id, start, started, world};
 
 #[test]
 fn the_run_that_is_due_for_longest_starts_first_and_not_before_it_is_due() {
-    let mut world = bench();
+    let mut world = world();
     let [first, second] = ["first", "second"].map(|name| world.add(name));
     world.fire(second);
     let [later, earlier] = [second, first].map(|id| world.open(id).first().copied());
@@ -17,26 +17,29 @@ fn the_run_that_is_due_for_longest_starts_first_and_not_before_it_is_due() {
     world.db.execute("UPDATE runs SET due_ms = 2000", []).unwrap();
     let earlier = world.fire(first);
     let owner = host_id();
-    let mut next = |now| {
+    let next = |world: &mut World, now| {
         let wanted = start(owner, now);
         (schedules::start_next(&mut world.db, 9, &wanted).unwrap(), wanted)
     };
-    assert_eq!(next(999).0, Started::Nothing);
-    let (outcome, wanted) = next(1500);
+    assert_eq!(next(&mut world, 999).0, Started::Nothing);
+    let (outcome, wanted) = next(&mut world, 1500);
     let run = started(outcome);
     assert_eq!((run.id, run.status), (earlier, Status::Running));
     let hold = run.hold.unwrap();
     assert_eq!((hold.phase, hold.owner), (Phase::Claimed, owner));
     assert_eq!((hold.session, &hold.message), (wanted.session, &wanted.message));
     assert_eq!((hold.started_at, hold.lease_until), (at(1500), at(1600)));
-    assert_eq!(next(1999).0, Started::Nothing, "the other one is not due");
-    assert_eq!(Some(started(next(2000).0).id), later);
-    assert_eq!(next(9999).0, Started::Nothing, "none is left");
+    assert_eq!(next(&mut world, 1999).0, Started::Nothing, "the other one is not due");
+    let third = world.add("third");
+    let between = world.fire(third);
+    assert_eq!(started(next(&mut world, 2000).0).id, between, "made later and due earlier");
+    assert_eq!(Some(started(next(&mut world, 2000).0).id), later);
+    assert_eq!(next(&mut world, 9999).0, Started::Nothing, "none is left");
 }
 
 #[test]
 fn at_most_so_many_run_at_once_unless_a_person_forces_one() {
-    let mut world = bench();
+    let mut world = world();
     let runs = ["a", "b", "c"].map(|name| {
         let id = world.add(name);
         world.fire(id)
@@ -74,7 +77,7 @@ fn at_most_so_many_run_at_once_unless_a_person_forces_one() {
 #[test]
 fn runs_of_one_schedule_follow_each_other_unless_it_allows_more() {
     for overlap in OverlapPolicy::ALL.iter().copied() {
-        let mut world = bench();
+        let mut world = world();
         let id = world.add_as(&Definition { overlap, ..definition("report") });
         let owner = host_id();
         let (first, second) = (world.fire(id), world.fire(id));
@@ -102,7 +105,7 @@ fn runs_of_one_schedule_follow_each_other_unless_it_allows_more() {
 
 #[test]
 fn a_schedule_says_where_and_for_how_long_its_runs_go() {
-    let mut world = bench();
+    let mut world = world();
     let session = world.session("t");
     let id = world.add_as(&Definition {
         session: Some(session),
@@ -116,7 +119,7 @@ fn a_schedule_says_where_and_for_how_long_its_runs_go() {
 
 #[test]
 fn a_manual_execution_runs_at_once_or_leaves_no_trace() {
-    let mut world = bench();
+    let mut world = world();
     let [busy, other, gone] = ["busy", "other", "gone"].map(|name| world.add(name));
     schedules::remove(&mut world.db, gone, at(600)).unwrap();
     let owner = host_id();

@@ -212,7 +212,7 @@ pub(super) fn pause_in(
     if changed == 1 {
         return Ok(Paused::Done { cancelled: cancel_queued(tx, id, Reason::Paused, now)? });
     }
-    match exists_not_removed(tx, id)? {
+    match is_there(tx, id)? {
         true => Ok(Paused::Already),
         false => Ok(Paused::Gone),
     }
@@ -340,7 +340,8 @@ fn try_remove(db: &mut Connection, id: ScheduleId, now: UnixMillis) -> rusqlite:
     Ok(Removed::Done { cancelled })
 }
 
-fn exists_not_removed(db: &Connection, id: ScheduleId) -> rusqlite::Result<bool> {
+/// Whether there is such a schedule, not removed.
+pub(super) fn is_there(db: &Connection, id: ScheduleId) -> rusqlite::Result<bool> {
     let schedule = "SELECT 1 FROM schedules WHERE id = :id AND removed_at_ms IS NULL";
     exists(db, schedule, named_params! { ":id": id })
 }

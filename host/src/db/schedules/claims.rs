@@ -69,7 +69,8 @@ pub struct Claim<'a> {
 pub enum Claimed {
     /// All rows are stored, and the schedule has moved on.
     Done {
-        /// Slots whose row was not stored, because a backfill had run them already.
+        /// Slots whose row was not stored, because they have one: a backfill ran them ahead of time.
+        /// Of a row for several missed slots this is the first.
         already: Vec<UnixMillis>,
     },
     /// Another host claimed the slot.

@@ -67,7 +67,8 @@ pub enum Finished {
 }
 
 /// Ends a run of `owner`, once: its row, its metrics, and what `judge` makes of the schedule and the
-/// ended run, in one transaction. A schedule that is paused keeps its reason.
+/// ended run, in one transaction. `judge` is called while the write lock is held, with the schedule
+/// as it was before. A schedule that is paused keeps its reason.
 ///
 /// # Errors
 /// [`DbError::Sqlite`]; then the run goes on.
@@ -108,7 +109,7 @@ fn try_finish(
     let paused = match verdict.pause {
         None => false,
         Some(reason) => {
-            matches!(pause_in(&tx, schedule.id, &reason, end.now)?, Paused::Done { cancelled: _ })
+            matches!(pause_in(&tx, schedule.id, &reason, end.now)?, Paused::Done { .. })
         }
     };
     tx.commit()?;

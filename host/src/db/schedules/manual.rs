@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 use twobox_shared::time::UnixMillis;
 
+use super::changes::is_there;
 use super::ids::{RunId, ScheduleId};
 use crate::db::{DbError, failed};
 
@@ -83,14 +84,7 @@ fn try_backfill(
     now: UnixMillis,
 ) -> rusqlite::Result<Backfilled> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let there = tx
-        .query_row(
-            "SELECT 1 FROM schedules WHERE id = :id AND removed_at_ms IS NULL",
-            named_params! { ":id": schedule },
-            |_| Ok(()),
-        )
-        .optional()?;
-    if there.is_none() {
+    if !is_there(&tx, schedule)? {
         return Ok(Backfilled::Gone);
     }
     let mut queued = Vec::new();

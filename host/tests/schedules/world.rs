@@ -30,19 +30,19 @@ pub(crate) fn host_id() -> HostId {
     HostId::generate(&SystemIds)
 }
 
-pub(crate) struct Bench {
+pub(crate) struct World {
     pub(crate) path: PathBuf,
     pub(crate) db: Connection,
     pub(crate) agent: AgentGroup,
     _dir: tempfile::TempDir,
 }
 
-pub(crate) fn bench() -> Bench {
+pub(crate) fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("host.db");
     let mut db = db::open(&path).unwrap();
     let agent = agents::add(&mut db, "ann", SessionMode::PerThread, &SystemIds, at(1)).unwrap();
-    Bench { path, db, agent, _dir: dir }
+    World { path, db, agent, _dir: dir }
 }
 
 /// A schedule without any limits, whose runs go one after the other.
@@ -95,7 +95,7 @@ pub(crate) fn leave(_: &Schedule, _: &Run) -> Verdict {
     Verdict { streaks: Streaks::default(), pause: None }
 }
 
-impl Bench {
+impl World {
     /// Adds a schedule whose next slot is 1000.
     pub(crate) fn add(&mut self, name: &str) -> ScheduleId {
         self.add_as(&definition(name))
