@@ -19,6 +19,7 @@
 
 pub mod cadence;
 pub mod jitter;
+pub mod missed;
 pub mod timetable;
 pub mod zone;
 
