@@ -20,6 +20,7 @@
 pub mod cadence;
 pub mod jitter;
 pub mod missed;
+pub mod overlap;
 pub mod timetable;
 pub mod zone;
 
