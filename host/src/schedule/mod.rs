@@ -21,6 +21,7 @@ pub mod cadence;
 pub mod jitter;
 pub mod missed;
 pub mod overlap;
+pub mod streak;
 pub mod timetable;
 pub mod zone;
 
