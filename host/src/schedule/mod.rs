@@ -18,6 +18,7 @@
 //! which is a count of rows, and putting off for chat, which moves due times only.
 
 pub mod cadence;
+pub mod eta;
 pub mod jitter;
 pub mod missed;
 pub mod overlap;
