@@ -5,8 +5,9 @@
 //! starts is the only one of its session: it owns the folder and the container until it retires.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 use twobox_shared::clock::Clock;
@@ -57,6 +58,7 @@ pub struct Core {
     stopping: watch::Sender<bool>,
     channel_epoch: Mutex<u64>,
     several_groups: AtomicBool,
+    api: OnceLock<SocketAddr>,
     /// Threads for sessions that have used up their share; `None` if the system has none to give.
     pub(crate) background: Option<Background>,
 }
@@ -87,6 +89,7 @@ impl Core {
             stopping: watch::Sender::new(false),
             channel_epoch: Mutex::default(),
             several_groups: AtomicBool::new(false),
+            api: OnceLock::new(),
             background: Background::start()
                 .inspect_err(|error| tracing::warn!(%error, "there are no background threads"))
                 .ok(),
@@ -255,6 +258,17 @@ impl Core {
         for (_, handle) in self.awake() {
             handle.signal.raise(Reason::Channel);
         }
+    }
+
+    /// Says where the API listens.
+    pub fn set_api(&self, address: SocketAddr) {
+        // Said once, by whoever starts it.
+        self.api.get_or_init(|| address);
+    }
+
+    /// Where the API listens, if it does.
+    pub fn api(&self) -> Option<SocketAddr> {
+        self.api.get().copied()
     }
 
     /// Whether the host is about to stop.

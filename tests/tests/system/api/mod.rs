@@ -1,0 +1,5 @@
+//! The HTTP API, over real TCP.
+
+mod access;
+mod description;
+mod limits;
