@@ -1,18 +1,14 @@
 //! What always holds, and what holds in the end.
 
-use super::{SESSIONS, Session, World};
+use super::{Session, World};
 use crate::model::Status;
-use crate::runner::Runner;
 
 impl World {
-    pub(super) fn check_always(&mut self) {
-        for at in 0..SESSIONS {
-            let session = &self.sessions[at];
+    pub(super) fn check_always(&self) {
+        for session in &self.sessions {
             if session.runners.iter().filter(|runner| runner.lives()).count() > 1 {
                 self.fail("two containers of one session live");
             }
-        }
-        for session in &self.sessions {
             for runner in session.runners.iter().filter(|runner| runner.lives()) {
                 let claims = runner.doing.claims();
                 for claim in claims.iter().filter(|_| session.boxes.holds(claims, runner.id)) {
@@ -22,13 +18,11 @@ impl World {
                     }
                 }
             }
-        }
-        let living = |session: &Session| session.runners.iter().any(Runner::lives);
-        let running = self.sessions.iter().filter(|session| living(session)).count();
-        // Containers that somebody else started or that were adopted may exceed the places for a
-        // while, one for each session.
-        if running > SESSIONS {
-            self.fail("more containers run than there are places");
+            // Containers that somebody else started, or that are not adopted yet, have none.
+            let known = session.task.as_ref().is_some_and(|task| task.vitals.is_some());
+            if known && !self.admission.holds(session.id) {
+                self.fail("a container that the host knows runs without a place");
+            }
         }
     }
 
@@ -36,9 +30,8 @@ impl World {
         self.sessions.iter().all(|session| session.boxes.settled()) && self.flights.is_empty()
     }
 
-    pub(super) fn check_end(&mut self) {
-        for at in 0..SESSIONS {
-            let boxes = &self.sessions[at].boxes;
+    pub(super) fn check_end(&self) {
+        for (at, Session { boxes, .. }) in self.sessions.iter().enumerate() {
             for message in boxes.messages.iter().filter(|message| message.row.trigger) {
                 let told = boxes.notices.contains(&message.row.id);
                 let fine = match message.status {

@@ -29,41 +29,8 @@ impl World {
         }
         let (now, monotonic) = (self.now, self.monotonic);
         let Some(mut task) = self.sessions[at].task.take() else { return };
-        if let Phase::Idle = task.phase {
-            if let Some((flight, outcomes)) = task.outcomes.pop_front() {
-                let commit = Commit::roll(self.faults, &mut self.rng);
-                if commit.holds() {
-                    host::record(&mut self.sessions[at].boxes, &flight, &outcomes, now);
-                }
-                self.note(format!("s{at} records {} outcomes: {commit:?}", outcomes.len()));
-                match commit {
-                    Commit::Done => {
-                        task.in_flight.remove(&flight.place);
-                        task.signal = true;
-                    }
-                    // It is kept, and its destination stays busy until it is recorded.
-                    Commit::Failed | Commit::Doubtful => {
-                        task.outcomes.push_front((flight, outcomes));
-                    }
-                }
-            }
-            let due = task.look_at.is_some_and(|when| when <= monotonic);
-            let watched = task.vitals.is_some();
-            if task.signal || due || (watched && self.rng.u8(..) < 3) {
-                task.signal = false;
-                task.accepted = false;
-                task.look_at = None;
-                let boxes = &self.sessions[at].boxes;
-                let before = boxes.acks_of(&boxes.pending());
-                task.phase = Phase::Ask { before };
-            } else if task.vitals.is_none() && !task.marked && task.in_flight.is_empty() {
-                return; // it retires
-            }
-            self.sessions[at].task = Some(task);
-            return;
-        }
         task.phase = match std::mem::replace(&mut task.phase, Phase::Idle) {
-            Phase::Idle => unreachable!("handled above"),
+            Phase::Idle => return self.idle(at, task),
             Phase::Ask { before } => {
                 let alive = self.ask(at, &mut task, &before, monotonic);
                 Phase::Reread { before, alive }
@@ -157,6 +124,40 @@ impl World {
                 self.crash_host("between two steps of a sweep");
             }
         }
+    }
+
+    /// Between two sweeps: records what a channel said, and begins a sweep if there is a reason.
+    fn idle(&mut self, at: usize, mut task: Task) {
+        if let Some((flight, outcomes)) = task.outcomes.pop_front() {
+            let commit = Commit::roll(self.faults, &mut self.rng);
+            if commit.holds() {
+                host::record(&mut self.sessions[at].boxes, &flight, &outcomes, self.now);
+            }
+            self.note(format!("s{at} records {} outcomes: {commit:?}", outcomes.len()));
+            match commit {
+                Commit::Done => {
+                    task.in_flight.remove(&flight.place);
+                    task.signal = true;
+                }
+                // It is kept, and its destination stays busy until it is recorded.
+                Commit::Failed | Commit::Doubtful => {
+                    task.outcomes.push_front((flight, outcomes));
+                }
+            }
+        }
+        let due = task.look_at.is_some_and(|when| when <= self.monotonic);
+        let watched = task.vitals.is_some();
+        if task.signal || due || (watched && self.rng.u8(..) < 3) {
+            task.signal = false;
+            task.accepted = false;
+            task.look_at = None;
+            let boxes = &self.sessions[at].boxes;
+            let before = boxes.acks_of(&boxes.pending());
+            task.phase = Phase::Ask { before };
+        } else if task.vitals.is_none() && !task.marked && task.in_flight.is_empty() {
+            return; // it retires
+        }
+        self.sessions[at].task = Some(task);
     }
 
     /// Step 2: who lives, and is a limit broken.
