@@ -16,9 +16,6 @@ use crate::disk::Commit;
 use crate::host::{self, Phase, Task};
 use crate::runner::Runner;
 
-/// The longest pause between two starts, as in the product.
-const START_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
-
 impl World {
     pub(super) fn host_step(&mut self, at: usize) {
         if !self.host_up {
@@ -222,8 +219,7 @@ impl World {
         let failed = started_here && !acked && !task.acked && boxes.stop_cause.is_none();
         if failed {
             boxes.failed_starts += 1;
-            let pause = Duration::from_secs(1) * 2_u32.pow(boxes.failed_starts.min(8) - 1);
-            boxes.start_after = Some(now + pause);
+            boxes.start_after = Some(now + decide::start_pause(boxes.failed_starts));
         }
         boxes.runner = None;
         boxes.stop_cause = None;
@@ -242,8 +238,7 @@ impl World {
         monotonic: Monotonic,
     ) {
         let session = &self.sessions[at];
-        let pause = |after: &UnixMillis| *after > now && after.since(now) <= START_PAUSE_MAX;
-        if let Some(after) = session.boxes.start_after.filter(pause) {
+        if let Some(after) = decide::start_waits(session.boxes.start_after, now) {
             let next = monotonic + after.since(now);
             task.look_at = task.look_at.into_iter().chain([next]).min();
             return;
