@@ -4,10 +4,11 @@ use rusqlite::named_params;
 use twobox_host::db::agents;
 use twobox_host::db::messaging::SessionMode;
 use twobox_host::db::schedules::{
-    self, Added, Definition, Edited, Fate, MissedPolicy, OverlapPolicy, Paused, Phase, Reason,
-    Removed, Resumed, ScheduleId, Status, Streaks, Trigger,
+    self, Added, Definition, Edited, Fate, Paused, Phase, Reason, Removed, Resumed, Status,
+    Streaks, Trigger,
 };
-use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
+use twobox_host::schedule::{missed, overlap};
+use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId, SystemIds};
 
 use super::world::{World, at, definition, dump, end, host_id, leave, next, run_id, world};
 
@@ -18,8 +19,8 @@ fn a_schedule_says_what_was_stored_by_name_and_by_id() {
         session: Some(world.session("t")),
         max_turns: Some(10),
         max_run_ms: Some(60_000),
-        missed: MissedPolicy::All,
-        overlap: OverlapPolicy::Replace,
+        missed: missed::Policy::All,
+        overlap: overlap::Policy::Replace,
         jitter_ms: 7,
         not_before: Some(at(900)),
         not_after: Some(at(9000)),
@@ -248,8 +249,8 @@ fn each_word_is_one_that_the_tables_allow_and_no_other_is() {
     let run = world.fire(id);
     world.begin(run, host_id(), 1000);
     let sets = [
-        ("schedules", "missed", words(MissedPolicy::ALL, MissedPolicy::as_str)),
-        ("schedules", "overlap", words(OverlapPolicy::ALL, OverlapPolicy::as_str)),
+        ("schedules", "missed", words(missed::Policy::ALL, missed::Policy::as_str)),
+        ("schedules", "overlap", words(overlap::Policy::ALL, overlap::Policy::as_str)),
         ("runs", "trigger", words(Trigger::ALL, Trigger::as_str)),
         ("runs", "status", words(Status::ALL, Status::as_str)),
         ("runs", "phase", words(Phase::ALL, Phase::as_str)),

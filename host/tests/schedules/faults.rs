@@ -2,10 +2,10 @@
 
 use twobox_host::db::DbError;
 use twobox_host::db::schedules::{
-    self, Capacity, Claim, Claimed, Definition, Fate, Finished, HostId, Outcome, Reason, RunId,
-    ScheduleId, SlotRow, Streaks, Verdict,
+    self, Capacity, Claim, Claimed, Definition, Fate, Finished, Outcome, Reason, SlotRow, Streaks,
+    Verdict,
 };
-use twobox_shared::ids::SystemIds;
+use twobox_shared::ids::{HostId, RunId, ScheduleId, SystemIds};
 
 use super::world::{World, at, definition, dump, end, host_id, next, run_id, start, world};
 

@@ -4,14 +4,13 @@
 //! it any more.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
-use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::definitions::{Definition, Next, by_id};
-use super::ids::ScheduleId;
 use super::runs::cancel_queued;
-use super::words::Reason;
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
 
 /// What came of adding a schedule. Only [`Added::Done`] stored something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

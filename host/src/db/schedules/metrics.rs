@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
+use twobox_shared::ids::{RunId, ScheduleId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::exactly_one;
-use super::ids::{RunId, ScheduleId};
 use super::listed::{Listed, listed};
-use super::words::Reason;
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
 
 /// What else the host had to do, and what the container used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
