@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod api;
 mod blocking;
+pub mod book;
 pub mod channel;
 pub mod cli;
 pub mod clock;

@@ -95,7 +95,15 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
             "it was edited",
             |world, id| {
                 let edited = definition("report");
-                schedules::edit(&mut world.db, id, 1, &edited, next(1000), at(900)).unwrap();
+                schedules::edit(
+                    &mut world.db,
+                    id,
+                    1,
+                    &edited,
+                    schedules::NextSlot::Reckoned(next(1000)),
+                    at(900),
+                )
+                .unwrap();
             },
             Claimed::Changed,
         ),

@@ -74,8 +74,15 @@ fn an_edit_needs_the_revision_that_was_read() {
     let id = world.add("report");
     world.add("other");
     let mut edit = |revision, definition: &Definition| {
-        let edited =
-            schedules::edit(&mut world.db, id, revision, definition, next(7000), at(600)).unwrap();
+        let edited = schedules::edit(
+            &mut world.db,
+            id,
+            revision,
+            definition,
+            schedules::NextSlot::Reckoned(next(7000)),
+            at(600),
+        )
+        .unwrap();
         (edited, schedules::find(&world.db, &id.to_string()).unwrap().unwrap())
     };
     let renamed = Definition { prompt: "else".to_owned(), ..definition("renamed") };
@@ -100,7 +107,15 @@ fn an_edit_needs_the_revision_that_was_read() {
         schedules::remove(&mut world.db, id, at(8)).unwrap(),
         Removed::Done { cancelled: 0 }
     );
-    let gone = schedules::edit(&mut world.db, id, 4, &renamed, next(7000), at(9)).unwrap();
+    let gone = schedules::edit(
+        &mut world.db,
+        id,
+        4,
+        &renamed,
+        schedules::NextSlot::Reckoned(next(7000)),
+        at(9),
+    )
+    .unwrap();
     assert_eq!(gone, Edited::Gone);
 }
 
@@ -113,8 +128,14 @@ fn an_edit_wakes_neither_a_paused_schedule_nor_one_that_is_over() {
     for id in [paused, over] {
         let schedule = world.schedule(id);
         let edited = Definition { max_runs: Some(1), ..schedule.definition };
-        let outcome =
-            schedules::edit(&mut world.db, id, schedule.revision, &edited, next(9000), at(2));
+        let outcome = schedules::edit(
+            &mut world.db,
+            id,
+            schedule.revision,
+            &edited,
+            schedules::NextSlot::Reckoned(next(9000)),
+            at(2),
+        );
         assert!(matches!(outcome.unwrap(), Edited::Done { .. }));
         assert_eq!(world.schedule(id).next, None, "{}", edited.name);
     }

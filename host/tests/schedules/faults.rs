@@ -168,6 +168,14 @@ fn what_people_do_is_whole_or_nothing() {
     });
     each_fault(&["AFTER UPDATE ON schedules"], |world, props| {
         let other = Definition { jitter_ms: 1, ..definition("renamed") };
-        schedules::edit(&mut world.db, props.id, 1, &other, None, at(1)).map(|_| ())
+        schedules::edit(
+            &mut world.db,
+            props.id,
+            1,
+            &other,
+            schedules::NextSlot::Reckoned(None),
+            at(1),
+        )
+        .map(|_| ())
     });
 }

@@ -21,7 +21,9 @@ mod runs;
 mod starts;
 mod words;
 
-pub use changes::{Added, Edited, Paused, Removed, Resumed, add, edit, pause, remove, resume};
+pub use changes::{
+    Added, Edited, NextSlot, Paused, Removed, Resumed, add, edit, pause, remove, resume,
+};
 pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off};
 pub use definitions::{Definition, Next, Schedule, Streaks, due, find, list, next_due};
 pub use ends::{End, Finished, Outcome, Verdict, finish};
