@@ -8,9 +8,12 @@
 //! Nothing else depends on it: where it cannot listen, the host goes on without it.
 
 mod error;
+mod extract;
 mod guard;
 mod health;
 mod routes;
+mod runs;
+mod schedules;
 mod server;
 pub mod token;
 
@@ -18,10 +21,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use twobox_shared::time::UnixMillis;
 
+use crate::book::BookError;
 use crate::core::Core;
+use error::ApiError;
 use token::{Token, TokenError};
 
 /// What handlers work with.
@@ -30,6 +37,22 @@ struct Api {
     core: Arc<Core>,
     /// Held by whoever looks whether `host.db` can be read.
     look: Arc<Semaphore>,
+}
+
+impl Api {
+    fn now(&self) -> UnixMillis {
+        self.core.parts.clock.now()
+    }
+
+    /// Asks the book, on a thread that may block.
+    async fn book<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Connection) -> Result<T, BookError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let parts = &self.core.parts;
+        let asked = parts.db.call(ask).await;
+        asked.map_err(|error| ApiError::of_book(&error, parts.data.root()))
+    }
 }
 
 /// Why there is no API.

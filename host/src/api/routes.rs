@@ -12,7 +12,7 @@ use axum::routing::{MethodRouter, get};
 
 use super::error::{ApiError, Code};
 use super::token::Token;
-use super::{Api, guard, health};
+use super::{Api, guard, health, runs, schedules};
 
 /// A path, and what it does for each of its methods.
 struct Route {
@@ -27,7 +27,18 @@ const OPEN: &[Route] = &[
 ];
 
 /// What needs the token.
-const GUARDED: &[Route] = &[Route { path: "/api/openapi.json", handlers: || get(description) }];
+const GUARDED: &[Route] = &[
+    Route { path: "/api/openapi.json", handlers: || get(description) },
+    Route { path: "/api/schedules", handlers: || get(schedules::list).post(schedules::add) },
+    Route {
+        path: "/api/schedules/{id}",
+        handlers: || get(schedules::show).patch(schedules::patch).delete(schedules::remove),
+    },
+    Route { path: "/api/schedules/{id}/runs", handlers: || get(runs::of_schedule) },
+    Route { path: "/api/schedules/{id}/metrics", handlers: || get(runs::metrics) },
+    Route { path: "/api/runs", handlers: || get(runs::all) },
+    Route { path: "/api/runs/{id}", handlers: || get(runs::show) },
+];
 
 /// Everything that is answered on `at`, to whoever has `token`.
 pub(super) fn app(api: Api, token: Token, at: SocketAddr) -> Router {

@@ -3,3 +3,5 @@
 mod access;
 mod description;
 mod limits;
+mod runs;
+mod schedules;
