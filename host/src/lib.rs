@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod blocking;
+pub mod book;
 pub mod channel;
 pub mod cli;
 pub mod clock;

@@ -124,8 +124,9 @@ fn what_a_run_cost_is_kept_longer_than_the_run() {
             reason: Some(Reason::Timeout),
         });
     }
-    let since =
-        |world: &World, ms, limit| schedules::metrics_since(&world.db, at(ms), limit).unwrap().rows;
+    let since = |world: &World, ms, limit| {
+        schedules::metrics_since(&world.db, None, at(ms), limit).unwrap().rows
+    };
     assert_eq!(schedules::prune(&world.db, at(9000), 10).unwrap(), 2);
     assert_eq!(since(&world, 0, 10), runs);
     assert_eq!(since(&world, 1901, 10), runs[1..]);
@@ -154,6 +155,6 @@ fn a_slot_that_was_caught_up_waited_since_its_claim() {
     schedules::claim_slot(&mut world.db, &claim).unwrap();
     world.begin(row.id, owner, 80_300);
     world.finish(row.id, owner, Outcome::Completed, 81_000);
-    let metrics = schedules::metrics_since(&world.db, at(0), 1).unwrap().rows.remove(0);
+    let metrics = schedules::metrics_since(&world.db, None, at(0), 1).unwrap().rows.remove(0);
     assert_eq!((metrics.slot_wait_ms, metrics.duration_ms), (300, 700));
 }

@@ -2,13 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use serde::Serialize;
-use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::ids::ScheduleId;
 use super::listed::{Listed, listed};
-use super::words::{MissedPolicy, OverlapPolicy};
 use crate::db::{DbError, failed};
+use crate::schedule::{missed, overlap};
 
 /// What a person says about a schedule. Stored as it is: whoever calls has checked it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,11 +31,11 @@ pub struct Definition {
     /// How long a run may go on; its lease too.
     pub max_run_ms: Option<i64>,
     /// What becomes of missed slots.
-    pub missed: MissedPolicy,
+    pub missed: missed::Policy,
     /// How long ago a missed slot may lie and still be run.
     pub missed_window_ms: i64,
     /// What a slot does while an earlier run goes on.
-    pub overlap: OverlapPolicy,
+    pub overlap: overlap::Policy,
     /// How far a run may lie after its slot.
     pub jitter_ms: i64,
     /// No slot before this instant.

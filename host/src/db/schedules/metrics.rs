@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
+use twobox_shared::ids::{RunId, ScheduleId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::exactly_one;
-use super::ids::{RunId, ScheduleId};
 use super::listed::{Listed, listed};
-use super::words::Reason;
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
 
 /// What else the host had to do, and what the container used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -93,18 +93,21 @@ pub(super) const SINCE: &str = "
     SELECT run_id AS id, schedule_id, at_ms, slot_wait_ms, duration_ms, turns, max_turns,
            host_loop_lag_ms, container_peak_memory_bytes, chat_turns_in_flight, runs_in_flight,
            reason
-    FROM run_metrics WHERE at_ms >= :since ORDER BY at_ms, run_id LIMIT :limit";
+    FROM run_metrics
+    WHERE at_ms >= :since AND (:schedule IS NULL OR schedule_id = :schedule)
+    ORDER BY at_ms, run_id LIMIT :limit";
 
-/// At most `limit` runs that ended at `since` or later, the oldest first.
+/// At most `limit` runs of a schedule, or of all, that ended at `since` or later, the oldest first.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
 pub fn metrics_since(
     db: &Connection,
+    schedule: Option<ScheduleId>,
     since: UnixMillis,
     limit: u32,
 ) -> Result<Listed<RunMetrics>, DbError> {
-    let params = named_params! { ":since": since, ":limit": limit };
+    let params = named_params! { ":schedule": schedule, ":since": since, ":limit": limit };
     listed(db, SINCE, params, RunMetrics::from_row).map_err(failed("list what runs cost"))
 }
 
