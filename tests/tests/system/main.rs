@@ -17,5 +17,6 @@ mod limits;
 mod places;
 mod redrive;
 mod restart;
+mod schedules;
 mod scripts;
 mod time;
