@@ -25,7 +25,7 @@ pub fn add(
     now: UnixMillis,
 ) -> Result<Detail, BookError> {
     let Some(name_or_id) = &draft.agent else {
-        return Err(Mistake::missing("agent", "is needed: whose the schedule is").into());
+        return Err(Mistake::missing("agent", "say which agent is told").into());
     };
     let agent = agent(db, "agent", name_or_id)?.id;
     let Checked { definition, plan, .. } = check::new(db, agent, draft, min_interval, now)?;

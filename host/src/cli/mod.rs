@@ -12,6 +12,7 @@ mod doctor;
 mod fsck;
 mod init;
 mod output;
+mod schedules;
 mod select;
 mod send;
 mod sessions;
@@ -81,6 +82,9 @@ enum Command {
     /// Sessions: list, show, tail, retry, fsck.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// Standing orders: add, list, show, edit, pause, resume, remove, runs, metrics, backfill.
+    #[command(subcommand)]
+    Schedules(schedules::SchedulesCommand),
     /// What ended without success: list, show, redrive, drop.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -149,6 +153,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Up { log_format } => up::run(context, log_format),
         Command::Agents(command) => agents::run(context, command),
+        Command::Schedules(command) => schedules::run(context, command),
         Command::Wire(command) => wire::run(context, &command),
         Command::Sessions(sessions::SessionsCommand::List { agent }) => {
             sessions::list(context, agent.as_deref())
