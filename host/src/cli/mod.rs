@@ -192,7 +192,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// Runs a client: one thread is enough.
-fn in_tokio(client: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+fn in_tokio<T>(client: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

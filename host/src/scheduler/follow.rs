@@ -11,7 +11,8 @@ use twobox_shared::ids::RunId;
 use twobox_shared::inbox::{NewMessage, Origin};
 
 use super::prepare::{Prepared, prepare};
-use super::{Scheduler, lock, plan};
+use super::{Scheduler, lock};
+use crate::book;
 use crate::channel::{Place, Refusal};
 use crate::db::DbError;
 use crate::db::messaging;
@@ -399,8 +400,8 @@ fn reason_of(failure: &Failure) -> Reason {
 fn judge(schedule: &Schedule, run: &Run) -> Verdict {
     let fired_at = run.slot.or(run.hold.as_ref().map(|hold| hold.started_at));
     let grace = schedule.turns_edited_at.zip(fired_at).is_some_and(|(edited_at, fired_at)| {
-        plan::timetable(&schedule.definition)
-            .is_ok_and(|timetable| streak::in_grace(&timetable, edited_at, fired_at))
+        book::Plan::of(&schedule.definition)
+            .is_ok_and(|plan| streak::in_grace(&plan.timetable, edited_at, fired_at))
     });
     let end = match (run.status, run.reason) {
         (Status::Failed, Some(reason)) => streak::End::Failed(reason),

@@ -39,13 +39,13 @@ fn resuming(schedule: &ScheduleView) -> String {
     let name = &schedule.name;
     let streaks = schedule.streaks;
     let resume = format!("`twobox schedules resume {name}`");
-    if streaks.breaches >= i64::from(streak::BREACHES) {
+    if streaks.breaches >= streak::BREACHES {
         return format!(
             "allow more turns with `twobox schedules edit {name} --max-turns N`, or ask for less, then \
              {resume}"
         );
     }
-    if streaks.failures >= i64::from(streak::FAILURES) {
+    if streaks.failures >= streak::FAILURES {
         return format!("mend what made the last runs fail, then {resume}");
     }
     format!("to let it go on from then: {resume}")

@@ -1,7 +1,8 @@
-//! `twobox schedules`: add, list, show, edit, pause, resume, remove, runs, metrics, backfill. What
-//! they mean is in the book; here it is asked for and printed.
+//! `twobox schedules`: add, list, show, edit, run, cancel, pause, resume, remove, runs, metrics,
+//! backfill. What they mean is in the book; here it is asked for and printed.
 
 mod advice;
+mod order;
 mod said;
 mod text;
 
@@ -13,8 +14,8 @@ use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
 use twobox_shared::time::UnixMillis;
 
-use super::Context;
 use super::output::{Failure, chain, printable};
+use super::{Context, in_tokio};
 use crate::book::{self, BookError, Draft, Mistake};
 use crate::schedule::cadence::parse_instant;
 use said::{AddArguments, EditArguments};
@@ -37,6 +38,19 @@ pub(super) enum SchedulesCommand {
     },
     /// Change a schedule. What is not said stays.
     Edit(Box<EditArguments>),
+    /// Run a schedule now, paused or not. Its times stay what they are. Needs the running host.
+    Run {
+        /// Its name or id.
+        name: String,
+        /// Run it although as many runs go on as may; this is written down.
+        #[arg(long)]
+        force: bool,
+    },
+    /// End a run that waits or goes on. Needs the running host.
+    Cancel {
+        /// Its id, as `twobox schedules runs` shows it.
+        run: RunId,
+    },
     /// Let nothing of a schedule start until it is resumed. What runs goes on.
     Pause {
         /// Its name or id.
@@ -97,7 +111,36 @@ fn instant(text: &str) -> Result<UnixMillis, String> {
     parse_instant(text).map_err(|error| error.to_string())
 }
 
+impl SchedulesCommand {
+    /// Whether a host that is up has to see what it did.
+    fn changes(&self) -> bool {
+        match self {
+            Self::Add(_)
+            | Self::Edit(_)
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Remove { .. }
+            | Self::Backfill { .. } => true,
+            Self::List { .. }
+            | Self::Show { .. }
+            | Self::Run { .. }
+            | Self::Cancel { .. }
+            | Self::Runs { .. }
+            | Self::Metrics { .. } => false,
+        }
+    }
+}
+
 pub(super) fn run(context: &Context, command: SchedulesCommand) -> Result<ExitCode, Failure> {
+    let changes = command.changes();
+    let code = carry_out(context, command)?;
+    if changes {
+        in_tokio(order::announce(context))?;
+    }
+    Ok(code)
+}
+
+fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, Failure> {
     match command {
         SchedulesCommand::Add(arguments) => {
             let draft = arguments.draft()?;
@@ -116,6 +159,18 @@ pub(super) fn run(context: &Context, command: SchedulesCommand) -> Result<ExitCo
             let detail = book::edit(&mut db, &arguments.name, &draft, None, least, now)
                 .map_err(|error| explained(&error, Some(&draft)))?;
             context.output.show(&detail, |detail| text::saved("changed", detail));
+        }
+        SchedulesCommand::Run { name, force } => {
+            let (_, db) = context.open_db()?;
+            let run = in_tokio(order::execute(context, name, force))?;
+            let run = book::run(&db, &run.to_string()).map_err(told)?;
+            context.output.show(&run, text::started);
+        }
+        SchedulesCommand::Cancel { run } => {
+            let answer = in_tokio(order::cancel(context, run))?;
+            context.output.show(&answer, |answer| {
+                format!("run {run}: {}", answer["outcome"].as_str().unwrap_or_default())
+            });
         }
         SchedulesCommand::List { agent } => {
             let (_, db) = context.open_db()?;

@@ -187,6 +187,12 @@ pub(super) fn removed(removed: &Removed) -> String {
     format!("removed {name}{cancelled}; `twobox schedules show {id}` still shows what it did")
 }
 
+/// After a run was started by hand.
+pub(super) fn started(run: &RunView) -> String {
+    let session = run.session.map_or_else(|| "-".to_owned(), |session| session.to_string());
+    format!("run {} goes on in session {session}", run.id)
+}
+
 pub(super) fn runs(page: &RunPage) -> String {
     let mut lines = vec![match page.runs.is_empty() {
         true => "no runs yet".to_owned(),
@@ -241,25 +247,14 @@ pub(super) fn metrics(list: &MetricsList) -> String {
                 one.duration_ms.to_string(),
                 format!("{}/{}", optional(one.turns), optional(one.max_turns)),
                 one.load.host_loop_lag_ms.to_string(),
-                optional(one.load.container_peak_memory_bytes),
                 one.load.chat_turns_in_flight.to_string(),
                 one.load.runs_in_flight.to_string(),
                 one.reason.map_or("-", |reason| reason.as_str()).to_owned(),
             ]
         })
         .collect();
-    let heads = [
-        "SCHEDULE",
-        "ENDED",
-        "WAIT MS",
-        "TOOK MS",
-        "TURNS",
-        "LAG MS",
-        "PEAK BYTES",
-        "CHATS",
-        "RUNS",
-        "REASON",
-    ];
+    let heads =
+        ["SCHEDULE", "ENDED", "WAIT MS", "TOOK MS", "TURNS", "LAG MS", "CHATS", "RUNS", "REASON"];
     let mut lines = vec![match rows.is_empty() {
         true => "no run has ended in that time".to_owned(),
         false => table(heads, &rows),
