@@ -407,7 +407,7 @@ fn schedules_that_meet_are_warned_of() {
     let world = world();
     world.add("a", &["--hourly", "0", "--max-turns", "2000"]);
     let warned = world.add("b", &["--hourly", "3", "--max-turns", "2000"]);
-    says(&warned, &["warning   a and b fire at the same time (minute 0 of the hour", "4000 turns"]);
+    says(&warned, &["warning   a, b fire at the same time (minute 0 of the hour", "4000 turns"]);
     let warnings = &world.json(&["show", "b"])["warnings"][0];
     assert_eq!(warnings["type"], "cron_collision");
     assert_eq!(warnings["overlapping_schedules"], json!(["a", "b"]));
