@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::view::{Detail, Paused, Removed, Resumed, ScheduleView};
 use super::{BookError, Draft, Mistake, TRIES, agent, find, unknown};
 use crate::db::schedules::{self, Added, Edited, NextSlot, Schedule};
+use crate::schedule::Slot;
 
 /// Adds a schedule under `id`, enabled. Two slots must be `min_interval` apart at least.
 ///
@@ -68,8 +69,10 @@ pub fn edit(
         let before = (&old.definition, old.fired);
         let Checked { definition, plan, has_new_slots } =
             check::edited(db, old.agent_group, draft, before, min_interval, now)?;
+        let has_new_jitter = definition.jitter_ms != old.definition.jitter_ms;
         let next = match old.next {
-            Some(_) if !has_new_slots => NextSlot::Kept,
+            Some(_) if !has_new_slots && !has_new_jitter => NextSlot::Kept,
+            Some(next) if !has_new_slots => NextSlot::Moved(plan.due(old.id, Slot(next.slot))),
             Some(_) | None => NextSlot::Reckoned(plan.first_after(old.id, now)),
         };
         match schedules::edit(db, old.id, old.revision, &definition, next, now)? {

@@ -152,7 +152,7 @@ fn warning(warning: &Warning) -> String {
     format!(
         "warning   {} fire at the same time (minute {} of the hour, first at {first_at}) and take \
          about {estimated_concurrent_steps} turns together: move one of them by more than 5 minutes",
-        overlapping_schedules.join(" and "),
+        overlapping_schedules.join(", "),
         minutes.join(", ")
     )
 }
