@@ -22,6 +22,7 @@ pub mod fsck;
 pub mod logging;
 pub mod runtime;
 pub mod schedule;
+pub mod scheduler;
 pub mod session;
 mod storage;
 pub mod watch;

@@ -33,7 +33,7 @@ pub enum End {
 }
 
 /// How often in a row the runs of a schedule have failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Streaks {
     /// Breaches of the turn budget.
     pub breaches: u32,

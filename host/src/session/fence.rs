@@ -128,6 +128,7 @@ mod tests {
             trigger: true,
             process_after: None,
             origin: Origin::default(),
+            of_run: false,
         });
         let ack =
             ack.map(|(status, attempt)| Ack { status, attempt: Some(attempt), ..Ack::default() });

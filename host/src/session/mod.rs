@@ -13,6 +13,7 @@ pub mod limits;
 mod notices;
 mod outgoing;
 mod redrive;
+pub mod run;
 pub mod signal;
 mod sweep;
 pub mod task;

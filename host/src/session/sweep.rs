@@ -70,6 +70,7 @@ impl Task {
         let fence = Fence::after(&after, &decision.actions);
         let plan = self.plan_delivery(rows, &after, &fence, now).await?;
         self.settle(&decision.actions, &fence, &after, now).await?;
+        self.core.set_chatting(self.id, somebody_waits(&after, &decision.actions, now));
         if let Alive::Runner(_) = alive {
             self.observe(&after);
             self.forget_failed_starts().await?;
@@ -168,7 +169,8 @@ impl Task {
             if let Action::Fail { message, attempt, failure } = action
                 && let Some(message) = look.pending.iter().find(|other| other.id == *message)
                 && message.trigger
-            // nobody asked for context
+                && !message.of_run
+            // nobody asked for context, and of a run its schedule tells
             {
                 tracing::warn!(session = %self.id, message = %message.id,
                     reason = failure.reason, detail = failure.detail, "a message failed");
@@ -187,6 +189,9 @@ impl Task {
         };
         self.apply(changes, now).await?;
         fault::point(CrashPoint::HostSettleCommitted);
+        if look.pending.iter().any(|message| message.of_run) {
+            self.core.run_moved();
+        }
         Ok(())
     }
 
@@ -250,6 +255,24 @@ impl Task {
         } // otherwise asked again soon
         Ok(())
     }
+}
+
+/// Whether a message of a chat is due that `actions` do not settle.
+fn somebody_waits(look: &Look, actions: &[Action], now: UnixMillis) -> bool {
+    let is_settled = |message: &PendingMessage| {
+        actions.iter().any(|action| match action {
+            Action::Complete { message: id } | Action::Fail { message: id, .. } => {
+                *id == message.id
+            }
+            Action::Charge { .. } | Action::Hasten { .. } => false,
+        })
+    };
+    look.pending.iter().any(|message| {
+        message.trigger
+            && !message.of_run
+            && message.process_after.is_none_or(|due| due <= now)
+            && !is_settled(message)
+    })
 }
 
 /// Whether the first read is not enough: something may have ended, so only a read made after the

@@ -97,12 +97,7 @@ fn what_a_run_cost_is_kept_longer_than_the_run() {
     let mut world = world();
     let id = world.add("report");
     let owner = host_id();
-    let load = Load {
-        host_loop_lag_ms: 3,
-        container_peak_memory_bytes: Some(1 << 20),
-        chat_turns_in_flight: 2,
-        runs_in_flight: 1,
-    };
+    let load = Load { host_loop_lag_ms: 3, chat_turns_in_flight: 2, runs_in_flight: 1 };
     // Claimed at its slot, 1000; then a clock that goes back.
     let times = [(1000, 1250, 1900, 250, 650), (2000, 1990, 1980, 0, 0)];
     let mut runs = Vec::new();

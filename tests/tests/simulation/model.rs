@@ -64,6 +64,7 @@ impl Boxes {
             trigger,
             process_after: None,
             origin,
+            of_run: false,
         };
         assert!(row.seq > newest && row.seq.0 % 2 == 0, "inbound numbers grow and are even");
         self.messages.push(Message { row, status: Status::Pending, begun: 0, answers: 0 });

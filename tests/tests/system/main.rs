@@ -18,5 +18,6 @@ mod limits;
 mod places;
 mod redrive;
 mod restart;
+mod schedules;
 mod scripts;
 mod time;

@@ -7,6 +7,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::listed::{Listed, listed};
 use crate::db::{DbError, failed};
+use crate::schedule::streak::Streaks;
 use crate::schedule::{missed, overlap};
 
 /// What a person says about a schedule. Stored as it is: whoever calls has checked it.
@@ -98,15 +99,6 @@ pub struct Next {
     pub slot: UnixMillis,
     /// When somebody has to look: the slot with its jitter, or later when it was put off.
     pub due: UnixMillis,
-}
-
-/// What went wrong in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Streaks {
-    /// Runs that used up their turns.
-    pub breaches: i64,
-    /// Runs that failed otherwise.
-    pub failures: i64,
 }
 
 /// A schedule.

@@ -5,12 +5,13 @@ use twobox_shared::ids::{HostId, RunId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::{Paused, exactly_one, pause_in};
-use super::definitions::{Schedule, Streaks, by_id};
+use super::definitions::{Schedule, by_id};
 use super::metrics::{self, Load};
 use super::runs::{self, Run};
 use super::words::Status;
 use crate::db::{DbError, failed};
 use crate::schedule::reason::Reason;
+use crate::schedule::streak::Streaks;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,7 +25,7 @@ pub use changes::{
     Added, Edited, NextSlot, Paused, Removed, Resumed, add, edit, pause, remove, resume,
 };
 pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off};
-pub use definitions::{Definition, Next, Schedule, Streaks, due, find, list, next_due};
+pub use definitions::{Definition, Next, Schedule, due, find, list, next_due};
 pub use ends::{End, Finished, Outcome, Verdict, finish};
 pub use life::{
     Cancelled, advance, cancelling, expired, extend_lease, of_other_owners, request_cancel,
@@ -39,6 +39,7 @@ pub use starts::{Capacity, Executed, Start, Started, execute, start_next, start_
 pub use words::{Phase, Status, Trigger};
 
 pub use crate::schedule::reason::Reason;
+pub use crate::schedule::streak::Streaks;
 
 pub(super) use changes::pause_all_of;
 
