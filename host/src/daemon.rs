@@ -77,7 +77,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core), Arc::clone(&scheduler)));
     let path = core.parts.data.socket();
     let server = tokio::spawn(socket::bind(&path)?.serve(terminal, desk, core.stopping()));
-    let api = start_api(&core).await;
+    let api = start_api(&core, &scheduler).await;
     let keeper = tokio::spawn(keep(Arc::clone(&core), events));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
     let scheduler = tokio::spawn(scheduler.run());
@@ -143,12 +143,12 @@ async fn build(
 }
 
 /// Serves the HTTP API until the host stops. What is in its way is in nobody else's.
-async fn start_api(core: &Arc<Core>) -> Option<JoinHandle<()>> {
+async fn start_api(core: &Arc<Core>, scheduler: &Arc<Scheduler>) -> Option<JoinHandle<()>> {
     match api::bind(core).await {
         Ok(Some(bound)) => {
             tracing::info!(address = %bound.address(), "the API is up");
             core.set_api(bound.address());
-            Some(tokio::spawn(bound.serve(Arc::clone(core))))
+            Some(tokio::spawn(bound.serve(Arc::clone(core), Arc::clone(scheduler))))
         }
         Ok(None) => None,
         Err(error) => {

@@ -75,6 +75,14 @@ codes! {
     AgentGone = CONFLICT "agent_gone",
     /// What is stored makes no sense to this build.
     Unreadable = CONFLICT "unreadable",
+    /// A run of the schedule goes on, and it allows no other beside it.
+    Overlaps = CONFLICT "overlaps",
+    /// The run has ended.
+    RunEnded = CONFLICT "run_ended",
+    /// As many runs go on as may.
+    CapacityFull = TOO_MANY_REQUESTS "capacity_full",
+    /// The run could not be made ready, and has ended.
+    PrepareFailed = INTERNAL_SERVER_ERROR "prepare_failed",
     /// A failure of the host or of its disk.
     Internal = INTERNAL_SERVER_ERROR "internal",
     /// Somebody else holds `host.db`: the same again, later, may work.
@@ -89,17 +97,25 @@ pub(super) struct ApiError {
     code: Code,
     message: String,
     field: Option<String>,
+    /// What the answer has beside `error`.
+    beside: Option<(&'static str, Value)>,
 }
 
 impl ApiError {
     /// An error; `message` is for people: what is wrong, and what to do.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), field: None }
+        Self { code, message: message.into(), field: None, beside: None }
     }
 
     /// Names the field that is wrong.
     pub(super) fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
+        self
+    }
+
+    /// Says more, beside the error.
+    pub(super) fn beside(mut self, name: &'static str, value: Value) -> Self {
+        self.beside = Some((name, value));
         self
     }
 
@@ -135,7 +151,11 @@ impl IntoResponse for ApiError {
         if let Some(field) = self.field {
             error["field"] = field.into();
         }
-        let mut response = (self.code.status(), Json(json!({ "error": error }))).into_response();
+        let mut body = json!({ "error": error });
+        if let Some((name, value)) = self.beside {
+            body[name] = value;
+        }
+        let mut response = (self.code.status(), Json(body)).into_response();
         let headers = response.headers_mut();
         match self.code {
             Code::Unauthorized => {

@@ -28,6 +28,7 @@ use twobox_shared::time::UnixMillis;
 
 use crate::book::BookError;
 use crate::core::Core;
+use crate::scheduler::Scheduler;
 use error::ApiError;
 use token::{Token, TokenError};
 
@@ -35,6 +36,7 @@ use token::{Token, TokenError};
 #[derive(Clone)]
 struct Api {
     core: Arc<Core>,
+    scheduler: Arc<Scheduler>,
     /// Held by whoever looks whether `host.db` can be read.
     look: Arc<Semaphore>,
 }
@@ -44,14 +46,26 @@ impl Api {
         self.core.parts.clock.now()
     }
 
+    /// As [`Api::book`], for what may change when the next run is due.
+    async fn write<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Connection) -> Result<T, BookError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let done = self.book(ask).await;
+        self.scheduler.look();
+        done
+    }
+
     /// Asks the book, on a thread that may block.
     async fn book<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Connection) -> Result<T, BookError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let parts = &self.core.parts;
-        let asked = parts.db.call(ask).await;
-        asked.map_err(|error| ApiError::of_book(&error, parts.data.root()))
+        self.core.parts.db.call(ask).await.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: BookError) -> ApiError {
+        ApiError::of_book(&error, self.core.parts.data.root())
     }
 }
 
@@ -116,9 +130,9 @@ impl Bound {
 
     /// Serves clients until the host stops, and what they have asked for by then within
     /// `shutdown.grace`. Nothing that a client does ends it earlier.
-    pub async fn serve(self, core: Arc<Core>) {
+    pub async fn serve(self, core: Arc<Core>, scheduler: Arc<Scheduler>) {
         let (stopping, grace) = (core.stopping(), core.parts.config.shutdown.grace);
-        let api = Api { core, look: Arc::new(Semaphore::new(1)) };
+        let api = Api { core, scheduler, look: Arc::new(Semaphore::new(1)) };
         let app = routes::app(api, self.token, self.address);
         server::serve(self.listener, app, stopping, grace).await;
     }

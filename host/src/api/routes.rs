@@ -8,7 +8,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 
 use super::error::{ApiError, Code};
 use super::token::Token;
@@ -34,10 +34,12 @@ const GUARDED: &[Route] = &[
         path: "/api/schedules/{id}",
         handlers: || get(schedules::show).patch(schedules::patch).delete(schedules::remove),
     },
+    Route { path: "/api/schedules/{id}/execute", handlers: || post(runs::execute) },
     Route { path: "/api/schedules/{id}/runs", handlers: || get(runs::of_schedule) },
     Route { path: "/api/schedules/{id}/metrics", handlers: || get(runs::metrics) },
     Route { path: "/api/runs", handlers: || get(runs::all) },
     Route { path: "/api/runs/{id}", handlers: || get(runs::show) },
+    Route { path: "/api/runs/{id}/cancel", handlers: || post(runs::cancel) },
 ];
 
 /// Everything that is answered on `at`, to whoever has `token`.

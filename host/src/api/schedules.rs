@@ -34,7 +34,7 @@ pub(super) async fn add(
 ) -> Result<Response, ApiError> {
     let (now, least) = (api.now(), api.core.parts.config.schedule.min_interval);
     let id = ScheduleId::generate(&*api.core.parts.ids);
-    let added = api.book(move |db| book::add(db, id, &draft, least, now)).await?;
+    let added = api.write(move |db| book::add(db, id, &draft, least, now)).await?;
     let place = HeaderValue::from_str(&format!("/api/schedules/{id}"));
     let place = place.expect("an id is visible ASCII");
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(added)).into_response())
@@ -101,15 +101,15 @@ pub(super) async fn patch(
     Ok(match Patch::read(fields)? {
         Patch::Edit { draft, revision } => {
             let edit = move |db: &mut _| book::edit(db, &name_or_id, &draft, revision, least, now);
-            Json(api.book(edit).await?).into_response()
+            Json(api.write(edit).await?).into_response()
         }
         Patch::Pause { reason } => {
             let pause = move |db: &mut _| book::pause(db, &name_or_id, reason.as_deref(), now);
-            Json(api.book(pause).await?).into_response()
+            Json(api.write(pause).await?).into_response()
         }
         Patch::Resume => {
             let resume = move |db: &mut _| book::resume(db, &name_or_id, now);
-            Json(api.book(resume).await?).into_response()
+            Json(api.write(resume).await?).into_response()
         }
     })
 }
@@ -119,5 +119,5 @@ pub(super) async fn remove(
     Path(name_or_id): Path<String>,
 ) -> Result<Json<Removed>, ApiError> {
     let now = api.now();
-    api.book(move |db| book::remove(db, &name_or_id, now)).await.map(Json)
+    api.write(move |db| book::remove(db, &name_or_id, now)).await.map(Json)
 }
