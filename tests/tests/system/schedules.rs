@@ -162,6 +162,7 @@ fn each_slot_makes_one_run_and_what_it_said_is_kept(setup: Setup) {
     assert_eq!(world.sessions().len(), 3, "each had a session of its own");
     assert_eq!(book.schedule(tick).next, None, "it is over");
     world.sessions().iter().for_each(|session| session.wait_settled());
+    world.wait_no_containers(); // though they may idle for long
     world.assert_fsck_clean();
 }
 
@@ -198,6 +199,7 @@ fn a_run_that_outlives_its_lease_is_ended_and_chat_goes_on(setup: Setup) {
     let book = Book::of(&world);
     let hang = book.add("hang", Rhythm::Once, |it| it.max_run_ms = Some(2_000));
     world.up();
+    wait_for("the run", || book.runs(hang).pop()); // before somebody chats, who would come first
     let chat = world.chat("ada");
     assert_eq!(chat.ask("hello"), "echo: hello");
     let run = book.wait_ended(hang);
@@ -255,6 +257,7 @@ fn a_run_in_a_conversation_leaves_the_chat_alone(setup: Setup) {
     let chat = world.chat("ada");
     assert_eq!(chat.ask("hello"), "echo: hello");
     let session = world.session("ada");
+    session.wait_settled(); // chat comes first
     let book = Book::of(&world);
     let home = session.id.parse().unwrap();
     let tidy = book.add("slow tidy", Rhythm::Once, |it| it.session = Some(home));
