@@ -1,5 +1,7 @@
 //! Runs, and what they cost.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,6 +13,7 @@ use twobox_shared::time::UnixMillis;
 use super::Api;
 use super::error::{ApiError, Code};
 use super::extract::{Path, Query};
+use crate::blocking::outcome;
 use crate::book::view::{MetricsList, RunPage, RunView};
 use crate::book::{self, BookError};
 use crate::db::schedules::Cancelled;
@@ -104,8 +107,13 @@ pub(super) async fn execute(
     Query(Force { force }): Query<Force>,
 ) -> Result<(StatusCode, Json<OneRun>), ApiError> {
     let schedule = api.book(move |db| book::find(db, &name_or_id)).await?.id;
-    let executed = api.scheduler.execute(schedule, force.then(|| ACTOR.to_owned())).await;
-    let error = match executed {
+    let scheduler = Arc::clone(&api.scheduler);
+    // In a task of its own, which goes on when the client leaves: a handler does not.
+    let executing =
+        tokio::spawn(
+            async move { scheduler.execute(schedule, force.then(|| ACTOR.to_owned())).await },
+        );
+    let error = match outcome(executing).await {
         Ok(run) => return Ok((StatusCode::ACCEPTED, Json(view(&api, run.id).await?))),
         Err(error) => error,
     };

@@ -1,5 +1,7 @@
 //! Runs over HTTP.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 use twobox_host::{book, db};
 use twobox_shared::ids::SystemIds;
@@ -14,6 +16,8 @@ on_process!(
     a_schedule_is_executed_now_and_the_answer_is_the_run_that_began,
     a_full_host_says_when_there_will_be_room_and_can_be_forced,
     a_run_that_cannot_be_prepared_is_told_with_its_end,
+    a_run_that_began_goes_on_when_host_db_works_again,
+    a_run_that_began_goes_on_when_its_client_has_left,
 );
 
 /// Instants of 2026.
@@ -172,6 +176,45 @@ fn a_run_that_cannot_be_prepared_is_told_with_its_end(setup: Setup) {
     assert_eq!(stored["run"], *run);
     quarantine(None);
     let run = client.ask("POST", "/api/schedules/there/execute").body["run"].clone();
+    assert_eq!(wait_ended(&client, &run)["status"], "completed");
+}
+
+fn a_run_that_began_goes_on_when_host_db_works_again(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    client.ask_with("POST", "/api/schedules", &daily("evening"));
+    let host = db::open(&world.data().join("host.db")).unwrap();
+    host.execute_batch(
+        "CREATE TRIGGER broken BEFORE INSERT ON sessions BEGIN SELECT RAISE(ABORT, 'broken'); END",
+    )
+    .unwrap();
+    let answer = client.ask("POST", "/api/schedules/evening/execute");
+    assert_eq!((answer.status, &answer.body["run"]["phase"]), (202, &json!("claimed")));
+    host.execute_batch("DROP TRIGGER broken").unwrap();
+    assert_eq!(wait_ended(&client, &answer.body["run"])["status"], "completed");
+}
+
+fn a_run_that_began_goes_on_when_its_client_has_left(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    client.ask_with("POST", "/api/schedules", &daily("evening"));
+    let lock = rusqlite::Connection::open(world.data().join("host.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut leaves = client.connect();
+    let [host, token] = client.headers();
+    let ask = format!("POST /api/schedules/evening/execute HTTP/1.1\r\n{host}\r\n{token}\r\n\r\n");
+    leaves.write_all(ask.as_bytes()).unwrap();
+    // The host's one connection waits for the lock.
+    wait_for("the run to be asked for", || {
+        (client.ask("GET", "/readyz").status == 503).then_some(())
+    });
+    drop(leaves);
+    assert_eq!(client.ask("GET", "/healthz").status, 200);
+    lock.execute_batch("ROLLBACK").unwrap();
+    let run = wait_for("the run", || {
+        let page = client.ask("GET", "/api/runs").body;
+        Some(page["runs"].as_array()?.first()?.clone())
+    });
     assert_eq!(wait_ended(&client, &run)["status"], "completed");
 }
 
