@@ -19,6 +19,7 @@ pub mod desk;
 pub mod fsck;
 pub mod logging;
 pub mod runtime;
+pub mod schedule;
 pub mod session;
 mod storage;
 pub mod watch;
