@@ -10,6 +10,9 @@ pub const KIND_CHAT: &str = "chat";
 /// to the host.
 pub const KIND_SYSTEM: &str = "system";
 
+/// `kind` of an occurrence of a task.
+pub const KIND_TASK: &str = "task";
+
 /// The largest `content` that either side accepts, in bytes.
 pub const CONTENT_MAX: usize = 1 << 20;
 

@@ -16,7 +16,8 @@ pub struct Key {
     pub name: &'static str,
     /// One sentence for people.
     pub meaning: &'static str,
-    /// The smallest and largest number; ignored for words, texts and spans.
+    /// The smallest and largest number; of a span, the shortest in seconds; ignored for words and
+    /// texts.
     range: (f64, f64),
     field: for<'a> fn(&'a mut Config) -> Field<'a>,
 }
@@ -153,6 +154,12 @@ pub const KEYS: &[Key] = &[
     key("history.keep", "What is answered and delivered is deleted after this time.", |c| {
         Field::Span(&mut c.history.keep)
     }),
+    number(
+        "schedule.min_interval",
+        (1.0, 0.0),
+        "The shortest time between two occurrences of a task; a second or more.",
+        |c| Field::Span(&mut c.schedule.min_interval),
+    ),
     key(
         "shutdown.containers",
         "Containers when the host stops: `leave` them for the next host, or `stop` them.",
@@ -198,6 +205,9 @@ impl Key {
             Field::OnShutdown(_) => words(&OnShutdown::WORDS),
             Field::Bool(_) => "true or false".to_owned(),
             Field::Text(_) => "text in quotes".to_owned(),
+            Field::Span(_) if self.range.0 > 0.0 => {
+                format!("a time of {}s or more and up to a year, such as \"10m\"", self.range.0)
+            }
             Field::Span(_) => "a time above zero and up to a year, such as \"10m\"".to_owned(),
             Field::Usize(_) | Field::U64(_) | Field::I64(_) => {
                 format!("a whole number from {} to {}", self.range.0, self.range.1)
@@ -232,7 +242,10 @@ impl Key {
             Field::OnShutdown(field) => put(field, text.and_then(OnShutdown::parse)),
             Field::Bool(field) => put(field, value.as_bool()),
             Field::Text(field) => put(field, text.map(str::to_owned)),
-            Field::Span(field) => put(field, text.and_then(span)),
+            Field::Span(field) => {
+                let least = |span: &Duration| span.as_secs_f64() >= self.range.0;
+                put(field, text.and_then(span).filter(least))
+            }
             Field::Usize(field) => put(field, whole().and_then(|n| n.try_into().ok())),
             Field::U64(field) => put(field, whole().and_then(|n| n.try_into().ok())),
             Field::I64(field) => put(field, whole()),

@@ -36,6 +36,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// How long what is settled is kept.
     pub history: History,
+    /// What is done at its time.
+    pub schedule: Schedule,
     /// What happens when the host stops.
     pub shutdown: Shutdown,
 }
@@ -132,6 +134,13 @@ pub struct History {
     pub keep: Duration,
 }
 
+/// `[schedule]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Schedule {
+    /// The shortest time between two occurrences of a task.
+    pub min_interval: Duration,
+}
+
 /// `[shutdown]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shutdown {
@@ -186,6 +195,7 @@ impl Default for Config {
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
+            schedule: Schedule { min_interval: Duration::from_secs(60) },
             shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },
         }
     }

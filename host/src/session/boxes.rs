@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use twobox_shared::claim::CONTEXT_MAX;
+use twobox_shared::content::KIND_SYSTEM;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{
-    Accepted, Cursor, Delivery, Destination, Inbox, InboxTx, NewMessage, Origin, PendingMessage,
+    Accepted, Cursor, Delivery, Destination, Inbox, InboxTx, NewMessage, Occurrence, Origin,
+    PendingMessage,
 };
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{self, OutRow, Page, Source, ToolState, UntrustedOutbox};
@@ -18,6 +20,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::decide::{Acks, Action};
+use super::recurrence::Succession;
 use super::redrive::{self, Redriven};
 
 /// The longest that one read of a container's outbox may take.
@@ -55,6 +58,8 @@ pub struct Look {
     pub pending: Vec<PendingMessage>,
     /// Their acks.
     pub acks: Acks,
+    /// The occurrences that carry the recurrence of their series.
+    pub recurring: Vec<Occurrence>,
     /// The rows beyond the cursor that are not settled, after those that the cursor can pass. Before
     /// them, those at or before the cursor that a person wants sent once more.
     pub rows: Vec<(OutRow, Option<Delivery>)>,
@@ -62,6 +67,8 @@ pub struct Look {
     pub gone: Vec<(MessageId, Delivery)>,
     /// The acks of the messages that these rows answer, settled rows left aside.
     pub answers: Acks,
+    /// Those of these messages that are cancelled or paused, with their ended attempts.
+    pub withdrawn: HashMap<MessageId, i64>,
     /// The highest number in the outbox, whether or not this look came so far.
     pub newest: Seq,
     /// What that was when an attempt was charged last.
@@ -94,6 +101,8 @@ pub enum Writers {
 pub struct Changes {
     /// What became of messages.
     pub actions: Vec<Action>,
+    /// What follows the occurrences that end with these actions.
+    pub successions: Vec<Succession>,
     /// Delivery records.
     pub records: Vec<(MessageId, Delivery)>,
     /// Messages from the host to the agent. Those beyond what one turn takes as context are left
@@ -115,6 +124,11 @@ impl Boxes {
             scratch: scratch.join(session.to_string()),
             quota,
         }
+    }
+
+    /// Whose they are.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
     }
 
     /// The paths.
@@ -176,6 +190,7 @@ impl Boxes {
         let tx = inbox.read()?;
         let look = Look {
             pending: tx.pending()?,
+            recurring: tx.recurring()?,
             cursor: tx.cursor()?,
             charged: tx.charged()?,
             writers,
@@ -193,10 +208,12 @@ impl Boxes {
             cursor: Cursor { seen: look.cursor.seen.max(found.seen), ..look.cursor },
             charged: look.charged,
             pending: look.pending,
+            recurring: look.recurring,
             acks: found.acks,
             rows: found.rows,
             gone: found.gone,
             answers: found.answers,
+            withdrawn: found.withdrawn,
             newest: found.newest,
             more: found.more,
             tool: found.tool,
@@ -276,6 +293,13 @@ impl Boxes {
             };
             if !changed {
                 tracing::debug!(session = %self.session, ?action, "the action had been applied");
+            }
+        }
+        for Succession { before, next } in &changes.successions {
+            if tx.end_occurrence(before)?
+                && let Ok(next) = next
+            {
+                tx.continue_series(before, next, None, changes.cursor.seen, now)?;
             }
         }
         for (row, record) in &changes.records {
@@ -380,6 +404,7 @@ struct Found {
     rows: Vec<(OutRow, Option<Delivery>)>,
     gone: Vec<(MessageId, Delivery)>,
     answers: Acks,
+    withdrawn: HashMap<MessageId, i64>,
     newest: Seq,
     more: bool,
     seen: Seq,
@@ -419,7 +444,8 @@ fn read_outbox(
     let mut room = ContentRoom::default();
     let Redriven { mut rows, gone, mut left_out } =
         redrive::read_redriven(outbox, inbox, cursor.seq, high_water, &mut room)?;
-    let mut open: HashMap<Origin, usize> = HashMap::new();
+    // What the agent asks of the host waits for no destination.
+    let mut open: HashMap<Option<Origin>, usize> = HashMap::new();
     let mut scanned = 0;
     let mut last = cursor.seq;
     loop {
@@ -437,7 +463,8 @@ fn read_outbox(
                 }
                 continue;
             }
-            let before = open.entry(row.destination.clone()).or_default();
+            let destination = (row.kind != KIND_SYSTEM).then(|| row.destination.clone());
+            let before = open.entry(destination).or_default();
             *before += 1;
             match *before <= OPEN_PER_DESTINATION {
                 true => {
@@ -458,6 +485,7 @@ fn read_outbox(
                 rows,
                 gone,
                 answers: outbox.acks(&answered)?,
+                withdrawn: inbox.withdrawn(&answered)?,
                 newest: outbox.newest()?.max(last),
                 more: more || left_out,
                 seen: last,

@@ -5,6 +5,7 @@
 //! that applying a decision twice changes nothing.
 
 mod reader;
+mod tasks;
 mod writer;
 
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -17,6 +18,7 @@ use crate::time::UnixMillis;
 
 pub(crate) use reader::MESSAGE_COLUMNS;
 pub use reader::{InboxReader, Look, Purpose};
+pub use tasks::{NewOccurrence, NewTask, Occurrence, Status, StoredTask};
 pub use writer::{Inbox, InboxTx};
 
 /// Where a message came from, which is where its answer goes. All empty for a message that no chat

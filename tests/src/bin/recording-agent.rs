@@ -5,6 +5,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | `note` | send something in the middle of the turn, unless an earlier attempt has |
+//! | `list` | ask the host for the tasks when the turn ends |
 //! | `slow:MS` | take so long |
 //! | `fail:N` | fail the first N attempts; they may be tried again |
 //! | `die:N` | kill the runner in the first N attempts |
@@ -29,6 +30,7 @@ use twobox_tests::ledger::{Given, Ledger, Record, Said, Saying, now_us};
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Orders {
     note: bool,
+    list: bool,
     slow: Duration,
     fail: i64,
     die: i64,
@@ -45,6 +47,7 @@ impl Orders {
             let count = number.parse::<i64>();
             match (word, count) {
                 ("note", _) => orders.note = true,
+                ("list", _) => orders.list = true,
                 ("reject", _) => orders.reject = true,
                 ("slow", Ok(ms)) => orders.slow = Duration::from_millis(ms.unsigned_abs()),
                 ("fail", Ok(attempts)) => orders.fail = attempts,
@@ -179,6 +182,9 @@ impl<'a> Turn<'a> {
         for message in self.messages.clone() {
             let said = self.next(Saying::Answer, &message);
             say(&json!({ "type": "reply", "text": said.to_string() }));
+        }
+        if orders.iter().any(|orders| orders.list) {
+            say(&json!({ "type": "system", "request": { "action": "list_tasks" } }));
         }
         say(&json!({ "type": "turn_done" }));
     }

@@ -4,6 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
+use serde_json::json;
 use twobox_shared::fault::CrashPoint;
 use twobox_tests::{
     Chat, Courier, Lifetime, Mode, Runtime, Session, Setup, World, on_process, wait_for,
@@ -20,6 +21,8 @@ enum Plan {
     Notice,
     /// The host stops its container.
     Stop,
+    /// An agent asks its host for something.
+    Request,
     /// A person wants an answer sent once more that nobody took.
     Redrive,
     /// Something settled is older than what is kept.
@@ -52,6 +55,7 @@ fn plan(point: CrashPoint) -> Plan {
         }
         P::RunnerSent => Plan::RoundTrip(Who::Runner, "note hello"),
         P::RunnerFailed => Plan::RoundTrip(Who::Runner, "fail:1 hello"),
+        P::HostRequestCommitted => Plan::Request,
         P::HostRedriveMarked | P::HostRedriveCommitted => Plan::Redrive,
         P::HostForgot => Plan::Forget(Who::Host),
         P::RunnerForgot => Plan::Forget(Who::Runner),
@@ -83,6 +87,7 @@ at_each_point!(
     host_deliver_announced = HostDeliverAnnounced,
     host_deliver_sent = HostDeliverSent,
     host_deliver_recorded = HostDeliverRecorded,
+    host_request_committed = HostRequestCommitted,
     host_redrive_marked = HostRedriveMarked,
     host_redrive_committed = HostRedriveCommitted,
     runner_locked = RunnerLocked,
@@ -103,6 +108,7 @@ fn survive(point: CrashPoint) {
         Plan::RoundTrip(who, text) => round_trip(setup, point, &who, text),
         Plan::Notice => notice(setup, point),
         Plan::Stop => stop(setup, point),
+        Plan::Request => request(point),
         Plan::Redrive => redrive(point),
         Plan::Forget(who) => forget(point, &who),
         Plan::Keyless => keyless(point),
@@ -278,6 +284,39 @@ fn stop(setup: Setup, point: CrashPoint) {
     assert_eq!((message.tries, message.forgiven), (1, 1), "the host ended it, nobody is charged");
 }
 
+/// The request is carried out once, and what it asked for is done once.
+fn request(point: CrashPoint) {
+    let ask = json!({ "system": { "action": "schedule_task", "prompt": "ring" } });
+    let world = Setup::new(Runtime::Process)
+        .agent(
+            "ada",
+            json!({
+                "rules": [{ "match": "^ring", "do": [{ "reply": "it rings" }] }],
+                "otherwise": [ask, { "reply": "as you wish" }],
+            }),
+        )
+        .make();
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    chat.hand_in(None, "have it ring");
+    revive(&world, point);
+    let letters = chat.wait_letters(2);
+    let texts: Vec<_> = letters.iter().map(|letter| letter.text.as_str()).collect();
+    assert_eq!(texts, ["as you wish", "it rings"]);
+    let session = world.session("ada");
+    wait_for("the occurrence to be taken in", || {
+        session
+            .messages()
+            .iter()
+            .all(|it| it.kind != "task" || it.status == "completed")
+            .then_some(())
+    });
+    let messages = session.messages();
+    let kinds: Vec<_> = messages.iter().map(|message| message.kind.as_str()).collect();
+    assert_eq!(kinds, ["chat", "task", "system"], "one task and one answer: {messages:?}");
+    world.assert_fsck_clean();
+}
+
 /// The person who gave the order gets no answer, and repeats it. What was committed is carried out
 /// without that.
 fn redrive(point: CrashPoint) {
@@ -371,7 +410,7 @@ fn every_point_is_reached_without_dying(setup: Setup) {
         ("TWOBOX_RUNNER_CRASH_LOG", runner.to_str().unwrap()),
     ]);
     let chat = world.chat("ada");
-    chat.say("note hello");
+    chat.say("note list hello");
     chat.wait_letters(2);
     world.wait_no_containers();
     let second = chat.say("fail:1 once more");

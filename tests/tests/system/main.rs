@@ -18,4 +18,5 @@ mod places;
 mod redrive;
 mod restart;
 mod scripts;
+mod tasks;
 mod time;
