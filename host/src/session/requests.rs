@@ -83,6 +83,8 @@ pub enum Effect {
         series: String,
         /// Its live occurrences that nobody works on.
         live: Vec<MessageId>,
+        /// Those that are being worked on, and are finished.
+        at_work: Vec<MessageId>,
     },
 }
 
@@ -368,18 +370,17 @@ impl View<'_> {
 
     fn cancel(&self, id: &str) -> Result<Done, String> {
         let (row, content) = self.find(id)?;
-        let of_series =
-            || self.tasks.iter().map(|(row, _)| row).filter(|it| it.series == row.series);
-        let live: Vec<MessageId> =
-            of_series().filter(|it| !self.at_work(it)).map(|it| it.id.clone()).collect();
-        let finishing = of_series().count() > live.len();
+        let of_series = self.tasks.iter().map(|(row, _)| row).filter(|it| it.series == row.series);
+        let (at_work, live): (Vec<_>, Vec<_>) = of_series.partition(|it| self.at_work(it));
+        let ids = |rows: Vec<&Occurrence>| rows.into_iter().map(|row| row.id.clone()).collect();
+        let (at_work, live): (Vec<MessageId>, Vec<MessageId>) = (ids(at_work), ids(live));
         let shown = Shown { status: Status::Cancelled, next: None, ..shown_row(row, content) };
-        let rest = match finishing {
-            true => " What is being worked on is finished; nothing follows it.",
-            false => "",
+        let rest = match at_work.is_empty() {
+            true => "",
+            false => " What is being worked on is finished; nothing follows it.",
         };
         let text = format!("Cancelled: {}.{rest}", sentence(&shown));
-        Ok((Effect::Cancel { series: row.series.clone(), live }, text, vec![shown]))
+        Ok((Effect::Cancel { series: row.series.clone(), live, at_work }, text, vec![shown]))
     }
 
     /// The live occurrence of the series that `id` names.

@@ -324,8 +324,9 @@ fn an_occurrence_that_is_worked_on_is_finished_and_what_follows_is_changed() {
 
     let cancel = json!({"action": "cancel_task", "id": "task-a"});
     let cancelled = ask_in(&[live(due)], true, cancel.clone());
-    let nothing = Effect::Cancel { series: "task-a".into(), live: vec![] };
-    assert_eq!((&cancelled.effect, &cancelled.refusal), (&nothing, &None));
+    let finish =
+        Effect::Cancel { series: "task-a".into(), live: vec![], at_work: vec![daily().id] };
+    assert_eq!((&cancelled.effect, &cancelled.refusal), (&finish, &None));
     assert!(cancelled.answer.contains("is finished"), "{}", cancelled.answer);
 
     let pause = json!({"action": "pause_task", "id": "task-a"});
@@ -383,7 +384,7 @@ fn every_id_of_a_series_reaches_its_live_occurrence_alone() {
         assert_eq!(ask(&tasks, pause).effect, Effect::Pause(daily().id), "{id}");
         let cancel = json!({"action": "cancel_task", "id": id});
         let live = vec![finishing.id.clone(), daily().id];
-        let expected = Effect::Cancel { series: "task-a".into(), live };
+        let expected = Effect::Cancel { series: "task-a".into(), live, at_work: vec![] };
         assert_eq!(ask(&tasks, cancel).effect, expected, "{id}");
     }
 }

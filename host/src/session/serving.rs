@@ -212,9 +212,12 @@ fn apply(
             tx.continue_series(before, next, content.as_deref(), *seen, *now)
         }
         Effect::Pause(id) => tx.pause_occurrence(id),
-        Effect::Cancel { series, live } => {
+        Effect::Cancel { series, live, at_work } => {
             for id in live {
                 tx.cancel_occurrence(id)?;
+            }
+            for id in at_work {
+                tx.release_occurrence(id)?;
             }
             tx.end_series(series).map(drop)
         }

@@ -323,6 +323,19 @@ impl InboxTx<'_> {
         )
     }
 
+    /// Lets an occurrence that is being worked on be finished as a message that belongs to no task.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], also if it is not pending.
+    pub fn release_occurrence(&self, id: &MessageId) -> Result<(), BoxError> {
+        self.must_change(
+            "release an occurrence",
+            "UPDATE messages_in SET series_id = NULL, recurrence = NULL
+             WHERE id = :id AND status = 'pending' AND series_id IS NOT NULL",
+            named_params! { ":id": id },
+        )
+    }
+
     /// Takes the recurrence from every row of a series: nothing follows. Returns from how many.
     ///
     /// # Errors

@@ -150,6 +150,17 @@ fn nothing_follows_what_is_cancelled() {
 }
 
 #[test]
+fn what_is_released_is_finished_and_is_no_task() {
+    let mut world = World::new();
+    world.write(|tx| {
+        tx.release_occurrence(&id("s1")).unwrap();
+        assert!(tx.release_occurrence(&id("s1")).is_err(), "it is none any more");
+        assert!(tx.live_occurrences().unwrap().is_empty() && tx.recurring().unwrap().is_empty());
+        assert!(tx.complete(&id("s1")).unwrap() && !tx.end_occurrence(&id("s1")).unwrap());
+    });
+}
+
+#[test]
 fn what_is_paused_is_not_looked_at_and_lives() {
     let mut world = World::new();
     world.write(|tx| {

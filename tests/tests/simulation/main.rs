@@ -10,6 +10,7 @@ mod disk;
 mod host;
 mod model;
 mod runner;
+mod tasks;
 mod world;
 
 use world::World;

@@ -10,6 +10,7 @@ use twobox_host::db::sessions::StopCause;
 use twobox_host::session::decide::{self, Acks, Alive, Wake};
 use twobox_host::session::limits::Vitals;
 use twobox_shared::clock::Monotonic;
+use twobox_shared::content::KIND_CHAT;
 use twobox_shared::ids::{AgentGroupId, MessageId, RunnerId, SessionId};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
@@ -309,11 +310,14 @@ impl World {
                 let settled = commit
                     .holds()
                     .then(|| host::settle(boxes, &pending, &before, &after, alive, newest, now));
-                let Some((wake, again, actions)) = settled.filter(|_| commit == Commit::Done)
+                let Some((wake, again, actions, goes_on)) =
+                    settled.filter(|_| commit == Commit::Done)
                 else {
                     return self.cope(at, task, commit);
                 };
-                task.signal |= again;
+                task.signal |= again || goes_on;
+                task.accepted |= goes_on;
+                task.acks = after.clone();
                 task.look_again = again;
                 task.wake = wake;
                 if let Some(vitals) = &task.vitals {
@@ -347,11 +351,11 @@ impl World {
             }
             Phase::Deliver => {
                 let up = self.channel_up;
-                let commit = Commit::roll(self.faults, &mut self.rng);
-                let boxes = &mut self.sessions[at].boxes;
-                match host::deliver(boxes, &mut task, at, up, commit, now, monotonic) {
+                let commits = [(); 2].map(|()| Commit::roll(self.faults, &mut self.rng));
+                let Session { id, boxes, .. } = &mut self.sessions[at];
+                match host::deliver(boxes, &mut task, (at, *id), up, commits, now, monotonic) {
                     Some(flights) => self.flights.extend(flights),
-                    None => return self.cope(at, task, commit),
+                    None => return self.cope(at, task, commits[1]),
                 }
                 Phase::Unmark
             }
@@ -692,6 +696,9 @@ impl World {
             }
         }
         for session in &self.sessions {
+            if let Some(broken) = session.boxes.broken_series() {
+                self.fail(&broken);
+            }
             for runner in session.runners.iter().filter(|runner| runner.lives()) {
                 let claims = runner.doing.claims();
                 for claim in claims.iter().filter(|_| session.boxes.holds(claims, runner.id)) {
@@ -712,7 +719,8 @@ impl World {
     }
 
     fn settled(&self) -> bool {
-        self.sessions.iter().all(|session| session.boxes.settled()) && self.flights.is_empty()
+        self.sessions.iter().all(|session| session.boxes.settled(self.now))
+            && self.flights.is_empty()
     }
 
     fn check_end(&mut self) {
@@ -723,13 +731,17 @@ impl World {
                 let fine = match message.status {
                     Status::Completed => message.answers == 1,
                     Status::Failed => message.answers == 0 && told,
-                    Status::Pending => false,
+                    // What waits is looked at in time.
+                    Status::Pending => {
+                        message.task.is_some() && (boxes.due || self.sessions[at].task.is_some())
+                    }
+                    Status::Paused | Status::Cancelled => message.answers <= 1,
                 };
                 if !fine {
                     self.fail(&format!("{} ended as {message:?}, told: {told}", message.row.id));
                 }
             }
-            for row in &boxes.rows {
+            for row in boxes.rows.iter().filter(|row| row.kind == KIND_CHAT) {
                 if !self.shown.contains(&(at, row.id.clone())) {
                     self.fail(&format!("{} was never shown", row.id));
                 }
