@@ -38,6 +38,19 @@ struct Stored {
     unanswered: Mutex<Vec<MessageId>>,
 }
 
+impl Stored {
+    /// Waits until `count` messages have come.
+    async fn heard(&self, count: usize) {
+        let come = async {
+            while self.ids.lock().unwrap().len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, come).await.expect("the messages did not come");
+    }
+}
+
 /// Delivers the oldest letter until nobody takes it, and again when something changes.
 async fn pump(terminal: Arc<Terminal>, stored: Arc<Stored>) {
     loop {
@@ -209,9 +222,7 @@ async fn one_letter_answers_everybody_whom_it_names() {
         finish(send, "")
     };
     let first = tokio::spawn(send("first"));
-    while stored.ids.lock().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    stored.heard(1).await;
     let second = send("second").await;
     for output in [first.await.unwrap(), second] {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -234,19 +245,14 @@ async fn a_chat_outlives_the_host_and_shows_each_answer_once() {
     let mut input = chat.stdin.take().unwrap();
     let mut errors = BufReader::new(chat.stderr.take().unwrap()).lines();
     writeln!(input, "before").unwrap();
-    let heard = |stored: &Stored| stored.ids.lock().unwrap().len();
-    while heard(&stored) < 1 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    stored.heard(1).await;
     host.stop().await;
     assert!(errors.next().unwrap().unwrap().contains("the host is gone"));
     writeln!(input, "meanwhile").unwrap();
     let host = Host::start(&data, &stored);
     assert!(errors.next().unwrap().unwrap().contains("the host is back"));
     writeln!(input, "after").unwrap();
-    while heard(&stored) < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    stored.heard(3).await;
     drop(input);
     let output = tokio::task::spawn_blocking(move || chat.wait_with_output().unwrap()).await;
     let output = output.unwrap();

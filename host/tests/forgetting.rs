@@ -1,7 +1,7 @@
 //! Forgetting what was settled long ago changes nothing that anybody goes by: what is pending,
 //! claimed, undelivered or not acked is the same before and after, whatever happened before and
 //! wherever the two sides are with it.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -14,7 +14,7 @@ use twobox_host::data::DataDir;
 use twobox_host::db::messaging::{SessionMode, listening};
 use twobox_host::db::{agents, sessions};
 use twobox_host::fsck::{Name, examine};
-use twobox_host::session::boxes::{Boxes, Changes};
+use twobox_host::session::boxes::{Boxes, Changes, Writers};
 use twobox_host::session::decide::Action;
 use twobox_shared::clock::SystemClock;
 use twobox_shared::content::Failure;
@@ -88,7 +88,7 @@ impl World {
         let world = Self { _dir: dir, data, group, session, boxes };
         world.boxes.accept(&[message("m1")], Seq(0), NOW).unwrap();
         world.answer("m1", "r1");
-        let look = world.boxes.look(twobox_host::session::boxes::Writers::Possible).unwrap();
+        let look = world.boxes.look(Writers::Possible).unwrap();
         let last = look.rows.last().unwrap().0.seq;
         let changes = Changes {
             actions: vec![Action::Complete { message: id("m1") }],
@@ -470,7 +470,7 @@ fn the_mended_cursor_sends_nothing_again_that_was_settled() {
     let world = World::new();
     world.inbox("DELETE FROM outbound_cursor;");
     assert_eq!(world.fsck(&["--repair"]).status.code(), Some(0));
-    let look = world.boxes.look(twobox_host::session::boxes::Writers::Possible).unwrap();
+    let look = world.boxes.look(Writers::Possible).unwrap();
     assert_eq!((look.cursor.seq, look.cursor.seen, look.rows.len()), (Seq(5), Seq(5), 0));
 }
 
@@ -533,7 +533,7 @@ fn a_session_in_the_middle_of_a_redrive_is_clean_once_it_is_marked() {
     assert_eq!(world.names(), ["work-not-marked"]);
     world.host("UPDATE sessions SET next_due_at_ms = 0");
     assert_eq!(world.names(), [""; 0]);
-    let look = world.boxes.look(twobox_host::session::boxes::Writers::Possible).unwrap();
+    let look = world.boxes.look(Writers::Possible).unwrap();
     assert_eq!((look.rows.len(), look.gone.len()), (1, 0), "below the cursor");
     assert!(look.rows[0].0.seq <= look.cursor.seq);
 }
@@ -604,7 +604,7 @@ fn a_session_that_works_is_clean_at_every_look() {
 }
 
 fn work_once(world: &World, asked: &str, answer: &str) {
-    let before = world.boxes.look(twobox_host::session::boxes::Writers::Possible).unwrap().cursor;
+    let before = world.boxes.look(Writers::Possible).unwrap().cursor;
     let accepted = world.boxes.accept(&[message(asked)], before.seen, NOW).unwrap();
     let mut outbox = world.outbox();
     let claims = outbox.claim(&[Claim { message: id(asked), attempt: 0 }], NOW).unwrap();
@@ -612,7 +612,7 @@ fn work_once(world: &World, asked: &str, answer: &str) {
     let end = TurnEnd { claims: &claims, outcome: Ok(&rows), turns: 1, continuation: None };
     outbox.end_turn(&end, accepted[0].seq, NOW).unwrap();
     drop(outbox);
-    let look = world.boxes.look(twobox_host::session::boxes::Writers::Possible).unwrap();
+    let look = world.boxes.look(Writers::Possible).unwrap();
     let last = look.rows.last().unwrap().0.seq;
     let changes = Changes {
         actions: vec![Action::Complete { message: id(asked) }],

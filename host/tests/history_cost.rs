@@ -1,7 +1,7 @@
 //! What a sweep and a runner's look cost does not depend on how much was settled before them. Counted
 //! in bytes that are read from the files, for SQLite keeps no page between two opens: a scan of
 //! history could not hide. One test, because the count is the process's.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use rusqlite::Connection;
 use twobox_host::session::boxes::{Boxes, Changes, Writers};

@@ -38,7 +38,7 @@ fn messages_of_one_client_keep_their_order() {
             Ok(stream) => break stream,
             Err(error) => assert!(Instant::now() < deadline, "no daemon answers: {error}"),
         }
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     };
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();

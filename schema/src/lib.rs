@@ -18,5 +18,8 @@ pub const OUTBOUND: &str = include_str!("../outbound/schema.sql");
 
 /// The migrations of `host.db`: entry `n` takes a file from `user_version` `n` to `n + 1`. An entry
 /// never changes once it was released; a new version is a new file.
-pub const HOST: &[&str] =
-    &[include_str!("../host/0001_core.sql"), include_str!("../host/0002_dropped_notices.sql")];
+pub const HOST: &[&str] = &[
+    include_str!("../host/0001_core.sql"),
+    include_str!("../host/0002_dropped_notices.sql"),
+    include_str!("../host/0003_schedules.sql"),
+];

@@ -1,12 +1,12 @@
 //! Copying a dead container's database and hot journal to a private folder, so that SQLite can
 //! roll the copy back without touching a file that a container named.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::open::{BoxError, no_plain_file, regular_file};
+use crate::open::{BoxError, no_plain_file};
 use crate::paths::OUTBOUND_DB;
 
 /// The last eight bytes of a journal that names a super-journal
@@ -59,11 +59,25 @@ fn copy_file(from: &Path, to: &Path, quota: u64) -> Result<u64, BoxError> {
     }
 }
 
+/// Opens `path` for reading if it is a regular file with one link, without following a symbolic
+/// link and without waiting.
+fn regular_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW)
+        .open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.nlink() != 1 {
+        return Err(io::Error::from_raw_os_error(nix::libc::ELOOP)); // as for a symbolic link
+    }
+    Ok(file)
+}
+
 /// Looks at the copy, which nobody can change any more.
 fn refuse_super_journal(journal: &Path) -> Result<(), BoxError> {
     let trailer = || -> io::Result<[u8; 8]> {
         let mut trailer = [0; 8];
-        let mut file = std::fs::File::open(journal)?;
+        let mut file = File::open(journal)?;
         if file.metadata()?.len() >= 8 {
             file.seek(SeekFrom::End(-8))?;
             file.read_exact(&mut trailer)?;

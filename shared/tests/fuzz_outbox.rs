@@ -4,7 +4,7 @@
 //! `TWOBOX_FUZZ_SECS` says for how long, 5 if it says nothing. A failure prints the line that
 //! replays it. For hours, use `cargo test`, which ends nothing by itself:
 //! `TWOBOX_FUZZ_SECS=3600 cargo test -p twobox-shared --test fuzz_outbox -- --nocapture`
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

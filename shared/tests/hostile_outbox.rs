@@ -1,6 +1,6 @@
 //! The host reads what a container wrote: whatever stands there, the read ends in time with the
 //! right remedy, and nothing in the folder changes.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

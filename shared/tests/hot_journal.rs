@@ -1,6 +1,6 @@
 //! A container that is killed inside a commit leaves a hot journal. The host never touches the
 //! original; it reads a repaired copy once nobody lives, and a forged journal harms nothing.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! What holds of the two boxes whatever happens in whichever order. `P` and `S` numbers are findings
 //! of the protocol's review.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Files of the protocol's earlier versions: the other side reads them as they are, their owner brings
 //! them to today's shape without losing a row, or leaves them alone and says why.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

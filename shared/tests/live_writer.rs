@@ -1,7 +1,7 @@
 //! One side reads while the other commits without end: no look fails, none misses a row, and none
 //! takes the journal of a commit that is under way for one that was left behind.
 //! `TWOBOX_TEST_POLL_SECS` says for how long; 3 if it says nothing.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

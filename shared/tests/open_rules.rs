@@ -1,5 +1,5 @@
 //! What each role may open, and what opening does and does not do to the file.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

@@ -1,8 +1,5 @@
 //! `PROTOCOL.md` says what the tables and the statements are: every table, every column, and each SQL
 //! block word for word.
-
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use rusqlite::Connection;
 
 const TEXT: &str = include_str!("../../schema/PROTOCOL.md");

@@ -6,7 +6,7 @@
 //! the files, the socket, and the processes or containers that exist. [`faults`] is what may go wrong
 //! around it. Waiting is always for a
 //! condition, with a deadline.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 pub mod attack;
 mod binaries;

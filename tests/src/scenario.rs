@@ -30,12 +30,19 @@ pub fn play(runtime: Runtime, scenario: fn(Setup)) {
     if runtime == Runtime::Docker
         && let Err(missing) = engine::image()
     {
-        let required = std::env::var("TWOBOX_REQUIRE_DOCKER").is_ok_and(|value| value != "0");
-        assert!(!required, "TWOBOX_REQUIRE_DOCKER is set, but {missing}");
-        eprintln!("SKIPPED: {missing}");
-        return;
+        return skipped("TWOBOX_REQUIRE_DOCKER", &missing);
     }
     scenario(Setup::new(runtime));
+}
+
+/// Says loudly that something cannot be played here.
+///
+/// # Panics
+/// If the variable `required` is set, unless to 0.
+pub(crate) fn skipped(required: &str, missing: &str) {
+    let set = std::env::var(required).is_ok_and(|value| value != "0");
+    assert!(!set, "{required} is set, but {missing}");
+    eprintln!("SKIPPED: {missing}");
 }
 
 /// Makes a test of each scenario, in the modules `process` and `docker`.

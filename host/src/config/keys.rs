@@ -157,9 +157,21 @@ pub const KEYS: &[Key] = &[
     number(
         "schedule.min_interval",
         (1.0, 0.0),
-        "The shortest time between two occurrences of a task; a second or more.",
+        "The shortest time between two occurrences of a task or schedule; a second or more.",
         |c| Field::Span(&mut c.schedule.min_interval),
     ),
+    number(
+        "schedule.max_concurrent",
+        (1.0, 1000.0),
+        "How many scheduled runs may be under way at once.",
+        |c| Field::Usize(&mut c.schedule.max_concurrent),
+    ),
+    key("schedule.max_run", "How long a run may take whose schedule does not say.", |c| {
+        Field::Span(&mut c.schedule.max_run)
+    }),
+    key("schedule.history", "Runs that have ended are deleted after this time.", |c| {
+        Field::Span(&mut c.schedule.history)
+    }),
     key(
         "shutdown.containers",
         "Containers when the host stops: `leave` them for the next host, or `stop` them.",
@@ -187,7 +199,7 @@ impl Key {
             Field::OnShutdown(value) => quoted(value.word()),
             Field::Bool(value) => value.to_string(),
             Field::Text(value) => quoted(value),
-            Field::Span(value) => quoted(&humantime::format_duration(*value).to_string()),
+            Field::Span(value) => quoted(&show_span(*value)),
             Field::Usize(value) => value.to_string(),
             Field::U64(value) => value.to_string(),
             Field::I64(value) => value.to_string(),
@@ -272,6 +284,18 @@ impl Key {
 
 fn put<T>(field: &mut T, value: Option<T>) -> bool {
     value.map(|value| *field = value).is_some()
+}
+
+/// A span as people write it: months of 30.44 days are nobody's unit.
+fn show_span(span: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match span.as_secs() {
+        seconds if seconds > 0 && seconds % DAY == 0 && span.subsec_nanos() == 0 => {
+            let days = seconds / DAY;
+            format!("{days}day{}", if days == 1 { "" } else { "s" })
+        }
+        _ => humantime::format_duration(span).to_string(),
+    }
 }
 
 fn span(text: &str) -> Option<Duration> {

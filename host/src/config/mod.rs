@@ -137,8 +137,14 @@ pub struct History {
 /// `[schedule]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Schedule {
-    /// The shortest time between two occurrences of a task.
+    /// The shortest time between two occurrences of a task, or two slots of a schedule.
     pub min_interval: Duration,
+    /// How many scheduled runs may be under way at once.
+    pub max_concurrent: usize,
+    /// How long a run may take whose schedule does not say.
+    pub max_run: Duration,
+    /// Ended runs are deleted after this time.
+    pub history: Duration,
 }
 
 /// `[shutdown]`
@@ -195,7 +201,12 @@ impl Default for Config {
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
-            schedule: Schedule { min_interval: Duration::from_secs(60) },
+            schedule: Schedule {
+                min_interval: Duration::from_secs(60),
+                max_concurrent: 2,
+                max_run: Duration::from_secs(20 * 60),
+                history: Duration::from_secs(90 * 24 * 60 * 60),
+            },
             shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },
         }
     }

@@ -9,7 +9,7 @@ use twobox_shared::ids::{AgentGroupId, IdSource};
 use twobox_shared::time::UnixMillis;
 
 use super::messaging::{self, SessionMode};
-use super::{DbError, failed};
+use super::{DbError, failed, schedules};
 
 /// An agent group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -184,7 +184,8 @@ pub fn by_id(db: &Connection, id: AgentGroupId) -> Result<Option<AgentGroup>, Db
         .map_err(failed("find an agent"))
 }
 
-/// Removes an agent: nothing listens for it any more. Its folder and its sessions stay on disk.
+/// Removes an agent: nothing listens for it any more, and its schedules are paused. Its folder and
+/// its sessions stay on disk.
 ///
 /// # Errors
 /// [`AgentError::Unknown`].
@@ -202,6 +203,7 @@ pub fn remove(
         named_params! { ":id": agent.id, ":now": now },
     )
     .map_err(&step)?;
+    schedules::pause_all_of(&tx, agent.id, "its agent was removed", now).map_err(&step)?;
     tx.commit().map_err(&step)?;
     Ok(agent)
 }

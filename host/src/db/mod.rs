@@ -11,6 +11,7 @@ mod handle;
 pub mod messaging;
 pub mod notices;
 pub mod overview;
+pub mod schedules;
 pub mod sessions;
 pub mod wirings;
 
@@ -19,7 +20,7 @@ pub use handle::Db;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{IdSource, InstallId};
 use twobox_shared::time::UnixMillis;
@@ -43,6 +44,19 @@ pub enum DbError {
         /// Ours.
         known: u32,
     },
+}
+
+impl DbError {
+    /// Whether somebody else held the write lock for longer than this connection waits: nothing was
+    /// changed, and the same may be tried again.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Sqlite { source, .. } => {
+                source.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+            }
+            Self::Newer { .. } => false,
+        }
+    }
 }
 
 /// Names the action of a failed statement.

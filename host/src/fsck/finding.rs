@@ -10,7 +10,7 @@ macro_rules! names {
     ($($variant:ident => $word:literal),* $(,)?) => {
         /// What can be wrong. `docs/fsck.md` explains each by its word.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[allow(missing_docs, reason = "the word beside each says it, and docs/fsck.md explains it")]
+        #[expect(missing_docs, reason = "the word beside each says it, and docs/fsck.md explains it")]
         pub enum Name { $($variant),* }
 
         impl Name {

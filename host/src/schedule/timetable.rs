@@ -18,14 +18,13 @@
 //! - `every` counts real time from the anchor, which is no slot itself; `once` is an instant. Neither
 //!   knows of zones.
 //!
-//! So Vixie cron does it (cron(8): jobs without wildcards are run after a gap and not again in an
-//! overlap), and OCPS 1.4, §4.3.1; unlike OCPS, and like Vixie cron, lists and stepped ranges without
-//! `*` follow the calendar.
-//!
-//! The size of a clock change plays no part. Lord Howe's 30 minutes: `hourly` at minute 45 fires
-//! twice within half an hour in autumn, and in spring its distance is 90 minutes for each minute that
-//! the gap leaves out. Apia had no 30 December 2011: what the calendar names on it fires as the 31st
-//! begins. Casablanca's two changes around Ramadan are changes like any other.
+//! This is Vixie cron's way (cron(8): jobs without wildcards run right after a gap and are not
+//! repeated in an overlap; OCPS 1.4, §4.3.1, agrees about overlaps), with its reading of what a
+//! wildcard is: lists and stepped ranges without `*` follow the calendar. But Vixie cron knows clock
+//! changes only up to three hours, and here their size plays no part. Lord Howe's are 30 minutes:
+//! `hourly` at minute 45 fires twice within half an hour in autumn, and in spring 90 minutes lie
+//! between two slots whose minute the gap left out. Apia had no 30 December 2011: what the calendar
+//! names on it fires as the 31st begins. Casablanca's two changes around Ramadan are like any others.
 
 use jiff::civil::Time;
 use jiff::{Timestamp, ToSpan};
@@ -110,18 +109,9 @@ impl Timetable {
         }
     }
 
-    /// The instant from which on there are at most `limit` slots up to but without `before`: the
-    /// earliest such instant that is not before `from`.
-    pub fn start_of_newest(&self, limit: u64, from: UnixMillis, before: UnixMillis) -> UnixMillis {
-        let (mut low, mut high) = (from.0, before.0.max(from.0));
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.count(UnixMillis(middle), before) <= limit {
-                true => high = middle,
-                false => low = middle + 1,
-            }
-        }
-        UnixMillis(low)
+    /// Which minute of the hour the clock of its zone shows at `slot`.
+    pub fn minute_of_hour(&self, slot: Slot) -> i8 {
+        self.zone.reading(timestamp(slot.0)).minute()
     }
 
     /// The number of the first slot of `interval` that lies after `instant`, counted from 1.
@@ -132,7 +122,7 @@ impl Timetable {
 
     fn calendar_after(&self, pattern: &Pattern, after: UnixMillis) -> Option<UnixMillis> {
         let after = timestamp(after);
-        let slot = match pattern.follows {
+        let slot = match pattern.follows() {
             Follows::Calendar => self.first_shown_after(pattern, after),
             Follows::ElapsedTime => self.shown_after(pattern, after),
         };

@@ -38,16 +38,14 @@ fn a_late_daily_time_fires_on_the_night_before_and_on_the_day_of_the_spring_chan
 
 #[test]
 fn a_sunday_of_23_hours_keeps_its_weekly_slot() {
-    for (time, from) in [("23:00", "2026-03-28T22:30Z"), ("00:30", "2026-03-28T22:30Z")] {
-        // From Saturday 23:30 in Berlin.
-        let weekly = timetable(Kind::Weekly, &format!("sunday@{time}"), BERLIN);
-        let first = weekly.first_after(at(from)).unwrap();
-        let offset = if time == "00:30" { "+01" } else { "+02" };
-        assert_eq!(
-            shown(&weekly, from, "2026-03-30T12:00Z"),
-            [format!("03-29 {time}{offset}")],
-            "{first:?}"
-        );
+    let saturday_at_2330 = "2026-03-28T22:30Z";
+    for (value, expected) in [
+        ("sunday@00:30", "03-29 00:30+01"),
+        ("sunday@23:00", "03-29 23:00+02"),
+        ("sunday@23:30", "03-29 23:30+02"),
+    ] {
+        let weekly = timetable(Kind::Weekly, value, BERLIN);
+        assert_eq!(shown(&weekly, saturday_at_2330, "2026-04-04T12:00Z"), [expected]);
     }
 }
 
@@ -133,6 +131,18 @@ fn a_day_that_a_zone_left_out_fires_as_the_next_begins() {
         let slots = shown(&cron, "2011-12-29T12:00Z", "2011-12-31T08:00Z");
         assert_eq!(slots, expected, "{expression}");
     }
+}
+
+#[test]
+fn a_midnight_that_is_shown_twice_is_counted_once() {
+    // Until 2011 the clock of St John's went back from 00:01 to 23:01.
+    let daily = timetable(Kind::Daily, "00:00", "America/St_Johns");
+    let (from, until) = ("2010-11-05T12:00Z", "2010-11-10T12:00Z");
+    let expected =
+        ["11-06 00:00-02:30", "11-07 00:00-02:30", "11-08 00:00-03:30", "11-09 00:00-03:30"];
+    let slots = shown(&daily, from, until);
+    assert_eq!(slots[..4], expected);
+    assert_eq!((slots.len(), daily.count(at(from), at(until))), (5, 5));
 }
 
 #[test]

@@ -7,11 +7,11 @@ use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::RunnerId;
 use twobox_shared::inbox::{Destination, Origin};
-use twobox_shared::outbox::AckStatus;
+use twobox_shared::outbox::{Ack, AckStatus};
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::Look;
-use super::decide::Alive;
+use super::decide::{self, Alive};
 use super::limits::Vitals;
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble, chain};
@@ -24,9 +24,6 @@ use crate::watch;
 
 /// After this many failed starts in a row the person who waits is told.
 const FAILED_STARTS_TOLD: i64 = 3;
-
-/// The longest pause between two starts.
-const START_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// The longest pause before a runtime that did not answer is asked again.
 const SILENT_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -103,7 +100,7 @@ impl Task {
         let heartbeat = self.boxes.heartbeat();
         let Some(container) = &mut self.container else { return };
         let runner = container.vitals.runner;
-        let of_this = |ack: &&twobox_shared::outbox::Ack| ack.runner == Some(runner);
+        let of_this = |ack: &&Ack| ack.runner == Some(runner);
         container.acked |= look.acks.values().any(|ack| of_this(&ack));
         let claims = look
             .acks
@@ -240,9 +237,7 @@ impl Task {
         if self.closing || self.core.is_stopping() || self.record.quarantine.is_some() {
             return Ok(());
         }
-        // A pause that is longer than any was recorded before the clock was set back.
-        let pause = |after: &UnixMillis| *after > now && after.since(now) <= START_PAUSE_MAX;
-        if let Some(after) = self.record.start_after.filter(pause) {
+        if let Some(after) = decide::start_waits(self.record.start_after, now) {
             self.look_in(after.since(now));
             return Ok(());
         }
@@ -363,8 +358,7 @@ impl Task {
             },
             Some(reason) => {
                 let failed_starts = self.record.failed_starts + 1;
-                let doublings = u32::try_from(failed_starts - 1).unwrap_or(0).min(16);
-                let pause = (Duration::from_secs(1) * 2_u32.pow(doublings)).min(START_PAUSE_MAX);
+                let start_after = Some(now + decide::start_pause(failed_starts));
                 tracing::warn!(session = %self.id, failed_starts, reason, "a start led to nothing");
                 if failed_starts == FAILED_STARTS_TOLD {
                     self.notify_person(Notice::held(
@@ -377,7 +371,7 @@ impl Task {
                     ))
                     .await?;
                 }
-                StartTrouble { failed_starts, start_after: Some(now + pause), error: Some(reason) }
+                StartTrouble { failed_starts, start_after, error: Some(reason) }
             }
         };
         let id = self.id;

@@ -25,6 +25,9 @@ pub const RELEASES_MAX: i64 = 20;
 /// The pause before the second retry.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 
+/// The longest pause between two starts.
+const START_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// What the runtime said between the two reads of the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alive {
@@ -289,6 +292,19 @@ fn waits_too_long(view: &View<'_>, message: &PendingMessage, ack: Option<&Ack>) 
 fn backoff(ended: i64) -> Option<Duration> {
     let doublings = u32::try_from(ended - 2).ok()?;
     Some(FIRST_BACKOFF * 2_u32.saturating_pow(doublings.min(10)))
+}
+
+/// How long the next start is put off after `failed` starts in a row that led to nothing: 1 s, 2 s,
+/// 4 s, … up to five minutes.
+pub fn start_pause(failed: i64) -> Duration {
+    let doublings = failed.clamp(1, 16) as u32 - 1;
+    (Duration::from_secs(1) * 2_u32.pow(doublings)).min(START_PAUSE_MAX)
+}
+
+/// The instant until which a start still has to wait that was put off until `after`. One that lies
+/// further off than any pause shows that the clock was set back, and holds nothing up.
+pub fn start_waits(after: Option<UnixMillis>, now: UnixMillis) -> Option<UnixMillis> {
+    after.filter(|after| *after > now && after.since(now) <= START_PAUSE_MAX)
 }
 
 #[cfg(test)]

@@ -396,3 +396,18 @@ proptest! {
 const fn uuid(n: u128) -> uuid::Uuid {
     uuid::Uuid::from_u128(n)
 }
+
+#[test]
+fn failed_starts_put_off_the_next_one_ever_longer_up_to_five_minutes() {
+    let pauses = [1, 2, 3, 9, 10, i64::MAX].map(|failed| start_pause(failed).as_secs());
+    assert_eq!(pauses, [1, 2, 4, 256, 300, 300]);
+}
+
+#[test]
+fn a_start_waits_no_longer_than_any_pause_whatever_the_clock_did() {
+    let at = |secs| Some(NOW + Duration::from_secs(secs));
+    assert_eq!(start_waits(None, NOW), None);
+    assert_eq!(start_waits(at(0), NOW), None);
+    assert_eq!(start_waits(at(300), NOW), at(300));
+    assert_eq!(start_waits(at(301), NOW), None);
+}

@@ -11,6 +11,7 @@ use twobox_shared::time::UnixMillis;
 use super::decide::{Acks, Action};
 use crate::schedule::Slot;
 use crate::schedule::cadence::{Cadence, CadenceError, Kind};
+use crate::schedule::missed::{self, CatchUp, Policy};
 use crate::schedule::timetable::{Bounds, Timetable};
 use crate::schedule::zone::{UnknownZone, Zone};
 
@@ -104,10 +105,12 @@ impl Recurrence {
         done: UnixMillis,
         now: UnixMillis,
     ) -> Option<UnixMillis> {
-        const MS: Duration = Duration::from_millis(1);
+        // However long ago: nothing else stands for what was missed.
+        let catch_up = CatchUp { policy: Policy::Latest, window: Duration::MAX, limit: 1 };
         let timetable = self.timetable(anchor);
-        let start = timetable.start_of_newest(1, done + MS, now + MS);
-        timetable.first_after(start - MS).map(|Slot(slot)| slot)
+        let first = timetable.first_after(done)?;
+        let reckoning = missed::reckon(&timetable, first, now, Duration::ZERO, catch_up);
+        reckoning.run.last().copied().or(reckoning.next).map(|Slot(slot)| slot)
     }
 
     fn timetable(&self, anchor: UnixMillis) -> Timetable {

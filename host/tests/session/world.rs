@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use rusqlite::Connection;
 use tokio::sync::mpsc;
 use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
 use twobox_host::config::Config;
@@ -320,6 +321,22 @@ impl World {
         Ok(receipts.remove(0))
     }
 
+    /// As [`World::new`], with a host that soon gives up a container that says nothing of its claims.
+    pub(crate) async fn impatient() -> Self {
+        Self::new(|config| config.limits.claim_tolerance = Duration::from_millis(300)).await
+    }
+
+    /// Waits until no session has a task.
+    pub(crate) async fn rest(&self) {
+        until("rest", async || self.core.awake().is_empty()).await;
+    }
+
+    /// Waits until the channel has kept `count` letters.
+    pub(crate) async fn wait_letters(&self, count: usize) {
+        let letters = || self.post.letters.lock().unwrap().len();
+        until(&format!("{count} letters"), async || letters() == count).await;
+    }
+
     pub(crate) async fn record(&self, session: SessionId) -> SessionRecord {
         let found = self.core.parts.db.call(move |db| sessions::find(db, session)).await;
         found.unwrap().unwrap()
@@ -347,6 +364,21 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
     panic!("{what}: not within 10 s");
 }
 
+pub(crate) fn open(path: &Path) -> Connection {
+    let conn = Connection::open(path).unwrap();
+    conn.busy_timeout(Duration::from_secs(5)).unwrap();
+    conn
+}
+
+/// The one number that `select` finds in the database at `path`.
+pub(crate) fn number(path: &Path, select: &str) -> i64 {
+    open(path).query_row(select, [], |row| row.get(0)).unwrap()
+}
+
+pub(crate) fn outbound(spec: &StartSpec) -> PathBuf {
+    spec.folder.join("out/outbound.db")
+}
+
 /// Claims every pending message and answers it.
 pub(crate) fn answer_all(spec: &StartSpec) {
     work(spec, Some(true));
@@ -364,7 +396,6 @@ pub(crate) fn claim_all(spec: &StartSpec) {
 
 fn work(spec: &StartSpec, answers: Option<bool>) {
     let inbound = spec.folder.join("in/inbound.db");
-    let outbound = spec.folder.join("out/outbound.db");
     let now = SystemClock.now();
     let mut inbox = Inbox::open_to_read(&inbound).unwrap();
     let tx = inbox.read().unwrap();
@@ -373,7 +404,7 @@ fn work(spec: &StartSpec, answers: Option<bool>) {
     drop(tx);
     drop(inbox);
     for message in pending {
-        let mut outbox = OutboxWriter::open(&outbound, spec.incarnation.runner).unwrap();
+        let mut outbox = OutboxWriter::open(&outbound(spec), spec.incarnation.runner).unwrap();
         let claim = Claim { message: message.id.clone(), attempt: message.tries };
         let claims = outbox.claim(&[claim], now).unwrap();
         let Some(answers) = answers.filter(|_| !claims.is_empty()) else { continue };
@@ -405,8 +436,7 @@ pub(crate) fn send_texts(
     destination: &Origin,
     texts: impl Iterator<Item = String>,
 ) {
-    let outbound = spec.folder.join("out/outbound.db");
-    let mut outbox = OutboxWriter::open(&outbound, spec.incarnation.runner).unwrap();
+    let mut outbox = OutboxWriter::open(&outbound(spec), spec.incarnation.runner).unwrap();
     let row = |text| NewRow {
         in_reply_to: None,
         kind: KIND_CHAT.to_owned(),

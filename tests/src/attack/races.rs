@@ -45,6 +45,8 @@ pub static RACES: &[Attack] = &[
             let file = OpenOptions::new().write(true).open(ground.outbox())?;
             file.set_len(0)?;
             file.write_all_at(&bytes[..bytes.len() / 2], 0)?;
+            drop(file); // said to the host as a commit
+            let file = OpenOptions::new().write(true).open(ground.outbox())?;
             file.write_all_at(&bytes, 0)?;
         }
     }),

@@ -3,7 +3,7 @@
 //! Each call is one line in `FOLDER/ledger`, appended at once and before anything else is done. What
 //! it does then stands in `FOLDER/plan`: the first rule whose `text` is part of the letter's counts,
 //! for the `first` calls with that text, or all.
-#![allow(clippy::unwrap_used, reason = "a program that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a program that cannot go on has failed")]
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};

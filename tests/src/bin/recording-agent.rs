@@ -14,7 +14,7 @@
 //! | `reject` | fail for good |
 //!
 //! The record is `ledger.jsonl` in the agent's folder, which is where the program is started.
-#![allow(clippy::unwrap_used, reason = "an agent that cannot go on fails its turn by ending")]
+#![expect(clippy::unwrap_used, reason = "an agent that cannot go on fails its turn by ending")]
 
 use std::io::BufRead;
 use std::path::Path;

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use super::skipped;
+use crate::scenario::skipped;
 
 /// What of a data directory lies on the small disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct SmallDisk {
 /// Whether this process may mount; otherwise it says so.
 ///
 /// # Panics
-/// As for every fault that is required and cannot be injected.
+/// If it may not, and `TWOBOX_REQUIRE_FAULTS` is set.
 pub fn available() -> bool {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     let entered = unshare(CloneFlags::CLONE_NEWNS)
@@ -41,7 +41,7 @@ pub fn available() -> bool {
     match entered {
         Ok(()) => true,
         Err(error) => {
-            skipped(&format!("nothing can be mounted here: {error}"));
+            skipped("TWOBOX_REQUIRE_FAULTS", &format!("nothing can be mounted here: {error}"));
             false
         }
     }

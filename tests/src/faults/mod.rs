@@ -5,13 +5,3 @@
 pub mod disk;
 pub mod engine;
 pub mod shim;
-
-/// Says loudly that a fault cannot be injected here.
-///
-/// # Panics
-/// If `TWOBOX_REQUIRE_FAULTS` is set.
-fn skipped(missing: &str) {
-    let required = std::env::var("TWOBOX_REQUIRE_FAULTS").is_ok_and(|value| value != "0");
-    assert!(!required, "TWOBOX_REQUIRE_FAULTS is set, but {missing}");
-    eprintln!("SKIPPED: {missing}");
-}

@@ -86,9 +86,7 @@ impl Task {
             outcomes: VecDeque::new(),
         }
     }
-}
 
-impl Task {
     /// Marks the session durably as due or not. Returns whether it knows that it has.
     pub(crate) fn mark(&mut self, boxes: &mut Boxes, due: bool, commit: Commit) -> bool {
         if !self.in_doubt && self.marked == due {

@@ -39,7 +39,7 @@ pub(crate) struct Boxes {
     pub(crate) due: bool,
     pub(crate) runner: Option<RunnerId>,
     pub(crate) stop_cause: Option<StopCause>,
-    pub(crate) failed_starts: u32,
+    pub(crate) failed_starts: i64,
     pub(crate) start_after: Option<UnixMillis>,
     pub(crate) notices: BTreeSet<MessageId>,
     /// History: the tasks that ever began.

@@ -8,7 +8,7 @@ use twobox_tests::{
     wait_within,
 };
 
-use crate::scripts::{echo, hangs_at_first};
+use crate::scripts::{at_first, echo, hangs_at_first};
 
 on_both_runtimes!(
     a_killed_container_costs_one_try_and_no_time,
@@ -89,11 +89,7 @@ fn a_failed_message_that_is_retried_twice_is_answered_once(setup: Setup) {
 fn a_turn_that_fails_is_tried_again(setup: Setup) {
     let failure = json!({ "reason": "rate_limited", "retryable": true });
     let lost = json!([{ "reply": "never sent" }, { "fail": failure }]);
-    let script = json!({
-        "rules": [{ "match": ".", "attempt": 0, "do": lost }],
-        "otherwise": [{ "reply": "echo: {text}" }],
-    });
-    let world = setup.agent("ada", script).up();
+    let world = setup.agent("ada", at_first(".", &lost)).up();
     let chat = world.chat("ada");
     let id = chat.say("hello");
     let session = world.session("ada");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use twobox_tests::{Setup, World, binary, holds_for, on_both_runtimes, on_process, wait_for};
 
-use crate::scripts::{echo, hangs_at_first};
+use crate::scripts::{at_first, echo, hangs_at_first};
 
 on_both_runtimes!(a_hung_turn_ends_at_its_deadline_and_is_tried_again);
 
@@ -57,11 +57,7 @@ fn a_declared_tool_outlives_the_tolerance(setup: Setup) {
 
 fn a_silent_container_without_a_tool_is_stopped_and_its_message_tried_again(setup: Setup) {
     let wait = json!([{ "sleep_ms": 1000 }, { "reply": "too late" }]);
-    let script = json!({
-        "rules": [{ "match": ".", "attempt": 0, "do": wait }],
-        "otherwise": [{ "reply": "echo: {text}" }],
-    });
-    let world = impatient(setup).agent("ada", script).up();
+    let world = impatient(setup).agent("ada", at_first(".", &wait)).up();
     let chat = world.chat("ada");
     let (id, session, container) = world.occupy(&chat, "ada", "work");
     assert!(container.freeze());

@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use serde_json::json;
 use twobox_tests::{PATIENCE, Setup, on_both_runtimes, on_process, wait_for};
 
 use crate::scripts::{echo, hangs_at_first, slow};
@@ -169,8 +168,7 @@ fn without_waiting_for_the_disk_no_kill_loses_anything(setup: Setup) {
 }
 
 fn a_host_with_nothing_to_do_stops_at_once(setup: Setup) {
-    let script = json!({ "otherwise": [{ "reply": "echo: {text}" }] });
-    let world = setup.agent("ada", script).up();
+    let world = setup.agent("ada", echo()).up();
     let chat = world.chat("ada");
     chat.ask("hello");
     world.session("ada").wait_settled();

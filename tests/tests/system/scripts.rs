@@ -15,10 +15,15 @@ pub(crate) fn slow(ms: u64) -> Value {
     })
 }
 
-/// Never comes to an end with the first attempt, and answers all others at once.
-pub(crate) fn hangs_at_first() -> Value {
+/// Does `steps` with the first attempt of what matches `pattern`, and answers all else at once.
+pub(crate) fn at_first(pattern: &str, steps: &Value) -> Value {
     json!({
-        "rules": [{ "match": "^hang", "attempt": 0, "do": [{ "hang": true }] }],
+        "rules": [{ "match": pattern, "attempt": 0, "do": steps }],
         "otherwise": [{ "reply": "echo: {text}" }],
     })
+}
+
+/// Never comes to an end with the first attempt of `hang …`, and answers all else at once.
+pub(crate) fn hangs_at_first() -> Value {
+    at_first("^hang", &json!([{ "hang": true }]))
 }

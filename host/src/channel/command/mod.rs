@@ -2,7 +2,7 @@
 //! connects any chat platform with a small script. `docs/channels.md` is the description for people
 //! who write one.
 //!
-//! The program's exit code says what became of the letter ([`judge`]). What it does not say, because
+//! The program's exit code says what became of the letter (`judge`). What it does not say, because
 //! it was killed or took too long, is unknown: tried again if the program drops keys that it knows,
 //! and otherwise never.
 //!

@@ -99,6 +99,8 @@ fn json_that_is_no_cadence_is_refused() {
         r#"{"kind":"daily","at":"25:00"}"#,
         r#"{"kind":"daily","at":"09:00","day":"monday"}"#,
         r#"{"kind":"hourly","minute":75}"#,
+        r#"{"kind":"hourly","minute":300}"#,
+        r#"{"kind":"hourly","minute":"5"}"#,
         r#"{"kind":"weekly","day":"9","at":"09:00"}"#,
         r#"{"kind":"every","interval":"0s"}"#,
         r#"{"kind":"cron","expression":"* * * * * *"}"#,

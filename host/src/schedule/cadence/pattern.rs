@@ -27,28 +27,27 @@ pub enum Follows {
     ElapsedTime,
 }
 
-/// A set of calendar minutes. Each field is a set of numbers, bit n for the number n. It names at
-/// least one date that exists.
+/// A set of calendar minutes. Each field is a set of numbers, bit n for the number n.
+///
+/// It names at least one date that exists: whoever makes one asks `has_date`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     /// 0 to 59.
-    pub minutes: u64,
+    pub(super) minutes: u64,
     /// 0 to 23.
-    pub hours: u64,
+    pub(super) hours: u64,
     /// Days of the month, 1 to 31.
-    pub days: u64,
+    pub(super) days: u64,
     /// 1 to 12.
-    pub months: u64,
+    pub(super) months: u64,
     /// Days of the week, 0 (Sunday) to 6.
-    pub weekdays: u64,
-    /// How `days` and `weekdays` go together.
-    pub day_rule: DayRule,
-    /// What becomes of it when the clock changes.
-    pub follows: Follows,
+    pub(super) weekdays: u64,
+    pub(super) day_rule: DayRule,
+    pub(super) follows: Follows,
 }
 
 /// The set of all numbers from `low` to `high`.
-pub const fn span(low: u32, high: u32) -> u64 {
+pub(super) const fn span(low: u32, high: u32) -> u64 {
     (u64::MAX >> (63 - high)) & (u64::MAX << low)
 }
 
@@ -69,7 +68,7 @@ fn number(component: i8) -> u32 {
 
 impl Pattern {
     /// One minute of each day.
-    pub fn daily(hour: i8, minute: i8) -> Self {
+    pub(super) fn daily(hour: i8, minute: i8) -> Self {
         Self {
             minutes: 1 << number(minute),
             hours: 1 << number(hour),
@@ -81,8 +80,13 @@ impl Pattern {
         }
     }
 
+    /// What becomes of it when the clock changes.
+    pub const fn follows(&self) -> Follows {
+        self.follows
+    }
+
     /// Whether there is any date that it names, in any year.
-    pub fn has_date(&self) -> bool {
+    pub(super) fn has_date(&self) -> bool {
         let longest = |month| match month {
             2 => 29,
             4 | 6 | 9 | 11 => 30,
@@ -108,7 +112,7 @@ impl Pattern {
     }
 
     /// Whether it names minutes of `date`.
-    pub fn names_date(&self, date: Date) -> bool {
+    fn names_date(&self, date: Date) -> bool {
         let day = contains(self.days, number(date.day()));
         let weekday = contains(self.weekdays, number(date.weekday().to_sunday_zero_offset()));
         let named = match self.day_rule {
@@ -125,7 +129,7 @@ impl Pattern {
 
     /// The shortest time between two of its minutes in a stretch without clock changes; `None` if it
     /// fires once in a generation.
-    pub fn shortest_interval(&self) -> Option<Duration> {
+    pub(super) fn shortest_interval(&self) -> Option<Duration> {
         let times: Vec<u32> =
             std::iter::successors(self.next_time(0), |time| self.next_time(time + 1)).collect();
         let within = times.windows(2).map(|pair| pair[1] - pair[0]).min();

@@ -1,4 +1,5 @@
-//! The values that cadences are made of. Each has one text form, which is also its form in JSON.
+//! The values that cadences are made of. Each has one text form, which is its form in JSON too; there
+//! a minute of the hour is a number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +23,7 @@ pub struct TimeOfDay {
 
 /// A minute of the hour, 0 to 59.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "i8", into = "i8")]
+#[serde(try_from = "i64", into = "i8")]
 pub struct MinuteOfHour(i8);
 
 /// A day of the week.
@@ -83,14 +84,11 @@ impl TimeOfDay {
     }
 }
 
-impl TryFrom<i8> for MinuteOfHour {
+impl TryFrom<i64> for MinuteOfHour {
     type Error = CadenceError;
 
-    fn try_from(number: i8) -> Result<Self, CadenceError> {
-        match number {
-            0..=59 => Ok(Self(number)),
-            _ => number.to_string().parse(),
-        }
+    fn try_from(number: i64) -> Result<Self, CadenceError> {
+        number.to_string().parse()
     }
 }
 

@@ -16,10 +16,9 @@ pub(crate) struct Commit {
 }
 
 /// What happens between a message that is sent and the answer that is delivered, in order. The
-/// commits belong to the side that makes them, the rest is what lies between. The host's commit that
-/// takes the answer in is not among them: nobody waits for it.
-pub(crate) const STAGES: [&str; 6] =
-    ["accept", "wake", "claim", "turn", "answer", "wake the host and deliver"];
+/// commits belong to the side that makes them, the rest is what lies between. `deliver` begins with
+/// the waking of the host; its commit that takes the answer in is not among them: nobody waits for it.
+pub(crate) const STAGES: [&str; 6] = ["accept", "wake", "claim", "turn", "answer", "deliver"];
 
 /// A round trip with the commits inside it.
 pub(crate) struct Observed {

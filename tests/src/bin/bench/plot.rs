@@ -113,15 +113,13 @@ fn latency_split(report: &Report, path: &Path) -> Result<(), Error> {
         return Ok(());
     }
     // The commits are dark, what lies between them is light.
-    let colours = [
+    let colours: [RGBColor; STAGES.len()] = [
         RGBColor(33, 76, 140),
         RGBColor(190, 205, 225),
         RGBColor(46, 125, 90),
         RGBColor(196, 224, 208),
         RGBColor(150, 84, 30),
         RGBColor(238, 214, 190),
-        RGBColor(120, 50, 120),
-        RGBColor(225, 200, 225),
     ];
     let area = SVGBackend::new(path, (900, 260)).into_drawing_area();
     area.fill(&WHITE)?;

@@ -7,7 +7,7 @@
 //!
 //! One [`faults::Fault`] is one way to hurt an installation; a new one is a module in `faults` and a
 //! line in its `all`. [`engine`] does the rest for each: load, faults, settling, verdict.
-#![allow(clippy::unwrap_used, reason = "a tester that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a tester that cannot go on has failed")]
 
 mod dice;
 mod engine;

@@ -12,6 +12,8 @@ use serde_json::json;
 use twobox_shared::open;
 use twobox_tests::{Session, Setup, World, on_process, wait_for};
 
+use crate::scripts::at_first;
+
 on_process!(a_hot_journal_costs_neither_the_reply_before_it_nor_the_message);
 
 const VICTIM: &str = "TWOBOX_TEST_VICTIM";
@@ -55,10 +57,7 @@ fn interrupt_a_commit(session: &Session) {
 
 fn note_then_hang() -> serde_json::Value {
     let note = json!([{ "send": { "to": "terminal", "text": "a note" } }, { "hang": true }]);
-    json!({
-        "rules": [{ "match": "^hang", "attempt": 0, "do": note }],
-        "otherwise": [{ "reply": "echo: {text}" }],
-    })
+    at_first("^hang", &note)
 }
 
 fn a_hot_journal_costs_neither_the_reply_before_it_nor_the_message(setup: Setup) {

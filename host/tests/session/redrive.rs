@@ -1,29 +1,18 @@
 //! What ended without success, tried once more or given up on a person's word, against the real
 //! session tasks.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "each test binary uses its own part of the world")]
-
-#[path = "session/world.rs"]
-mod world;
-
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use twobox_host::channel::{Desk, Outcome as Said};
 use twobox_host::db::{DbError, audit, notices};
 use twobox_host::dead::{Handled, Kind, Order, Outcome, Verb};
-use twobox_host::runtime::StartSpec;
 use twobox_host::session::signal::Reason;
-use twobox_shared::clock::{Clock, SystemClock};
-use twobox_shared::content::Failure;
 use twobox_shared::dead::Fate;
-use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::ids::SessionId;
 use twobox_shared::inbox::{InboxReader, Origin};
-use twobox_shared::outbox::{Claim, OutboxWriter, TurnEnd};
-use twobox_shared::seq::Seq;
-use world::{NOBODY, Then, World, answer_all, send_rows, until};
+
+use crate::world::{NOBODY, Then, World, answer_all, number, open, reject_all, send_rows, until};
 
 fn permanent() -> Said {
     Said::Permanent { error: "the chat is closed".to_owned() }
@@ -32,10 +21,6 @@ fn permanent() -> Said {
 impl World {
     fn channel_says(&self, refusal: Option<Said>) {
         *self.post.refusal.lock().unwrap() = refusal;
-    }
-
-    async fn rest(&self) {
-        until("rest", async || self.core.awake().is_empty()).await;
     }
 
     /// A session at rest, whose one answer its channel refused.
@@ -68,21 +53,6 @@ impl World {
 
 const DEAD: &str = "SELECT count(*) FROM delivered WHERE status IN ('failed', 'uncertain')";
 const DELIVERED: &str = "SELECT count(*) FROM delivered WHERE status = 'delivered'";
-
-async fn outbox_of(world: &World, session: SessionId) -> PathBuf {
-    let group = world.record(session).await.agent_group;
-    world.core.parts.data.session_paths(group, session).outbound_db()
-}
-
-fn open(path: &Path) -> Connection {
-    let conn = Connection::open(path).unwrap();
-    conn.busy_timeout(Duration::from_secs(5)).unwrap();
-    conn
-}
-
-fn number(path: &Path, select: &str) -> i64 {
-    open(path).query_row(select, [], |row| row.get(0)).unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redriven_delivery_is_sent_once_more_under_its_key_and_the_cursor_stays() {
@@ -148,13 +118,13 @@ async fn what_cannot_be_sent_is_not_redriven() {
     let refusal = world.one(session, Verb::Redrive, &row).await;
     assert_eq!(refusal.outcome, Outcome::Refused, "of a superseded runner");
     inbound.execute("UPDATE delivered SET error = 'expired'", []).unwrap();
-    open(&outbox_of(&world, session).await).execute("DELETE FROM messages_out", []).unwrap();
+    open(&world.outbound(session).await).execute("DELETE FROM messages_out", []).unwrap();
     let refusal = world.one(session, Verb::Redrive, &row).await;
     assert!(refusal.note.unwrap().contains("gone from the outbox"));
     assert_eq!(world.one(session, Verb::Redrive, "unheard of").await.outcome, Outcome::Refused);
     world.rest().await;
     assert_eq!(world.handed().len(), 1);
-    std::fs::write(outbox_of(&world, session).await, vec![7_u8; 8192]).unwrap();
+    std::fs::write(world.outbound(session).await, vec![7_u8; 8192]).unwrap();
     let dropped = world.order(session, Verb::Drop, &[&row, &row]).await;
     assert_eq!((dropped.len(), dropped[0].outcome), (1, Outcome::Dropped), "without a look at it");
 }
@@ -166,7 +136,7 @@ async fn a_redriven_row_that_is_gone_does_not_stay_open() {
         let (session, _) = world.refused().await;
         let inbound = world.inbound(session).await;
         open(&inbound).execute("UPDATE delivered SET status = 'held'", []).unwrap();
-        let outbound = outbox_of(&world, session).await;
+        let outbound = world.outbound(session).await;
         match whole {
             true => std::fs::remove_file(outbound).unwrap(),
             false => drop(open(&outbound).execute("DELETE FROM messages_out", []).unwrap()),
@@ -187,7 +157,7 @@ async fn a_redriven_row_that_is_gone_does_not_stay_open() {
 async fn a_redriven_row_is_as_suspect_as_any_other() {
     let world = World::new(|_| ()).await;
     let (session, row) = world.refused().await;
-    let outbound = open(&outbox_of(&world, session).await);
+    let outbound = open(&world.outbound(session).await);
     outbound.execute("UPDATE messages_out SET recurrence = 'daily'", []).unwrap();
     let order = Order { verb: Verb::Redrive, kind: None, ids: Some(vec![row]) };
     world.desk.dead(session, order.clone()).await.unwrap_err();
@@ -215,7 +185,7 @@ async fn redriven_rows_that_nobody_takes_hide_no_row_for_somebody_else() {
     let inbound = world.inbound(session).await;
     until("the answer", async || number(&inbound, DELIVERED) == 1).await;
     world.rest().await;
-    let outbound = outbox_of(&world, session).await;
+    let outbound = world.outbound(session).await;
     let ids: Vec<String> = open(&outbound)
         .prepare("SELECT id FROM messages_out")
         .unwrap()
@@ -239,24 +209,15 @@ async fn redriven_rows_that_nobody_takes_hide_no_row_for_somebody_else() {
     assert_eq!(world.handed().len(), 2);
 }
 
-/// Claims `m1` and fails for good.
-fn give_up(spec: &StartSpec) -> Then {
-    let outbound = spec.folder.join("out/outbound.db");
-    let mut outbox = OutboxWriter::open(&outbound, spec.incarnation.runner).unwrap();
-    let claim = Claim { message: MessageId::parse("m1").unwrap(), attempt: 0 };
-    let claims = outbox.claim(&[claim], SystemClock.now()).unwrap();
-    let failure = Failure::permanent("auth_failed", "no key");
-    let end = TurnEnd { claims: &claims, outcome: Err(&failure), turns: 1, continuation: None };
-    outbox.end_turn(&end, Seq::default(), SystemClock.now()).unwrap();
-    Then::Leaves
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
     for verb in [Verb::Redrive, Verb::Drop] {
         let world = World::new(|_| ()).await;
         world.channel_says(Some(permanent()));
-        world.runtime.next_life(give_up);
+        world.runtime.next_life(|spec| {
+            reject_all(spec);
+            Then::Leaves
+        });
         let session = world.say("t", "m1").await.unwrap().session;
         let dead = async || {
             let list = move |db: &mut Connection| audit::dead_notices(db, session);
@@ -317,7 +278,7 @@ async fn a_session_that_is_awake_learns_of_the_notice_that_it_is_to_send_once_mo
     let world = World::new(|_| ()).await;
     world.channel_says(Some(permanent()));
     world.runtime.next_life(|spec| {
-        give_up(spec);
+        reject_all(spec);
         Then::Stays
     });
     let session = world.say("t", "m1").await.unwrap().session;
@@ -330,7 +291,7 @@ async fn a_session_that_is_awake_learns_of_the_notice_that_it_is_to_send_once_mo
     world.channel_says(None);
     let all = Order { verb: Verb::Redrive, kind: Some(Kind::Notice), ids: None };
     assert_eq!(world.desk.dead(session, all).await.unwrap().len(), 1);
-    until("the notice", async || world.post.letters.lock().unwrap().len() == 1).await;
+    world.wait_letters(1).await;
     assert_eq!(world.runtime.lives(), 1);
 }
 

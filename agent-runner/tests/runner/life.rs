@@ -1,14 +1,13 @@
 //! The runner's life around its turns: lock, heartbeat, idleness, and files in a bad state.
 
-mod common;
-
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use common::{Session, leave_hot_journal, message, wait_for};
 use rusqlite::Connection;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::outbox::{AckStatus, OutboxWriter};
+
+use crate::session::{Session, leave_hot_journal, message, wait_for};
 
 #[test]
 fn a_second_runner_on_one_session_leaves() {

@@ -1,14 +1,14 @@
 //! Limits of a turn, what is sent before it ends, and how it ends when the runner is told to leave.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{Session, message, wait_for};
 use serde_json::Value;
+use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Failure;
 use twobox_shared::inbox::NewMessage;
 use twobox_shared::outbox::AckStatus;
+
+use crate::session::{Session, message, wait_for};
 
 fn limited(script: &str, limits: &str) -> Session {
     let session = Session::scripted(script);
@@ -215,7 +215,6 @@ fn a_follow_up_that_was_not_used_starts_the_next_turn() {
 
 #[test]
 fn a_message_that_is_due_later_is_answered_then() {
-    use twobox_shared::clock::{Clock, SystemClock};
     let session = Session::new();
     let due = SystemClock.now() + Duration::from_millis(700);
     session.accept(&[NewMessage { process_after: Some(due), ..message("m1", "later") }]);

@@ -1,12 +1,11 @@
 //! The `command` provider, with programs in Python.
 
-mod common;
-
-use common::{Session, leave_hot_journal, message, repository, wait_for};
 use serde_json::Value;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::Inbox;
 use twobox_shared::outbox::AckStatus;
+
+use crate::session::{Session, leave_hot_journal, message, repository, wait_for};
 
 fn session(program: &str, more: &str) -> Session {
     let session = Session::new();

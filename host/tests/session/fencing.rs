@@ -1,16 +1,8 @@
 //! Runners that were given up and go on all the same, against the real session tasks.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "each test binary uses its own part of the world")]
-
-#[path = "session/world.rs"]
-mod world;
-
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use rusqlite::Connection;
 use twobox_host::runtime::{Condition, Incarnation, StartSpec};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::{Chat, KIND_CHAT};
@@ -18,7 +10,8 @@ use twobox_shared::ids::{MessageId, RunnerId, SessionId, SystemIds};
 use twobox_shared::inbox::Origin;
 use twobox_shared::outbox::{Claim, NewRow, OutboxWriter, TurnEnd, new_row_id};
 use twobox_shared::seq::Seq;
-use world::{Then, World, answer_all, claim_all, until};
+
+use crate::world::{Then, World, answer_all, claim_all, number, outbound, until};
 
 /// A runner's hand on its outbox, whatever the host thinks of it.
 struct Runner {
@@ -29,8 +22,7 @@ struct Runner {
 
 impl Runner {
     fn of(spec: &StartSpec, attempt: i64) -> Self {
-        let outbound = spec.folder.join("out/outbound.db");
-        Self { outbound, id: spec.incarnation.runner, attempt }
+        Self { outbound: outbound(spec), id: spec.incarnation.runner, attempt }
     }
 
     fn open(&self) -> OutboxWriter {
@@ -89,10 +81,6 @@ async fn superseded(world: &World) -> (SessionId, Runner, Runner) {
     (session, Runner::of(&started[0], 0), Runner::of(&started[1], 1))
 }
 
-async fn impatient() -> World {
-    World::new(|config| config.limits.claim_tolerance = Duration::from_millis(300)).await
-}
-
 fn texts(world: &World) -> Vec<String> {
     world.post.letters.lock().unwrap().iter().map(|letter| letter.text.clone()).collect()
 }
@@ -104,13 +92,9 @@ async fn refused(world: &World, session: SessionId) -> i64 {
     number(&world.inbound(session).await, select)
 }
 
-fn number(inbound: &Path, select: &str) -> i64 {
-    Connection::open(inbound).unwrap().query_row(select, [], |row| row.get(0)).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_a_superseded_runner_are_refused_and_counted() {
-    let world = impatient().await;
+    let world = World::impatient().await;
     let (session, old, new) = superseded(&world).await;
     assert!(new.claim());
     old.blurt("too late");
@@ -122,7 +106,7 @@ async fn rows_of_a_superseded_runner_are_refused_and_counted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_superseded_runner_says_waits_until_it_is_known_whose_the_message_is() {
-    let world = impatient().await;
+    let world = World::impatient().await;
     let (session, old, new) = superseded(&world).await;
     old.blurt("perhaps");
     new.blurt("for sure");
@@ -140,7 +124,7 @@ async fn what_a_superseded_runner_says_waits_until_it_is_known_whose_the_message
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_counts_whoever_gave_it_and_nothing_of_it_is_lost() {
-    let world = impatient().await;
+    let world = World::impatient().await;
     let (session, old, new) = superseded(&world).await;
     old.blurt("first");
     old.answer("second");

@@ -1,15 +1,13 @@
 //! Which messages the runner takes up, and how their turns end.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-mod common;
-
-use common::{Session, context, id, message, origin, wait_for};
 use rusqlite::Connection;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::NewMessage;
 use twobox_shared::outbox::{AckStatus, Claim, OutboxWriter, TurnEnd};
 use twobox_shared::seq::Seq;
+
+use crate::session::{Session, context, id, message, origin, wait_for};
 
 const FOLLOW_UPS: &str = r#"{"rules": [
     {"match": "^slow", "do": [{"tool": {"name": "wait", "run_ms": 700}}, {"reply": "slow: {text}"}]}],

@@ -1,5 +1,4 @@
 //! The host's part, played by a test: a session folder, and the real runner started on it.
-#![allow(dead_code, clippy::unwrap_used, reason = "test helpers, of which each file uses a part")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +11,8 @@ use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::{Chat, Failure};
 use twobox_shared::ids::{MessageId, RunnerId, SystemIds};
 use twobox_shared::inbox::{Destination, Inbox, NewMessage, Origin};
-use twobox_shared::outbox::{Ack, AckStatus, OutRow, Source, read_untrusted};
+use twobox_shared::open::BoxError;
+use twobox_shared::outbox::{Ack, AckStatus, OutRow, Source, UntrustedOutbox, read_untrusted};
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::seq::Seq;
 
@@ -136,12 +136,7 @@ impl Session {
     }
 
     /// `None` while there is no outbox, or its runner is in the middle of a commit.
-    fn read<T>(
-        &self,
-        work: impl FnOnce(
-            &twobox_shared::outbox::UntrustedOutbox<'_>,
-        ) -> Result<T, twobox_shared::open::BoxError>,
-    ) -> Option<T> {
+    fn read<T>(&self, work: impl FnOnce(&UntrustedOutbox<'_>) -> Result<T, BoxError>) -> Option<T> {
         let path = self.paths.outbound_db();
         read_untrusted(&path, Source::Live, Duration::from_secs(2), work).ok().flatten()
     }

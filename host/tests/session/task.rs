@@ -1,9 +1,4 @@
-//! The session tasks against real files, with a runtime whose containers are closures.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "session/world.rs"]
-mod world;
+//! A session from its first message to its rest, and what may come between.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
@@ -19,18 +14,19 @@ use twobox_host::session::signal::Reason;
 use twobox_host::session::task::Command;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::Origin;
-use world::{NOBODY, Then, World, answer_all, claim_all, reject_all, send_rows, send_texts, until};
+use twobox_shared::open::WRITE_PATIENCE;
 
-fn outbound(spec: &StartSpec) -> std::path::PathBuf {
-    spec.folder.join("out/outbound.db")
-}
+use crate::world::{
+    NOBODY, Then, World, answer_all, claim_all, number, open, outbound, reject_all, send_rows,
+    send_texts, until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_answered_and_the_session_comes_to_rest() {
     let world = World::new(|_| ()).await;
     let receipt = world.say("t", "m1").await.unwrap();
-    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
-    until("rest", async || world.core.awake().is_empty()).await;
+    world.wait_letters(1).await;
+    world.rest().await;
     let record = world.record(receipt.session).await;
     assert_eq!((record.next_due_at, record.runner, record.failed_starts), (None, None, 0));
     assert_eq!(world.core.places(), (0, 0));
@@ -45,7 +41,7 @@ async fn a_quarantined_session_has_no_container_and_costs_nothing() {
     });
     let session = world.say("t", "m1").await.unwrap().session;
     until("quarantine", async || world.record(session).await.quarantine.is_some()).await;
-    until("rest", async || world.core.awake().is_empty()).await;
+    world.rest().await;
     assert_eq!((world.runtime.lives(), world.core.places()), (0, (0, 0)));
     assert!(matches!(world.say("t", "m2").await, Err(Refusal::Blocked { .. })));
 }
@@ -61,12 +57,7 @@ async fn p11_a_number_that_would_exhaust_the_clock_is_quarantined_and_not_taken_
     });
     let session = world.say("t", "m1").await.unwrap().session;
     until("quarantine", async || world.record(session).await.quarantine.is_some()).await;
-    let record = world.record(session).await;
-    let folder = world.core.parts.data.session_folder(record.agent_group, session);
-    let seen: i64 = Connection::open(folder.join("in/inbound.db"))
-        .unwrap()
-        .query_row("SELECT seen FROM outbound_cursor", [], |row| row.get(0))
-        .unwrap();
+    let seen = number(&world.inbound(session).await, "SELECT seen FROM outbound_cursor");
     assert!(seen < 100, "the host's next number would follow {seen}");
 }
 
@@ -91,7 +82,7 @@ async fn p4_a_message_stays_due_while_the_runtime_does_not_answer() {
     until("three questions", async || *world.runtime.asked.lock().unwrap() > 2).await;
     assert_eq!(world.record(session).await.next_due_at, Some(DUE_NOW));
     *world.runtime.down.lock().unwrap() = false;
-    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
+    world.wait_letters(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,27 +90,31 @@ async fn p5_what_an_unrecorded_container_left_does_not_block_the_next_start() {
     for condition in [Condition::Exited { code: None }, Condition::Running] {
         let world = World::new(|_| ()).await;
         let session = world.say("t", "m1").await.unwrap().session;
-        until("rest", async || world.core.awake().is_empty()).await;
+        world.rest().await;
         let stray = Incarnation { session, runner: RunnerId::generate(&SystemIds) };
         world.runtime.plant(stray, condition);
         world.say("t", "m2").await.unwrap();
-        until("the answer", async || world.post.letters.lock().unwrap().len() == 2).await;
+        world.wait_letters(2).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outcome_that_cannot_be_recorded_is_kept_and_the_letter_not_sent_again() {
     let world = World::new(|_| ()).await;
-    *world.post.slow.lock().unwrap() = Duration::from_millis(300);
+    *world.post.slow.lock().unwrap() = Duration::from_secs(1);
     let session = world.say("t", "m1").await.unwrap().session;
     until("the send", async || *world.post.calls.lock().unwrap() == 1).await;
-    let path = world.inbound(session).await;
-    let reader = Connection::open(path).unwrap();
+    let reader = Connection::open(world.inbound(session).await).unwrap();
     reader.execute_batch("BEGIN; SELECT * FROM messages_in").unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Nothing tells that it is not sent again: it would be within this time, in which a try to record
+    // the outcome fails.
+    tokio::time::sleep(Duration::from_secs(1) + 2 * WRITE_PATIENCE).await;
     assert_eq!(*world.post.calls.lock().unwrap(), 1);
+    let recorded = "SELECT count(*) FROM delivered";
+    let recorded: i64 = reader.query_row(recorded, [], |row| row.get(0)).unwrap();
+    assert_eq!(recorded, 0, "the outcome");
     drop(reader);
-    until("rest", async || world.core.awake().is_empty()).await;
+    world.rest().await;
     assert_eq!(*world.post.calls.lock().unwrap(), 1);
 }
 
@@ -137,7 +132,7 @@ async fn more_refused_rows_than_one_look_takes_are_all_settled() {
         Then::Leaves
     });
     world.say("t", "m1").await.unwrap();
-    until("the answer behind them", async || world.post.letters.lock().unwrap().len() == 1).await;
+    world.wait_letters(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,14 +151,11 @@ async fn p14_a_container_that_writes_to_nowhere_does_not_fill_its_inbox() {
         Then::Leaves
     });
     let session = world.say("t", "m1").await.unwrap().session;
-    until("rest", async || world.core.awake().is_empty()).await;
-    let count = |select: &str, path| -> i64 {
-        Connection::open(path).unwrap().query_row(select, [], |row| row.get(0)).unwrap()
-    };
+    world.rest().await;
     let inbound = world.inbound(session).await;
-    assert_eq!(count("SELECT count(*) FROM delivered WHERE status = 'failed'", &inbound), 200);
+    assert_eq!(number(&inbound, "SELECT count(*) FROM delivered WHERE status = 'failed'"), 200);
     let waiting = "SELECT count(*) FROM messages_in WHERE kind = 'system' AND status = 'pending'";
-    let notes = count(waiting, &inbound);
+    let notes = number(&inbound, waiting);
     assert!((1..=50).contains(&notes), "{notes} notes");
 }
 
@@ -181,17 +173,15 @@ async fn a_person_is_told_of_a_message_that_failed_and_not_of_the_context_with_i
         Then::Leaves
     });
     let session = world.say("t", "m1").await.unwrap().session;
-    until("rest", async || world.core.awake().is_empty()).await;
+    world.rest().await;
     world.runtime.next_life(|spec| {
         reject_all(spec);
         Then::Leaves
     });
     world.say("t", "m2").await.unwrap();
-    until("rest", async || world.core.awake().is_empty()).await;
-    let inbox = Connection::open(world.inbound(session).await).unwrap();
+    world.rest().await;
     let failed = "SELECT count(*) FROM messages_in WHERE status = 'failed'";
-    let failed: i64 = inbox.query_row(failed, [], |row| row.get(0)).unwrap();
-    assert_eq!(failed, 2, "the note was in the turn");
+    assert_eq!(number(&world.inbound(session).await, failed), 2, "the note was in the turn");
     let letters = world.post.letters.lock().unwrap();
     let notices = letters.iter().filter(|letter| letter.text.contains("could not answer"));
     assert_eq!(notices.count(), 1, "{letters:?}");
@@ -207,7 +197,7 @@ async fn rows_that_nobody_takes_hide_no_row_for_somebody_else() {
         Then::Leaves
     });
     world.say("t", "m1").await.unwrap();
-    until("the answer behind them", async || world.post.letters.lock().unwrap().len() == 1).await;
+    world.wait_letters(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -223,10 +213,7 @@ async fn more_text_than_one_look_keeps_is_delivered_in_order_and_hides_no_row_fo
         Then::Leaves
     });
     let receipt = world.say("t", "m1").await.unwrap();
-    until("the rows and the answer behind them", async || {
-        world.post.letters.lock().unwrap().len() == 21
-    })
-    .await;
+    world.wait_letters(21).await;
     let letters = std::mem::take(&mut *world.post.letters.lock().unwrap());
     let found = letters.iter().map(|letter| letter.text.parse::<usize>().ok());
     assert!(found.eq((0..20).map(Some).chain([None])), "in order, each with its own text");
@@ -286,7 +273,7 @@ async fn p6_a_container_that_dies_at_once_is_not_started_in_a_loop() {
         answer_all(spec);
         Then::Leaves
     });
-    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
+    world.wait_letters(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -297,23 +284,19 @@ async fn p9_an_exit_is_noticed_although_the_runtime_did_not_answer_at_first() {
         Then::Stays
     });
     let session = world.say("t", "m1").await.unwrap().session;
-    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
+    world.wait_letters(1).await;
     let runner = world.record(session).await.runner.unwrap();
     let asked = *world.runtime.asked.lock().unwrap();
     *world.runtime.down.lock().unwrap() = true;
     world.runtime.end(Incarnation { session, runner });
     until("a question", async || *world.runtime.asked.lock().unwrap() > asked).await;
     *world.runtime.down.lock().unwrap() = false;
-    until("rest", async || world.core.awake().is_empty()).await;
+    world.rest().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p1_what_a_container_answers_while_it_is_stopped_is_not_charged() {
-    let world = World::new(|config| {
-        config.limits.claim_tolerance = Duration::from_millis(300);
-        config.limits.start_grace = Duration::from_millis(1);
-    })
-    .await;
+    let world = World::impatient().await;
     let runtime = Arc::clone(&world.runtime);
     world.runtime.next_life(move |spec| {
         claim_all(spec);
@@ -322,12 +305,9 @@ async fn p1_what_a_container_answers_while_it_is_stopped_is_not_charged() {
         Then::Stays
     });
     let session = world.say("t", "m1").await.unwrap().session;
-    until("the answer", async || world.post.letters.lock().unwrap().len() == 1).await;
-    until("rest", async || world.core.awake().is_empty()).await;
-    let record = world.record(session).await;
-    let folder = world.core.parts.data.session_folder(record.agent_group, session);
-    let ended: (String, i64) = Connection::open(folder.join("in/inbound.db"))
-        .unwrap()
+    world.wait_letters(1).await;
+    world.rest().await;
+    let ended: (String, i64) = open(&world.inbound(session).await)
         .query_row("SELECT status, tries FROM messages_in", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
@@ -338,8 +318,7 @@ async fn p1_what_a_container_answers_while_it_is_stopped_is_not_charged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p18_a_container_whose_outbox_cannot_be_read_is_stopped() {
-    let world =
-        World::new(|config| config.limits.claim_tolerance = Duration::from_millis(300)).await;
+    let world = World::impatient().await;
     world.runtime.next_life(|spec| {
         answer_all(spec);
         std::fs::write(spec.folder.join("out/outbound.db-journal"), vec![7_u8; 1024]).unwrap();
@@ -359,7 +338,7 @@ async fn an_idle_container_makes_room_for_a_session_that_waits() {
     });
     for (count, thread) in [(1, "a"), (2, "b"), (3, "a")] {
         world.say(thread, &format!("m{count}")).await.unwrap();
-        until("the answer", async || world.post.letters.lock().unwrap().len() == count).await;
+        world.wait_letters(count).await;
     }
     assert_eq!((world.runtime.lives(), world.core.places()), (1, (1, 0)));
 }
@@ -378,11 +357,11 @@ async fn each_start_gets_the_configuration_as_it_is_then_and_a_mistake_fails_the
     });
     let source = world.core.parts.data.agent_config("anna");
     world.say("t", "m1").await.unwrap();
-    until("rest", async || world.core.awake().is_empty()).await;
+    world.rest().await;
     std::fs::write(&source, "{\"max_turns\": 7}").unwrap();
     std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o600)).unwrap();
     world.say("t", "m2").await.unwrap();
-    until("rest", async || world.core.awake().is_empty()).await;
+    world.rest().await;
     let expected = [("{}".to_owned(), 0o644), ("{\"max_turns\": 7}".to_owned(), 0o644)];
     assert_eq!(*seen.lock().unwrap(), expected);
 
@@ -395,7 +374,7 @@ async fn each_start_gets_the_configuration_as_it_is_then_and_a_mistake_fails_the
     assert!(why.contains("agents/anna.json") && why.contains("`max_turn`"), "{why}");
     assert_eq!(*world.runtime.starts.lock().unwrap(), 2);
     std::fs::remove_file(&source).unwrap();
-    until("the answer", async || world.post.letters.lock().unwrap().len() == 3).await;
+    world.wait_letters(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -405,13 +384,14 @@ async fn a_channel_that_breaks_is_called_again_only_if_it_honours_keys() {
         *world.post.blind.lock().unwrap() = blind;
         *world.post.breaks.lock().unwrap() = true;
         let session = world.say("t", "m1").await.unwrap().session;
-        until("rest", async || world.core.awake().is_empty()).await;
-        let inbox = Connection::open(world.inbound(session).await).unwrap();
+        world.rest().await;
+        let inbox = open(&world.inbound(session).await);
         let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
         let found = inbox.query_row("SELECT status FROM delivered", [], read).unwrap();
         assert_eq!((found.as_str(), *world.post.calls.lock().unwrap()), (status, calls));
     }
 }
+
 /// What the host logs on this thread from now on.
 fn log() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
     #[derive(Clone)]
@@ -445,10 +425,7 @@ async fn a_container_that_cannot_be_stopped_has_no_successor_until_it_can() {
     ];
     for (case, life) in lives {
         let (said, _while_it_lives) = log();
-        let world = World::new(|config| {
-            config.limits.claim_tolerance = Duration::from_millis(300);
-        })
-        .await;
+        let world = World::impatient().await;
         *world.runtime.unstoppable.lock().unwrap() = true;
         world.runtime.next_life(move |spec| {
             life(spec);
@@ -502,12 +479,12 @@ async fn wakes_that_race_make_one_container() {
         })
         .collect();
     for count in 1..30 {
-        until("the answer", async || world.post.letters.lock().unwrap().len() == count).await;
+        world.wait_letters(count).await;
         world.say("t", &format!("m{count}")).await.unwrap();
     }
     wakers.iter().for_each(tokio::task::JoinHandle::abort);
-    until("the last answer", async || world.post.letters.lock().unwrap().len() == 30).await;
-    until("rest", async || world.core.awake().is_empty()).await;
+    world.wait_letters(30).await;
+    world.rest().await;
     assert_eq!(*world.runtime.occupied.lock().unwrap(), 0, "no start met another container");
     assert!(*world.runtime.starts.lock().unwrap() <= 30, "one for each message at most");
     assert_eq!((world.runtime.lives(), world.record(session).await.failed_starts), (0, 0));

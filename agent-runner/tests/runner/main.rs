@@ -1,0 +1,9 @@
+//! The real runner, with a test in the host's place.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod claims;
+mod command;
+mod life;
+mod session;
+mod turns;

@@ -1,0 +1,143 @@
+//! The end of a run: once, by its owner, together with what it means for the schedule.
+
+use rusqlite::{Connection, TransactionBehavior, named_params};
+use twobox_shared::time::UnixMillis;
+
+use super::changes::{Paused, exactly_one, pause_in};
+use super::definitions::{Schedule, Streaks, by_id};
+use super::ids::{HostId, RunId};
+use super::metrics::{self, Load};
+use super::runs::{self, Run};
+use super::words::{Reason, Status};
+use crate::db::{DbError, failed};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// Well.
+    Completed,
+    /// Without success.
+    Failed {
+        /// Why.
+        reason: Reason,
+        /// The same for people.
+        error: &'a str,
+    },
+    /// Somebody did not want it any more.
+    Cancelled {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// How it ended.
+    pub outcome: Outcome<'a>,
+    /// How many turns it took, if that is known.
+    pub turns: Option<i64>,
+    /// What came of it.
+    pub output: Option<&'a str>,
+    /// What else the host had to do.
+    pub load: Load,
+    /// The time.
+    pub now: UnixMillis,
+}
+
+/// What the end of a run means for its schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What went wrong in a row, with this run.
+    pub streaks: Streaks,
+    /// Why the schedule has to be paused, if it has to.
+    pub pause: Option<String>,
+}
+
+/// What came of ending a run. Only [`Finished::Done`] changed something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// The run is ended.
+    Done {
+        /// Whether the schedule was paused with it: a person has to be told.
+        paused: bool,
+    },
+    /// It does not run, or has another owner: whoever ended it or has it now speaks for it.
+    NotOurs,
+}
+
+/// Ends a run of `owner`, once: its row, its metrics, and what `judge` makes of the schedule and the
+/// ended run, in one transaction. `judge` is called while the write lock is held, with the schedule
+/// as it was before. A schedule that is paused keeps its reason.
+///
+/// # Errors
+/// [`DbError::Sqlite`]; then the run goes on.
+pub fn finish(
+    db: &mut Connection,
+    run: RunId,
+    owner: HostId,
+    end: &End<'_>,
+    judge: impl FnOnce(&Schedule, &Run) -> Verdict,
+) -> Result<Finished, DbError> {
+    try_finish(db, run, owner, end, judge).map_err(failed("end a run"))
+}
+
+fn try_finish(
+    db: &mut Connection,
+    run: RunId,
+    owner: HostId,
+    end: &End<'_>,
+    judge: impl FnOnce(&Schedule, &Run) -> Verdict,
+) -> rusqlite::Result<Finished> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !record(&tx, run, owner, end)? {
+        return Ok(Finished::NotOurs);
+    }
+    metrics::record(&tx, run, &end.load)?;
+    let ended = runs::by_id(&tx, run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let schedule = by_id(&tx, ended.schedule)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let verdict = judge(&schedule, &ended);
+    let counted = tx.execute(
+        "UPDATE schedules SET breach_streak = :breaches, failure_streak = :failures WHERE id = :id",
+        named_params! {
+            ":id": schedule.id,
+            ":breaches": verdict.streaks.breaches,
+            ":failures": verdict.streaks.failures,
+        },
+    )?;
+    exactly_one(counted)?;
+    let paused = match verdict.pause {
+        None => false,
+        Some(reason) => {
+            matches!(pause_in(&tx, schedule.id, &reason, end.now)?, Paused::Done { .. })
+        }
+    };
+    tx.commit()?;
+    Ok(Finished::Done { paused })
+}
+
+/// Returns whether the run was running and `owner` had it.
+fn record(tx: &Connection, run: RunId, owner: HostId, end: &End<'_>) -> rusqlite::Result<bool> {
+    let (status, reason, error) = match end.outcome {
+        Outcome::Completed => (Status::Completed, None, None),
+        Outcome::Failed { reason, error } => (Status::Failed, Some(reason), Some(error)),
+        Outcome::Cancelled { reason } => (Status::Cancelled, Some(reason), None),
+    };
+    let changed = tx.execute(
+        "UPDATE runs
+         SET status = :status, reason = :reason, error = :error, turns = :turns, output = :output,
+             ended_at_ms = :now
+         WHERE id = :id AND status = 'running' AND owner = :owner",
+        named_params! {
+            ":id": run,
+            ":owner": owner,
+            ":status": status,
+            ":reason": reason,
+            ":error": error,
+            ":turns": end.turns,
+            ":output": end.output,
+            ":now": end.now,
+        },
+    )?;
+    Ok(changed == 1)
+}

@@ -1,0 +1,123 @@
+//! What each run cost, kept for a time of its own.
+
+use rusqlite::{Connection, Row, named_params};
+use serde::Serialize;
+use twobox_shared::time::UnixMillis;
+
+use super::changes::exactly_one;
+use super::ids::{RunId, ScheduleId};
+use super::listed::{Listed, listed};
+use super::words::Reason;
+use crate::db::{DbError, failed};
+
+/// What else the host had to do, and what the container used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Load {
+    /// How late the host's own loop was.
+    pub host_loop_lag_ms: i64,
+    /// The most memory that the container had, if the runtime says so.
+    pub container_peak_memory_bytes: Option<i64>,
+    /// Chat turns at the same time.
+    pub chat_turns_in_flight: i64,
+    /// Runs at the same time, this one included.
+    pub runs_in_flight: i64,
+}
+
+/// What one run cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RunMetrics {
+    /// The run, which may be forgotten already.
+    pub run: RunId,
+    /// Its schedule.
+    pub schedule: ScheduleId,
+    /// When it ended.
+    pub at: UnixMillis,
+    /// How long it was due and waited for its turn.
+    pub slot_wait_ms: i64,
+    /// From its start to its end.
+    pub duration_ms: i64,
+    /// How many turns it took, if that is known.
+    pub turns: Option<i64>,
+    /// How many it was allowed.
+    pub max_turns: Option<i64>,
+    /// What else went on.
+    #[serde(flatten)]
+    pub load: Load,
+    /// Why it did not complete.
+    pub reason: Option<Reason>,
+}
+
+impl RunMetrics {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            run: row.get("id")?,
+            schedule: row.get("schedule_id")?,
+            at: row.get("at_ms")?,
+            slot_wait_ms: row.get("slot_wait_ms")?,
+            duration_ms: row.get("duration_ms")?,
+            turns: row.get("turns")?,
+            max_turns: row.get("max_turns")?,
+            load: Load {
+                host_loop_lag_ms: row.get("host_loop_lag_ms")?,
+                container_peak_memory_bytes: row.get("container_peak_memory_bytes")?,
+                chat_turns_in_flight: row.get("chat_turns_in_flight")?,
+                runs_in_flight: row.get("runs_in_flight")?,
+            },
+            reason: row.get("reason")?,
+        })
+    }
+}
+
+/// Records what an ended run cost. A clock that went back makes no negative times.
+pub(super) fn record(tx: &Connection, run: RunId, load: &Load) -> rusqlite::Result<()> {
+    let written = tx.execute(
+        "INSERT INTO run_metrics (run_id, schedule_id, at_ms, slot_wait_ms, duration_ms, turns,
+           max_turns, host_loop_lag_ms, container_peak_memory_bytes, chat_turns_in_flight,
+           runs_in_flight, reason)
+         SELECT id, schedule_id, ended_at_ms, max(started_at_ms - max(due_ms, created_at_ms), 0),
+           max(ended_at_ms - started_at_ms, 0), turns, max_turns, :lag, :memory, :chat_turns, :runs,
+           reason
+         FROM runs WHERE id = :run AND ended_at_ms IS NOT NULL",
+        named_params! {
+            ":run": run,
+            ":lag": load.host_loop_lag_ms,
+            ":memory": load.container_peak_memory_bytes,
+            ":chat_turns": load.chat_turns_in_flight,
+            ":runs": load.runs_in_flight,
+        },
+    )?;
+    exactly_one(written)
+}
+
+pub(super) const SINCE: &str = "
+    SELECT run_id AS id, schedule_id, at_ms, slot_wait_ms, duration_ms, turns, max_turns,
+           host_loop_lag_ms, container_peak_memory_bytes, chat_turns_in_flight, runs_in_flight,
+           reason
+    FROM run_metrics WHERE at_ms >= :since ORDER BY at_ms, run_id LIMIT :limit";
+
+/// At most `limit` runs that ended at `since` or later, the oldest first.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn metrics_since(
+    db: &Connection,
+    since: UnixMillis,
+    limit: u32,
+) -> Result<Listed<RunMetrics>, DbError> {
+    let params = named_params! { ":since": since, ":limit": limit };
+    listed(db, SINCE, params, RunMetrics::from_row).map_err(failed("list what runs cost"))
+}
+
+pub(super) const PRUNE: &str = "
+    DELETE FROM run_metrics WHERE run_id IN
+      (SELECT run_id FROM run_metrics WHERE at_ms < :before ORDER BY at_ms LIMIT :limit)";
+
+/// Forgets what at most `limit` runs that ended before `before` cost, the oldest first, and returns
+/// how many.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn prune_metrics(db: &Connection, before: UnixMillis, limit: u32) -> Result<usize, DbError> {
+    db.execute(PRUNE, named_params! { ":before": before, ":limit": limit })
+        .map_err(failed("forget what runs cost"))
+}

@@ -1,0 +1,45 @@
+//! Schedules, their runs, and what each run cost.
+//!
+//! A *slot* is one nominal firing time of a schedule. Whatever the number of hosts on one `host.db`
+//! and whenever one of them dies: each slot has at most one run ([`claim_slot`]), at most so many
+//! runs go at once ([`start_next`]), and a run is ended once, by its owner ([`finish`]). Each of
+//! these is one `BEGIN IMMEDIATE` transaction whose statements repeat what they rely on and look at
+//! how many rows changed; who loses leaves no trace.
+//!
+//! Nothing is reckoned here: slots, jitter, missed slots, overlap and streaks arrive as values, or
+//! from a function that is called inside the transaction. So do time and ids.
+
+mod changes;
+mod claims;
+mod definitions;
+mod ends;
+mod ids;
+mod life;
+mod listed;
+mod manual;
+mod metrics;
+mod runs;
+mod starts;
+mod words;
+
+pub use changes::{Added, Edited, Paused, Removed, Resumed, add, edit, pause, remove, resume};
+pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off};
+pub use definitions::{Definition, Next, Schedule, Streaks, due, find, list, next_due};
+pub use ends::{End, Finished, Outcome, Verdict, finish};
+pub use ids::{HostId, RunId, ScheduleId};
+pub use life::{
+    Cancelled, advance, cancelling, expired, extend_lease, of_other_owners, request_cancel,
+    take_over,
+};
+pub use listed::{Listed, Unreadable};
+pub use manual::{Backfilled, Enqueued, enqueue_backfill, enqueue_manual};
+pub use metrics::{Load, RunMetrics, metrics_since, prune_metrics};
+pub use runs::{Counts, Hold, Past, Run, counts, open_runs, page, past, prune, run, running};
+pub use starts::{Capacity, Executed, Start, Started, execute, start_next, start_run};
+pub use words::{MissedPolicy, OverlapPolicy, Phase, Reason, Status, Trigger};
+
+pub(super) use changes::pause_all_of;
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod plans;

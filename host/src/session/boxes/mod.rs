@@ -1,0 +1,228 @@
+//! The two boxes of one session, one operation at a time. Everything here blocks; the session's
+//! task runs it on a thread that may, and never two operations at once.
+
+mod look;
+
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use twobox_shared::claim::CONTEXT_MAX;
+use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::inbox::{Accepted, Cursor, Delivery, Destination, Inbox, NewMessage, Origin};
+use twobox_shared::open::BoxError;
+use twobox_shared::paths::SessionPaths;
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+use super::decide::Action;
+use super::recurrence::Succession;
+pub(super) use look::{ContentRoom, LARGE_PAGE, OPEN_PER_DESTINATION, READ_PATIENCE, SCAN_MAX};
+pub use look::{Look, Writers};
+
+/// Where a session's boxes are.
+#[derive(Debug, Clone)]
+pub struct Boxes {
+    session: SessionId,
+    paths: SessionPaths,
+    scratch: PathBuf,
+    quota: u64,
+}
+
+/// Changes for one inbound transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// What became of messages.
+    pub actions: Vec<Action>,
+    /// What follows the occurrences that end with these actions.
+    pub successions: Vec<Succession>,
+    /// Delivery records.
+    pub records: Vec<(MessageId, Delivery)>,
+    /// Messages from the host to the agent. Those beyond what one turn takes as context are left
+    /// out, so that a container that provokes them does not fill its inbox.
+    pub notes: Vec<NewMessage>,
+    /// How far the host has come.
+    pub cursor: Cursor,
+    /// The highest number in the outbox, if an attempt is charged.
+    pub charged: Seq,
+}
+
+impl Boxes {
+    /// The boxes in `folder`, with `scratch` as the place for private copies of at most `quota`
+    /// bytes.
+    pub fn new(session: SessionId, folder: &Path, scratch: &Path, quota: u64) -> Self {
+        Self {
+            session,
+            paths: SessionPaths::of_folder(folder),
+            scratch: scratch.join(session.to_string()),
+            quota,
+        }
+    }
+
+    /// Whose they are.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The paths.
+    pub fn paths(&self) -> &SessionPaths {
+        &self.paths
+    }
+
+    /// Creates the folder with its two halves. `in/` can be read by the container's user, nothing
+    /// above it can.
+    ///
+    /// # Errors
+    /// [`BoxError::Io`].
+    pub fn create(&self) -> Result<(), BoxError> {
+        for (dir, mode) in [(self.paths.in_dir(), 0o755), (self.paths.out_dir(), 0o700)] {
+            if dir.is_dir() {
+                continue;
+            }
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)))
+                .map_err(|source| io_error("create", dir, source))?;
+        }
+        Ok(())
+    }
+
+    /// Stores messages in one transaction: all of them, or none. `seen` is the highest number that
+    /// was read from the outbox.
+    ///
+    /// # Errors
+    /// [`BoxError::Busy`] if the container holds a lock; [`BoxError::Sqlite`] if the disk is full.
+    pub fn accept(
+        &self,
+        messages: &[NewMessage],
+        seen: Seq,
+        now: UnixMillis,
+    ) -> Result<Vec<Accepted>, BoxError> {
+        self.create()?;
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let tx = inbox.write()?;
+        let accepted = messages
+            .iter()
+            .map(|message| tx.accept(message, seen, now))
+            .collect::<Result<_, _>>()?;
+        tx.commit()?;
+        Ok(accepted)
+    }
+
+    /// Applies `changes` in one transaction. Every change repeats its guard, so applying it again
+    /// changes nothing more.
+    ///
+    /// # Errors
+    /// As for [`Boxes::accept`].
+    pub fn apply(&self, changes: &Changes, now: UnixMillis) -> Result<(), BoxError> {
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let tx = inbox.write()?;
+        for action in &changes.actions {
+            let changed = match action {
+                Action::Complete { message } => tx.complete(message)?,
+                Action::Charge { message, attempt, forgiven, process_after } => {
+                    tx.charge(message, *attempt, *forgiven, *process_after)?
+                }
+                Action::Fail { message, attempt, failure } => {
+                    tx.fail(message, *attempt, failure)?
+                }
+                Action::Hasten { message, tries } => tx.hasten(message, *tries)?,
+            };
+            if !changed {
+                tracing::debug!(session = %self.session, ?action, "the action had been applied");
+            }
+        }
+        for Succession { before, next } in &changes.successions {
+            if tx.end_occurrence(before)?
+                && let Ok(next) = next
+            {
+                tx.continue_series(before, next, None, changes.cursor.seen, now)?;
+            }
+        }
+        for (row, record) in &changes.records {
+            if !tx.record_delivery(row, record)? {
+                tracing::debug!(session = %self.session, %row, "the row was settled before");
+            }
+        }
+        let room = match changes.notes.is_empty() {
+            true => 0,
+            false => CONTEXT_MAX.saturating_sub(tx.waiting_notes()? as usize),
+        };
+        for note in changes.notes.iter().take(room) {
+            tx.accept(note, changes.cursor.seen, now)?;
+        }
+        tx.advance(changes.cursor)?;
+        tx.raise_charged(changes.charged)?;
+        tx.commit()
+    }
+
+    /// Makes the inbox say where the agent answers and what it may name.
+    ///
+    /// # Errors
+    /// As for [`Boxes::accept`].
+    pub fn project_routing(
+        &self,
+        routing: &Origin,
+        destinations: &[Destination],
+    ) -> Result<(), BoxError> {
+        let path = self.paths.inbound_db();
+        let known = Inbox::open_to_read(&path)?.read()?.routing()?;
+        if known == (routing.clone(), destinations.to_vec()) {
+            return Ok(());
+        }
+        let mut inbox = Inbox::open(&path)?;
+        let tx = inbox.write()?;
+        tx.project_routing(routing, destinations)?;
+        tx.commit()
+    }
+
+    /// Puts the agent's configuration where its runner reads it. The container cannot write there,
+    /// so what lies there is what was checked. It is replaced and not overwritten: whatever crash
+    /// comes, there is never half a file.
+    ///
+    /// # Errors
+    /// [`BoxError::Io`].
+    pub fn project_config(&self, text: &str) -> Result<(), BoxError> {
+        let path = self.paths.agent_config();
+        let fresh = path.with_extension("json.new");
+        std::fs::write(&fresh, text)
+            // The container's user is another one where the host is root.
+            .and_then(|()| std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o644)))
+            .and_then(|()| std::fs::rename(&fresh, &path))
+            .map_err(|source| io_error("write", &path, source))
+    }
+
+    /// Gives failed messages new attempts: one, or all. Returns how many had failed.
+    ///
+    /// # Errors
+    /// As for [`Boxes::accept`].
+    pub fn revive(&self, message: Option<&MessageId>) -> Result<usize, BoxError> {
+        if !self.paths.inbound_db().exists() {
+            return Ok(0);
+        }
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let tx = inbox.write()?;
+        let chosen = match message {
+            Some(message) => vec![message.clone()],
+            None => tx.failed()?.into_iter().map(|(message, _)| message).collect(),
+        };
+        let mut revived = 0;
+        for message in &chosen {
+            revived += usize::from(tx.revive(message)?);
+        }
+        tx.commit()?;
+        Ok(revived)
+    }
+
+    /// When the heartbeat was last touched, by the container's word.
+    pub fn heartbeat(&self) -> Option<SystemTime> {
+        let meta = std::fs::symlink_metadata(self.paths.heartbeat()).ok()?;
+        meta.is_file().then(|| meta.modified().ok()).flatten()
+    }
+}
+
+fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> BoxError {
+    BoxError::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,173 @@
+//! A statement that fails in the middle: everything is as it was, and the same works afterwards.
+
+use twobox_host::db::DbError;
+use twobox_host::db::schedules::{
+    self, Capacity, Claim, Claimed, Definition, Fate, Finished, HostId, Outcome, Reason, RunId,
+    ScheduleId, SlotRow, Streaks, Verdict,
+};
+use twobox_shared::ids::SystemIds;
+
+use super::world::{World, at, definition, dump, end, host_id, next, run_id, start, world};
+
+/// What an operation works on.
+struct Props {
+    id: ScheduleId,
+    idle: ScheduleId,
+    owner: HostId,
+    running: RunId,
+    waiting: RunId,
+}
+
+fn props(world: &mut World) -> Props {
+    let (id, idle) = (world.add("report"), world.add("idle"));
+    let (running, owner) = (world.fire(id), host_id());
+    let waiting = world.fire(id);
+    world.begin(running, owner, 1000);
+    Props { id, idle, owner, running, waiting }
+}
+
+/// Carries `act` out once for each fault and shows that nothing of it stays, that the fault was met,
+/// and that it succeeds without the fault.
+fn each_fault(faults: &[&str], act: impl Fn(&mut World, &Props) -> Result<(), DbError>) {
+    let at_commit = "at commit";
+    for &fault in faults.iter().chain([&at_commit]) {
+        let mut world = world();
+        let props = props(&mut world);
+        match fault == at_commit {
+            true => world.db.commit_hook(Some(|| true)).unwrap(),
+            false => world
+                .db
+                .execute_batch(&format!(
+                    "CREATE TRIGGER fault {fault} BEGIN SELECT RAISE(ABORT, 'injected'); END"
+                ))
+                .unwrap(),
+        }
+        let as_it_was = dump(&world.db);
+        let error = act(&mut world, &props).expect_err(fault);
+        if fault != at_commit {
+            let DbError::Sqlite { source, .. } = &error else { panic!("{fault}: {error}") };
+            assert!(source.to_string().contains("injected"), "{fault}: {source}");
+        }
+        assert!(world.db.is_autocommit(), "{fault}: no transaction is left open");
+        assert_eq!(dump(&world.db), as_it_was, "{fault}");
+        world.db.commit_hook(None::<fn() -> bool>).unwrap();
+        world.db.execute_batch("DROP TRIGGER IF EXISTS fault").unwrap();
+        act(&mut world, &props).unwrap();
+        assert_ne!(dump(&world.db), as_it_was, "{fault}");
+    }
+}
+
+#[test]
+fn a_claim_is_whole_or_nothing() {
+    let fates = [
+        Fate::Missed { reason: Reason::Window, count: 2, last_slot: at(4000) },
+        Fate::Skipped(Reason::Overlap),
+        Fate::Run,
+    ];
+    let faults = [
+        "BEFORE INSERT ON runs WHEN NEW.status = 'missed'",
+        "AFTER INSERT ON runs WHEN NEW.status = 'missed'",
+        "BEFORE INSERT ON runs WHEN NEW.status = 'skipped'",
+        "AFTER INSERT ON runs WHEN NEW.status = 'skipped'",
+        "BEFORE INSERT ON runs WHEN NEW.status = 'queued'",
+        "AFTER INSERT ON runs WHEN NEW.status = 'queued'",
+        "BEFORE UPDATE ON runs WHEN NEW.status = 'cancelled'",
+        "AFTER UPDATE ON runs WHEN NEW.status = 'cancelled'",
+        "BEFORE UPDATE ON runs WHEN NEW.status = 'running'",
+        "AFTER UPDATE ON runs WHEN NEW.status = 'running'",
+        "BEFORE UPDATE ON schedules",
+        "AFTER UPDATE ON schedules",
+    ];
+    each_fault(&faults, |world, props| {
+        let rows: Vec<SlotRow> = [3000, 5000, 6000]
+            .into_iter()
+            .zip(fates)
+            .map(|(slot, fate)| SlotRow { id: run_id(), slot: at(slot), due: at(slot), fate })
+            .collect();
+        let open = [props.running, props.waiting];
+        let claim = Claim {
+            schedule: props.id,
+            revision: 1,
+            slot: at(3000),
+            open: &open,
+            rows: &rows,
+            replaces: &open,
+            next: next(7000),
+            now: at(6000),
+        };
+        schedules::claim_slot(&mut world.db, &claim)
+            .map(|claimed| assert_eq!(claimed, Claimed::Done { already: vec![] }))
+    });
+}
+
+#[test]
+fn an_end_is_whole_or_nothing() {
+    let faults = [
+        "BEFORE UPDATE ON runs WHEN NEW.status = 'failed'",
+        "AFTER UPDATE ON runs WHEN NEW.status = 'failed'",
+        "BEFORE INSERT ON run_metrics",
+        "AFTER INSERT ON run_metrics",
+        "BEFORE UPDATE OF failure_streak ON schedules",
+        "AFTER UPDATE OF failure_streak ON schedules",
+        "BEFORE UPDATE OF pause_reason ON schedules",
+        "AFTER UPDATE OF pause_reason ON schedules",
+        "BEFORE UPDATE ON runs WHEN NEW.status = 'cancelled'",
+        "AFTER UPDATE ON runs WHEN NEW.status = 'cancelled'",
+    ];
+    each_fault(&faults, |world, props| {
+        let failed = Outcome::Failed { reason: Reason::ProviderError, error: "no answer" };
+        let judge = |_: &_, _: &_| Verdict {
+            streaks: Streaks { breaches: 0, failures: 3 },
+            pause: Some("3 failures in a row".to_owned()),
+        };
+        let end = end(failed, 2000);
+        schedules::finish(&mut world.db, props.running, props.owner, &end, judge)
+            .map(|finished| assert_eq!(finished, Finished::Done { paused: true }))
+    });
+}
+
+#[test]
+fn a_forced_execution_is_whole_or_nothing() {
+    let faults = [
+        "BEFORE INSERT ON runs",
+        "AFTER INSERT ON runs",
+        "BEFORE UPDATE ON runs",
+        "AFTER UPDATE ON runs",
+        "BEFORE INSERT ON audit",
+        "AFTER INSERT ON audit",
+    ];
+    each_fault(&faults, |world, props| {
+        let forced = Capacity::Forced { actor: "ann" };
+        schedules::execute(&mut world.db, props.idle, run_id(), forced, &start(host_id(), 3000))
+            .map(|executed| assert!(matches!(executed, schedules::Executed::Run(_))))
+    });
+}
+
+#[test]
+fn what_people_do_is_whole_or_nothing() {
+    let faults = [
+        "BEFORE UPDATE ON schedules",
+        "AFTER UPDATE ON schedules",
+        "BEFORE UPDATE ON runs",
+        "AFTER UPDATE ON runs",
+    ];
+    each_fault(&faults, |world, props| {
+        schedules::pause(&mut world.db, props.id, "ann", at(2000)).map(|_| ())
+    });
+    each_fault(&faults, |world, props| {
+        schedules::remove(&mut world.db, props.id, at(2000)).map(|_| ())
+    });
+    each_fault(&["AFTER INSERT ON runs WHEN NEW.slot_ms = 200"], |world, props| {
+        let slots = [(run_id(), at(100)), (run_id(), at(200))];
+        schedules::enqueue_backfill(&mut world.db, props.id, &slots, at(2000)).map(|_| ())
+    });
+    each_fault(&["AFTER INSERT ON schedules"], |world, _| {
+        let id = ScheduleId::generate(&SystemIds);
+        let other = Definition { jitter_ms: 1, ..definition("third") };
+        schedules::add(&mut world.db, id, world.agent.id, &other, None, at(1)).map(|_| ())
+    });
+    each_fault(&["AFTER UPDATE ON schedules"], |world, props| {
+        let other = Definition { jitter_ms: 1, ..definition("renamed") };
+        schedules::edit(&mut world.db, props.id, 1, &other, None, at(1)).map(|_| ())
+    });
+}

@@ -1,0 +1,180 @@
+//! Several hosts on one `host.db`: threads with a connection each, and processes.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use twobox_host::db;
+use twobox_host::db::schedules::{
+    self, Claim, Claimed, Definition, Fate, Finished, Outcome, OverlapPolicy, SlotRow, Started,
+};
+
+use super::world::{
+    World, at, definition, end, host_id, leave, next, run_id, start, started, world,
+};
+
+const SCHEDULES: i64 = 10;
+const SLOTS: i64 = 100;
+const LAST: i64 = SLOTS * 1000;
+
+/// Schedules with the slots 1000, 2000, … up to [`LAST`] before them.
+fn due_schedules() -> World {
+    let mut world = world();
+    for n in 0..SCHEDULES {
+        world.add_as(&Definition {
+            not_after: Some(at(LAST)),
+            overlap: OverlapPolicy::Allow,
+            ..definition(&format!("schedule {n}"))
+        });
+    }
+    world
+}
+
+/// One host: claims each slot that it sees until none is left, and returns how many it got.
+fn claim_all(path: &Path) -> usize {
+    let mut db = db::open(path).unwrap();
+    let mut won = 0;
+    loop {
+        let due = schedules::due(&db, at(i64::MAX), 100).unwrap().rows;
+        if due.is_empty() {
+            return won;
+        }
+        for schedule in due {
+            let slot = schedule.next.unwrap().slot;
+            let row = SlotRow { id: run_id(), slot, due: slot, fate: Fate::Run };
+            let open: Vec<_> = schedules::open_runs(&db, schedule.id)
+                .unwrap()
+                .rows
+                .iter()
+                .map(|run| run.id)
+                .collect();
+            let claim = Claim {
+                schedule: schedule.id,
+                revision: schedule.revision,
+                slot,
+                open: &open,
+                rows: &[row],
+                replaces: &[],
+                next: next(slot.0 + 1000).filter(|next| next.slot.0 <= LAST),
+                now: slot,
+            };
+            match schedules::claim_slot(&mut db, &claim).unwrap() {
+                Claimed::Done { already } => {
+                    assert_eq!(already, []);
+                    won += 1;
+                }
+                Claimed::Taken | Claimed::Changed => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Each slot of each schedule has one run.
+fn assert_each_slot_ran_once(world: &World) {
+    let mut seen = HashMap::new();
+    let mut before = None;
+    loop {
+        let page = schedules::page(&world.db, None, before, 100).unwrap().rows;
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        for run in page {
+            *seen.entry((run.schedule, run.slot.unwrap())).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(i64::try_from(seen.len()).unwrap(), SCHEDULES * SLOTS);
+    let twice: Vec<_> = seen.into_iter().filter(|&(_, count)| count != 1).collect();
+    assert_eq!(twice, []);
+}
+
+#[test]
+fn two_hosts_in_one_process_claim_each_slot_once() {
+    let world = due_schedules();
+    let won: usize = thread::scope(|scope| {
+        let hosts = [(); 2].map(|()| scope.spawn(|| claim_all(&world.path)));
+        hosts.map(|host| host.join().unwrap()).iter().sum()
+    });
+    assert_each_slot_ran_once(&world);
+    assert_eq!(i64::try_from(won).unwrap(), SCHEDULES * SLOTS, "who lost did not think it won");
+}
+
+/// Tells the test below which file it has to work on as a second process.
+const AS_HOST_ON: &str = "TWOBOX_TEST_CLAIM_SLOTS_OF";
+
+#[test]
+fn two_host_processes_claim_each_slot_once() {
+    if let Some(path) = std::env::var_os(AS_HOST_ON) {
+        claim_all(Path::new(&path));
+        return;
+    }
+    let world = due_schedules();
+    let spawn = || -> Child {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "races::two_host_processes_claim_each_slot_once"])
+            .env(AS_HOST_ON, &world.path)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    for mut host in [spawn(), spawn()] {
+        assert!(host.wait().unwrap().success());
+    }
+    assert_each_slot_ran_once(&world);
+}
+
+#[test]
+fn however_many_start_runs_the_cap_holds_at_every_change() {
+    const CAP: u32 = 3;
+    let mut world = due_schedules();
+    let ids: Vec<_> =
+        schedules::list(&world.db, None).unwrap().rows.iter().map(|one| one.id).collect();
+    for id in &ids {
+        for _ in 0..10 {
+            world.fire(*id);
+        }
+    }
+    // Looks at each change in the transaction that makes it, not now and then.
+    world
+        .db
+        .execute_batch(&format!(
+            "CREATE TRIGGER over_the_cap AFTER UPDATE OF status ON runs
+             WHEN (SELECT count(*) FROM runs WHERE status = 'running') > {CAP}
+             BEGIN SELECT RAISE(ABORT, 'more runs than the cap'); END"
+        ))
+        .unwrap();
+    // These two go on all the time, so that a host which has one run more is refused another.
+    let long = [(); 2].map(|()| {
+        started(schedules::start_next(&mut world.db, CAP, &start(host_id(), LAST)).unwrap()).id
+    });
+    let host = |path: &Path| {
+        let mut db = db::open(path).unwrap();
+        let owner = host_id();
+        let (mut held, mut ended, mut refused) = (None, 0, 0);
+        loop {
+            let outcome = schedules::start_next(&mut db, CAP, &start(owner, LAST)).unwrap();
+            if let Some(run) = held.take() {
+                let end = end(Outcome::Completed, LAST + 1);
+                let finished = schedules::finish(&mut db, run, owner, &end, leave).unwrap();
+                assert_eq!(finished, Finished::Done { paused: false });
+                ended += 1;
+            }
+            match outcome {
+                Started::Run(run) => held = Some(run.id),
+                Started::Full => refused += 1,
+                Started::Nothing => return (ended, refused),
+            }
+        }
+    };
+    let (ended, refused) = thread::scope(|scope| {
+        let hosts = [(); 3].map(|()| scope.spawn(|| host(&world.path)));
+        hosts
+            .map(|host| host.join().unwrap())
+            .iter()
+            .fold((0, 0), |sum, (ended, refused)| (sum.0 + ended, sum.1 + refused))
+    });
+    assert_eq!(ended, 98, "each other run was started and ended by one host");
+    assert!(refused >= 98, "the cap was not reached, so nothing was tried");
+    assert_eq!(world.count("SELECT count(*) FROM runs WHERE status = 'completed'"), 98);
+    assert!(long.iter().all(|&run| world.run(run).ended_at.is_none()));
+}

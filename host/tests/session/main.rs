@@ -1,0 +1,8 @@
+//! The session tasks against real files, with a runtime whose containers are closures.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod fencing;
+mod redrive;
+mod task;
+mod world;
