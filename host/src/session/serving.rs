@@ -109,7 +109,8 @@ impl Task {
 /// The claims that a runner may be working on.
 fn at_work(acks: &Acks) -> HashMap<MessageId, i64> {
     let claims = acks.iter().filter(|(_, ack)| ack.status == AckStatus::Processing);
-    claims.map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(0))).collect()
+    // One that names no attempt is that of the present one.
+    claims.map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(i64::MAX))).collect()
 }
 
 impl Boxes {
