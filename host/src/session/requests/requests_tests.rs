@@ -1,6 +1,11 @@
 use serde_json::json;
+use twobox_shared::content::Chat;
+use twobox_shared::inbox::Status;
+use twobox_shared::seq::Seq;
 
+use super::tasks::PROMPT_MAX;
 use super::*;
+use crate::session::recurrence::occurrence_id;
 
 fn at(text: &str) -> UnixMillis {
     UnixMillis::parse(text).unwrap()
