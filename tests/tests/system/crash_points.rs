@@ -4,7 +4,6 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use serde_json::json;
 use twobox_shared::fault::CrashPoint;
 use twobox_tests::{
     Chat, Courier, Lifetime, Mode, Runtime, Session, Setup, World, on_process, wait_for,
@@ -286,35 +285,24 @@ fn stop(setup: Setup, point: CrashPoint) {
 
 /// The request is carried out once, and what it asked for is done once.
 fn request(point: CrashPoint) {
-    let ask = json!({ "system": { "action": "schedule_task", "prompt": "ring" } });
-    let world = Setup::new(Runtime::Process)
-        .agent(
-            "ada",
-            json!({
-                "rules": [{ "match": "^ring", "do": [{ "reply": "it rings" }] }],
-                "otherwise": [ask, { "reply": "as you wish" }],
-            }),
-        )
-        .make();
+    let world = recorded().make();
     up_armed(&world, point);
     let chat = world.chat("ada");
-    chat.hand_in(None, "have it ring");
+    let id = chat.hand_in(None, "later please");
     revive(&world, point);
-    let letters = chat.wait_letters(2);
-    let texts: Vec<_> = letters.iter().map(|letter| letter.text.as_str()).collect();
-    assert_eq!(texts, ["as you wish", "it rings"]);
+    chat.wait_letters(2);
     let session = world.session("ada");
-    wait_for("the occurrence to be taken in", || {
-        session
-            .messages()
-            .iter()
-            .all(|it| it.kind != "task" || it.status == "completed")
-            .then_some(())
+    session.wait_status(&id, "completed");
+    wait_for("the task to be over", || {
+        let messages = session.messages();
+        let over = messages.iter().all(|it| it.kind != "task" || it.status == "completed");
+        (over && session.undelivered().is_empty()).then_some(())
     });
     let messages = session.messages();
     let kinds: Vec<_> = messages.iter().map(|message| message.kind.as_str()).collect();
     assert_eq!(kinds, ["chat", "task", "system"], "one task and one answer: {messages:?}");
-    world.assert_fsck_clean();
+    let verdict = world.assert_promises();
+    assert_eq!((verdict.accepted, verdict.answered), (2, 2), "{verdict:?}");
 }
 
 /// The person who gave the order gets no answer, and repeats it. What was committed is carried out
