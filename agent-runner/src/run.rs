@@ -9,6 +9,7 @@ use std::time::Duration;
 use twobox_shared::clock::{Clock, Monotonic};
 use twobox_shared::content::Failure;
 use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Destination, InboundMessage, InboxReader, Look, Purpose};
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Claim, TurnEnd};
@@ -239,6 +240,14 @@ impl<'a> Runner<'a> {
         self.continuation = Some(continuation);
         self.floor = self.floor.max(look.seq_floor);
         Ok(look)
+    }
+
+    /// Whether the host still wants `message` to be worked on.
+    ///
+    /// # Errors
+    /// Whatever opening or reading the inbox returns.
+    pub(crate) fn is_pending(&self, message: &MessageId) -> Result<bool, BoxError> {
+        InboxReader::open(&self.options.paths.inbound_db())?.is_pending(message)
     }
 
     /// As [`Runner::look`] for a new turn, again and again until it works. `None` when told to leave

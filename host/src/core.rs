@@ -4,9 +4,10 @@
 //! A session at rest has no task and costs nothing. Whoever needs one asks here, and the task that
 //! starts is the only one of its session: it owns the folder and the container until it retires.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use twobox_shared::clock::Clock;
@@ -57,6 +58,11 @@ pub struct Core {
     stopping: watch::Sender<bool>,
     channel_epoch: Mutex<u64>,
     several_groups: AtomicBool,
+    chatting: Mutex<HashSet<SessionId>>,
+    /// Moves when a scheduled run may have.
+    runs: watch::Sender<()>,
+    /// How late the host's own loop was last, in milliseconds.
+    lag_ms: AtomicU64,
     /// Threads for sessions that have used up their share; `None` if the system has none to give.
     pub(crate) background: Option<Background>,
 }
@@ -87,6 +93,9 @@ impl Core {
             stopping: watch::Sender::new(false),
             channel_epoch: Mutex::default(),
             several_groups: AtomicBool::new(false),
+            chatting: Mutex::default(),
+            runs: watch::Sender::new(()),
+            lag_ms: AtomicU64::new(0),
             background: Background::start()
                 .inspect_err(|error| tracing::warn!(%error, "there are no background threads"))
                 .ok(),
@@ -167,6 +176,7 @@ impl Core {
         commands.close();
         if awake.get(&session).is_some_and(|handle| Arc::ptr_eq(&handle.signal, signal)) {
             awake.remove(&session);
+            self.set_chatting(session, false);
         }
         while let Ok(command) = commands.try_recv() {
             let Some(handle) = self.handle(&mut awake, session) else { break };
@@ -255,6 +265,41 @@ impl Core {
         for (_, handle) in self.awake() {
             handle.signal.raise(Reason::Channel);
         }
+    }
+
+    /// Something may have become of the message of a scheduled run.
+    pub(crate) fn run_moved(&self) {
+        self.runs.send_replace(());
+    }
+
+    /// Changes whenever that happens.
+    pub(crate) fn run_moves(&self) -> watch::Receiver<()> {
+        self.runs.subscribe()
+    }
+
+    /// Notes how late the host's own loop is.
+    pub(crate) fn set_loop_lag(&self, lag: Duration) {
+        let lag = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+        self.lag_ms.store(lag, Ordering::Relaxed);
+    }
+
+    /// How late it was last.
+    pub(crate) fn loop_lag(&self) -> Duration {
+        Duration::from_millis(self.lag_ms.load(Ordering::Relaxed))
+    }
+
+    /// Says whether somebody waits in a chat for the session's answer.
+    pub(crate) fn set_chatting(&self, session: SessionId, chatting: bool) {
+        let mut all = lock(&self.chatting);
+        match chatting {
+            true => all.insert(session),
+            false => all.remove(&session),
+        };
+    }
+
+    /// In how many sessions somebody waits for an answer.
+    pub(crate) fn chat_turns(&self) -> usize {
+        lock(&self.chatting).len()
     }
 
     /// Whether the host is about to stop.

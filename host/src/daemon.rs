@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +24,7 @@ use crate::data::{DataDir, DataError};
 use crate::db::{self, Db, DbError, agents, sessions};
 use crate::desk::DaemonDesk;
 use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
+use crate::scheduler::{KeptWithRun, Scheduler};
 use crate::session::signal::Reason;
 use crate::session::task::{Command, RETIRE_BEYOND, chain};
 use crate::watch::{self, Watch};
@@ -70,11 +71,13 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let terminal = Arc::new(Terminal::new());
     let core = build(data, config, Arc::clone(&terminal), report).await?;
 
-    let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core)));
+    let scheduler = Scheduler::new(Arc::clone(&core));
+    let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core), Arc::clone(&scheduler)));
     let path = core.parts.data.socket();
     let server = tokio::spawn(socket::bind(&path)?.serve(terminal, desk, core.stopping()));
     let keeper = tokio::spawn(keep(Arc::clone(&core), events));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
+    let scheduler = tokio::spawn(scheduler.run());
     tracing::info!(
         data = %core.parts.data.root().display(),
         runtime = core.parts.runtime.name(),
@@ -89,6 +92,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     core.stop_admitting();
     keeper.abort();
     ticker.abort();
+    scheduler.abort();
     stop_sessions(&core).await;
     if let Err(error) = server.await {
         tracing::error!(%error, "the socket's server broke");
@@ -110,6 +114,7 @@ async fn build(
     let watch = start_watch(&data, config.watch).await;
     let mut channels: HashMap<&'static str, Arc<dyn Channel>> =
         HashMap::from([(terminal.channel_type(), terminal as Arc<dyn Channel>)]);
+    channels.insert(KeptWithRun.channel_type(), Arc::new(KeptWithRun));
     if let Some(channel) = CommandChannel::new(&config.channels, data.root()) {
         if let Err(reason) = command::usable(Path::new(&config.channels.command)) {
             tracing::warn!("{reason}: messages to the command channel wait until it is mended");
@@ -151,11 +156,13 @@ async fn start_watch(data: &DataDir, mode: WatchMode) -> Option<Watch> {
     None
 }
 
-/// Keeps the host's clock going.
+/// Keeps the host's clock going, and measures how late the host is for it.
 async fn tick(core: Arc<Core>) {
     loop {
         core.parts.clock.monotonic();
+        let began = Instant::now();
         tokio::time::sleep(clock::TICK).await;
+        core.set_loop_lag(began.elapsed().saturating_sub(clock::TICK));
     }
 }
 

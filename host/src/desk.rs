@@ -12,10 +12,12 @@ use twobox_shared::content::KIND_CHAT;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 
-use crate::channel::{Desk, Inbound, Place, Receipt, Refusal};
+use crate::channel::{Desk, Inbound, Place, Receipt, Refusal, ScheduleOrder};
 use crate::core::Core;
+use crate::db::schedules::{self, Cancelled};
 use crate::db::{DbError, messaging, overview, sessions};
 use crate::dead::{Handled, Order};
+use crate::scheduler::Scheduler;
 use crate::session::signal::Reason;
 use crate::session::task::Command;
 use crate::storage::explain;
@@ -27,6 +29,7 @@ const ROUTE_BATCH: usize = 256;
 #[derive(Debug, Clone)]
 pub struct DaemonDesk {
     core: Arc<Core>,
+    scheduler: Arc<Scheduler>,
     router: mpsc::UnboundedSender<Arrival>,
 }
 
@@ -46,11 +49,11 @@ struct Pending {
 }
 
 impl DaemonDesk {
-    /// In front of `core`. Must be called within a Tokio runtime.
-    pub fn new(core: Arc<Core>) -> Self {
+    /// In front of `core` and its scheduler. Must be called within a Tokio runtime.
+    pub fn new(core: Arc<Core>, scheduler: Arc<Scheduler>) -> Self {
         let (router, arrivals) = mpsc::unbounded_channel();
         tokio::spawn(route(Arc::clone(&core), arrivals));
-        Self { core, router }
+        Self { core, scheduler, router }
     }
 
     async fn accept_message(&self, message: Inbound) -> Result<Vec<Receipt>, Refusal> {
@@ -100,6 +103,41 @@ impl DaemonDesk {
             },
             "sessions": { "awake": self.core.awake().len(), "counts": counts },
         })
+    }
+
+    async fn schedules_order(&self, order: ScheduleOrder) -> Result<Value, String> {
+        let host_db = |error: DbError| explain(&error, self.core.parts.data.root());
+        match order {
+            ScheduleOrder::Look => {
+                self.scheduler.look();
+                Ok(json!({}))
+            }
+            ScheduleOrder::Run { schedule: name, force } => {
+                let given = name.clone();
+                let found = self.core.parts.db.call(move |db| schedules::find(db, &given)).await;
+                let Some(schedule) = found.map_err(host_db)? else {
+                    return Err(format!(
+                        "there is no schedule {name:?}; `twobox schedules list` shows all"
+                    ));
+                };
+                let forced_by = force.then(|| "socket".to_owned());
+                match self.scheduler.execute(schedule.id, forced_by).await {
+                    Ok(run) => Ok(json!({ "run": run })),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            ScheduleOrder::Cancel { run } => {
+                let cancelled = self.scheduler.cancel(run).await.map_err(host_db)?;
+                let outcome = match cancelled {
+                    Cancelled::BeforeStart => "cancelled before it began",
+                    Cancelled::Requested => "told to end",
+                    Cancelled::RequestedBefore => "has been told to end before",
+                    Cancelled::Ended => "has ended before",
+                    Cancelled::Unknown => return Err(format!("there is no run {run}")),
+                };
+                Ok(json!({ "run": run, "outcome": outcome }))
+            }
+        }
     }
 
     /// Has the task of a session that exists do what a person wants.
@@ -186,6 +224,7 @@ fn hand_over(
         trigger: true,
         process_after: None,
         source_session: None,
+        run_id: None,
     };
     sessions
         .iter()
@@ -236,6 +275,10 @@ impl Desk for DaemonDesk {
         message: Option<MessageId>,
     ) -> BoxFuture<'_, Result<usize, String>> {
         self.ask(session, |reply| Command::Retry { message, reply }).boxed()
+    }
+
+    fn schedules(&self, order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
+        self.schedules_order(order).boxed()
     }
 
     fn dead(

@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod blocking;
+pub mod book;
 pub mod channel;
 pub mod cli;
 pub mod clock;
@@ -20,6 +21,7 @@ pub mod fsck;
 pub mod logging;
 pub mod runtime;
 pub mod schedule;
+pub mod scheduler;
 pub mod session;
 mod storage;
 pub mod watch;

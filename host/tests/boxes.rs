@@ -21,6 +21,7 @@ fn s6_a_live_outbox_is_never_copied_and_a_dead_one_is() {
         trigger: true,
         process_after: None,
         source_session: None,
+        run_id: None,
     };
     boxes.accept(&[message], Seq::default(), SystemClock.now()).unwrap();
     let runner = RunnerId::generate(&SystemIds);

@@ -15,7 +15,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use twobox_host::channel::socket;
 use twobox_host::channel::terminal::Terminal;
-use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
+use twobox_host::channel::{
+    Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder,
+};
 use twobox_host::dead::{Handled, Order};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
@@ -105,6 +107,10 @@ impl Desk for EchoDesk {
         _message: Option<MessageId>,
     ) -> BoxFuture<'_, Result<usize, String>> {
         Box::pin(async { Ok(0) })
+    }
+
+    fn schedules(&self, _order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
+        Box::pin(async { Err("there are no schedules here".to_owned()) })
     }
 
     fn dead(

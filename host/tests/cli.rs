@@ -270,6 +270,7 @@ fn with_session(data: &Path) -> String {
             trigger: true,
             process_after: None,
             source_session: None,
+            run_id: None,
         };
         tx.accept(&message, Seq(0), UnixMillis(0)).unwrap();
     }

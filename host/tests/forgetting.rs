@@ -71,6 +71,7 @@ impl World {
             trigger: true,
             process_after: None,
             source_session: None,
+            run_id: None,
         };
         let seen = self.look().cursor.seen;
         let accepted = self.boxes.accept(&[message], seen, self.now).unwrap().remove(0);

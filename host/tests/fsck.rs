@@ -48,6 +48,7 @@ fn message(text: &str) -> NewMessage {
         trigger: true,
         process_after: None,
         source_session: None,
+        run_id: None,
     }
 }
 

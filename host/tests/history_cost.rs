@@ -70,6 +70,7 @@ fn message(text: &str) -> NewMessage {
         trigger: true,
         process_after: None,
         source_session: None,
+        run_id: None,
     }
 }
 

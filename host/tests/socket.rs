@@ -16,7 +16,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use twobox_host::channel::socket::{self, Line, LineReader};
 use twobox_host::channel::terminal::Terminal;
-use twobox_host::channel::{Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal};
+use twobox_host::channel::{
+    Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder,
+};
 use twobox_host::dead::{self, Handled, Order, Verb};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
@@ -70,6 +72,10 @@ impl Desk for FakeDesk {
     ) -> BoxFuture<'_, Result<usize, String>> {
         let known = session == self.session;
         Box::pin(async move { if known { Ok(2) } else { Err("no such session".to_owned()) } })
+    }
+
+    fn schedules(&self, _order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
+        Box::pin(async { Err("there are no schedules here".to_owned()) })
     }
 
     fn dead(

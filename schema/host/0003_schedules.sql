@@ -111,7 +111,6 @@ CREATE TABLE run_metrics (
   turns                       INTEGER,
   max_turns                   INTEGER,
   host_loop_lag_ms            INTEGER NOT NULL,
-  container_peak_memory_bytes INTEGER,
   chat_turns_in_flight        INTEGER NOT NULL,
   runs_in_flight              INTEGER NOT NULL,
   reason                      TEXT

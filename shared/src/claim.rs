@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::inbox::InboundMessage;
+use crate::inbox::{InboundMessage, Origin};
 use crate::outbox::{Ack, AckStatus};
 
 /// How many triggering messages one turn takes at most.
@@ -28,7 +28,8 @@ pub fn claimable(tries: i64, ack: Option<&Ack>) -> bool {
 ///
 /// A turn is for one origin, so that its answer has one destination. Context rows never make a
 /// turn, they only accompany one. A message that has been tried before goes alone: if it is what
-/// kills runners, it takes no other message with it.
+/// kills runners, it takes no other message with it. So does one of a scheduled run, whose limits and
+/// end are its own.
 #[derive(Debug, Default)]
 pub struct Chooser {
     context: Vec<InboundMessage>,
@@ -46,13 +47,13 @@ impl Chooser {
             return ControlFlow::Continue(());
         }
         match self.triggers.first() {
-            None if message.tries > 0 => {
+            None if message.tries > 0 || message.run_id.is_some() => {
                 self.context.clear();
                 self.triggers.push(message);
                 return ControlFlow::Break(());
             }
             None => self.triggers.push(message),
-            Some(first) if first.origin == message.origin && message.tries == 0 => {
+            Some(first) if may_join(&message, &first.origin) => {
                 self.triggers.push(message);
             }
             Some(_) => {}
@@ -80,17 +81,21 @@ impl Chooser {
     }
 }
 
+/// Whether a message may join others in a turn for `origin`.
+fn may_join(message: &InboundMessage, origin: &Origin) -> bool {
+    message.tries == 0 && message.run_id.is_none() && message.origin == *origin
+}
+
 /// Whether a message may be pushed into a running turn for `origin`. What is meant for a fresh
 /// runner's first look may not.
-pub fn may_follow_up(message: &InboundMessage, origin: &crate::inbox::Origin) -> bool {
-    message.trigger && !message.on_wake && message.tries == 0 && message.origin == *origin
+pub fn may_follow_up(message: &InboundMessage, origin: &Origin) -> bool {
+    message.trigger && !message.on_wake && may_join(message, origin)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ids::MessageId;
-    use crate::inbox::Origin;
     use crate::seq::Seq;
     use crate::time::UnixMillis;
 
@@ -161,6 +166,16 @@ mod tests {
         let poison_later =
             vec![message(2, true, 0, "a"), message(4, true, 1, "a"), message(6, true, 0, "a")];
         assert_eq!(choose(poison_later), [2, 6]);
+    }
+
+    #[test]
+    fn a_scheduled_run_has_its_turn_for_itself() {
+        let run = |seq| InboundMessage { run_id: Some("r".into()), ..message(seq, true, 0, "a") };
+        let chat = |seq| message(seq, true, 0, "a");
+        assert_eq!(choose(vec![run(2), chat(4)]), [2]);
+        assert_eq!(choose(vec![chat(2), run(4), chat(6)]), [2, 6]);
+        assert!(may_follow_up(&chat(2), &chat(2).origin));
+        assert!(!may_follow_up(&run(2), &run(2).origin));
     }
 
     #[test]

@@ -4,14 +4,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::time::UnixMillis;
+
 /// `kind` of an ordinary message.
 pub const KIND_CHAT: &str = "chat";
+/// `kind` of a message that no person sent: what a schedule asks for, or the agent of itself.
+pub const KIND_TASK: &str = "task";
 /// `kind` of a message that the host wrote for the agent's information, or a request of the agent
 /// to the host.
 pub const KIND_SYSTEM: &str = "system";
-
-/// `kind` of an occurrence of a task.
-pub const KIND_TASK: &str = "task";
 
 /// The largest `content` that either side accepts, in bytes.
 pub const CONTENT_MAX: usize = 1 << 20;
@@ -56,6 +57,38 @@ impl Chat {
     }
 }
 
+/// What a scheduled run may take. It stands in the `content` of the run's message, beside the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunLimits {
+    /// Model turns, if fewer than the agent's configuration allows.
+    pub max_turns: Option<u32>,
+    /// When it has to be over.
+    pub deadline: Option<UnixMillis>,
+}
+
+impl RunLimits {
+    /// The `content` of the message of a run that asks for `prompt`.
+    pub fn content(&self, prompt: &str) -> String {
+        let mut content = serde_json::json!({ "text": prompt });
+        if let Some(max_turns) = self.max_turns {
+            content["max_turns"] = max_turns.into();
+        }
+        if let Some(deadline) = self.deadline {
+            content["deadline"] = deadline.to_rfc3339().into();
+        }
+        content.to_string()
+    }
+
+    /// Reads them from such a `content`; what is not there or makes no sense limits nothing.
+    pub fn from_content(content: &str) -> Self {
+        let content: Value = serde_json::from_str(content).unwrap_or_default();
+        Self {
+            max_turns: content["max_turns"].as_u64().and_then(|turns| turns.try_into().ok()),
+            deadline: content["deadline"].as_str().and_then(UnixMillis::parse),
+        }
+    }
+}
+
 /// Why a turn or a message failed: the JSON of both `failure` columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -81,6 +114,8 @@ impl Failure {
     pub const TIMEOUT: &str = "timeout";
     /// The turn asked for more model turns than it was allowed.
     pub const TURN_LIMIT: &str = "turn_limit_exceeded";
+    /// A person or a limit of the schedule ended the run.
+    pub const ABORTED: &str = "aborted";
     /// The provider could not answer.
     pub const PROVIDER_ERROR: &str = "provider_error";
     /// The runner ended in the middle of the turn.
@@ -147,6 +182,20 @@ mod tests {
         ];
         for (content, text) in cases {
             assert_eq!(Chat::from_content(content).text, text, "{content}");
+        }
+    }
+
+    #[test]
+    fn the_limits_of_a_run_stand_beside_its_prompt() {
+        let limits =
+            RunLimits { max_turns: Some(7), deadline: Some(UnixMillis(1_800_000_000_000)) };
+        let content = limits.content("tidy up");
+        assert_eq!(Chat::from_content(&content).text, "tidy up");
+        assert_eq!(RunLimits::from_content(&content), limits);
+        let none = RunLimits::default();
+        assert_eq!(RunLimits::from_content(&none.content("x")), none);
+        for nonsense in ["", "[]", r#"{"text":"x","max_turns":-1,"deadline":"soon"}"#] {
+            assert_eq!(RunLimits::from_content(nonsense), none, "{nonsense}");
         }
     }
 

@@ -41,6 +41,16 @@ crash_points! {
     HostStartDone = "host.start.done",
     /// The container was stopped, the host has not noticed.
     HostStopDone = "host.stop.done",
+    /// The slots that had come are claimed.
+    HostSlotClaimed = "host.slot.claimed",
+    /// A run has its place among those that go on.
+    HostRunStarted = "host.run.started",
+    /// The run's session is there.
+    HostRunPrepared = "host.run.prepared",
+    /// The run's message is in its session.
+    HostRunStored = "host.run.stored",
+    /// The run's end is recorded.
+    HostRunEnded = "host.run.ended",
     /// A send is announced, the channel was not called.
     HostDeliverAnnounced = "host.deliver.announced",
     /// The channel took the row, the inbox does not say so.

@@ -119,6 +119,7 @@ mod tests {
                 trigger: true,
                 process_after: None,
                 source_session: None,
+                run_id: None,
             };
             tx.accept(&message, Seq(0), UnixMillis(0)).unwrap();
         }

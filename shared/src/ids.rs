@@ -119,6 +119,18 @@ uuid_id!(
     /// A runner id: one incarnation of an agent-runner, made by the host for one start.
     RunnerId
 );
+uuid_id!(
+    /// A schedule: a standing order of a person to an agent group.
+    ScheduleId
+);
+uuid_id!(
+    /// A run: what a firing of a schedule makes.
+    RunId
+);
+uuid_id!(
+    /// One incarnation of the host process, which owns the runs that it started.
+    HostId
+);
 
 /// The id of a row in either box. Channels and containers choose it, so it is never used as a path
 /// without [`MessageId::parse`] having accepted it.

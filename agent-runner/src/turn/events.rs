@@ -47,8 +47,7 @@ impl Turn<'_, '_> {
                 return Ok(End::Stuck(cut.failure.clone()));
             }
             if now >= self.next_look {
-                self.next_look = now + self.runner.look_interval();
-                self.offer_follow_ups(reins)?;
+                self.look(reins)?;
             }
             let event = match self.runner.events.recv_timeout(self.next_limit().since(now)) {
                 Ok(event) => event,
@@ -56,10 +55,7 @@ impl Turn<'_, '_> {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
             };
             match event {
-                Event::Wake => {
-                    self.next_look = self.runner.clock.monotonic() + self.runner.look_interval();
-                    self.offer_follow_ups(reins)?;
-                }
+                Event::Wake => self.look(reins)?,
                 Event::Committed => {
                     let closed = self.runner.clock.monotonic() + CLOSE_PATIENCE;
                     self.next_look = self.next_look.min(closed);
@@ -95,6 +91,23 @@ impl Turn<'_, '_> {
         reins.cancel();
         let give_up_at = self.runner.clock.monotonic() + STOP_PATIENCE;
         self.cut = Some(Cut { failure, give_up_at });
+    }
+
+    /// Looks at what has happened in the inbox.
+    fn look(&mut self, reins: &Reins) -> Result<(), Exit> {
+        self.next_look = self.runner.clock.monotonic() + self.runner.look_interval();
+        match self.run.clone() {
+            None => self.offer_follow_ups(reins),
+            Some(run) => {
+                // What cannot be looked at now is seen by the next look.
+                if self.cut.is_none() && self.runner.is_pending(&run).is_ok_and(|pending| !pending)
+                {
+                    let detail = "the host has taken the run back";
+                    self.cut(Failure::permanent(Failure::ABORTED, detail), reins);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Claims what has arrived for this conversation and offers it to the provider.

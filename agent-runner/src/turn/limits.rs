@@ -10,6 +10,7 @@ use twobox_shared::content::Failure;
 pub(super) struct Limits {
     span: Duration,
     deadline: Monotonic,
+    run_end: Option<Monotonic>,
     tool: Option<Tool>,
     grace_end: Option<Monotonic>,
     max_turns: u32,
@@ -27,12 +28,25 @@ struct Tool {
 impl Limits {
     /// For a turn that begins `now`, takes up to `span` and up to `max_turns` model turns.
     pub(super) fn new(now: Monotonic, span: Duration, max_turns: u32) -> Self {
-        Self { span, deadline: now + span, tool: None, grace_end: None, max_turns, turns: 0 }
+        let deadline = now + span;
+        Self { span, deadline, run_end: None, tool: None, grace_end: None, max_turns, turns: 0 }
+    }
+
+    /// The same for a turn of a scheduled run, which has limits of its own: fewer model turns, and
+    /// the time until `end`.
+    pub(super) fn of_run(self, max_turns: Option<u32>, end: Option<Monotonic>) -> Self {
+        let max_turns = max_turns.map_or(self.max_turns, |turns| turns.min(self.max_turns));
+        Self { max_turns, run_end: end, ..self }
+    }
+
+    /// How many model turns it may take.
+    pub(super) fn max_turns(&self) -> u32 {
+        self.max_turns
     }
 
     /// When the turn has to be over.
     pub(super) fn deadline(&self) -> Monotonic {
-        self.deadline
+        self.run_end.map_or(self.deadline, |end| end.min(self.deadline))
     }
 
     /// How many model turns were taken.
@@ -78,11 +92,14 @@ impl Limits {
     pub(super) fn next(&self) -> Monotonic {
         let tool = self.tool.as_ref().map(|tool| tool.end);
         let earlier = [self.grace_end, tool].into_iter().flatten();
-        earlier.fold(self.deadline, Monotonic::min)
+        earlier.fold(self.deadline(), Monotonic::min)
     }
 
     /// Why the turn has to end at `now`; `None` while it may go on.
     pub(super) fn reached(&self, now: Monotonic) -> Option<Failure> {
+        if self.run_end.is_some_and(|end| now >= end) {
+            return Some(Failure::permanent(Failure::TIMEOUT, "the time of the run was over"));
+        }
         if let Some(Tool { name, span, end }) = &self.tool
             && now >= *end
         {
@@ -162,6 +179,21 @@ mod tests {
             assert_eq!(failure.reason, reason, "{case}");
             assert!(failure.detail.contains(detail) && failure.retryable, "{case}: {failure:?}");
         }
+    }
+
+    #[test]
+    fn a_run_has_limits_of_its_own_and_never_more_than_the_agent() {
+        let now = Monotonic::default();
+        let agent = || Limits::new(now, SECOND * 10, 3);
+        let run = agent().of_run(Some(2), Some(now + SECOND));
+        assert_eq!((run.max_turns(), run.deadline(), run.next()), (2, now + SECOND, now + SECOND));
+        let over = run.reached(now + SECOND).unwrap();
+        assert_eq!((over.reason.as_str(), over.retryable), (Failure::TIMEOUT, false));
+        let wide = agent().of_run(Some(9), Some(now + SECOND * 60));
+        assert_eq!((wide.max_turns(), wide.deadline()), (3, now + SECOND * 10));
+        assert!(wide.reached(now + SECOND * 10).unwrap().retryable, "its turn was too long");
+        let none = agent().of_run(None, None);
+        assert_eq!((none.max_turns(), none.deadline()), (3, now + SECOND * 10));
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::Monotonic;
-use twobox_shared::content::Failure;
+use twobox_shared::content::{Failure, RunLimits};
+use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboundMessage;
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Claim, OutboxWriter};
@@ -58,6 +59,8 @@ pub(crate) struct Turn<'r, 'a> {
     /// What was sent at once, in case the turn has to begin again.
     sent: Vec<String>,
     worked: bool,
+    /// The message of the scheduled run, if this is its turn.
+    run: Option<MessageId>,
     limits: Limits,
     cut: Option<Cut>,
     next_look: Monotonic,
@@ -78,8 +81,16 @@ impl<'r, 'a> Turn<'r, 'a> {
         let (span, max_turns) = config
             .as_ref()
             .map_or((Duration::ZERO, 0), |config| (config.turn_timeout(), config.max_turns));
+        let run = messages.iter().find(|message| message.run_id.is_some());
+        let mut limits = Limits::new(now, span, max_turns);
+        if let Some(run) = run {
+            let own = RunLimits::from_content(&run.content);
+            let end = own.deadline.map(|deadline| now + deadline.since(runner.clock.now()));
+            limits = limits.of_run(own.max_turns, end);
+        }
         let mut turn = Self {
-            limits: Limits::new(now, span, max_turns),
+            limits,
+            run: run.map(|run| run.id.clone()),
             next_look: now + runner.look_interval(),
             drafts: Drafts::new(runner.options.paths.outbox_files()),
             config: config.as_ref().cloned().unwrap_or_default(),
@@ -159,7 +170,7 @@ impl<'r, 'a> Turn<'r, 'a> {
             already_sent: already_sent.into_iter().map(|chat| chat.text).collect(),
             continuation,
             destinations: self.runner.destinations.iter().map(|it| it.name.clone()).collect(),
-            max_turns: self.config.max_turns,
+            max_turns: self.limits.max_turns(),
         }))
     }
 

@@ -189,6 +189,7 @@ pub(crate) fn message(name: &str, text: &str) -> NewMessage {
         trigger: true,
         process_after: None,
         source_session: None,
+        run_id: None,
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twobox_shared::content::Chat;
-use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::ids::{MessageId, RunId, SessionId};
 
 use crate::dead::{Handled, Order};
 
@@ -97,6 +97,27 @@ pub struct Inbound {
     pub chat: Chat,
 }
 
+/// What a person wants of schedules that only the running host can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+pub enum ScheduleOrder {
+    /// Run one now; the answer is the run.
+    Run {
+        /// Its name or id.
+        schedule: String,
+        /// Whether to run it although as many run as may.
+        #[serde(default)]
+        force: bool,
+    },
+    /// End a run; the answer says what came of it.
+    Cancel {
+        /// Its id.
+        run: RunId,
+    },
+    /// See what has changed in `host.db`.
+    Look,
+}
+
 /// A message that is durably in an inbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -160,6 +181,12 @@ pub trait Desk: Send + Sync {
         session: SessionId,
         message: Option<MessageId>,
     ) -> BoxFuture<'_, Result<usize, String>>;
+
+    /// Carries out a person's order about schedules that needs the running host.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn schedules(&self, order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>>;
 
     /// Carries out a person's order about what ended without success in a session, and says what
     /// became of each thing.

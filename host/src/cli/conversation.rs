@@ -255,6 +255,7 @@ impl Task {
             | Event::Status { .. }
             | Event::Retried { .. }
             | Event::Handled { .. }
+            | Event::Schedules { .. }
             | Event::Closing => {}
         }
         Ok(())

@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use twobox_shared::ids::ScheduleId;
 use twobox_shared::time::UnixMillis;
-use uuid::Uuid;
 
 use super::Slot;
 
@@ -17,7 +17,7 @@ const NAME: &[u8] = b"twobox schedule jitter 1";
 
 /// When `slot` of `schedule` is due: evenly spread over the time from the slot to `max` after it, and
 /// before the slot that follows it.
-pub fn due(schedule: Uuid, slot: Slot, max: Duration, following: Option<Slot>) -> UnixMillis {
+pub fn due(schedule: ScheduleId, slot: Slot, max: Duration, following: Option<Slot>) -> UnixMillis {
     let until_next = following.map(|next| next.0.since(slot.0));
     let before_next = until_next.map(|span| span.saturating_sub(Duration::from_millis(1)));
     let most = before_next.map_or(max, |span| span.min(max)).as_millis();
@@ -29,10 +29,10 @@ pub fn due(schedule: Uuid, slot: Slot, max: Duration, following: Option<Slot>) -
 
 /// A number that any schedule and slot determine, evenly spread over its range: the first eight bytes
 /// of SHA-256 over the name, the schedule's id, and the slot in milliseconds, both big-endian.
-fn draw(schedule: Uuid, slot: Slot) -> u64 {
+fn draw(schedule: ScheduleId, slot: Slot) -> u64 {
     let digest = Sha256::new()
         .chain_update(NAME)
-        .chain_update(schedule.as_bytes())
+        .chain_update(schedule.as_uuid().as_bytes())
         .chain_update(slot.0.0.to_be_bytes())
         .finalize();
     digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
@@ -42,12 +42,14 @@ fn draw(schedule: Uuid, slot: Slot) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn jitter(schedule: u128, slot: i64, max: Duration, next: Option<i64>) -> i64 {
         let next = next.map(|at| Slot(UnixMillis(at)));
-        due(Uuid::from_u128(schedule), Slot(UnixMillis(slot)), max, next).0 - slot
+        due(ScheduleId::from_uuid(Uuid::from_u128(schedule)), Slot(UnixMillis(slot)), max, next).0
+            - slot
     }
 
     #[test]

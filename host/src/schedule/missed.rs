@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use twobox_shared::time::UnixMillis;
 
 use super::Slot;
+use super::reason::Reason;
 use super::timetable::Timetable;
+use super::words::words;
 
-/// Which of the slots that are late are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// None.
-    Skip,
-    /// The newest slot that has come, and so none that is late if one is on time.
-    #[default]
-    Latest,
-    /// All, up to the limit.
-    All,
+words! {
+    /// Which of the slots that are late are run.
+    #[derive(Default)]
+    Policy {
+        /// None.
+        Skip = "skip",
+        /// The newest slot that has come, and so none that is late if one is on time.
+        #[default]
+        Latest = "latest",
+        /// All, up to the limit.
+        All = "all",
+    }
 }
 
 /// What a schedule does about late slots.
@@ -39,17 +41,6 @@ impl Default for CatchUp {
     }
 }
 
-/// Why slots are not run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// They are later than the window.
-    Window,
-    /// There are newer ones, as many as the limit.
-    Limit,
-    /// The policy does not run them.
-    Policy,
-}
-
 /// A row about slots in succession that are not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missed {
@@ -59,7 +50,7 @@ pub struct Missed {
     pub last: Slot,
     /// How many they are, both included.
     pub count: u64,
-    /// Why they are not run.
+    /// Why they are not run: [`Reason::Window`], [`Reason::Limit`] or [`Reason::Policy`].
     pub reason: Reason,
 }
 

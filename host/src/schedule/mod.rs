@@ -31,8 +31,10 @@ pub mod eta;
 pub mod jitter;
 pub mod missed;
 pub mod overlap;
+pub mod reason;
 pub mod streak;
 pub mod timetable;
+pub(crate) mod words;
 pub mod zone;
 
 use twobox_shared::time::UnixMillis;

@@ -1,20 +1,21 @@
 //! Overlap: what a slot does that comes while runs of its schedule have not ended.
 
-use serde::{Deserialize, Serialize};
+use super::words::words;
 
-/// What a schedule wants to be done then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// Leave the slot out.
-    #[default]
-    Skip,
-    /// Let one slot wait.
-    Queue,
-    /// End the other runs.
-    Replace,
-    /// Run it beside them.
-    Allow,
+words! {
+    /// What a schedule wants to be done then.
+    #[derive(Default)]
+    Policy {
+        /// Leave the slot out.
+        #[default]
+        Skip = "skip",
+        /// Let one slot wait.
+        Queue = "queue",
+        /// End the other runs.
+        Replace = "replace",
+        /// Run it beside them.
+        Allow = "allow",
+    }
 }
 
 /// The runs of a schedule that have not ended, whatever started them.

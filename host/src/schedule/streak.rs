@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use twobox_shared::time::UnixMillis;
 
+use super::reason::Reason;
 use super::timetable::Timetable;
 
 /// So many breaches of the turn budget in a row pause a schedule.
@@ -21,43 +21,19 @@ pub const FAILURES: u32 = 3;
 /// For so many slots after an edit of `max_turns`, breaches do not count.
 const SLOTS_OF_GRACE: usize = 2;
 
-/// Why a run failed, by the words of `host.db`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureReason {
-    /// It used up its turns.
-    TurnLimitExceeded,
-    /// It lasted too long.
-    Timeout,
-    /// The host or a person ended it.
-    Aborted,
-    /// It used up another budget.
-    BudgetExceeded,
-    /// The provider refused the credentials.
-    AuthFailed,
-    /// The provider was asked too often.
-    RateLimited,
-    /// It was not heard of until its lease ended.
-    LeaseExpired,
-    /// It could not be prepared.
-    PrepareFailed,
-    /// The provider could not answer.
-    ProviderError,
-}
-
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// With success.
     Completed,
     /// Without.
-    Failed(FailureReason),
+    Failed(Reason),
     /// Somebody did not want it any more, or a newer run took its place.
     Cancelled,
 }
 
 /// How often in a row the runs of a schedule have failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Streaks {
     /// Breaches of the turn budget.
     pub breaches: u32,
@@ -80,22 +56,34 @@ impl Streaks {
     pub fn after(self, end: End, grace: bool) -> (Self, Option<Pause>) {
         match end {
             End::Completed => (Self::default(), None),
-            // These say nothing about the schedule.
-            End::Failed(FailureReason::Aborted) | End::Cancelled => (self, None),
-            End::Failed(FailureReason::TurnLimitExceeded) if grace => (self, None),
-            End::Failed(FailureReason::TurnLimitExceeded) => {
+            // These say nothing about the schedule: a person or another run ended it, the host died,
+            // or there was no run at all.
+            End::Cancelled
+            | End::Failed(
+                Reason::Aborted
+                | Reason::Interrupted
+                | Reason::Overlap
+                | Reason::Replaced
+                | Reason::Policy
+                | Reason::Window
+                | Reason::Limit
+                | Reason::Paused
+                | Reason::Removed,
+            ) => (self, None),
+            End::Failed(Reason::TurnLimitExceeded) if grace => (self, None),
+            End::Failed(Reason::TurnLimitExceeded) => {
                 let breaches = self.breaches.saturating_add(1);
                 let pause = (breaches >= BREACHES).then_some(Pause::Breaches);
                 (Self { breaches, ..self }, pause)
             }
             End::Failed(
-                FailureReason::Timeout
-                | FailureReason::BudgetExceeded
-                | FailureReason::AuthFailed
-                | FailureReason::RateLimited
-                | FailureReason::LeaseExpired
-                | FailureReason::PrepareFailed
-                | FailureReason::ProviderError,
+                Reason::Timeout
+                | Reason::BudgetExceeded
+                | Reason::AuthFailed
+                | Reason::RateLimited
+                | Reason::LeaseExpired
+                | Reason::PrepareFailed
+                | Reason::ProviderError,
             ) => {
                 let failures = self.failures.saturating_add(1);
                 let pause = (failures >= FAILURES).then_some(Pause::Failures);
@@ -120,9 +108,9 @@ mod tests {
     use crate::schedule::timetable::Bounds;
     use crate::schedule::zone::Zone;
     use End::{Cancelled, Completed, Failed};
-    use FailureReason::{
-        Aborted, AuthFailed, BudgetExceeded, LeaseExpired, PrepareFailed, ProviderError,
-        RateLimited, Timeout, TurnLimitExceeded,
+    use Reason::{
+        Aborted, AuthFailed, BudgetExceeded, Interrupted, LeaseExpired, PrepareFailed,
+        ProviderError, RateLimited, Timeout, TurnLimitExceeded,
     };
 
     /// After which of `ends`, counted from 1, a schedule is paused, and why.
@@ -166,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_counts_somewhere_or_on_purpose_nowhere() {
+    fn every_failure_counts_somewhere_or_on_purpose_nowhere() {
         let cases = [
             (TurnLimitExceeded, 1, 0),
             (Timeout, 0, 1),
@@ -177,6 +165,7 @@ mod tests {
             (LeaseExpired, 0, 1),
             (PrepareFailed, 0, 1),
             (ProviderError, 0, 1),
+            (Interrupted, 0, 0),
         ];
         for (reason, breaches, failures) in cases {
             let (streaks, pause) = Streaks::default().after(Failed(reason), false);

@@ -34,7 +34,7 @@ use super::Slot;
 use super::cadence::pattern::{Follows, Pattern, next_minute, round_down};
 use super::cadence::value::Interval;
 use super::cadence::{Cadence, Shape};
-use super::zone::Zone;
+use super::zone::{Zone, nearest_timestamp};
 
 /// Between which instants slots count, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -111,7 +111,7 @@ impl Timetable {
 
     /// Which minute of the hour the clock of its zone shows at `slot`.
     pub fn minute_of_hour(&self, slot: Slot) -> i8 {
-        self.zone.reading(timestamp(slot.0)).minute()
+        self.zone.reading(nearest_timestamp(slot.0)).minute()
     }
 
     /// The number of the first slot of `interval` that lies after `instant`, counted from 1.
@@ -121,7 +121,7 @@ impl Timetable {
     }
 
     fn calendar_after(&self, pattern: &Pattern, after: UnixMillis) -> Option<UnixMillis> {
-        let after = timestamp(after);
+        let after = nearest_timestamp(after);
         let slot = match pattern.follows() {
             Follows::Calendar => self.first_shown_after(pattern, after),
             Follows::ElapsedTime => self.shown_after(pattern, after),
@@ -165,11 +165,12 @@ impl Timetable {
         let mut count = 0;
         let mut start = from;
         while start < before {
-            let (offset, until) = self.zone.stretch(timestamp(start));
+            let (offset, until) = self.zone.stretch(nearest_timestamp(start));
             let end = before.min(UnixMillis(until.as_millisecond()));
             // What an overlap shows again is over at the second midnight.
-            let first = offset.to_datetime(timestamp(start)).date().saturating_add(2.days());
-            let last = offset.to_datetime(timestamp(end)).date();
+            let first =
+                offset.to_datetime(nearest_timestamp(start)).date().saturating_add(2.days());
+            let last = offset.to_datetime(nearest_timestamp(end)).date();
             let instant = |date: jiff::civil::Date| offset.to_timestamp(date.to_datetime(midnight));
             count += match (instant(first), instant(last)) {
                 (Ok(first_midnight), Ok(last_midnight)) if first < last => {
@@ -192,12 +193,6 @@ fn just_before(instant: UnixMillis) -> UnixMillis {
 
 fn just_after(instant: UnixMillis) -> UnixMillis {
     UnixMillis(instant.0.saturating_add(1))
-}
-
-/// `instant`, or the end of the calendar that is nearest to it.
-fn timestamp(instant: UnixMillis) -> Timestamp {
-    let nearest = if instant.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
-    Timestamp::from_millisecond(instant.0).unwrap_or(nearest)
 }
 
 #[cfg(test)]

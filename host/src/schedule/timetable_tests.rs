@@ -15,7 +15,7 @@ fn shown(timetable: &Timetable, from: &str, until: &str) -> Vec<String> {
     let slots = timetable.slots(just_after(at(from)), just_after(at(until)));
     slots
         .map(|slot| {
-            let instant = timestamp(slot.0);
+            let instant = nearest_timestamp(slot.0);
             let (offset, _) = timetable.zone.stretch(instant);
             format!("{}{offset}", timetable.zone.reading(instant).strftime("%m-%d %H:%M"))
         })

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
+use twobox_shared::time::UnixMillis;
 
 static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
@@ -82,6 +83,12 @@ impl Zone {
         self.0.to_datetime(instant)
     }
 
+    /// `instant` in RFC 3339, as the clock shows it, with its offset from UTC.
+    pub fn rfc3339(&self, instant: UnixMillis) -> String {
+        let instant = nearest_timestamp(instant);
+        instant.display_with_offset(self.0.to_offset(instant)).to_string()
+    }
+
     /// The instant of `reading`: its first, if the clock shows it twice, and the end of the gap, if
     /// the clock leaves it out. `None` beyond the calendar's end.
     pub fn first_instant(&self, reading: DateTime) -> Option<Timestamp> {
@@ -130,6 +137,12 @@ impl From<Zone> for String {
     }
 }
 
+/// `instant`, or the end of the calendar that is nearest to it.
+pub(super) fn nearest_timestamp(instant: UnixMillis) -> Timestamp {
+    let nearest = if instant.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(instant.0).unwrap_or(nearest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +174,19 @@ mod tests {
             "Berlin".parse::<Zone>().unwrap_err().to_string(),
             "there is no time zone \"Berlin\": is it Europe/Berlin?"
         );
+    }
+
+    #[test]
+    fn an_instant_is_written_as_its_clock_shows_it() {
+        let cases = [
+            ("UTC", 1_792_888_200_000, "2026-10-25T00:30:00+00:00"),
+            ("Europe/Berlin", 1_792_888_200_000, "2026-10-25T02:30:00+02:00"),
+            ("Europe/Berlin", 1_792_891_800_000, "2026-10-25T02:30:00+01:00"),
+            ("Asia/Kolkata", 1_792_888_200_250, "2026-10-25T06:00:00.25+05:30"),
+        ];
+        for (zone, at, expected) in cases {
+            assert_eq!(zone.parse::<Zone>().unwrap().rfc3339(UnixMillis(at)), expected);
+        }
     }
 
     #[test]

@@ -95,11 +95,15 @@ impl Task {
         self.mark(Some(DUE_NOW)).await.map_err(|error| not_now(&error))?;
         fault::point(CrashPoint::HostAcceptMarked);
         self.accepted = true;
+        let chat = messages.iter().any(|message| message.trigger && message.run_id.is_none());
         let (boxes, seen, now) = (Arc::clone(&self.boxes), self.seen, self.now());
         match blocking(move || boxes.accept(&messages, seen, now)).await {
             Ok(accepted) => {
                 fault::point(CrashPoint::HostAcceptCommitted);
                 self.damper.earn(accepted.len());
+                if chat {
+                    self.core.set_chatting(self.id, true);
+                }
                 match &self.container {
                     // The runner notices by itself; its next commit is the next reason to look.
                     Some(_) => self.core.set_idle(self.id, false),

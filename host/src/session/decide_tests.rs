@@ -20,6 +20,7 @@ fn pending(name: &str, tries: i64) -> PendingMessage {
         trigger: true,
         process_after: None,
         origin: Origin::default(),
+        of_run: false,
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Fence<'a> {
     charged: Seq,
     /// Ended attempts of the messages that are pending.
     tries: HashMap<&'a MessageId, i64>,
-    /// And of those that were cancelled or paused, perhaps while somebody worked on them.
+    /// And of the tasks that were cancelled or paused, perhaps while somebody worked on them.
     withdrawn: &'a HashMap<MessageId, i64>,
     acks: &'a Acks,
 }
@@ -133,6 +133,7 @@ mod tests {
             trigger: true,
             process_after: None,
             origin: Origin::default(),
+            of_run: false,
         });
         let ack =
             ack.map(|(status, attempt)| Ack { status, attempt: Some(attempt), ..Ack::default() });

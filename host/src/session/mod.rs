@@ -15,6 +15,7 @@ mod outgoing;
 pub mod recurrence;
 mod redrive;
 pub mod requests;
+pub mod run;
 mod serving;
 pub mod signal;
 mod sweep;

@@ -465,6 +465,7 @@ fn undeliverable_note(
         trigger: false,
         process_after: None,
         source_session: None,
+        run_id: None,
     }
 }
 

@@ -347,5 +347,6 @@ fn gone_note(first: &MessageId, count: usize, home: &Place) -> NewMessage {
         trigger: false,
         process_after: None,
         source_session: None,
+        run_id: None,
     }
 }

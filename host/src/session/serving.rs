@@ -178,6 +178,7 @@ impl Boxes {
             trigger,
             process_after: None,
             source_session: None,
+            run_id: None,
         };
         tx.accept(&answer, circumstances.seen, circumstances.now).map(drop)
     }

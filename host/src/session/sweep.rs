@@ -74,6 +74,7 @@ impl Task {
         let successions =
             recurrence::successions(&after.recurring, &decision.actions, &after.acks, now);
         self.settle(&decision.actions, successions, &fence, &after, now).await?;
+        self.core.set_chatting(self.id, somebody_waits(&after, &decision.actions, now));
         if let Alive::Runner(_) = alive {
             self.observe(&after);
             self.forget_failed_starts().await?;
@@ -173,7 +174,8 @@ impl Task {
             if let Action::Fail { message, attempt, failure } = action
                 && let Some(message) = look.pending.iter().find(|other| other.id == *message)
                 && message.trigger
-            // nobody asked for context
+                && !message.of_run
+            // nobody asked for context, and of a run its schedule tells
             {
                 tracing::warn!(session = %self.id, message = %message.id,
                     reason = failure.reason, detail = failure.detail, "a message failed");
@@ -205,6 +207,9 @@ impl Task {
         fault::point(CrashPoint::HostSettleCommitted);
         if goes_on {
             self.look_once_more();
+        }
+        if look.pending.iter().any(|message| message.of_run) {
+            self.core.run_moved();
         }
         Ok(())
     }
@@ -278,6 +283,24 @@ impl Task {
     }
 }
 
+/// Whether a message of a chat is due that `actions` do not settle.
+fn somebody_waits(look: &Look, actions: &[Action], now: UnixMillis) -> bool {
+    let is_settled = |message: &PendingMessage| {
+        actions.iter().any(|action| match action {
+            Action::Complete { message: id } | Action::Fail { message: id, .. } => {
+                *id == message.id
+            }
+            Action::Charge { .. } | Action::Hasten { .. } => false,
+        })
+    };
+    look.pending.iter().any(|message| {
+        message.trigger
+            && !message.of_run
+            && message.process_after.is_none_or(|due| due <= now)
+            && !is_settled(message)
+    })
+}
+
 /// Whether the first read is not enough: something may have ended, so only a read made after the
 /// runtime's answer counts.
 fn needs_second_read(before: &Look, alive: Alive) -> bool {
@@ -299,6 +322,7 @@ fn over_note(succession: &Succession) -> Option<NewMessage> {
         trigger: false,
         process_after: None,
         source_session: None,
+        run_id: None,
     })
 }
 

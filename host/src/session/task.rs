@@ -23,11 +23,13 @@ use super::boxes::Boxes;
 use super::container::Container;
 use super::damper::Damper;
 use super::outgoing::{Outgoing, Sent};
+use super::run::{RunOrder, RunState};
 use super::signal::{Reason, Reasons};
 use crate::blocking::{blocking, blocking_timed};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::DbError;
+use crate::db::notices::Notice;
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::dead::{Handled, Order};
 use crate::storage::explain;
@@ -56,6 +58,26 @@ pub enum Command {
         message: Option<MessageId>,
         /// How many will be tried again.
         reply: oneshot::Sender<Result<usize, String>>,
+    },
+    /// Look at the message of a scheduled run, or take it back.
+    Run {
+        /// The message.
+        message: MessageId,
+        /// What to do.
+        order: RunOrder,
+        /// How far it is.
+        reply: oneshot::Sender<Result<RunState, String>>,
+    },
+    /// Tell a person something, once for each cause.
+    Tell {
+        /// What it is about.
+        cause: String,
+        /// Where; `None` where the session answers.
+        place: Option<Place>,
+        /// What.
+        text: String,
+        /// Since when.
+        at: UnixMillis,
     },
     /// Carry out a person's order about what ended without success.
     Dead {
@@ -328,6 +350,16 @@ impl Task {
                     let result = self.retry(message).await;
                     answer(reply, result.map_err(|trouble| chain(&trouble)));
                 }
+                Command::Run { message, order, reply } => {
+                    let state = self.handle_run(message, order).await;
+                    answer(reply, state);
+                }
+                Command::Tell { cause, place, text, at } => {
+                    let place = place.unwrap_or_else(|| self.home.clone());
+                    if let Err(trouble) = self.tell(Notice::held(cause, place, text, at)).await {
+                        self.cope(trouble).await;
+                    }
+                }
                 Command::Dead { order, reply } => {
                     let handled = self.handle_dead(&order).await;
                     answer(reply, handled);
@@ -366,6 +398,13 @@ impl Task {
         let (value, processor) = blocking_timed(background, work).await;
         self.damper.pay(processor);
         value
+    }
+
+    async fn tell(&mut self, notice: Notice) -> Result<(), Trouble> {
+        self.mark(Some(DUE_NOW)).await?;
+        self.notify_person(notice).await?;
+        self.handle.signal.raise(Reason::Due);
+        Ok(())
     }
 
     async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {
@@ -471,7 +510,13 @@ impl Task {
                     answer(reply, Err(Refusal::TryAgain { reason }));
                 }
                 // Dropped is answered.
-                Some(Command::Retry { .. } | Command::Dead { .. } | Command::Shutdown { .. }) => {}
+                Some(
+                    Command::Retry { .. }
+                    | Command::Run { .. }
+                    | Command::Tell { .. }
+                    | Command::Dead { .. }
+                    | Command::Shutdown { .. },
+                ) => {}
                 None => return,
             }
         }

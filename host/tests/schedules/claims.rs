@@ -5,12 +5,12 @@ use std::time::Duration;
 use twobox_host::db::schedules::{
     self, Claim, Claimed, Definition, Fate, Reason, SlotRow, Status, Trigger,
 };
-use twobox_shared::ids::SystemIds;
+use twobox_shared::ids::{ScheduleId, SystemIds};
 
 use super::world::{World, at, definition, dump, host_id, next, run_id, world};
 
 /// A claim of the slot 1000 of a fresh schedule, as one run.
-fn of_1000<'a>(id: schedules::ScheduleId, rows: &'a [SlotRow]) -> Claim<'a> {
+fn of_1000<'a>(id: ScheduleId, rows: &'a [SlotRow]) -> Claim<'a> {
     Claim {
         schedule: id,
         revision: 1,
@@ -74,7 +74,7 @@ fn a_claim_stores_its_rows_and_moves_the_schedule_on() {
 
 #[test]
 fn who_does_not_get_the_slot_leaves_no_trace() {
-    type Before = fn(&mut World, schedules::ScheduleId);
+    type Before = fn(&mut World, ScheduleId);
     let cases: [(&str, Before, Claimed); 7] = [
         (
             "another claimed it",
@@ -95,7 +95,15 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
             "it was edited",
             |world, id| {
                 let edited = definition("report");
-                schedules::edit(&mut world.db, id, 1, &edited, next(1000), at(900)).unwrap();
+                schedules::edit(
+                    &mut world.db,
+                    id,
+                    1,
+                    &edited,
+                    schedules::NextSlot::Reckoned(next(1000)),
+                    at(900),
+                )
+                .unwrap();
             },
             Claimed::Changed,
         ),
@@ -139,7 +147,7 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
         assert_eq!(dump(&world.db), as_it_was, "{case}");
     }
     let mut world = world();
-    let unknown = schedules::ScheduleId::generate(&SystemIds);
+    let unknown = ScheduleId::generate(&SystemIds);
     assert_eq!(claim(&mut world, &of_1000(unknown, &[])), Claimed::Gone);
 }
 

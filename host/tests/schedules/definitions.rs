@@ -4,10 +4,11 @@ use rusqlite::named_params;
 use twobox_host::db::agents;
 use twobox_host::db::messaging::SessionMode;
 use twobox_host::db::schedules::{
-    self, Added, Definition, Edited, Fate, MissedPolicy, OverlapPolicy, Paused, Phase, Reason,
-    Removed, Resumed, ScheduleId, Status, Streaks, Trigger,
+    self, Added, Definition, Edited, Fate, Paused, Phase, Reason, Removed, Resumed, Status,
+    Streaks, Trigger,
 };
-use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
+use twobox_host::schedule::{missed, overlap};
+use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId, SystemIds};
 
 use super::world::{World, at, definition, dump, end, host_id, leave, next, run_id, world};
 
@@ -18,8 +19,8 @@ fn a_schedule_says_what_was_stored_by_name_and_by_id() {
         session: Some(world.session("t")),
         max_turns: Some(10),
         max_run_ms: Some(60_000),
-        missed: MissedPolicy::All,
-        overlap: OverlapPolicy::Replace,
+        missed: missed::Policy::All,
+        overlap: overlap::Policy::Replace,
         jitter_ms: 7,
         not_before: Some(at(900)),
         not_after: Some(at(9000)),
@@ -73,8 +74,15 @@ fn an_edit_needs_the_revision_that_was_read() {
     let id = world.add("report");
     world.add("other");
     let mut edit = |revision, definition: &Definition| {
-        let edited =
-            schedules::edit(&mut world.db, id, revision, definition, next(7000), at(600)).unwrap();
+        let edited = schedules::edit(
+            &mut world.db,
+            id,
+            revision,
+            definition,
+            schedules::NextSlot::Reckoned(next(7000)),
+            at(600),
+        )
+        .unwrap();
         (edited, schedules::find(&world.db, &id.to_string()).unwrap().unwrap())
     };
     let renamed = Definition { prompt: "else".to_owned(), ..definition("renamed") };
@@ -99,7 +107,15 @@ fn an_edit_needs_the_revision_that_was_read() {
         schedules::remove(&mut world.db, id, at(8)).unwrap(),
         Removed::Done { cancelled: 0 }
     );
-    let gone = schedules::edit(&mut world.db, id, 4, &renamed, next(7000), at(9)).unwrap();
+    let gone = schedules::edit(
+        &mut world.db,
+        id,
+        4,
+        &renamed,
+        schedules::NextSlot::Reckoned(next(7000)),
+        at(9),
+    )
+    .unwrap();
     assert_eq!(gone, Edited::Gone);
 }
 
@@ -112,8 +128,14 @@ fn an_edit_wakes_neither_a_paused_schedule_nor_one_that_is_over() {
     for id in [paused, over] {
         let schedule = world.schedule(id);
         let edited = Definition { max_runs: Some(1), ..schedule.definition };
-        let outcome =
-            schedules::edit(&mut world.db, id, schedule.revision, &edited, next(9000), at(2));
+        let outcome = schedules::edit(
+            &mut world.db,
+            id,
+            schedule.revision,
+            &edited,
+            schedules::NextSlot::Reckoned(next(9000)),
+            at(2),
+        );
         assert!(matches!(outcome.unwrap(), Edited::Done { .. }));
         assert_eq!(world.schedule(id).next, None, "{}", edited.name);
     }
@@ -248,8 +270,8 @@ fn each_word_is_one_that_the_tables_allow_and_no_other_is() {
     let run = world.fire(id);
     world.begin(run, host_id(), 1000);
     let sets = [
-        ("schedules", "missed", words(MissedPolicy::ALL, MissedPolicy::as_str)),
-        ("schedules", "overlap", words(OverlapPolicy::ALL, OverlapPolicy::as_str)),
+        ("schedules", "missed", words(missed::Policy::ALL, missed::Policy::as_str)),
+        ("schedules", "overlap", words(overlap::Policy::ALL, overlap::Policy::as_str)),
         ("runs", "trigger", words(Trigger::ALL, Trigger::as_str)),
         ("runs", "status", words(Status::ALL, Status::as_str)),
         ("runs", "phase", words(Phase::ALL, Phase::as_str)),

@@ -97,12 +97,7 @@ fn what_a_run_cost_is_kept_longer_than_the_run() {
     let mut world = world();
     let id = world.add("report");
     let owner = host_id();
-    let load = Load {
-        host_loop_lag_ms: 3,
-        container_peak_memory_bytes: Some(1 << 20),
-        chat_turns_in_flight: 2,
-        runs_in_flight: 1,
-    };
+    let load = Load { host_loop_lag_ms: 3, chat_turns_in_flight: 2, runs_in_flight: 1 };
     // Claimed at its slot, 1000; then a clock that goes back.
     let times = [(1000, 1250, 1900, 250, 650), (2000, 1990, 1980, 0, 0)];
     let mut runs = Vec::new();
@@ -124,8 +119,9 @@ fn what_a_run_cost_is_kept_longer_than_the_run() {
             reason: Some(Reason::Timeout),
         });
     }
-    let since =
-        |world: &World, ms, limit| schedules::metrics_since(&world.db, at(ms), limit).unwrap().rows;
+    let since = |world: &World, ms, limit| {
+        schedules::metrics_since(&world.db, None, at(ms), limit).unwrap().rows
+    };
     assert_eq!(schedules::prune(&world.db, at(9000), 10).unwrap(), 2);
     assert_eq!(since(&world, 0, 10), runs);
     assert_eq!(since(&world, 1901, 10), runs[1..]);
@@ -154,6 +150,6 @@ fn a_slot_that_was_caught_up_waited_since_its_claim() {
     schedules::claim_slot(&mut world.db, &claim).unwrap();
     world.begin(row.id, owner, 80_300);
     world.finish(row.id, owner, Outcome::Completed, 81_000);
-    let metrics = schedules::metrics_since(&world.db, at(0), 1).unwrap().rows.remove(0);
+    let metrics = schedules::metrics_since(&world.db, None, at(0), 1).unwrap().rows.remove(0);
     assert_eq!((metrics.slot_wait_ms, metrics.duration_ms), (300, 700));
 }

@@ -2,10 +2,10 @@
 
 use twobox_host::db::DbError;
 use twobox_host::db::schedules::{
-    self, Capacity, Claim, Claimed, Definition, Fate, Finished, HostId, Outcome, Reason, RunId,
-    ScheduleId, SlotRow, Streaks, Verdict,
+    self, Capacity, Claim, Claimed, Definition, Fate, Finished, Outcome, Reason, SlotRow, Streaks,
+    Verdict,
 };
-use twobox_shared::ids::SystemIds;
+use twobox_shared::ids::{HostId, RunId, ScheduleId, SystemIds};
 
 use super::world::{World, at, definition, dump, end, host_id, next, run_id, start, world};
 
@@ -168,6 +168,14 @@ fn what_people_do_is_whole_or_nothing() {
     });
     each_fault(&["AFTER UPDATE ON schedules"], |world, props| {
         let other = Definition { jitter_ms: 1, ..definition("renamed") };
-        schedules::edit(&mut world.db, props.id, 1, &other, None, at(1)).map(|_| ())
+        schedules::edit(
+            &mut world.db,
+            props.id,
+            1,
+            &other,
+            schedules::NextSlot::Reckoned(None),
+            at(1),
+        )
+        .map(|_| ())
     });
 }

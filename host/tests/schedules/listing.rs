@@ -1,6 +1,7 @@
 //! Pages, counts, past runs, forgetting.
 
-use twobox_host::db::schedules::{self, Counts, Outcome, Past, Reason, RunId, ScheduleId};
+use twobox_host::db::schedules::{self, Counts, Outcome, Past, Reason};
+use twobox_shared::ids::{RunId, ScheduleId};
 
 use super::world::{World, at, end, host_id, leave, world};
 

@@ -1,9 +1,9 @@
 //! Runs that a person asks for.
 
 use twobox_host::db::schedules::{
-    self, Backfilled, Enqueued, Fate, HostId, Outcome, Reason, ScheduleId, Status, Trigger,
+    self, Backfilled, Enqueued, Fate, Outcome, Reason, Status, Trigger,
 };
-use twobox_shared::ids::SystemIds;
+use twobox_shared::ids::{HostId, ScheduleId, SystemIds};
 
 use super::world::{at, dump, host_id, next, run_id, world};
 

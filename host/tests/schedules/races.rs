@@ -7,8 +7,9 @@ use std::thread;
 
 use twobox_host::db;
 use twobox_host::db::schedules::{
-    self, Claim, Claimed, Definition, Fate, Finished, Outcome, OverlapPolicy, SlotRow, Started,
+    self, Claim, Claimed, Definition, Fate, Finished, Outcome, SlotRow, Started,
 };
+use twobox_host::schedule::overlap;
 
 use super::world::{
     World, at, definition, end, host_id, leave, next, run_id, start, started, world,
@@ -24,7 +25,7 @@ fn due_schedules() -> World {
     for n in 0..SCHEDULES {
         world.add_as(&Definition {
             not_after: Some(at(LAST)),
-            overlap: OverlapPolicy::Allow,
+            overlap: overlap::Policy::Allow,
             ..definition(&format!("schedule {n}"))
         });
     }

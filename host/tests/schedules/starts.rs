@@ -1,9 +1,8 @@
 //! Starting runs.
 
-use twobox_host::db::schedules::{
-    self, Capacity, Definition, Executed, OverlapPolicy, Phase, ScheduleId, Started, Status,
-};
-use twobox_shared::ids::SystemIds;
+use twobox_host::db::schedules::{self, Capacity, Definition, Executed, Phase, Started, Status};
+use twobox_host::schedule::overlap;
+use twobox_shared::ids::{ScheduleId, SystemIds};
 
 use super::world::{World, at, definition, dump, host_id, run_id, start, started, world};
 
@@ -76,7 +75,7 @@ fn at_most_so_many_run_at_once_unless_a_person_forces_one() {
 
 #[test]
 fn runs_of_one_schedule_follow_each_other_unless_it_allows_more() {
-    for overlap in OverlapPolicy::ALL.iter().copied() {
+    for overlap in overlap::Policy::ALL.iter().copied() {
         let mut world = world();
         let id = world.add_as(&Definition { overlap, ..definition("report") });
         let owner = host_id();
@@ -84,7 +83,7 @@ fn runs_of_one_schedule_follow_each_other_unless_it_allows_more() {
         world.begin(first, owner, 1000);
         let forced = Capacity::Forced { actor: "ann" };
         let beside = schedules::start_next(&mut world.db, 9, &start(owner, 5000)).unwrap();
-        if overlap == OverlapPolicy::Allow {
+        if overlap == overlap::Policy::Allow {
             assert_eq!(started(beside).id, second);
             continue;
         }

@@ -7,11 +7,12 @@ use rusqlite::types::Value;
 use twobox_host::db::agents::{self, AgentGroup};
 use twobox_host::db::messaging::{SessionMode, TERMINAL, listening};
 use twobox_host::db::schedules::{
-    Claim, Claimed, Definition, End, Fate, Finished, HostId, Load, MissedPolicy, Next, Outcome,
-    OverlapPolicy, Run, RunId, Schedule, ScheduleId, SlotRow, Start, Started, Streaks, Verdict,
+    Claim, Claimed, Definition, End, Fate, Finished, Load, Next, Outcome, Run, Schedule, SlotRow,
+    Start, Started, Streaks, Verdict,
 };
 use twobox_host::db::{self, schedules, sessions};
-use twobox_shared::ids::{IdSource, MessageId, SessionId, SystemIds};
+use twobox_host::schedule::{missed, overlap};
+use twobox_shared::ids::{HostId, IdSource, MessageId, RunId, ScheduleId, SessionId, SystemIds};
 use twobox_shared::time::UnixMillis;
 
 pub(crate) fn at(ms: i64) -> UnixMillis {
@@ -57,9 +58,9 @@ pub(crate) fn definition(name: &str) -> Definition {
         session: None,
         max_turns: None,
         max_run_ms: None,
-        missed: MissedPolicy::Latest,
+        missed: missed::Policy::Latest,
         missed_window_ms: 86_400_000,
-        overlap: OverlapPolicy::Skip,
+        overlap: overlap::Policy::Skip,
         jitter_ms: 0,
         not_before: None,
         not_after: None,

@@ -19,6 +19,7 @@ use twobox_host::desk::DaemonDesk;
 use twobox_host::runtime::{
     Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
 };
+use twobox_host::scheduler::Scheduler;
 use twobox_host::session::signal::Reason;
 use twobox_host::watch::Watch;
 use twobox_shared::clock::{Clock, SystemClock};
@@ -306,7 +307,13 @@ impl World {
                 waker.wake(incarnation.session, Reason::Runtime);
             }
         });
-        Self { desk: DaemonDesk::new(Arc::clone(&core)), core, runtime, post, _dir: dir }
+        Self {
+            desk: DaemonDesk::new(Arc::clone(&core), Scheduler::new(Arc::clone(&core))),
+            core,
+            runtime,
+            post,
+            _dir: dir,
+        }
     }
 
     pub(crate) async fn say(&self, thread: &str, id: &str) -> Result<Receipt, Refusal> {

@@ -13,6 +13,7 @@ mod writer;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
+use crate::content::Failure;
 use crate::ids::{MessageId, SessionId};
 use crate::open::BoxError;
 use crate::seq::Seq;
@@ -97,6 +98,8 @@ pub struct NewMessage {
     pub process_after: Option<UnixMillis>,
     /// The session of another agent that sent it.
     pub source_session: Option<SessionId>,
+    /// The scheduled run that it belongs to.
+    pub run_id: Option<String>,
 }
 
 /// What became of a [`NewMessage`].
@@ -109,6 +112,17 @@ pub struct Accepted {
     pub seq: Seq,
     /// Whether it was there before, so that nothing changed.
     pub duplicate: bool,
+}
+
+/// How far a stored message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its number.
+    pub seq: Seq,
+    /// The word in its `status` column.
+    pub status: String,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
 }
 
 /// A pending message, as the sweep looks at it.
@@ -128,6 +142,8 @@ pub struct PendingMessage {
     pub process_after: Option<UnixMillis>,
     /// Where its answer goes.
     pub origin: Origin,
+    /// Whether it belongs to a scheduled run, which is told of its end instead of a person.
+    pub of_run: bool,
 }
 
 /// How far the host has come in the outbox.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::{Destination, InboundMessage, Origin, failed, instant, routing};
 use crate::claim::{self, Chooser};
 use crate::columns::{self, Column, column, column_or};
+use crate::ids::MessageId;
 use crate::open::{self, BoxError};
 use crate::outbox::OutboxWriter;
 use crate::seq::Seq;
@@ -136,6 +137,20 @@ impl InboxReader {
         }
         look.chosen = chooser.finish();
         Ok(look)
+    }
+
+    /// Whether a message is still to be worked on: the host may have taken it back.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn is_pending(&self, message: &MessageId) -> Result<bool, BoxError> {
+        self.conn
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM messages_in WHERE id = ?1 AND status = 'pending')",
+                [message],
+                |row| row.get(0),
+            )
+            .map_err(failed("look for a message"))
     }
 
     /// For the queries of `history`, `dead` and `retention`.

@@ -188,7 +188,7 @@ impl InboxTx<'_> {
         Ok(live)
     }
 
-    /// Those of `messages` that are cancelled or paused, with their ended attempts.
+    /// Those of `messages` that are cancelled or paused tasks, with their ended attempts.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -198,7 +198,7 @@ impl InboxTx<'_> {
             .conn()
             .prepare_cached(
                 "SELECT tries FROM messages_in
-                 WHERE id = :id AND status IN ('paused', 'cancelled')",
+                 WHERE id = :id AND series_id IS NOT NULL AND status IN ('paused', 'cancelled')",
             )
             .map_err(&read)?;
         let mut withdrawn = HashMap::new();

@@ -120,6 +120,7 @@ fn a_message_of_that_id_does_not_keep_a_series_from_going_on() {
         trigger: true,
         process_after: None,
         source_session: None,
+        run_id: None,
     };
     world.write(|tx| {
         tx.accept(&taken, Seq(3), NOW).unwrap();
@@ -186,6 +187,7 @@ fn the_oldest_note_makes_room() {
         trigger,
         process_after: None,
         source_session: None,
+        run_id: None,
     };
     world.write(|tx| {
         for (name, trigger) in [("wakes", true), ("n1", false), ("n2", false)] {

@@ -6,7 +6,9 @@ use rusqlite::{
     Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params,
 };
 
-use super::{Accepted, Destination, NewMessage, Origin, PendingMessage, failed, instant, routing};
+use super::{
+    Accepted, Destination, NewMessage, Origin, PendingMessage, Stored, failed, instant, routing,
+};
 use crate::content::{Failure, KIND_SYSTEM, digest16};
 use crate::ids::MessageId;
 use crate::open::{self, BoxError};
@@ -124,9 +126,9 @@ impl InboxTx<'_> {
         self.tx
             .prepare_cached(
                 "INSERT INTO messages_in (id, seq, kind, timestamp, process_after, trigger,
-                   platform_id, channel_type, thread_id, content, source_session_id)
+                   platform_id, channel_type, thread_id, content, source_session_id, run_id)
                  VALUES (:id, :seq, :kind, :timestamp, :process_after, :trigger,
-                   :platform_id, :channel_type, :thread_id, :content, :source_session_id)",
+                   :platform_id, :channel_type, :thread_id, :content, :source_session_id, :run_id)",
             )
             .and_then(|mut insert| {
                 insert.execute(named_params! {
@@ -141,6 +143,7 @@ impl InboxTx<'_> {
                     ":thread_id": message.origin.thread_id,
                     ":content": message.content,
                     ":source_session_id": message.source_session,
+                    ":run_id": message.run_id,
                 })
             })
             .map_err(failed("store a message"))?;
@@ -152,6 +155,41 @@ impl InboxTx<'_> {
         Ok(self.high_water()?.max(self.cursor()?.seen).max(seen).next_even())
     }
 
+    /// How far the message `id` is; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn find(&self, id: &MessageId) -> Result<Option<Stored>, BoxError> {
+        let from_row = |row: &Row<'_>| {
+            let failure: Option<String> = row.get("failure")?;
+            Ok(Stored {
+                seq: row.get("seq")?,
+                status: row.get("status")?,
+                failure: failure.as_deref().map(Failure::from_json),
+            })
+        };
+        self.tx
+            .prepare_cached("SELECT seq, status, failure FROM messages_in WHERE id = :id")
+            .and_then(|mut select| {
+                select.query_row(named_params! { ":id": id }, from_row).optional()
+            })
+            .map_err(failed("look for a message"))
+    }
+
+    /// Takes a message back that is not settled: no attempt begins any more. Returns whether it was
+    /// pending.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn withdraw(&self, id: &MessageId) -> Result<bool, BoxError> {
+        self.change(
+            "take a message back",
+            "UPDATE messages_in SET status = 'cancelled', process_after = NULL
+             WHERE id = :id AND status = 'pending'",
+            named_params! { ":id": id },
+        )
+    }
+
     /// All pending messages, oldest first.
     ///
     /// # Errors
@@ -159,7 +197,7 @@ impl InboxTx<'_> {
     pub fn pending(&self) -> Result<Vec<PendingMessage>, BoxError> {
         const SELECT: &str = "
             SELECT id, seq, tries, forgiven, trigger, process_after,
-                   channel_type, platform_id, thread_id
+                   channel_type, platform_id, thread_id, run_id IS NOT NULL AS of_run
             FROM messages_in WHERE status = 'pending' ORDER BY seq";
         let from_row = |row: &Row<'_>| {
             Ok(PendingMessage {
@@ -170,6 +208,7 @@ impl InboxTx<'_> {
                 trigger: row.get::<_, i64>("trigger")? != 0,
                 process_after: instant(row, "process_after")?,
                 origin: Origin::from_row(row)?,
+                of_run: row.get("of_run")?,
             })
         };
         self.tx

@@ -62,6 +62,7 @@ pub(crate) fn message(message_id: &str, content: &str) -> NewMessage {
         trigger: true,
         process_after: None,
         source_session: None,
+        run_id: None,
     }
 }
 

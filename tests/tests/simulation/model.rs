@@ -63,6 +63,7 @@ impl Boxes {
             trigger,
             process_after: None,
             origin,
+            of_run: false,
         };
         assert!(row.seq > newest && row.seq.0 % 2 == 0, "inbound numbers grow and are even");
         let status = Status::Pending;

@@ -3,13 +3,17 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::time::Duration;
 
+use twobox_host::db::schedules::Status;
+use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::fault::CrashPoint;
 use twobox_tests::{
     Chat, Courier, Lifetime, Mode, Runtime, Session, Setup, World, on_process, wait_for,
 };
 
 use crate::redrive::{expired, wait_delivered};
+use crate::schedules::{Book, Rhythm};
 use crate::scripts::echo;
 
 /// What has to happen for a point to be reached, and what must be seen in the end.
@@ -28,6 +32,8 @@ enum Plan {
     Forget(Who),
     /// An answer leaves through a channel that does not honour keys.
     Keyless,
+    /// A schedule fires.
+    Fire,
 }
 
 enum Who {
@@ -49,6 +55,11 @@ fn plan(point: CrashPoint) -> Plan {
         P::HostSettleNoticed => Plan::Notice,
         P::HostStopDone => Plan::Stop,
         P::HostDeliverAnnounced => Plan::Keyless,
+        P::HostSlotClaimed
+        | P::HostRunStarted
+        | P::HostRunPrepared
+        | P::HostRunStored
+        | P::HostRunEnded => Plan::Fire,
         P::RunnerLocked | P::RunnerClaimed | P::RunnerTurnDone | P::RunnerAnswered => {
             Plan::RoundTrip(Who::Runner, "hello")
         }
@@ -83,6 +94,11 @@ at_each_point!(
     host_start_recorded = HostStartRecorded,
     host_start_done = HostStartDone,
     host_stop_done = HostStopDone,
+    host_slot_claimed = HostSlotClaimed,
+    host_run_started = HostRunStarted,
+    host_run_prepared = HostRunPrepared,
+    host_run_stored = HostRunStored,
+    host_run_ended = HostRunEnded,
     host_deliver_announced = HostDeliverAnnounced,
     host_deliver_sent = HostDeliverSent,
     host_deliver_recorded = HostDeliverRecorded,
@@ -111,6 +127,7 @@ fn survive(point: CrashPoint) {
         Plan::Redrive => redrive(point),
         Plan::Forget(who) => forget(point, &who),
         Plan::Keyless => keyless(point),
+        Plan::Fire => fire(setup, point),
     }
 }
 
@@ -183,6 +200,26 @@ fn round_trip(setup: Setup, point: CrashPoint, who: &Who, text: &str) {
     assert_answered(&world, &chat, &session, &id);
     assert_eq!(session.messages().len(), 1, "stored once");
     assert!(session.message(&id).tries <= 2, "{:?}", session.message(&id));
+}
+
+/// The slot has exactly one run, which goes on where it was.
+fn fire(setup: Setup, point: CrashPoint) {
+    let world = setup.make();
+    let book = Book::of(&world);
+    // Soon, for a host that dies sooner is never seen to be up.
+    let soon = SystemClock.now() + Duration::from_secs(1);
+    let tidy = book.add_at("tidy", Rhythm::Once, soon, |_| {});
+    up_armed(&world, point);
+    revive(&world, point);
+    let run = book.wait_ended(tidy);
+    assert_eq!((run.status, run.reason), (Status::Completed, None), "{run:?}");
+    assert_eq!(book.runs(tidy).len(), 1, "one run for the slot");
+    let hold = run.hold.unwrap();
+    let session = world.sessions().pop().unwrap();
+    assert_eq!(session.id, hold.session.to_string());
+    assert_eq!(session.messages().len(), 1, "asked once");
+    session.wait_settled();
+    world.assert_fsck_clean();
 }
 
 /// The next life cannot know whether the letter left, so it does not send it. What comes later is
@@ -400,6 +437,10 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     let chat = world.chat("ada");
     chat.say("note list hello");
     chat.wait_letters(2);
+    let book = Book::of(&world);
+    let home = world.session("ada").id.parse().unwrap();
+    let tidy = book.add("tidy", Rhythm::Once, |it| it.session = Some(home));
+    book.wait_ended(tidy);
     world.wait_no_containers();
     let second = chat.say("fail:1 once more");
     chat.wait_answer(&second);

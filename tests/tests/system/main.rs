@@ -17,6 +17,7 @@ mod limits;
 mod places;
 mod redrive;
 mod restart;
+mod schedules;
 mod scripts;
 mod tasks;
 mod time;

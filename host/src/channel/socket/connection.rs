@@ -184,6 +184,15 @@ impl<'a> Client<'a> {
                 }
                 .boxed(),
             ),
+            Request::Schedules(order) => Some(
+                async move {
+                    match desk.schedules(order).await {
+                        Ok(answer) => Event::Schedules { answer },
+                        Err(reason) => Event::error(reason),
+                    }
+                }
+                .boxed(),
+            ),
             Request::Redrive(chosen) => Some(dead(desk, Verb::Redrive, chosen)),
             Request::Drop(chosen) => Some(dead(desk, Verb::Drop, chosen)),
         }

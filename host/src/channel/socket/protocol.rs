@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
 
-use crate::channel::{Letter, Receipt};
+use crate::channel::{Letter, Receipt, ScheduleOrder};
 use crate::dead::{Handled, Kind};
 
 /// What a client asks.
@@ -53,6 +53,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<MessageId>,
     },
+    /// Wants something of schedules that only the running host can do.
+    Schedules(ScheduleOrder),
     /// Tries once more what ended without success.
     Redrive(Chosen),
     /// Gives up for good what ended without success.
@@ -136,6 +138,11 @@ pub enum Event {
         /// What became of each thing.
         results: Vec<Handled>,
     },
+    /// An order about schedules was carried out.
+    Schedules {
+        /// What came of it.
+        answer: Value,
+    },
     /// The host goes down.
     Closing,
     /// A request was not understood or not possible.
@@ -195,6 +202,9 @@ mod tests {
             r#"{"op":"status"}"#,
             r#"{"op":"retry","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
             r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
+            r#"{"op":"schedules","do":"run","schedule":"tidy","force":true}"#,
+            r#"{"op":"schedules","do":"cancel","run":"01890000-0000-7000-8000-00000000aaaa"}"#,
+            r#"{"op":"schedules","do":"look"}"#,
             r#"{"op":"drop","session":"01890000-0000-7000-8000-00000000aaaa","kind":"delivery","ids":["r"]}"#,
         ];
         for line in good {

@@ -4,14 +4,13 @@
 //! it any more.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
-use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::definitions::{Definition, Next, by_id};
-use super::ids::ScheduleId;
 use super::runs::cancel_queued;
-use super::words::Reason;
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
 
 /// What came of adding a schedule. Only [`Added::Done`] stored something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +87,7 @@ pub enum Edited {
         /// The new revision.
         revision: i64,
     },
-    /// Somebody else changed it since it was read: read it again.
+    /// It is not what it was when it was read: read it again.
     Stale,
     /// Another schedule has the name.
     NameTaken,
@@ -98,8 +97,18 @@ pub enum Edited {
     Gone,
 }
 
-/// Replaces a schedule's definition, if it still has the revision that was read. `next` is its next
-/// slot, reckoned from now on; a paused schedule gets none, nor does one that has had all its runs.
+/// What an edit means for the next slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextSlot {
+    /// It stays, as the slots are those that they were. Was it the last one and has fired since
+    /// the schedule was read, the edit is [`Edited::Stale`].
+    Kept,
+    /// It was reckoned anew, from now on.
+    Reckoned(Option<Next>),
+}
+
+/// Replaces a schedule's definition, if it still has the revision that was read. A paused schedule
+/// gets no next slot, nor does one that has had all its runs.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
@@ -108,7 +117,7 @@ pub fn edit(
     id: ScheduleId,
     revision: i64,
     definition: &Definition,
-    next: Option<Next>,
+    next: NextSlot,
     now: UnixMillis,
 ) -> Result<Edited, DbError> {
     try_edit(db, id, revision, definition, next, now).map_err(failed("edit a schedule"))
@@ -119,7 +128,7 @@ fn try_edit(
     id: ScheduleId,
     revision: i64,
     definition: &Definition,
-    next: Option<Next>,
+    next: NextSlot,
     now: UnixMillis,
 ) -> rusqlite::Result<Edited> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -138,6 +147,13 @@ fn try_edit(
         return Ok(Edited::NoSession);
     }
     let over = definition.max_runs.is_some_and(|most| old.fired >= most);
+    let next = match next {
+        NextSlot::Kept if old.next.is_none() && old.pause_reason.is_none() => {
+            return Ok(Edited::Stale);
+        }
+        NextSlot::Kept => old.next,
+        NextSlot::Reckoned(next) => next,
+    };
     let next = next.filter(|_| old.pause_reason.is_none() && !over);
     let (slot, due) = (next.map(|next| next.slot), next.map(|next| next.due));
     let mut params = definition.params();

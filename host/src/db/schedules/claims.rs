@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 
 use rusqlite::{Connection, TransactionBehavior, named_params};
+use twobox_shared::ids::{RunId, ScheduleId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::exactly_one;
 use super::definitions::{Next, Schedule, by_id};
-use super::ids::{RunId, ScheduleId};
 use super::life::cancel_in;
-use super::words::{Reason, Status};
+use super::words::Status;
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
 
 /// A slot, and what was decided about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use serde::Serialize;
-use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::ids::ScheduleId;
 use super::listed::{Listed, listed};
-use super::words::{MissedPolicy, OverlapPolicy};
 use crate::db::{DbError, failed};
+use crate::schedule::streak::Streaks;
+use crate::schedule::{missed, overlap};
 
 /// What a person says about a schedule. Stored as it is: whoever calls has checked it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,11 +32,11 @@ pub struct Definition {
     /// How long a run may go on; its lease too.
     pub max_run_ms: Option<i64>,
     /// What becomes of missed slots.
-    pub missed: MissedPolicy,
+    pub missed: missed::Policy,
     /// How long ago a missed slot may lie and still be run.
     pub missed_window_ms: i64,
     /// What a slot does while an earlier run goes on.
-    pub overlap: OverlapPolicy,
+    pub overlap: overlap::Policy,
     /// How far a run may lie after its slot.
     pub jitter_ms: i64,
     /// No slot before this instant.
@@ -99,15 +99,6 @@ pub struct Next {
     pub slot: UnixMillis,
     /// When somebody has to look: the slot with its jitter, or later when it was put off.
     pub due: UnixMillis,
-}
-
-/// What went wrong in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Streaks {
-    /// Runs that used up their turns.
-    pub breaches: i64,
-    /// Runs that failed otherwise.
-    pub failures: i64,
 }
 
 /// A schedule.

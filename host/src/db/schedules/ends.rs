@@ -1,15 +1,17 @@
 //! The end of a run: once, by its owner, together with what it means for the schedule.
 
 use rusqlite::{Connection, TransactionBehavior, named_params};
+use twobox_shared::ids::{HostId, RunId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::{Paused, exactly_one, pause_in};
-use super::definitions::{Schedule, Streaks, by_id};
-use super::ids::{HostId, RunId};
+use super::definitions::{Schedule, by_id};
 use super::metrics::{self, Load};
 use super::runs::{self, Run};
-use super::words::{Reason, Status};
+use super::words::Status;
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
+use crate::schedule::streak::Streaks;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! Between a run's start and its end: phases, leases, other owners, and the wish that it end.
 
 use rusqlite::{Connection, TransactionBehavior, named_params};
+use twobox_shared::ids::{HostId, RunId};
 use twobox_shared::time::UnixMillis;
 
-use super::ids::{HostId, RunId};
 use super::listed::{Listed, listed};
 use super::runs::{Run, by_id, select};
-use super::words::{Phase, Reason};
+use super::words::Phase;
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
 
 /// Records that a run came from the phase `from` to `to`. Returns whether `owner` still has it, in
 /// that phase; if not, do nothing more for it.

@@ -1,6 +1,7 @@
 //! Lists in which one bad row hides no other.
 
 use rusqlite::{Connection, Params, Row};
+use serde::Serialize;
 
 /// The rows of a list, and those that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Listed<T> {
 }
 
 /// A row with a value that no build of this version writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
     /// The row's `id`, as it stands there.
     pub id: String,

@@ -1,10 +1,10 @@
 //! Runs that a person asks for. They leave the cadence alone, and paused schedules have them too.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
+use twobox_shared::ids::{RunId, ScheduleId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::is_there;
-use super::ids::{RunId, ScheduleId};
 use crate::db::{DbError, failed};
 
 /// What came of asking for a run.

@@ -2,21 +2,19 @@
 
 use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
+use twobox_shared::ids::{RunId, ScheduleId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::exactly_one;
-use super::ids::{RunId, ScheduleId};
 use super::listed::{Listed, listed};
-use super::words::Reason;
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
 
-/// What else the host had to do, and what the container used.
+/// What else the host had to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Load {
     /// How late the host's own loop was.
     pub host_loop_lag_ms: i64,
-    /// The most memory that the container had, if the runtime says so.
-    pub container_peak_memory_bytes: Option<i64>,
     /// Chat turns at the same time.
     pub chat_turns_in_flight: i64,
     /// Runs at the same time, this one included.
@@ -59,7 +57,6 @@ impl RunMetrics {
             max_turns: row.get("max_turns")?,
             load: Load {
                 host_loop_lag_ms: row.get("host_loop_lag_ms")?,
-                container_peak_memory_bytes: row.get("container_peak_memory_bytes")?,
                 chat_turns_in_flight: row.get("chat_turns_in_flight")?,
                 runs_in_flight: row.get("runs_in_flight")?,
             },
@@ -72,16 +69,15 @@ impl RunMetrics {
 pub(super) fn record(tx: &Connection, run: RunId, load: &Load) -> rusqlite::Result<()> {
     let written = tx.execute(
         "INSERT INTO run_metrics (run_id, schedule_id, at_ms, slot_wait_ms, duration_ms, turns,
-           max_turns, host_loop_lag_ms, container_peak_memory_bytes, chat_turns_in_flight,
+           max_turns, host_loop_lag_ms, chat_turns_in_flight,
            runs_in_flight, reason)
          SELECT id, schedule_id, ended_at_ms, max(started_at_ms - max(due_ms, created_at_ms), 0),
-           max(ended_at_ms - started_at_ms, 0), turns, max_turns, :lag, :memory, :chat_turns, :runs,
+           max(ended_at_ms - started_at_ms, 0), turns, max_turns, :lag, :chat_turns, :runs,
            reason
          FROM runs WHERE id = :run AND ended_at_ms IS NOT NULL",
         named_params! {
             ":run": run,
             ":lag": load.host_loop_lag_ms,
-            ":memory": load.container_peak_memory_bytes,
             ":chat_turns": load.chat_turns_in_flight,
             ":runs": load.runs_in_flight,
         },
@@ -91,20 +87,23 @@ pub(super) fn record(tx: &Connection, run: RunId, load: &Load) -> rusqlite::Resu
 
 pub(super) const SINCE: &str = "
     SELECT run_id AS id, schedule_id, at_ms, slot_wait_ms, duration_ms, turns, max_turns,
-           host_loop_lag_ms, container_peak_memory_bytes, chat_turns_in_flight, runs_in_flight,
+           host_loop_lag_ms, chat_turns_in_flight, runs_in_flight,
            reason
-    FROM run_metrics WHERE at_ms >= :since ORDER BY at_ms, run_id LIMIT :limit";
+    FROM run_metrics
+    WHERE at_ms >= :since AND (:schedule IS NULL OR schedule_id = :schedule)
+    ORDER BY at_ms, run_id LIMIT :limit";
 
-/// At most `limit` runs that ended at `since` or later, the oldest first.
+/// At most `limit` runs of a schedule, or of all, that ended at `since` or later, the oldest first.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
 pub fn metrics_since(
     db: &Connection,
+    schedule: Option<ScheduleId>,
     since: UnixMillis,
     limit: u32,
 ) -> Result<Listed<RunMetrics>, DbError> {
-    let params = named_params! { ":since": since, ":limit": limit };
+    let params = named_params! { ":schedule": schedule, ":since": since, ":limit": limit };
     listed(db, SINCE, params, RunMetrics::from_row).map_err(failed("list what runs cost"))
 }
 

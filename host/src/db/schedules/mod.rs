@@ -13,7 +13,6 @@ mod changes;
 mod claims;
 mod definitions;
 mod ends;
-mod ids;
 mod life;
 mod listed;
 mod manual;
@@ -22,11 +21,12 @@ mod runs;
 mod starts;
 mod words;
 
-pub use changes::{Added, Edited, Paused, Removed, Resumed, add, edit, pause, remove, resume};
+pub use changes::{
+    Added, Edited, NextSlot, Paused, Removed, Resumed, add, edit, pause, remove, resume,
+};
 pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off};
-pub use definitions::{Definition, Next, Schedule, Streaks, due, find, list, next_due};
+pub use definitions::{Definition, Next, Schedule, due, find, list, next_due};
 pub use ends::{End, Finished, Outcome, Verdict, finish};
-pub use ids::{HostId, RunId, ScheduleId};
 pub use life::{
     Cancelled, advance, cancelling, expired, extend_lease, of_other_owners, request_cancel,
     take_over,
@@ -36,7 +36,10 @@ pub use manual::{Backfilled, Enqueued, enqueue_backfill, enqueue_manual};
 pub use metrics::{Load, RunMetrics, metrics_since, prune_metrics};
 pub use runs::{Counts, Hold, Past, Run, counts, open_runs, page, past, prune, run, running};
 pub use starts::{Capacity, Executed, Start, Started, execute, start_next, start_run};
-pub use words::{MissedPolicy, OverlapPolicy, Phase, Reason, Status, Trigger};
+pub use words::{Phase, Status, Trigger};
+
+pub use crate::schedule::reason::Reason;
+pub use crate::schedule::streak::Streaks;
 
 pub(super) use changes::pause_all_of;
 

@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
-use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::ids::{HostId, RunId, ScheduleId};
 use super::listed::{Listed, listed};
-use super::words::{Phase, Reason, Status, Trigger};
+use super::words::{Phase, Status, Trigger};
 use crate::db::{DbError, failed};
+use crate::schedule::reason::Reason;
 
 /// A run, or a slot that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

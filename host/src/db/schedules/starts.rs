@@ -1,11 +1,10 @@
 //! Starting runs: at most so many at once, and of one schedule one after the other.
 
 use rusqlite::{Connection, OptionalExtension, ToSql, TransactionBehavior, named_params};
-use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::exactly_one;
-use super::ids::{HostId, RunId, ScheduleId};
 use super::manual::{Enqueued, insert_manual};
 use super::runs::Run;
 use crate::db::{DbError, failed};

@@ -17,7 +17,8 @@ use twobox_shared::time::UnixMillis;
 
 use cron::{Cron, CronError};
 use pattern::{Follows, Pattern, span};
-use value::{Day, Interval, MinuteOfHour, TimeOfDay, parse_instant};
+pub use value::parse_instant;
+use value::{Day, Interval, MinuteOfHour, TimeOfDay};
 
 /// How often a schedule fires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,16 +229,21 @@ impl Cadence {
     /// # Errors
     /// [`CadenceError::TooOften`].
     pub fn check_interval(&self, least: Duration) -> Result<(), CadenceError> {
-        let shortest = match self.shape() {
-            Shape::Calendar(pattern) => pattern.shortest_interval(),
-            Shape::Every(interval) => Some(interval.duration()),
-            Shape::Once(_) => None,
-        };
-        match shortest {
+        match self.shortest_interval() {
             Some(shortest) if shortest < least => {
                 Err(CadenceError::TooOften { cadence: self.to_string(), shortest, least })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The shortest time between two of its slots on days without clock changes; `None` if it has
+    /// one slot at most.
+    pub fn shortest_interval(&self) -> Option<Duration> {
+        match self.shape() {
+            Shape::Calendar(pattern) => pattern.shortest_interval(),
+            Shape::Every(interval) => Some(interval.duration()),
+            Shape::Once(_) => None,
         }
     }
 

@@ -208,7 +208,10 @@ impl fmt::Display for Interval {
 
 /// Reads an RFC 3339 instant. Its offset is required: a time without one would be another instant in
 /// each zone. What is finer than a millisecond is cut off.
-pub(super) fn parse_instant(text: &str) -> Result<UnixMillis, CadenceError> {
+///
+/// # Errors
+/// [`CadenceError::BadValue`].
+pub fn parse_instant(text: &str) -> Result<UnixMillis, CadenceError> {
     match text.parse::<Timestamp>() {
         Ok(instant) if instant >= Timestamp::UNIX_EPOCH => Ok(UnixMillis(instant.as_millisecond())),
         _ => {

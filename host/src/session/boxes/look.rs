@@ -51,7 +51,7 @@ pub struct Look {
     pub gone: Vec<(MessageId, Delivery)>,
     /// The acks of the messages that these rows answer, settled rows left aside.
     pub answers: Acks,
-    /// Those of these messages that are cancelled or paused, with their ended attempts.
+    /// Those of these messages that are cancelled or paused tasks, with their ended attempts.
     pub withdrawn: HashMap<MessageId, i64>,
     /// The highest number in the outbox, whether or not this look came so far.
     pub newest: Seq,

@@ -1,0 +1,212 @@
+//! Looking at schedules, their runs and what these cost.
+
+use rusqlite::Connection;
+use twobox_shared::ids::RunId;
+use twobox_shared::time::UnixMillis;
+
+use super::plan::Plan;
+use super::view::{
+    Detail, ListedSchedule, MetricsList, MetricsView, Names, RunPage, RunView, ScheduleList,
+    ScheduleView, Shown, Upcoming,
+};
+use super::{BookError, Mistake, agent, unknown};
+use crate::db::schedules::{self, Schedule};
+use crate::schedule::collision::{self, Entry, Warning};
+
+/// The most runs that one page has.
+pub const PAGE_MAX: u32 = 1000;
+
+/// So many of the next slots are shown.
+const UPCOMING: usize = 5;
+
+/// So many of the last runs are shown with a schedule.
+const LAST_RUNS: u32 = 10;
+
+/// From so many of its last completed runs the average turns of a schedule are taken.
+const AVERAGED: u32 = 20;
+
+/// The schedules of an agent group, or of all, by name.
+///
+/// # Errors
+/// [`BookError::Mistake`] for an unknown agent.
+pub fn list(db: &Connection, of_agent: Option<&str>) -> Result<ScheduleList, BookError> {
+    let of_agent = of_agent.map(|name| agent(db, "agent", name)).transpose()?;
+    let listed = schedules::list(db, of_agent.map(|agent| agent.id))?;
+    let mut shown = Vec::new();
+    for schedule in &listed.rows {
+        let last_run = page(db, Some(schedule), None, 1)?.runs.pop();
+        shown.push(ListedSchedule { schedule: ScheduleView::of(db, schedule)?, last_run });
+    }
+    Ok(ScheduleList { schedules: shown, unreadable: listed.unreadable })
+}
+
+/// The schedule with this name or id, what is to be expected of it, and its last runs. One that was
+/// removed is found by its id.
+///
+/// # Errors
+/// [`BookError::UnknownSchedule`].
+pub fn show(db: &Connection, name_or_id: &str, now: UnixMillis) -> Result<Shown, BookError> {
+    let schedule = find_any(db, name_or_id)?;
+    let RunPage { runs, unreadable, .. } = page(db, Some(&schedule), None, LAST_RUNS)?;
+    Ok(Shown { detail: detail(db, &schedule, now)?, runs, unreadable })
+}
+
+/// At most `limit` runs of a schedule, or of all, that were made before the run `before`; the newest
+/// first.
+///
+/// # Errors
+/// [`BookError::UnknownSchedule`]; [`BookError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
+pub fn runs(
+    db: &Connection,
+    name_or_id: Option<&str>,
+    before: Option<RunId>,
+    limit: u32,
+) -> Result<RunPage, BookError> {
+    check_limit(limit)?;
+    let schedule = name_or_id.map(|given| find_any(db, given)).transpose()?;
+    page(db, schedule.as_ref(), before, limit)
+}
+
+/// The run with this id.
+///
+/// # Errors
+/// [`BookError::UnknownRun`].
+pub fn run(db: &Connection, id: &str) -> Result<RunView, BookError> {
+    let found = match id.parse::<RunId>() {
+        Ok(id) => schedules::run(db, id)?,
+        Err(_) => None,
+    };
+    let Some(found) = found else {
+        return Err(BookError::UnknownRun { given: id.chars().take(64).collect() });
+    };
+    let mut names = Names::default();
+    let schedule = found.schedule;
+    Ok(RunView::of(found, names.of(db, schedule)?))
+}
+
+/// What at most `limit` runs of a schedule, or of all, cost that ended at `since` or later; the
+/// oldest first.
+///
+/// # Errors
+/// [`BookError::UnknownSchedule`]; [`BookError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
+pub fn metrics(
+    db: &Connection,
+    name_or_id: Option<&str>,
+    since: UnixMillis,
+    limit: u32,
+) -> Result<MetricsList, BookError> {
+    check_limit(limit)?;
+    let schedule = name_or_id.map(|given| find_any(db, given)).transpose()?;
+    let listed = schedules::metrics_since(db, schedule.map(|found| found.id), since, limit)?;
+    let mut names = Names::default();
+    let mut metrics = Vec::new();
+    for row in &listed.rows {
+        metrics.push(MetricsView::of(row, names.of(db, row.schedule)?));
+    }
+    Ok(MetricsList { metrics, unreadable: listed.unreadable })
+}
+
+fn check_limit(limit: u32) -> Result<(), Mistake> {
+    match (1..=PAGE_MAX).contains(&limit) {
+        true => Ok(()),
+        false => {
+            let problem = format!("{limit} is not allowed: use 1 to {PAGE_MAX}");
+            Err(Mistake::new("limit", limit, problem))
+        }
+    }
+}
+
+/// The schedule with this name or id, removed or not.
+fn find_any(db: &Connection, name_or_id: &str) -> Result<Schedule, BookError> {
+    match schedules::find(db, name_or_id)? {
+        Some(schedule) => Ok(schedule),
+        None => Err(unknown(db, name_or_id)?),
+    }
+}
+
+fn page(
+    db: &Connection,
+    schedule: Option<&Schedule>,
+    before: Option<RunId>,
+    limit: u32,
+) -> Result<RunPage, BookError> {
+    let listed = schedules::page(db, schedule.map(|schedule| schedule.id), before, limit)?;
+    let is_full = listed.rows.len() + listed.unreadable.len() >= limit as usize;
+    let next_before = listed.rows.last().map(|run| run.id).filter(|_| is_full);
+    let mut names = Names::default();
+    let mut runs = Vec::new();
+    for run in listed.rows {
+        let schedule = run.schedule;
+        runs.push(RunView::of(run, names.of(db, schedule)?));
+    }
+    Ok(RunPage { runs, next_before, unreadable: listed.unreadable })
+}
+
+/// A schedule, and what is to be expected of it.
+pub(super) fn detail(
+    db: &Connection,
+    schedule: &Schedule,
+    now: UnixMillis,
+) -> Result<Detail, BookError> {
+    let view = ScheduleView::of(db, schedule)?;
+    // What cannot be read has no slots to show; the view says what is wrong.
+    let (next, warnings) = match Plan::of(&schedule.definition) {
+        Ok(plan) => {
+            let upcoming = plan.upcoming(schedule, UPCOMING);
+            let next = upcoming.into_iter().map(|next| Upcoming::of(&plan.zone, next)).collect();
+            (next, collisions(db, schedule, &plan, now)?)
+        }
+        Err(_) => (Vec::new(), Vec::new()),
+    };
+    Ok(Detail { schedule: view, next, warnings })
+}
+
+/// With which schedules of its agent group `schedule` meets, as far as they are not paused or over.
+fn collisions(
+    db: &Connection,
+    schedule: &Schedule,
+    plan: &Plan,
+    now: UnixMillis,
+) -> Result<Vec<Warning>, BookError> {
+    if schedule.removed_at.is_some() {
+        return Ok(Vec::new());
+    }
+    let mut known = vec![(schedule.definition.name.clone(), plan.clone(), average(db, schedule)?)];
+    for other in schedules::list(db, Some(schedule.agent_group))?.rows {
+        if other.id != schedule.id
+            && other.next.is_some()
+            && let Ok(plan) = Plan::of(&other.definition)
+        {
+            let turns = average(db, &other)?;
+            known.push((other.definition.name, plan, turns));
+        }
+    }
+    let entries: Vec<Entry<'_>> = known
+        .iter()
+        .map(|(name, plan, turns)| Entry {
+            name,
+            timetable: &plan.timetable,
+            average_turns: *turns,
+        })
+        .collect();
+    let mut warnings = collision::warnings(&entries, now);
+    warnings.retain(|Warning::CronCollision { overlapping_schedules, .. }| {
+        overlapping_schedules.contains(&schedule.definition.name)
+    });
+    Ok(warnings)
+}
+
+/// How many turns a schedule's runs take on average. Before its first run, what it may take at most
+/// is all that is known.
+fn average(db: &Connection, schedule: &Schedule) -> Result<u64, BookError> {
+    let past = schedules::past(db, schedule.id, AVERAGED)?;
+    let turns: Vec<u64> = past.iter().filter_map(|run| u64::try_from(run.turns?).ok()).collect();
+    let count = u64::try_from(turns.len()).unwrap_or(u64::MAX);
+    let sum = turns.iter().fold(0, |sum: u64, turns| sum.saturating_add(*turns));
+    Ok(match sum.checked_div(count) {
+        Some(average) => average,
+        None => {
+            schedule.definition.max_turns.and_then(|most| u64::try_from(most).ok()).unwrap_or(0)
+        }
+    })
+}

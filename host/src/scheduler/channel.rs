@@ -1,0 +1,34 @@
+//! The channel of sessions that were made for one run. Nobody listens there: what the agent answers is
+//! read from the session when the run ends, and kept with it. To tell somebody, an agent sends to a
+//! destination by its name.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::channel::{Channel, Letter, Outcome, Place};
+
+/// Its kind. The chat is the schedule, and the thread the run.
+pub(crate) const SCHEDULE_CHANNEL: &str = "schedule";
+
+/// Takes what is said in the session of a run.
+pub(crate) struct KeptWithRun;
+
+impl Channel for KeptWithRun {
+    fn channel_type(&self) -> &'static str {
+        SCHEDULE_CHANNEL
+    }
+
+    fn honours_keys(&self) -> bool {
+        true // nothing is shown, so nothing is shown twice
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        _place: &'a Place,
+        letters: Vec<Letter>,
+    ) -> BoxFuture<'a, Vec<Outcome>> {
+        let taken = |_| Outcome::Delivered { platform_message_id: None };
+        let outcomes = letters.into_iter().map(taken).collect();
+        async move { outcomes }.boxed()
+    }
+}

@@ -1,0 +1,400 @@
+//! The scheduler: fires schedules whose slots have come, starts the runs that wait, and sees each run
+//! to its end.
+//!
+//! Everything that has to survive is a row in `host.db`; what is kept here can be lost. Each step of a
+//! run is a guarded statement that says whether it is still this host's to make, and each can be
+//! repeated: ids were chosen before anything was made. One task follows each run, so that a session
+//! that is slow to answer holds up no other.
+
+mod channel;
+mod follow;
+mod plan;
+mod prepare;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
+use twobox_shared::time::UnixMillis;
+
+use self::plan::Plan;
+use crate::core::Core;
+use crate::db::DbError;
+use crate::db::schedules::{
+    self, Cancelled, Capacity, Claim, Claimed, Executed, Listed, Next, Paused, Run, Schedule,
+    Start, Started,
+};
+use crate::schedule::eta;
+use crate::session::task::chain;
+
+pub(crate) use channel::{KeptWithRun, SCHEDULE_CHANNEL};
+
+/// The longest sleep: the wall clock may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// The pause after `host.db` could not be used.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How many schedules are fired between two looks at what else is to be done.
+const BATCH: u32 = 64;
+
+/// While chat turns are going on, a firing is put off by this much,
+const CHAT_PAUSE: Duration = Duration::from_secs(30);
+
+/// but never for longer than this in all.
+const CHAT_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How often what has ended long ago is forgotten, and how much of it at once.
+const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
+const PRUNE_BATCH: u32 = 1000;
+
+/// For how long metrics are kept.
+const METRICS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How many past runs an estimate goes by.
+const PAST: u32 = 20;
+
+/// Fires schedules and follows their runs.
+#[derive(Debug)]
+pub struct Scheduler {
+    core: Arc<Core>,
+    owner: HostId,
+    changed: Notify,
+    followed: Mutex<HashSet<RunId>>,
+}
+
+/// Why a schedule was not executed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecuteError {
+    /// There is no such schedule.
+    #[error("there is no such schedule")]
+    Gone,
+    /// As many run as may.
+    #[error("as many runs are going on as may (schedule.max_concurrent)")]
+    Full {
+        /// In how many seconds one of them will probably have ended.
+        slot_eta_sec: Option<u64>,
+    },
+    /// One is going on, and the schedule allows no other beside it.
+    #[error("a run of this schedule is going on, and it allows no other beside it")]
+    Overlaps,
+    /// It could not be made ready; this is how it ended.
+    #[error("the run could not be prepared: {}", .0.error.as_deref().unwrap_or("no reason known"))]
+    PrepareFailed(Box<Run>),
+    /// The host cannot do it now.
+    #[error("{0}")]
+    NotNow(String),
+}
+
+impl Scheduler {
+    /// For the sessions of `core`, under a name that no other host has.
+    pub fn new(core: Arc<Core>) -> Arc<Self> {
+        let owner = HostId::generate(&*core.parts.ids);
+        Arc::new(Self { core, owner, changed: Notify::new(), followed: Mutex::default() })
+    }
+
+    /// Definitions have changed, or runs were asked for: look at once.
+    pub fn look(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Goes on until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut adopted = false;
+        let mut pruned: Option<tokio::time::Instant> = None;
+        loop {
+            let pause = match self.round(&mut adopted).await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "the scheduler could not look");
+                    TROUBLE_PAUSE
+                }
+            };
+            if adopted && pruned.is_none_or(|when| when.elapsed() > PRUNE_EVERY) {
+                pruned = Some(tokio::time::Instant::now());
+                if let Err(error) = self.prune().await {
+                    tracing::warn!(error = chain(&error), "old runs could not be forgotten");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Everything that is to be done now. Returns how long nothing will be.
+    async fn round(self: &Arc<Self>, adopted: &mut bool) -> Result<Duration, DbError> {
+        if !*adopted {
+            self.adopt().await?;
+            *adopted = true;
+        }
+        let more = self.fire().await?;
+        self.start().await?;
+        if more {
+            return Ok(Duration::ZERO);
+        }
+        let next = self.core.parts.db.call(|db| schedules::next_due(db)).await?;
+        let wait = next.map_or(SLEEP_MAX, |due| due.since(self.now()));
+        Ok(wait.min(SLEEP_MAX))
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.core.parts.clock.now()
+    }
+
+    /// Takes over the runs of hosts that are gone: only one has the data directory at a time.
+    async fn adopt(self: &Arc<Self>) -> Result<(), DbError> {
+        let owner = self.owner;
+        let left = self.core.parts.db.call(move |db| schedules::of_other_owners(db, owner)).await?;
+        for run in told(left) {
+            let Some(hold) = run.hold else { continue };
+            let taken = self
+                .core
+                .parts
+                .db
+                .call(move |db| {
+                    let (from, lease) = (hold.owner, hold.lease_until);
+                    schedules::take_over(db, run.id, from, lease, owner, lease)
+                })
+                .await?;
+            if taken {
+                tracing::info!(run = %run.id, schedule = %run.schedule, "took a run over");
+                self.follow(run.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims the slots that have come. Returns whether there may be more.
+    async fn fire(&self) -> Result<bool, DbError> {
+        let now = self.now();
+        let due = self.core.parts.db.call(move |db| schedules::due(db, now, BATCH)).await?;
+        let due = told(due);
+        let more = due.len() as u32 == BATCH;
+        for schedule in due {
+            self.fire_one(schedule, now).await?;
+        }
+        Ok(more)
+    }
+
+    async fn fire_one(&self, schedule: Schedule, now: UnixMillis) -> Result<(), DbError> {
+        let Some(next) = schedule.next else { return Ok(()) };
+        let db = &self.core.parts.db;
+        let id = schedule.id;
+        let timetable = match plan::timetable(&schedule.definition) {
+            Ok(timetable) => timetable,
+            Err(error) => {
+                let reason = format!("this host cannot reckon its times any more: {error}");
+                tracing::error!(schedule = %id, name = schedule.definition.name, reason, "paused");
+                let paused = db.call(move |db| schedules::pause(db, id, &reason, now)).await?;
+                debug_assert_ne!(paused, Paused::Gone, "it was there a moment ago");
+                return Ok(());
+            }
+        };
+        if self.core.chat_turns() > 0 && now < next.slot + CHAT_PAUSE_MAX {
+            let (revision, until) = (schedule.revision, now + CHAT_PAUSE);
+            let put_off =
+                db.call(move |db| schedules::put_off(db, id, revision, next.slot, until)).await?;
+            tracing::debug!(schedule = %id, put_off, "chat comes first");
+            return Ok(());
+        }
+        let open = told(db.call(move |db| schedules::open_runs(db, id)).await?);
+        let ids = Arc::clone(&self.core.parts.ids);
+        let plan = plan::plan(&schedule, &timetable, next, &open, now, || RunId::generate(&*ids));
+        let claimed = self.claim(&schedule, next, &open, plan, now).await?;
+        fault::point(CrashPoint::HostSlotClaimed);
+        match claimed {
+            Claimed::Done { already } => {
+                tracing::info!(schedule = %id, name = schedule.definition.name, slot = %next.slot,
+                    already = already.len(), "the schedule fired");
+                self.core.run_moved(); // others may have to make room
+            }
+            // Read and decided again at the next look.
+            lost => tracing::debug!(schedule = %id, ?lost, "the slot was not claimed"),
+        }
+        Ok(())
+    }
+
+    async fn claim(
+        &self,
+        schedule: &Schedule,
+        next: Next,
+        open: &[Run],
+        plan: Plan,
+        now: UnixMillis,
+    ) -> Result<Claimed, DbError> {
+        let (id, revision) = (schedule.id, schedule.revision);
+        let open: Vec<RunId> = open.iter().map(|run| run.id).collect();
+        self.core
+            .parts
+            .db
+            .call(move |db| {
+                schedules::claim_slot(
+                    db,
+                    &Claim {
+                        schedule: id,
+                        revision,
+                        slot: next.slot,
+                        open: &open,
+                        rows: &plan.rows,
+                        replaces: &plan.replaces,
+                        next: plan.next,
+                        now,
+                    },
+                )
+            })
+            .await
+    }
+
+    /// Starts runs, the one that is due for longest first, until there is no room or none left.
+    async fn start(self: &Arc<Self>) -> Result<(), DbError> {
+        loop {
+            let (cap, start) = (self.cap(), self.fresh_start());
+            let started =
+                self.core.parts.db.call(move |db| schedules::start_next(db, cap, &start)).await?;
+            match started {
+                Started::Run(run) => {
+                    fault::point(CrashPoint::HostRunStarted);
+                    self.follow(run.id);
+                }
+                Started::Full | Started::Nothing => return Ok(()),
+            }
+        }
+    }
+
+    fn cap(&self) -> u32 {
+        u32::try_from(self.core.parts.config.schedule.max_concurrent).unwrap_or(u32::MAX)
+    }
+
+    fn fresh_start(&self) -> Start {
+        let parts = &self.core.parts;
+        let lease_ms = i64::try_from(parts.config.schedule.max_run.as_millis()).unwrap_or(i64::MAX);
+        let message = format!("run-{}", RunId::generate(&*parts.ids));
+        Start {
+            owner: self.owner,
+            lease_ms,
+            session: SessionId::generate(&*parts.ids),
+            message: MessageId::parse(&message).expect("a word and a UUID"),
+            now: self.now(),
+        }
+    }
+
+    /// Runs a schedule now, on a person's word: paused or not, and with `forced_by` whoever wants it
+    /// beyond the cap. Returns the run once its message is in its session.
+    ///
+    /// # Errors
+    /// [`ExecuteError`]; except for [`ExecuteError::PrepareFailed`] nothing was stored.
+    pub async fn execute(
+        self: &Arc<Self>,
+        schedule: ScheduleId,
+        forced_by: Option<String>,
+    ) -> Result<Run, ExecuteError> {
+        let not_now = |error: DbError| ExecuteError::NotNow(chain(&error));
+        if self.core.is_stopping() {
+            return Err(ExecuteError::NotNow("the host is stopping".to_owned()));
+        }
+        let (cap, start) = (self.cap(), self.fresh_start());
+        let id = RunId::generate(&*self.core.parts.ids);
+        let executed = self
+            .core
+            .parts
+            .db
+            .call(move |db| {
+                let capacity = match &forced_by {
+                    Some(actor) => Capacity::Forced { actor },
+                    None => Capacity::AtMost(cap),
+                };
+                schedules::execute(db, schedule, id, capacity, &start)
+            })
+            .await
+            .map_err(not_now)?;
+        let run = match executed {
+            Executed::Run(run) => *run,
+            Executed::Full => {
+                let slot_eta_sec = self.eta().await.map_err(not_now)?;
+                return Err(ExecuteError::Full { slot_eta_sec });
+            }
+            Executed::Overlaps => return Err(ExecuteError::Overlaps),
+            Executed::Gone => return Err(ExecuteError::Gone),
+        };
+        fault::point(CrashPoint::HostRunStarted);
+        let run = self.bring_up(run).await.map_err(not_now)?;
+        self.follow(run.id);
+        match run.reason {
+            Some(crate::schedule::reason::Reason::PrepareFailed) => {
+                Err(ExecuteError::PrepareFailed(Box::new(run)))
+            }
+            _ => Ok(run),
+        }
+    }
+
+    /// In how many seconds a run will probably have ended and made room.
+    async fn eta(&self) -> Result<Option<u64>, DbError> {
+        let now = self.now();
+        self.core
+            .parts
+            .db
+            .call(move |db| {
+                let mut running = Vec::new();
+                for run in told(schedules::running(db)?) {
+                    let Some(hold) = run.hold else { continue };
+                    let past = schedules::past(db, run.schedule, PAST)?;
+                    let span = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+                    running.push(eta::Running {
+                        started_at: hold.started_at,
+                        lease_until: hold.lease_until,
+                        past: past.iter().map(|past| span(past.duration_ms)).collect(),
+                    });
+                }
+                Ok(eta::seconds(&running, now))
+            })
+            .await
+    }
+
+    /// Ends a run that waits or goes on, on a person's word.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn cancel(&self, run: RunId) -> Result<Cancelled, DbError> {
+        let now = self.now();
+        let cancelled =
+            self.core.parts.db.call(move |db| schedules::request_cancel(db, run, now)).await?;
+        self.core.run_moved();
+        Ok(cancelled)
+    }
+
+    async fn prune(&self) -> Result<(), DbError> {
+        let now = self.now();
+        let (runs, metrics) = (now - self.core.parts.config.schedule.history, now - METRICS_KEPT);
+        loop {
+            let forgotten = self
+                .core
+                .parts
+                .db
+                .call(move |db| {
+                    let runs = schedules::prune(db, runs, PRUNE_BATCH)?;
+                    Ok::<_, DbError>(runs.max(schedules::prune_metrics(db, metrics, PRUNE_BATCH)?))
+                })
+                .await?;
+            if forgotten < PRUNE_BATCH as usize {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What could be read of a list; somebody is told of the rest.
+fn told<T>(listed: Listed<T>) -> Vec<T> {
+    for row in listed.unreadable {
+        tracing::error!(id = row.id, error = row.error, "a row of host.db cannot be read");
+    }
+    listed.rows
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,292 @@
+//! Schedules: each slot has one run, never more than so many go at once, and none is stuck.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use twobox_host::db::schedules::{self, Added, Definition, Next, Run, Schedule, Status};
+use twobox_host::db::{self, agents};
+use twobox_host::schedule::reason::Reason;
+use twobox_host::schedule::{missed, overlap};
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::ids::{ScheduleId, SystemIds};
+use twobox_shared::time::UnixMillis;
+use twobox_tests::{Setup, World, on_both_runtimes, on_process, wait_for};
+
+use crate::scripts::{echo, slow};
+
+on_both_runtimes!(
+    each_slot_makes_one_run_and_what_it_said_is_kept,
+    five_at_once_under_a_cap_of_two_follow_each_other,
+    a_run_that_outlives_its_lease_is_ended_and_chat_goes_on,
+);
+
+on_process!(
+    runs_that_use_up_their_turns_pause_their_schedule_and_a_person_is_told,
+    runs_that_fail_pause_their_schedule,
+    a_run_in_a_conversation_leaves_the_chat_alone,
+    a_host_that_was_away_runs_the_latest_slot_and_records_the_others,
+);
+
+/// When a schedule of a test fires.
+pub(crate) enum Rhythm {
+    /// At once, and never again.
+    Once,
+    /// Each second.
+    EverySecond,
+}
+
+/// The schedules of the agent `ada`, in the world's own `host.db`.
+pub(crate) struct Book {
+    db: Connection,
+}
+
+impl Book {
+    pub(crate) fn of(world: &World) -> Self {
+        Self { db: db::open(&world.data().join("host.db")).unwrap() }
+    }
+
+    /// A schedule that says its own name, with what `change` makes of it.
+    pub(crate) fn add(
+        &self,
+        name: &str,
+        rhythm: Rhythm,
+        change: impl FnOnce(&mut Definition),
+    ) -> ScheduleId {
+        self.add_at(name, rhythm, SystemClock.now(), change)
+    }
+
+    /// The same, whose first slot is `first`.
+    pub(crate) fn add_at(
+        &self,
+        name: &str,
+        rhythm: Rhythm,
+        first: UnixMillis,
+        change: impl FnOnce(&mut Definition),
+    ) -> ScheduleId {
+        let (kind, value) = match rhythm {
+            Rhythm::Once => ("once", first.to_rfc3339()),
+            Rhythm::EverySecond => ("every", "1s".to_owned()),
+        };
+        let mut definition = Definition {
+            name: name.to_owned(),
+            prompt: name.to_owned(),
+            cadence_kind: kind.to_owned(),
+            cadence_value: value,
+            time_zone: "UTC".to_owned(),
+            anchor: first,
+            session: None,
+            max_turns: None,
+            max_run_ms: None,
+            missed: missed::Policy::Latest,
+            missed_window_ms: 24 * 3_600_000,
+            overlap: overlap::Policy::Skip,
+            jitter_ms: 0,
+            not_before: None,
+            not_after: None,
+            max_runs: None,
+        };
+        change(&mut definition);
+        let agent = agents::find(&self.db, "ada").expect("the agent of every test here");
+        let id = ScheduleId::generate(&SystemIds);
+        let next = Next { slot: first, due: first };
+        let mut db = db::open(self.db.path().unwrap().as_ref()).unwrap();
+        let added =
+            schedules::add(&mut db, id, agent.id, &definition, Some(next), SystemClock.now());
+        assert_eq!(added.unwrap(), Added::Done);
+        self.tell_host();
+        id
+    }
+
+    /// Has a host look that is up already.
+    fn tell_host(&self) {
+        let socket = Path::new(self.db.path().unwrap()).with_file_name("host.sock");
+        if let Ok(mut host) = UnixStream::connect(socket) {
+            writeln!(host, r#"{{"op":"schedules","do":"look"}}"#).unwrap();
+            let mut answer = String::new();
+            BufReader::new(host).read_line(&mut answer).unwrap();
+            assert!(answer.contains("schedules"), "{answer}");
+        }
+    }
+
+    /// The runs of a schedule, oldest first.
+    pub(crate) fn runs(&self, schedule: ScheduleId) -> Vec<Run> {
+        let mut listed = schedules::page(&self.db, Some(schedule), None, 1000).unwrap();
+        assert_eq!(listed.unreadable, []);
+        listed.rows.reverse();
+        listed.rows
+    }
+
+    pub(crate) fn wait_ended(&self, schedule: ScheduleId) -> Run {
+        wait_for("a run to end", || {
+            self.runs(schedule).into_iter().find(|run| run.ended_at.is_some())
+        })
+    }
+
+    fn wait_runs(&self, schedule: ScheduleId, count: usize) -> Vec<Run> {
+        wait_for(&format!("{count} runs to end"), || {
+            let runs = self.runs(schedule);
+            let ended = runs.iter().filter(|run| run.ended_at.is_some()).count();
+            (ended >= count).then_some(runs)
+        })
+    }
+
+    fn schedule(&self, id: ScheduleId) -> Schedule {
+        schedules::find(&self.db, &id.to_string()).unwrap().unwrap()
+    }
+
+    fn wait_paused(&self, id: ScheduleId) -> String {
+        wait_for("the schedule to pause itself", || self.schedule(id).pause_reason)
+    }
+}
+
+fn each_slot_makes_one_run_and_what_it_said_is_kept(setup: Setup) {
+    let world = setup.agent("ada", echo()).make();
+    let book = Book::of(&world);
+    let tick = book.add("tick", Rhythm::EverySecond, |it| {
+        it.max_runs = Some(3);
+        it.overlap = overlap::Policy::Allow;
+    });
+    world.up();
+    let runs = book.wait_runs(tick, 3);
+    let slots: Vec<i64> = runs.iter().map(|run| run.slot.unwrap().0).collect();
+    assert_eq!(slots.len(), 3, "{runs:?}");
+    assert!(slots.windows(2).all(|pair| pair[1] - pair[0] == 1000), "{slots:?}");
+    for run in &runs {
+        assert_eq!((run.status, run.output.as_deref()), (Status::Completed, Some("echo: tick")));
+    }
+    assert_eq!(world.sessions().len(), 3, "each had a session of its own");
+    assert_eq!(book.schedule(tick).next, None, "it is over");
+    world.sessions().iter().for_each(|session| session.wait_settled());
+    world.assert_fsck_clean();
+}
+
+fn five_at_once_under_a_cap_of_two_follow_each_other(setup: Setup) {
+    let world = setup.setting("schedule.max_concurrent", 2).agent("ada", slow(1500)).make();
+    let book = Book::of(&world);
+    let first = SystemClock.now() + Duration::from_secs(1);
+    let names = ["slow a", "slow b", "slow c", "slow d", "slow e"];
+    let all = names.map(|name| book.add_at(name, Rhythm::Once, first, |_| {}));
+    world.up();
+    let mut most = 0;
+    wait_for("all five to end", || {
+        let counts = schedules::counts(&book.db).unwrap();
+        most = most.max(counts.running);
+        let ended = |id: &ScheduleId| book.runs(*id).iter().any(|run| run.ended_at.is_some());
+        all.iter().all(ended).then_some(())
+    });
+    assert_eq!(most, 2, "two at once, and never more");
+    let mut runs: Vec<Run> = all.iter().flat_map(|id| book.runs(*id)).collect();
+    assert_eq!(runs.len(), 5, "one each");
+    assert!(runs.iter().all(|run| run.status == Status::Completed), "{runs:?}");
+    runs.sort_by_key(|run| run.hold.as_ref().unwrap().started_at);
+    let waited: Vec<_> = runs.iter().map(|run| (run.due, run.id)).collect();
+    assert!(waited.is_sorted(), "oldest first: {waited:?}");
+    world.assert_fsck_clean();
+}
+
+fn a_run_that_outlives_its_lease_is_ended_and_chat_goes_on(setup: Setup) {
+    let hangs = json!({
+        "rules": [{ "match": "^hang", "do": [{ "hang": true }] }],
+        "otherwise": [{ "reply": "echo: {text}" }],
+    });
+    let world = setup.agent("ada", hangs).make();
+    let book = Book::of(&world);
+    let hang = book.add("hang", Rhythm::Once, |it| it.max_run_ms = Some(2_000));
+    world.up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("hello"), "echo: hello");
+    let run = book.wait_ended(hang);
+    assert_eq!((run.status, run.reason), (Status::Failed, Some(Reason::LeaseExpired)), "{run:?}");
+    assert_eq!(chat.ask("still there?"), "echo: still there?");
+    let session = run.hold.unwrap().session.to_string();
+    let session = world.sessions().into_iter().find(|it| it.id == session).unwrap();
+    assert_eq!(session.messages()[0].status, "cancelled");
+    assert!(chat.notices().is_empty(), "its schedule tells of it, not the chat");
+    world.assert_fsck_clean();
+}
+
+/// Takes five model turns for each message.
+fn wordy() -> Value {
+    json!({ "otherwise": [{ "turns": 5 }, { "reply": "echo: {text}" }] })
+}
+
+fn runs_that_use_up_their_turns_pause_their_schedule_and_a_person_is_told(setup: Setup) {
+    let world = setup.agent("ada", wordy()).make();
+    let book = Book::of(&world);
+    let tick = book.add("tick", Rhythm::EverySecond, |it| it.max_turns = Some(2));
+    world.up();
+    let chat = world.chat("ada");
+    let reason = book.wait_paused(tick);
+    assert!(reason.starts_with("5 runs in a row used up"), "{reason}");
+    let notices = wait_for("the notice", || Some(chat.notices()).filter(|all| !all.is_empty()));
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert!(notices[0].text.contains("\"tick\""), "{notices:?}");
+    let failed: Vec<Run> =
+        book.runs(tick).into_iter().filter(|run| run.status == Status::Failed).collect();
+    assert_eq!(failed.len(), 5);
+    assert!(
+        failed
+            .iter()
+            .all(|run| run.reason == Some(Reason::TurnLimitExceeded) && run.turns == Some(5))
+    );
+    assert_eq!(book.schedule(tick).next, None);
+    world.assert_fsck_clean();
+}
+
+fn runs_that_fail_pause_their_schedule(setup: Setup) {
+    let failure = json!({ "reason": "auth_failed", "detail": "no key", "retryable": false });
+    let world = setup.agent("ada", json!({ "otherwise": [{ "fail": failure }] })).make();
+    let book = Book::of(&world);
+    let tick = book.add("tick", Rhythm::EverySecond, |_| {});
+    world.up();
+    let reason = book.wait_paused(tick);
+    assert!(reason.contains("3 runs in a row failed") && reason.contains("no key"), "{reason}");
+    let failed = book.runs(tick).into_iter().filter(|run| run.reason == Some(Reason::AuthFailed));
+    assert_eq!(failed.count(), 3);
+}
+
+fn a_run_in_a_conversation_leaves_the_chat_alone(setup: Setup) {
+    let world = setup.agent("ada", slow(700)).up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("hello"), "echo: hello");
+    let session = world.session("ada");
+    let book = Book::of(&world);
+    let home = session.id.parse().unwrap();
+    let tidy = book.add("slow tidy", Rhythm::Once, |it| it.session = Some(home));
+    wait_for("the run", || book.runs(tidy).pop());
+    let asked = chat.say("and you?");
+    assert_eq!(chat.wait_answer(&asked).text, "echo: and you?");
+    let run = book.wait_ended(tidy);
+    assert_eq!((run.status, run.output.as_deref()), (Status::Completed, Some("echo: slow tidy")));
+    wait_for("the run's answer in the chat", || {
+        chat.letters().iter().any(|letter| letter.text == "echo: slow tidy").then_some(())
+    });
+    assert_eq!(world.sessions().len(), 1);
+    world.assert_fsck_clean();
+}
+
+fn a_host_that_was_away_runs_the_latest_slot_and_records_the_others(setup: Setup) {
+    let world = setup.agent("ada", echo()).make();
+    let book = Book::of(&world);
+    let hours = |count: u64| Duration::from_secs(count * 3600);
+    let long_ago = SystemClock.now() - hours(30);
+    let tick = book.add_at("tick", Rhythm::EverySecond, long_ago, |it| {
+        it.cadence_value = "1h".to_owned();
+    });
+    world.up();
+    let runs = wait_for("the slots to be settled", || {
+        let runs = book.runs(tick);
+        (runs.iter().filter(|run| run.status == Status::Completed).count() == 1).then_some(runs)
+    });
+    let missed: Vec<_> = runs.iter().filter(|run| run.status == Status::Missed).collect();
+    let count: i64 = missed.iter().map(|run| run.slot_count).sum();
+    assert_eq!(count, 30, "31 slots had come: {missed:?}");
+    let reasons: Vec<_> = missed.iter().map(|run| run.reason.unwrap()).collect();
+    assert_eq!(reasons, [Reason::Window, Reason::Policy]);
+    let next = book.schedule(tick).next.unwrap();
+    assert!(next.slot > SystemClock.now(), "the cadence goes on");
+}
