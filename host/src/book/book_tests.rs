@@ -111,11 +111,21 @@ fn an_edit_moves_the_slots_only_if_they_may_be_others() {
     let later = NOW + HOUR + MINUTE;
     let prompt = Draft { prompt: Some("Other.".to_owned()), ..Draft::default() };
     let edited = world.edit("report", &prompt, later);
-    assert_eq!((edited.schedule.prompt.as_str(), world.slots("report")), ("Other.", before));
+    assert_eq!(
+        (edited.schedule.prompt.as_str(), world.slots("report")),
+        ("Other.", before.clone())
+    );
     assert_eq!(edited.schedule.turns_edited_at, None);
     let turns = Draft { max_turns: Change::Set(9), ..Draft::default() };
     let edited = world.edit("report", &turns, later);
     assert_eq!(edited.schedule.turns_edited_at.as_deref(), Some("2026-11-01T01:01:00+00:00"));
+    let jitter = |seconds| Draft { jitter_sec: Change::Set(seconds), ..Draft::default() };
+    let due = |detail: &view::Detail| detail.schedule.next_due.clone();
+    let late = world.edit("report", &jitter(1800), later);
+    assert_ne!(due(&late), late.schedule.next_slot);
+    assert_eq!(late.next[0].slot, before[0]);
+    let on_time = world.edit("report", &jitter(0), later);
+    assert_eq!(due(&on_time).as_ref(), Some(&before[0]), "the slot is the same");
     let cadence = Draft { cadence: written("every", "2h"), ..Draft::default() };
     world.edit("report", &cadence, later);
     assert_eq!(world.slots("report")[0], "2026-11-01T03:01:00+00:00");

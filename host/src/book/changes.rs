@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::view::{Detail, Paused, Removed, Resumed, ScheduleView};
 use super::{BookError, Draft, Mistake, TRIES, agent, find, unknown};
 use crate::db::schedules::{self, Added, Edited, NextSlot, Schedule};
+use crate::schedule::Slot;
 
 /// Adds a schedule under `id`, enabled. Two slots must be `min_interval` apart at least.
 ///
@@ -25,7 +26,7 @@ pub fn add(
     now: UnixMillis,
 ) -> Result<Detail, BookError> {
     let Some(name_or_id) = &draft.agent else {
-        return Err(Mistake::missing("agent", "is needed: whose the schedule is").into());
+        return Err(Mistake::missing("agent", "say which agent is told").into());
     };
     let agent = agent(db, "agent", name_or_id)?.id;
     let Checked { definition, plan, .. } = check::new(db, agent, draft, min_interval, now)?;
@@ -68,8 +69,10 @@ pub fn edit(
         let before = (&old.definition, old.fired);
         let Checked { definition, plan, has_new_slots } =
             check::edited(db, old.agent_group, draft, before, min_interval, now)?;
+        let has_new_jitter = definition.jitter_ms != old.definition.jitter_ms;
         let next = match old.next {
-            Some(_) if !has_new_slots => NextSlot::Kept,
+            Some(_) if !has_new_slots && !has_new_jitter => NextSlot::Kept,
+            Some(next) if !has_new_slots => NextSlot::Moved(plan.due(old.id, Slot(next.slot))),
             Some(_) | None => NextSlot::Reckoned(plan.first_after(old.id, now)),
         };
         match schedules::edit(db, old.id, old.revision, &definition, next, now)? {

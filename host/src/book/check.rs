@@ -65,9 +65,9 @@ pub(super) fn new(
     now: UnixMillis,
 ) -> Result<Checked, BookError> {
     let needed = [
-        ("name", draft.name.is_some(), "is needed: what people call the schedule"),
-        ("prompt", draft.prompt.is_some(), "is needed: what the agent is told"),
-        ("cadence", draft.cadence.is_some(), "is needed: how often the schedule fires"),
+        ("name", draft.name.is_some(), "say what to call the schedule"),
+        ("prompt", draft.prompt.is_some(), "say what the agent is told"),
+        ("cadence", draft.cadence.is_some(), "say how often the schedule fires"),
     ];
     if let Some((field, _, problem)) = needed.into_iter().find(|(_, is_there, _)| !is_there) {
         return Err(Mistake::missing(field, problem).into());

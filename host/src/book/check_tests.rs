@@ -115,17 +115,17 @@ fn each_mistake_names_its_field_and_says_what_is_allowed() {
     let prompt = |prompt: &str| Draft { prompt: Some(prompt.to_owned()), ..draft() };
     let fires = |kind, value| Draft { cadence: cadence(kind, value), ..draft() };
     let cases = [
-        (Draft { name: None, ..draft() }, "name", "is needed"),
+        (Draft { name: None, ..draft() }, "name", "say what to call"),
         (name(""), "name", "is empty"),
         (name(&long_name), "name", "is too long"),
         (name("a b"), "name", "other characters"),
         (name("-a"), "name", "beginning with a letter"),
         (name("01890000-0000-7000-8000-00000000aaaa"), "name", "looks like an id"),
-        (Draft { prompt: None, ..draft() }, "prompt", "is needed"),
+        (Draft { prompt: None, ..draft() }, "prompt", "say what the agent"),
         (prompt(" \n"), "prompt", "is empty"),
         (prompt(&long_prompt), "prompt", "is 65537 bytes long"),
         (prompt("a\0b"), "prompt", "NUL"),
-        (Draft { cadence: None, ..draft() }, "cadence", "is needed"),
+        (Draft { cadence: None, ..draft() }, "cadence", "say how often"),
         (fires("monthly", "1"), "cadence", "use one of cron, daily, weekdays"),
         (fires("daily", "24:00"), "cadence", "write HH:MM"),
         (fires("cron", "0 0 30 2 *"), "cadence", "it never fires"),

@@ -10,7 +10,7 @@ use super::view::{
     ScheduleView, Shown, Upcoming,
 };
 use super::{BookError, Mistake, agent, unknown};
-use crate::db::schedules::{self, Schedule};
+use crate::db::schedules::{self, Run, Schedule};
 use crate::schedule::collision::{self, Entry, Warning};
 
 /// The most runs that one page has.
@@ -81,7 +81,7 @@ pub fn run(db: &Connection, id: &str) -> Result<RunView, BookError> {
     };
     let mut names = Names::default();
     let schedule = found.schedule;
-    Ok(RunView::of(found, names.of(db, schedule)?))
+    Ok(RunView::of(found, names.of(db, schedule)))
 }
 
 /// What at most `limit` runs of a schedule, or of all, cost that ended at `since` or later; the
@@ -99,10 +99,8 @@ pub fn metrics(
     let schedule = name_or_id.map(|given| find_any(db, given)).transpose()?;
     let listed = schedules::metrics_since(db, schedule.map(|found| found.id), since, limit)?;
     let mut names = Names::default();
-    let mut metrics = Vec::new();
-    for row in &listed.rows {
-        metrics.push(MetricsView::of(row, names.of(db, row.schedule)?));
-    }
+    let metrics =
+        listed.rows.iter().map(|row| MetricsView::of(row, names.of(db, row.schedule))).collect();
     Ok(MetricsList { metrics, unreadable: listed.unreadable })
 }
 
@@ -134,11 +132,11 @@ fn page(
     let is_full = listed.rows.len() + listed.unreadable.len() >= limit as usize;
     let next_before = listed.rows.last().map(|run| run.id).filter(|_| is_full);
     let mut names = Names::default();
-    let mut runs = Vec::new();
-    for run in listed.rows {
+    let of_row = |run: Run| {
         let schedule = run.schedule;
-        runs.push(RunView::of(run, names.of(db, schedule)?));
-    }
+        RunView::of(run, names.of(db, schedule))
+    };
+    let runs = listed.rows.into_iter().map(of_row).collect();
     Ok(RunPage { runs, next_before, unreadable: listed.unreadable })
 }
 

@@ -53,7 +53,8 @@ impl Plan {
         std::iter::successors(schedule.next, following).take(count).collect()
     }
 
-    fn due(&self, schedule: ScheduleId, slot: Slot) -> Next {
+    /// `slot` of `schedule`, and when it is due.
+    pub(super) fn due(&self, schedule: ScheduleId, slot: Slot) -> Next {
         let following = self.timetable.next_after(slot);
         Next { slot: slot.0, due: jitter::due(schedule, slot, self.jitter, following) }
     }

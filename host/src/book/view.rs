@@ -15,6 +15,7 @@ use crate::db::schedules::{
     self, Load, Next, Phase, Reason, Run, RunMetrics, Schedule, Status, Streaks, Trigger,
     Unreadable,
 };
+use crate::schedule::cadence::Cadence;
 use crate::schedule::collision::Warning;
 use crate::schedule::words::words;
 use crate::schedule::zone::Zone;
@@ -91,6 +92,8 @@ impl ScheduleView {
         let zone = zone_of(schedule);
         let time = |at: UnixMillis| zone.rfc3339(at);
         let text = match &plan {
+            // An instant is read on the schedule's clock, as all others.
+            Ok(Plan { cadence: Cadence::Once { at }, .. }) => format!("once at {}", time(*at)),
             Ok(plan) => plan.cadence.to_string(),
             Err(_) => format!("{} {}", definition.cadence_kind, definition.cadence_value),
         };
@@ -383,22 +386,14 @@ pub struct MetricsList {
 pub(super) struct Names(HashMap<ScheduleId, (String, Zone)>);
 
 impl Names {
-    pub(super) fn of(
-        &mut self,
-        db: &Connection,
-        id: ScheduleId,
-    ) -> Result<&(String, Zone), BookError> {
-        let known = match self.0.entry(id) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                // A row that cannot be read is named by its id.
-                let found = schedules::find(db, &id.to_string()).ok().flatten();
-                new.insert(found.map_or_else(
-                    || (id.to_string(), Zone::UTC),
-                    |schedule| (schedule.definition.name.clone(), zone_of(&schedule)),
-                ))
-            }
-        };
-        Ok(known)
+    pub(super) fn of(&mut self, db: &Connection, id: ScheduleId) -> &(String, Zone) {
+        self.0.entry(id).or_insert_with(|| {
+            // One that cannot be read is named by its id: its runs are shown all the same.
+            let found = schedules::find(db, &id.to_string()).ok().flatten();
+            found.map_or_else(
+                || (id.to_string(), Zone::UTC),
+                |schedule| (schedule.definition.name.clone(), zone_of(&schedule)),
+            )
+        })
     }
 }

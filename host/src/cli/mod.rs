@@ -12,6 +12,7 @@ mod doctor;
 mod fsck;
 mod init;
 mod output;
+mod schedules;
 mod select;
 mod send;
 mod sessions;
@@ -82,6 +83,9 @@ enum Command {
     /// Sessions: list, show, tail, tasks, retry, fsck.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
+    /// Standing orders: add, list, show, edit, pause, resume, remove, runs, metrics, backfill.
+    #[command(subcommand)]
+    Schedules(schedules::SchedulesCommand),
     /// What ended without success: list, show, redrive, drop.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -150,6 +154,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
     match command {
         Command::Up { log_format } => up::run(context, log_format),
         Command::Agents(command) => agents::run(context, command),
+        Command::Schedules(command) => schedules::run(context, command),
         Command::Wire(command) => wire::run(context, &command),
         Command::Sessions(sessions::SessionsCommand::List { agent }) => {
             sessions::list(context, agent.as_deref())
@@ -189,7 +194,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// Runs a client: one thread is enough.
-fn in_tokio(client: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+fn in_tokio<T>(client: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -55,19 +55,35 @@ pub enum Warning {
 
 /// The collisions among `entries` in the time of [`HORIZON`] from `from` on: one warning for each
 /// group of schedules that meet and that are not all part of a larger one.
+///
+/// The work grows with the number of slots times that of schedules, however many of them meet.
 pub fn warnings(entries: &[Entry<'_>], from: UnixMillis) -> Vec<Warning> {
+    // Most often all of them together do not want that many.
+    if turns(entries, &(0..entries.len()).collect()) < TURNS {
+        return Vec::new();
+    }
     let slots = slots(entries, from);
     let mut groups: BTreeMap<BTreeSet<usize>, Meetings> = BTreeMap::new();
-    for (at, (slot, first)) in slots.iter().enumerate() {
-        let is_near = |(other, _): &&(Slot, usize)| other.0.since(slot.0) < WINDOW;
-        let group: BTreeSet<usize> =
-            slots[at..].iter().take_while(is_near).map(|(_, entry)| *entry).collect();
-        if group.len() > 1 && turns(entries, &group) >= TURNS {
-            let meetings = groups
-                .entry(group)
-                .or_insert_with(|| Meetings { first_at: slot.0, minutes: BTreeSet::new() });
-            meetings.minutes.insert(entries[*first].timetable.minute_of_hour(*slot));
+    let mut window = Window::default();
+    let mut following = slots.iter().peekable();
+    for (slot, first) in &slots {
+        while let Some((_, entry)) = following.next_if(|(other, _)| other.0.since(slot.0) < WINDOW)
+        {
+            window.enter(*entry);
         }
+        if window.group.len() > 1 && turns(entries, &window.group) >= TURNS {
+            let minute = entries[*first].timetable.minute_of_hour(*slot);
+            match groups.get_mut(&window.group) {
+                Some(meetings) => {
+                    meetings.minutes.insert(minute);
+                }
+                None => {
+                    let meetings = Meetings { first_at: slot.0, minutes: [minute].into() };
+                    groups.insert(window.group.clone(), meetings);
+                }
+            }
+        }
+        window.leave(*first);
     }
     let is_part = |group: &BTreeSet<usize>| {
         groups.keys().any(|other| other.len() > group.len() && other.is_superset(group))
@@ -83,6 +99,31 @@ pub fn warnings(entries: &[Entry<'_>], from: UnixMillis) -> Vec<Warning> {
 struct Meetings {
     first_at: UnixMillis,
     minutes: BTreeSet<i8>,
+}
+
+/// The entries of the slots from one on that are less than [`WINDOW`] after it.
+#[derive(Debug, Default)]
+struct Window {
+    group: BTreeSet<usize>,
+    /// How many slots of each of them there are.
+    slots: BTreeMap<usize, usize>,
+}
+
+impl Window {
+    fn enter(&mut self, entry: usize) {
+        *self.slots.entry(entry).or_default() += 1;
+        self.group.insert(entry);
+    }
+
+    fn leave(&mut self, entry: usize) {
+        if let Some(count) = self.slots.get_mut(&entry) {
+            *count -= 1;
+            if *count == 0 {
+                self.slots.remove(&entry);
+                self.group.remove(&entry);
+            }
+        }
+    }
 }
 
 /// The slots of all entries in order of time, one for each minute of an entry, each with the index

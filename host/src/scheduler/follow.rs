@@ -11,7 +11,8 @@ use twobox_shared::ids::RunId;
 use twobox_shared::inbox::{NewMessage, Origin};
 
 use super::prepare::{Prepared, prepare};
-use super::{Scheduler, lock, plan};
+use super::{Scheduler, lock};
+use crate::book;
 use crate::channel::{Place, Refusal};
 use crate::db::DbError;
 use crate::db::messaging;
@@ -21,6 +22,7 @@ use crate::db::schedules::{
 use crate::schedule::reason::Reason;
 use crate::schedule::streak::{self, Pause};
 use crate::session::run::{RunOrder, RunState};
+use crate::session::signal;
 use crate::session::task::{Command, chain};
 
 /// The pause before something is tried again that did not work.
@@ -304,49 +306,55 @@ impl Scheduler {
         fault::point(CrashPoint::HostRunEnded);
         tracing::info!(run = %id, schedule = %run.schedule, reason = ?told.reason,
             error = told.error, "the run is over");
-        if finished == (Finished::Done { paused: true }) {
-            self.tell_of_pause(run).await?;
+        let (Finished::Done { paused }, Some(hold)) = (finished, &run.hold) else {
+            return Ok(Step::Over);
+        };
+        let of = run.schedule.to_string();
+        let schedule = self.core.parts.db.call(move |db| schedules::find(db, &of)).await?;
+        let Some(schedule) = schedule else { return Ok(Step::Over) };
+        if schedule.definition.session != Some(hold.session) {
+            // Nobody will say anything more there, so its container need not wait for that.
+            self.core.wake(hold.session, signal::Reason::Evict);
+        }
+        if paused {
+            self.tell_of_pause(&schedule, run.id, hold).await?;
         }
         Ok(Step::Over)
     }
 
     /// Tells a person that a schedule paused itself: in the chat that its session belongs to, or the
     /// first one that its agent listens to.
-    async fn tell_of_pause(&self, run: &Run) -> Result<(), DbError> {
-        let (id, now) = (run.schedule, self.now());
-        let Some(hold) = run.hold.clone() else { return Ok(()) };
-        let found = self
-            .core
-            .parts
-            .db
-            .call(move |db| {
-                let Some(schedule) = schedules::find(db, &id.to_string())? else { return Ok(None) };
-                let place = match schedule.definition.session {
-                    Some(_) => None,
-                    None => messaging::places_of(db, schedule.agent_group)?.into_iter().next(),
-                };
-                Ok::<_, DbError>(Some((schedule, place)))
-            })
-            .await?;
-        let Some((schedule, place)) = found else { return Ok(()) };
-        let own_session = schedule.definition.session.is_none();
-        let reason = schedule.pause_reason.unwrap_or_default();
+    async fn tell_of_pause(
+        &self,
+        schedule: &Schedule,
+        run: RunId,
+        hold: &Hold,
+    ) -> Result<(), DbError> {
         let name = &schedule.definition.name;
-        tracing::warn!(schedule = %id, name, reason, "the schedule paused itself");
-        if own_session && place.is_none() {
-            return Ok(()); // its agent listens to nobody
-        }
+        let reason = schedule.pause_reason.as_deref().unwrap_or_default();
+        tracing::warn!(schedule = %schedule.id, name, reason, "the schedule paused itself");
+        let place = match schedule.definition.session {
+            Some(_) => None,
+            None => {
+                let agent = schedule.agent_group;
+                let places =
+                    self.core.parts.db.call(move |db| messaging::places_of(db, agent)).await?;
+                let Some(first) = places.into_iter().next() else {
+                    return Ok(()); // its agent listens to nobody
+                };
+                Some(Place {
+                    channel_type: first.channel_type,
+                    platform_id: first.platform_id,
+                    thread_id: None,
+                })
+            }
+        };
         let text = format!(
             "I have paused the schedule {name:?}: {reason}. `twobox schedules show {name}` shows \
              more, and `twobox schedules resume {name}` lets it go on."
         );
-        let place = place.map(|place| Place {
-            channel_type: place.channel_type,
-            platform_id: place.platform_id,
-            thread_id: None,
-        });
-        let cause = format!("paused:{}", run.id);
-        self.core.send(hold.session, Command::Tell { cause, place, text, at: now }).await;
+        let (cause, at) = (format!("paused:{run}"), self.now());
+        self.core.send(hold.session, Command::Tell { cause, place, text, at }).await;
         Ok(())
     }
 
@@ -399,8 +407,8 @@ fn reason_of(failure: &Failure) -> Reason {
 fn judge(schedule: &Schedule, run: &Run) -> Verdict {
     let fired_at = run.slot.or(run.hold.as_ref().map(|hold| hold.started_at));
     let grace = schedule.turns_edited_at.zip(fired_at).is_some_and(|(edited_at, fired_at)| {
-        plan::timetable(&schedule.definition)
-            .is_ok_and(|timetable| streak::in_grace(&timetable, edited_at, fired_at))
+        book::Plan::of(&schedule.definition)
+            .is_ok_and(|plan| streak::in_grace(&plan.timetable, edited_at, fired_at))
     });
     let end = match (run.status, run.reason) {
         (Status::Failed, Some(reason)) => streak::End::Failed(reason),

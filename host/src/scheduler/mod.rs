@@ -21,6 +21,7 @@ use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use self::plan::Plan;
+use crate::book;
 use crate::core::Core;
 use crate::db::DbError;
 use crate::db::schedules::{
@@ -185,10 +186,11 @@ impl Scheduler {
         let Some(next) = schedule.next else { return Ok(()) };
         let db = &self.core.parts.db;
         let id = schedule.id;
-        let timetable = match plan::timetable(&schedule.definition) {
-            Ok(timetable) => timetable,
-            Err(error) => {
-                let reason = format!("this host cannot reckon its times any more: {error}");
+        let timetable = match book::Plan::of(&schedule.definition) {
+            Ok(plan) => plan.timetable,
+            Err(mistake) => {
+                let reason =
+                    format!("this host cannot reckon its times any more: {}", mistake.problem);
                 tracing::error!(schedule = %id, name = schedule.definition.name, reason, "paused");
                 let paused = db.call(move |db| schedules::pause(db, id, &reason, now)).await?;
                 debug_assert_ne!(paused, Paused::Gone, "it was there a moment ago");

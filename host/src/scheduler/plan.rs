@@ -6,12 +6,11 @@ use std::time::Duration;
 use twobox_shared::ids::RunId;
 use twobox_shared::time::UnixMillis;
 
-use crate::db::schedules::{Definition, Fate, Next, Run, Schedule, SlotRow, Status};
-use crate::schedule::cadence::{Cadence, Kind};
+use crate::db::schedules::{Fate, Next, Run, Schedule, SlotRow, Status};
 use crate::schedule::missed::{self, CatchUp};
 use crate::schedule::overlap::{self, Decision, Unended};
 use crate::schedule::reason::Reason;
-use crate::schedule::timetable::{Bounds, Timetable};
+use crate::schedule::timetable::Timetable;
 use crate::schedule::{Slot, jitter};
 
 /// How late the host may be for a slot without having missed it.
@@ -26,20 +25,6 @@ pub(super) struct Plan {
     pub(super) replaces: Vec<RunId>,
     /// The slot that comes next.
     pub(super) next: Option<Next>,
-}
-
-/// The timetable of a schedule.
-///
-/// # Errors
-/// What this build cannot read of it, for a person.
-pub(super) fn timetable(definition: &Definition) -> Result<Timetable, String> {
-    let kind = Kind::from_word(&definition.cadence_kind)
-        .ok_or_else(|| format!("no cadence is called {:?}", definition.cadence_kind))?;
-    let cadence =
-        Cadence::parse(kind, &definition.cadence_value).map_err(|error| error.to_string())?;
-    let zone = definition.time_zone.parse().map_err(|error| format!("{error}"))?;
-    let bounds = Bounds { not_before: definition.not_before, not_after: definition.not_after };
-    Ok(Timetable::new(&cadence, zone, definition.anchor, bounds))
 }
 
 /// Decides about all slots of `schedule` that have come by `now`, of which `next` is the first.

@@ -294,3 +294,24 @@ fn each_word_is_one_that_the_tables_allow_and_no_other_is() {
 fn words<T: Copy>(all: &[T], word: fn(T) -> &'static str) -> Vec<&'static str> {
     all.iter().map(|&known| word(known)).collect()
 }
+
+#[test]
+fn an_edit_that_keeps_the_next_slot_is_stale_once_the_schedule_has_moved_on() {
+    use schedules::{Next, NextSlot};
+    let mut world = world();
+    let id = world.add_as(&Definition { max_runs: Some(2), ..definition("report") });
+    let moved = NextSlot::Moved(Next { slot: at(1000), due: at(1700) });
+    let edit = |world: &mut World, revision, next| {
+        let edited = Definition { max_runs: Some(3), ..definition("report") };
+        schedules::edit(&mut world.db, id, revision, &edited, next, at(900)).unwrap()
+    };
+    assert_eq!(edit(&mut world, 1, moved), Edited::Done { revision: 2 });
+    assert_eq!(world.schedule(id).next, Some(Next { slot: at(1000), due: at(1700) }));
+    world.fire(id);
+    assert_eq!(edit(&mut world, 2, moved), Edited::Stale);
+    assert_eq!(edit(&mut world, 2, NextSlot::Kept), Edited::Done { revision: 3 });
+    assert_eq!(world.schedule(id).next, next(2000));
+    world.claim(id, &[Fate::Run, Fate::Run]);
+    assert_eq!(world.schedule(id).next, None, "that was the third");
+    assert_eq!(edit(&mut world, 3, NextSlot::Kept), Edited::Stale);
+}

@@ -437,6 +437,7 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     let chat = world.chat("ada");
     chat.say("note list hello");
     chat.wait_letters(2);
+    world.session("ada").wait_settled(); // chat comes first
     let book = Book::of(&world);
     let home = world.session("ada").id.parse().unwrap();
     let tidy = book.add("tidy", Rhythm::Once, |it| it.session = Some(home));

@@ -28,6 +28,7 @@ on_process!(
     runs_that_use_up_their_turns_pause_their_schedule_and_a_person_is_told,
     runs_that_fail_pause_their_schedule,
     a_run_in_a_conversation_leaves_the_chat_alone,
+    a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run,
     a_host_that_was_away_runs_the_latest_slot_and_records_the_others,
 );
 
@@ -161,6 +162,7 @@ fn each_slot_makes_one_run_and_what_it_said_is_kept(setup: Setup) {
     assert_eq!(world.sessions().len(), 3, "each had a session of its own");
     assert_eq!(book.schedule(tick).next, None, "it is over");
     world.sessions().iter().for_each(|session| session.wait_settled());
+    world.wait_no_containers(); // though they may idle for long
     world.assert_fsck_clean();
 }
 
@@ -197,6 +199,7 @@ fn a_run_that_outlives_its_lease_is_ended_and_chat_goes_on(setup: Setup) {
     let book = Book::of(&world);
     let hang = book.add("hang", Rhythm::Once, |it| it.max_run_ms = Some(2_000));
     world.up();
+    wait_for("the run", || book.runs(hang).pop()); // before somebody chats, who would come first
     let chat = world.chat("ada");
     assert_eq!(chat.ask("hello"), "echo: hello");
     let run = book.wait_ended(hang);
@@ -254,6 +257,7 @@ fn a_run_in_a_conversation_leaves_the_chat_alone(setup: Setup) {
     let chat = world.chat("ada");
     assert_eq!(chat.ask("hello"), "echo: hello");
     let session = world.session("ada");
+    session.wait_settled(); // chat comes first
     let book = Book::of(&world);
     let home = session.id.parse().unwrap();
     let tidy = book.add("slow tidy", Rhythm::Once, |it| it.session = Some(home));
@@ -266,6 +270,38 @@ fn a_run_in_a_conversation_leaves_the_chat_alone(setup: Setup) {
         chat.letters().iter().any(|letter| letter.text == "echo: slow tidy").then_some(())
     });
     assert_eq!(world.sessions().len(), 1);
+    world.assert_fsck_clean();
+}
+
+fn a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run(setup: Setup) {
+    let world = setup.setting("schedule.max_concurrent", 1).agent("ada", slow(60_000)).up();
+    let book = Book::of(&world);
+    let add = |name: &str, prompt: &str| {
+        let words = ["schedules", "add", name, "--agent", "ada", "--prompt", prompt];
+        world.twobox(&[&words[..], &["--daily", "03:00"]].concat());
+        schedules::find(&book.db, name).unwrap().unwrap().id
+    };
+    let (long, short) = (add("long", "slow one"), add("short", "hello"));
+    world.twobox(&["schedules", "pause", "long"]);
+    let next = book.schedule(short).next;
+
+    world.twobox(&["schedules", "run", "long"]);
+    let run = book.runs(long).pop().unwrap();
+    assert_eq!((run.status, run.slot), (Status::Running, None), "a manual run claims no slot");
+    let refused = world.run(&["schedules", "run", "short"]);
+    let reason = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && reason.contains("max_concurrent"), "{reason}");
+    assert!(book.runs(short).is_empty(), "nothing was stored");
+    world.twobox(&["schedules", "run", "short", "--force"]);
+    let forced = book.wait_ended(short);
+    assert_eq!((forced.status, forced.output.as_deref()), (Status::Completed, Some("echo: hello")));
+    assert_eq!(book.schedule(short).next, next, "the cadence goes on as it was");
+
+    world.twobox(&["schedules", "cancel", &run.id.to_string()]);
+    let ended = book.wait_ended(long);
+    assert_eq!((ended.status, ended.reason), (Status::Cancelled, Some(Reason::Aborted)));
+    assert_eq!(book.schedule(long).streaks.failures, 0);
+    assert!(!world.host_log().contains("stopping the container"), "its runner did as it was told");
     world.assert_fsck_clean();
 }
 

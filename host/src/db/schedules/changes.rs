@@ -103,6 +103,9 @@ pub enum NextSlot {
     /// It stays, as the slots are those that they were. Was it the last one and has fired since
     /// the schedule was read, the edit is [`Edited::Stale`].
     Kept,
+    /// It stays too, and is due at another time, as its jitter is another. Has the schedule moved on
+    /// from this slot since it was read, the edit is [`Edited::Stale`].
+    Moved(Next),
     /// It was reckoned anew, from now on.
     Reckoned(Option<Next>),
 }
@@ -151,7 +154,11 @@ fn try_edit(
         NextSlot::Kept if old.next.is_none() && old.pause_reason.is_none() => {
             return Ok(Edited::Stale);
         }
+        NextSlot::Moved(next) if old.next.is_none_or(|old| old.slot != next.slot) => {
+            return Ok(Edited::Stale);
+        }
         NextSlot::Kept => old.next,
+        NextSlot::Moved(next) => Some(next),
         NextSlot::Reckoned(next) => next,
     };
     let next = next.filter(|_| old.pause_reason.is_none() && !over);

@@ -1,0 +1,82 @@
+//! What a person can do about a schedule that does not run as it should.
+
+use crate::book::view::{RunView, ScheduleView, State};
+use crate::schedule::reason::Reason;
+use crate::schedule::streak;
+
+/// What to do, the most urgent first; nothing if all is well. `runs` are its last ones, the newest
+/// first.
+pub(super) fn about(schedule: &ScheduleView, runs: &[RunView], is_up: bool) -> Vec<String> {
+    let name = &schedule.name;
+    let mut advice = Vec::new();
+    if schedule.problem.is_some() {
+        advice.push(format!(
+            "give it another cadence or zone: `twobox schedules edit {name} --daily HH:MM --timezone \
+             ZONE`"
+        ));
+    }
+    match schedule.state {
+        State::Enabled if !is_up => {
+            advice.push("the host does not run, so nothing fires: `twobox up`".to_owned());
+        }
+        State::Enabled | State::Removed => {}
+        State::Paused => advice.push(resuming(schedule)),
+        State::Over => advice.push(format!(
+            "to let it go on, give it slots: `twobox schedules edit {name}` with a cadence, --not-after \
+             or --max-runs, or remove it"
+        )),
+    }
+    if schedule.state != State::Removed
+        && let Some(run) = runs.first()
+        && let Some(reason) = run.reason
+    {
+        advice.extend(after(name, run, reason));
+    }
+    advice
+}
+
+fn resuming(schedule: &ScheduleView) -> String {
+    let name = &schedule.name;
+    let streaks = schedule.streaks;
+    let resume = format!("`twobox schedules resume {name}`");
+    if streaks.breaches >= streak::BREACHES {
+        return format!(
+            "allow more turns with `twobox schedules edit {name} --max-turns N`, or ask for less, then \
+             {resume}"
+        );
+    }
+    if streaks.failures >= streak::FAILURES {
+        return format!("mend what made the last runs fail, then {resume}");
+    }
+    format!("to let it go on from then: {resume}")
+}
+
+/// What to do after a run or slot that ended without success.
+fn after(name: &str, run: &RunView, reason: Reason) -> Option<String> {
+    let edit = format!("`twobox schedules edit {name}");
+    Some(match reason {
+        Reason::TurnLimitExceeded => format!("to allow more turns: {edit} --max-turns N`"),
+        Reason::Timeout | Reason::LeaseExpired => {
+            format!("to let runs go on for longer: {edit} --max-run SECS`")
+        }
+        Reason::Overlap => format!(
+            "its runs last longer than the time between slots: {edit} --overlap queue` lets one slot \
+             wait, and another cadence makes fewer"
+        ),
+        Reason::Policy | Reason::Window | Reason::Limit => {
+            let from = run.slot.as_deref()?;
+            let to = run.last_slot.as_deref().unwrap_or(from);
+            format!(
+                "to run it after all: `twobox schedules backfill {name} --from {from} --to {to}`"
+            )
+        }
+        Reason::AuthFailed | Reason::BudgetExceeded | Reason::RateLimited => {
+            "look after the account at the agent's provider".to_owned()
+        }
+        Reason::PrepareFailed | Reason::ProviderError | Reason::Interrupted => match run.session {
+            Some(session) => format!("see what happened: `twobox sessions tail {session}`"),
+            None => "see what happened in the log of the host".to_owned(),
+        },
+        Reason::Aborted | Reason::Replaced | Reason::Paused | Reason::Removed => return None,
+    })
+}

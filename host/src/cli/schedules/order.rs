@@ -1,0 +1,47 @@
+//! What only the running host can do with schedules, and telling it what has changed.
+
+use twobox_shared::ids::RunId;
+
+use crate::channel::ScheduleOrder;
+use crate::channel::socket::{Event, Request};
+use crate::cli::Context;
+use crate::cli::client::Client;
+use crate::cli::output::Failure;
+use crate::data::DataDir;
+
+/// Has the host run the schedule `name` now, and returns the run that it started.
+pub(super) async fn execute(
+    context: &Context,
+    name: String,
+    force: bool,
+) -> Result<RunId, Failure> {
+    let data = context.open_data()?;
+    let answer = carry_out(&data, ScheduleOrder::Run { schedule: name, force }).await?;
+    let id = answer["run"]["id"].as_str().and_then(|id| id.parse().ok());
+    id.ok_or_else(|| Failure::new(format!("the host answered something else: {answer}")))
+}
+
+/// Has the host end a run, and returns what came of it.
+pub(super) async fn cancel(context: &Context, run: RunId) -> Result<serde_json::Value, Failure> {
+    carry_out(&context.open_data()?, ScheduleOrder::Cancel { run }).await
+}
+
+async fn carry_out(data: &DataDir, order: ScheduleOrder) -> Result<serde_json::Value, Failure> {
+    let mut client = Client::reach(&data.socket()).await?;
+    match client.answer(&Request::Schedules(order)).await? {
+        Event::Schedules { answer } => Ok(answer),
+        other => Err(Failure::new(format!("the host answered something else: {other:?}"))),
+    }
+}
+
+/// Lets a host that is up see at once what was changed. One that does not answer finds it by itself.
+///
+/// # Errors
+/// There is no data directory.
+pub(super) async fn announce(context: &Context) -> Result<(), Failure> {
+    let data = context.open_data()?;
+    if let Ok(mut client) = Client::connect(&data.socket()).await {
+        drop(client.answer(&Request::Schedules(ScheduleOrder::Look)).await);
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! What the command line says about a schedule, as a draft.
+
+use std::io::Read;
+
+use clap::{Args, ValueEnum};
+
+use crate::book::{Change, Draft, PROMPT_MAX, WrittenCadence};
+use crate::cli::output::Failure;
+use crate::schedule::cadence::Kind;
+
+/// `twobox schedules add`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct AddArguments {
+    /// What to call it: letters, digits, "-", "_" and ".".
+    name: String,
+    /// The agent that is told, by name or id.
+    #[arg(long)]
+    agent: String,
+    /// What it is told; "-" reads it from standard input.
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// `twobox schedules edit`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct EditArguments {
+    /// Its name or id.
+    pub(super) name: String,
+    /// A new name.
+    #[arg(long = "name", value_name = "NEW NAME")]
+    new_name: Option<String>,
+    /// What the agent is told; "-" reads it from standard input.
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+    /// Take back what was said: it has its default again. May be given several times.
+    #[arg(long, value_name = "WHAT")]
+    clear: Vec<Clear>,
+}
+
+/// What may be said in both. Numbers are checked by the book, so that all mistakes read alike.
+#[derive(Debug, Args)]
+struct Flags {
+    #[command(flatten)]
+    cadence: CadenceFlags,
+    /// The zone in which times are read, like Europe/Berlin. Default: UTC.
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<String>,
+    /// Run in this session, given by its id or the beginning or end of it.
+    #[arg(long, value_name = "ID", conflicts_with = "new_session")]
+    session: Option<String>,
+    /// Give each run a session of its own: the default.
+    #[arg(long)]
+    new_session: bool,
+    /// How many turns a run may take.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_turns: Option<i64>,
+    /// How many seconds a run may go on. Default: the setting schedule.max_run.
+    #[arg(long, value_name = "SECS", allow_negative_numbers = true)]
+    max_run: Option<i64>,
+    /// Which slots are run that came while the host was away: skip, latest or all. Default: latest.
+    #[arg(long, value_name = "POLICY")]
+    missed: Option<String>,
+    /// How late such a slot may be, like 6h. Default: 24h.
+    #[arg(long, value_name = "DUR", value_parser = seconds)]
+    missed_window: Option<i64>,
+    /// What a slot does while an earlier run has not ended: skip, queue, replace or allow. Default:
+    /// skip.
+    #[arg(long, value_name = "POLICY")]
+    overlap: Option<String>,
+    /// Start up to this much later than the slot, like 5m; the same for a slot whoever asks.
+    #[arg(long, value_name = "DUR", value_parser = seconds)]
+    jitter: Option<i64>,
+    /// No slot before this: RFC 3339, like 2026-12-01T00:00:00+01:00.
+    #[arg(long, value_name = "T")]
+    not_before: Option<String>,
+    /// No slot after this: RFC 3339.
+    #[arg(long, value_name = "T")]
+    not_after: Option<String>,
+    /// After so many firings it is over.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_runs: Option<i64>,
+}
+
+/// How often it fires: one of these.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct CadenceFlags {
+    /// Five fields: minute, hour, day of month, month, day of week.
+    #[arg(long, value_name = "EXPR")]
+    cron: Option<String>,
+    /// On each day at this time.
+    #[arg(long, value_name = "HH:MM")]
+    daily: Option<String>,
+    /// On each day from Monday to Friday at this time.
+    #[arg(long, value_name = "HH:MM")]
+    weekdays: Option<String>,
+    /// On one day of each week, like sunday@23:30.
+    #[arg(long, value_name = "DAY@HH:MM")]
+    weekly: Option<String>,
+    /// In each hour at this minute.
+    #[arg(long, value_name = "MM")]
+    hourly: Option<String>,
+    /// After each interval, like 90m, counted from now.
+    #[arg(long, value_name = "DUR")]
+    every: Option<String>,
+    /// Once: RFC 3339, like 2026-12-01T09:00:00+01:00.
+    #[arg(long, value_name = "T")]
+    at: Option<String>,
+}
+
+/// What `edit` can take back, by the name of its flag.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Clear {
+    Timezone,
+    Session,
+    MaxTurns,
+    MaxRun,
+    Missed,
+    MissedWindow,
+    Overlap,
+    Jitter,
+    NotBefore,
+    NotAfter,
+    MaxRuns,
+}
+
+/// A duration in whole seconds.
+fn seconds(text: &str) -> Result<i64, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span.subsec_nanos() == 0 => {
+            i64::try_from(span.as_secs()).map_err(|_| "is too long".to_owned())
+        }
+        Ok(_) => Err("use whole seconds".to_owned()),
+        Err(_) => Err("write it like 90s, 5m or 2h 30m".to_owned()),
+    }
+}
+
+impl AddArguments {
+    pub(super) fn draft(&self) -> Result<Draft, Failure> {
+        Ok(Draft {
+            name: Some(self.name.clone()),
+            agent: Some(self.agent.clone()),
+            prompt: Some(prompt(&self.prompt)?),
+            ..self.flags.draft()
+        })
+    }
+}
+
+impl EditArguments {
+    pub(super) fn draft(&self) -> Result<Draft, Failure> {
+        let mut draft = Draft {
+            name: self.new_name.clone(),
+            prompt: self.prompt.as_deref().map(prompt).transpose()?,
+            ..self.flags.draft()
+        };
+        for clear in &self.clear {
+            let is_free = match clear {
+                Clear::Timezone => reset(&mut draft.time_zone),
+                // --new-session says the same.
+                Clear::Session => draft.session == Change::Reset || reset(&mut draft.session),
+                Clear::MaxTurns => reset(&mut draft.max_turns),
+                Clear::MaxRun => reset(&mut draft.max_run_sec),
+                Clear::Missed => reset(&mut draft.missed),
+                Clear::MissedWindow => reset(&mut draft.missed_window_sec),
+                Clear::Overlap => reset(&mut draft.overlap),
+                Clear::Jitter => reset(&mut draft.jitter_sec),
+                Clear::NotBefore => reset(&mut draft.not_before),
+                Clear::NotAfter => reset(&mut draft.not_after),
+                Clear::MaxRuns => reset(&mut draft.max_runs),
+            };
+            if !is_free {
+                let word = clear.to_possible_value();
+                let word = word.as_ref().map_or("it", |word| word.get_name());
+                return Err(Failure::usage(format!(
+                    "--clear {word}: --{word} is given too: use one of them"
+                )));
+            }
+        }
+        if draft == Draft::default() {
+            return Err(Failure::usage(
+                "say what to change, such as --prompt TEXT or --daily HH:MM: `twobox schedules edit \
+                 --help` shows what there is",
+            ));
+        }
+        Ok(draft)
+    }
+}
+
+/// Resets what was not set. Returns whether it could.
+fn reset<T>(change: &mut Change<T>) -> bool {
+    let is_free = !matches!(change, Change::Set(_));
+    if is_free {
+        *change = Change::Reset;
+    }
+    is_free
+}
+
+impl Flags {
+    fn draft(&self) -> Draft {
+        let session = match (&self.session, self.new_session) {
+            (Some(id), _) => Change::Set(id.clone()),
+            (None, true) => Change::Reset,
+            (None, false) => Change::Keep,
+        };
+        Draft {
+            cadence: self.cadence.written(),
+            time_zone: self.timezone.clone().into(),
+            session,
+            max_turns: self.max_turns.into(),
+            max_run_sec: self.max_run.into(),
+            missed: self.missed.clone().into(),
+            missed_window_sec: self.missed_window.into(),
+            overlap: self.overlap.clone().into(),
+            jitter_sec: self.jitter.into(),
+            not_before: self.not_before.clone().into(),
+            not_after: self.not_after.clone().into(),
+            max_runs: self.max_runs.into(),
+            ..Draft::default()
+        }
+    }
+}
+
+impl CadenceFlags {
+    fn written(&self) -> Option<WrittenCadence> {
+        let Self { cron, daily, weekdays, weekly, hourly, every, at } = self;
+        let said = [
+            (Kind::Cron, cron),
+            (Kind::Daily, daily),
+            (Kind::Weekdays, weekdays),
+            (Kind::Weekly, weekly),
+            (Kind::Hourly, hourly),
+            (Kind::Every, every),
+            (Kind::Once, at),
+        ];
+        said.into_iter().find_map(|(kind, value)| {
+            let value = value.clone()?;
+            Some(WrittenCadence { kind: kind.word().to_owned(), value })
+        })
+    }
+}
+
+/// The prompt, or what standard input says. More than is allowed is not read to its end.
+fn prompt(said: &str) -> Result<String, Failure> {
+    if said != "-" {
+        return Ok(said.to_owned());
+    }
+    let mut text = String::new();
+    let most = u64::try_from(PROMPT_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    std::io::stdin()
+        .take(most)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(format!("could not read the prompt: {error}")))?;
+    Ok(text)
+}
+
+/// How the command line calls a field of the book.
+pub(super) fn flag(field: &'static str, draft: Option<&Draft>) -> String {
+    match field {
+        // Only `add` says an agent, and takes the name without a flag.
+        "name" if draft.is_some_and(|draft| draft.agent.is_some()) => "NAME".to_owned(),
+        "time_zone" => "--timezone".to_owned(),
+        "max_run_sec" => "--max-run".to_owned(),
+        "missed_window_sec" => "--missed-window".to_owned(),
+        "jitter_sec" => "--jitter".to_owned(),
+        "cadence" => match draft.and_then(|draft| draft.cadence.as_ref()) {
+            Some(said) if said.kind == Kind::Once.word() => "--at".to_owned(),
+            Some(said) => format!("--{}", said.kind),
+            None => "--cron, --daily, --weekdays, --weekly, --hourly, --every or --at".to_owned(),
+        },
+        other => format!("--{}", other.replace('_', "-")),
+    }
+}
