@@ -19,4 +19,5 @@ mod redrive;
 mod restart;
 mod schedules;
 mod scripts;
+mod tasks;
 mod time;
