@@ -300,6 +300,13 @@ fn fixtures() -> Vec<(&'static str, bool, Break)> {
         ("answer-before-message", false, |w| w.inbox("UPDATE messages_in SET seq = 8;")),
         ("message-state-invalid", false, |w| w.inbox("UPDATE messages_in SET status = 'lost';")),
         ("counters-invalid", false, |w| w.inbox("UPDATE messages_in SET forgiven = 2;")),
+        ("task-twice", false, |w| {
+            let rows = [(6, "pending", "* * * * *"), (8, "paused", "* * * * *")];
+            rows.into_iter().for_each(|row| task(w, row));
+        }),
+        ("recurrence-invalid", false, |w| task(w, (6, "paused", "0 9 31 2 *"))),
+        ("recurrence-settled", true, |w| task(w, (6, "failed", "* * * * *"))),
+        ("recurrence-settled", false, |w| task(w, (6, "cancelled", "* * * * *"))),
         ("ack-invalid", false, |w| w.outbox_sql("UPDATE processing_ack SET status = 'maybe';")),
         ("ack-without-message", false, |w| {
             w.outbox_sql(
@@ -348,6 +355,16 @@ fn fixtures() -> Vec<(&'static str, bool, Break)> {
             );
         }),
     ]
+}
+
+/// A row of a series, in a session that is looked at some day.
+fn task(world: &World, (seq, status, recurrence): (i64, &str, &str)) {
+    world.inbox(&format!(
+        "INSERT INTO messages_in (id, seq, kind, timestamp, status, recurrence, series_id, content)
+         VALUES ('task-{seq}', {seq}, 'task', '2027-01-15T08:00:00.000Z', '{status}',
+                 '{recurrence}', 's', '{{}}');"
+    ));
+    world.host("UPDATE sessions SET next_due_at_ms = 1900000000000");
 }
 
 fn pending(world: &World) {

@@ -1,4 +1,4 @@
--- inbound.db, version 2. The host is its only writer. PROTOCOL.md explains every column.
+-- inbound.db, version 3. The host is its only writer. PROTOCOL.md explains every column.
 -- A CHECK accepts NULL, so every column that a CHECK guards is NOT NULL too.
 
 CREATE TABLE messages_in (
@@ -21,13 +21,17 @@ CREATE TABLE messages_in (
   source_session_id TEXT,
   on_wake           INTEGER NOT NULL DEFAULT 0 CHECK (on_wake IN (0, 1)),
   run_id            TEXT,
-  failure           TEXT
+  failure           TEXT,
+  zone              TEXT,
+  nominal_at        TEXT,
+  generation        INTEGER NOT NULL DEFAULT 0 CHECK (generation >= 0)
 ) STRICT;
 
 -- Only unfinished rows are looked for by state, so the cost of a sweep does not grow with history. A
 -- query has to repeat the condition of an index word for word, or SQLite scans the table instead.
 CREATE INDEX messages_in_pending ON messages_in (seq) WHERE status = 'pending';
 CREATE INDEX messages_in_paused ON messages_in (seq) WHERE status = 'paused';
+CREATE INDEX messages_in_recurring ON messages_in (seq) WHERE recurrence IS NOT NULL;
 
 CREATE TABLE delivered (
   message_out_id      TEXT    PRIMARY KEY NOT NULL,

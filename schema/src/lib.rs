@@ -5,7 +5,7 @@
 
 /// The newest `user_version` of `inbound.db` that this build writes. Version 0 is the legacy shape:
 /// non-`STRICT`, and any of the later columns may be missing.
-pub const INBOUND_VERSION: u32 = 2;
+pub const INBOUND_VERSION: u32 = 3;
 
 /// `inbound.db` as a fresh file has it.
 pub const INBOUND: &str = include_str!("../inbound/schema.sql");

@@ -41,6 +41,12 @@ pub struct MessageRow {
     pub forgiven: i64,
     /// Whether it starts a turn.
     pub trigger: bool,
+    /// The task that it is an occurrence of.
+    pub series: Option<String>,
+    /// When that goes on after it.
+    pub recurrence: Option<String>,
+    /// The zone that this is read in.
+    pub zone: Option<String>,
 }
 
 /// A row of `delivered`.
@@ -252,6 +258,9 @@ const MESSAGES: &[Column] = &[
     column_or("tries", "0"),
     column_or("forgiven", "0"),
     column_or("trigger", "1"),
+    column("series_id"),
+    column("recurrence"),
+    column("zone"),
 ];
 const DELIVERIES: &[Column] =
     &[column("message_out_id"), column_or("status", "'delivered'"), column("delivered_at")];
@@ -267,6 +276,9 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         tries: number(row, "tries")?.unwrap_or(0),
         forgiven: number(row, "forgiven")?.unwrap_or(0),
         trigger: number(row, "trigger")?.unwrap_or(1) != 0,
+        series: text(row, "series_id")?,
+        recurrence: text(row, "recurrence")?,
+        zone: text(row, "zone")?,
     })
 }
 

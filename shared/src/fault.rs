@@ -57,6 +57,8 @@ crash_points! {
     HostDeliverSent = "host.deliver.sent",
     /// The inbox says that the row was delivered.
     HostDeliverRecorded = "host.deliver.recorded",
+    /// The agent's requests are carried out and answered, nobody has looked at what came of it.
+    HostRequestCommitted = "host.request.committed",
     /// What was settled long ago is deleted from the inbox.
     HostForgot = "host.forgot",
     /// The session is marked due, what a person wants tried once more is as it was.

@@ -20,12 +20,14 @@ use twobox_shared::time::UnixMillis;
 const FULL: &str = include_str!("fixtures/legacy_inbound_full.sql");
 const EARLY: &str = include_str!("fixtures/legacy_inbound_early.sql");
 const VERSION_1: &str = include_str!("fixtures/inbound_version_1.sql");
+const VERSION_2: &str = include_str!("fixtures/inbound_version_2.sql");
 const OUTBOX: &str = include_str!("fixtures/legacy_outbound.sql");
 const PATIENCE: Duration = Duration::from_secs(5);
 
 type Open = fn(&Path) -> Result<Connection, BoxError>;
 
-const FILES: [(&str, &str, Open); 4] = [
+const FILES: [(&str, &str, Open); 5] = [
+    ("inbox, version 2", VERSION_2, open::inbox_writer),
     ("inbox, version 1", VERSION_1, open::inbox_writer),
     ("inbox, all columns", FULL, open::inbox_writer),
     ("inbox, early", EARLY, open::inbox_writer),

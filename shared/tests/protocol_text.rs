@@ -68,8 +68,8 @@ fn limits_are_the_ones_in_the_code() {
         ("context", "newest 50 rows", claim::CONTEXT_MAX == 50),
         (
             "versions",
-            "Version 2 of the inbox and version 1 of the outbox",
-            (twobox_schema::INBOUND_VERSION, twobox_schema::OUTBOUND_VERSION) == (2, 1),
+            "Version 3 of the inbox and version 1 of the outbox",
+            (twobox_schema::INBOUND_VERSION, twobox_schema::OUTBOUND_VERSION) == (3, 1),
         ),
     ];
     for (case, text, holds) in cases {

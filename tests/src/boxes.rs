@@ -42,6 +42,7 @@ pub struct Message {
     pub forgiven: i64,
     pub content: String,
     pub failure: Option<String>,
+    pub kind: String,
 }
 
 /// A row of `processing_ack`.
@@ -121,8 +122,8 @@ impl Session {
 
     /// The inbox, in order.
     pub fn messages(&self) -> Vec<Message> {
-        let select = "SELECT id, seq, status, tries, forgiven, content, failure FROM messages_in
-                      ORDER BY seq";
+        let select = "SELECT id, seq, status, tries, forgiven, content, failure, kind
+                      FROM messages_in ORDER BY seq";
         query(&self.paths().inbound_db(), select, |row| {
             Ok(Message {
                 id: row.get(0)?,
@@ -132,6 +133,7 @@ impl Session {
                 forgiven: row.get(4)?,
                 content: row.get(5)?,
                 failure: row.get(6)?,
+                kind: row.get(7)?,
             })
         })
     }

@@ -18,6 +18,7 @@ mod send;
 mod sessions;
 mod status;
 mod tail;
+mod tasks;
 mod up;
 mod wire;
 
@@ -83,7 +84,7 @@ enum Command {
     /// Who listens to which chat: add, list, remove.
     #[command(subcommand)]
     Wire(wire::WireCommand),
-    /// Sessions: list, show, tail, retry, fsck.
+    /// Sessions: list, show, tail, tasks, retry, fsck.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
     /// Standing orders: add, list, show, edit, pause, resume, remove, runs, metrics, backfill.
@@ -166,6 +167,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Sessions(sessions::SessionsCommand::Tail { id, number, follow }) => {
             tail::run(context, &id, number, follow)
         }
+        Command::Sessions(sessions::SessionsCommand::Tasks { id }) => tasks::run(context, &id),
         Command::Sessions(sessions::SessionsCommand::Fsck { id, repair }) => {
             fsck::run(context, id.as_deref(), repair)
         }

@@ -1,4 +1,4 @@
-//! `twobox sessions`: list, show, retry. `tail` and `fsck` have modules of their own.
+//! `twobox sessions`: list, show, retry. `tail`, `tasks` and `fsck` have modules of their own.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -46,6 +46,11 @@ pub(super) enum SessionsCommand {
         /// Go on as messages come.
         #[arg(long)]
         follow: bool,
+    },
+    /// Show what the agent has put off for later, when it is due, and what became of the last.
+    Tasks {
+        /// The session's id, or its beginning or end.
+        id: String,
     },
     /// Give failed messages new attempts and lift a quarantine. The host must run.
     Retry {

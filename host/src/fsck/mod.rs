@@ -16,6 +16,7 @@ mod finding;
 mod progress;
 pub mod repair;
 mod rows;
+mod tasks;
 
 pub use finding::{Finding, Name, Repair};
 
@@ -44,6 +45,7 @@ pub fn check(evidence: &Evidence) -> Vec<Finding> {
     if let Ok(Some(inbox)) = &evidence.inbox {
         let outbox = evidence.outbox.as_ref().ok().and_then(Option::as_ref);
         rows::check(inbox, outbox, &mut findings);
+        tasks::check(evidence, inbox, &mut findings);
         let outbox = match &evidence.outbox {
             Ok(outbox) => Some(outbox.as_ref()),
             Err(_) => None, // nothing is known of it

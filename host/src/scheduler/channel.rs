@@ -6,9 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::channel::{Channel, Letter, Outcome, Place};
-
-/// Its kind. The chat is the schedule, and the thread the run.
-pub(crate) const SCHEDULE_CHANNEL: &str = "schedule";
+use crate::db::schedules::SCHEDULE_CHANNEL;
 
 /// Takes what is said in the session of a run.
 pub(crate) struct KeptWithRun;

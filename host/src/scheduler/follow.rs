@@ -10,14 +10,13 @@ use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::RunId;
 use twobox_shared::inbox::{NewMessage, Origin};
 
-use super::prepare::{Prepared, prepare};
 use super::{Scheduler, lock};
 use crate::book;
 use crate::channel::{Place, Refusal};
 use crate::db::DbError;
 use crate::db::messaging;
 use crate::db::schedules::{
-    self, End, Finished, Hold, Load, Outcome, Phase, Run, Schedule, Status, Verdict,
+    self, End, Finished, Hold, Load, Outcome, Phase, Prepared, Run, Schedule, Status, Verdict,
 };
 use crate::schedule::reason::Reason;
 use crate::schedule::streak::{self, Pause};
@@ -131,8 +130,12 @@ impl Scheduler {
             Phase::Claimed => {
                 let (ids, now) = (Arc::clone(&self.core.parts.ids), self.now());
                 let (of, held) = (run.clone(), hold.clone());
-                let prepared =
-                    self.core.parts.db.call(move |db| prepare(db, &of, &held, &*ids, now)).await?;
+                let prepared = self
+                    .core
+                    .parts
+                    .db
+                    .call(move |db| schedules::prepare(db, &of, &held, &*ids, now))
+                    .await?;
                 match prepared {
                     Prepared::Done => {
                         fault::point(CrashPoint::HostRunPrepared);

@@ -9,7 +9,6 @@
 mod channel;
 mod follow;
 mod plan;
-mod prepare;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +30,7 @@ use crate::db::schedules::{
 use crate::schedule::eta;
 use crate::session::task::chain;
 
-pub(crate) use channel::{KeptWithRun, SCHEDULE_CHANNEL};
+pub(crate) use channel::KeptWithRun;
 
 /// The longest sleep: the wall clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(30);

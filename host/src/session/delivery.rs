@@ -5,6 +5,8 @@
 //! part; a row that waits for a retry, or for its channel, blocks only its own destination; failed
 //! and uncertain rows release it.
 //!
+//! Requests of the agent are one queue of their own, and are not sent anywhere.
+//!
 //! A row at or before the cursor is there because a person wants it sent once more. It takes its
 //! place in its destination's queue by its number, and the cursor neither waits for it nor moves.
 
@@ -114,6 +116,8 @@ pub struct Plan {
     pub records: Vec<(usize, Delivery)>,
     /// What to send.
     pub batches: Vec<Batch>,
+    /// Requests of the agent to carry out now, in order: indexes into the view's rows.
+    pub requests: Vec<usize>,
     /// The last number before the first unsettled row, once `records` are written.
     pub cursor: Seq,
     /// When to look again, if nothing happens before.
@@ -127,6 +131,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     let mut plan = Plan { cursor: view.cursor, ..Plan::default() };
     let mut queues: HashMap<Place, Queue> = HashMap::new();
     let mut order: Vec<Place> = Vec::new();
+    let mut requests_wait = false;
     let mut settled_rows = Vec::with_capacity(view.rows.len());
     for (index, (row, record)) in view.rows.iter().enumerate() {
         let settled = record.as_ref().is_some_and(|record| record.status.is_settled())
@@ -147,8 +152,16 @@ pub fn plan(view: &View<'_>) -> Plan {
             plan.look_at(due);
             continue;
         }
+        let undecided = (view.standing)(row) == Standing::Undecided;
+        if row.kind == KIND_SYSTEM {
+            requests_wait |= undecided || plan.requests.len() == BATCH_MAX;
+            if !requests_wait {
+                plan.requests.push(index);
+            }
+            continue;
+        }
         let place = place_of(row, view.home);
-        if (view.standing)(row) == Standing::Undecided {
+        if undecided {
             queues.insert(place, Queue::Waiting); // the outbox will say, and announce itself
             continue;
         }
@@ -192,6 +205,9 @@ impl Plan {
         record: Option<&Delivery>,
     ) -> Option<Delivery> {
         let record = record.filter(|record| record.status == DeliveryStatus::Held)?;
+        if row.kind == KIND_SYSTEM {
+            return None; // the host is there
+        }
         let place = place_of(row, view.home);
         let left = view.hold.overtime(view.now.since(record.changed_at))?;
         if view.in_flight.contains(&place) {
@@ -281,18 +297,15 @@ fn failed(record: Option<&Delivery>, now: UnixMillis, error: String) -> Delivery
 /// A row that will never be sent, as its final record.
 fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<Delivery> {
     let failed = |error| failed(record, view.now, error);
-    if row.kind == KIND_SYSTEM {
-        return Some(failed("this host knows no such request".to_owned()));
-    }
     if (view.standing)(row) == Standing::Superseded {
         return Some(failed(format!("{SUPERSEDED}: its runner was given up before it wrote this")));
     }
+    if row.kind == KIND_SYSTEM {
+        return None; // it may be refused when it is decided
+    }
     let place = place_of(row, view.home);
     if !(view.may_send)(&place) {
-        return Some(failed(format!(
-            "the agent is not wired to {} {:?}",
-            place.channel_type, place.platform_id
-        )));
+        return Some(failed(not_wired(&place)));
     }
     let record = record?;
     let honours_keys =
@@ -307,6 +320,11 @@ fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<De
         });
     }
     None
+}
+
+/// Why nothing goes to a place that the session may not send to.
+pub fn not_wired(place: &Place) -> String {
+    format!("the agent is not wired to {} {:?}", place.channel_type, place.platform_id)
 }
 
 /// Where a row goes.

@@ -217,11 +217,31 @@ fn a_place_that_nobody_listens_to_is_not_tried_until_somebody_does() {
 }
 
 #[test]
-fn rows_for_foreign_places_and_unknown_requests_fail_at_once() {
+fn rows_for_foreign_places_fail_at_once() {
     let plan = World { allowed: false, ..world() }.plan(&[(row(1, "a"), None)]);
     assert_eq!((plan.records[0].1.status, plan.cursor), (DeliveryStatus::Failed, Seq(1)));
-    let request = OutRow { kind: KIND_SYSTEM.into(), ..row(1, "a") };
-    assert_eq!(world().plan(&[(request, None)]).records[0].1.status, DeliveryStatus::Failed);
+}
+
+#[test]
+fn requests_are_one_queue_that_no_letter_holds_up_and_that_holds_up_none() {
+    let request = |seq| (OutRow { kind: KIND_SYSTEM.into(), ..row(seq, "a") }, None);
+    let quiet = World { channel: false, allowed: false, ..world() };
+    let rows = [request(1), (row(3, "a"), None), request(5), (row(7, "b"), None)];
+    let plan = quiet.plan(&rows);
+    assert_eq!((plan.requests, plan.cursor), (vec![0, 2], Seq(0)), "until they are settled");
+    let asked = [request(1), request(3), request(5), (row(7, "a"), None)];
+    let waits = World { standing: Standing::Undecided, ..world() }.plan(&asked);
+    assert_eq!((sent(&waits), &waits.requests[..]), (vec![("a", vec![3])], &[0][..]), "in order");
+    let refused = World { standing: Standing::Superseded, ..world() }.plan(&asked);
+    assert_eq!(refused.requests, [0, 2]);
+    let [(1, record)] = &refused.records[..] else { panic!("{refused:?}") };
+    assert!(record.error.as_deref().unwrap().starts_with(SUPERSEDED));
+    let mut later = request(3);
+    later.0.deliver_after = Some(UnixMillis(NOW.0 + 5));
+    let plan = world().plan(&[request(1), later, request(5)]);
+    assert_eq!((plan.requests, plan.next), (vec![0, 2], Some(UnixMillis(NOW.0 + 5))));
+    let many: Vec<_> = (0..100).map(|n| request(2 * n + 1)).collect();
+    assert_eq!(world().plan(&many).requests.len(), BATCH_MAX);
 }
 
 #[test]

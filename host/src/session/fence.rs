@@ -37,6 +37,8 @@ pub struct Fence<'a> {
     charged: Seq,
     /// Ended attempts of the messages that are pending.
     tries: HashMap<&'a MessageId, i64>,
+    /// And of the tasks that were cancelled or paused, perhaps while somebody worked on them.
+    withdrawn: &'a HashMap<MessageId, i64>,
     acks: &'a Acks,
 }
 
@@ -60,7 +62,7 @@ impl<'a> Fence<'a> {
                 }
             }
         }
-        Self { charged, tries, acks: &look.answers }
+        Self { charged, tries, withdrawn: &look.withdrawn, acks: &look.answers }
     }
 
     /// The highest number in the outbox when an attempt was charged last.
@@ -85,7 +87,10 @@ impl<'a> Fence<'a> {
                     (true, status) => match self.tries.get(&message) {
                         Some(tries) if *tries <= attempt => Standing::Inside,
                         Some(_) if *status == AckStatus::Processing => Standing::Undecided,
-                        _ => Standing::Superseded,
+                        _ => match self.withdrawn.get(&message) {
+                            Some(tries) if *tries <= attempt => Standing::Inside,
+                            _ => Standing::Superseded,
+                        },
                     },
                 }
             }
@@ -171,6 +176,17 @@ mod tests {
             let look = look(tries, ack);
             let fence = Fence::after(&look, &[]);
             assert_eq!(fence.standing(&row(seq, attempt)), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_a_task_that_is_cancelled_meanwhile_is_sent_until_its_attempt_is_charged() {
+        for (tries, expected) in [(0, Standing::Inside), (1, Standing::Superseded)] {
+            for status in [AckStatus::Processing, AckStatus::Failed] {
+                let withdrawn = HashMap::from([(id(), tries)]);
+                let look = Look { withdrawn, ..look(None, Some((status, 0))) };
+                assert_eq!(Fence::after(&look, &[]).standing(&row(7, Some(0))), expected);
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! One session: the pure decisions (`decide`, `limits`, `delivery`) and the task that owns its
-//! folder and its container and carries them out.
+//! One session: the pure decisions (`decide`, `limits`, `delivery`, `requests`, `recurrence`) and the
+//! task that owns its folder and its container and carries them out.
 
 mod accept;
 pub mod boxes;
@@ -12,8 +12,11 @@ mod forgetting;
 pub mod limits;
 mod notices;
 mod outgoing;
+pub mod recurrence;
 mod redrive;
+pub mod requests;
 pub mod run;
+mod serving;
 pub mod signal;
 mod sweep;
 pub mod task;

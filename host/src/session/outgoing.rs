@@ -33,7 +33,7 @@ pub(crate) struct Outgoing {
     pub(super) in_flight: HashSet<Place>,
     pub(super) unavailable: HashSet<Place>,
     allowed: Option<HashSet<(String, String)>>,
-    rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
     /// How far the host had come when it read them.
     cursor: Seq,
     last_delivered: HashMap<Place, Seq>,
@@ -120,7 +120,7 @@ impl Task {
         }
         let mut plan = self.plan(look, fence, now);
         for batch in &mut plan.batches {
-            self.load_contents(batch, look).await?;
+            self.load_contents(&mut batch.rows, look).await?;
         }
         for batch in plan.batches.extract_if(.., |batch| !batch.announce) {
             self.send_rows(&batch, now);
@@ -137,6 +137,7 @@ impl Task {
         now: UnixMillis,
     ) -> Result<Option<UnixMillis>, Trouble> {
         self.settle_gone(&look.gone, now).await?;
+        self.serve(plan, look, now).await?;
         let mut next = plan.next;
         self.write_records(plan, look, now).await?;
         for batch in &plan.batches {
@@ -164,13 +165,7 @@ impl Task {
             cursor: look.cursor.seq,
             rows: &out.rows,
             home: &self.home,
-            may_send: &|place| {
-                (place.channel_type == self.home.channel_type
-                    && place.platform_id == self.home.platform_id)
-                    || out.allowed.as_ref().is_some_and(|allowed| {
-                        allowed.contains(&(place.channel_type.clone(), place.platform_id.clone()))
-                    })
-            },
+            may_send: &|place| self.may_send(place),
             standing: &|row| fence.standing(row),
             channel: &|kind| {
                 channels
@@ -181,6 +176,16 @@ impl Task {
             unavailable: &out.unavailable,
             hold: self.hold(),
         })
+    }
+
+    /// Whether the session may send to `place`: home, and wherever its agent is wired to.
+    pub(super) fn may_send(&self, place: &Place) -> bool {
+        let is_home = place.channel_type == self.home.channel_type
+            && place.platform_id == self.home.platform_id;
+        is_home
+            || self.outgoing.allowed.as_ref().is_some_and(|allowed| {
+                allowed.contains(&(place.channel_type.clone(), place.platform_id.clone()))
+            })
     }
 
     /// For how long letters are kept that nobody takes.
@@ -255,20 +260,24 @@ impl Task {
         Ok(())
     }
 
-    /// Reads what the look had no room for. Of a batch that lacks some, only the first few rows are
-    /// sent this time, so that it does not take more memory than the look did.
-    async fn load_contents(&mut self, batch: &mut Batch, look: &Look) -> Result<(), Trouble> {
+    /// Reads what the look had no room for, of the rows at `indexes`. Where some is lacking, only the
+    /// first few rows are taken this time, so that they do not take more memory than the look did.
+    pub(super) async fn load_contents(
+        &mut self,
+        indexes: &mut Vec<usize>,
+        look: &Look,
+    ) -> Result<(), Trouble> {
         let rows = &self.outgoing.rows;
-        if batch.rows.iter().all(|index| rows[*index].0.content.is_some()) {
+        if indexes.iter().all(|index| rows[*index].0.content.is_some()) {
             return Ok(());
         }
-        batch.rows.truncate(LARGE_PAGE);
-        let ids: Vec<_> = batch.rows.iter().map(|index| rows[*index].0.id.clone()).collect();
+        indexes.truncate(LARGE_PAGE);
+        let ids: Vec<_> = indexes.iter().map(|index| rows[*index].0.id.clone()).collect();
         let (boxes, writers, newest) = (Arc::clone(&self.boxes), look.writers, look.newest);
         let read = self.at_its_expense(move || boxes.contents(writers, &ids, newest)).await;
         let mut contents = read?;
         // What is gone by now, the next look tells.
-        batch.rows.retain(|index| {
+        indexes.retain(|index| {
             let row = &mut self.outgoing.rows[*index].0;
             row.content = row.content.take().or_else(|| contents.remove(&row.id));
             row.content.is_some()

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use twobox_shared::content::Failure;
+use twobox_shared::content::{Chat, Failure, KIND_SYSTEM, digest16};
 use twobox_shared::fault::{self, CrashPoint};
-use twobox_shared::inbox::PendingMessage;
+use twobox_shared::ids::MessageId;
+use twobox_shared::inbox::{NewMessage, Origin, PendingMessage};
 use twobox_shared::open::BoxError;
 use twobox_shared::time::UnixMillis;
 
@@ -16,6 +17,7 @@ use super::boxes::{Changes, Look, Writers};
 use super::decide::{self, Action, Alive, View, Wake};
 use super::fence::Fence;
 use super::outgoing::place_of_origin;
+use super::recurrence::{self, Succession};
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
 use crate::db::notices::Notice;
@@ -69,7 +71,9 @@ impl Task {
         }
         let fence = Fence::after(&after, &decision.actions);
         let plan = self.plan_delivery(rows, &after, &fence, now).await?;
-        self.settle(&decision.actions, &fence, &after, now).await?;
+        let successions =
+            recurrence::successions(&after.recurring, &decision.actions, &after.acks, now);
+        self.settle(&decision.actions, successions, &fence, &after, now).await?;
         self.core.set_chatting(self.id, somebody_waits(&after, &decision.actions, now));
         if let Alive::Runner(_) = alive {
             self.observe(&after);
@@ -158,11 +162,12 @@ impl Task {
     async fn settle(
         &mut self,
         actions: &[Action],
+        successions: Vec<Succession>,
         fence: &Fence<'_>,
         look: &Look,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
-        if actions.is_empty() && !look.seen_more {
+        if actions.is_empty() && successions.is_empty() && !look.seen_more {
             return Ok(());
         }
         for action in actions {
@@ -181,18 +186,39 @@ impl Task {
             }
         }
         fault::point(CrashPoint::HostSettleNoticed);
+        let goes_on = !successions.is_empty();
+        if goes_on {
+            self.mark(Some(DUE_NOW)).await?; // somebody has to look at what follows
+        }
+        for Succession { before, next } in &successions {
+            if let Err(reason) = next {
+                tracing::warn!(session = %self.id, occurrence = %before, reason, "a task is over");
+            }
+        }
         let changes = Changes {
             actions: actions.to_vec(),
+            notes: successions.iter().filter_map(over_note).collect(),
+            successions,
             cursor: look.cursor,
             charged: fence.charged(),
             ..Changes::default()
         };
         self.apply(changes, now).await?;
         fault::point(CrashPoint::HostSettleCommitted);
+        if goes_on {
+            self.look_once_more();
+        }
         if look.pending.iter().any(|message| message.of_run) {
             self.core.run_moved();
         }
         Ok(())
+    }
+
+    /// Has another sweep follow this one, which may not clear the mark: the inbox has got something
+    /// that this one has not seen.
+    pub(super) fn look_once_more(&mut self) {
+        self.accepted = true;
+        self.handle.signal.raise(Reason::Due);
     }
 
     /// Makes `changes` durable.
@@ -282,6 +308,22 @@ fn needs_second_read(before: &Look, alive: Alive) -> bool {
         Alive::Runner(runner) => decide::has_foreign_claim(&before.pending, &before.acks, runner),
         Alive::None | Alive::Unknown => true,
     }
+}
+
+/// What the agent is told of a task that cannot go on.
+fn over_note(succession: &Succession) -> Option<NewMessage> {
+    let Succession { before, next: Err(reason) } = succession else { return None };
+    let id = MessageId::parse(&format!("over-{}", digest16(before.as_str())));
+    Some(NewMessage {
+        id: id.expect("letters, digits and a hyphen"),
+        kind: KIND_SYSTEM.to_owned(),
+        content: Chat::text(format!("The task of {before} is over: {reason}.")).to_json(),
+        origin: Origin::default(),
+        trigger: false,
+        process_after: None,
+        source_session: None,
+        run_id: None,
+    })
 }
 
 fn failure_text(message: &PendingMessage, attempt: i64, failure: &Failure) -> String {

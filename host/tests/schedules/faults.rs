@@ -2,8 +2,8 @@
 
 use twobox_host::db::DbError;
 use twobox_host::db::schedules::{
-    self, Capacity, Claim, Claimed, Definition, Fate, Finished, Outcome, Reason, SlotRow, Streaks,
-    Verdict,
+    self, Capacity, Claim, Claimed, Definition, Fate, Finished, Hold, Outcome, Prepared, Reason,
+    Run, SlotRow, Streaks, Verdict,
 };
 use twobox_shared::ids::{HostId, RunId, ScheduleId, SystemIds};
 
@@ -178,4 +178,72 @@ fn what_people_do_is_whole_or_nothing() {
         )
         .map(|_| ())
     });
+}
+
+/// A run of `schedule` that was just started.
+fn begun(world: &mut World, schedule: ScheduleId) -> Run {
+    let run = world.fire(schedule);
+    world.begin(run, host_id(), 1000);
+    world.run(run)
+}
+
+fn prepare(world: &mut World, run: &Run) -> Result<Prepared, DbError> {
+    schedules::prepare(&mut world.db, run, run.hold.as_ref().unwrap(), &SystemIds, at(1001))
+}
+
+#[test]
+fn preparing_is_whole_or_nothing() {
+    let faults = [
+        "BEFORE INSERT ON messaging_groups",
+        "AFTER INSERT ON messaging_groups",
+        "BEFORE INSERT ON sessions",
+        "AFTER INSERT ON sessions",
+        "BEFORE UPDATE ON runs",
+        "AFTER UPDATE ON runs",
+    ];
+    each_fault(&faults, |world, props| {
+        let run = world.run(props.running);
+        prepare(world, &run).map(|prepared| assert_eq!(prepared, Prepared::Done))
+    });
+}
+
+#[test]
+fn preparing_again_changes_nothing_and_whoever_lost_the_run_makes_nothing() {
+    let mut world = world();
+    let schedule = world.add("tidy");
+    let run = begun(&mut world, schedule);
+    let stranger = Hold { owner: host_id(), ..run.hold.clone().unwrap() };
+    let before = dump(&world.db);
+    let lost = schedules::prepare(&mut world.db, &run, &stranger, &SystemIds, at(1001)).unwrap();
+    assert_eq!((lost, dump(&world.db)), (Prepared::NotOurs, before));
+
+    assert_eq!(prepare(&mut world, &run).unwrap(), Prepared::Done);
+    let after = dump(&world.db);
+    assert_eq!(prepare(&mut world, &run).unwrap(), Prepared::NotOurs, "it is beyond that");
+    assert_eq!(dump(&world.db), after);
+}
+
+#[test]
+fn a_session_that_cannot_be_used_is_refused_with_the_reason() {
+    let cases = [
+        ("DELETE FROM sessions", "there is no session"),
+        (
+            "UPDATE sessions SET status = 'quarantined', quarantine_reason = 'broken'",
+            "is quarantined",
+        ),
+        ("UPDATE agent_groups SET removed_at_ms = 5", "its agent was removed"),
+    ];
+    for (change, reason) in cases {
+        let mut world = world();
+        let session = Some(world.session("t"));
+        let schedule = world.add_as(&Definition { session, ..definition("tidy") });
+        let run = begun(&mut world, schedule);
+        world.db.execute_batch(&format!("PRAGMA foreign_keys = OFF; {change}")).unwrap();
+        let before = dump(&world.db);
+        let Prepared::Refused(said) = prepare(&mut world, &run).unwrap() else {
+            panic!("{change}: not refused")
+        };
+        assert!(said.contains(reason), "{change}: {said}");
+        assert_eq!(dump(&world.db), before, "{change}");
+    }
 }

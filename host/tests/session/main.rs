@@ -4,5 +4,6 @@
 
 mod fencing;
 mod redrive;
+mod requests;
 mod task;
 mod world;

@@ -104,7 +104,7 @@ impl InboxTx<'_> {
         self.insert(id, message, seen, now)
     }
 
-    fn stored(&self, id: &MessageId) -> Result<Option<(String, Seq)>, BoxError> {
+    pub(super) fn stored(&self, id: &MessageId) -> Result<Option<(String, Seq)>, BoxError> {
         self.tx
             .prepare_cached("SELECT content, seq FROM messages_in WHERE id = :id")
             .and_then(|mut select| {
@@ -122,8 +122,7 @@ impl InboxTx<'_> {
         seen: Seq,
         now: UnixMillis,
     ) -> Result<Accepted, BoxError> {
-        let cursor = self.cursor()?;
-        let seq = self.high_water()?.max(cursor.seen).max(seen).next_even();
+        let seq = self.next_seq(seen)?;
         self.tx
             .prepare_cached(
                 "INSERT INTO messages_in (id, seq, kind, timestamp, process_after, trigger,
@@ -149,6 +148,11 @@ impl InboxTx<'_> {
             })
             .map_err(failed("store a message"))?;
         Ok(Accepted { id, seq, duplicate: false })
+    }
+
+    /// The number of the next message. `seen` is the highest number that was read from the outbox.
+    pub(super) fn next_seq(&self, seen: Seq) -> Result<Seq, BoxError> {
+        Ok(self.high_water()?.max(self.cursor()?.seen).max(seen).next_even())
     }
 
     /// How far the message `id` is; `None` if it is not there.
@@ -404,7 +408,7 @@ impl InboxTx<'_> {
 
 /// The id for other content that came under an id already taken. An id that is too long for the
 /// suffix is cut, and the digest then stands for all of it.
-fn derived_id(id: &MessageId, content: &str) -> MessageId {
+pub(super) fn derived_id(id: &MessageId, content: &str) -> MessageId {
     const SUFFIX: usize = 17; // "~" and 16 digits
     let whole = id.as_str();
     let mut end = whole.len().min(crate::ids::MESSAGE_ID_MAX - SUFFIX);

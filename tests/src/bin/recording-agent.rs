@@ -5,6 +5,8 @@
 //! | word | meaning |
 //! |---|---|
 //! | `note` | send something in the middle of the turn, unless an earlier attempt has |
+//! | `list` | ask the host for the tasks when the turn ends |
+//! | `later` | have the host hand in `task of <id>` when the turn has ended |
 //! | `slow:MS` | take so long |
 //! | `fail:N` | fail the first N attempts; they may be tried again |
 //! | `die:N` | kill the runner in the first N attempts |
@@ -23,12 +25,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getppid;
 use serde_json::{Value, json};
-use twobox_tests::ledger::{Given, Ledger, Record, Said, Saying, now_us};
+use twobox_tests::ledger::{Given, Ledger, Record, Said, Saying, TASK_OF, now_us};
 
 /// What a message asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Orders {
     note: bool,
+    list: bool,
+    later: bool,
     slow: Duration,
     fail: i64,
     die: i64,
@@ -45,6 +49,8 @@ impl Orders {
             let count = number.parse::<i64>();
             match (word, count) {
                 ("note", _) => orders.note = true,
+                ("list", _) => orders.list = true,
+                ("later", _) => orders.later = true,
                 ("reject", _) => orders.reject = true,
                 ("slow", Ok(ms)) => orders.slow = Duration::from_millis(ms.unsigned_abs()),
                 ("fail", Ok(attempts)) => orders.fail = attempts,
@@ -179,6 +185,14 @@ impl<'a> Turn<'a> {
         for message in self.messages.clone() {
             let said = self.next(Saying::Answer, &message);
             say(&json!({ "type": "reply", "text": said.to_string() }));
+        }
+        if orders.iter().any(|orders| orders.list) {
+            say(&json!({ "type": "system", "request": { "action": "list_tasks" } }));
+        }
+        for message in self.messages.iter().filter(|it| Orders::of(&it.text).later) {
+            let prompt = format!("{TASK_OF}{}", message.id);
+            let request = json!({ "action": "schedule_task", "prompt": prompt });
+            say(&json!({ "type": "system", "request": request }));
         }
         say(&json!({ "type": "turn_done" }));
     }

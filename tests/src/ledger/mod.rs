@@ -17,5 +17,5 @@ mod verdict;
 pub use file::{Ledger, read};
 pub use record::{Given, Record, now_us};
 pub use recovery::{Recovery, recoveries};
-pub use said::{Said, Saying};
+pub use said::{Said, Saying, TASK_OF};
 pub use verdict::{EndState, Verdict, Violation, judge};

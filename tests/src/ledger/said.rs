@@ -4,6 +4,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// How the prompt of a task begins, before the id of the message that asked for it.
+pub const TASK_OF: &str = "task of ";
+
 /// What a saying is to its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Saying {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::record::Record;
-use super::said::{Said, Saying};
+use super::said::{Said, Saying, TASK_OF};
 
 /// What the installation itself shows when everything has come to rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,6 +101,16 @@ pub enum Violation {
         /// The message.
         message: String,
     },
+    /// What a message had put off was never begun.
+    TaskLost {
+        /// The message.
+        message: String,
+    },
+    /// What a message had put off was begun as more than one task.
+    TaskTwice {
+        /// The message.
+        message: String,
+    },
     /// A message was worked on that nobody handed in.
     Invented {
         /// The message.
@@ -126,22 +136,26 @@ impl fmt::Display for Violation {
             }
             Self::KeyReused { key } => write!(f, "one key for two letters: {key}"),
             Self::Misattributed { message } => write!(f, "does not say it answers {message}"),
+            Self::TaskLost { message } => write!(f, "lost: the task of {message}"),
+            Self::TaskTwice { message } => write!(f, "doubled: the task of {message}"),
             Self::Invented { message } => write!(f, "nobody handed in: {message}"),
         }
     }
 }
 
 impl Verdict {
-    /// How many accepted messages or notes are gone.
+    /// How many accepted messages, notes or tasks are gone.
     pub fn lost(&self) -> usize {
-        let lost =
-            |it: &&Violation| matches!(it, Violation::Lost { .. } | Violation::NoteLost { .. });
+        use Violation as V;
+        let lost = |it: &&V| matches!(it, V::Lost { .. } | V::NoteLost { .. } | V::TaskLost { .. });
         self.violations.iter().filter(lost).count()
     }
 
-    /// How many messages took effect twice.
+    /// How many messages or tasks took effect twice.
     pub fn doubled(&self) -> usize {
-        self.violations.iter().filter(|it| matches!(it, Violation::Doubled { .. })).count()
+        use Violation as V;
+        let doubled = |it: &&V| matches!(it, V::Doubled { .. } | V::TaskTwice { .. });
+        self.violations.iter().filter(doubled).count()
     }
 }
 
@@ -152,6 +166,7 @@ struct Sent {
     refused: usize,
     accepted: bool,
     noted: bool,
+    later: bool,
 }
 
 /// A letter that took effect.
@@ -166,7 +181,12 @@ struct Effect<'a> {
 pub fn judge(records: &[Record], end: &EndState) -> Verdict {
     let records = in_time(records);
     let mut verdict = Verdict::default();
-    let sent = sent(&records);
+    let mut sent = sent(&records);
+    let tasks = tasks(&records, &sent);
+    for task in tasks.values().flatten() {
+        // The host handed it in, so it is judged as what people do.
+        sent.insert(task, Sent { tries: 1, accepted: true, ..Sent::default() });
+    }
     let effects = effects(&records, &mut verdict);
     let started = started(&records, &mut verdict);
     check_order(&effects, &mut verdict);
@@ -203,6 +223,15 @@ pub fn judge(records: &[Record], end: &EndState) -> Verdict {
         let undelivered = end.undelivered.contains(&message);
         if sent.noted && answers > 0 && notes == 0 && !undelivered {
             verdict.violations.push(Violation::NoteLost { message: message.clone() });
+        }
+        if sent.later && answers > 0 {
+            let waits = end.pending.iter().any(|id| id.starts_with("task-"));
+            let message = message.clone();
+            match tasks.get(message.as_str()).map_or(0, BTreeSet::len) {
+                0 if !waits => verdict.violations.push(Violation::TaskLost { message }),
+                0 | 1 => {}
+                _ => verdict.violations.push(Violation::TaskTwice { message }),
+            }
         }
         let (failed, pending) = (end.failed.contains(&message), end.pending.contains(&message));
         for (shown, so) in [("failed", failed), ("pending", pending)] {
@@ -241,6 +270,7 @@ fn sent<'a>(records: &[&'a Record]) -> BTreeMap<&'a str, Sent> {
                 let sent = all.entry(message).or_default();
                 sent.tries += 1;
                 sent.noted = text.split_whitespace().any(|word| word == "note");
+                sent.later = text.split_whitespace().any(|word| word == "later");
             }
             Record::Accepted { message, .. } => all.entry(message).or_default().accepted = true,
             Record::Refused { message, .. } => all.entry(message).or_default().refused += 1,
@@ -248,6 +278,25 @@ fn sent<'a>(records: &[&'a Record]) -> BTreeMap<&'a str, Sent> {
         }
     }
     all
+}
+
+/// The tasks that were begun, by the message that had them put off.
+fn tasks<'a>(
+    records: &[&'a Record],
+    sent: &BTreeMap<&'a str, Sent>,
+) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut tasks: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for record in records {
+        let Record::Started { messages, .. } = record else { continue };
+        for task in messages {
+            if let Some(message) = task.text.strip_prefix(TASK_OF)
+                && sent.get(message).is_some_and(|sent| sent.later)
+            {
+                tasks.entry(message).or_default().insert(&task.id);
+            }
+        }
+    }
+    tasks
 }
 
 /// The agent's letters that took effect, in the order in which they did.

@@ -53,6 +53,12 @@ impl Story {
         self.add(|at_us| Record::Shown { at_us, key, place, keyed, answers, text })
     }
 
+    /// A turn for the task that `message` had put off.
+    fn task_started(self, turn: u64, task: &str, message: &str) -> Self {
+        let messages = vec![Given { id: task.to_owned(), text: format!("{TASK_OF}{message}") }];
+        self.add(|at_us| Record::Started { at_us, turn, attempt: 0, pid: 1, messages })
+    }
+
     /// A letter of the recording agent, to somebody who honours keys.
     fn shown(self, key: &str, text: &str) -> Self {
         let message = text.split(' ').nth(1).unwrap().to_owned();
@@ -251,4 +257,27 @@ fn each_broken_promise_is_told() {
     assert_eq!((lost.lost(), lost.doubled()), (1, 0));
     let twice = Story::default().good().shown("b", "answer m 20.0").verdict();
     assert_eq!((twice.lost(), twice.doubled()), (0, 1));
+}
+
+#[test]
+fn what_was_put_off_is_done_once() {
+    let asked = || {
+        Story::default().sent("m", "later please").started(1, 0, &["m"]).shown("r", "answer m 1.1")
+    };
+    let done = |story: Story, task: &str, turn: u64| {
+        story.task_started(turn, task, "m").shown(task, &format!("answer {task} {turn}.1"))
+    };
+    let verdict = done(asked(), "task-1@0.0", 2).verdict();
+    assert_eq!((verdict.accepted, verdict.answered, verdict.violations), (2, 2, vec![]));
+    let m = || "m".to_owned();
+    let twice = done(done(asked(), "task-1@0.0", 2), "task-2@0.0", 3);
+    let never_asked = done(Story::default().sent("m", "now please"), "task-1@0.0", 2);
+    for (story, expected) in [
+        (asked(), Violation::TaskLost { message: m() }),
+        (twice, Violation::TaskTwice { message: m() }),
+        (never_asked, Violation::Invented { message: "task-1@0.0".to_owned() }),
+    ] {
+        let found = story.verdict().violations;
+        assert!(found.contains(&expected), "{expected} is not in {found:?}");
+    }
 }

@@ -12,8 +12,8 @@ use twobox_host::session::delivery::{self, ChannelTraits, Hold};
 use twobox_host::session::fence::{Fence, Standing};
 use twobox_host::session::limits::Vitals;
 use twobox_shared::clock::Monotonic;
-use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::{Delivery, PendingMessage};
+use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::inbox::{Delivery, Origin, PendingMessage};
 use twobox_shared::outbox::{AckStatus, OutRow};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
@@ -56,6 +56,8 @@ pub(crate) struct Task {
     pub(crate) in_doubt: bool,
     pub(crate) vitals: Option<Vitals>,
     pub(crate) acked: bool,
+    /// The acks that the sweep goes by.
+    pub(crate) acks: Acks,
     pub(crate) wake: Wake,
     pub(crate) look_again: bool,
     /// As in the product on the clock that never jumps: a due time is converted when it is read.
@@ -76,6 +78,7 @@ impl Task {
             accepted: false,
             vitals: None,
             acked: false,
+            acks: Acks::new(),
             wake: Wake::Not { next: None },
             look_again: false,
             look_at: None,
@@ -111,7 +114,8 @@ pub(crate) fn settle(
     alive: Alive,
     newest: Seq,
     now: UnixMillis,
-) -> (Wake, bool, usize) {
+) -> (Wake, bool, usize, bool) {
+    let recurring = boxes.recurring();
     let decision = decide::decide(&View {
         now,
         pending,
@@ -133,9 +137,10 @@ pub(crate) fn settle(
             boxes.charged = boxes.charged.max(newest);
         }
     }
+    let goes_on = boxes.go_on(&recurring, &decision.actions, after, now);
     let seen = boxes.rows.last().map_or(boxes.cursor.seen, |row| row.seq);
     boxes.cursor.seen = boxes.cursor.seen.max(seen);
-    (decision.wake, decision.look_again, decision.actions.len())
+    (decision.wake, decision.look_again, decision.actions.len(), goes_on)
 }
 
 /// Takes a look at the living container, and says whether it broke a limit.
@@ -152,14 +157,14 @@ pub(crate) fn breaks_limit(vitals: &mut Vitals, acks: &Acks, now: Monotonic, bea
     vitals.judge(&config.limits, config.containers.idle, now).is_err()
 }
 
-/// Step 6: the real plan. Returns the calls to make, or `None` if its records were not written as far
-/// as the task knows.
+/// Step 6: the real plan. Returns the calls to make, or `None` if one of its two commits, for the
+/// requests and for the records, was not made as far as the task knows.
 pub(crate) fn deliver(
     boxes: &mut Boxes,
     task: &mut Task,
-    session: usize,
+    (session, id): (usize, SessionId),
     channel_up: bool,
-    commit: Commit,
+    [served, commit]: [Commit; 2],
     now: UnixMillis,
     monotonic: Monotonic,
 ) -> Option<Vec<Flight>> {
@@ -174,6 +179,7 @@ pub(crate) fn deliver(
         answers: boxes.acks.clone().into_iter().collect(),
         charged: boxes.charged,
         newest: boxes.newest(),
+        withdrawn: boxes.withdrawn(),
         pending,
         ..Look::default()
     };
@@ -199,6 +205,17 @@ pub(crate) fn deliver(
         unavailable: &HashSet::new(),
         hold: Hold { max: Duration::from_secs(1 << 40), last_call: Duration::ZERO },
     });
+    if !plan.requests.is_empty() {
+        let asked: Vec<_> = plan.requests.iter().map(|index| asked(&rows[*index].0)).collect();
+        if served.holds() {
+            boxes.serve(id, &asked, &task.acks, now);
+        }
+        if served != Commit::Done {
+            return None;
+        }
+        task.signal = true;
+        task.accepted = true;
+    }
     if !commit.holds() {
         return None;
     }
@@ -219,6 +236,10 @@ pub(crate) fn deliver(
         flights.push(Flight { session, place: batch.place, rows });
     }
     Some(flights)
+}
+
+fn asked(row: &OutRow) -> (MessageId, String, Origin) {
+    (row.id.clone(), row.content.clone().unwrap_or_default(), row.destination.clone())
 }
 
 /// Records what a channel said.

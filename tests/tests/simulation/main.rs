@@ -10,11 +10,12 @@ mod disk;
 mod host;
 mod model;
 mod runner;
+mod tasks;
 mod world;
 
 use world::World;
 
-/// Seeds that every run of the suite plays: some seconds on one core.
+/// Seeds that every run of the suite plays: less than half a minute on one core.
 const SEEDS: u64 = 2000;
 
 fn variable(name: &str) -> Option<u64> {

@@ -6,24 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use twobox_host::db::sessions::StopCause;
 use twobox_host::session::decide::{Acks, Action};
 use twobox_shared::ids::{MessageId, RunnerId};
+pub(crate) use twobox_shared::inbox::Status;
 use twobox_shared::inbox::{Cursor, Delivery, InboundMessage, Origin, PendingMessage};
 use twobox_shared::outbox::{Ack, AckStatus, Claim, OutRow};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-/// The state of a message in the inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    Pending,
-    Completed,
-    Failed,
-}
+use crate::tasks::{Series, Task};
 
 /// A row of `messages_in`, with what the model knows beside it.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
     pub(crate) row: PendingMessage,
     pub(crate) status: Status,
+    /// Of an occurrence, what it belongs to.
+    pub(crate) task: Option<Task>,
     /// History: attempts that a runner really began.
     pub(crate) begun: i64,
     /// History: turns that were committed as its answer.
@@ -45,6 +42,8 @@ pub(crate) struct Boxes {
     pub(crate) failed_starts: i64,
     pub(crate) start_after: Option<UnixMillis>,
     pub(crate) notices: BTreeSet<MessageId>,
+    /// History: the tasks that ever began.
+    pub(crate) series: BTreeMap<String, Series>,
 }
 
 impl Boxes {
@@ -67,7 +66,8 @@ impl Boxes {
             of_run: false,
         };
         assert!(row.seq > newest && row.seq.0 % 2 == 0, "inbound numbers grow and are even");
-        self.messages.push(Message { row, status: Status::Pending, begun: 0, answers: 0 });
+        let status = Status::Pending;
+        self.messages.push(Message { row, status, task: None, begun: 0, answers: 0 });
     }
 
     pub(crate) fn pending(&self) -> Vec<PendingMessage> {
@@ -185,9 +185,18 @@ impl Boxes {
         self.rows.last().map_or(Seq(0), |row| row.seq)
     }
 
-    /// Whether nothing is left to do.
-    pub(crate) fn settled(&self) -> bool {
-        let open = |message: &Message| message.status == Status::Pending && message.row.trigger;
+    /// Whether nothing is left to do. What recurs does so for ever, and a task waits for its time.
+    pub(crate) fn settled(&self, now: UnixMillis) -> bool {
+        let waits = |message: &Message| {
+            message.task.as_ref().is_some_and(|task| {
+                task.recurrence.is_some()
+                    || message.row.tries == 0
+                        && message.row.process_after.is_some_and(|due| due > now)
+            })
+        };
+        let open = |message: &Message| {
+            message.status == Status::Pending && message.row.trigger && !waits(message)
+        };
         let settled = |row: &OutRow| {
             self.delivered.get(&row.id).is_some_and(|record| record.status.is_settled())
         };

@@ -11,6 +11,7 @@ use twobox_shared::time::UnixMillis;
 
 use crate::disk::Commit;
 use crate::model::{Boxes, Status};
+use crate::tasks;
 
 /// What a runner is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Runner {
             Doing::Leaving => self.die("leaves, idle"),
             Doing::Waiting => self.look(boxes, now, faults, rng),
             Doing::Claiming(chosen) => self.claim(&chosen, boxes, Commit::roll(faults, rng)),
-            Doing::Working(claims) => self.work(claims, boxes, faults, rng),
+            Doing::Working(claims) => self.work(claims, boxes, now, faults, rng),
             Doing::Sending(claims, name) => {
                 self.send(claims, name, boxes, Commit::roll(faults, rng))
             }
@@ -187,6 +188,7 @@ impl Runner {
         &mut self,
         claims: Vec<Claim>,
         boxes: &mut Boxes,
+        now: UnixMillis,
         faults: bool,
         rng: &mut fastrand::Rng,
     ) -> Step {
@@ -217,9 +219,17 @@ impl Runner {
                 }
             }
             _ => {
+                for n in 0..if faults { rng.u8(..4) } else { 0 } {
+                    let name = format!("{}-{}-asks-{n}", claims[0].message, claims[0].attempt);
+                    let request = tasks::request(boxes, now, rng);
+                    boxes.send(name.clone(), &claims, self.floor, self.id);
+                    boxes.ask(&name, &request);
+                }
                 boxes.send(name, &claims, self.floor, self.id);
                 for claim in &claims {
-                    boxes.acks.get_mut(&claim.message).expect("held").status = AckStatus::Completed;
+                    let ack = boxes.acks.get_mut(&claim.message).expect("held");
+                    ack.status = AckStatus::Completed;
+                    ack.changed_at = Some(now);
                     let message = boxes.message(&claim.message);
                     message.answers += 1;
                     assert_eq!(message.answers, 1, "{} was answered twice", claim.message);

@@ -24,6 +24,8 @@ enum Plan {
     Notice,
     /// The host stops its container.
     Stop,
+    /// An agent asks its host for something.
+    Request,
     /// A person wants an answer sent once more that nobody took.
     Redrive,
     /// Something settled is older than what is kept.
@@ -63,6 +65,7 @@ fn plan(point: CrashPoint) -> Plan {
         }
         P::RunnerSent => Plan::RoundTrip(Who::Runner, "note hello"),
         P::RunnerFailed => Plan::RoundTrip(Who::Runner, "fail:1 hello"),
+        P::HostRequestCommitted => Plan::Request,
         P::HostRedriveMarked | P::HostRedriveCommitted => Plan::Redrive,
         P::HostForgot => Plan::Forget(Who::Host),
         P::RunnerForgot => Plan::Forget(Who::Runner),
@@ -99,6 +102,7 @@ at_each_point!(
     host_deliver_announced = HostDeliverAnnounced,
     host_deliver_sent = HostDeliverSent,
     host_deliver_recorded = HostDeliverRecorded,
+    host_request_committed = HostRequestCommitted,
     host_redrive_marked = HostRedriveMarked,
     host_redrive_committed = HostRedriveCommitted,
     runner_locked = RunnerLocked,
@@ -119,6 +123,7 @@ fn survive(point: CrashPoint) {
         Plan::RoundTrip(who, text) => round_trip(setup, point, &who, text),
         Plan::Notice => notice(setup, point),
         Plan::Stop => stop(setup, point),
+        Plan::Request => request(point),
         Plan::Redrive => redrive(point),
         Plan::Forget(who) => forget(point, &who),
         Plan::Keyless => keyless(point),
@@ -315,6 +320,28 @@ fn stop(setup: Setup, point: CrashPoint) {
     assert_eq!((message.tries, message.forgiven), (1, 1), "the host ended it, nobody is charged");
 }
 
+/// The request is carried out once, and what it asked for is done once.
+fn request(point: CrashPoint) {
+    let world = recorded().make();
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    let id = chat.hand_in(None, "later please");
+    revive(&world, point);
+    chat.wait_letters(2);
+    let session = world.session("ada");
+    session.wait_status(&id, "completed");
+    wait_for("the task to be over", || {
+        let messages = session.messages();
+        let over = messages.iter().all(|it| it.kind != "task" || it.status == "completed");
+        (over && session.undelivered().is_empty()).then_some(())
+    });
+    let messages = session.messages();
+    let kinds: Vec<_> = messages.iter().map(|message| message.kind.as_str()).collect();
+    assert_eq!(kinds, ["chat", "task", "system"], "one task and one answer: {messages:?}");
+    let verdict = world.assert_promises();
+    assert_eq!((verdict.accepted, verdict.answered), (2, 2), "{verdict:?}");
+}
+
 /// The person who gave the order gets no answer, and repeats it. What was committed is carried out
 /// without that.
 fn redrive(point: CrashPoint) {
@@ -408,7 +435,7 @@ fn every_point_is_reached_without_dying(setup: Setup) {
         ("TWOBOX_RUNNER_CRASH_LOG", runner.to_str().unwrap()),
     ]);
     let chat = world.chat("ada");
-    chat.say("note hello");
+    chat.say("note list hello");
     chat.wait_letters(2);
     world.session("ada").wait_settled(); // chat comes first
     let book = Book::of(&world);

@@ -20,4 +20,5 @@ mod redrive;
 mod restart;
 mod schedules;
 mod scripts;
+mod tasks;
 mod time;

@@ -17,6 +17,7 @@ mod life;
 mod listed;
 mod manual;
 mod metrics;
+mod prepare;
 mod runs;
 mod starts;
 mod words;
@@ -34,6 +35,7 @@ pub use life::{
 pub use listed::{Listed, Unreadable};
 pub use manual::{Backfilled, Enqueued, enqueue_backfill, enqueue_manual};
 pub use metrics::{Load, RunMetrics, metrics_since, prune_metrics};
+pub use prepare::{Prepared, SCHEDULE_CHANNEL, prepare};
 pub use runs::{Counts, Hold, Past, Run, counts, open_runs, page, past, prune, run, running};
 pub use starts::{Capacity, Executed, Start, Started, execute, start_next, start_run};
 pub use words::{Phase, Status, Trigger};

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
+use twobox_shared::content::KIND_SYSTEM;
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::{Cursor, Delivery, Inbox, InboxTx, Origin, PendingMessage};
+use twobox_shared::inbox::{Cursor, Delivery, Inbox, InboxTx, Occurrence, Origin, PendingMessage};
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{self, OutRow, Page, Source, ToolState, UntrustedOutbox};
 use twobox_shared::seq::Seq;
@@ -41,6 +42,8 @@ pub struct Look {
     pub pending: Vec<PendingMessage>,
     /// Their acks.
     pub acks: Acks,
+    /// The occurrences that carry the recurrence of their series.
+    pub recurring: Vec<Occurrence>,
     /// The rows beyond the cursor that are not settled, after those that the cursor can pass. Before
     /// them, those at or before the cursor that a person wants sent once more.
     pub rows: Vec<(OutRow, Option<Delivery>)>,
@@ -48,6 +51,8 @@ pub struct Look {
     pub gone: Vec<(MessageId, Delivery)>,
     /// The acks of the messages that these rows answer, settled rows left aside.
     pub answers: Acks,
+    /// Those of these messages that are cancelled or paused tasks, with their ended attempts.
+    pub withdrawn: HashMap<MessageId, i64>,
     /// The highest number in the outbox, whether or not this look came so far.
     pub newest: Seq,
     /// What that was when an attempt was charged last.
@@ -95,7 +100,8 @@ impl Boxes {
             Some(found) => found,
             None => Look { gone: redrive::without_outbox(&tx)?, cursor, ..Look::default() },
         };
-        Ok(Look { pending, charged: tx.charged()?, writers, ..outside })
+        let (recurring, charged) = (tx.recurring()?, tx.charged()?);
+        Ok(Look { pending, recurring, charged, writers, ..outside })
     }
 
     /// The contents of rows that a look had no room for.
@@ -198,7 +204,8 @@ fn read_outbox(
     let mut room = ContentRoom::default();
     let Redriven { mut rows, gone, mut left_out } =
         redrive::read_redriven(outbox, inbox, cursor.seq, high_water, &mut room)?;
-    let mut open: HashMap<Origin, usize> = HashMap::new();
+    // What the agent asks of the host waits for no destination.
+    let mut open: HashMap<Option<Origin>, usize> = HashMap::new();
     let mut scanned = 0;
     let mut last = cursor.seq;
     loop {
@@ -216,7 +223,8 @@ fn read_outbox(
                 }
                 continue;
             }
-            let before = open.entry(row.destination.clone()).or_default();
+            let destination = (row.kind != KIND_SYSTEM).then(|| row.destination.clone());
+            let before = open.entry(destination).or_default();
             *before += 1;
             match *before <= OPEN_PER_DESTINATION {
                 true => {
@@ -237,6 +245,7 @@ fn read_outbox(
                 rows,
                 gone,
                 answers: outbox.acks(&answered)?,
+                withdrawn: inbox.withdrawn(&answered)?,
                 newest: outbox.newest()?.max(last),
                 more: more || left_out,
                 cursor: Cursor { seen: cursor.seen.max(last), ..cursor },

@@ -16,6 +16,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::decide::Action;
+use super::recurrence::Succession;
 pub(super) use look::{ContentRoom, LARGE_PAGE, OPEN_PER_DESTINATION, READ_PATIENCE, SCAN_MAX};
 pub use look::{Look, Writers};
 
@@ -33,6 +34,8 @@ pub struct Boxes {
 pub struct Changes {
     /// What became of messages.
     pub actions: Vec<Action>,
+    /// What follows the occurrences that end with these actions.
+    pub successions: Vec<Succession>,
     /// Delivery records.
     pub records: Vec<(MessageId, Delivery)>,
     /// Messages from the host to the agent. Those beyond what one turn takes as context are left
@@ -54,6 +57,11 @@ impl Boxes {
             scratch: scratch.join(session.to_string()),
             quota,
         }
+    }
+
+    /// Whose they are.
+    pub(super) fn session(&self) -> SessionId {
+        self.session
     }
 
     /// The paths.
@@ -124,6 +132,13 @@ impl Boxes {
             };
             if !changed {
                 tracing::debug!(session = %self.session, ?action, "the action had been applied");
+            }
+        }
+        for Succession { before, next } in &changes.successions {
+            if tx.end_occurrence(before)?
+                && let Ok(next) = next
+            {
+                tx.continue_series(before, next, None, changes.cursor.seen, now)?;
             }
         }
         for (row, record) in &changes.records {

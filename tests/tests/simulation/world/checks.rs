@@ -1,11 +1,16 @@
 //! What always holds, and what holds in the end.
 
+use twobox_shared::content::KIND_CHAT;
+
 use super::{Session, World};
 use crate::model::Status;
 
 impl World {
     pub(super) fn check_always(&self) {
         for session in &self.sessions {
+            if let Some(broken) = session.boxes.broken_series() {
+                self.fail(&broken);
+            }
             if session.runners.iter().filter(|runner| runner.lives()).count() > 1 {
                 self.fail("two containers of one session live");
             }
@@ -27,7 +32,8 @@ impl World {
     }
 
     pub(super) fn settled(&self) -> bool {
-        self.sessions.iter().all(|session| session.boxes.settled()) && self.flights.is_empty()
+        self.sessions.iter().all(|session| session.boxes.settled(self.now))
+            && self.flights.is_empty()
     }
 
     pub(super) fn check_end(&self) {
@@ -37,13 +43,17 @@ impl World {
                 let fine = match message.status {
                     Status::Completed => message.answers == 1,
                     Status::Failed => message.answers == 0 && told,
-                    Status::Pending => false,
+                    // What waits is looked at in time.
+                    Status::Pending => {
+                        message.task.is_some() && (boxes.due || self.sessions[at].task.is_some())
+                    }
+                    Status::Paused | Status::Cancelled => message.answers <= 1,
                 };
                 if !fine {
                     self.fail(&format!("{} ended as {message:?}, told: {told}", message.row.id));
                 }
             }
-            for row in &boxes.rows {
+            for row in boxes.rows.iter().filter(|row| row.kind == KIND_CHAT) {
                 if !self.shown.contains(&(at, row.id.clone())) {
                     self.fail(&format!("{} was never shown", row.id));
                 }

@@ -11,7 +11,7 @@ use twobox_shared::ids::RunnerId;
 use twobox_shared::time::UnixMillis;
 use uuid::Uuid;
 
-use super::World;
+use super::{Session, World};
 use crate::disk::Commit;
 use crate::host::{self, Phase, Task};
 use crate::runner::Runner;
@@ -53,11 +53,14 @@ impl World {
                 let settled = commit
                     .holds()
                     .then(|| host::settle(boxes, &pending, &before, &after, alive, newest, now));
-                let Some((wake, again, actions)) = settled.filter(|_| commit == Commit::Done)
+                let Some((wake, again, actions, goes_on)) =
+                    settled.filter(|_| commit == Commit::Done)
                 else {
                     return self.cope(at, task, commit);
                 };
-                task.signal |= again;
+                task.signal |= again || goes_on;
+                task.accepted |= goes_on;
+                task.acks = after.clone();
                 task.look_again = again;
                 task.wake = wake;
                 if let Some(vitals) = &task.vitals {
@@ -91,11 +94,11 @@ impl World {
             }
             Phase::Deliver => {
                 let up = self.channel_up;
-                let commit = Commit::roll(self.faults, &mut self.rng);
-                let boxes = &mut self.sessions[at].boxes;
-                match host::deliver(boxes, &mut task, at, up, commit, now, monotonic) {
+                let commits = [(); 2].map(|()| Commit::roll(self.faults, &mut self.rng));
+                let Session { id, boxes, .. } = &mut self.sessions[at];
+                match host::deliver(boxes, &mut task, (at, *id), up, commits, now, monotonic) {
                     Some(flights) => self.flights.extend(flights),
-                    None => return self.cope(at, task, commit),
+                    None => return self.cope(at, task, commits[1]),
                 }
                 Phase::Unmark
             }

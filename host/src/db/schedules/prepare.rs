@@ -4,13 +4,17 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params}
 use twobox_shared::ids::{IdSource, MessagingGroupId};
 use twobox_shared::time::UnixMillis;
 
-use super::SCHEDULE_CHANNEL;
-use crate::db::schedules::{self, Hold, Phase, Run};
+use super::life::advance;
+use super::runs::{Hold, Run};
+use super::words::Phase;
 use crate::db::{DbError, failed};
+
+/// The channel of sessions that are made for one run. The chat is the schedule, the thread the run.
+pub const SCHEDULE_CHANNEL: &str = "schedule";
 
 /// What came of it. Only [`Prepared::Done`] changed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Prepared {
+pub enum Prepared {
     /// The session is there, and the run has come to [`Phase::Prepared`].
     Done,
     /// It cannot be: why, for people.
@@ -24,7 +28,7 @@ pub(super) enum Prepared {
 ///
 /// # Errors
 /// [`DbError::Sqlite`]: nothing was changed.
-pub(super) fn prepare(
+pub fn prepare(
     db: &mut Connection,
     run: &Run,
     hold: &Hold,
@@ -36,7 +40,7 @@ pub(super) fn prepare(
     if let Some(reason) = ready(&tx, run, hold, ids, now).map_err(&step)? {
         return Ok(Prepared::Refused(reason));
     }
-    if !schedules::advance(&tx, run.id, hold.owner, Phase::Claimed, Phase::Prepared)? {
+    if !advance(&tx, run.id, hold.owner, Phase::Claimed, Phase::Prepared)? {
         return Ok(Prepared::NotOurs);
     }
     tx.commit().map_err(&step)?;

@@ -1,0 +1,172 @@
+//! What an agent asks of the host: tasks for later, decided. Pure: the content of a `system` row and
+//! the session's live tasks in, a guarded change and the answer to the agent out.
+//!
+//! Whatever a container writes here reaches the tasks of its own session and nothing else. Fields
+//! that nobody knows are refused, for a misspelt `recurrence` would otherwise make another task.
+
+mod shown;
+mod tasks;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use twobox_shared::content::shorten;
+use twobox_shared::ids::MessageId;
+use twobox_shared::inbox::{NewOccurrence, NewTask, Occurrence, Origin};
+use twobox_shared::time::UnixMillis;
+
+use shown::Shown;
+pub use shown::local_time;
+pub use tasks::TASKS_MAX;
+use tasks::{Empty, Named};
+
+/// The longest request, in bytes.
+const REQUEST_MAX: usize = 64 << 10;
+
+/// How many characters of a reason are told.
+const REASON_MAX: usize = 500;
+
+/// How many characters of a word that an agent wrote are told.
+const WORD_MAX: usize = 64;
+
+/// A live occurrence and its content.
+pub type Live = (Occurrence, String);
+
+/// Everything that the decision depends on.
+pub struct View<'a> {
+    /// The wall clock.
+    pub now: UnixMillis,
+    /// The shortest time between two occurrences of a task.
+    pub min_interval: Duration,
+    /// The id of the series that this request would begin.
+    pub series: &'a str,
+    /// Where the answers of a task go that this request makes.
+    pub origin: &'a Origin,
+    /// Why they may not go there, if they may not.
+    pub refusal: Option<&'a str>,
+    /// The session's live occurrences, oldest first.
+    pub tasks: &'a [Live],
+    /// Whether an occurrence is being worked on.
+    pub at_work: &'a dyn Fn(&Occurrence) -> bool,
+}
+
+/// A guarded change of the session's tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// None.
+    Nothing,
+    /// A new series.
+    Begin(NewTask),
+    /// Another live occurrence in the place of one, with other content if there is any.
+    Replace {
+        /// The one that was live. It is finished if it is being worked on, and cancelled otherwise.
+        before: MessageId,
+        /// Whether it is being worked on.
+        at_work: bool,
+        /// The one that is live from now on.
+        next: NewOccurrence,
+        /// Its content, if that changed.
+        content: Option<String>,
+    },
+    /// The live occurrence waits.
+    Pause(MessageId),
+    /// Nothing follows in a series.
+    Cancel {
+        /// Which.
+        series: String,
+        /// Its live occurrences that nobody works on.
+        live: Vec<MessageId>,
+        /// Those that are being worked on, and are finished.
+        at_work: Vec<MessageId>,
+    },
+}
+
+/// What comes of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// What is changed.
+    pub effect: Effect,
+    /// Why it was refused, if it was; then nothing is changed.
+    pub refusal: Option<String>,
+    /// The answer: a content of the protocol.
+    pub answer: String,
+    /// Whether the answer starts a turn.
+    pub wake: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    text: &'a str,
+    request: &'a MessageId,
+    action: &'a str,
+    ok: bool,
+    tasks: &'a [Shown],
+}
+
+/// What is done, what is said of it, and the tasks that it is about.
+type Done = (Effect, String, Vec<Shown>);
+
+/// Decides about the request that the row `id` makes. See the module's contract.
+pub fn respond(view: &View<'_>, id: &MessageId, content: &str) -> Response {
+    let fields = read(content);
+    let word = |fields: &Map<String, Value>| {
+        fields.get("action").and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let action = fields.as_ref().map(word).unwrap_or_default();
+    let wake = fields.as_ref().is_ok_and(|fields| fields.get("wake") == Some(&Value::Bool(true)));
+    let done = fields.and_then(|fields| view.decide(&action, fields));
+    let refusal = done.as_ref().err().map(|reason| shorten(reason, REASON_MAX));
+    let (effect, text, tasks) = done.unwrap_or_else(|_| {
+        let reason = refusal.as_deref().unwrap_or_default();
+        let action = if action.is_empty() { "a request" } else { &action };
+        let text = format!("Refused: {}: {reason}.", shorten(action, WORD_MAX));
+        (Effect::Nothing, text, Vec::new())
+    });
+    let ok = refusal.is_none();
+    let action = shorten(&action, WORD_MAX);
+    let answer = Answer { text: &text, request: id, action: &action, ok, tasks: &tasks };
+    let answer = serde_json::to_string(&answer).expect("strings always serialise");
+    Response { effect, refusal, answer, wake }
+}
+
+fn read(content: &str) -> Result<Map<String, Value>, String> {
+    if content.len() > REQUEST_MAX {
+        return Err(format!("a request has at most {REQUEST_MAX} bytes"));
+    }
+    match serde_json::from_str(content) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        _ => Err("a request is a JSON object with an `action`".to_owned()),
+    }
+}
+
+/// The fields that belong to an action.
+fn of<T: DeserializeOwned>(mut fields: Map<String, Value>) -> Result<T, String> {
+    fields.remove("action");
+    match fields.remove("wake") {
+        None | Some(Value::Bool(_)) => {}
+        Some(_) => return Err("`wake` is true or false".to_owned()),
+    }
+    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
+}
+
+impl View<'_> {
+    fn decide(&self, action: &str, fields: Map<String, Value>) -> Result<Done, String> {
+        match action {
+            "schedule_task" => self.schedule(of(fields)?),
+            "list_tasks" => of(fields).map(|Empty {}| self.list()),
+            "update_task" => self.update(of(fields)?),
+            "pause_task" => self.pause(&of::<Named>(fields)?.id),
+            "resume_task" => self.resume(&of::<Named>(fields)?.id),
+            "cancel_task" => self.cancel(&of::<Named>(fields)?.id),
+            _ => Err("this host knows no such request: write schedule_task, list_tasks, \
+                      update_task, pause_task, resume_task or cancel_task"
+                .to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "requests_tests.rs"]
+mod tests;

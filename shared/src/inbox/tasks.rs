@@ -1,0 +1,421 @@
+//! The rows of tasks: what an agent asked to be done later, once or again and again.
+//!
+//! A task is a *series*; each time that it is due is an *occurrence*, a row of `messages_in` with the
+//! series' id. One occurrence is live: it is `pending` or `paused` and, unless the task is done once
+//! only, carries the recurrence. When it ends, the recurrence passes to the next one in the
+//! transaction that takes in its end. An occurrence that was being worked on when its task was
+//! changed is finished without one.
+//!
+//! What is to be done is decided by the host; each statement here repeats its guard.
+
+use std::collections::HashMap;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{OptionalExtension, Row, named_params};
+use serde::Serialize;
+
+use super::{InboxTx, Origin, failed, instant};
+use crate::content::{KIND_SYSTEM, KIND_TASK};
+use crate::ids::MessageId;
+use crate::open::BoxError;
+use crate::seq::Seq;
+use crate::time::UnixMillis;
+
+/// The state of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It waits, or is worked on.
+    Pending,
+    /// It is answered.
+    Completed,
+    /// It never will be.
+    Failed,
+    /// It waits until somebody lets it go on.
+    Paused,
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+impl Status {
+    const ALL: [Self; 5] =
+        [Self::Pending, Self::Completed, Self::Failed, Self::Paused, Self::Cancelled];
+
+    /// The word in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether something may still become of the message.
+    pub const fn is_live(self) -> bool {
+        match self {
+            Self::Pending | Self::Paused => true,
+            Self::Completed | Self::Failed | Self::Cancelled => false,
+        }
+    }
+}
+
+impl FromSql for Status {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let word = value.as_str()?;
+        let known = Self::ALL.into_iter().find(|status| status.as_str() == word);
+        known.ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// A row of a series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occurrence {
+    /// Its id.
+    pub id: MessageId,
+    /// Its number.
+    pub seq: Seq,
+    /// The series.
+    pub series: String,
+    /// Its state.
+    pub status: Status,
+    /// Ended attempts.
+    pub tries: i64,
+    /// Not before this instant.
+    pub process_after: Option<UnixMillis>,
+    /// When the series goes on after it, as the host wrote it.
+    pub recurrence: Option<String>,
+    /// The IANA name of the zone that the recurrence is read in; `None` is UTC.
+    pub zone: Option<String>,
+    /// The time that it stands for, whatever its retries wait for; `None` in rows of older versions.
+    pub nominal: Option<UnixMillis>,
+    /// How often the series was changed before.
+    pub generation: i64,
+}
+
+/// The first occurrence of a series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTask {
+    /// The series' id.
+    pub series: String,
+    /// JSON.
+    pub content: String,
+    /// Where its answers go.
+    pub origin: Origin,
+    /// Its first occurrence.
+    pub first: NewOccurrence,
+}
+
+/// An occurrence that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOccurrence {
+    /// Its id.
+    pub id: MessageId,
+    /// The time that it stands for, and before which nobody works on it.
+    pub nominal: UnixMillis,
+    /// When the series goes on after it.
+    pub recurrence: Option<String>,
+    /// The zone that this is read in; `None` is UTC.
+    pub zone: Option<String>,
+    /// How often the series was changed before.
+    pub generation: i64,
+    /// Whether it waits until somebody lets it go on.
+    pub paused: bool,
+}
+
+impl NewOccurrence {
+    const fn status(&self) -> Status {
+        if self.paused { Status::Paused } else { Status::Pending }
+    }
+}
+
+const COLUMNS: &str = "
+    SELECT id, seq, series_id, status, tries, process_after, recurrence, zone, nominal_at,
+           generation, content
+    FROM messages_in ";
+
+impl Occurrence {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            seq: row.get("seq")?,
+            series: row.get("series_id")?,
+            status: row.get("status")?,
+            tries: row.get("tries")?,
+            process_after: instant(row, "process_after")?,
+            recurrence: row.get("recurrence")?,
+            zone: row.get("zone")?,
+            nominal: instant(row, "nominal_at")?,
+            generation: row.get("generation")?,
+        })
+    }
+}
+
+impl InboxTx<'_> {
+    /// The rows that carry a recurrence, oldest first: the live occurrences of series that go on, and
+    /// those that have just ended.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn recurring(&self) -> Result<Vec<Occurrence>, BoxError> {
+        self.conn()
+            .prepare_cached(&format!(
+                "{COLUMNS} WHERE recurrence IS NOT NULL AND series_id IS NOT NULL ORDER BY seq"
+            ))
+            .and_then(|mut select| select.query_map([], Occurrence::from_row)?.collect())
+            .map_err(failed("list recurring tasks"))
+    }
+
+    /// The occurrences that are pending or paused, each with its content, oldest first.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn live_occurrences(&self) -> Result<Vec<(Occurrence, String)>, BoxError> {
+        // A condition for each of two indexes, so that history costs nothing.
+        let mut live = Vec::new();
+        for state in ["status = 'pending'", "status = 'paused'"] {
+            let select = format!("{COLUMNS} WHERE {state} AND series_id IS NOT NULL");
+            let mut select =
+                self.conn().prepare_cached(&select).map_err(failed("list live tasks"))?;
+            let rows = select
+                .query_map([], |row| Ok((Occurrence::from_row(row)?, row.get("content")?)))
+                .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+                .map_err(failed("list live tasks"))?;
+            live.extend(rows);
+        }
+        live.sort_by_key(|(occurrence, _)| occurrence.seq);
+        Ok(live)
+    }
+
+    /// Those of `messages` that are cancelled or paused tasks, with their ended attempts.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn withdrawn(&self, messages: &[MessageId]) -> Result<HashMap<MessageId, i64>, BoxError> {
+        let read = failed("look for cancelled messages");
+        let mut select = self
+            .conn()
+            .prepare_cached(
+                "SELECT tries FROM messages_in
+                 WHERE id = :id AND series_id IS NOT NULL AND status IN ('paused', 'cancelled')",
+            )
+            .map_err(&read)?;
+        let mut withdrawn = HashMap::new();
+        for id in messages {
+            let tries = select.query_row(named_params! { ":id": id }, |row| row.get(0)).optional();
+            if let Some(tries) = tries.map_err(&read)? {
+                withdrawn.insert(id.clone(), tries);
+            }
+        }
+        Ok(withdrawn)
+    }
+
+    /// Begins a series.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn begin_series(&self, task: &NewTask, seen: Seq, now: UnixMillis) -> Result<(), BoxError> {
+        let first = &task.first;
+        self.must_change(
+            "begin a task",
+            "INSERT INTO messages_in (id, seq, kind, timestamp, status, process_after, recurrence,
+               series_id, platform_id, channel_type, thread_id, content, zone, nominal_at,
+               generation)
+             VALUES (:id, :seq, :kind, :timestamp, :status, :nominal, :recurrence,
+               :series, :platform_id, :channel_type, :thread_id, :content, :zone, :nominal,
+               :generation)",
+            named_params! {
+                ":id": self.free_id(&first.id)?,
+                ":seq": self.next_seq(seen)?,
+                ":kind": KIND_TASK,
+                ":timestamp": now.to_rfc3339(),
+                ":status": first.status().as_str(),
+                ":nominal": first.nominal.to_rfc3339(),
+                ":recurrence": first.recurrence,
+                ":series": task.series,
+                ":platform_id": task.origin.platform_id,
+                ":channel_type": task.origin.channel_type,
+                ":thread_id": task.origin.thread_id,
+                ":content": task.content,
+                ":zone": first.zone,
+                ":generation": first.generation,
+            },
+        )
+    }
+
+    /// Makes `next` the live occurrence of the series of `before`, with what that says unless there
+    /// is other `content`.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], also if there is no `before`.
+    pub fn continue_series(
+        &self,
+        before: &MessageId,
+        next: &NewOccurrence,
+        content: Option<&str>,
+        seen: Seq,
+        now: UnixMillis,
+    ) -> Result<(), BoxError> {
+        self.must_change(
+            "continue a task",
+            "INSERT INTO messages_in (id, seq, kind, timestamp, status, process_after, recurrence,
+               series_id, trigger, platform_id, channel_type, thread_id, content,
+               source_session_id, zone, nominal_at, generation)
+             SELECT :id, :seq, kind, :timestamp, :status, :nominal, :recurrence,
+               series_id, trigger, platform_id, channel_type, thread_id,
+               coalesce(:content, content), source_session_id, :zone, :nominal, :generation
+             FROM messages_in WHERE id = :before",
+            named_params! {
+                ":before": before,
+                ":id": self.free_id(&next.id)?,
+                ":seq": self.next_seq(seen)?,
+                ":timestamp": now.to_rfc3339(),
+                ":status": next.status().as_str(),
+                ":nominal": next.nominal.to_rfc3339(),
+                ":recurrence": next.recurrence,
+                ":content": content,
+                ":zone": next.zone,
+                ":generation": next.generation,
+            },
+        )
+    }
+
+    /// Takes the recurrence from an occurrence that was answered or failed. Returns whether it had
+    /// one: only then there is to be a next occurrence.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn end_occurrence(&self, id: &MessageId) -> Result<bool, BoxError> {
+        self.change(
+            "end an occurrence",
+            "UPDATE messages_in SET recurrence = NULL
+             WHERE id = :id AND recurrence IS NOT NULL AND status IN ('completed', 'failed')",
+            named_params! { ":id": id },
+        )
+    }
+
+    /// Takes the recurrence from an occurrence that is being worked on and is to be finished.
+    /// Returns whether it had one.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn detach_occurrence(&self, id: &MessageId) -> Result<bool, BoxError> {
+        self.change(
+            "detach an occurrence",
+            "UPDATE messages_in SET recurrence = NULL
+             WHERE id = :id AND recurrence IS NOT NULL AND status = 'pending'",
+            named_params! { ":id": id },
+        )
+    }
+
+    /// Cancels a live occurrence.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], also if it is not live.
+    pub fn cancel_occurrence(&self, id: &MessageId) -> Result<(), BoxError> {
+        self.must_change(
+            "cancel an occurrence",
+            "UPDATE messages_in SET status = 'cancelled', recurrence = NULL, process_after = NULL
+             WHERE id = :id AND status IN ('pending', 'paused')",
+            named_params! { ":id": id },
+        )
+    }
+
+    /// Lets an occurrence that is being worked on be finished as a message that belongs to no task.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], also if it is not pending.
+    pub fn release_occurrence(&self, id: &MessageId) -> Result<(), BoxError> {
+        self.must_change(
+            "release an occurrence",
+            "UPDATE messages_in SET series_id = NULL, recurrence = NULL
+             WHERE id = :id AND status = 'pending' AND series_id IS NOT NULL",
+            named_params! { ":id": id },
+        )
+    }
+
+    /// Takes the recurrence from every row of a series: nothing follows. Returns from how many.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn end_series(&self, series: &str) -> Result<usize, BoxError> {
+        self.conn()
+            .prepare_cached(
+                "UPDATE messages_in SET recurrence = NULL
+                 WHERE recurrence IS NOT NULL AND series_id = :series",
+            )
+            .and_then(|mut update| update.execute(named_params! { ":series": series }))
+            .map_err(failed("end a task"))
+    }
+
+    /// Pauses a pending occurrence.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], also if it is not pending.
+    pub fn pause_occurrence(&self, id: &MessageId) -> Result<(), BoxError> {
+        self.must_change(
+            "pause an occurrence",
+            "UPDATE messages_in SET status = 'paused'
+             WHERE id = :id AND status = 'pending' AND series_id IS NOT NULL",
+            named_params! { ":id": id },
+        )
+    }
+
+    /// How many messages of the host wait to be answered by the agent.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn waiting_wakes(&self) -> Result<u32, BoxError> {
+        self.conn()
+            .prepare_cached(
+                "SELECT count(*) FROM messages_in
+                 WHERE status = 'pending' AND trigger = 1 AND kind = :kind",
+            )
+            .and_then(|mut select| {
+                select.query_row(named_params! { ":kind": KIND_SYSTEM }, |row| row.get(0))
+            })
+            .map_err(failed("count what wakes the agent"))
+    }
+
+    /// Gives up the oldest note that waits to be told to the agent as context, with what it says.
+    /// Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn drop_oldest_note(&self) -> Result<bool, BoxError> {
+        self.change(
+            "drop a note",
+            "UPDATE messages_in SET status = 'cancelled', content = '{}'
+             WHERE id = (SELECT id FROM messages_in
+                         WHERE status = 'pending' AND trigger = 0 AND kind = :kind
+                         ORDER BY seq LIMIT 1)",
+            named_params! { ":kind": KIND_SYSTEM },
+        )
+    }
+
+    /// `id`, or one derived from it if a person's message has taken it.
+    fn free_id(&self, id: &MessageId) -> Result<MessageId, BoxError> {
+        let mut id = id.clone();
+        while self.stored(&id)?.is_some() {
+            id = super::writer::derived_id(&id, "taken");
+        }
+        Ok(id)
+    }
+
+    fn must_change(
+        &self,
+        action: &'static str,
+        sql: &str,
+        params: &[(&str, &dyn rusqlite::ToSql)],
+    ) -> Result<(), BoxError> {
+        match self.change(action, sql, params)? {
+            true => Ok(()),
+            false => Err(failed(action)(rusqlite::Error::StatementChangedRows(0))),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tasks_tests.rs"]
+mod tests;
