@@ -31,7 +31,8 @@ pub(crate) async fn blocking_timed<T: Send + 'static>(
     }
 }
 
-async fn outcome<T>(work: JoinHandle<T>) -> T {
+/// What a task has come to. A panic goes on in the caller.
+pub(crate) async fn outcome<T>(work: JoinHandle<T>) -> T {
     match work.await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

@@ -5,8 +5,9 @@
 //! starts is the only one of its session: it owns the folder and the container until it retires.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -58,6 +59,7 @@ pub struct Core {
     stopping: watch::Sender<bool>,
     channel_epoch: Mutex<u64>,
     several_groups: AtomicBool,
+    api: OnceLock<SocketAddr>,
     chatting: Mutex<HashSet<SessionId>>,
     /// Moves when a scheduled run may have.
     runs: watch::Sender<()>,
@@ -93,6 +95,7 @@ impl Core {
             stopping: watch::Sender::new(false),
             channel_epoch: Mutex::default(),
             several_groups: AtomicBool::new(false),
+            api: OnceLock::new(),
             chatting: Mutex::default(),
             runs: watch::Sender::new(()),
             lag_ms: AtomicU64::new(0),
@@ -265,6 +268,17 @@ impl Core {
         for (_, handle) in self.awake() {
             handle.signal.raise(Reason::Channel);
         }
+    }
+
+    /// Says where the API listens.
+    pub fn set_api(&self, address: SocketAddr) {
+        // Said once, by whoever starts it.
+        self.api.get_or_init(|| address);
+    }
+
+    /// Where the API listens, if it does.
+    pub fn api(&self) -> Option<SocketAddr> {
+        self.api.get().copied()
     }
 
     /// Something may have become of the message of a scheduled run.

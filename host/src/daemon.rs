@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{SessionId, SystemIds};
 use twobox_shared::time::UnixMillis;
 
+use crate::api;
 use crate::blocking::blocking;
 use crate::channel::command::{self, CommandChannel};
 use crate::channel::socket::{self, SocketError};
@@ -75,6 +77,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core), Arc::clone(&scheduler)));
     let path = core.parts.data.socket();
     let server = tokio::spawn(socket::bind(&path)?.serve(terminal, desk, core.stopping()));
+    let api = start_api(&core, &scheduler).await;
     let keeper = tokio::spawn(keep(Arc::clone(&core), events));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
     let scheduler = tokio::spawn(scheduler.run());
@@ -96,6 +99,11 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     stop_sessions(&core).await;
     if let Err(error) = server.await {
         tracing::error!(%error, "the socket's server broke");
+    }
+    if let Some(api) = api
+        && let Err(error) = api.await
+    {
+        tracing::error!(%error, "the API's server broke");
     }
     tracing::info!("stopped");
     drop(lock);
@@ -132,6 +140,22 @@ async fn build(
         ids: Arc::new(SystemIds),
         watch,
     }))
+}
+
+/// Serves the HTTP API until the host stops. What is in its way is in nobody else's.
+async fn start_api(core: &Arc<Core>, scheduler: &Arc<Scheduler>) -> Option<JoinHandle<()>> {
+    match api::bind(core).await {
+        Ok(Some(bound)) => {
+            tracing::info!(address = %bound.address(), "the API is up");
+            core.set_api(bound.address());
+            Some(tokio::spawn(bound.serve(Arc::clone(core), Arc::clone(scheduler))))
+        }
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "there is no API until the next start");
+            None
+        }
+    }
 }
 
 /// The watcher, or `None` with a warning where events do not come.

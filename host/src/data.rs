@@ -96,6 +96,11 @@ impl DataDir {
         self.root.join("host.sock")
     }
 
+    /// The token of the HTTP API.
+    pub fn api_token(&self) -> PathBuf {
+        self.root.join("api.token")
+    }
+
     /// All session folders.
     pub fn sessions(&self) -> PathBuf {
         self.root.join("sessions")

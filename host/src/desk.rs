@@ -95,6 +95,7 @@ impl DaemonDesk {
             "data": parts.data.root(),
             "stopping": self.core.is_stopping(),
             "file_events": parts.watch.is_some(),
+            "api": self.core.api(),
             "runtime": runtime,
             "containers": {
                 "running": running,

@@ -5,6 +5,7 @@
 //! changed. This crate must not know how an agent thinks: that is `agent-runner` and its providers.
 
 pub mod admission;
+pub mod api;
 mod blocking;
 pub mod book;
 pub mod channel;

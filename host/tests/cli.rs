@@ -64,7 +64,7 @@ fn init_makes_everything_and_running_it_again_changes_nothing() {
     let first = ok(&twobox(&data, &["init"]));
     assert!(first.contains("process (no container engine answers"), "{first}");
     assert!(first.contains("no isolation boundary"), "{first}");
-    for file in ["host.db", "twobox.toml", "agents/assistant.json"] {
+    for file in ["host.db", "twobox.toml", "api.token", "agents/assistant.json"] {
         assert!(data.join(file).is_file(), "{file}");
     }
     std::fs::write(data.join("twobox.toml"), "runtime = 'process'\n# mine\n").unwrap();

@@ -46,9 +46,12 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// With the defaults of the product, but for the image.
+    /// With the defaults of the product, but for the image, and without an API.
     pub fn new(runtime: Runtime) -> Self {
-        let mut settings = vec![("runtime".to_owned(), format!("{:?}", runtime.word()))];
+        let mut settings = vec![
+            ("runtime".to_owned(), format!("{:?}", runtime.word())),
+            ("api.listen".to_owned(), "\"\"".to_owned()), // one address serves one of many hosts
+        ];
         if runtime == Runtime::Docker {
             let image = engine::image().expect("checked by `play`");
             settings.push(("containers.image".to_owned(), format!("{image:?}")));
@@ -71,6 +74,12 @@ impl Setup {
         self.settings.retain(|(other, _)| other != key);
         self.settings.push((key.to_owned(), value));
         self
+    }
+
+    /// Gives it an API, at any free port.
+    #[must_use]
+    pub fn api(self) -> Self {
+        self.setting("api.listen", "127.0.0.1:0")
     }
 
     /// Has `courier` take what goes to the `command` channel, with or without honouring keys.

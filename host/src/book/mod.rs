@@ -126,7 +126,10 @@ pub enum BookError {
 const TRIES: usize = 5;
 
 /// The schedule with this name or id, if it was not removed.
-fn find(db: &Connection, name_or_id: &str) -> Result<Schedule, BookError> {
+///
+/// # Errors
+/// [`BookError::UnknownSchedule`].
+pub fn find(db: &Connection, name_or_id: &str) -> Result<Schedule, BookError> {
     match schedules::find(db, name_or_id)? {
         Some(schedule) if schedule.removed_at.is_none() => Ok(schedule),
         Some(_) | None => Err(unknown(db, name_or_id)?),

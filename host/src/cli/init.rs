@@ -12,6 +12,7 @@ use twobox_shared::ids::SystemIds;
 
 use super::output::{Failure, chain, say};
 use super::{Context, agents};
+use crate::api::token::Token;
 use crate::config::{self, Config, RuntimeKind};
 use crate::data::DataDir;
 use crate::db;
@@ -39,6 +40,10 @@ pub(super) async fn run(
     let mut made = Vec::new();
     if write_new(&data.config(), &config::template(runtime))? {
         made.push("twobox.toml".to_owned());
+    }
+    if Token::read(&data.api_token())?.is_none() {
+        Token::at(&data.api_token())?;
+        made.push("api.token".to_owned());
     }
     if stored::list(&host)?.is_empty() {
         stored::add(&mut host, FIRST_AGENT, SessionMode::Shared, &SystemIds, now)?;

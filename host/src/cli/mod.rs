@@ -67,7 +67,11 @@ enum Command {
         log_format: LogFormat,
     },
     /// Show how the daemon is.
-    Status,
+    Status {
+        /// Show the token of the HTTP API instead. It is as good as a password.
+        #[arg(long)]
+        token: bool,
+    },
     /// Check everything that the daemon needs, and say what to do.
     Doctor,
     /// Talk to an agent.
@@ -186,7 +190,8 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Sessions(sessions::SessionsCommand::Retry { id, message }) => {
             in_tokio(sessions::retry(context, &id, message))
         }
-        Command::Status => in_tokio(status::run(context)),
+        Command::Status { token: true } => status::token(context),
+        Command::Status { token: false } => in_tokio(status::run(context)),
         Command::Doctor => in_tokio(doctor::run(context)),
         Command::Chat(arguments) => in_tokio(chat::run(context, arguments)),
         Command::Send(arguments) => in_tokio(send::run(context, arguments)),

@@ -1,6 +1,7 @@
 //! The keys: one table with the name, the meaning, the range and the field of each. The file, the
 //! environment, the first file that `init` writes and `docs/configuration.md` all follow it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use twobox_shared::durability::Durability;
@@ -30,6 +31,7 @@ pub(super) enum Field<'a> {
     OnShutdown(&'a mut OnShutdown),
     Bool(&'a mut bool),
     Text(&'a mut String),
+    Address(&'a mut Option<SocketAddr>),
     Span(&'a mut Duration),
     Usize(&'a mut usize),
     U64(&'a mut u64),
@@ -172,6 +174,9 @@ pub const KEYS: &[Key] = &[
     key("schedule.history", "Runs that have ended are deleted after this time.", |c| {
         Field::Span(&mut c.schedule.history)
     }),
+    key("api.listen", "Where the HTTP API listens: an address with a port. Empty: no API.", |c| {
+        Field::Address(&mut c.api.listen)
+    }),
     key(
         "shutdown.containers",
         "Containers when the host stops: `leave` them for the next host, or `stop` them.",
@@ -199,6 +204,7 @@ impl Key {
             Field::OnShutdown(value) => quoted(value.word()),
             Field::Bool(value) => value.to_string(),
             Field::Text(value) => quoted(value),
+            Field::Address(value) => quoted(&value.map_or_else(String::new, |at| at.to_string())),
             Field::Span(value) => quoted(&show_span(*value)),
             Field::Usize(value) => value.to_string(),
             Field::U64(value) => value.to_string(),
@@ -217,6 +223,9 @@ impl Key {
             Field::OnShutdown(_) => words(&OnShutdown::WORDS),
             Field::Bool(_) => "true or false".to_owned(),
             Field::Text(_) => "text in quotes".to_owned(),
+            Field::Address(_) => {
+                "an IP address with a port, such as \"127.0.0.1:8642\", or \"\"".to_owned()
+            }
             Field::Span(_) if self.range.0 > 0.0 => {
                 format!("a time of {}s or more and up to a year, such as \"10m\"", self.range.0)
             }
@@ -229,7 +238,8 @@ impl Key {
     }
 
     /// Whether a bad override in the environment is passed over with a warning: numbers and times.
-    /// A word is not, because a misspelt `docker` must not mean `process`, nor `yes` mean `false`.
+    /// A word is not, because a misspelt `docker` must not mean `process`, nor `yes` mean `false`;
+    /// nor is an address, because nobody would look for the API at another one.
     pub(super) fn falls_back(&self) -> bool {
         !matches!(
             (self.field)(&mut Config::default()),
@@ -238,6 +248,7 @@ impl Key {
                 | Field::Durability(_)
                 | Field::OnShutdown(_)
                 | Field::Bool(_)
+                | Field::Address(_)
         )
     }
 
@@ -254,6 +265,10 @@ impl Key {
             Field::OnShutdown(field) => put(field, text.and_then(OnShutdown::parse)),
             Field::Bool(field) => put(field, value.as_bool()),
             Field::Text(field) => put(field, text.map(str::to_owned)),
+            Field::Address(field) => match text.map(str::trim) {
+                Some("") => put(field, Some(None)),
+                text => put(field, text.and_then(|text| text.parse().ok()).map(Some)),
+            },
             Field::Span(field) => {
                 let least = |span: &Duration| span.as_secs_f64() >= self.range.0;
                 put(field, text.and_then(span).filter(least))

@@ -211,6 +211,11 @@ mod tests {
             ("[channels]\ncommand_keys = 'yes'", &["command_keys = \"yes\"", "true or false"]),
             ("[channels]\ncommand = 7", &["channels.command = 7", "text in quotes"]),
             ("[delivery]\nmax_hold = '900y'", &["max_hold", "up to a year"]),
+            (
+                "[api]\nlisten = 'localhost:80'",
+                &["api.listen = \"localhost:80\"", "127.0.0.1:8642"],
+            ),
+            ("[api]\nlisten = 8642", &["api.listen = 8642", "127.0.0.1:8642"]),
             ("containers = 3", &["unknown key containers"]),
             ("[limits\n", &["not valid TOML: line 1"]),
         ];
@@ -246,6 +251,17 @@ mod tests {
         assert!(error.contains("TWOBOX_CHANNELS_COMMAND_KEYS") && error.contains("yes"), "{error}");
         let (config, _) = load("", &[("TWOBOX_CHANNELS_COMMAND_KEYS", "true")]).unwrap();
         assert!(config.channels.command_keys);
+    }
+
+    #[test]
+    fn an_empty_address_is_none_and_a_bad_one_is_never_another() {
+        let listen = |file: &str, env: &[(&str, &str)]| load(file, env).map(|(c, _)| c.api.listen);
+        assert_eq!(listen("[api]\nlisten = ''", &[]).unwrap(), None);
+        let six = Some("[::1]:80".parse().unwrap());
+        assert_eq!(listen("[api]\nlisten = '[::1]:80'", &[]).unwrap(), six);
+        assert_eq!(listen("", &[("TWOBOX_API_LISTEN", "")]).unwrap(), None);
+        let error = listen("", &[("TWOBOX_API_LISTEN", "127.0.0.1")]).unwrap_err();
+        assert!(error.contains("TWOBOX_API_LISTEN") && error.contains("with a port"), "{error}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod keys;
 mod load;
 mod template;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -38,6 +39,8 @@ pub struct Config {
     pub history: History,
     /// What is done at its time.
     pub schedule: Schedule,
+    /// The HTTP API.
+    pub api: Api,
     /// What happens when the host stops.
     pub shutdown: Shutdown,
 }
@@ -147,6 +150,13 @@ pub struct Schedule {
     pub history: Duration,
 }
 
+/// `[api]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Api {
+    /// Where it listens; `None` means that there is none.
+    pub listen: Option<SocketAddr>,
+}
+
 /// `[shutdown]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shutdown {
@@ -207,6 +217,7 @@ impl Default for Config {
                 max_run: Duration::from_secs(20 * 60),
                 history: Duration::from_secs(90 * 24 * 60 * 60),
             },
+            api: Api { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8642))) },
             shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },
         }
     }

@@ -128,6 +128,14 @@ pub fn install_id(
         .map_err(failed("read the installation's id"))
 }
 
+/// Reads a little.
+///
+/// # Errors
+/// [`DbError::Sqlite`] if that does not work.
+pub fn is_readable(db: &Connection) -> Result<(), DbError> {
+    db.query_row("SELECT count(*) FROM install", [], |_| Ok(())).map_err(failed("read"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

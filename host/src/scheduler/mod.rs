@@ -285,7 +285,9 @@ impl Scheduler {
     }
 
     /// Runs a schedule now, on a person's word: paused or not, and with `forced_by` whoever wants it
-    /// beyond the cap. Returns the run once its message is in its session.
+    /// beyond the cap. Returns the run once its message is in its session, or as far as it came if
+    /// `host.db` could not be used then. Whoever calls waits for the end: a run that was begun and not
+    /// followed would keep its place.
     ///
     /// # Errors
     /// [`ExecuteError`]; except for [`ExecuteError::PrepareFailed`] nothing was stored.
@@ -323,8 +325,10 @@ impl Scheduler {
             Executed::Gone => return Err(ExecuteError::Gone),
         };
         fault::point(CrashPoint::HostRunStarted);
-        let run = self.bring_up(run).await.map_err(not_now)?;
+        let brought = self.bring_up(run.clone()).await;
+        // It has begun: whatever was in its way, who follows it tries again.
         self.follow(run.id);
+        let run = brought.unwrap_or(run);
         match run.reason {
             Some(crate::schedule::reason::Reason::PrepareFailed) => {
                 Err(ExecuteError::PrepareFailed(Box::new(run)))

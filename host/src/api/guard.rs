@@ -1,0 +1,141 @@
+//! Who gets in, and what is taken in: looked at before anything is done.
+//!
+//! A web page on this machine can send requests here, and with a name of its own that leads to this
+//! machine (DNS rebinding) it could read the answers too. A page's requests to another origin carry
+//! `Origin`, and those to a name of its own carry that name: both are refused. The token is looked at
+//! before the body is read.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::error::{ApiError, Code};
+use super::token::Token;
+
+/// The largest body, in bytes.
+pub(super) const BODY_MAX: usize = 1024 * 1024;
+
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Refuses what a web page may have sent. `at` is where we listen.
+pub(super) async fn refuse_browsers(
+    State(at): State<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if request.headers().contains_key(header::ORIGIN) {
+        let message = "requests from web pages are refused: leave the Origin header out";
+        return Err(ApiError::new(Code::OriginRefused, message));
+    }
+    let asked = request.uri().authority();
+    if at.ip().is_loopback()
+        && !(asked.is_none_or(is_this_machine) && names_this_machine(request.headers()))
+    {
+        let message = format!("the Host header has to be an IP address or localhost, like {at}");
+        return Err(ApiError::new(Code::HostRefused, message));
+    }
+    Ok(next.run(request).await)
+}
+
+/// Whether there is one Host header, with an address or `localhost`.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    let host = host.and_then(|host| host.parse::<Authority>().ok());
+    host.as_ref().is_some_and(is_this_machine) && hosts.next().is_none()
+}
+
+/// No name that somebody else could make lead here.
+fn is_this_machine(host: &Authority) -> bool {
+    let name = host.host();
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+/// Lets in who knows the token.
+pub(super) async fn require_token(
+    State(token): State<Arc<Token>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match given_token(request.headers()).is_some_and(|given| token.is(given)) {
+        true => Ok(next.run(request).await),
+        false => {
+            let message = "send the header `Authorization: Bearer TOKEN`; `twobox status --token` \
+                           shows the token";
+            Err(ApiError::new(Code::Unauthorized, message))
+        }
+    }
+}
+
+fn given_token(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
+}
+
+/// Reads the body, all of it and in time, before anything is done with the request.
+pub(super) async fn take_in_body(request: Request, next: Next) -> Result<Response, ApiError> {
+    if request.body().size_hint().lower() > BODY_MAX as u64 {
+        return Err(ApiError::too_large());
+    }
+    let (parts, body) = request.into_parts();
+    let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(body) => Ok(next.run(Request::from_parts(parts, Body::from(body?))).await),
+        Err(_) => {
+            let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
+            Err(ApiError::new(Code::RequestTimeout, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_this_machine() {
+        for host in ["127.0.0.1", "127.0.0.1:8642", "[::1]:8642", "LocalHost:1", "192.168.1.7"] {
+            assert!(is_this_machine(&host.parse().unwrap()), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example:8642", "127.0.0.1.evil.example"] {
+            assert!(!is_this_machine(&host.parse().unwrap()), "{host}");
+        }
+    }
+
+    #[test]
+    fn one_host_header_is_required() {
+        let headers = |hosts: &[&'static str]| {
+            let host = |text: &&'static str| (header::HOST, text.parse().unwrap());
+            hosts.iter().map(host).fold(HeaderMap::new(), |mut all, (name, value)| {
+                all.append(name, value);
+                all
+            })
+        };
+        assert!(names_this_machine(&headers(&["localhost"])));
+        assert!(!names_this_machine(&headers(&[])));
+        assert!(!names_this_machine(&headers(&["not a host"])));
+        assert!(!names_this_machine(&headers(&["localhost", "localhost"])));
+    }
+
+    #[test]
+    fn a_token_comes_as_a_bearer() {
+        let given = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
+            given_token(&headers).map(<[u8]>::to_vec)
+        };
+        assert_eq!(given("Bearer abc").unwrap(), b"abc");
+        assert_eq!(given("bearer abc").unwrap(), b"abc");
+        assert_eq!(given("Basic abc"), None);
+        assert_eq!(given("Bear"), None);
+    }
+}

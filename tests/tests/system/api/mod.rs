@@ -1,0 +1,7 @@
+//! The HTTP API, over real TCP.
+
+mod access;
+mod description;
+mod limits;
+mod runs;
+mod schedules;

@@ -1,0 +1,252 @@
+//! Schedules over HTTP.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use twobox_tests::{Client, Setup, on_process};
+
+use crate::scripts::echo;
+
+on_process!(
+    a_schedule_is_added_shown_edited_paused_resumed_and_removed,
+    every_mistake_in_a_body_names_its_field_and_stores_nothing,
+    what_is_not_there_is_not_found,
+    an_edit_of_another_revision_changes_nothing,
+    what_is_no_json_is_not_taken_in,
+    a_locked_database_is_said_in_bounded_time,
+);
+
+/// A schedule that fires once a day, under `name`.
+pub(crate) fn daily(name: &str) -> Value {
+    json!({
+        "name": name, "agent": "ada", "prompt": "look around",
+        "cadence": { "kind": "daily", "value": "23:30" },
+    })
+}
+
+fn names(client: &Client) -> Vec<Value> {
+    let listed = client.ask("GET", "/api/schedules").body;
+    let schedules = listed["schedules"].as_array().unwrap();
+    schedules.iter().map(|schedule| schedule["name"].clone()).collect()
+}
+
+fn a_schedule_is_added_shown_edited_paused_resumed_and_removed(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    let asked = json!({
+        "name": "evening", "agent": "ada", "prompt": "look around",
+        "cadence": { "kind": "daily", "value": "23:30" }, "time_zone": "Europe/Berlin",
+        "max_turns": 12, "max_run_sec": 600, "missed": "all", "missed_window_sec": 3600,
+        "overlap": "queue", "jitter_sec": 60, "not_before": "2026-01-01T00:00:00+01:00",
+        "not_after": "2200-01-01T00:00:00Z", "max_runs": 1000,
+    });
+    let added = client.ask_with("POST", "/api/schedules", &asked);
+    assert_eq!(added.status, 201);
+    let schedule = &added.body["schedule"];
+    for field in ["name", "agent", "prompt", "time_zone", "max_turns", "max_run_sec", "missed"] {
+        assert_eq!(schedule[field], asked[field], "{field}");
+    }
+    for field in ["missed_window_sec", "overlap", "jitter_sec", "not_before", "max_runs"] {
+        assert_eq!(schedule[field], asked[field], "{field}");
+    }
+    assert_eq!(schedule["state"], "enabled");
+    assert_eq!(added.body["next"].as_array().unwrap().len(), 5);
+    let id = schedule["id"].as_str().unwrap();
+    let place = format!("/api/schedules/{id}");
+    assert_eq!(added.header("location"), Some(place.as_str()));
+    let shown = client.ask("GET", &place);
+    assert_eq!(shown.body["schedule"], *schedule);
+    assert_eq!(client.ask("GET", "/api/schedules/evening").body, shown.body, "by its name too");
+    assert_eq!(names(&client), ["evening"]);
+
+    let edit = json!({ "prompt": "look closer", "max_turns": null, "revision": 1 });
+    let edited = client.ask_with("PATCH", &place, &edit).body;
+    let edited = &edited["schedule"];
+    assert_eq!((&edited["prompt"], &edited["max_turns"]), (&json!("look closer"), &Value::Null));
+    assert_eq!(edited["max_run_sec"], 600, "what is not mentioned stays");
+
+    let pause = json!({ "enabled": false, "reason": "holidays" });
+    let paused = client.ask_with("PATCH", &place, &pause).body;
+    assert_eq!(paused["schedule"]["state"], "paused");
+    assert_eq!(paused["schedule"]["pause_reason"], "holidays");
+    assert_eq!((&paused["was_paused"], &paused["cancelled"]), (&json!(false), &json!(0)));
+    let resumed = client.ask_with("PATCH", &place, &json!({ "enabled": true })).body;
+    assert_eq!(resumed["schedule"]["state"], "enabled");
+    assert_eq!(resumed["was_enabled"], false);
+
+    let removed = client.ask("DELETE", "/api/schedules/evening");
+    assert_eq!((removed.status, &removed.body["id"]), (200, &json!(id)));
+    assert_eq!(names(&client), Vec::<Value>::new());
+    assert_eq!(client.ask("GET", &place).body["schedule"]["state"], "removed");
+    assert_eq!(client.ask("DELETE", "/api/schedules/evening").error().0, 404);
+}
+
+fn every_mistake_in_a_body_names_its_field_and_stores_nothing(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    let with = |field: &str, value: Value| {
+        let mut body = daily("new");
+        body[field] = value;
+        body
+    };
+    let cases = [
+        ("colour", with("colour", json!("blue"))),
+        ("prompt", with("prompt", json!(7))),
+        ("prompt", with("prompt", json!(""))),
+        ("max_turns", with("max_turns", json!("12"))),
+        ("max_turns", with("max_turns", json!(0))),
+        ("max_turns", with("max_turns", json!(1.5))),
+        ("agent", with("agent", json!("bob"))),
+        ("name", with("name", json!("no/such\nname"))),
+        ("time_zone", with("time_zone", json!("Mars/Olympus"))),
+        ("missed", with("missed", json!("never"))),
+        ("overlap", with("overlap", json!(["skip"]))),
+        ("cadence", with("cadence", json!({ "kind": "cron", "value": "0 0 31 2 *" }))),
+        ("cadence", with("cadence", json!({ "kind": "every", "value": "1s" }))),
+        ("cadence", with("cadence", json!("daily"))),
+        ("cadence.at", with("cadence", json!({ "kind": "daily", "value": "23:30", "at": 1 }))),
+        ("not_before", with("not_before", json!("2026-01-01 00:00"))),
+        ("session", with("session", json!("nobody's"))),
+    ];
+    for (field, body) in cases {
+        let answer = client.ask_with("POST", "/api/schedules", &body);
+        assert_eq!(answer.error(), (422, "invalid"), "{body}");
+        assert_eq!(answer.body["error"]["field"], field, "{answer:?}");
+        assert_eq!(names(&client), Vec::<Value>::new(), "{body}");
+    }
+    for list in [json!([]), json!(["new", "ada", "x", { "kind": "daily", "value": "23:30" }])] {
+        let answer = client.ask_with("POST", "/api/schedules", &list);
+        assert_eq!(answer.error(), (422, "invalid"));
+        assert_eq!(names(&client), Vec::<Value>::new(), "{list}");
+    }
+    let answer = client.ask_with("POST", "/api/schedules", &with("max_turns", json!("x")));
+    let message = answer.body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("max_turns") && message.contains("a whole number"), "{message}");
+
+    assert_eq!(client.ask_with("POST", "/api/schedules", &daily("old")).status, 201);
+    let answer = client.ask_with("POST", "/api/schedules", &daily("old"));
+    assert_eq!(answer.error(), (409, "name_taken"));
+    let before = client.ask("GET", "/api/schedules/old").body;
+    let cases = [
+        ("enabled", json!({ "enabled": "false" })),
+        ("enabled", json!({ "enabled": null })),
+        ("enabled", json!({ "enabled": false, "prompt": "x" })),
+        ("reason", json!({ "enabled": true, "reason": "x" })),
+        ("reason", json!({ "reason": "x" })),
+        ("revision", json!({ "prompt": "x", "revision": "1" })),
+        ("agent", json!({ "agent": "bob" })),
+        ("state", json!({ "state": "paused" })),
+    ];
+    for (field, body) in cases {
+        let answer = client.ask_with("PATCH", "/api/schedules/old", &body);
+        assert_eq!(answer.error(), (422, "invalid"), "{body}");
+        assert_eq!(answer.body["error"]["field"], field, "{answer:?}");
+        assert_eq!(client.ask("GET", "/api/schedules/old").body, before, "{body}");
+    }
+}
+
+fn what_is_not_there_is_not_found(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    let schedule = |method: &str, path: &str| {
+        let answer = match method {
+            "PATCH" => client.ask_with(method, path, &json!({ "prompt": "x" })),
+            _ => client.ask(method, path),
+        };
+        assert_eq!(answer.error(), (404, "schedule_not_found"), "{method} {path}");
+    };
+    for id in ["nobody", "0190a1b2-0000-7000-8000-000000000000", "%2e%2e", "%F0%9F%98%80"] {
+        schedule("GET", &format!("/api/schedules/{id}"));
+        schedule("PATCH", &format!("/api/schedules/{id}"));
+        schedule("DELETE", &format!("/api/schedules/{id}"));
+        schedule("GET", &format!("/api/schedules/{id}/runs"));
+        schedule("GET", &format!("/api/schedules/{id}/metrics"));
+    }
+    for id in ["nobody", "0190a1b2-0000-7000-8000-000000000000"] {
+        let answer = client.ask("GET", &format!("/api/runs/{id}"));
+        assert_eq!(answer.error(), (404, "run_not_found"));
+    }
+    for path in ["/api/schedules/%FF", "/api/runs/%FF"] {
+        assert_eq!(client.ask("GET", path).error(), (400, "bad_request"), "{path}");
+    }
+    for query in ["limit=many", "limit=-1", "before=x", "befor=x", "limit=1&limit=2"] {
+        let answer = client.ask("GET", &format!("/api/runs?{query}"));
+        assert_eq!(answer.error(), (400, "bad_request"), "{query}");
+    }
+    for limit in [0, 1001] {
+        let answer = client.ask("GET", &format!("/api/runs?limit={limit}"));
+        assert_eq!(answer.error(), (422, "invalid"), "{limit}");
+        assert_eq!(answer.body["error"]["field"], "limit");
+    }
+    assert_eq!(client.ask("GET", "/api/schedules?agent=bob").error(), (422, "invalid"));
+    assert_eq!(client.ask("GET", "/api/schedules?agnt=ada").error(), (400, "bad_request"));
+    assert_eq!(client.ask("GET", "/api/runs").body["runs"], json!([]));
+}
+
+fn an_edit_of_another_revision_changes_nothing(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    client.ask_with("POST", "/api/schedules", &daily("one"));
+    client.ask_with("POST", "/api/schedules", &daily("two"));
+    let edit = |revision: i64, prompt: &str| {
+        let body = json!({ "prompt": prompt, "revision": revision });
+        client.ask_with("PATCH", "/api/schedules/one", &body)
+    };
+    let read = client.ask("GET", "/api/schedules/one").body["schedule"]["revision"].clone();
+    let read = read.as_i64().unwrap();
+    assert_eq!(edit(read, "mine").status, 200);
+    assert_eq!(edit(read, "theirs").error(), (409, "stale"));
+    assert_eq!(client.ask("GET", "/api/schedules/one").body["schedule"]["prompt"], "mine");
+    let rename = client.ask_with("PATCH", "/api/schedules/one", &json!({ "name": "two" }));
+    assert_eq!(rename.error(), (409, "name_taken"));
+    assert_eq!(names(&client), ["one", "two"]);
+}
+
+fn what_is_no_json_is_not_taken_in(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    let send = |more: &[&str], body: &[u8]| {
+        let own = client.headers();
+        let headers: Vec<&str> = own.iter().map(String::as_str).chain(more.to_vec()).collect();
+        client.send("POST", "/api/schedules", &headers, body)
+    };
+    const JSON: &str = "content-type: application/json";
+    let body = daily("new").to_string();
+    for kind in [&[][..], &["content-type: text/plain"], &["content-type: application/xml"]] {
+        let answer = send(kind, body.as_bytes());
+        assert_eq!(answer.error(), (415, "unsupported_media_type"), "{kind:?}");
+    }
+    for broken in ["{", "{\"name\":}", "", "nothing", &format!("{body}{body}")] {
+        assert_eq!(send(&[JSON], broken.as_bytes()).error(), (400, "malformed_json"), "{broken}");
+    }
+    assert_eq!(send(&[JSON], &[0xff, 0xfe]).error(), (400, "malformed_json"));
+    let twice = body.replacen('{', "{\"name\":\"other\",", 1);
+    assert_eq!(send(&[JSON], twice.as_bytes()).error(), (422, "invalid"), "a field comes once");
+
+    const MAX: usize = 1024 * 1024;
+    let padded = format!("{body}{}", " ".repeat(MAX - body.len()));
+    assert_eq!(send(&[JSON], padded.as_bytes()).status, 201, "as large as it may be");
+    let [host, token] = client.headers();
+    let head = format!("POST /api/schedules HTTP/1.1\r\n{host}\r\n{token}\r\n{JSON}\r\n");
+    let large = format!("{head}content-length: {}\r\n\r\n", MAX + 1);
+    assert_eq!(client.send_raw(large.as_bytes()).error(), (413, "body_too_large"));
+    let chunk = format!("{:x}\r\n{}\r\n", MAX + 1, "x".repeat(MAX + 1));
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}");
+    assert_eq!(client.send_raw(chunked.as_bytes()).error(), (413, "body_too_large"));
+    assert_eq!(names(&client), ["new"]);
+}
+
+fn a_locked_database_is_said_in_bounded_time(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    let lock = rusqlite::Connection::open(world.data().join("host.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begin = Instant::now();
+    let answer = client.ask_with("POST", "/api/schedules", &daily("new"));
+    assert_eq!(answer.error(), (503, "busy"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_eq!(names(&client), Vec::<Value>::new(), "readers are not kept");
+    lock.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(client.ask_with("POST", "/api/schedules", &daily("new")).status, 201);
+}
