@@ -435,9 +435,9 @@ fn every_point_is_reached_without_dying(setup: Setup) {
         ("TWOBOX_RUNNER_CRASH_LOG", runner.to_str().unwrap()),
     ]);
     let chat = world.chat("ada");
-    chat.say("note list hello");
+    let first = chat.say("note list hello");
     chat.wait_letters(2);
-    world.session("ada").wait_settled(); // chat comes first
+    world.session("ada").wait_status(&first, "completed"); // chat comes first
     let book = Book::of(&world);
     let home = world.session("ada").id.parse().unwrap();
     let tidy = book.add("tidy", Rhythm::Once, |it| it.session = Some(home));
