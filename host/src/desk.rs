@@ -122,9 +122,14 @@ impl DaemonDesk {
                     ));
                 };
                 let forced_by = force.then(|| "socket".to_owned());
-                match self.scheduler.execute(schedule.id, forced_by).await {
-                    Ok(run) => Ok(json!({ "run": run })),
-                    Err(error) => Err(error.to_string()),
+                let scheduler = Arc::clone(&self.scheduler);
+                // In a task of its own, which goes on when the client leaves.
+                let executing =
+                    tokio::spawn(async move { scheduler.execute(schedule.id, forced_by).await });
+                match executing.await {
+                    Ok(Ok(run)) => Ok(json!({ "run": run })),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(error) => Err(format!("the host broke: {error}")),
                 }
             }
             ScheduleOrder::Cancel { run } => {

@@ -42,6 +42,19 @@ struct Memory {
     unstored: Option<String>,
 }
 
+/// Ends with the task that follows a run, however that ends.
+struct Following {
+    scheduler: Arc<Scheduler>,
+    run: RunId,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        lock(&self.scheduler.followed).remove(&self.run);
+        self.scheduler.look(); // there is room for another
+    }
+}
+
 /// What comes after a step.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -57,12 +70,8 @@ impl Scheduler {
     /// Sees a run to its end, in a task of its own. Following it twice changes nothing.
     pub(super) fn follow(self: &Arc<Self>, run: RunId) {
         if lock(&self.followed).insert(run) {
-            let this = Arc::clone(self);
-            tokio::spawn(async move {
-                this.follow_to_the_end(run).await;
-                lock(&this.followed).remove(&run);
-                this.look(); // there is room for another
-            });
+            let following = Following { scheduler: Arc::clone(self), run };
+            tokio::spawn(async move { following.scheduler.follow_to_the_end(run).await });
         }
     }
 
@@ -177,6 +186,7 @@ impl Scheduler {
         match answer.await {
             Ok(Ok(_)) => {
                 fault::point(CrashPoint::HostRunStored);
+                memory.unstored = None;
                 let (id, owner) = (run.id, self.owner);
                 let ours = self
                     .core
@@ -222,7 +232,11 @@ impl Scheduler {
             false => RunOrder::Withdraw,
         };
         match self.ask(hold, order).await {
-            Err(_) => Ok(Step::Wait(AGAIN)),
+            Err(()) if began.elapsed() > self.core.parts.config.containers.stop_grace * 4 => {
+                let error = "its session cannot be looked at";
+                self.give_up(run, reason, Some(error), None).await
+            }
+            Err(()) => Ok(Step::Wait(AGAIN)),
             Ok(RunState::Going) => Ok(Step::Wait(LOOK_ENDING)),
             Ok(RunState::Missing) => {
                 self.give_up(run, reason, memory.unstored.as_deref(), None).await
@@ -259,12 +273,10 @@ impl Scheduler {
         error: Option<&str>,
         turns: Option<i64>,
     ) -> Result<Step, DbError> {
-        let error = match (reason, error) {
-            (_, Some(error)) => error,
-            (Reason::LeaseExpired, None) => "its time was over",
-            (_, None) => return self.finish(run, Ended::cancelled(turns)).await,
-        };
-        self.fail(run, reason, error, turns).await
+        match reason {
+            Reason::Aborted => self.finish(run, Ended::cancelled(turns)).await,
+            reason => self.fail(run, reason, error.unwrap_or("its time was over"), turns).await,
+        }
     }
 
     async fn fail(

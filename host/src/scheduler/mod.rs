@@ -24,8 +24,8 @@ use crate::book;
 use crate::core::Core;
 use crate::db::DbError;
 use crate::db::schedules::{
-    self, Cancelled, Capacity, Claim, Claimed, Executed, Listed, Next, Paused, Run, Schedule,
-    Start, Started,
+    self, Cancelled, Capacity, Claim, Claimed, Executed, Listed, Next, Run, Schedule, Start,
+    Started,
 };
 use crate::schedule::eta;
 use crate::session::task::chain;
@@ -37,6 +37,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(30);
 
 /// The pause after `host.db` could not be used.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause before what is due and could not be fired is looked at again.
+const STUCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many schedules are fired between two looks at what else is to be done.
 const BATCH: u32 = 64;
@@ -132,14 +135,22 @@ impl Scheduler {
             self.adopt().await?;
             *adopted = true;
         }
-        let more = self.fire().await?;
+        let fired = self.fire().await?;
         self.start().await?;
-        if more {
-            return Ok(Duration::ZERO);
-        }
+        self.follow_all().await?;
         let next = self.core.parts.db.call(|db| schedules::next_due(db)).await?;
         let wait = next.map_or(SLEEP_MAX, |due| due.since(self.now()));
-        Ok(wait.min(SLEEP_MAX))
+        // What is due and cannot be fired is tried again, but not without end at once.
+        let least = if fired { Duration::ZERO } else { STUCK_PAUSE };
+        Ok(wait.clamp(least, SLEEP_MAX))
+    }
+
+    /// Whatever became of the task that followed a run, another one does.
+    async fn follow_all(self: &Arc<Self>) -> Result<(), DbError> {
+        let running = told(self.core.parts.db.call(|db| schedules::running(db)).await?);
+        let is_ours = |run: &Run| run.hold.as_ref().is_some_and(|hold| hold.owner == self.owner);
+        running.iter().filter(|run| is_ours(run)).for_each(|run| self.follow(run.id));
+        Ok(())
     }
 
     fn now(&self) -> UnixMillis {
@@ -169,16 +180,22 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Claims the slots that have come. Returns whether there may be more.
+    /// Claims the slots that have come. Returns whether anything was done about any.
     async fn fire(&self) -> Result<bool, DbError> {
         let now = self.now();
-        let due = self.core.parts.db.call(move |db| schedules::due(db, now, BATCH)).await?;
-        let due = told(due);
-        let more = due.len() as u32 == BATCH;
+        let due = told(self.core.parts.db.call(move |db| schedules::due(db, now, BATCH)).await?);
+        let mut fired = false;
         for schedule in due {
-            self.fire_one(schedule, now).await?;
+            let id = schedule.id;
+            match self.fire_one(schedule, now).await {
+                Ok(()) => fired = true,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(schedule = %id, error, "the schedule could not be fired");
+                }
+            }
         }
-        Ok(more)
+        Ok(fired)
     }
 
     async fn fire_one(&self, schedule: Schedule, now: UnixMillis) -> Result<(), DbError> {
@@ -191,12 +208,13 @@ impl Scheduler {
                 let reason =
                     format!("this host cannot reckon its times any more: {}", mistake.problem);
                 tracing::error!(schedule = %id, name = schedule.definition.name, reason, "paused");
-                let paused = db.call(move |db| schedules::pause(db, id, &reason, now)).await?;
-                debug_assert_ne!(paused, Paused::Gone, "it was there a moment ago");
+                db.call(move |db| schedules::pause(db, id, &reason, now)).await?;
                 return Ok(());
             }
         };
-        if self.core.chat_turns() > 0 && now < next.slot + CHAT_PAUSE_MAX {
+        let jitter = u64::try_from(schedule.definition.jitter_ms).unwrap_or(0);
+        let patience = Duration::from_millis(jitter) + CHAT_PAUSE_MAX;
+        if self.core.chat_turns() > 0 && now < next.slot + patience {
             let (revision, until) = (schedule.revision, now + CHAT_PAUSE);
             let put_off =
                 db.call(move |db| schedules::put_off(db, id, revision, next.slot, until)).await?;

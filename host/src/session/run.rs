@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use twobox_shared::content::{Chat, Failure, KIND_CHAT, shorten};
-use twobox_shared::ids::MessageId;
+use twobox_shared::ids::{MessageId, RunnerId};
 use twobox_shared::inbox::{Inbox, Stored};
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Ack, AckStatus, Page};
@@ -78,7 +78,7 @@ impl Boxes {
         }
         let stored = Inbox::open_to_read(&self.paths().inbound_db())?.read()?.find(message)?;
         let Some(stored) = stored else { return Ok(None) };
-        let found = self.read(writers, |outbox| {
+        let found = match self.read(writers, |outbox| {
             let ack = outbox.acks([message])?.remove(message);
             let mut said = Vec::new();
             let high_water = outbox.newest()?;
@@ -97,7 +97,11 @@ impl Boxes {
                 }
             }
             Ok((ack, said))
-        })?;
+        }) {
+            // How it ended is known: that its outbox is broken by now keeps no run going.
+            Err(_) if ["completed", "failed"].contains(&stored.status.as_str()) => None,
+            other => other?,
+        };
         let (ack, said) = found.unwrap_or_default();
         let output = (!said.is_empty()).then(|| shorten(&said.join("\n\n"), OUTPUT_MAX));
         Ok(Some(Traces { stored, ack, output }))
@@ -134,9 +138,8 @@ impl Task {
         let state = self.run_state(&message).await?;
         if order == RunOrder::Stop
             && state == RunState::Going
-            && let Some(container) = &self.container
+            && let Some(runner) = self.living()
         {
-            let runner = container.vitals.runner;
             tracing::warn!(session = %self.id, %runner, %message,
                 "stopping the container, because it goes on with a run that was taken back");
             self.owed = self.owed.with(Reason::Runtime);
@@ -148,6 +151,11 @@ impl Task {
         Ok(state)
     }
 
+    /// The incarnation that may be at work. A task that was just woken knows it only by its record.
+    fn living(&self) -> Option<RunnerId> {
+        self.container.as_ref().map(|container| container.vitals.runner).or(self.record.runner)
+    }
+
     async fn run_state(&mut self, message: &MessageId) -> Result<RunState, Trouble> {
         let writers = match (&self.container, self.record.runner) {
             (None, None) => Writers::None,
@@ -155,10 +163,11 @@ impl Task {
         };
         let (boxes, id) = (Arc::clone(&self.boxes), message.clone());
         let traces = self.at_its_expense(move || boxes.traces(&id, writers)).await?;
-        let runner = self.container.as_ref().map(|container| container.vitals.runner);
+        let runner = self.living();
         Ok(traces.map_or(RunState::Missing, |traces| {
             let held = traces.ack.as_ref().is_some_and(|ack| {
-                ack.status == AckStatus::Processing && ack.runner.is_some() && ack.runner == runner
+                let by_whom = ack.runner.or(runner); // one that does not say is believed to live
+                ack.status == AckStatus::Processing && by_whom.is_some() && by_whom == runner
             });
             state_of(traces, held)
         }))

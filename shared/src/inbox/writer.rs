@@ -303,7 +303,8 @@ impl InboxTx<'_> {
     }
 
     /// Gives a failed message new attempts, on a person's word. `tries` never goes down: a claim of
-    /// an old attempt would block the message for ever. Returns whether it had failed.
+    /// an old attempt would block the message for ever. That of a scheduled run stays failed: its run
+    /// is over, and another one is the schedule's to make. Returns whether it had failed.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -312,12 +313,12 @@ impl InboxTx<'_> {
             "retry a message",
             "UPDATE messages_in
              SET status = 'pending', forgiven = tries, process_after = NULL, failure = NULL
-             WHERE id = :id AND status = 'failed'",
+             WHERE id = :id AND status = 'failed' AND run_id IS NULL",
             named_params! { ":id": id },
         )
     }
 
-    /// The messages that ended as failed, oldest first.
+    /// The messages that ended as failed and can be retried, oldest first.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -327,7 +328,10 @@ impl InboxTx<'_> {
             Ok((row.get(0)?, Failure::from_json(failure.as_deref().unwrap_or_default())))
         };
         self.tx
-            .prepare("SELECT id, failure FROM messages_in WHERE status = 'failed' ORDER BY seq")
+            .prepare(
+                "SELECT id, failure FROM messages_in
+                 WHERE status = 'failed' AND run_id IS NULL ORDER BY seq",
+            )
             .and_then(|mut select| select.query_map([], from_row)?.collect())
             .map_err(failed("list failed messages"))
     }
