@@ -6,7 +6,8 @@ use twobox_shared::content::{Chat, Failure, KIND_CHAT, shorten};
 use twobox_shared::ids::{MessageId, RunnerId};
 use twobox_shared::inbox::{Inbox, Stored};
 use twobox_shared::open::BoxError;
-use twobox_shared::outbox::{Ack, AckStatus, Page};
+use twobox_shared::outbox::{Ack, AckStatus, OutRow, Page, UntrustedOutbox};
+use twobox_shared::seq::Seq;
 
 use super::boxes::{Boxes, Writers};
 use super::decide::Alive;
@@ -80,40 +81,57 @@ impl Boxes {
         let Some(stored) = stored else { return Ok(None) };
         let found = match self.read(writers, |outbox| {
             let ack = outbox.acks([message])?.remove(message);
-            let mut said = Vec::new();
-            let high_water = outbox.newest()?;
-            let mut last = stored.seq;
-            for _ in 0..PAGES_MAX {
-                let Page { rows, more } = outbox.rows(last, high_water, PAGE)?;
-                last = rows.last().map_or(last, |row| row.seq);
-                for row in rows {
-                    if row.in_reply_to.as_deref() == Some(message.as_str()) && row.kind == KIND_CHAT
-                    {
-                        said.extend(row.content.map(|content| Chat::from_content(&content).text));
-                    }
-                }
-                if !more {
-                    break;
-                }
-            }
-            Ok((ack, said))
+            let answered = ack.as_ref().is_some_and(|ack| ack.status == AckStatus::Completed);
+            let output = match answered {
+                true => what_was_said(outbox, message, stored.seq)?,
+                false => None,
+            };
+            Ok((ack, output))
         }) {
             // How it ended is known: that its outbox is broken by now keeps no run going.
             Err(_) if ["completed", "failed"].contains(&stored.status.as_str()) => None,
             other => other?,
         };
-        let (ack, said) = found.unwrap_or_default();
-        let output = (!said.is_empty()).then(|| shorten(&said.join("\n\n"), OUTPUT_MAX));
+        let (ack, output) = found.unwrap_or_default();
         Ok(Some(Traces { stored, ack, output }))
     }
 
     fn withdraw(&self, message: &MessageId) -> Result<bool, BoxError> {
+        if !self.paths().inbound_db().exists() {
+            return Ok(false);
+        }
         let mut inbox = Inbox::open(&self.paths().inbound_db())?;
         let tx = inbox.write()?;
         let withdrawn = tx.withdraw(message)?;
         tx.commit()?;
         Ok(withdrawn)
     }
+}
+
+/// What the outbox answers to `message`, whose number is `seq`: as much as is kept of it.
+fn what_was_said(
+    outbox: &UntrustedOutbox<'_>,
+    message: &MessageId,
+    seq: Seq,
+) -> Result<Option<String>, BoxError> {
+    let high_water = outbox.newest()?;
+    let (mut said, mut last) = (String::new(), seq);
+    for _ in 0..PAGES_MAX {
+        let Page { rows, more } = outbox.rows(last, high_water, PAGE)?;
+        last = rows.last().map_or(last, |row| row.seq);
+        let answers = |row: &OutRow| {
+            row.in_reply_to.as_deref() == Some(message.as_str()) && row.kind == KIND_CHAT
+        };
+        for content in rows.into_iter().filter(answers).filter_map(|row| row.content) {
+            let gap = if said.is_empty() { "" } else { "\n\n" };
+            said =
+                shorten(&format!("{said}{gap}{}", Chat::from_content(&content).text), OUTPUT_MAX);
+        }
+        if !more || said.chars().count() > OUTPUT_MAX {
+            break;
+        }
+    }
+    Ok((!said.is_empty()).then_some(said))
 }
 
 impl Task {
@@ -127,6 +145,14 @@ impl Task {
     }
 
     async fn try_run(&mut self, message: MessageId, order: RunOrder) -> Result<RunState, Trouble> {
+        if self.record.quarantine.is_some() {
+            let (boxes, id) = (Arc::clone(&self.boxes), message.clone());
+            if blocking(move || boxes.withdraw(&id)).await? {
+                let detail = "its session is quarantined";
+                let failure = Failure::permanent(Failure::PROVIDER_ERROR, detail);
+                return Ok(RunState::Failed { failure, turns: None });
+            }
+        }
         let state = self.run_state(&message).await?;
         if order == RunOrder::Look || state != RunState::Going {
             return Ok(state);
@@ -197,7 +223,6 @@ fn unexplained() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use twobox_shared::seq::Seq;
 
     #[test]
     fn a_message_is_over_when_nobody_works_on_it_any_more() {

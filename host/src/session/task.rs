@@ -455,6 +455,7 @@ impl Task {
             Ok(()) => {
                 self.record.quarantine = Some(reason);
                 self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
+                self.core.run_moved();
             }
             Err(error) => {
                 self.complain(&error);

@@ -28,6 +28,7 @@ on_process!(
     runs_that_use_up_their_turns_pause_their_schedule_and_a_person_is_told,
     runs_that_fail_pause_their_schedule,
     a_run_in_a_conversation_leaves_the_chat_alone,
+    a_run_whose_session_is_quarantined_ends_and_makes_room,
     a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run,
     a_host_that_was_away_runs_the_latest_slot_and_records_the_others,
 );
@@ -271,6 +272,23 @@ fn a_run_in_a_conversation_leaves_the_chat_alone(setup: Setup) {
     });
     assert_eq!(world.sessions().len(), 1);
     world.assert_fsck_clean();
+}
+
+fn a_run_whose_session_is_quarantined_ends_and_makes_room(setup: Setup) {
+    let world = setup.setting("schedule.max_concurrent", 1).agent("ada", slow(60_000)).up();
+    let book = Book::of(&world);
+    let long = book.add("slow one", Rhythm::Once, |_| {});
+    let session = wait_for("its session", || world.sessions().pop());
+    wait_for("its turn", || {
+        session.messages().iter().any(|message| session.is_claimed(&message.id)).then_some(())
+    });
+    let outbox = session.paths().outbound_db();
+    std::fs::write(&outbox, vec![b'x'; 8192]).unwrap();
+    let run = book.wait_ended(long);
+    assert_eq!((run.status, run.reason), (Status::Failed, Some(Reason::ProviderError)), "{run:?}");
+    assert!(run.error.unwrap().contains("quarantined"));
+    let short = book.add("short", Rhythm::Once, |_| {});
+    assert_eq!(book.wait_ended(short).status, Status::Completed);
 }
 
 fn a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run(setup: Setup) {
