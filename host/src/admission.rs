@@ -55,15 +55,20 @@ impl Admission {
         Self { max_running, holders: HashMap::new(), waiting: Vec::new() }
     }
 
-    /// Asks for a place. Asking again while waiting or holding changes nothing.
+    /// Asks for a place. Asking again while holding one changes nothing, and while waiting only if a
+    /// person waits as well by now.
     pub fn request(&mut self, session: SessionId, group: AgentGroupId, class: Class) {
-        let known = self.holders.contains_key(&session)
-            || self.waiting.iter().any(|waiter| waiter.session == session);
-        if !known {
-            let waiter = Waiter { session, group, class };
-            let at = self.waiting.partition_point(|other| other.class <= class);
-            self.waiting.insert(at, waiter);
+        if self.holders.contains_key(&session) {
+            return;
         }
+        if let Some(at) = self.waiting.iter().position(|waiter| waiter.session == session) {
+            if self.waiting[at].class <= class {
+                return;
+            }
+            self.waiting.remove(at);
+        }
+        let at = self.waiting.partition_point(|other| other.class <= class);
+        self.waiting.insert(at, Waiter { session, group, class });
     }
 
     /// Counts a container that runs already, whether or not there is room for it.
@@ -182,6 +187,19 @@ mod tests {
             served.extend(admission.orders(true));
         }
         assert_eq!(served, [2, 3, 1].map(|n| Order::Grant(session(n))));
+    }
+
+    #[test]
+    fn a_session_that_waits_for_its_run_goes_with_the_chats_once_somebody_chats_there() {
+        let mut admission = Admission::new(1);
+        admission.adopt(session(9), group(9));
+        admission.request(session(1), group(1), Class::Scheduled);
+        admission.request(session(2), group(1), Class::Scheduled);
+        admission.request(session(2), group(1), Class::Chat);
+        admission.request(session(2), group(1), Class::Scheduled); // the person waits all the same
+        admission.release(session(9));
+        assert_eq!(admission.orders(true), [Order::Grant(session(2))]);
+        assert_eq!(admission.counts(), (1, 1), "it waits once");
     }
 
     #[test]

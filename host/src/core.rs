@@ -198,10 +198,15 @@ impl Core {
 
     /// Asks for a place for a container. Returns whether the session holds one now; otherwise it is
     /// told when there is one.
-    pub fn request_place(self: &Arc<Self>, session: SessionId, group: AgentGroupId) -> bool {
+    pub fn request_place(
+        self: &Arc<Self>,
+        session: SessionId,
+        group: AgentGroupId,
+        class: Class,
+    ) -> bool {
         let (orders, holds) = {
             let mut admission = lock(&self.admission);
-            admission.request(session, group, Class::Chat);
+            admission.request(session, group, class);
             (self.orders(&mut admission), admission.holds(session))
         };
         self.give(orders, Some(session));

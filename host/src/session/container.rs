@@ -15,6 +15,7 @@ use super::decide::{self, Alive};
 use super::limits::Vitals;
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble, chain};
+use crate::admission::Class;
 use crate::blocking::blocking;
 use crate::db::messaging;
 use crate::db::notices::Notice;
@@ -233,7 +234,7 @@ impl Task {
 
     /// Starts a container, if there is a place for one. Everything that a crash could leave behind
     /// is recorded first.
-    pub(crate) async fn start(&mut self, now: UnixMillis) -> Result<(), Trouble> {
+    pub(crate) async fn start(&mut self, class: Class, now: UnixMillis) -> Result<(), Trouble> {
         if self.closing || self.core.is_stopping() || self.record.quarantine.is_some() {
             return Ok(());
         }
@@ -241,7 +242,7 @@ impl Task {
             self.look_in(after.since(now));
             return Ok(());
         }
-        if !self.core.request_place(self.id, self.record.agent_group) {
+        if !self.core.request_place(self.id, self.record.agent_group, class) {
             return Ok(()); // it is told when there is one
         }
         self.watch_outbox().await;

@@ -20,6 +20,7 @@ use super::outgoing::place_of_origin;
 use super::recurrence::{self, Succession};
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
+use crate::admission::Class;
 use crate::db::notices::Notice;
 use crate::db::sessions::{DUE_NOW, StopCause};
 use crate::watch;
@@ -74,7 +75,8 @@ impl Task {
         let successions =
             recurrence::successions(&after.recurring, &decision.actions, &after.acks, now);
         self.settle(&decision.actions, successions, &fence, &after, now).await?;
-        self.core.set_chatting(self.id, somebody_waits(&after, &decision.actions, now));
+        let chatting = somebody_waits(&after, &decision.actions, now);
+        self.core.set_chatting(self.id, chatting);
         if let Alive::Runner(_) = alive {
             self.observe(&after);
             self.forget_failed_starts().await?;
@@ -87,7 +89,10 @@ impl Task {
             self.look_in(LOOK_AGAIN);
         }
         match decision.wake {
-            Wake::Start => self.start(now).await?,
+            Wake::Start => {
+                let class = if chatting { Class::Chat } else { Class::Scheduled };
+                self.start(class, now).await?;
+            }
             Wake::Not { next } => {
                 if let Some(next) = next {
                     self.look_in(next.since(now));
