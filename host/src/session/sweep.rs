@@ -281,8 +281,13 @@ impl Task {
                 self.complain(&trouble); // the inbox may be what is broken
                 self.outgoing.forget_reports();
             }
-            self.mark(None).await?;
+            // What the host has to say needs no box.
+            let (next, _) = self.send_notices(self.now()).await?;
+            self.mark(next).await?;
             self.next_look = None;
+            if let Some(next) = next {
+                self.look_in(next.since(self.now()));
+            }
         } // otherwise asked again soon
         Ok(())
     }

@@ -29,6 +29,7 @@ on_process!(
     runs_that_fail_pause_their_schedule,
     a_run_in_a_conversation_leaves_the_chat_alone,
     a_run_whose_session_is_quarantined_ends_and_makes_room,
+    runs_for_a_quarantined_session_pause_their_schedule_and_a_person_is_told,
     a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run,
     a_host_that_was_away_runs_the_latest_slot_and_records_the_others,
 );
@@ -289,6 +290,27 @@ fn a_run_whose_session_is_quarantined_ends_and_makes_room(setup: Setup) {
     assert!(run.error.unwrap().contains("quarantined"));
     let short = book.add("short", Rhythm::Once, |_| {});
     assert_eq!(book.wait_ended(short).status, Status::Completed);
+}
+
+fn runs_for_a_quarantined_session_pause_their_schedule_and_a_person_is_told(setup: Setup) {
+    let world = setup.agent("ada", echo()).up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("hello"), "echo: hello");
+    let session = world.session("ada");
+    session.wait_settled();
+    world.container(&session).unwrap().kill();
+    wait_for("its end", || (!world.session("ada").running).then_some(()));
+    world.stop_host();
+    let book = Book::of(&world);
+    let broken = "UPDATE sessions SET status = 'quarantined', quarantine_reason = 'as was asked'";
+    assert_eq!(book.db.execute(broken, []).unwrap(), 1);
+    let home = session.id.parse().unwrap();
+    let tick = book.add("tick", Rhythm::EverySecond, |it| it.session = Some(home));
+    world.up();
+    let reason = book.wait_paused(tick);
+    assert!(reason.contains("is quarantined"), "{reason}");
+    let notices = wait_for("the notice", || Some(chat.notices()).filter(|all| !all.is_empty()));
+    assert!(notices[0].text.contains("\"tick\""), "{notices:?}");
 }
 
 fn a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run(setup: Setup) {
