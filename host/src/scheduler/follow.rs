@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use twobox_shared::clock::Monotonic;
 use twobox_shared::content::{Failure, KIND_TASK, RunLimits};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::RunId;
@@ -36,6 +37,8 @@ const LOOK_ENDING: Duration = Duration::from_millis(250);
 /// What is known of a run beyond its row, as long as this host follows it.
 #[derive(Debug, Default)]
 struct Memory {
+    /// When its time is over, on the clock that stands still with the host.
+    end: Option<Monotonic>,
     /// Since when it has been told to end.
     ending: Option<Instant>,
     /// Why its message could not be stored so far.
@@ -131,7 +134,9 @@ impl Scheduler {
         if run.status != Status::Running {
             return Ok(Step::Over);
         }
-        let expired = self.now() >= hold.lease_until;
+        let clock = &self.core.parts.clock;
+        let end = *memory.end.get_or_insert_with(|| clock.monotonic() + self.left(&run, &hold));
+        let expired = clock.monotonic() >= end;
         if expired || run.cancel_requested_at.is_some() {
             return self.end_early(&run, &hold, expired, memory).await;
         }
@@ -159,10 +164,20 @@ impl Scheduler {
             Phase::Prepared => self.store(&run, &hold, memory).await,
             Phase::Executing => match self.ask(&hold, RunOrder::Look).await {
                 Err(_) => Ok(Step::Wait(AGAIN)),
-                Ok(RunState::Going) => Ok(Step::Wait(hold.lease_until.since(self.now()).min(LOOK))),
+                Ok(RunState::Going) => Ok(Step::Wait(end.since(clock.monotonic()).min(LOOK))),
                 Ok(state) => self.settle(&run, state, Reason::Interrupted).await,
             },
         }
+    }
+
+    /// How much longer a run may take: what the wall clock says, and never more than it may in all,
+    /// for that clock may have been set back.
+    fn left(&self, run: &Run, hold: &Hold) -> Duration {
+        let whole = run
+            .max_run_ms
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map_or(self.core.parts.config.schedule.max_run, Duration::from_millis);
+        hold.lease_until.since(self.now()).min(whole)
     }
 
     /// Puts the run's message into its session's inbox. The same message again changes nothing.

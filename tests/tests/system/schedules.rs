@@ -14,6 +14,7 @@ use twobox_host::schedule::{missed, overlap};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{ScheduleId, SystemIds};
 use twobox_shared::time::UnixMillis;
+use twobox_tests::faults::shim::Shim;
 use twobox_tests::{Setup, World, on_both_runtimes, on_process, wait_for};
 
 use crate::scripts::{echo, slow};
@@ -32,6 +33,7 @@ on_process!(
     runs_for_a_quarantined_session_pause_their_schedule_and_a_person_is_told,
     a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run,
     a_host_that_was_away_runs_the_latest_slot_and_records_the_others,
+    a_clock_that_jumps_ends_no_run,
 );
 
 /// When a schedule of a test fires.
@@ -365,4 +367,28 @@ fn a_host_that_was_away_runs_the_latest_slot_and_records_the_others(setup: Setup
     assert_eq!(reasons, [Reason::Window, Reason::Policy]);
     let next = book.schedule(tick).next.unwrap();
     assert!(next.slot > SystemClock.now(), "the cadence goes on");
+}
+
+fn a_clock_that_jumps_ends_no_run(setup: Setup) {
+    let shim = Shim::build();
+    let world = setup
+        .setting("containers.runner", shim.runner().display())
+        .agent("ada", slow(2_000))
+        .make();
+    let env = shim.host_env();
+    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    world.up_with(&env);
+    let book = Book::of(&world);
+    for (number, jump) in [Duration::from_secs(6 * 3600), Duration::ZERO].into_iter().enumerate() {
+        let id = book.add(&format!("slow {number}"), Rhythm::Once, |_| {});
+        wait_for("its turn", || {
+            let hold = book.runs(id).pop()?.hold?;
+            let session =
+                world.sessions().into_iter().find(|it| it.id == hold.session.to_string())?;
+            session.is_claimed(hold.message.as_str()).then_some(())
+        });
+        shim.clock_ahead(jump); // ahead, and then back
+        let run = book.wait_ended(id);
+        assert_eq!((run.status, run.reason), (Status::Completed, None), "{run:?}");
+    }
 }
