@@ -202,7 +202,7 @@ async fn sessions_of(core: &Core, places: Vec<Place>) -> Result<Vec<Vec<SessionI
             .map(|wiring| {
                 let thread = wiring.mode.thread_key(place.thread_id.as_deref());
                 let (agent, group) = (wiring.agent, wiring.messaging_group);
-                sessions::resolve(db, agent, group, thread, &*ids, now)
+                sessions::resolve(db, agent, group, thread, SessionId::generate(&*ids), now)
             })
             .collect::<Result<Vec<_>, _>>()
     };

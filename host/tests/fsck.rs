@@ -83,7 +83,8 @@ impl World {
         agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, NOW).unwrap();
         let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
         let (group, chat) = (heard.agent, heard.messaging_group);
-        let session = sessions::resolve(&db, group, chat, "", &SystemIds, NOW).unwrap();
+        let session =
+            sessions::resolve(&db, group, chat, "", SessionId::generate(&SystemIds), NOW).unwrap();
         let folder = data.session_folder(group, session);
         let boxes = Boxes::new(session, &folder, &data.scratch(), 1 << 20);
         let world = Self { _dir: dir, data, group, session, boxes };

@@ -9,8 +9,8 @@ use std::process::{Command, Output, Stdio};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use twobox_host::db::schedules::{
-    self, Claim, Claimed, End, Fate, Finished, Load, Outcome, Schedule, SlotRow, Start, Streaks,
-    Verdict,
+    self, Claim, Claimed, End, Fate, Finished, Load, Outcome, Schedule, SelfPause, SlotRow, Start,
+    Streaks, Verdict,
 };
 use twobox_host::schedule::reason::Reason;
 use twobox_shared::ids::{HostId, MessageId, RunId, SessionId, SystemIds};
@@ -117,7 +117,8 @@ impl World {
         let end = End { outcome, turns: Some(3), output: None, load: Load::default(), now };
         let judge = |_: &Schedule, _: &schedules::Run| verdict.clone();
         let finished = schedules::finish(&mut db, run, owner, &end, judge).unwrap();
-        assert_eq!(finished, Finished::Done { paused: verdict.pause.is_some() });
+        let Finished::Done { paused } = finished else { panic!("{finished:?}") };
+        assert_eq!(paused.is_some(), verdict.pause.is_some());
     }
 }
 
@@ -336,7 +337,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     );
     let failures = |failures, pause: Option<&str>| Verdict {
         streaks: Streaks { breaches: 0, failures },
-        pause: pause.map(str::to_owned),
+        pause: pause.map(self_pause),
     };
     world.fail("failed", Reason::AuthFailed, "401 \x1b[2J", &failures(2, None));
     says(
@@ -350,7 +351,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     );
     let breaches = Verdict {
         streaks: Streaks { breaches: 5, failures: 0 },
-        pause: Some("too many turns".to_owned()),
+        pause: Some(self_pause("too many turns")),
     };
     world.fail("over", Reason::TurnLimitExceeded, "", &breaches);
     says(&world.schedules(&["show", "over"]), &["edit over --max-turns N`, or ask for less, then"]);
@@ -413,4 +414,9 @@ fn schedules_that_meet_are_warned_of() {
     assert_eq!(warnings["overlapping_schedules"], json!(["a", "b"]));
     assert_eq!(warnings["overlapping_minutes"], json!([0]));
     assert_eq!(warnings["estimated_concurrent_steps"], 4000);
+}
+
+fn self_pause(reason: &str) -> SelfPause {
+    let session = SessionId::generate(&SystemIds);
+    SelfPause { reason: reason.to_owned(), text: reason.to_owned(), session }
 }

@@ -23,7 +23,10 @@ fn world() -> World {
     let mut add = |name| {
         let agent = agents::add(&mut db, name, SessionMode::Shared, &SystemIds, NOW).unwrap().id;
         let chat = listening(&db, TERMINAL, name).unwrap().remove(0).messaging_group;
-        (agent, sessions::resolve(&db, agent, chat, "", &SystemIds, NOW).unwrap())
+        (
+            agent,
+            sessions::resolve(&db, agent, chat, "", SessionId::generate(&SystemIds), NOW).unwrap(),
+        )
     };
     let (ann, of_ann) = add("ann");
     let (_, of_bob) = add("bob");

@@ -5,10 +5,11 @@
 //! left to do.
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
-use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId, RunnerId, SessionId};
+use twobox_shared::ids::{AgentGroupId, MessagingGroupId, RunnerId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::{DbError, failed};
+use crate::channel::Place;
 
 /// The mark that says "now".
 pub const DUE_NOW: UnixMillis = UnixMillis(0);
@@ -64,6 +65,15 @@ pub struct SessionRecord {
 }
 
 impl SessionRecord {
+    /// Where its agent answers.
+    pub fn home(&self) -> Place {
+        Place {
+            channel_type: self.channel_type.clone(),
+            platform_id: self.platform_id.clone(),
+            thread_id: Some(self.thread_id.clone()).filter(|thread| !thread.is_empty()),
+        }
+    }
+
     const SELECT: &str = "
         SELECT s.id, s.agent_group_id, g.folder, s.messaging_group_id, m.channel_type,
                m.platform_id, s.thread_id, s.quarantine_reason, s.next_due_at_ms, s.runner_id,
@@ -107,8 +117,8 @@ pub fn find(db: &Connection, id: SessionId) -> Result<Option<SessionRecord>, DbE
         .map_err(failed("find a session"))
 }
 
-/// The session of `agent` with the chat `messaging_group` and thread key `thread`, created if it is
-/// new. Two callers at once get the same one.
+/// The session of `agent` with the chat `messaging_group` and thread key `thread`, created as `fresh`
+/// if it is new. Two callers at once get the same one.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
@@ -117,7 +127,7 @@ pub fn resolve(
     agent: AgentGroupId,
     messaging_group: MessagingGroupId,
     thread: &str,
-    ids: &(impl IdSource + ?Sized),
+    fresh: SessionId,
     now: UnixMillis,
 ) -> Result<SessionId, DbError> {
     let select = |db: &Connection| {
@@ -141,7 +151,7 @@ pub fn resolve(
          VALUES (:id, :agent, :chat, :thread, :now, :now)
          ON CONFLICT (agent_group_id, messaging_group_id, thread_id) DO NOTHING",
         named_params! {
-            ":id": SessionId::generate(ids),
+            ":id": fresh,
             ":agent": agent,
             ":chat": messaging_group,
             ":thread": thread,
@@ -155,14 +165,20 @@ pub fn resolve(
     })
 }
 
-/// The sessions that somebody has to look at before `until`, most urgent first.
+/// The sessions that somebody has to look at before `until`, most urgent first. One with a notice
+/// that nobody looks after is due: it was stored beside a task that cleared the mark just then.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
 pub fn due(db: &Connection, until: UnixMillis) -> Result<Vec<SessionId>, DbError> {
     db.prepare_cached(
-        "SELECT id FROM sessions
-         WHERE next_due_at_ms IS NOT NULL AND next_due_at_ms <= :until ORDER BY next_due_at_ms",
+        "SELECT id, next_due_at_ms AS due FROM sessions
+         WHERE next_due_at_ms IS NOT NULL AND next_due_at_ms <= :until
+         UNION
+         SELECT id, 0 FROM sessions
+         WHERE next_due_at_ms IS NULL
+           AND id IN (SELECT session_id FROM notices WHERE status IN ('held', 'sending'))
+         ORDER BY due",
     )
     .and_then(|mut select| {
         select.query_map(named_params! { ":until": until }, |row| row.get(0))?.collect()

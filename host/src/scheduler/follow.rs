@@ -8,19 +8,17 @@ use tokio::time::Instant;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::content::{Failure, KIND_TASK, RunLimits};
 use twobox_shared::fault::{self, CrashPoint};
-use twobox_shared::ids::RunId;
+use twobox_shared::ids::{RunId, ScheduleId, SessionId};
 use twobox_shared::inbox::{NewMessage, Origin};
 
+use super::judge::{judge, reason_of};
 use super::{Scheduler, lock};
-use crate::book;
-use crate::channel::{Place, Refusal};
+use crate::channel::Refusal;
 use crate::db::DbError;
-use crate::db::messaging;
 use crate::db::schedules::{
-    self, End, Finished, Hold, Load, Outcome, Phase, Prepared, Run, Schedule, Status, Verdict,
+    self, End, Finished, Hold, Load, Outcome, PausedItself, Phase, Prepared, Run, Status,
 };
 use crate::schedule::reason::Reason;
-use crate::schedule::streak::{self, Pause};
 use crate::session::run::{RunOrder, RunState};
 use crate::session::signal;
 use crate::session::task::{Command, chain};
@@ -317,7 +315,7 @@ impl Scheduler {
             runs_in_flight: running,
         };
         let (id, owner, now) = (run.id, self.owner, self.now());
-        let told = ended.clone();
+        let (told, teller) = (ended.clone(), SessionId::generate(&*self.core.parts.ids));
         let finished = self
             .core
             .parts
@@ -330,7 +328,7 @@ impl Scheduler {
                 };
                 let output = ended.output.as_deref();
                 let end = End { outcome, turns: ended.turns, output, load, now };
-                schedules::finish(db, id, owner, &end, judge)
+                schedules::finish(db, id, owner, &end, |schedule, run| judge(schedule, run, teller))
             })
             .await?;
         fault::point(CrashPoint::HostRunEnded);
@@ -339,53 +337,24 @@ impl Scheduler {
         let (Finished::Done { paused }, Some(hold)) = (finished, &run.hold) else {
             return Ok(Step::Over);
         };
+        if let Some(paused) = paused {
+            self.tell_of_pause(run.schedule, paused).await;
+        }
         let of = run.schedule.to_string();
         let schedule = self.core.parts.db.call(move |db| schedules::find(db, &of)).await?;
-        let Some(schedule) = schedule else { return Ok(Step::Over) };
-        if schedule.definition.session != Some(hold.session) {
+        if schedule.is_some_and(|schedule| schedule.definition.session != Some(hold.session)) {
             // Nobody will say anything more there, so its container need not wait for that.
             self.core.wake(hold.session, signal::Reason::Evict);
-        }
-        if paused {
-            self.tell_of_pause(&schedule, run.id, hold).await?;
         }
         Ok(Step::Over)
     }
 
-    /// Tells a person that a schedule paused itself: in the chat that its session belongs to, or the
-    /// first one that its agent listens to.
-    async fn tell_of_pause(
-        &self,
-        schedule: &Schedule,
-        run: RunId,
-        hold: &Hold,
-    ) -> Result<(), DbError> {
-        let name = &schedule.definition.name;
-        let reason = schedule.pause_reason.as_deref().unwrap_or_default();
-        tracing::warn!(schedule = %schedule.id, name, reason, "the schedule paused itself");
-        let place = match schedule.definition.session {
-            Some(_) => None,
-            None => {
-                let agent = schedule.agent_group;
-                let places =
-                    self.core.parts.db.call(move |db| messaging::places_of(db, agent)).await?;
-                let Some(first) = places.into_iter().next() else {
-                    return Ok(()); // its agent listens to nobody
-                };
-                Some(Place {
-                    channel_type: first.channel_type,
-                    platform_id: first.platform_id,
-                    thread_id: None,
-                })
-            }
-        };
-        let text = format!(
-            "I have paused the schedule {name:?}: {reason}. `twobox schedules show {name}` shows \
-             more, and `twobox schedules resume {name}` lets it go on."
-        );
-        let (cause, at) = (format!("paused:{run}"), self.now());
-        self.core.send(hold.session, Command::Tell { cause, place, text, at }).await;
-        Ok(())
+    /// Has a person told that a schedule paused itself.
+    pub(super) async fn tell_of_pause(&self, schedule: ScheduleId, paused: PausedItself) {
+        tracing::warn!(%schedule, "the schedule paused itself");
+        if let Some(teller) = paused.teller {
+            self.core.send(teller, Command::Notices).await;
+        }
     }
 
     /// Asks the run's session how far its message is.
@@ -417,41 +386,4 @@ impl Ended {
     fn cancelled(turns: Option<i64>) -> Self {
         Self { turns, output: None, error: None, reason: Some(Reason::Aborted) }
     }
-}
-
-/// Why a run failed, by its runner's word.
-fn reason_of(failure: &Failure) -> Reason {
-    match Reason::parse(&failure.reason) {
-        Some(
-            known @ (Reason::TurnLimitExceeded
-            | Reason::Timeout
-            | Reason::BudgetExceeded
-            | Reason::AuthFailed
-            | Reason::RateLimited),
-        ) => known,
-        _ => Reason::ProviderError, // its word for anything else is not taken
-    }
-}
-
-/// What the end of a run means for its schedule.
-fn judge(schedule: &Schedule, run: &Run) -> Verdict {
-    let fired_at = run.slot.or(run.hold.as_ref().map(|hold| hold.started_at));
-    let grace = schedule.turns_edited_at.zip(fired_at).is_some_and(|(edited_at, fired_at)| {
-        book::Plan::of(&schedule.definition)
-            .is_ok_and(|plan| streak::in_grace(&plan.timetable, edited_at, fired_at))
-    });
-    let end = match (run.status, run.reason) {
-        (Status::Failed, Some(reason)) => streak::End::Failed(reason),
-        (Status::Completed, _) => streak::End::Completed,
-        _ => streak::End::Cancelled,
-    };
-    let (streaks, pause) = schedule.streaks.after(end, grace);
-    let pause = pause.map(|pause| match pause {
-        Pause::Breaches => format!("{} runs in a row used up their model turns", streaks.breaches),
-        Pause::Failures => {
-            let error = run.error.as_deref().unwrap_or("no reason known");
-            format!("{} runs in a row failed, the last one because: {error}", streaks.failures)
-        }
-    });
-    Verdict { streaks, pause }
 }

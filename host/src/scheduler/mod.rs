@@ -8,6 +8,7 @@
 
 mod channel;
 mod follow;
+mod judge;
 mod plan;
 
 use std::collections::HashSet;
@@ -19,6 +20,7 @@ use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
+use self::judge::self_pause;
 use self::plan::Plan;
 use crate::book;
 use crate::core::Core;
@@ -113,6 +115,7 @@ impl Scheduler {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "the scheduler could not look");
+                    adopted = false; // what is in the way may be a run that cannot be read
                     TROUBLE_PAUSE
                 }
             };
@@ -157,10 +160,22 @@ impl Scheduler {
         self.core.parts.clock.now()
     }
 
-    /// Takes over the runs of hosts that are gone: only one has the data directory at a time.
+    /// Takes over the runs of hosts that are gone: only one has the data directory at a time. Ends
+    /// those that nobody can take over.
     async fn adopt(self: &Arc<Self>) -> Result<(), DbError> {
-        let owner = self.owner;
-        let left = self.core.parts.db.call(move |db| schedules::of_other_owners(db, owner)).await?;
+        let (owner, now) = (self.owner, self.now());
+        let (left, ended) = self
+            .core
+            .parts
+            .db
+            .call(move |db| {
+                let ended = schedules::end_unreadable(db, now)?;
+                Ok::<_, DbError>((schedules::of_other_owners(db, owner)?, ended))
+            })
+            .await?;
+        for run in ended {
+            tracing::error!(run = run.id, error = run.error, "ended a run that cannot be read");
+        }
         for run in told(left) {
             let Some(hold) = run.hold else { continue };
             let taken = self
@@ -208,7 +223,15 @@ impl Scheduler {
                 let reason =
                     format!("this host cannot reckon its times any more: {}", mistake.problem);
                 tracing::error!(schedule = %id, name = schedule.definition.name, reason, "paused");
-                db.call(move |db| schedules::pause(db, id, &reason, now)).await?;
+                let teller = SessionId::generate(&*self.core.parts.ids);
+                let pause = self_pause(&schedule, reason, teller);
+                let revision = schedule.revision;
+                let paused = db
+                    .call(move |db| schedules::pause_itself(db, id, revision, &pause, now))
+                    .await?;
+                if let Some(paused) = paused {
+                    self.tell_of_pause(id, paused).await;
+                }
                 return Ok(());
             }
         };

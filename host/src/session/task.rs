@@ -29,7 +29,6 @@ use crate::blocking::{blocking, blocking_timed};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::DbError;
-use crate::db::notices::Notice;
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::dead::{Handled, Order};
 use crate::storage::explain;
@@ -68,17 +67,8 @@ pub enum Command {
         /// How far it is.
         reply: oneshot::Sender<Result<RunState, String>>,
     },
-    /// Tell a person something, once for each cause.
-    Tell {
-        /// What it is about.
-        cause: String,
-        /// Where; `None` where the session answers.
-        place: Option<Place>,
-        /// What.
-        text: String,
-        /// Since when.
-        at: UnixMillis,
-    },
+    /// Look for notices in `host.db`: one was stored there, and the session marked.
+    Notices,
     /// Carry out a person's order about what ended without success.
     Dead {
         /// What to do, and with what.
@@ -173,14 +163,9 @@ pub(crate) async fn run(
     let data = &core.parts.data;
     let folder = data.session_folder(record.agent_group, id);
     let quota = core.parts.config.limits.outbox_quota_mb << 20;
-    let thread = Some(record.thread_id.clone()).filter(|thread| !thread.is_empty());
     let mut task = Task {
         boxes: Arc::new(Boxes::new(id, &folder, &data.scratch(), quota)),
-        home: Place {
-            channel_type: record.channel_type.clone(),
-            platform_id: record.platform_id.clone(),
-            thread_id: thread,
-        },
+        home: record.home(),
         id,
         record,
         commands,
@@ -354,11 +339,10 @@ impl Task {
                     let state = self.handle_run(message, order).await;
                     answer(reply, state);
                 }
-                Command::Tell { cause, place, text, at } => {
-                    let place = place.unwrap_or_else(|| self.home.clone());
-                    if let Err(trouble) = self.tell(Notice::held(cause, place, text, at)).await {
-                        self.cope(trouble).await;
-                    }
+                Command::Notices => {
+                    self.outgoing.notices = None;
+                    self.mark_in_doubt = true;
+                    self.handle.signal.raise(Reason::Due);
                 }
                 Command::Dead { order, reply } => {
                     let handled = self.handle_dead(&order).await;
@@ -398,13 +382,6 @@ impl Task {
         let (value, processor) = blocking_timed(background, work).await;
         self.damper.pay(processor);
         value
-    }
-
-    async fn tell(&mut self, notice: Notice) -> Result<(), Trouble> {
-        self.mark(Some(DUE_NOW)).await?;
-        self.notify_person(notice).await?;
-        self.handle.signal.raise(Reason::Due);
-        Ok(())
     }
 
     async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {
@@ -514,7 +491,7 @@ impl Task {
                 Some(
                     Command::Retry { .. }
                     | Command::Run { .. }
-                    | Command::Tell { .. }
+                    | Command::Notices
                     | Command::Dead { .. }
                     | Command::Shutdown { .. },
                 ) => {}

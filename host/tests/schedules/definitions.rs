@@ -10,7 +10,7 @@ use twobox_host::db::schedules::{
 use twobox_host::schedule::{missed, overlap};
 use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId, SystemIds};
 
-use super::world::{World, at, definition, dump, end, host_id, leave, next, run_id, world};
+use super::world::{World, at, definition, dump, end, host_id, leave, next, pause, run_id, world};
 
 #[test]
 fn a_schedule_says_what_was_stored_by_name_and_by_id() {
@@ -181,7 +181,7 @@ fn resuming_begins_anew_from_the_slot_that_is_given() {
     let failed = schedules::Outcome::Failed { reason: Reason::Timeout, error: "too long" };
     let judge = |_: &_, _: &_| schedules::Verdict {
         streaks: Streaks { breaches: 1, failures: 3 },
-        pause: Some("3 failures in a row".to_owned()),
+        pause: Some(pause("3 failures in a row")),
     };
     let end = end(failed, 1500);
     schedules::finish(&mut world.db, run, owner, &end, judge).unwrap();
@@ -214,7 +214,7 @@ fn removing_cancels_what_waits_and_frees_the_name() {
     // What ran ends as ever.
     let end = end(schedules::Outcome::Completed, 5000);
     let finished = schedules::finish(&mut world.db, running, owner, &end, leave).unwrap();
-    assert_eq!(finished, schedules::Finished::Done { paused: false });
+    assert_eq!(finished, schedules::Finished::Done { paused: None });
     let successor = world.add("report");
     assert_eq!(schedules::find(&world.db, "report").unwrap().unwrap().id, successor);
     let listed = schedules::list(&world.db, Some(world.agent.id)).unwrap();

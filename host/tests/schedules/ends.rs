@@ -1,11 +1,14 @@
 //! The end of runs.
 
 use twobox_host::db::schedules::{
-    self, Claim, End, Fate, Finished, Load, Outcome, Reason, RunMetrics, SlotRow, Status, Streaks,
-    Verdict,
+    self, Claim, Definition, End, Fate, Finished, Load, Outcome, Reason, RunMetrics, SlotRow,
+    Status, Streaks, Verdict,
 };
+use twobox_host::db::{notices, sessions};
+use twobox_shared::ids::{SessionId, SystemIds};
+use twobox_shared::inbox::DeliveryStatus;
 
-use super::world::{World, at, dump, end, host_id, leave, next, run_id, world};
+use super::world::{World, at, definition, dump, end, host_id, leave, next, pause, run_id, world};
 
 const TIMEOUT: Outcome<'_> = Outcome::Failed { reason: Reason::Timeout, error: "it took too long" };
 
@@ -34,7 +37,7 @@ fn a_run_ends_once_by_its_owner() {
         let as_it_was = dump(&world.db);
         assert_eq!(finish(&mut world, other), Finished::NotOurs);
         assert_eq!(dump(&world.db), as_it_was);
-        assert_eq!(finish(&mut world, owner), Finished::Done { paused: false });
+        assert_eq!(finish(&mut world, owner), Finished::Done { paused: None });
         let as_it_is = dump(&world.db);
         let again = End { output: Some("otherwise"), ..end(Outcome::Completed, 1800) };
         let repeated = schedules::finish(&mut world.db, run, owner, &again, |_, _| {
@@ -61,12 +64,18 @@ fn the_schedule_is_judged_by_the_ended_run_in_the_same_breath() {
         assert_eq!((ended.id, ended.status), (run, Status::Failed));
         Verdict {
             streaks: Streaks { breaches: 2, failures: schedule.streaks.failures + 1 },
-            pause: Some("it fails".to_owned()),
+            pause: Some(pause("it fails")),
         }
     };
     let finished =
         schedules::finish(&mut world.db, run, owner, &end(TIMEOUT, 2000), judge).unwrap();
-    assert_eq!(finished, Finished::Done { paused: true });
+    let Finished::Done { paused: Some(itself) } = finished else { panic!("{finished:?}") };
+    let teller = itself.teller.expect("its agent listens to its terminal");
+    let told = notices::open(&world.db, teller).unwrap();
+    let told: Vec<_> =
+        told.iter().map(|notice| (&*notice.text, &*notice.place.platform_id)).collect();
+    assert_eq!(told, [("I have paused it: it fails.", "ann")]);
+    assert_eq!(sessions::due(&world.db, at(0)).unwrap(), [teller], "somebody has to look");
     let paused = world.schedule(id);
     assert_eq!(paused.streaks, Streaks { breaches: 2, failures: 1 });
     assert_eq!((paused.pause_reason.as_deref(), paused.next), (Some("it fails"), None));
@@ -82,11 +91,11 @@ fn a_paused_schedule_keeps_its_reason_and_counts_on() {
     schedules::pause(&mut world.db, id, "by ann", at(1500)).unwrap();
     let judge = |_: &_, _: &_| Verdict {
         streaks: Streaks { breaches: 0, failures: 3 },
-        pause: Some("it fails".to_owned()),
+        pause: Some(pause("it fails")),
     };
     let finished =
         schedules::finish(&mut world.db, run, owner, &end(TIMEOUT, 2000), judge).unwrap();
-    assert_eq!(finished, Finished::Done { paused: false });
+    assert_eq!(finished, Finished::Done { paused: None });
     let schedule = world.schedule(id);
     assert_eq!(schedule.pause_reason.as_deref(), Some("by ann"));
     assert_eq!((schedule.streaks.failures, schedule.revision), (3, 2));
@@ -152,4 +161,60 @@ fn a_slot_that_was_caught_up_waited_since_its_claim() {
     world.finish(row.id, owner, Outcome::Completed, 81_000);
     let metrics = schedules::metrics_since(&world.db, None, at(0), 1).unwrap().rows.remove(0);
     assert_eq!((metrics.slot_wait_ms, metrics.duration_ms), (300, 700));
+}
+
+#[test]
+fn a_schedule_that_pauses_itself_says_so_where_somebody_listens() {
+    let mut world = world();
+    let pause = pause("no such zone");
+    let itself = |world: &mut World, session| {
+        let name = format!("{session:?}");
+        let id = world.add_as(&Definition { session, ..definition(&name) });
+        let stale = schedules::pause_itself(&mut world.db, id, 2, &pause, at(2000)).unwrap();
+        assert_eq!((stale, world.schedule(id).pause_reason), (None, None), "it was edited");
+        let paused = schedules::pause_itself(&mut world.db, id, 1, &pause, at(2000)).unwrap();
+        assert_eq!(world.schedule(id).pause_reason.as_deref(), Some("no such zone"));
+        let again = schedules::pause_itself(&mut world.db, id, 2, &pause, at(2000)).unwrap();
+        assert_eq!(again, None, "it is paused");
+        paused.unwrap().teller
+    };
+    let thread = |world: &World, teller: Option<SessionId>| {
+        let told = notices::open(&world.db, teller.unwrap()).unwrap();
+        told.into_iter().map(|notice| notice.place.thread_id).collect::<Vec<_>>()
+    };
+
+    let first = itself(&mut world, None);
+    assert_eq!((first, thread(&world, first)), (Some(pause.session), vec![None]), "a new session");
+    let named = world.session("t");
+    let teller = itself(&mut world, Some(named));
+    assert_eq!((teller, thread(&world, teller)), (Some(named), vec![Some("t".to_owned())]));
+
+    // A chat in which only runs speak has nobody who reads it.
+    world
+        .db
+        .execute_batch("UPDATE messaging_groups SET channel_type = 'schedule'; DELETE FROM wirings")
+        .unwrap();
+    let runs_own = world.db.query_row(
+        "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
+           last_active_at_ms)
+         SELECT ?1, agent_group_id, messaging_group_id, 'run', 1, 1 FROM sessions WHERE id = ?2
+         RETURNING id",
+        [SessionId::generate(&SystemIds), named],
+        |row| row.get(0),
+    );
+    assert_eq!(itself(&mut world, Some(runs_own.unwrap())), None, "its agent listens to nobody");
+}
+
+#[test]
+fn a_notice_whose_mark_was_cleared_is_found() {
+    let mut world = world();
+    let id = world.add("report");
+    let paused = schedules::pause_itself(&mut world.db, id, 1, &pause("broken"), at(2000)).unwrap();
+    let teller = paused.unwrap().teller.unwrap();
+    sessions::mark(&world.db, teller, None).unwrap();
+    assert_eq!(sessions::due(&world.db, at(0)).unwrap(), [teller]);
+    let mut notice = notices::open(&world.db, teller).unwrap().remove(0);
+    notice.status = DeliveryStatus::Delivered;
+    notices::record(&world.db, teller, &notice, None).unwrap();
+    assert_eq!(sessions::due(&world.db, at(i64::MAX)).unwrap(), []);
 }

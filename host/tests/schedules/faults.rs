@@ -1,13 +1,13 @@
 //! A statement that fails in the middle: everything is as it was, and the same works afterwards.
 
-use twobox_host::db::DbError;
 use twobox_host::db::schedules::{
     self, Capacity, Claim, Claimed, Definition, Fate, Finished, Hold, Outcome, Prepared, Reason,
     Run, SlotRow, Streaks, Verdict,
 };
+use twobox_host::db::{DbError, sessions};
 use twobox_shared::ids::{HostId, RunId, ScheduleId, SystemIds};
 
-use super::world::{World, at, definition, dump, end, host_id, next, run_id, start, world};
+use super::world::{World, at, definition, dump, end, host_id, next, pause, run_id, start, world};
 
 /// What an operation works on.
 struct Props {
@@ -113,16 +113,22 @@ fn an_end_is_whole_or_nothing() {
         "AFTER UPDATE OF pause_reason ON schedules",
         "BEFORE UPDATE ON runs WHEN NEW.status = 'cancelled'",
         "AFTER UPDATE ON runs WHEN NEW.status = 'cancelled'",
+        "BEFORE INSERT ON sessions",
+        "AFTER INSERT ON sessions",
+        "BEFORE INSERT ON notices",
+        "AFTER INSERT ON notices",
+        "BEFORE UPDATE ON sessions",
+        "AFTER UPDATE ON sessions",
     ];
     each_fault(&faults, |world, props| {
         let failed = Outcome::Failed { reason: Reason::ProviderError, error: "no answer" };
         let judge = |_: &_, _: &_| Verdict {
             streaks: Streaks { breaches: 0, failures: 3 },
-            pause: Some("3 failures in a row".to_owned()),
+            pause: Some(pause("3 failures in a row")),
         };
         let end = end(failed, 2000);
         schedules::finish(&mut world.db, props.running, props.owner, &end, judge)
-            .map(|finished| assert_eq!(finished, Finished::Done { paused: true }))
+            .map(|finished| assert!(matches!(finished, Finished::Done { paused: Some(_) })))
     });
 }
 
@@ -245,5 +251,34 @@ fn a_session_that_cannot_be_used_is_refused_with_the_reason() {
         };
         assert!(said.contains(reason), "{change}: {said}");
         assert_eq!(dump(&world.db), before, "{change}");
+    }
+}
+
+#[test]
+fn an_edit_after_the_start_of_a_run_is_for_later_runs() {
+    let mut world = world();
+    let (named, other) = (world.session("t"), world.session("u"));
+    let cases = [
+        (None, Some(named), "to a session"),
+        (Some(named), None, "to sessions of their own"),
+        (Some(named), Some(other), "to another session"),
+    ];
+    for (before, after, case) in cases {
+        let old = Definition { session: before, ..definition(case) };
+        let schedule = world.add_as(&old);
+        let run = begun(&mut world, schedule);
+        let count = |world: &World| {
+            let all = "SELECT count(*) FROM sessions";
+            world.db.query_row(all, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let (sessions, new) = (count(&world), Definition { session: after, ..old.clone() });
+        let kept = schedules::NextSlot::Kept;
+        schedules::edit(&mut world.db, schedule, 1, &new, kept, at(1)).unwrap();
+        assert_eq!(prepare(&mut world, &run).unwrap(), Prepared::Done, "{case}");
+        let made = i64::from(before.is_none());
+        assert_eq!(count(&world), sessions + made, "{case}");
+        let hold = world.run(run.id).hold.unwrap();
+        assert!(before.is_none_or(|session| session == hold.session), "{case}");
+        assert!(sessions::find(&world.db, hold.session).unwrap().is_some(), "{case}");
     }
 }

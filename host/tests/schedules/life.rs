@@ -2,7 +2,7 @@
 
 use twobox_host::db::schedules::{self, Cancelled, Outcome, Phase, Reason, Status};
 
-use super::world::{World, at, dump, host_id, run_id, world};
+use super::world::{World, at, dump, host_id, run_id, start, started, world};
 
 #[test]
 fn only_the_owner_moves_a_run_and_only_from_the_phase_it_is_in() {
@@ -122,4 +122,35 @@ fn cancelling_ends_what_waits_and_asks_who_runs() {
     world.finish(running, owner, Outcome::Cancelled { reason: Reason::Aborted }, 2500);
     assert_eq!(schedules::cancelling(&world.db, owner).unwrap().rows, []);
     assert_eq!(cancel(&mut world, running, 2600), Cancelled::Ended);
+}
+
+#[test]
+fn runs_that_cannot_be_read_are_ended_and_stand_before_nobody() {
+    let mut world = world();
+    let id = world.add("report");
+    let (running, first, second) = (world.fire(id), world.fire(id), world.fire(id));
+    world.begin(running, host_id(), 1000);
+    for (run, change) in [(running, "owner = 'x'"), (first, "id = '!'")] {
+        world.db.execute_batch(&format!("UPDATE runs SET {change} WHERE id = '{run}'")).unwrap();
+    }
+    let ended = schedules::end_unreadable(&world.db, at(2000)).unwrap();
+    let ids: Vec<_> = ended.into_iter().map(|run| run.id).collect();
+    assert_eq!(ids, ["!".to_owned(), running.to_string()]);
+    let rows = world
+        .db
+        .prepare("SELECT status, reason, error LIKE '%cannot be read%', ended_at_ms FROM runs ORDER BY id")
+        .unwrap()
+        .query_map([], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .unwrap()
+        .collect::<Result<Vec<(String, Option<String>, Option<bool>, Option<i64>)>, _>>()
+        .unwrap();
+    let over =
+        |status: &str| (status.to_owned(), Some("interrupted".to_owned()), Some(true), Some(2000));
+    let waits = ("queued".to_owned(), None, None, None);
+    assert_eq!(rows, [over("cancelled"), over("failed"), waits]);
+    assert_eq!(schedules::end_unreadable(&world.db, at(2100)).unwrap(), []);
+    let next = schedules::start_next(&mut world.db, 1, &start(host_id(), 3000)).unwrap();
+    assert_eq!(started(next).id, second, "neither a place nor the head of the queue is lost");
 }

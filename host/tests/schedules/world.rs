@@ -7,8 +7,8 @@ use rusqlite::types::Value;
 use twobox_host::db::agents::{self, AgentGroup};
 use twobox_host::db::messaging::{SessionMode, TERMINAL, listening};
 use twobox_host::db::schedules::{
-    Claim, Claimed, Definition, End, Fate, Finished, Load, Next, Outcome, Run, Schedule, SlotRow,
-    Start, Started, Streaks, Verdict,
+    Claim, Claimed, Definition, End, Fate, Finished, Load, Next, Outcome, Run, Schedule, SelfPause,
+    SlotRow, Start, Started, Streaks, Verdict,
 };
 use twobox_host::db::{self, schedules, sessions};
 use twobox_host::schedule::{missed, overlap};
@@ -91,6 +91,15 @@ pub(crate) fn end(outcome: Outcome<'_>, now: i64) -> End<'_> {
     End { outcome, turns: None, output: None, load: Load::default(), now: at(now) }
 }
 
+/// A pause that nobody wished.
+pub(crate) fn pause(reason: &str) -> SelfPause {
+    SelfPause {
+        reason: reason.to_owned(),
+        text: format!("I have paused it: {reason}."),
+        session: SessionId::generate(&SystemIds),
+    }
+}
+
 /// Counts nothing and pauses nothing.
 pub(crate) fn leave(_: &Schedule, _: &Run) -> Verdict {
     Verdict { streaks: Streaks::default(), pause: None }
@@ -125,8 +134,15 @@ impl World {
     /// A session of the agent's terminal.
     pub(crate) fn session(&self, thread: &str) -> SessionId {
         let chat = listening(&self.db, TERMINAL, &self.agent.name).unwrap().remove(0);
-        sessions::resolve(&self.db, self.agent.id, chat.messaging_group, thread, &SystemIds, at(1))
-            .unwrap()
+        sessions::resolve(
+            &self.db,
+            self.agent.id,
+            chat.messaging_group,
+            thread,
+            SessionId::generate(&SystemIds),
+            at(1),
+        )
+        .unwrap()
     }
 
     /// Claims the next slot with these fates for it and the slots after it, 1000 apart.
@@ -171,7 +187,7 @@ impl World {
 
     pub(crate) fn finish(&mut self, run: RunId, owner: HostId, outcome: Outcome<'_>, now: i64) {
         let finished = schedules::finish(&mut self.db, run, owner, &end(outcome, now), leave);
-        assert_eq!(finished.unwrap(), Finished::Done { paused: false });
+        assert_eq!(finished.unwrap(), Finished::Done { paused: None });
     }
 
     pub(crate) fn count(&self, select: &str) -> i64 {

@@ -4,10 +4,11 @@ use rusqlite::{Connection, TransactionBehavior, named_params};
 use twobox_shared::ids::{HostId, RunId};
 use twobox_shared::time::UnixMillis;
 
-use super::changes::{Paused, exactly_one, pause_in};
+use super::changes::exactly_one;
 use super::definitions::{Schedule, by_id};
 use super::metrics::{self, Load};
 use super::runs::{self, Run};
+use super::self_pause::{PausedItself, SelfPause, pause_itself_in};
 use super::words::Status;
 use crate::db::{DbError, failed};
 use crate::schedule::reason::Reason;
@@ -53,7 +54,7 @@ pub struct Verdict {
     /// What went wrong in a row, with this run.
     pub streaks: Streaks,
     /// Why the schedule has to be paused, if it has to.
-    pub pause: Option<String>,
+    pub pause: Option<SelfPause>,
 }
 
 /// What came of ending a run. Only [`Finished::Done`] changed something.
@@ -61,8 +62,8 @@ pub struct Verdict {
 pub enum Finished {
     /// The run is ended.
     Done {
-        /// Whether the schedule was paused with it: a person has to be told.
-        paused: bool,
+        /// Whether the schedule paused itself with it, and who tells a person.
+        paused: Option<PausedItself>,
     },
     /// It does not run, or has another owner: whoever ended it or has it now speaks for it.
     NotOurs,
@@ -81,23 +82,33 @@ pub fn finish(
     end: &End<'_>,
     judge: impl FnOnce(&Schedule, &Run) -> Verdict,
 ) -> Result<Finished, DbError> {
-    try_finish(db, run, owner, end, judge).map_err(failed("end a run"))
+    let step = failed("end a run");
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+    let judged = finish_in(&tx, run, owner, end, judge).map_err(&step)?;
+    let Some((schedule, pause)) = judged else { return Ok(Finished::NotOurs) };
+    let paused = match pause {
+        None => None,
+        Some(pause) => pause_itself_in(&tx, &schedule, &pause, end.now)?,
+    };
+    tx.commit().map_err(&step)?;
+    Ok(Finished::Done { paused })
 }
 
-fn try_finish(
-    db: &mut Connection,
+/// Returns the schedule as it was before, and why it has to be paused; `None` if the run does not run
+/// or has another owner.
+fn finish_in(
+    tx: &Connection,
     run: RunId,
     owner: HostId,
     end: &End<'_>,
     judge: impl FnOnce(&Schedule, &Run) -> Verdict,
-) -> rusqlite::Result<Finished> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if !record(&tx, run, owner, end)? {
-        return Ok(Finished::NotOurs);
+) -> rusqlite::Result<Option<(Schedule, Option<SelfPause>)>> {
+    if !record(tx, run, owner, end)? {
+        return Ok(None);
     }
-    metrics::record(&tx, run, &end.load)?;
-    let ended = runs::by_id(&tx, run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    let schedule = by_id(&tx, ended.schedule)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    metrics::record(tx, run, &end.load)?;
+    let ended = runs::by_id(tx, run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let schedule = by_id(tx, ended.schedule)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     let verdict = judge(&schedule, &ended);
     let counted = tx.execute(
         "UPDATE schedules SET breach_streak = :breaches, failure_streak = :failures WHERE id = :id",
@@ -108,14 +119,7 @@ fn try_finish(
         },
     )?;
     exactly_one(counted)?;
-    let paused = match verdict.pause {
-        None => false,
-        Some(reason) => {
-            matches!(pause_in(&tx, schedule.id, &reason, end.now)?, Paused::Done { .. })
-        }
-    };
-    tx.commit()?;
-    Ok(Finished::Done { paused })
+    Ok(Some((schedule, verdict.pause)))
 }
 
 /// Returns whether the run was running and `owner` had it.

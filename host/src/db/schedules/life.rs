@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior, named_params};
 use twobox_shared::ids::{HostId, RunId};
 use twobox_shared::time::UnixMillis;
 
-use super::listed::{Listed, listed};
+use super::listed::{Listed, Unreadable, listed};
 use super::runs::{Run, by_id, select};
 use super::words::Phase;
 use crate::db::{DbError, failed};
@@ -100,6 +100,34 @@ pub fn take_over(
     )
     .map(|changed| changed == 1)
     .map_err(failed("take a run over"))
+}
+
+pub(super) const NOT_ENDED: &str = "WHERE ended_at_ms IS NULL ORDER BY id";
+
+/// Ends the runs that cannot be read, and returns them: nobody can go on with one, and it would keep a
+/// place, or stand before all others that wait, for ever.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn end_unreadable(db: &Connection, now: UnixMillis) -> Result<Vec<Unreadable>, DbError> {
+    let open = listed(db, &select(NOT_ENDED), [], Run::from_row)
+        .map_err(failed("look for runs that cannot be read"))?;
+    for run in &open.unreadable {
+        db.execute(
+            "UPDATE runs
+             SET status = CASE status WHEN 'running' THEN 'failed' ELSE 'cancelled' END,
+                 reason = :reason, error = :error, ended_at_ms = :now
+             WHERE id = :id AND ended_at_ms IS NULL",
+            named_params! {
+                ":id": run.id,
+                ":reason": Reason::Interrupted,
+                ":error": format!("its row in host.db cannot be read: {}", run.error),
+                ":now": now,
+            },
+        )
+        .map_err(failed("end a run that cannot be read"))?;
+    }
+    Ok(open.unreadable)
 }
 
 /// What came of the wish that a run end.

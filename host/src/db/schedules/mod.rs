@@ -19,6 +19,7 @@ mod manual;
 mod metrics;
 mod prepare;
 mod runs;
+mod self_pause;
 mod starts;
 mod words;
 
@@ -29,14 +30,15 @@ pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off};
 pub use definitions::{Definition, Next, Schedule, due, find, list, next_due};
 pub use ends::{End, Finished, Outcome, Verdict, finish};
 pub use life::{
-    Cancelled, advance, cancelling, expired, extend_lease, of_other_owners, request_cancel,
-    take_over,
+    Cancelled, advance, cancelling, end_unreadable, expired, extend_lease, of_other_owners,
+    request_cancel, take_over,
 };
 pub use listed::{Listed, Unreadable};
 pub use manual::{Backfilled, Enqueued, enqueue_backfill, enqueue_manual};
 pub use metrics::{Load, RunMetrics, metrics_since, prune_metrics};
 pub use prepare::{Prepared, SCHEDULE_CHANNEL, prepare};
 pub use runs::{Counts, Hold, Past, Run, counts, open_runs, page, past, prune, run, running};
+pub use self_pause::{PausedItself, SelfPause, pause_itself};
 pub use starts::{Capacity, Executed, Start, Started, execute, start_next, start_run};
 pub use words::{Phase, Status, Trigger};
 

@@ -24,7 +24,8 @@ pub enum Prepared {
 }
 
 /// Makes the session of `run` if it is to have one of its own, and otherwise looks whether the one
-/// that its schedule names can be used. Doing it again changes nothing.
+/// that its schedule named can be used. Doing it again changes nothing, and what an edit has made of
+/// the schedule since the run was started is for later runs.
 ///
 /// # Errors
 /// [`DbError::Sqlite`]: nothing was changed.
@@ -55,12 +56,15 @@ fn ready(
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
 ) -> rusqlite::Result<Option<String>> {
-    let own: bool = tx.query_row(
-        "SELECT session_id IS NULL FROM schedules WHERE id = :schedule",
-        named_params! { ":schedule": run.schedule },
+    // The id was chosen for a session to be made, unless it is there or the schedule names it.
+    let to_be_made: bool = tx.query_row(
+        "SELECT session_id IS NOT :session
+           AND NOT EXISTS (SELECT 1 FROM sessions WHERE id = :session)
+         FROM schedules WHERE id = :schedule",
+        named_params! { ":schedule": run.schedule, ":session": hold.session },
         |row| row.get(0),
     )?;
-    if own {
+    if to_be_made {
         tx.execute(
             "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
              SELECT :id, :channel, id, name, :now FROM schedules WHERE id = :schedule

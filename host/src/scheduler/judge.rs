@@ -1,0 +1,57 @@
+//! What the end of a run means: why it failed, and what follows for its schedule. Pure.
+
+use twobox_shared::content::Failure;
+use twobox_shared::ids::SessionId;
+
+use crate::book;
+use crate::db::schedules::{Run, Schedule, SelfPause, Status, Verdict};
+use crate::schedule::reason::Reason;
+use crate::schedule::streak::{self, Pause};
+
+/// Why a run failed, by its runner's word.
+pub(super) fn reason_of(failure: &Failure) -> Reason {
+    match Reason::parse(&failure.reason) {
+        Some(
+            known @ (Reason::TurnLimitExceeded
+            | Reason::Timeout
+            | Reason::BudgetExceeded
+            | Reason::AuthFailed
+            | Reason::RateLimited),
+        ) => known,
+        _ => Reason::ProviderError, // its word for anything else is not taken
+    }
+}
+
+/// What the end of `run` means for its schedule. `teller` is the session that tells a person of a
+/// pause, if the chat has none.
+pub(super) fn judge(schedule: &Schedule, run: &Run, teller: SessionId) -> Verdict {
+    let fired_at = run.slot.or(run.hold.as_ref().map(|hold| hold.started_at));
+    let grace = schedule.turns_edited_at.zip(fired_at).is_some_and(|(edited_at, fired_at)| {
+        book::Plan::of(&schedule.definition)
+            .is_ok_and(|plan| streak::in_grace(&plan.timetable, edited_at, fired_at))
+    });
+    let end = match (run.status, run.reason) {
+        (Status::Failed, Some(reason)) => streak::End::Failed(reason),
+        (Status::Completed, _) => streak::End::Completed,
+        _ => streak::End::Cancelled,
+    };
+    let (streaks, pause) = schedule.streaks.after(end, grace);
+    let pause = pause.map(|pause| match pause {
+        Pause::Breaches => format!("{} runs in a row used up their model turns", streaks.breaches),
+        Pause::Failures => {
+            let error = run.error.as_deref().unwrap_or("no reason known");
+            format!("{} runs in a row failed, the last one because: {error}", streaks.failures)
+        }
+    });
+    Verdict { streaks, pause: pause.map(|reason| self_pause(schedule, reason, teller)) }
+}
+
+/// A pause of `schedule` for `reason`, with the words for the person who has to know.
+pub(super) fn self_pause(schedule: &Schedule, reason: String, session: SessionId) -> SelfPause {
+    let name = &schedule.definition.name;
+    let text = format!(
+        "I have paused the schedule {name:?}: {reason}. `twobox schedules show {name}` shows \
+         more, and `twobox schedules resume {name}` lets it go on."
+    );
+    SelfPause { reason, text, session }
+}
