@@ -2,6 +2,7 @@
 
 mod access;
 mod description;
+mod doctor;
 mod limits;
 mod runs;
 mod schedules;
