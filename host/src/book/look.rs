@@ -130,7 +130,9 @@ fn page(
 ) -> Result<RunPage, BookError> {
     let listed = schedules::page(db, schedule.map(|schedule| schedule.id), before, limit)?;
     let is_full = listed.rows.len() + listed.unreadable.len() >= limit as usize;
-    let next_before = listed.rows.last().map(|run| run.id).filter(|_| is_full);
+    let last_read = listed.rows.last().map(|run| run.id);
+    let last_unread = listed.unreadable.last().and_then(|row| row.id.parse().ok());
+    let next_before = last_read.into_iter().chain(last_unread).min().filter(|_| is_full);
     let mut names = Names::default();
     let of_row = |run: Run| {
         let schedule = run.schedule;

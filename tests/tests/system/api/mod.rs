@@ -6,3 +6,4 @@ mod doctor;
 mod limits;
 mod runs;
 mod schedules;
+mod unreadable;
