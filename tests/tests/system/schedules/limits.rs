@@ -16,6 +16,7 @@ on_process!(
     a_runner_that_does_not_obey_is_stopped_and_the_chat_in_its_session_goes_on,
     a_run_whose_time_is_over_before_its_turn_leaves_the_chat_before_it_alone,
     breaches_right_after_an_edit_of_the_budget_do_not_count,
+    show_tells_what_goes_on_and_why_something_waits,
 );
 
 fn a_runner_that_does_not_obey_is_stopped_and_the_chat_in_its_session_goes_on(setup: Setup) {
@@ -108,4 +109,28 @@ fn breaches_right_after_an_edit_of_the_budget_do_not_count(setup: Setup) {
     assert_eq!(breaches.len() - forgiven.len(), 5, "{breaches:?}");
     let notices = wait_for("the notice", || Some(chat.notices()).filter(|all| !all.is_empty()));
     assert_eq!(notices.len(), 1, "{notices:?}");
+}
+
+fn show_tells_what_goes_on_and_why_something_waits(setup: Setup) {
+    let world = setup.setting("schedule.max_concurrent", 1).agent("ada", slow(600_000)).up();
+    let book = Book::of(&world);
+    let add = |name: &str, policy: overlap::Policy, first: Status| {
+        let id = book.add(name, Rhythm::EverySecond, |it| it.overlap = policy);
+        wait_for(&format!("{name} to fire"), || {
+            book.runs(id).iter().any(|run| run.status == first).then_some(())
+        });
+    };
+    let shown = |name: &str, words: &[&str]| {
+        let shown = world.twobox(&["schedules", "show", name]);
+        words.iter().for_each(|word| assert!(shown.contains(word), "no {word:?} in {shown}"));
+    };
+    add("slow-one", overlap::Policy::Queue, Status::Running);
+    wait_for("its next slot to wait", || {
+        let shown = world.twobox(&["schedules", "show", "slow-one"]);
+        shown.contains("now       a run waits for its turn").then_some(())
+    });
+    let goes_on = ["now       a run goes on since", "at the latest", "begins when the run"];
+    shown("slow-one", &goes_on);
+    add("slow-two", overlap::Policy::Skip, Status::Queued);
+    shown("slow-two", &["now       a run waits for its turn", "schedule.max_concurrent"]);
 }
