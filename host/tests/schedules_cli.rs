@@ -78,6 +78,8 @@ impl World {
         let schedule = schedules::find(&db, name).unwrap().unwrap();
         let slot = schedule.next.unwrap().slot;
         let id = RunId::generate(&SystemIds);
+        let open = schedules::open_runs(&db, schedule.id).unwrap().rows;
+        let open: Vec<RunId> = open.iter().map(|run| run.id).collect();
         let last = match fate {
             Fate::Missed { last_slot, .. } => last_slot,
             Fate::Run | Fate::Skipped(_) => slot,
@@ -87,7 +89,7 @@ impl World {
             schedule: schedule.id,
             revision: schedule.revision,
             slot,
-            open: &[],
+            open: &open,
             rows: &[SlotRow { id, slot, due: slot, fate }],
             replaces: &[],
             next: Some(schedules::Next { slot: next, due: next }),
@@ -314,9 +316,22 @@ fn an_edit_changes_what_it_says_and_can_take_it_back() {
 #[test]
 fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     let world = world();
-    for name in ["idle", "skipped", "missed", "failed", "over"] {
+    for name in ["idle", "skipped", "missed", "failed", "over", "waits"] {
         world.add(name, &["--hourly", "0", "--max-runs", "9"]);
     }
+    world.claim("waits", Fate::Run);
+    for _ in 0..11 {
+        world.claim("waits", Fate::Skipped(Reason::Overlap));
+    }
+    says(&world.schedules(&["show", "waits"]), &["now       a run waits for its turn"]);
+    world.schedules(&["pause", "waits"]); // with it, what its cadence made is cancelled
+    says(&world.schedules(&["runs", "waits"]), &["the schedule was paused"]);
+    let hours = ["--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T01:00:00Z"];
+    world.schedules(&[&["backfill", "waits"], &hours[..]].concat());
+    says(
+        &world.schedules(&["show", "waits"]),
+        &["now       2 runs wait for their turn", "`twobox up`", "`twobox schedules resume waits`"],
+    );
     says(&world.schedules(&["show", "idle"]), &["state     enabled", "`twobox up`"]);
     world.schedules(&["pause", "idle", "--reason", "on holiday"]);
     says(

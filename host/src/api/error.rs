@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::guard::BODY_MAX;
 use crate::book::BookError;
+use crate::session::task::chain;
 use crate::storage::explain;
 
 macro_rules! codes {
@@ -132,6 +133,10 @@ impl ApiError {
             }
             BookError::Db(error) if error.is_busy() => {
                 return Self::new(Code::Busy, "another program holds host.db: try again");
+            }
+            BookError::Db(error) if error.is_unreadable() => {
+                let what = "another build wrote it, or somebody by hand: update Twobox, or mend it";
+                return Self::new(Code::Unreadable, format!("{}; {what}", chain(error)));
             }
             BookError::Db(error) => return Self::new(Code::Internal, explain(error, root)),
             BookError::NameTaken { .. } => Code::NameTaken,

@@ -10,7 +10,7 @@ use super::view::{
     ScheduleView, Shown, Upcoming,
 };
 use super::{BookError, Mistake, agent, unknown};
-use crate::db::schedules::{self, Run, Schedule};
+use crate::db::schedules::{self, Run, Schedule, Status};
 use crate::schedule::collision::{self, Entry, Warning};
 
 /// The most runs that one page has.
@@ -40,15 +40,25 @@ pub fn list(db: &Connection, of_agent: Option<&str>) -> Result<ScheduleList, Boo
     Ok(ScheduleList { schedules: shown, unreadable: listed.unreadable })
 }
 
-/// The schedule with this name or id, what is to be expected of it, and its last runs. One that was
-/// removed is found by its id.
+/// The schedule with this name or id, what is to be expected of it, its last runs and those that go
+/// on. One that was removed is found by its id.
 ///
 /// # Errors
 /// [`BookError::UnknownSchedule`].
 pub fn show(db: &Connection, name_or_id: &str, now: UnixMillis) -> Result<Shown, BookError> {
     let schedule = find_any(db, name_or_id)?;
-    let RunPage { runs, unreadable, .. } = page(db, Some(&schedule), None, LAST_RUNS)?;
-    Ok(Shown { detail: detail(db, &schedule, now)?, runs, unreadable })
+    let RunPage { mut runs, unreadable, .. } = page(db, Some(&schedule), None, LAST_RUNS)?;
+    let open = schedules::open_runs(db, schedule.id)?.rows;
+    let waiting = open.iter().filter(|run| run.status == Status::Queued).count();
+    // Many slots may have been left out since the one that goes on.
+    let mut names = Names::default();
+    let going_on = open.into_iter().rev().filter(|run| run.status == Status::Running);
+    let older: Vec<RunView> = going_on
+        .filter(|open| runs.iter().all(|run| run.id != open.id))
+        .map(|open| RunView::of(open, names.of(db, schedule.id)))
+        .collect();
+    runs.extend(older);
+    Ok(Shown { detail: detail(db, &schedule, now)?, waiting, runs, unreadable })
 }
 
 /// At most `limit` runs of a schedule, or of all, that were made before the run `before`; the newest
@@ -130,7 +140,9 @@ fn page(
 ) -> Result<RunPage, BookError> {
     let listed = schedules::page(db, schedule.map(|schedule| schedule.id), before, limit)?;
     let is_full = listed.rows.len() + listed.unreadable.len() >= limit as usize;
-    let next_before = listed.rows.last().map(|run| run.id).filter(|_| is_full);
+    let last_read = listed.rows.last().map(|run| run.id);
+    let last_unread = listed.unreadable.last().and_then(|row| row.id.parse().ok());
+    let next_before = last_read.into_iter().chain(last_unread).min().filter(|_| is_full);
     let mut names = Names::default();
     let of_row = |run: Run| {
         let schedule = run.schedule;

@@ -183,7 +183,9 @@ pub struct Shown {
     /// The schedule.
     #[serde(flatten)]
     pub detail: Detail,
-    /// Its last runs and what was left out, the newest first.
+    /// How many of its runs wait for their turn.
+    pub waiting: usize,
+    /// Its last runs, what was left out, and what goes on; the newest first.
     pub runs: Vec<RunView>,
     /// Rows of its runs that this build cannot read.
     pub unreadable: Vec<Unreadable>,

@@ -57,6 +57,19 @@ impl DbError {
             Self::Newer { .. } => false,
         }
     }
+
+    /// Whether a row was found that has a value which no build of this version writes.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(
+            self,
+            Self::Sqlite {
+                source: rusqlite::Error::FromSqlConversionFailure(..)
+                    | rusqlite::Error::InvalidColumnType(..)
+                    | rusqlite::Error::IntegralValueOutOfRange(..),
+                ..
+            }
+        )
+    }
 }
 
 /// Names the action of a failed statement.

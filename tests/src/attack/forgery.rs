@@ -76,7 +76,7 @@ pub static FORGERY: &[Attack] = &[
     }),
 ];
 
-fn open(ground: &Ground) -> rusqlite::Result<Connection> {
+pub(super) fn open(ground: &Ground) -> rusqlite::Result<Connection> {
     let conn = Connection::open(ground.outbox())?;
     conn.busy_timeout(crate::PATIENCE)?;
     Ok(conn)

@@ -9,6 +9,7 @@
 mod content;
 mod files;
 mod forgery;
+mod lies;
 mod locks;
 mod pester;
 mod races;
@@ -138,12 +139,13 @@ impl Attack {
 pub use content::CONTENT;
 pub use files::{DEVICES, FILES};
 pub use forgery::FORGERY;
+pub use lies::LIES;
 pub use locks::LOCKS;
 pub use pester::PESTER;
 pub use races::RACES;
 
 /// The attack of this name.
 pub fn named(name: &str) -> Option<&'static Attack> {
-    let all = [FILES, DEVICES, CONTENT, FORGERY, LOCKS, RACES, PESTER];
+    let all = [FILES, DEVICES, CONTENT, FORGERY, LIES, LOCKS, RACES, PESTER];
     all.into_iter().flatten().find(|attack| attack.name == name)
 }

@@ -1,12 +1,14 @@
 //! What a person can do about a schedule that does not run as it should.
 
-use crate::book::view::{RunView, ScheduleView, State};
+use crate::book::view::{Detail, RunView, ScheduleView, Shown, State};
+use crate::db::schedules::Status;
+use crate::schedule::overlap;
 use crate::schedule::reason::Reason;
 use crate::schedule::streak;
 
-/// What to do, the most urgent first; nothing if all is well. `runs` are its last ones, the newest
-/// first.
-pub(super) fn about(schedule: &ScheduleView, runs: &[RunView], is_up: bool) -> Vec<String> {
+/// What to do, the most urgent first; nothing if all is well.
+pub(super) fn about(shown: &Shown, is_up: bool) -> Vec<String> {
+    let Shown { detail: Detail { schedule, .. }, runs, .. } = shown;
     let name = &schedule.name;
     let mut advice = Vec::new();
     if schedule.problem.is_some() {
@@ -15,10 +17,8 @@ pub(super) fn about(schedule: &ScheduleView, runs: &[RunView], is_up: bool) -> V
              ZONE`"
         ));
     }
+    advice.extend(starting(shown, is_up));
     match schedule.state {
-        State::Enabled if !is_up => {
-            advice.push("the host does not run, so nothing fires: `twobox up`".to_owned());
-        }
         State::Enabled | State::Removed => {}
         State::Paused => advice.push(resuming(schedule)),
         State::Over => advice.push(format!(
@@ -33,6 +33,28 @@ pub(super) fn about(schedule: &ScheduleView, runs: &[RunView], is_up: bool) -> V
         advice.extend(after(name, run, reason));
     }
     advice
+}
+
+/// What keeps slots from firing, and runs that wait from starting.
+fn starting(shown: &Shown, is_up: bool) -> Option<String> {
+    let schedule = &shown.detail.schedule;
+    let waits = shown.waiting > 0;
+    let goes_on = shown.runs.iter().any(|run| run.status == Status::Running);
+    let advice = match (is_up, waits) {
+        (false, _) if waits || schedule.state == State::Enabled => {
+            "the host does not run, so nothing fires: `twobox up`"
+        }
+        (_, false) | (false, true) => return None,
+        (true, true) if goes_on && schedule.overlap != overlap::Policy::Allow => {
+            "what waits begins when the run that goes on has ended: `twobox schedules cancel RUN` \
+             ends it"
+        }
+        (true, true) => {
+            "what waits begins as soon as fewer runs go on than may at once \
+             (schedule.max_concurrent): `twobox schedules runs` shows which do"
+        }
+    };
+    Some(advice.to_owned())
 }
 
 fn resuming(schedule: &ScheduleView) -> String {

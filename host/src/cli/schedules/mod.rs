@@ -2,6 +2,7 @@
 //! backfill. What they mean is in the book; here it is asked for and printed.
 
 mod advice;
+mod now;
 mod order;
 mod said;
 mod text;
@@ -179,9 +180,10 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
         }
         SchedulesCommand::Show { name } => {
             let (data, db) = context.open_db()?;
-            let shown = book::show(&db, &name, SystemClock.now()).map_err(told)?;
+            let now = SystemClock.now();
+            let shown = book::show(&db, &name, now).map_err(told)?;
             let is_up = data.holder()?.is_some();
-            context.output.show(&shown, |shown| text::shown(shown, is_up));
+            context.output.show(&shown, |shown| text::shown(shown, is_up, now));
         }
         SchedulesCommand::Pause { name, reason } => {
             let (_, mut db) = context.open_db()?;

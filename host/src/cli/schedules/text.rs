@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use twobox_shared::time::UnixMillis;
+
 use super::super::output::{printable, table};
-use super::advice;
+use super::{advice, now};
 use crate::book::view::{
     BackfillView, Detail, MetricsList, Paused, Removed, Resumed, RunPage, RunView, ScheduleList,
     ScheduleView, Shown, State, Upcoming,
@@ -51,17 +53,22 @@ pub(super) fn list(list: &ScheduleList) -> String {
     printable(&lines.join("\n"))
 }
 
-pub(super) fn shown(shown: &Shown, is_up: bool) -> String {
+pub(super) fn shown(shown: &Shown, is_up: bool, at: UnixMillis) -> String {
     let Detail { schedule, next, warnings } = &shown.detail;
     let mut lines = definition(schedule);
-    lines.extend(upcoming(next));
+    lines.extend(now::going_on(shown));
+    let mut next_lines = upcoming(next);
+    if let (Some(first), Some(span)) = (next_lines.first_mut(), now::in_how_long(next, at)) {
+        first.push_str(&span);
+    }
+    lines.extend(next_lines);
     lines.extend(warnings.iter().map(warning));
     if !shown.runs.is_empty() {
         lines.push("last runs".to_owned());
         lines.push(indented(&run_table(&shown.runs)));
     }
     lines.extend(unreadable(&shown.unreadable));
-    let advice = advice::about(schedule, &shown.runs, is_up);
+    let advice = advice::about(shown, is_up);
     if !advice.is_empty() {
         lines.push("what to do".to_owned());
         lines.extend(advice.into_iter().map(|advice| format!("  {advice}")));

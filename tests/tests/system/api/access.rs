@@ -5,13 +5,16 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
-use twobox_tests::{Setup, on_process, wait_for};
+use twobox_tests::{METHODS, Setup, on_process, wait_for};
 
+use super::runs::wait_ended;
+use super::schedules::daily;
 use crate::scripts::echo;
 
 on_process!(
     the_token_is_made_by_init_or_by_up_and_shown_without_a_host,
     nobody_gets_in_without_the_token,
+    no_path_does_anything_without_the_token,
     web_pages_are_refused,
     whether_the_host_is_well_is_no_secret,
     mistakes_have_the_shape_of_errors,
@@ -70,6 +73,43 @@ fn nobody_gets_in_without_the_token(setup: Setup) {
     // The body is not waited for: it never comes.
     let head = format!("POST /api/x HTTP/1.1\r\n{host}\r\ncontent-length: 1000\r\n\r\n");
     assert_eq!(client.send_raw(head.as_bytes()).error(), (401, "unauthorized"));
+}
+
+fn no_path_does_anything_without_the_token(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    client.ask_with("POST", "/api/schedules", &daily("evening"));
+    let run = client.ask("POST", "/api/schedules/evening/execute").body["run"].clone();
+    let run = wait_ended(&client, &run)["id"].as_str().unwrap().to_owned();
+    let seen = || {
+        let paths = ["/api/schedules", "/api/schedules/evening", "/api/runs"];
+        paths.map(|path| client.ask("GET", path).body)
+    };
+    let before = seen();
+
+    let host = client.headers()[0].clone();
+    let json = "content-type: application/json".to_owned();
+    let wrong = format!("authorization: Bearer {}", "0".repeat(64));
+    let mut asked = 0;
+    for path in client.description.paths().keys().filter(|path| path.starts_with("/api/")) {
+        let id = if path.starts_with("/api/runs") { &run } else { "evening" };
+        let target = path.replace("{id}", id);
+        for method in METHODS {
+            // What would be done with the token.
+            let body = match method {
+                "POST" => daily("another").to_string(),
+                "PATCH" => json!({ "enabled": false }).to_string(),
+                _ => String::new(),
+            };
+            for headers in [&[&host, &json][..], &[&host, &json, &wrong]] {
+                let answer = client.send(method, &target, headers, body.as_bytes());
+                assert_eq!(answer.error(), (401, "unauthorized"), "{method} {target}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 9 * 2 * METHODS.len(), "{asked}");
+    assert_eq!(seen(), before);
 }
 
 fn web_pages_are_refused(setup: Setup) {

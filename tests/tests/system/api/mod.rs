@@ -2,6 +2,8 @@
 
 mod access;
 mod description;
+mod doctor;
 mod limits;
 mod runs;
 mod schedules;
+mod unreadable;

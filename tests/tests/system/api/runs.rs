@@ -224,7 +224,7 @@ fn a_run_that_began_goes_on_when_its_client_has_left(setup: Setup) {
 }
 
 /// Waits until a run has ended, and returns it.
-fn wait_ended(client: &Client, run: &Value) -> Value {
+pub(super) fn wait_ended(client: &Client, run: &Value) -> Value {
     let place = format!("/api/runs/{}", run["id"].as_str().unwrap());
     wait_for("the end of the run", || {
         let run = client.ask("GET", &place).body["run"].clone();

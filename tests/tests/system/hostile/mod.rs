@@ -2,6 +2,7 @@
 
 mod attacks;
 mod killed;
+mod lies;
 mod rules;
 
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,7 @@
 //! Schedules: each slot has one run, never more than so many go at once, and none is stuck.
 
+mod limits;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -27,7 +29,7 @@ on_both_runtimes!(
 
 on_process!(
     runs_that_use_up_their_turns_pause_their_schedule_and_a_person_is_told,
-    runs_that_fail_pause_their_schedule,
+    runs_that_fail_pause_their_schedule_and_a_person_is_told,
     a_run_in_a_conversation_leaves_the_chat_alone,
     a_run_whose_session_is_quarantined_ends_and_makes_room,
     runs_for_a_quarantined_session_pause_their_schedule_and_a_person_is_told,
@@ -244,16 +246,21 @@ fn runs_that_use_up_their_turns_pause_their_schedule_and_a_person_is_told(setup:
     world.assert_fsck_clean();
 }
 
-fn runs_that_fail_pause_their_schedule(setup: Setup) {
+fn runs_that_fail_pause_their_schedule_and_a_person_is_told(setup: Setup) {
     let failure = json!({ "reason": "auth_failed", "detail": "no key", "retryable": false });
     let world = setup.agent("ada", json!({ "otherwise": [{ "fail": failure }] })).make();
     let book = Book::of(&world);
     let tick = book.add("tick", Rhythm::EverySecond, |_| {});
     world.up();
+    let chat = world.chat("ada");
     let reason = book.wait_paused(tick);
     assert!(reason.contains("3 runs in a row failed") && reason.contains("no key"), "{reason}");
     let failed = book.runs(tick).into_iter().filter(|run| run.reason == Some(Reason::AuthFailed));
     assert_eq!(failed.count(), 3);
+    let notices = wait_for("the notice", || Some(chat.notices()).filter(|all| !all.is_empty()));
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    let told = &notices[0].text;
+    assert!(told.contains("\"tick\"") && told.contains("no key"), "{told}");
 }
 
 fn a_run_in_a_conversation_leaves_the_chat_alone(setup: Setup) {

@@ -1,12 +1,16 @@
 //! `twobox doctor`: everything that the daemon needs, looked at one by one, each with what to do.
 
+mod api;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Context;
 use super::client::Client;
@@ -94,6 +98,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
                 checks.push(runtime(config.clone()));
                 checks.push(file_events(data.clone(), config.watch));
                 checks.extend(command_channel(&data, config.channels.command.clone()));
+                checks.extend(api::checks(&data, config.api.listen));
                 checks.push(folders(data, config));
             }
         }
@@ -191,19 +196,23 @@ fn host_db(data: DataDir) -> Check {
     })
 }
 
+/// What the host says about itself, or why it says nothing.
+async fn status_of(data: &DataDir) -> Result<Value, String> {
+    let mut client = Client::connect(&data.socket()).await.map_err(|error| error.to_string())?;
+    let asked = client.answer(&Request::Status);
+    match tokio::time::timeout(Duration::from_secs(5), asked).await {
+        Ok(Ok(Event::Status { status })) => Ok(status),
+        Ok(Ok(other)) => Err(format!("it answered {other:?}")),
+        Ok(Err(failure)) => Err(failure.reason().to_owned()),
+        Err(_) => Err("it did not answer within 5 s".to_owned()),
+    }
+}
+
 fn daemon(data: DataDir) -> Check {
     let look = async move {
-        let answered = match Client::connect(&data.socket()).await {
-            Ok(mut client) => {
-                let asked = client.answer(&Request::Status);
-                match tokio::time::timeout(std::time::Duration::from_secs(5), asked).await {
-                    Ok(Ok(Event::Status { .. })) => return Finding::ok("it runs and answers"),
-                    Ok(Ok(other)) => format!("it answered {other:?}"),
-                    Ok(Err(failure)) => failure.reason().to_owned(),
-                    Err(_) => "it did not answer within 5 s".to_owned(),
-                }
-            }
-            Err(error) => error.to_string(),
+        let answered = match status_of(&data).await {
+            Ok(_) => return Finding::ok("it runs and answers"),
+            Err(reason) => reason,
         };
         match data.holder() {
             Ok(None) => Finding::warn("no host runs", "start it with `twobox up`"),
