@@ -20,6 +20,7 @@ pub mod dead;
 pub mod desk;
 pub mod fsck;
 pub mod logging;
+mod remove_tree;
 pub mod runtime;
 pub mod schedule;
 pub mod scheduler;

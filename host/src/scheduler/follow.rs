@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use twobox_shared::clock::Monotonic;
@@ -212,11 +213,12 @@ impl Scheduler {
                 Ok(if ours { Step::Next } else { Step::Over })
             }
             Ok(Err(Refusal::TryAgain { reason })) => {
-                memory.unstored = Some(reason);
+                memory.unstored.get_or_insert(reason);
                 Ok(Step::Wait(AGAIN))
             }
             Ok(Err(refusal)) => {
-                self.fail(run, Reason::PrepareFailed, &refusal.to_string(), None).await
+                memory.unstored.get_or_insert_with(|| refusal.to_string());
+                self.end_unstored(run, hold, Reason::PrepareFailed, memory).await
             }
             Err(_) => Ok(Step::Wait(AGAIN)), // the session's task went away
         }
@@ -245,21 +247,54 @@ impl Scheduler {
             false => RunOrder::Withdraw,
         };
         match self.ask(hold, order).await {
-            Err(()) if began.elapsed() > self.core.parts.config.containers.stop_grace * 4 => {
-                let error = "its session cannot be looked at";
+            Err(()) if self.is_overdue(began) => {
+                let unstored = memory.unstored.as_deref();
+                let error = unstored.unwrap_or("its session cannot be looked at");
                 self.give_up(run, reason, Some(error), None).await
             }
             Err(()) => Ok(Step::Wait(AGAIN)),
             Ok(RunState::Going) => Ok(Step::Wait(LOOK_ENDING)),
-            Ok(RunState::Missing) => {
-                self.give_up(run, reason, memory.unstored.as_deref(), None).await
-            }
+            Ok(RunState::Missing) => self.end_unstored(run, hold, reason, memory).await,
             Ok(RunState::Withdrawn { turns }) => self.give_up(run, reason, None, turns).await,
             Ok(RunState::Failed { failure, turns }) if failure.reason == Failure::ABORTED => {
                 self.give_up(run, reason, None, turns).await
             }
             Ok(state) => self.settle(run, state, reason).await,
         }
+    }
+
+    /// Ends a run whose message is not in its session. A session that was made for it goes first: once
+    /// the run is over, nobody looks after what was made of it by halves.
+    async fn end_unstored(
+        &self,
+        run: &Run,
+        hold: &Hold,
+        reason: Reason,
+        memory: &mut Memory,
+    ) -> Result<Step, DbError> {
+        let (session, id) = (hold.session, run.id);
+        let made = move |db: &mut Connection| schedules::was_made_for(db, session, id);
+        let mut error = memory.unstored.clone();
+        if hold.phase == Phase::Prepared && self.core.parts.db.call(made).await? {
+            let began = *memory.ending.get_or_insert_with(Instant::now);
+            let left = match self.forget_session(session).await {
+                Ok(true) => None,
+                Ok(false) if !self.is_overdue(began) => return Ok(Step::Wait(LOOK_ENDING)),
+                Ok(false) => Some("it does not come to rest".to_owned()),
+                Err(error) => Some(error),
+            };
+            if let Some(left) = left {
+                tracing::warn!(run = %id, %session, left, "a session made for a run is left");
+                let before = error.map(|error| format!("{error}; and ")).unwrap_or_default();
+                error = Some(format!("{before}session {session}, made for it, is left: {left}"));
+            }
+        }
+        self.give_up(run, reason, error.as_deref(), None).await
+    }
+
+    /// Whether what should have ended since `began` is not waited for any longer.
+    fn is_overdue(&self, began: Instant) -> bool {
+        began.elapsed() > self.core.parts.config.containers.stop_grace * 4
     }
 
     /// Records the end of a run whose message is settled.

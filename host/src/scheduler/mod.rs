@@ -8,6 +8,7 @@
 
 mod channel;
 mod follow;
+mod forget;
 mod judge;
 mod plan;
 
@@ -52,12 +53,8 @@ const CHAT_PAUSE: Duration = Duration::from_secs(30);
 /// but never for longer than this in all.
 const CHAT_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// How often what has ended long ago is forgotten, and how much of it at once.
-const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
-const PRUNE_BATCH: u32 = 1000;
-
-/// For how long metrics are kept.
-const METRICS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How often what has ended long ago is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// How many past runs an estimate goes by.
 const PAST: u32 = 20;
@@ -109,7 +106,7 @@ impl Scheduler {
     /// Goes on until it is dropped.
     pub async fn run(self: Arc<Self>) {
         let mut adopted = false;
-        let mut pruned: Option<tokio::time::Instant> = None;
+        let mut forgot: Option<tokio::time::Instant> = None;
         loop {
             let pause = match self.round(&mut adopted).await {
                 Ok(pause) => pause,
@@ -119,11 +116,10 @@ impl Scheduler {
                     TROUBLE_PAUSE
                 }
             };
-            if adopted && pruned.is_none_or(|when| when.elapsed() > PRUNE_EVERY) {
-                pruned = Some(tokio::time::Instant::now());
-                if let Err(error) = self.prune().await {
-                    tracing::warn!(error = chain(&error), "old runs could not be forgotten");
-                }
+            if adopted && forgot.is_none_or(|when| when.elapsed() > FORGET_EVERY) {
+                forgot = Some(tokio::time::Instant::now());
+                let scheduler = Arc::clone(&self);
+                tokio::spawn(async move { scheduler.forget().await });
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -413,24 +409,6 @@ impl Scheduler {
         Ok(cancelled)
     }
 
-    async fn prune(&self) -> Result<(), DbError> {
-        let now = self.now();
-        let (runs, metrics) = (now - self.core.parts.config.schedule.history, now - METRICS_KEPT);
-        loop {
-            let forgotten = self
-                .core
-                .parts
-                .db
-                .call(move |db| {
-                    let runs = schedules::prune(db, runs, PRUNE_BATCH)?;
-                    Ok::<_, DbError>(runs.max(schedules::prune_metrics(db, metrics, PRUNE_BATCH)?))
-                })
-                .await?;
-            if forgotten < PRUNE_BATCH as usize {
-                return Ok(());
-            }
-        }
-    }
 }
 
 /// What could be read of a list; somebody is told of the rest.

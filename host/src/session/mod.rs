@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod boxes;
+mod closing;
 mod container;
 mod damper;
 pub mod decide;

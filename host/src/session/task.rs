@@ -69,6 +69,11 @@ pub enum Command {
     },
     /// Look for notices in `host.db`: one was stored there, and the session marked.
     Notices,
+    /// Delete the session, which was made for one run.
+    Forget {
+        /// Whether it is gone, or is not at rest.
+        reply: oneshot::Sender<Result<bool, String>>,
+    },
     /// Carry out a person's order about what ended without success.
     Dead {
         /// What to do, and with what.
@@ -344,6 +349,17 @@ impl Task {
                     self.mark_in_doubt = true;
                     self.handle.signal.raise(Reason::Due);
                 }
+                Command::Forget { reply } => {
+                    self.backlog = std::mem::take(&mut others);
+                    let gone = self.handle_forget().await;
+                    if gone == Ok(true) {
+                        self.leave();
+                        answer(reply, gone);
+                        return ControlFlow::Break(());
+                    }
+                    answer(reply, gone);
+                    others = std::mem::take(&mut self.backlog);
+                }
                 Command::Dead { order, reply } => {
                     let handled = self.handle_dead(&order).await;
                     answer(reply, handled);
@@ -492,6 +508,7 @@ impl Task {
                     Command::Retry { .. }
                     | Command::Run { .. }
                     | Command::Notices
+                    | Command::Forget { .. }
                     | Command::Dead { .. }
                     | Command::Shutdown { .. },
                 ) => {}

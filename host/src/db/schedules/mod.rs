@@ -17,6 +17,7 @@ mod life;
 mod listed;
 mod manual;
 mod metrics;
+mod outlived;
 mod prepare;
 mod runs;
 mod self_pause;
@@ -36,6 +37,7 @@ pub use life::{
 pub use listed::{Listed, Unreadable};
 pub use manual::{Backfilled, Enqueued, enqueue_backfill, enqueue_manual};
 pub use metrics::{Load, RunMetrics, metrics_since, prune_metrics};
+pub use outlived::{close_session, forget_session, outlived, was_made_for};
 pub use prepare::{Prepared, SCHEDULE_CHANNEL, prepare};
 pub use runs::{Counts, Hold, Past, Run, counts, open_runs, page, past, prune, run, running};
 pub use self_pause::{PausedItself, SelfPause, pause_itself};
