@@ -243,13 +243,16 @@ impl Scheduler {
         let open = told(db.call(move |db| schedules::open_runs(db, id)).await?);
         let ids = Arc::clone(&self.core.parts.ids);
         let plan = plan::plan(&schedule, &timetable, next, &open, now, || RunId::generate(&*ids));
+        let replaces = !plan.replaces.is_empty();
         let claimed = self.claim(&schedule, next, &open, plan, now).await?;
         fault::point(CrashPoint::HostSlotClaimed);
         match claimed {
             Claimed::Done { already } => {
                 tracing::info!(schedule = %id, name = schedule.definition.name, slot = %next.slot,
                     already = already.len(), "the schedule fired");
-                self.core.run_moved(); // others may have to make room
+                if replaces {
+                    self.core.run_moved(); // others have to make room
+                }
             }
             // Read and decided again at the next look.
             lost => tracing::debug!(schedule = %id, ?lost, "the slot was not claimed"),
