@@ -18,6 +18,8 @@ mod listing;
 mod manual;
 #[path = "schedules/migration.rs"]
 mod migration;
+#[path = "schedules/outlived.rs"]
+mod outlived;
 #[path = "schedules/races.rs"]
 mod races;
 #[path = "schedules/starts.rs"]

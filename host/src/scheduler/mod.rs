@@ -411,7 +411,6 @@ impl Scheduler {
         self.core.run_moved();
         Ok(cancelled)
     }
-
 }
 
 /// What could be read of a list; somebody is told of the rest.

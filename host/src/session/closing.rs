@@ -35,9 +35,7 @@ impl Task {
         blocking(move || remove_tree(&of))
             .await
             .map_err(|error| format!("{} cannot be deleted: {error}", folder.display()))?;
-        db.call(move |db| schedules::forget_session(db, id))
-            .await
-            .map_err(|error| chain(&error))
+        db.call(move |db| schedules::forget_session(db, id)).await.map_err(|error| chain(&error))
     }
 
     /// Takes the task of a session that is gone out of the table.

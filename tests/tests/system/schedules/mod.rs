@@ -1,6 +1,8 @@
 //! Schedules: each slot has one run, never more than so many go at once, and none is stuck.
 
+mod faults;
 mod limits;
+mod sessions;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -64,6 +66,11 @@ impl Book {
         change: impl FnOnce(&mut Definition),
     ) -> ScheduleId {
         self.add_at(name, rhythm, SystemClock.now(), change)
+    }
+
+    /// A time that no test lives to see.
+    fn later() -> UnixMillis {
+        SystemClock.now() + Duration::from_secs(24 * 3600)
     }
 
     /// The same, whose first slot is `first`.

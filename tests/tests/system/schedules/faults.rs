@@ -1,0 +1,151 @@
+//! What becomes of a run when a statement on its way fails: nothing is half done, and it goes on by
+//! itself when the statement works again.
+
+use rusqlite::Connection;
+use twobox_host::db::schedules::{Phase, Run, Status};
+use twobox_tests::{Setup, World, on_process, wait_for};
+
+use super::{Book, Rhythm};
+use crate::scripts::echo;
+
+on_process!(
+    a_scheduled_run_survives_the_failure_of_each_statement,
+    a_manual_run_survives_the_failure_of_each_statement,
+);
+
+/// How far a run is while the statement fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stuck {
+    /// It was not made.
+    Unmade,
+    /// It waits for its turn.
+    Queued,
+    /// It has come to this phase.
+    Running(Phase),
+}
+
+impl Stuck {
+    fn of(run: Option<&Run>) -> Self {
+        match run {
+            None => Self::Unmade,
+            Some(Run { status: Status::Queued, .. }) => Self::Queued,
+            Some(run) => Self::Running(run.hold.as_ref().expect("it runs").phase),
+        }
+    }
+
+    /// How many sessions were made for the run.
+    fn sessions(self) -> usize {
+        usize::from(matches!(self, Self::Running(Phase::Prepared | Phase::Executing)))
+    }
+}
+
+/// Each statement, as a trigger that lets it fail, and how far a run comes.
+const FAULTS: [(&str, Stuck); 10] = [
+    ("BEFORE INSERT ON runs", Stuck::Unmade),
+    ("BEFORE UPDATE OF next_slot_ms ON schedules", Stuck::Unmade),
+    ("BEFORE UPDATE ON runs WHEN NEW.phase = 'claimed'", Stuck::Queued),
+    ("BEFORE INSERT ON messaging_groups", Stuck::Running(Phase::Claimed)),
+    ("BEFORE INSERT ON sessions", Stuck::Running(Phase::Claimed)),
+    ("BEFORE UPDATE ON runs WHEN NEW.phase = 'prepared'", Stuck::Running(Phase::Claimed)),
+    ("BEFORE UPDATE ON runs WHEN NEW.phase = 'executing'", Stuck::Running(Phase::Prepared)),
+    ("BEFORE UPDATE ON runs WHEN NEW.status = 'completed'", Stuck::Running(Phase::Executing)),
+    ("BEFORE INSERT ON run_metrics", Stuck::Running(Phase::Executing)),
+    ("BEFORE UPDATE OF failure_streak ON schedules", Stuck::Running(Phase::Executing)),
+];
+
+/// Lets a statement fail as long as it lives, and says so in the host's log.
+struct Fault<'a> {
+    db: &'a Connection,
+    word: String,
+}
+
+impl<'a> Fault<'a> {
+    fn inject(db: &'a Connection, number: usize, event: &str) -> Self {
+        let word = format!("injected {number}.");
+        db.execute_batch(&format!(
+            "CREATE TRIGGER fault {event} BEGIN SELECT RAISE(ABORT, '{word}'); END"
+        ))
+        .unwrap();
+        Self { db, word }
+    }
+
+    fn wait_met(&self, world: &World) {
+        wait_for("the fault to be met", || world.host_log().contains(&self.word).then_some(()));
+    }
+}
+
+impl Drop for Fault<'_> {
+    fn drop(&mut self) {
+        self.db.execute_batch("DROP TRIGGER fault").unwrap();
+    }
+}
+
+fn count(db: &Connection, what: &str) -> usize {
+    db.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+}
+
+/// What is known of a run when all is over: one row, one cost, one session, one message, one answer.
+fn assert_whole(world: &World, book: &Book, run: &Run, event: &str) {
+    assert_eq!(run.status, Status::Completed, "{event}: {run:?}");
+    assert_eq!(run.output.as_deref(), Some(&*format!("echo: {}", run.prompt)), "{event}");
+    assert_eq!(count(&book.db, &format!("run_metrics WHERE run_id = '{}'", run.id)), 1, "{event}");
+    let id = run.hold.as_ref().unwrap().session.to_string();
+    let session = world.sessions().into_iter().find(|session| session.id == id).unwrap();
+    session.wait_settled();
+    let messages = session.messages();
+    assert_eq!(messages.len(), 1, "{event}");
+    assert_eq!((&*messages[0].status, messages[0].tries), ("completed", 0), "{event}");
+    assert_eq!(session.rows().len(), 1, "{event}: it was done once");
+}
+
+fn a_scheduled_run_survives_the_failure_of_each_statement(setup: Setup) {
+    let world = setup.agent("ada", echo()).up();
+    let book = Book::of(&world);
+    for (number, (event, stuck)) in FAULTS.into_iter().enumerate() {
+        let sessions = world.sessions().len();
+        let fault = Fault::inject(&book.db, number, event);
+        let id = book.add(&format!("tidy {number}"), Rhythm::Once, |_| {});
+        fault.wait_met(&world);
+        let runs = book.runs(id);
+        assert_eq!((Stuck::of(runs.first()), runs.len() <= 1), (stuck, true), "{event}: {runs:?}");
+        assert_eq!(book.schedule(id).next.is_some(), stuck == Stuck::Unmade, "{event}");
+        assert_eq!(world.sessions().len() - sessions, stuck.sessions(), "{event}");
+        assert_eq!(count(&book.db, "run_metrics"), number, "{event}");
+        drop(fault);
+        assert_whole(&world, &book, &book.wait_ended(id), event);
+        assert_eq!(book.runs(id).len(), 1, "{event}: one slot, one run");
+    }
+    world.assert_fsck_clean();
+}
+
+fn a_manual_run_survives_the_failure_of_each_statement(setup: Setup) {
+    let world = setup.agent("ada", echo()).up();
+    let book = Book::of(&world);
+    // Executing by hand moves no cadence.
+    let faults = FAULTS.into_iter().filter(|(event, _)| !event.contains("next_slot_ms"));
+    for (number, (event, stuck)) in faults.enumerate() {
+        let name = format!("tidy-{number}");
+        let far = Book::later();
+        let id = book.add_at(&name, Rhythm::Once, far, |_| {});
+        let next = book.schedule(id).next;
+        let fault = Fault::inject(&book.db, number, event);
+        let ran = world.run(&["schedules", "run", &name]);
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        // It is begun at once or not at all.
+        let refused = matches!(stuck, Stuck::Unmade | Stuck::Queued);
+        assert_eq!(ran.status.success(), !refused, "{event}: {said}");
+        if refused {
+            assert!(said.contains(&fault.word), "{event}: {said}");
+            assert_eq!(book.runs(id).len(), 0, "{event}");
+            drop(fault);
+            world.twobox(&["schedules", "run", &name]);
+        } else {
+            fault.wait_met(&world);
+            assert_eq!(Stuck::of(book.runs(id).first()), stuck, "{event}");
+            drop(fault);
+        }
+        assert_whole(&world, &book, &book.wait_ended(id), event);
+        assert_eq!((book.runs(id).len(), book.schedule(id).next), (1, next), "{event}");
+    }
+    world.assert_fsck_clean();
+}
