@@ -2,6 +2,7 @@
 //! Two, so that neither direction can hold up the other.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -116,6 +117,32 @@ impl Listener {
             if answers.iter().any(|answered| answered == id) {
                 return Ok(when);
             }
+        }
+    }
+}
+
+/// Where the HTTP API of the host listens.
+pub(crate) fn api(socket: &Path) -> Result<SocketAddr, Error> {
+    let mut line = Line::connect(socket)?;
+    line.send(&json!({ "op": "status" }))?;
+    let said = line.next()?;
+    Ok(said["status"]["api"].as_str().ok_or("this host has no API")?.parse()?)
+}
+
+/// Gives orders about schedules.
+pub(crate) struct Clerk(Line);
+
+impl Clerk {
+    pub(crate) fn connect(socket: &Path) -> Result<Self, Error> {
+        Line::connect(socket).map(Self)
+    }
+
+    /// Has the scheduler look, and waits until it was told.
+    pub(crate) fn look(&mut self) -> Result<(), Error> {
+        self.0.send(&json!({ "op": "schedules", "do": "look" }))?;
+        match self.0.next()?["event"].as_str() {
+            Some("schedules") => Ok(()),
+            other => Err(format!("{other:?} instead of an answer about schedules").into()),
         }
     }
 }

@@ -12,10 +12,19 @@ use rusqlite::Connection;
 use crate::sample::Sample;
 use crate::{Error, trivial};
 
-/// `rounds` commits of one row each, on a connection that stays open.
+/// `rounds` commits of one row each into a box, on a connection that stays open.
 pub(crate) fn commit(dir: &Path, synchronous: &str, rounds: usize) -> Result<Sample, Error> {
+    commits(dir, "DELETE", synchronous, rounds)
+}
+
+/// The same with the settings of `host.db`.
+pub(crate) fn commit_in_wal(dir: &Path, rounds: usize) -> Result<Sample, Error> {
+    commits(dir, "WAL", "FULL", rounds)
+}
+
+fn commits(dir: &Path, journal: &str, synchronous: &str, rounds: usize) -> Result<Sample, Error> {
     let path = dir.join("floor.db");
-    let conn = create(&path, synchronous)?;
+    let conn = create(&path, journal, synchronous)?;
     let mut sample = Sample::default();
     for _ in 0..rounds {
         let start = Instant::now();
@@ -30,11 +39,11 @@ pub(crate) fn commit(dir: &Path, synchronous: &str, rounds: usize) -> Result<Sam
 /// As [`commit`] with `EXTRA`, on a connection for each: what one side does for one row.
 pub(crate) fn open_insert_close(dir: &Path, rounds: usize) -> Result<Sample, Error> {
     let path = dir.join("floor.db");
-    drop(create(&path, "EXTRA")?);
+    drop(create(&path, "DELETE", "EXTRA")?);
     let mut sample = Sample::default();
     for _ in 0..rounds {
         let start = Instant::now();
-        let conn = open(&path, "EXTRA")?;
+        let conn = open(&path, "DELETE", "EXTRA")?;
         insert(&conn)?;
         conn.close().map_err(|(_, error)| error)?;
         sample.add(start.elapsed());
@@ -43,15 +52,15 @@ pub(crate) fn open_insert_close(dir: &Path, rounds: usize) -> Result<Sample, Err
     Ok(sample)
 }
 
-fn open(path: &Path, synchronous: &str) -> rusqlite::Result<Connection> {
+fn open(path: &Path, journal: &str, synchronous: &str) -> rusqlite::Result<Connection> {
     let conn = Connection::open(path)?;
-    conn.pragma_update(None, "journal_mode", "DELETE")?;
+    conn.pragma_update(None, "journal_mode", journal)?;
     conn.pragma_update(None, "synchronous", synchronous)?;
     Ok(conn)
 }
 
-fn create(path: &Path, synchronous: &str) -> rusqlite::Result<Connection> {
-    let conn = open(path, synchronous)?;
+fn create(path: &Path, journal: &str, synchronous: &str) -> rusqlite::Result<Connection> {
+    let conn = open(path, journal, synchronous)?;
     conn.execute_batch("CREATE TABLE row (id INTEGER PRIMARY KEY, content TEXT) STRICT")?;
     Ok(conn)
 }

@@ -1,5 +1,7 @@
 //! A data directory of the product's own making, and the host that works on it.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,7 +14,7 @@ use tempfile::TempDir;
 use twobox_shared::paths::SessionPaths;
 use twobox_tests::Runtime;
 
-use crate::client::{Address, Client, PATIENCE};
+use crate::client::{self, Address, Client, PATIENCE};
 use crate::{Error, process};
 
 /// An agent with a session for each thread, which says everything again.
@@ -163,6 +165,26 @@ impl Host<'_> {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.installation.data().join("host.sock")
+    }
+
+    /// Asks the HTTP API for `path`, as somebody who knows the token.
+    pub(crate) fn ask_api(&self, path: &str) -> Result<(), Error> {
+        let address = client::api(&self.socket())?;
+        let token = std::fs::read_to_string(self.installation.data().join("api.token"))?;
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+             connection: close\r\n\r\n",
+            token.trim()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        match answer.starts_with("HTTP/1.1 200 ") {
+            true => Ok(()),
+            false => Err(format!("the API does not give {path}: {answer}").into()),
+        }
     }
 
     /// A conversation with the first agent, in which so many messages went to and fro already.

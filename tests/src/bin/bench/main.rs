@@ -1,6 +1,6 @@
-//! The benchmark: what a message, an idle session, a long history and a crowd cost, with the real
-//! binaries that lie beside this one, each figure beside the floor that the same machine and disk
-//! set in the same run.
+//! The benchmark: what a message, an idle session, a long history, a crowd and schedules cost, with
+//! the real binaries that lie beside this one, each figure beside the floor that the same machine and
+//! disk set in the same run.
 //!
 //! `scripts/bench --help` tells the options, `docs/performance.md` how to read the results. The
 //! product is a black box here: the benchmark talks to its socket, looks at its files and at
@@ -18,6 +18,7 @@ mod plot;
 mod process;
 mod report;
 mod sample;
+mod schedules;
 mod stand_in;
 mod trace;
 mod trivial;

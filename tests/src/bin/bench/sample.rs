@@ -26,6 +26,11 @@ impl Sample {
         self.values.len()
     }
 
+    /// All of them together.
+    pub(crate) fn total(&self) -> f64 {
+        self.values.iter().sum()
+    }
+
     pub(crate) fn p50(&self) -> f64 {
         self.quantile(0.50)
     }

@@ -21,6 +21,10 @@ fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
     for runtime in &options.runtimes {
         let mut installation = Installation::new(*runtime)?;
         installation.set("CONTAINERS_IDLE", "3s");
+        installation.set("API_LISTEN", "127.0.0.1:0");
+        let schedule = ["schedules", "add", "report", "--agent", "assistant", "--prompt", "report"];
+        let daily = ["--daily", "08:00", "--timezone", "America/New_York"];
+        installation.twobox(&[&schedule[..], &daily].concat())?;
         let host = installation.up()?;
         let mut add = |row: Row| report.add(&FIGURE, row.on(*runtime));
         add(mib("host that was just started, resident", process::resident(host.pid())?));
@@ -28,6 +32,8 @@ fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
         let runner = *installation.runners()?.first().ok_or("no runner of this host runs")?;
         add(mib("runner, idle, resident", process::resident(runner)?).at_most(RUNNER_MAX));
         drop(client);
+        // The API and the zones of schedules are in memory from their first use on.
+        host.ask_api("/api/schedules/report")?;
         installation.wait_at_rest()?;
         add(mib("host at rest, resident", process::resident(host.pid())?).at_most(HOST_MAX));
         if *runtime == Runtime::Docker {

@@ -3,12 +3,14 @@
 mod burst;
 mod cold_start;
 mod crowd;
+mod due;
 mod floors;
 mod footprint;
 mod history;
 mod hostile;
 mod idle;
 pub(crate) mod round_trip;
+mod schedules;
 mod talk;
 mod throughput;
 mod wake;
@@ -27,7 +29,7 @@ pub(crate) struct Figure {
 }
 
 /// In the order in which they are measured and shown.
-pub(crate) static FIGURES: [&Figure; 11] = [
+pub(crate) static FIGURES: [&Figure; 13] = [
     &floors::FIGURE,
     &round_trip::FIGURE,
     &wake::FIGURE,
@@ -39,4 +41,6 @@ pub(crate) static FIGURES: [&Figure; 11] = [
     &footprint::FIGURE,
     &crowd::FIGURE,
     &hostile::FIGURE,
+    &schedules::FIGURE,
+    &due::FIGURE,
 ];
