@@ -171,9 +171,11 @@ pub const KEYS: &[Key] = &[
     key("schedule.max_run", "How long a run may take whose schedule does not say.", |c| {
         Field::Span(&mut c.schedule.max_run)
     }),
-    key("schedule.history", "Runs that have ended are deleted after this time.", |c| {
-        Field::Span(&mut c.schedule.history)
-    }),
+    key(
+        "schedule.history",
+        "Runs that have ended are deleted after this time, with the sessions that were made for them.",
+        |c| Field::Span(&mut c.schedule.history),
+    ),
     key("api.listen", "Where the HTTP API listens: an address with a port. Empty: no API.", |c| {
         Field::Address(&mut c.api.listen)
     }),

@@ -88,7 +88,7 @@ impl Boxes {
 
     /// `None` if there is nothing to delete or to say.
     fn find_old(&self, horizon: UnixMillis) -> Result<Option<Old>, BoxError> {
-        if !self.paths().inbound_db().exists() {
+        if !self.has_inbox() {
             return Ok(None);
         }
         let mut inbox = Inbox::open_to_read(&self.paths().inbound_db())?;

@@ -106,7 +106,7 @@ struct Found {
 impl Boxes {
     /// The messages and rows that an order may mean.
     fn known(&self, order: &Order, writers: Writers, home: &Place) -> Result<Vec<Found>, BoxError> {
-        if !self.paths().inbound_db().exists() {
+        if !self.has_inbox() {
             return Ok(Vec::new());
         }
         let mut inbox = Inbox::open_to_read(&self.paths().inbound_db())?;

@@ -74,7 +74,7 @@ struct Traces {
 
 impl Boxes {
     fn traces(&self, message: &MessageId, writers: Writers) -> Result<Option<Traces>, BoxError> {
-        if !self.paths().inbound_db().exists() {
+        if !self.has_inbox() {
             return Ok(None);
         }
         let stored = Inbox::open_to_read(&self.paths().inbound_db())?.read()?.find(message)?;
@@ -97,7 +97,7 @@ impl Boxes {
     }
 
     fn withdraw(&self, message: &MessageId) -> Result<bool, BoxError> {
-        if !self.paths().inbound_db().exists() {
+        if !self.has_inbox() {
             return Ok(false);
         }
         let mut inbox = Inbox::open(&self.paths().inbound_db())?;

@@ -86,7 +86,7 @@ impl Boxes {
     /// # Errors
     /// Any [`BoxError`]; its remedy tells what to do.
     pub fn look(&self, writers: Writers) -> Result<Look, BoxError> {
-        if !self.paths.inbound_db().exists() {
+        if !self.has_inbox() {
             return Ok(Look::default()); // nothing was ever accepted
         }
         let mut inbox = Inbox::open_to_read(&self.paths.inbound_db())?;

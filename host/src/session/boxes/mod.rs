@@ -69,6 +69,12 @@ impl Boxes {
         &self.paths
     }
 
+    /// Whether anything was ever stored in the inbox. An empty file is what is left of one for which a
+    /// full disk had no room.
+    pub(super) fn has_inbox(&self) -> bool {
+        self.paths.inbound_db().metadata().is_ok_and(|file| file.len() > 0)
+    }
+
     /// Creates the folder with its two halves. `in/` can be read by the container's user, nothing
     /// above it can.
     ///
@@ -199,7 +205,7 @@ impl Boxes {
     /// # Errors
     /// As for [`Boxes::accept`].
     pub fn revive(&self, message: Option<&MessageId>) -> Result<usize, BoxError> {
-        if !self.paths.inbound_db().exists() {
+        if !self.has_inbox() {
             return Ok(0);
         }
         let mut inbox = Inbox::open(&self.paths.inbound_db())?;

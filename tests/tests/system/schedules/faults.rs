@@ -80,7 +80,7 @@ impl Drop for Fault<'_> {
     }
 }
 
-fn count(db: &Connection, what: &str) -> usize {
+fn count(db: &Connection, what: &str) -> i64 {
     db.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
 }
 
@@ -110,7 +110,7 @@ fn a_scheduled_run_survives_the_failure_of_each_statement(setup: Setup) {
         assert_eq!((Stuck::of(runs.first()), runs.len() <= 1), (stuck, true), "{event}: {runs:?}");
         assert_eq!(book.schedule(id).next.is_some(), stuck == Stuck::Unmade, "{event}");
         assert_eq!(world.sessions().len() - sessions, stuck.sessions(), "{event}");
-        assert_eq!(count(&book.db, "run_metrics"), number, "{event}");
+        assert_eq!(usize::try_from(count(&book.db, "run_metrics")), Ok(number), "{event}");
         drop(fault);
         assert_whole(&world, &book, &book.wait_ended(id), event);
         assert_eq!(book.runs(id).len(), 1, "{event}: one slot, one run");

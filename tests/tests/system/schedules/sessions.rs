@@ -70,10 +70,10 @@ fn a_run_that_finds_no_room_in_its_time_fails_and_leaves_no_session(setup: Setup
 }
 
 fn a_run_that_is_forgotten_takes_its_session_along(setup: Setup) {
-    let task =
-        json!({ "schedule_task": { "prompt": "later", "process_after": "2999-01-01T00:00:00Z" } });
+    let due = "2040-01-01T00:00:00Z";
+    let task = json!({ "action": "schedule_task", "prompt": "later", "process_after": due });
     let script = json!({
-        "rules": [{ "match": "^busy", "do": [{ "request": task }, { "reply": "done" }] }],
+        "rules": [{ "match": "^busy", "do": [{ "system": task }, { "reply": "done" }] }],
         "otherwise": [{ "reply": "echo: {text}" }],
     });
     let world = setup.agent("ada", script).up();
@@ -89,7 +89,11 @@ fn a_run_that_is_forgotten_takes_its_session_along(setup: Setup) {
         let session = run.hold.unwrap().session.to_string();
         wait_for("its session", || world.sessions().into_iter().find(|it| it.id == session))
     });
-    world.wait_no_containers();
+    wait_for("their containers to leave", || {
+        let ids = sessions.each_ref().map(|session| &session.id);
+        let runs = |session: &Session| session.running && ids.contains(&&session.id);
+        (!world.sessions().iter().any(runs)).then_some(())
+    });
     world.stop_host();
     let folders = sessions.each_ref().map(folder_of);
     let long_ago = "UPDATE runs SET ended_at_ms = 1 WHERE prompt IN ('old', 'busy')";
