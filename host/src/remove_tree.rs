@@ -89,7 +89,7 @@ mod tests {
         symlink(&outside, folder.join("link")).unwrap();
         symlink(&outside, folder.join("closed/inner/link")).unwrap();
         for shut in ["closed/inner", "closed"] {
-            fs::set_permissions(folder.join(shut), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(folder.join(shut), fs::Permissions::from_mode(0o000)).unwrap();
         }
         let mut deepest = open(&folder, FOLDER, Mode::empty()).unwrap();
         for _ in 0..20_000 {
