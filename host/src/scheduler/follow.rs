@@ -434,7 +434,7 @@ fn reason_of(failure: &Failure) -> Reason {
 }
 
 /// What the end of a run means for its schedule.
-fn judge(schedule: &Schedule, run: &Run) -> Verdict {
+pub fn judge(schedule: &Schedule, run: &Run) -> Verdict {
     let fired_at = run.slot.or(run.hold.as_ref().map(|hold| hold.started_at));
     let grace = schedule.turns_edited_at.zip(fired_at).is_some_and(|(edited_at, fired_at)| {
         book::Plan::of(&schedule.definition)
