@@ -263,7 +263,7 @@ impl Session {
 
 /// The rows of `select` in the database at `path`; none while it or its tables do not exist. Whatever
 /// its owner is doing at this moment is waited for.
-fn query<T>(
+pub(crate) fn query<T>(
     path: &Path,
     select: &str,
     read: impl Fn(&SqlRow<'_>) -> rusqlite::Result<T>,

@@ -54,6 +54,22 @@ pub struct Missed {
     pub reason: Reason,
 }
 
+impl Missed {
+    /// What is left of it without the slots of `taken`, each from the first to the last of a row that
+    /// there is already; oldest first.
+    pub fn without(self, timetable: &Timetable, taken: &[(Slot, Slot)]) -> Vec<Self> {
+        let backlog = Backlog::new(timetable, self.first);
+        let mut left = Vec::new();
+        let mut from = self.first.0;
+        for (first, last) in taken.iter().filter(|(first, _)| *first <= self.last) {
+            left.extend(backlog.newest(0, from, first.0, self.reason).1);
+            from = from.max(just_after(*last));
+        }
+        left.extend(backlog.newest(0, from, just_after(self.last), self.reason).1);
+        left
+    }
+}
+
 /// What has to be done about the slots that have come.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reckoning {
@@ -108,6 +124,10 @@ pub fn reckon(
     }
 }
 
+fn just_after(slot: Slot) -> UnixMillis {
+    UnixMillis(slot.0.0.saturating_add(1))
+}
+
 /// The slots of a timetable from a stored one on.
 struct Backlog<'a> {
     timetable: &'a Timetable,
@@ -117,7 +137,7 @@ struct Backlog<'a> {
 
 impl<'a> Backlog<'a> {
     fn new(timetable: &'a Timetable, stored: Slot) -> Self {
-        let is_known = timetable.count(stored.0, UnixMillis(stored.0.0.saturating_add(1))) == 1;
+        let is_known = timetable.count(stored.0, just_after(stored)) == 1;
         Self { timetable, promised: (!is_known).then_some(stored) }
     }
 

@@ -200,3 +200,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_has_a_row_is_left_out_of_the_missed_slots_and_the_rest_stays() {
+    let policy = Reason::Policy;
+    let of = |first, last, count| missed(first * HOUR, last * HOUR, count, policy);
+    let row = |first, last| (slot(first * HOUR), slot(last * HOUR));
+    let cases = [
+        ("nothing", vec![], vec![of(2, 6, 5)]),
+        ("the first", vec![row(2, 2)], vec![of(3, 6, 4)]),
+        ("the last", vec![row(6, 6)], vec![of(2, 5, 4)]),
+        ("one between", vec![row(4, 4)], vec![of(2, 3, 2), of(5, 6, 2)]),
+        ("some between", vec![row(3, 3), row(4, 5)], vec![of(2, 2, 1), of(6, 6, 1)]),
+        ("all, and more", vec![row(1, 3), row(4, 9)], vec![]),
+        ("others", vec![row(1, 1), row(7, 8)], vec![of(2, 6, 5)]),
+    ];
+    for (case, taken, expected) in cases {
+        assert_eq!(of(2, 6, 5).without(&hourly(), &taken), expected, "{case}");
+    }
+}

@@ -24,7 +24,7 @@ pub(super) fn reason_of(failure: &Failure) -> Reason {
 
 /// What the end of `run` means for its schedule. `teller` is the session that tells a person of a
 /// pause, if the chat has none.
-pub(super) fn judge(schedule: &Schedule, run: &Run, teller: SessionId) -> Verdict {
+pub fn judge(schedule: &Schedule, run: &Run, teller: SessionId) -> Verdict {
     let fired_at = run.slot.or(run.hold.as_ref().map(|hold| hold.started_at));
     let grace = schedule.turns_edited_at.zip(fired_at).is_some_and(|(edited_at, fired_at)| {
         book::Plan::of(&schedule.definition)

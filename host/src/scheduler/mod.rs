@@ -10,7 +10,7 @@ mod channel;
 mod follow;
 mod forget;
 mod judge;
-mod plan;
+pub mod plan;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use self::judge::self_pause;
-use self::plan::Plan;
+use self::plan::{Known, Plan};
 use crate::book;
 use crate::core::Core;
 use crate::db::DbError;
@@ -34,6 +34,7 @@ use crate::schedule::eta;
 use crate::session::task::chain;
 
 pub(crate) use channel::KeptWithRun;
+pub use judge::judge;
 
 /// The longest sleep: the wall clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -46,12 +47,6 @@ const STUCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many schedules are fired between two looks at what else is to be done.
 const BATCH: u32 = 64;
-
-/// While chat turns are going on, a firing is put off by this much,
-const CHAT_PAUSE: Duration = Duration::from_secs(30);
-
-/// but never for longer than this in all.
-const CHAT_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// How often what has ended long ago is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -231,20 +226,24 @@ impl Scheduler {
                 return Ok(());
             }
         };
-        let jitter = u64::try_from(schedule.definition.jitter_ms).unwrap_or(0);
-        let patience = Duration::from_millis(jitter) + CHAT_PAUSE_MAX;
-        if self.core.chat_turns() > 0 && now < next.slot + patience {
-            let (revision, until) = (schedule.revision, now + CHAT_PAUSE);
+        if let Some(until) = plan::put_off(&schedule, next, self.core.chat_turns(), now) {
+            let revision = schedule.revision;
             let put_off =
                 db.call(move |db| schedules::put_off(db, id, revision, next.slot, until)).await?;
             tracing::debug!(schedule = %id, put_off, "chat comes first");
             return Ok(());
         }
-        let open = told(db.call(move |db| schedules::open_runs(db, id)).await?);
+        let known = db
+            .call(move |db| {
+                let open = told(schedules::open_runs(db, id)?);
+                let taken = schedules::taken(db, id, next.slot, now)?;
+                Ok::<_, DbError>(Known { open, taken })
+            })
+            .await?;
         let ids = Arc::clone(&self.core.parts.ids);
-        let plan = plan::plan(&schedule, &timetable, next, &open, now, || RunId::generate(&*ids));
+        let plan = plan::plan(&schedule, &timetable, next, &known, now, || RunId::generate(&*ids));
         let replaces = !plan.replaces.is_empty();
-        let claimed = self.claim(&schedule, next, &open, plan, now).await?;
+        let claimed = self.claim(&schedule, next, &known.open, plan, now).await?;
         fault::point(CrashPoint::HostSlotClaimed);
         match claimed {
             Claimed::Done { already } => {

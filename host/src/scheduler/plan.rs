@@ -1,5 +1,5 @@
-//! What becomes of the slots of a schedule that has come due: a pure function of the schedule, its
-//! runs that are not ended, and the time.
+//! What becomes of the slots of a schedule that has come due: pure functions of the schedule, its runs
+//! that are not ended, the chats that go on, and the time.
 
 use std::time::Duration;
 
@@ -16,27 +16,57 @@ use crate::schedule::{Slot, jitter};
 /// How late the host may be for a slot without having missed it.
 const ON_TIME: Duration = Duration::from_secs(60);
 
-/// What is to be stored.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    /// One row for each slot, or for several that were missed; oldest first.
-    pub(super) rows: Vec<SlotRow>,
-    /// Runs that end because a newer one takes their place.
-    pub(super) replaces: Vec<RunId>,
-    /// The slot that comes next.
-    pub(super) next: Option<Next>,
+/// While chat turns are going on, a firing is put off by this much,
+const CHAT_PAUSE: Duration = Duration::from_secs(30);
+
+/// but never for longer than this in all.
+const CHAT_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Until when the next slot of a schedule is put off because `chat_turns` are going on; `None` if it is
+/// to be fired now.
+pub fn put_off(
+    schedule: &Schedule,
+    next: Next,
+    chat_turns: usize,
+    now: UnixMillis,
+) -> Option<UnixMillis> {
+    let jitter = u64::try_from(schedule.definition.jitter_ms).unwrap_or(0);
+    let patience = Duration::from_millis(jitter) + CHAT_PAUSE_MAX;
+    (chat_turns > 0 && now < next.slot + patience).then_some(now + CHAT_PAUSE)
 }
 
-/// Decides about all slots of `schedule` that have come by `now`, of which `next` is the first.
-/// `open` are its runs that are not ended, and `fresh` makes ids.
-pub(super) fn plan(
+/// What is to be stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// One row for each slot, or for several that were missed; oldest first.
+    pub rows: Vec<SlotRow>,
+    /// Runs that end because a newer one takes their place.
+    pub replaces: Vec<RunId>,
+    /// The slot that comes next.
+    pub next: Option<Next>,
+}
+
+/// What is known of the runs of a schedule.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Those that are not ended.
+    pub open: Vec<Run>,
+    /// The slots from the next one on for which rows stand already, each from the first to the last,
+    /// oldest first: somebody wanted them before the cadence came to them.
+    pub taken: Vec<(Slot, Slot)>,
+}
+
+/// Decides about all slots of `schedule` that have come by `now`, of which `next` is the first and which
+/// have no row yet. `fresh` makes ids.
+pub fn plan(
     schedule: &Schedule,
     timetable: &Timetable,
     next: Next,
-    open: &[Run],
+    known: &Known,
     now: UnixMillis,
     mut fresh: impl FnMut() -> RunId,
 ) -> Plan {
+    let Known { open, taken } = known;
     let definition = &schedule.definition;
     let span = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
     // What was put off, by jitter or for chat, is late by intent.
@@ -57,7 +87,8 @@ pub(super) fn plan(
     let mut replaces = Vec::new();
     let mut unended = count(open);
     let mut fired = 0;
-    for slot in reckoning.run {
+    let is_taken = |slot: &Slot| taken.iter().any(|(first, last)| (first..=last).contains(&slot));
+    for slot in reckoning.run.into_iter().filter(|slot| !is_taken(slot)) {
         if fired >= left {
             break; // the schedule is over
         }
@@ -80,7 +111,8 @@ pub(super) fn plan(
         }
         rows.push(SlotRow { id: fresh(), slot: slot.0, due: due(slot), fate });
     }
-    for missed in reckoning.missed {
+    let missed = reckoning.missed.into_iter();
+    for missed in missed.flat_map(|missed| missed.without(timetable, taken)) {
         let fate = Fate::Missed {
             reason: missed.reason,
             count: i64::try_from(missed.count).unwrap_or(i64::MAX),
@@ -97,3 +129,7 @@ fn count(open: &[Run]) -> Unended {
     let of = |status| open.iter().filter(|run| run.status == status).count() as u64;
     Unended { queued: of(Status::Queued), running: of(Status::Running) }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

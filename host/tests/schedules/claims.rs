@@ -5,6 +5,7 @@ use std::time::Duration;
 use twobox_host::db::schedules::{
     self, Claim, Claimed, Definition, Fate, Reason, SlotRow, Status, Trigger,
 };
+use twobox_host::schedule::Slot;
 use twobox_shared::ids::{ScheduleId, SystemIds};
 
 use super::world::{World, at, definition, dump, host_id, next, run_id, world};
@@ -283,4 +284,22 @@ fn putting_off_moves_the_look_and_not_the_slot() {
     assert_eq!(schedules::due(&world.db, at(3999), 10).unwrap().rows, []);
     schedules::pause(&mut world.db, id, "ann", at(1)).unwrap();
     assert!(!put_off(&world, 2, 1000, 9000), "paused");
+}
+
+#[test]
+fn a_row_for_missed_slots_stands_for_none_that_a_backfill_ran_ahead_of_time() {
+    for ahead in [1000, 2000, 3000] {
+        let mut world = world();
+        let id = world.add("report");
+        let run = run_id();
+        schedules::enqueue_backfill(&mut world.db, id, &[(run, at(ahead))], at(3900)).unwrap();
+        let taken = schedules::taken(&world.db, id, at(1000), at(3900)).unwrap();
+        assert_eq!(taken, [(Slot(at(ahead)), Slot(at(ahead)))]);
+        let before = dump(&world.db);
+        let fate = Fate::Missed { reason: Reason::Policy, count: 3, last_slot: at(3000) };
+        let rows = [row(1000, fate)];
+        let stale = Claim { open: &[run], next: next(4000), ..of_1000(id, &rows) };
+        assert_eq!(claim(&mut world, &stale), Claimed::Changed, "slot {ahead}");
+        assert_eq!(dump(&world.db), before, "slot {ahead}: it leaves no trace");
+    }
 }

@@ -5,17 +5,19 @@
 //! that notes each turn before it begins (the binary `recording-agent`), and whoever is shown
 //! letters (again [`crate::Chat`], which honours keys). A channel that cannot honour them records
 //! [`Record::Shown`] with `keyed: false`: then each call is an effect. [`judge`] compares all of it
-//! with what the installation shows in the end, and [`recoveries`] tells how long faults were felt.
-//! Both are pure.
+//! with what the installation shows in the end, [`judge_slots`] does the same for schedules, and
+//! [`recoveries`] tells how long faults were felt. All of them are pure.
 
 mod file;
 mod record;
 mod recovery;
+mod runs;
 mod said;
 mod verdict;
 
 pub use file::{Ledger, read};
 pub use record::{Given, Record, now_us};
 pub use recovery::{Recovery, recoveries};
+pub use runs::{Run, Schedule, add_failed, as_messages, judge_slots};
 pub use said::{Said, Saying, TASK_OF};
 pub use verdict::{EndState, Verdict, Violation, judge};

@@ -116,6 +116,37 @@ pub enum Violation {
         /// The message.
         message: String,
     },
+    /// A slot of a schedule has no row.
+    SlotLost {
+        /// The schedule's name.
+        schedule: String,
+        /// The slot, in milliseconds.
+        slot: i64,
+    },
+    /// A slot of a schedule has more than one row.
+    SlotTwice {
+        /// The schedule's name.
+        schedule: String,
+        /// The slot, in milliseconds.
+        slot: i64,
+    },
+    /// A row stands for what is no slot of its schedule.
+    SlotInvented {
+        /// The schedule's name.
+        schedule: String,
+        /// What it stands for, in milliseconds.
+        slot: i64,
+    },
+    /// A run has not ended although everything has come to rest.
+    RunOpen {
+        /// The run.
+        run: String,
+    },
+    /// A run is shown as completed on which nobody worked.
+    RunInvented {
+        /// The run.
+        run: String,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -139,22 +170,39 @@ impl fmt::Display for Violation {
             Self::TaskLost { message } => write!(f, "lost: the task of {message}"),
             Self::TaskTwice { message } => write!(f, "doubled: the task of {message}"),
             Self::Invented { message } => write!(f, "nobody handed in: {message}"),
+            Self::SlotLost { schedule, slot } => write!(f, "lost: slot {slot} of {schedule}"),
+            Self::SlotTwice { schedule, slot } => {
+                write!(f, "doubled: slot {slot} of {schedule} has two rows")
+            }
+            Self::SlotInvented { schedule, slot } => {
+                write!(f, "{slot} is no slot of {schedule}, and has a row")
+            }
+            Self::RunOpen { run } => write!(f, "not at rest: run {run}"),
+            Self::RunInvented { run } => {
+                write!(f, "completed, but nobody worked on it: run {run}")
+            }
         }
     }
 }
 
 impl Verdict {
-    /// How many accepted messages, notes or tasks are gone.
+    /// How many accepted messages, notes, tasks or slots are gone.
     pub fn lost(&self) -> usize {
         use Violation as V;
-        let lost = |it: &&V| matches!(it, V::Lost { .. } | V::NoteLost { .. } | V::TaskLost { .. });
+        let lost = |it: &&V| {
+            matches!(
+                it,
+                V::Lost { .. } | V::NoteLost { .. } | V::TaskLost { .. } | V::SlotLost { .. }
+            )
+        };
         self.violations.iter().filter(lost).count()
     }
 
-    /// How many messages or tasks took effect twice.
+    /// How many messages, tasks or slots took effect twice.
     pub fn doubled(&self) -> usize {
         use Violation as V;
-        let doubled = |it: &&V| matches!(it, V::Doubled { .. } | V::TaskTwice { .. });
+        let doubled =
+            |it: &&V| matches!(it, V::Doubled { .. } | V::TaskTwice { .. } | V::SlotTwice { .. });
         self.violations.iter().filter(doubled).count()
     }
 }

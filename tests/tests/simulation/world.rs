@@ -6,7 +6,6 @@ mod daemon;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use twobox_host::admission::Admission;
@@ -19,6 +18,7 @@ use uuid::Uuid;
 use crate::host::{Flight, Task};
 use crate::model::Boxes;
 use crate::runner::Runner;
+use crate::trace::Trace;
 
 const SESSIONS: usize = 3;
 const MESSAGES: usize = 5;
@@ -41,7 +41,7 @@ struct Session {
 }
 
 pub(crate) struct World {
-    seed: u64,
+    trace: Trace,
     rng: fastrand::Rng,
     now: UnixMillis,
     monotonic: Monotonic,
@@ -56,13 +56,10 @@ pub(crate) struct World {
     ledger: BTreeMap<(usize, Option<String>), Vec<Seq>>,
     shown: BTreeSet<(usize, MessageId)>,
     next_runner: u128,
-    hash: DefaultHasher,
-    trace: Vec<String>,
-    pub(crate) print: bool,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(trace: Trace) -> Self {
         let session = |n: usize| Session {
             id: SessionId::from_uuid(Uuid::from_u128(n as u128)),
             group: AgentGroupId::from_uuid(Uuid::from_u128(n as u128 / 2)),
@@ -73,8 +70,8 @@ impl World {
             accepted: 0,
         };
         let mut world = Self {
-            seed,
-            rng: fastrand::Rng::with_seed(seed),
+            rng: trace.dice(),
+            trace,
             now: UnixMillis(1_800_000_000_000),
             monotonic: Monotonic(1),
             sessions: (0..SESSIONS).map(session).collect(),
@@ -87,9 +84,6 @@ impl World {
             ledger: BTreeMap::new(),
             shown: BTreeSet::new(),
             next_runner: 1,
-            hash: DefaultHasher::new(),
-            trace: Vec::new(),
-            print: false,
         };
         world.start_host();
         world
@@ -108,7 +102,7 @@ impl World {
             }
             if self.settled() {
                 self.check_end();
-                return self.hash.finish();
+                return self.trace.hash();
             }
             self.step();
         }
@@ -143,20 +137,11 @@ impl World {
     }
 
     fn note(&mut self, text: String) {
-        text.hash(&mut self.hash);
-        if self.print {
-            eprintln!("{} {text}", self.now);
-        }
-        self.trace.push(text);
+        self.trace.note(self.now, text);
     }
 
     fn fail(&self, what: &str) -> ! {
-        let tail = self.trace.len().saturating_sub(60);
-        panic!(
-            "{what}\nreplay: TWOBOX_SIM_SEED={} cargo test -p twobox-tests --test simulation\n{}",
-            self.seed,
-            self.trace[tail..].join("\n")
-        );
+        self.trace.fail(what)
     }
 
     fn pass_time(&mut self) {

@@ -11,6 +11,7 @@ use super::definitions::{Next, Schedule, by_id};
 use super::life::cancel_in;
 use super::words::Status;
 use crate::db::{DbError, failed};
+use crate::schedule::Slot;
 use crate::schedule::reason::Reason;
 
 /// A slot, and what was decided about it.
@@ -71,12 +72,12 @@ pub enum Claimed {
     /// All rows are stored, and the schedule has moved on.
     Done {
         /// Slots whose row was not stored, because they have one: a backfill ran them ahead of time.
-        /// Of a row for several missed slots this is the first.
         already: Vec<UnixMillis>,
     },
     /// Another host claimed the slot.
     Taken,
-    /// The schedule, or which of its runs are open, is not what it was: read and decide again.
+    /// The schedule, which of its runs are open, or which of its missed slots have a row is not what it
+    /// was: read and decide again.
     Changed,
     /// A run would lie outside of the schedule's bounds, or be one too many: decide again.
     OutOfBounds,
@@ -105,6 +106,9 @@ fn try_claim(db: &mut Connection, claim: &Claim<'_>) -> rusqlite::Result<Claimed
     let mut already = Vec::new();
     let mut fired: i64 = 0;
     for row in claim.rows {
+        if stands_for_taken(&tx, claim.schedule, row)? {
+            return Ok(Claimed::Changed);
+        }
         match insert(&tx, claim, row)? {
             // The slot is ours, as the schedule still stands at it. Whoever ran it did so without
             // moving the schedule on.
@@ -157,6 +161,50 @@ fn in_bounds(schedule: &Schedule, rows: &[SlotRow]) -> bool {
             definition.not_before.is_none_or(|first| first <= row.slot)
                 && definition.not_after.is_none_or(|last| row.slot <= last)
         })
+}
+
+pub(super) const TAKEN: &str = "
+    SELECT slot_ms, coalesce(last_slot_ms, slot_ms) FROM runs
+    WHERE schedule_id = :schedule AND slot_ms BETWEEN :from AND :to ORDER BY slot_ms";
+
+/// The slots from `from` to `to` that have a row, each from the first to the last that it stands for,
+/// oldest first.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn taken(
+    db: &Connection,
+    schedule: ScheduleId,
+    from: UnixMillis,
+    to: UnixMillis,
+) -> Result<Vec<(Slot, Slot)>, DbError> {
+    taken_in(db, schedule, from, to).map_err(failed("list slots that have a row"))
+}
+
+fn taken_in(
+    db: &Connection,
+    schedule: ScheduleId,
+    from: UnixMillis,
+    to: UnixMillis,
+) -> rusqlite::Result<Vec<(Slot, Slot)>> {
+    let params = named_params! { ":schedule": schedule, ":from": from, ":to": to };
+    db.prepare_cached(TAKEN)?
+        .query_map(params, |row| Ok((Slot(row.get(0)?), Slot(row.get(1)?))))?
+        .collect()
+}
+
+/// Whether a row for several missed slots would stand for one that has a row of its own.
+fn stands_for_taken(
+    tx: &Connection,
+    schedule: ScheduleId,
+    row: &SlotRow,
+) -> rusqlite::Result<bool> {
+    match row.fate {
+        Fate::Missed { last_slot, .. } if last_slot > row.slot => {
+            Ok(!taken_in(tx, schedule, row.slot, last_slot)?.is_empty())
+        }
+        Fate::Missed { .. } | Fate::Run | Fate::Skipped(_) => Ok(false),
+    }
 }
 
 /// Stores one row; returns 0 if the slot has one.

@@ -27,7 +27,7 @@ mod words;
 pub use changes::{
     Added, Edited, NextSlot, Paused, Removed, Resumed, add, edit, pause, remove, resume,
 };
-pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off};
+pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off, taken};
 pub use definitions::{Definition, Next, Schedule, due, find, list, next_due};
 pub use ends::{End, Finished, Outcome, Verdict, finish};
 pub use life::{

@@ -26,6 +26,7 @@ fn what_runs_often_looks_at_an_index_and_sorts_nothing() {
         ("start", starts::start_oldest(), "runs_queued"),
         ("open runs", runs::select(runs::OPEN), "runs_open"),
         ("open runs of a claim", claims::OPEN_IDS.to_owned(), "runs_open"),
+        ("slots that have a row", claims::TAKEN.to_owned(), "sqlite_autoindex_runs_2"),
         ("runs that wait", runs::CANCEL_QUEUED.to_owned(), "runs_open"),
         ("page of a schedule", runs::select(runs::PAGE_OF_SCHEDULE), "runs_listed"),
         ("page of all", runs::select(runs::PAGE_OF_ALL), "sqlite_autoindex_runs_1"),
@@ -43,7 +44,12 @@ fn what_runs_often_looks_at_an_index_and_sorts_nothing() {
         assert_eq!(plan.iter().find(whole), None, "{case}: {plan:#?}");
     }
     // In the order of an index, a page or the oldest run costs the same however many there are.
-    for sql in [runs::select(runs::PAGE_OF_SCHEDULE), starts::start_oldest(), runs::PRUNE.into()] {
+    for sql in [
+        runs::select(runs::PAGE_OF_SCHEDULE),
+        starts::start_oldest(),
+        runs::PRUNE.into(),
+        claims::TAKEN.into(),
+    ] {
         let plan = plan(&db, &sql);
         assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:#?}");
     }

@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use twobox_tests::ledger::{Record, Verdict, judge, now_us, recoveries};
+use twobox_tests::ledger::{EndState, Record, Verdict, judge, now_us, recoveries};
 use twobox_tests::{Runtime, Setup, World};
 
 use crate::dice::Dice;
 use crate::faults::{self, Fault};
-use crate::load::{self, Load};
+use crate::load::{self, Load, People};
 use crate::site::Site;
 
 /// How long one answer may take while things break: longer than all backoffs of a message together.
@@ -48,6 +48,17 @@ pub(crate) struct Outcome {
     pub(crate) took: Duration,
 }
 
+/// What the verdict is made of.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    /// What the witnesses wrote down.
+    pub(crate) records: Vec<Record>,
+    /// What the installation shows.
+    pub(crate) end: EndState,
+    /// How the slots of schedules ended, where there are any: then the scoreboard tells of them.
+    pub(crate) slots: Option<Verdict>,
+}
+
 /// Runs a scenario to its end, whatever happens in it.
 pub(crate) fn run(plan: &Plan) -> Outcome {
     let begin = Instant::now();
@@ -57,7 +68,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let played = catch_unwind(AssertUnwindSafe(|| {
         let played = play(plan, &mut *fault, &world, &mut outcome);
         outcome.problems.extend(played.err());
-        examine(&world, &mut outcome);
+        examine(&world, &*fault, &mut outcome);
     }));
     if let Err(panic) = played {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -89,8 +100,10 @@ fn play(
     let dice = Dice::new(plan.seed, &format!("{} {}", plan.runtime.word(), plan.fault));
     let mut site = Site { world, dice };
     site.revive();
-    let mut load = Load::begin(world, plan.seed);
+    let people = fault.people();
+    let mut load = Load::begin(world, people, plan.seed);
     load.close(PATIENCE)?; // each session exists and works before anything breaks
+    fault.begin(&mut site);
     let mut misses = 0;
     while outcome.injections < plan.injections && misses < MISSES {
         site.pause(20, 400);
@@ -105,7 +118,7 @@ fn play(
         let place = injection.place.clone();
         world.ledger().append(&Record::Injected { at_us, until_us, fault, place }).unwrap();
         // Otherwise the next one hits what has not recovered yet.
-        if site.dice.happens(60) {
+        if people == People::All && site.dice.happens(60) {
             load.probe(injection.place.as_deref(), PATIENCE)?;
         }
     }
@@ -117,6 +130,7 @@ fn play(
     }
     load.close(PATIENCE)?;
     load.hush();
+    fault.calm(world)?;
     rest(world, &load)?;
     // A host that starts anew finds nothing to do.
     world.stop_host();
@@ -143,14 +157,23 @@ fn rest(world: &World, load: &Load) -> Result<(), String> {
 }
 
 /// Holds what the witnesses saw against what was promised.
-fn examine(world: &World, outcome: &mut Outcome) {
-    let records = world.records();
-    outcome.verdict = judge(&records, &world.end_state());
-    outcome.problems.extend(outcome.verdict.violations.iter().map(ToString::to_string));
+fn examine(world: &World, fault: &dyn Fault, outcome: &mut Outcome) {
+    let mut evidence = Evidence { records: world.records(), end: world.end_state(), slots: None };
+    fault.testify(world, &mut evidence);
+    outcome.verdict = judge(&evidence.records, &evidence.end);
     if outcome.verdict.queued > 0 {
         outcome.problems.push(format!("{} messages never ended", outcome.verdict.queued));
     }
+    if let Some(mut slots) = evidence.slots {
+        let all = std::mem::take(&mut outcome.verdict);
+        outcome.notes.insert("messages and begun runs", all.accepted);
+        outcome.notes.insert("of these answered", all.answered);
+        slots.violations.extend(all.violations);
+        outcome.verdict = slots;
+    }
+    outcome.problems.extend(outcome.verdict.violations.iter().map(ToString::to_string));
     outcome.problems.extend(world.fsck().iter().map(|finding| format!("fsck: {finding}")));
-    outcome.recovered = recoveries(&records).into_iter().filter_map(|it| it.took).collect();
+    let recoveries = recoveries(&evidence.records).into_iter();
+    outcome.recovered = recoveries.filter_map(|it| it.took).collect();
     outcome.recovered.sort();
 }

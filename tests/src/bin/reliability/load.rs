@@ -15,6 +15,9 @@ const PATIENT_FOR: usize = 5;
 /// After this time nobody waits for an answer any more: it may be one that never comes.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
+/// How many of their chances few people use: all of them together say something each few seconds.
+const FEW_PERCENT: u32 = 1;
+
 /// Agents that differ in what could matter: sessions for each thread or one for all, programs for
 /// each turn or one for all.
 pub(crate) fn agents(setup: Setup) -> Setup {
@@ -28,6 +31,15 @@ pub(crate) fn agents(setup: Setup) -> Setup {
 /// the agent.
 const PLACES: [(&str, Option<&str>); 5] =
     [("ada", None), ("bob", None), ("bob", Some("t1")), ("bob", Some("t2")), ("cyd", None)];
+
+/// Who talks, and how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum People {
+    /// All, nearly always.
+    All,
+    /// Now and then somebody says something that is quickly answered.
+    Few,
+}
 
 /// The people.
 pub(crate) struct Load {
@@ -45,7 +57,7 @@ struct Person {
 
 impl Load {
     /// They begin to talk.
-    pub(crate) fn begin(world: &World, seed: u64) -> Self {
+    pub(crate) fn begin(world: &World, who: People, seed: u64) -> Self {
         let people: Vec<Person> = PLACES
             .into_iter()
             .map(|(agent, thread)| Person {
@@ -58,7 +70,7 @@ impl Load {
         let sender = |person: &Person| {
             let (person, stop) = (person.clone(), Arc::clone(&stop));
             let dice = Dice::new(seed, &person.place);
-            std::thread::spawn(move || person.talk(dice, &stop))
+            std::thread::spawn(move || person.talk(who, dice, &stop))
         };
         let senders = people.iter().map(sender).collect();
         Self { stop, people, senders }
@@ -109,17 +121,23 @@ impl Drop for Load {
 }
 
 impl Person {
-    fn talk(&self, mut dice: Dice, stop: &AtomicBool) {
+    fn talk(&self, who: People, mut dice: Dice, stop: &AtomicBool) {
         let mut open: Vec<(String, Instant)> = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(dice.span_ms(20, 250));
+            if who == People::Few && !dice.happens(FEW_PERCENT) {
+                continue;
+            }
             open.retain(|(id, since)| {
                 since.elapsed() < FORGOTTEN_AFTER && !self.chat.is_answered(id)
             });
             if open.len() >= PATIENT_FOR {
                 continue;
             }
-            let text = compose(&mut dice);
+            let text = match who {
+                People::All => compose(&mut dice),
+                People::Few => "plain".to_owned(),
+            };
             let id = match dice.happens(10) {
                 true => self.chat.hand_in_once(self.thread, &text),
                 false => self.chat.hand_in(self.thread, &text),

@@ -3,12 +3,15 @@
 mod commit;
 mod host;
 mod runner;
+mod schedule;
 mod storm;
 
 use twobox_tests::ledger::now_us;
-use twobox_tests::{Runtime, Setup};
+use twobox_tests::{Runtime, Setup, World};
 
 use self::storm::Storm;
+use crate::engine::Evidence;
+use crate::load::People;
 use crate::site::Site;
 
 /// One way to hurt an installation. What needs more than a live installation, such as a full disk or
@@ -26,6 +29,14 @@ pub(crate) trait Fault {
         setup
     }
 
+    /// Who talks meanwhile.
+    fn people(&self) -> People {
+        People::All
+    }
+
+    /// Adds what goes on by itself, once every conversation works.
+    fn begin(&mut self, _site: &mut Site<'_>) {}
+
     /// Does it once, and undoes it. `None` if there was nothing to do it to at this moment.
     fn inject(&mut self, site: &mut Site<'_>) -> Option<Injection>;
 
@@ -37,6 +48,17 @@ pub(crate) trait Fault {
     fn end(&mut self, _injections: usize) -> Result<Vec<(&'static str, usize)>, String> {
         Ok(Vec::new())
     }
+
+    /// When nobody talks any more: what goes on by itself comes to its end.
+    ///
+    /// # Errors
+    /// What does not.
+    fn calm(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Adds what only this fault knows to what the verdict is made of.
+    fn testify(&self, _world: &World, _evidence: &mut Evidence) {}
 }
 
 /// What was done.
@@ -54,12 +76,14 @@ impl Injection {
     }
 }
 
-/// Every fault of a runtime; `quick` is a storm of them all.
+/// Every fault of a runtime; `quick` is a storm of them all, but for those that need other people or
+/// schedules.
 pub(crate) fn all(runtime: Runtime, quick: bool) -> Vec<Box<dyn Fault>> {
     let mut all = single(runtime);
     if quick {
         return vec![Box::new(Storm::of(all))];
     }
+    all.push(Box::new(schedule::Kill::new(runtime)));
     all.push(Box::new(Storm::in_a_crowd(vec![
         Box::new(host::Kill),
         Box::new(runner::Kill),

@@ -1,0 +1,76 @@
+use twobox_shared::ids::{AgentGroupId, ScheduleId};
+use uuid::Uuid;
+
+use super::*;
+use crate::book;
+use crate::db::schedules::{Definition, Streaks};
+use crate::schedule::{missed::Policy, overlap};
+
+const HOUR: i64 = 3_600_000;
+
+/// A schedule that fires each hour and whose next slot is the first.
+fn hourly(missed: Policy, max_runs: Option<i64>) -> Schedule {
+    let slot = UnixMillis(HOUR);
+    let definition = Definition {
+        name: "tidy".to_owned(),
+        prompt: "p".to_owned(),
+        cadence_kind: "every".to_owned(),
+        cadence_value: "1h".to_owned(),
+        time_zone: "UTC".to_owned(),
+        anchor: UnixMillis(0),
+        session: None,
+        max_turns: None,
+        max_run_ms: None,
+        missed,
+        missed_window_ms: 24 * HOUR,
+        overlap: overlap::Policy::Allow,
+        jitter_ms: 0,
+        not_before: None,
+        not_after: None,
+        max_runs,
+    };
+    Schedule {
+        id: ScheduleId::from_uuid(Uuid::from_u128(1)),
+        agent_group: AgentGroupId::from_uuid(Uuid::from_u128(2)),
+        definition,
+        fired: 0,
+        pause_reason: None,
+        revision: 1,
+        next: Some(Next { slot, due: slot }),
+        streaks: Streaks::default(),
+        turns_edited_at: None,
+        created_at: UnixMillis(0),
+        updated_at: UnixMillis(0),
+        removed_at: None,
+    }
+}
+
+#[test]
+fn slots_that_have_a_row_get_no_other_and_all_others_get_one() {
+    use Fate::{Missed, Run};
+    let of = |count, last: i64| Missed {
+        reason: Reason::Policy,
+        count,
+        last_slot: UnixMillis(last * HOUR),
+    };
+    // Somebody wanted the first, the third and the fifth while the host was away.
+    let row = |hour: i64| (Slot(UnixMillis(hour * HOUR)), Slot(UnixMillis(hour * HOUR)));
+    let taken = [1, 3, 5].map(row);
+    let cases = [
+        (Policy::Skip, None, vec![(2, of(1, 2)), (4, of(1, 4)), (6, of(1, 6))]),
+        (Policy::Latest, None, vec![(2, of(1, 2)), (4, of(1, 4)), (6, Run)]),
+        (Policy::All, None, vec![(2, Run), (4, Run), (6, Run)]),
+        (Policy::All, Some(2), vec![(2, Run), (4, Run)]), // those of others do not count
+    ];
+    for (policy, max_runs, expected) in cases {
+        let schedule = hourly(policy, max_runs);
+        let timetable = book::Plan::of(&schedule.definition).unwrap().timetable;
+        let known = Known { open: Vec::new(), taken: taken.to_vec() };
+        let (next, now) = (schedule.next.unwrap(), UnixMillis(6 * HOUR + HOUR / 2));
+        let fresh = || RunId::from_uuid(Uuid::from_u128(3));
+        let plan = plan(&schedule, &timetable, next, &known, now, fresh);
+        let rows: Vec<(i64, Fate)> =
+            plan.rows.iter().map(|row| (row.slot.0 / HOUR, row.fate)).collect();
+        assert_eq!(rows, expected, "{policy:?}");
+    }
+}
