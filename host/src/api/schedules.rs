@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use twobox_shared::ids::ScheduleId;
+use twobox_shared::ids::{ScheduleId, SystemIds};
 
 use super::Api;
 use super::error::{ApiError, Code, from_json};
@@ -100,11 +100,14 @@ pub(super) async fn patch(
     let (now, least) = (api.now(), api.core.parts.config.schedule.min_interval);
     Ok(match Patch::read(fields)? {
         Patch::Edit { draft, revision } => {
-            let edit = move |db: &mut _| book::edit(db, &name_or_id, &draft, revision, least, now);
+            let edit = move |db: &mut _| {
+                book::edit(db, &name_or_id, &draft, revision, least, &SystemIds, now)
+            };
             Json(api.write(edit).await?).into_response()
         }
         Patch::Pause { reason } => {
-            let pause = move |db: &mut _| book::pause(db, &name_or_id, reason.as_deref(), now);
+            let pause =
+                move |db: &mut _| book::pause(db, &name_or_id, reason.as_deref(), &SystemIds, now);
             Json(api.write(pause).await?).into_response()
         }
         Patch::Resume => {

@@ -46,7 +46,7 @@ impl World {
     }
 
     fn edit(&mut self, name: &str, draft: &Draft, now: UnixMillis) -> view::Detail {
-        edit(&mut self.db, name, draft, None, MINUTE, now).unwrap()
+        edit(&mut self.db, name, draft, None, MINUTE, &SystemIds, now).unwrap()
     }
 
     fn slots(&self, name: &str) -> Vec<String> {
@@ -88,12 +88,13 @@ fn what_is_unknown_or_taken_is_refused_and_nothing_is_stored() {
     let carl = Draft { agent: Some("carl".to_owned()), ..draft("other") };
     let refused = world.add(&carl).unwrap_err().to_string();
     assert!(refused.contains("agent: ") && refused.contains("there are: ann, bob"), "{refused}");
-    let unknown = pause(&mut world.db, "repport", None, NOW).unwrap_err().to_string();
+    let unknown = pause(&mut world.db, "repport", None, &SystemIds, NOW).unwrap_err().to_string();
     assert!(unknown.contains("there are: report"), "{unknown}");
     let bob = Draft { agent: Some("bob".to_owned()), ..Draft::default() };
-    let moved = edit(&mut world.db, "report", &bob, None, MINUTE, NOW).unwrap_err().to_string();
+    let moved =
+        edit(&mut world.db, "report", &bob, None, MINUTE, &SystemIds, NOW).unwrap_err().to_string();
     assert!(moved.contains("stays with its agent"), "{moved}");
-    let stale = edit(&mut world.db, "report", &Draft::default(), Some(9), MINUTE, NOW);
+    let stale = edit(&mut world.db, "report", &Draft::default(), Some(9), MINUTE, &SystemIds, NOW);
     assert!(matches!(stale.unwrap_err(), BookError::Stale { .. }));
     assert_eq!(list(&world.db, None).unwrap().schedules.len(), 1);
     assert!(list(&world.db, Some("bob")).unwrap().schedules.is_empty());
@@ -135,16 +136,16 @@ fn an_edit_moves_the_slots_only_if_they_may_be_others() {
 fn a_schedule_is_paused_resumed_from_then_on_and_removed() {
     let mut world = world();
     world.add(&draft("report")).unwrap();
-    let paused = pause(&mut world.db, "report", Some(" on holiday "), NOW).unwrap();
+    let paused = pause(&mut world.db, "report", Some(" on holiday "), &SystemIds, NOW).unwrap();
     assert_eq!(paused.schedule.state, State::Paused);
     assert_eq!(paused.schedule.pause_reason.as_deref(), Some("on holiday"));
     assert!(world.slots("report").is_empty());
-    let again = pause(&mut world.db, "report", Some("other"), NOW).unwrap();
+    let again = pause(&mut world.db, "report", Some("other"), &SystemIds, NOW).unwrap();
     assert!(again.was_paused && again.schedule.pause_reason.as_deref() == Some("on holiday"));
     let resumed = resume(&mut world.db, "report", NOW + 10 * HOUR).unwrap();
     assert_eq!(resumed.detail.next[0].slot, "2026-11-01T11:00:00+00:00");
     assert!(resume(&mut world.db, "report", NOW).unwrap().was_enabled);
-    pause(&mut world.db, "report", None, NOW).unwrap();
+    pause(&mut world.db, "report", None, &SystemIds, NOW).unwrap();
     agents::remove(&mut world.db, "ann", NOW).unwrap();
     let gone = resume(&mut world.db, "report", NOW).unwrap_err();
     assert!(matches!(gone, BookError::AgentGone { .. }), "{gone}");
@@ -201,7 +202,7 @@ fn a_schedule_is_warned_of_others_of_its_agent_that_it_meets() {
         world.add(&heavy("b", "ann")).unwrap().warnings.remove(0);
     assert_eq!(overlapping_schedules, ["a", "b"]);
     assert_eq!(estimated_concurrent_steps, 3000);
-    pause(&mut world.db, "a", None, NOW).unwrap();
+    pause(&mut world.db, "a", None, &SystemIds, NOW).unwrap();
     assert_eq!(show(&world.db, "b", NOW).unwrap().detail.warnings, [], "the other is paused");
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
-use twobox_shared::ids::ScheduleId;
+use twobox_shared::ids::{IdSource, RunId, ScheduleId};
 use twobox_shared::time::UnixMillis;
 
 use super::check::{self, Checked};
@@ -11,8 +11,10 @@ use super::look::detail;
 use super::plan::Plan;
 use super::view::{Detail, Paused, Removed, Resumed, ScheduleView};
 use super::{BookError, Draft, Mistake, TRIES, agent, find, unknown};
-use crate::db::schedules::{self, Added, Edited, NextSlot, Schedule};
+use crate::db::schedules::{self, Added, Claim, Edited, Fate, Next, NextSlot, Schedule, SlotRow};
 use crate::schedule::Slot;
+use crate::schedule::missed::{self, Missed};
+use crate::schedule::reason::Reason;
 
 /// Adds a schedule under `id`, enabled. Two slots must be `min_interval` apart at least.
 ///
@@ -55,6 +57,7 @@ pub fn edit(
     draft: &Draft,
     revision: Option<i64>,
     min_interval: Duration,
+    ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
 ) -> Result<Detail, BookError> {
     let first = find(db, name_or_id)?;
@@ -75,7 +78,12 @@ pub fn edit(
             Some(next) if !has_new_slots => NextSlot::Moved(plan.due(old.id, Slot(next.slot))),
             Some(_) | None => NextSlot::Reckoned(plan.first_after(old.id, now)),
         };
-        match schedules::edit(db, old.id, old.revision, &definition, next, now)? {
+        let passed = match next {
+            NextSlot::Reckoned(_) => Passed::of(db, &old, Reason::Edited, ids, now)?,
+            NextSlot::Kept | NextSlot::Moved(_) => None,
+        };
+        let passed = passed.as_ref().map(|passed| passed.claim(old.id, now));
+        match schedules::edit(db, old.id, old.revision, &definition, next, passed.as_ref(), now)? {
             Edited::Done { .. } => return detail(db, &find(db, &old.id.to_string())?, now),
             Edited::Stale => {}
             Edited::NameTaken => return Err(BookError::NameTaken { name: definition.name }),
@@ -111,14 +119,16 @@ fn no_session() -> BookError {
 const BY_A_PERSON: &str = "a person paused it";
 
 /// Pauses the schedule with this name or id. What waits for its turn is cancelled, unless a person
-/// asked for it; what runs goes on. A schedule that is paused keeps its reason.
+/// asked for it; what runs goes on; slots that have come and were not fired are recorded as left out. A
+/// schedule that is paused keeps its reason.
 ///
 /// # Errors
-/// [`BookError::UnknownSchedule`]; [`BookError::Mistake`] in a reason that is too long.
+/// [`BookError::UnknownSchedule`], [`BookError::Contended`]; [`BookError::Mistake`] in a reason that is too long.
 pub fn pause(
     db: &mut Connection,
     name_or_id: &str,
     reason: Option<&str>,
+    ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
 ) -> Result<Paused, BookError> {
     const LONGEST: usize = 500;
@@ -127,14 +137,22 @@ pub fn pause(
         let problem = format!("is too long: use at most {LONGEST} characters");
         return Err(Mistake::new("reason", reason, problem).into());
     }
-    let id = find(db, name_or_id)?.id;
-    let (was_paused, cancelled) = match schedules::pause(db, id, reason, now)? {
-        schedules::Paused::Done { cancelled } => (false, cancelled),
-        schedules::Paused::Already => (true, 0),
-        schedules::Paused::Gone => return Err(unknown(db, name_or_id)?),
-    };
-    let schedule = ScheduleView::of(db, &find(db, &id.to_string())?)?;
-    Ok(Paused { schedule, was_paused, cancelled })
+    let first = find(db, name_or_id)?;
+    for _ in 0..TRIES {
+        let old = find(db, &first.id.to_string())?;
+        let passed = Passed::of(db, &old, Reason::Paused, ids, now)?;
+        let passed = passed.as_ref().map(|passed| passed.claim(old.id, now));
+        let (was_paused, cancelled) =
+            match schedules::pause(db, old.id, reason, passed.as_ref(), now)? {
+                schedules::Paused::Done { cancelled } => (false, cancelled),
+                schedules::Paused::Already => (true, 0),
+                schedules::Paused::Stale => continue,
+                schedules::Paused::Gone => return Err(unknown(db, name_or_id)?),
+            };
+        let schedule = ScheduleView::of(db, &find(db, &old.id.to_string())?)?;
+        return Ok(Paused { schedule, was_paused, cancelled });
+    }
+    Err(BookError::Contended { name: first.definition.name })
 }
 
 /// Resumes the schedule with this name or id from `now` on: slots that came while it was paused are
@@ -184,6 +202,63 @@ pub fn remove(
             Ok(Removed { id: schedule.id, name: schedule.definition.name, cancelled })
         }
         schedules::Removed::Gone => Err(unknown(db, name_or_id)?),
+    }
+}
+
+/// What becomes of slots that have come, and that nobody has fired yet, when a change takes them away:
+/// the host was away, or they wait for their jitter or for chat.
+struct Passed {
+    revision: i64,
+    slot: UnixMillis,
+    open: Vec<RunId>,
+    rows: Vec<SlotRow>,
+    next: Option<Next>,
+}
+
+impl Passed {
+    /// `None` if there are none, or if nobody can tell which.
+    fn of(
+        db: &Connection,
+        schedule: &Schedule,
+        reason: Reason,
+        ids: &(impl IdSource + ?Sized),
+        now: UnixMillis,
+    ) -> Result<Option<Self>, BookError> {
+        let Some(next) = schedule.next.filter(|next| next.slot <= now) else { return Ok(None) };
+        let Ok(plan) = Plan::of(&schedule.definition) else { return Ok(None) };
+        let taken = schedules::taken(db, schedule.id, next.slot, now)?;
+        let missed = missed::passed(&plan.timetable, Slot(next.slot), now, reason, &taken);
+        let row = |missed: Missed| SlotRow {
+            id: RunId::generate(ids),
+            slot: missed.first.0,
+            due: missed.first.0,
+            fate: Fate::Missed {
+                reason,
+                count: i64::try_from(missed.count).unwrap_or(i64::MAX),
+                last_slot: missed.last.0,
+            },
+        };
+        let open = schedules::open_runs(db, schedule.id)?.rows;
+        Ok(Some(Self {
+            revision: schedule.revision,
+            slot: next.slot,
+            open: open.iter().map(|run| run.id).collect(),
+            rows: missed.into_iter().map(row).collect(),
+            next: plan.first_after(schedule.id, now),
+        }))
+    }
+
+    fn claim(&self, schedule: ScheduleId, now: UnixMillis) -> Claim<'_> {
+        Claim {
+            schedule,
+            revision: self.revision,
+            slot: self.slot,
+            open: &self.open,
+            rows: &self.rows,
+            replaces: &[],
+            next: self.next,
+            now,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub const fn in_words(reason: Reason) -> &'static str {
         Reason::Policy => "nobody fired it in time, and the missed policy does not run it",
         Reason::Window => "nobody fired it in time, and it was too late for the missed window",
         Reason::Limit => "nobody fired it in time, and there were too many at once",
+        Reason::Edited => "the schedule was edited before it was run",
         Reason::Paused => "the schedule was paused",
         Reason::Removed => "the schedule was removed",
     }

@@ -60,16 +60,17 @@ impl DbError {
 
     /// Whether a row was found that has a value which no build of this version writes.
     pub fn is_unreadable(&self) -> bool {
-        matches!(
-            self,
-            Self::Sqlite {
-                source: rusqlite::Error::FromSqlConversionFailure(..)
-                    | rusqlite::Error::InvalidColumnType(..)
-                    | rusqlite::Error::IntegralValueOutOfRange(..),
-                ..
-            }
-        )
+        matches!(self, Self::Sqlite { source, .. } if is_unreadable(source))
     }
+}
+
+/// Whether a value is not one that this version writes.
+pub(crate) fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(
+        error,
+        FromSqlConversionFailure(..) | InvalidColumnType(..) | IntegralValueOutOfRange(..)
+    )
 }
 
 /// Names the action of a failed statement.

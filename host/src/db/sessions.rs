@@ -52,6 +52,8 @@ pub struct SessionRecord {
     pub thread_id: String,
     /// Why it must not be used, if it must not.
     pub quarantine: Option<String>,
+    /// Whether it is being deleted: nothing may be stored there any more.
+    pub closed: bool,
     /// When somebody has to look.
     pub next_due_at: Option<UnixMillis>,
     /// The incarnation that was started last and whose end was not recorded yet.
@@ -77,7 +79,7 @@ impl SessionRecord {
     const SELECT: &str = "
         SELECT s.id, s.agent_group_id, g.folder, s.messaging_group_id, m.channel_type,
                m.platform_id, s.thread_id, s.quarantine_reason, s.next_due_at_ms, s.runner_id,
-               s.stop_requested, s.failed_starts, s.start_after_ms
+               s.stop_requested, s.failed_starts, s.start_after_ms, s.status = 'closed' AS closed
         FROM sessions s
         JOIN agent_groups g ON g.id = s.agent_group_id
         JOIN messaging_groups m ON m.id = s.messaging_group_id";
@@ -93,6 +95,7 @@ impl SessionRecord {
             platform_id: row.get("platform_id")?,
             thread_id: row.get("thread_id")?,
             quarantine: row.get("quarantine_reason")?,
+            closed: row.get("closed")?,
             next_due_at: row.get("next_due_at_ms")?,
             runner: row.get("runner_id")?,
             stop_cause: cause.map(|word| match word.as_str() {

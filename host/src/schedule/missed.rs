@@ -124,6 +124,21 @@ pub fn reckon(
     }
 }
 
+/// What is recorded of the slots from `stored`, the next slot as it was last written down, to `now` if
+/// none of them is to be run any more, for `reason`; without those of `taken`, as in
+/// [`Missed::without`].
+pub fn passed(
+    timetable: &Timetable,
+    stored: Slot,
+    now: UnixMillis,
+    reason: Reason,
+    taken: &[(Slot, Slot)],
+) -> Vec<Missed> {
+    let end = UnixMillis(now.0.saturating_add(1));
+    let (_, all) = Backlog::new(timetable, stored).newest(0, stored.0, end, reason);
+    all.map(|all| all.without(timetable, taken)).unwrap_or_default()
+}
+
 fn just_after(slot: Slot) -> UnixMillis {
     UnixMillis(slot.0.0.saturating_add(1))
 }

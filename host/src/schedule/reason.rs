@@ -36,6 +36,8 @@ words! {
         Window = "window",
         /// Its slot was missed, together with too many others.
         Limit = "limit",
+        /// The schedule was edited before its slot was run, and has other slots since.
+        Edited = "edited",
         /// The schedule was paused.
         Paused = "paused",
         /// The schedule was removed.

@@ -67,6 +67,7 @@ impl Streaks {
                 | Reason::Policy
                 | Reason::Window
                 | Reason::Limit
+                | Reason::Edited
                 | Reason::Paused
                 | Reason::Removed,
             ) => (self, None),

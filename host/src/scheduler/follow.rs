@@ -322,7 +322,7 @@ impl Scheduler {
         turns: Option<i64>,
     ) -> Result<Step, DbError> {
         match reason {
-            Reason::Aborted => self.finish(run, Ended::cancelled(turns)).await,
+            Reason::Aborted => self.finish(run, Ended::cancelled(turns, error)).await,
             reason => self.fail(run, reason, error.unwrap_or("its time was over"), turns).await,
         }
     }
@@ -357,8 +357,13 @@ impl Scheduler {
             .db
             .call(move |db| {
                 let outcome = match (&ended.reason, &ended.error) {
-                    (Some(reason), Some(error)) => Outcome::Failed { reason: *reason, error },
-                    (Some(reason), None) => Outcome::Cancelled { reason: *reason },
+                    (Some(Reason::Aborted), error) => {
+                        Outcome::Cancelled { reason: Reason::Aborted, error: error.as_deref() }
+                    }
+                    (Some(reason), error) => Outcome::Failed {
+                        reason: *reason,
+                        error: error.as_deref().unwrap_or("no reason known"),
+                    },
                     (None, _) => Outcome::Completed,
                 };
                 let output = ended.output.as_deref();
@@ -367,28 +372,30 @@ impl Scheduler {
             })
             .await?;
         fault::point(CrashPoint::HostRunEnded);
-        tracing::info!(run = %id, schedule = %run.schedule, reason = ?told.reason,
-            error = told.error, "the run is over");
         let (Finished::Done { paused }, Some(hold)) = (finished, &run.hold) else {
             return Ok(Step::Over);
         };
+        tracing::info!(run = %id, schedule = %run.schedule, reason = ?told.reason,
+            error = told.error, "the run is over");
         if let Some(paused) = paused {
-            self.tell_of_pause(run.schedule, paused).await;
+            self.tell_of_pause(run.schedule, paused);
         }
-        let of = run.schedule.to_string();
-        let schedule = self.core.parts.db.call(move |db| schedules::find(db, &of)).await?;
-        if schedule.is_some_and(|schedule| schedule.definition.session != Some(hold.session)) {
+        let session = hold.session;
+        let made = move |db: &mut Connection| schedules::was_made_for(db, session, id);
+        if self.core.parts.db.call(made).await? {
             // Nobody will say anything more there, so its container need not wait for that.
-            self.core.wake(hold.session, signal::Reason::Evict);
+            self.core.wake(session, signal::Reason::Evict);
         }
         Ok(Step::Over)
     }
 
     /// Has a person told that a schedule paused itself.
-    pub(super) async fn tell_of_pause(&self, schedule: ScheduleId, paused: PausedItself) {
+    pub(super) fn tell_of_pause(&self, schedule: ScheduleId, paused: PausedItself) {
         tracing::warn!(%schedule, "the schedule paused itself");
-        if let Some(teller) = paused.teller {
-            self.core.send(teller, Command::Notices).await;
+        if let Some(teller) = paused.teller
+            && !self.core.offer(teller, Command::Notices)
+        {
+            tracing::debug!(session = %teller, "told later: its session is marked");
         }
     }
 
@@ -418,7 +425,8 @@ struct Ended {
 }
 
 impl Ended {
-    fn cancelled(turns: Option<i64>) -> Self {
-        Self { turns, output: None, error: None, reason: Some(Reason::Aborted) }
+    fn cancelled(turns: Option<i64>, error: Option<&str>) -> Self {
+        let error = error.map(str::to_owned);
+        Self { turns, output: None, error, reason: Some(Reason::Aborted) }
     }
 }

@@ -186,7 +186,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Claims the slots that have come. Returns whether anything was done about any.
+    /// Claims the slots that have come. Returns whether anything was stored about any.
     async fn fire(&self) -> Result<bool, DbError> {
         let now = self.now();
         let due = told(self.core.parts.db.call(move |db| schedules::due(db, now, BATCH)).await?);
@@ -194,7 +194,7 @@ impl Scheduler {
         for schedule in due {
             let id = schedule.id;
             match self.fire_one(schedule, now).await {
-                Ok(()) => fired = true,
+                Ok(done) => fired |= done,
                 Err(error) => {
                     let error = chain(&error);
                     tracing::warn!(schedule = %id, error, "the schedule could not be fired");
@@ -204,8 +204,8 @@ impl Scheduler {
         Ok(fired)
     }
 
-    async fn fire_one(&self, schedule: Schedule, now: UnixMillis) -> Result<(), DbError> {
-        let Some(next) = schedule.next else { return Ok(()) };
+    async fn fire_one(&self, schedule: Schedule, now: UnixMillis) -> Result<bool, DbError> {
+        let Some(next) = schedule.next else { return Ok(false) };
         let db = &self.core.parts.db;
         let id = schedule.id;
         let timetable = match book::Plan::of(&schedule.definition) {
@@ -221,9 +221,9 @@ impl Scheduler {
                     .call(move |db| schedules::pause_itself(db, id, revision, &pause, now))
                     .await?;
                 if let Some(paused) = paused {
-                    self.tell_of_pause(id, paused).await;
+                    self.tell_of_pause(id, paused);
                 }
-                return Ok(());
+                return Ok(paused.is_some());
             }
         };
         if let Some(until) = plan::put_off(&schedule, next, self.core.chat_turns(), now) {
@@ -231,7 +231,7 @@ impl Scheduler {
             let put_off =
                 db.call(move |db| schedules::put_off(db, id, revision, next.slot, until)).await?;
             tracing::debug!(schedule = %id, put_off, "chat comes first");
-            return Ok(());
+            return Ok(put_off);
         }
         let known = db
             .call(move |db| {
@@ -254,9 +254,12 @@ impl Scheduler {
                 }
             }
             // Read and decided again at the next look.
-            lost => tracing::debug!(schedule = %id, ?lost, "the slot was not claimed"),
+            lost => {
+                tracing::debug!(schedule = %id, ?lost, "the slot was not claimed");
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn claim(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use twobox_shared::ids::RunId;
 use twobox_shared::time::UnixMillis;
 
-use crate::db::schedules::{Fate, Next, Run, Schedule, SlotRow, Status};
+use crate::db::schedules::{Fate, Next, Run, Schedule, SlotRow, Status, Trigger};
 use crate::schedule::missed::{self, CatchUp};
 use crate::schedule::overlap::{self, Decision, Unended};
 use crate::schedule::reason::Reason;
@@ -83,22 +83,29 @@ pub fn plan(
     let reckoning = missed::reckon(timetable, Slot(next.slot), now, grace, catch_up);
     let left = definition.max_runs.map_or(i64::MAX, |most| most - schedule.fired);
 
-    let mut rows: Vec<SlotRow> = Vec::new();
+    let mut rows: Vec<(UnixMillis, UnixMillis, Fate)> = Vec::new();
     let mut replaces = Vec::new();
-    let mut unended = count(open);
+    let before = count(open);
+    let mut unended = before;
     let mut fired = 0;
     let is_taken = |slot: &Slot| taken.iter().any(|(first, last)| (first..=last).contains(&slot));
     for slot in reckoning.run.into_iter().filter(|slot| !is_taken(slot)) {
         if fired >= left {
             break; // the schedule is over
         }
-        let fate = match overlap::decide(definition.overlap, unended) {
+        // Runs that make up for missed slots follow one another, and are no overlap for each other:
+        // only what went on before they came is.
+        let makes_up = now > slot.0 + grace && definition.overlap != overlap::Policy::Replace;
+        let beside = if makes_up { before } else { unended };
+        let fate = match overlap::decide(definition.overlap, beside) {
             Decision::Run | Decision::Wait => Fate::Run,
             Decision::Skip => Fate::Skipped(Reason::Overlap),
             Decision::Replace => {
-                replaces = open.iter().map(|run| run.id).collect();
-                for row in rows.iter_mut().filter(|row| row.fate == Fate::Run) {
-                    row.fate = Fate::Skipped(Reason::Replaced);
+                // What a person asked for is no slot that a newer one stands for.
+                let by_cadence = open.iter().filter(|run| run.trigger == Trigger::Scheduled);
+                replaces = by_cadence.map(|run| run.id).collect();
+                for (_, _, fate) in rows.iter_mut().filter(|(_, _, fate)| *fate == Fate::Run) {
+                    *fate = Fate::Skipped(Reason::Replaced);
                     fired -= 1;
                 }
                 unended = Unended::default();
@@ -109,7 +116,7 @@ pub fn plan(
             fired += 1;
             unended.queued += 1;
         }
-        rows.push(SlotRow { id: fresh(), slot: slot.0, due: due(slot), fate });
+        rows.push((slot.0, due(slot), fate));
     }
     let missed = reckoning.missed.into_iter();
     for missed in missed.flat_map(|missed| missed.without(timetable, taken)) {
@@ -118,9 +125,12 @@ pub fn plan(
             count: i64::try_from(missed.count).unwrap_or(i64::MAX),
             last_slot: missed.last.0,
         };
-        rows.push(SlotRow { id: fresh(), slot: missed.first.0, due: missed.first.0, fate });
+        rows.push((missed.first.0, missed.first.0, fate));
     }
-    rows.sort_by_key(|row| row.slot);
+    rows.sort_by_key(|(slot, _, _)| *slot);
+    // The newest row has the last id: lists go by that.
+    let row = |(slot, due, fate)| SlotRow { id: fresh(), slot, due, fate };
+    let rows = rows.into_iter().map(row).collect();
     let next = reckoning.next.map(|slot| Next { slot: slot.0, due: due(slot) });
     Plan { rows, replaces, next }
 }

@@ -74,3 +74,47 @@ fn slots_that_have_a_row_get_no_other_and_all_others_get_one() {
         assert_eq!(rows, expected, "{policy:?}");
     }
 }
+
+#[test]
+fn all_missed_slots_are_made_up_for_whatever_overlaps_among_themselves() {
+    use overlap::Policy::{Allow, Queue, Replace, Skip};
+    let skipped = Fate::Skipped(Reason::Overlap);
+    let replaced = Fate::Skipped(Reason::Replaced);
+    // Three slots came while the host was away; the fourth is on time.
+    let cases = [
+        (Allow, [Fate::Run; 4]),
+        (Skip, [Fate::Run, Fate::Run, Fate::Run, skipped]),
+        (Queue, [Fate::Run, Fate::Run, Fate::Run, skipped]),
+        (Replace, [replaced, replaced, replaced, Fate::Run]),
+    ];
+    for (overlap, expected) in cases {
+        let mut schedule = hourly(Policy::All, None);
+        schedule.definition.overlap = overlap;
+        let timetable = book::Plan::of(&schedule.definition).unwrap().timetable;
+        let (next, now) = (schedule.next.unwrap(), UnixMillis(4 * HOUR));
+        let mut id = 0;
+        let fresh = || {
+            id += 1;
+            RunId::from_uuid(Uuid::from_u128(id))
+        };
+        let plan = plan(&schedule, &timetable, next, &Known::default(), now, fresh);
+        let fates: Vec<Fate> = plan.rows.iter().map(|row| row.fate).collect();
+        assert_eq!(fates, expected, "{overlap:?}");
+    }
+}
+
+#[test]
+fn the_newest_slot_has_the_last_id() {
+    let schedule = hourly(Policy::Latest, None);
+    let timetable = book::Plan::of(&schedule.definition).unwrap().timetable;
+    let (next, now) = (schedule.next.unwrap(), UnixMillis(4 * HOUR));
+    let mut id = 0;
+    let fresh = || {
+        id += 1;
+        RunId::from_uuid(Uuid::from_u128(id))
+    };
+    let plan = plan(&schedule, &timetable, next, &Known::default(), now, fresh);
+    let rows: Vec<_> = plan.rows.iter().map(|row| (row.slot.0 / HOUR, row.id)).collect();
+    assert_eq!(rows.len(), 2, "the missed ones, and the latest: {rows:?}");
+    assert!(rows.is_sorted(), "{rows:?}");
+}

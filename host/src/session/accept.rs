@@ -85,6 +85,9 @@ impl Task {
             );
             return Err(Refusal::Blocked { reason });
         }
+        if self.record.closed {
+            return Err(Refusal::Blocked { reason: format!("session {} was deleted", self.id) });
+        }
         if self.closing || self.core.is_stopping() {
             return Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() });
         }

@@ -1,15 +1,10 @@
 //! Deleting a session that was made for one run, once nobody needs it any more.
 
 use crate::blocking::blocking;
-use crate::channel::Refusal;
 use crate::db::schedules;
 use crate::remove_tree::remove_tree;
 
-use super::accept::answer;
-use super::task::{Command, Task, chain};
-
-/// What whoever wants something of it is told.
-const GONE: &str = "the session was deleted";
+use super::task::{Task, chain};
 
 impl Task {
     /// Deletes the session with all that is stored of it. `false` if it is not at rest, or needed.
@@ -22,10 +17,14 @@ impl Task {
         }
         let (core, id) = (self.core.clone(), self.id);
         let db = &core.parts.db;
+        if let Some(reason) = &self.record.quarantine {
+            return Err(format!("it is quarantined: {reason}"));
+        }
         let closed = db.call(move |db| schedules::close_session(db, id)).await;
         if !closed.map_err(|error| chain(&error))? {
             return Ok(false);
         }
+        self.record.closed = true;
         let folder = core.parts.data.session_folder(self.record.agent_group, id);
         if let Some(watch) = &core.parts.watch {
             watch.remove(self.boxes.paths().out_dir(), &self.handle.signal);
@@ -36,20 +35,5 @@ impl Task {
             .await
             .map_err(|error| format!("{} cannot be deleted: {error}", folder.display()))?;
         db.call(move |db| schedules::forget_session(db, id)).await.map_err(|error| chain(&error))
-    }
-
-    /// Takes the task of a session that is gone out of the table.
-    pub(super) fn leave(&mut self) {
-        loop {
-            self.handle.signal.take();
-            while let Ok(command) = self.commands.try_recv() {
-                if let Command::Accept { reply, .. } = command {
-                    answer(reply, Err(Refusal::Blocked { reason: GONE.to_owned() }));
-                } // the others: dropped is answered
-            }
-            if self.core.retire(self.id, &self.handle.signal, &mut self.commands) {
-                return;
-            }
-        }
     }
 }

@@ -12,7 +12,7 @@ use twobox_shared::seq::Seq;
 use super::boxes::{Boxes, Writers};
 use super::decide::Alive;
 use super::signal::Reason;
-use super::task::{Task, Trouble, chain};
+use super::task::{Task, Trouble};
 use crate::blocking::blocking;
 use crate::db::sessions::{DUE_NOW, StopCause};
 
@@ -136,12 +136,35 @@ fn what_was_said(
 
 impl Task {
     /// Carries out `order` and says how far the message is.
+    ///
+    /// # Errors
+    /// That the boxes could not be read or written. With [`RunOrder::Stop`] the container was stopped
+    /// all the same, so that asking again shows what became of the message.
     pub(super) async fn handle_run(
         &mut self,
         message: MessageId,
         order: RunOrder,
-    ) -> Result<RunState, String> {
-        self.try_run(message, order).await.map_err(|trouble| chain(&trouble))
+    ) -> Result<RunState, Trouble> {
+        match self.try_run(message.clone(), order).await {
+            // A container that keeps its host from its boxes goes on no longer for that.
+            Err(_) if order == RunOrder::Stop && self.stop_for_run(&message).await? => {
+                self.try_run(message, RunOrder::Withdraw).await
+            }
+            other => other,
+        }
+    }
+
+    /// Stops the container that works on the message of a run. Returns whether none lives any more.
+    async fn stop_for_run(&mut self, message: &MessageId) -> Result<bool, Trouble> {
+        let Some(runner) = self.living() else { return Ok(false) };
+        tracing::warn!(session = %self.id, %runner, %message,
+            "stopping the container, because it goes on with a run that was taken back");
+        self.owed = self.owed.with(Reason::Runtime);
+        let gone = self.record_and_stop(runner, StopCause::Host).await? == Alive::None;
+        if gone {
+            self.container = None;
+        }
+        Ok(gone)
     }
 
     async fn try_run(&mut self, message: MessageId, order: RunOrder) -> Result<RunState, Trouble> {
@@ -162,16 +185,8 @@ impl Task {
         blocking(move || boxes.withdraw(&id)).await?;
         self.handle.signal.raise(Reason::Due);
         let state = self.run_state(&message).await?;
-        if order == RunOrder::Stop
-            && state == RunState::Going
-            && let Some(runner) = self.living()
-        {
-            tracing::warn!(session = %self.id, %runner, %message,
-                "stopping the container, because it goes on with a run that was taken back");
-            self.owed = self.owed.with(Reason::Runtime);
-            if self.record_and_stop(runner, StopCause::Host).await? == Alive::None {
-                self.container = None;
-            }
+        if order == RunOrder::Stop && state == RunState::Going {
+            self.stop_for_run(&message).await?;
             return self.run_state(&message).await;
         }
         Ok(state)

@@ -24,7 +24,7 @@ use super::container::Container;
 use super::damper::Damper;
 use super::outgoing::{Outgoing, Sent};
 use super::run::{RunOrder, RunState};
-use super::signal::{Reason, Reasons};
+use super::signal::{Reason, Reasons, Signal};
 use crate::blocking::{blocking, blocking_timed};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
@@ -151,10 +151,8 @@ pub(crate) async fn run(
         match core.parts.db.call(move |db| sessions::find(db, id)).await {
             Ok(Some(record)) => break record,
             Ok(None) => {
-                tracing::error!(session = %id, "there is no such session");
-                core.retire(id, &handle.signal, &mut commands);
-                refuse_all(&mut commands, "there is no such session").await;
-                return;
+                tracing::debug!(session = %id, "there is no such session");
+                return leave(&core, id, &handle.signal, &mut commands, "there is no such session");
             }
             Err(error) => {
                 tracing::error!(session = %id, error = chain(&error), "cannot wake the session");
@@ -214,6 +212,28 @@ async fn forward(task: Task) {
     }
     while let Some(command) = commands.recv().await {
         core.send(id, command).await;
+    }
+}
+
+/// Takes the task of a session that is not there out of the table. Whoever wants something of it is
+/// told `why`.
+pub(super) fn leave(
+    core: &Arc<Core>,
+    id: SessionId,
+    signal: &Arc<Signal>,
+    commands: &mut mpsc::Receiver<Command>,
+    why: &str,
+) {
+    loop {
+        signal.take();
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Accept { reply, .. } = command {
+                answer(reply, Err(Refusal::Blocked { reason: why.to_owned() }));
+            } // the others: dropped is answered
+        }
+        if core.retire(id, signal, commands) {
+            return;
+        }
     }
 }
 
@@ -342,7 +362,7 @@ impl Task {
                 }
                 Command::Run { message, order, reply } => {
                     let state = self.handle_run(message, order).await;
-                    answer(reply, state);
+                    answer(reply, state.map_err(|trouble| chain(&trouble)));
                 }
                 Command::Notices => {
                     self.outgoing.notices = None;
@@ -353,7 +373,8 @@ impl Task {
                     self.backlog = std::mem::take(&mut others);
                     let gone = self.handle_forget().await;
                     if gone == Ok(true) {
-                        self.leave();
+                        let signal = Arc::clone(&self.handle.signal);
+                        leave(&self.core, self.id, &signal, &mut self.commands, GONE);
                         answer(reply, gone);
                         return ControlFlow::Break(());
                     }
@@ -517,6 +538,9 @@ impl Task {
         }
     }
 }
+
+/// What whoever wants something of a session that was deleted is told.
+const GONE: &str = "the session was deleted";
 
 /// The longest reason for a quarantine, in characters.
 const REASON_MAX: usize = 500;

@@ -102,6 +102,7 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
                     1,
                     &edited,
                     schedules::NextSlot::Reckoned(next(1000)),
+                    None,
                     at(900),
                 )
                 .unwrap();
@@ -118,14 +119,14 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
         (
             "it was paused",
             |world, id| {
-                schedules::pause(&mut world.db, id, "ann", at(900)).unwrap();
+                schedules::pause(&mut world.db, id, "ann", None, at(900)).unwrap();
             },
             Claimed::Disabled,
         ),
         (
             "it was paused and resumed at the same slot",
             |world, id| {
-                schedules::pause(&mut world.db, id, "ann", at(900)).unwrap();
+                schedules::pause(&mut world.db, id, "ann", None, at(900)).unwrap();
                 schedules::resume(&mut world.db, id, 2, next(1000), at(900)).unwrap();
             },
             Claimed::Changed,
@@ -282,7 +283,7 @@ fn putting_off_moves_the_look_and_not_the_slot() {
     let moved = world.schedule(id).next.unwrap();
     assert_eq!((moved.slot, moved.due), (at(1000), at(4000)));
     assert_eq!(schedules::due(&world.db, at(3999), 10).unwrap().rows, []);
-    schedules::pause(&mut world.db, id, "ann", at(1)).unwrap();
+    schedules::pause(&mut world.db, id, "ann", None, at(1)).unwrap();
     assert!(!put_off(&world, 2, 1000, 9000), "paused");
 }
 

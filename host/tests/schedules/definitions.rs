@@ -80,6 +80,7 @@ fn an_edit_needs_the_revision_that_was_read() {
             revision,
             definition,
             schedules::NextSlot::Reckoned(next(7000)),
+            None,
             at(600),
         )
         .unwrap();
@@ -113,6 +114,7 @@ fn an_edit_needs_the_revision_that_was_read() {
         4,
         &renamed,
         schedules::NextSlot::Reckoned(next(7000)),
+        None,
         at(9),
     )
     .unwrap();
@@ -123,7 +125,7 @@ fn an_edit_needs_the_revision_that_was_read() {
 fn an_edit_wakes_neither_a_paused_schedule_nor_one_that_is_over() {
     let mut world = world();
     let (paused, over) = (world.add("paused"), world.add("over"));
-    schedules::pause(&mut world.db, paused, "ann", at(1)).unwrap();
+    schedules::pause(&mut world.db, paused, "ann", None, at(1)).unwrap();
     world.claim(over, &[Fate::Run]);
     for id in [paused, over] {
         let schedule = world.schedule(id);
@@ -134,6 +136,7 @@ fn an_edit_wakes_neither_a_paused_schedule_nor_one_that_is_over() {
             schedule.revision,
             &edited,
             schedules::NextSlot::Reckoned(next(9000)),
+            None,
             at(2),
         );
         assert!(matches!(outcome.unwrap(), Edited::Done { .. }));
@@ -150,7 +153,7 @@ fn pausing_stops_what_the_cadence_made_and_nothing_else() {
     let (queued, manual) = (world.fire(id), run_id());
     schedules::enqueue_manual(&world.db, id, manual, at(1000)).unwrap();
 
-    let paused = schedules::pause(&mut world.db, id, "by ann", at(3000)).unwrap();
+    let paused = schedules::pause(&mut world.db, id, "by ann", None, at(3000)).unwrap();
     assert_eq!(paused, Paused::Done { cancelled: 1 });
     let schedule = world.schedule(id);
     assert_eq!(schedule.pause_reason.as_deref(), Some("by ann"));
@@ -161,10 +164,10 @@ fn pausing_stops_what_the_cadence_made_and_nothing_else() {
     assert_eq!(state(manual), (Status::Queued, None));
 
     let before = dump(&world.db);
-    let again = schedules::pause(&mut world.db, id, "by bob", at(4000)).unwrap();
+    let again = schedules::pause(&mut world.db, id, "by bob", None, at(4000)).unwrap();
     assert_eq!((again, dump(&world.db)), (Paused::Already, before), "the first reason stays");
     let unknown = ScheduleId::generate(&SystemIds);
-    assert_eq!(schedules::pause(&mut world.db, unknown, "x", at(1)).unwrap(), Paused::Gone);
+    assert_eq!(schedules::pause(&mut world.db, unknown, "x", None, at(1)).unwrap(), Paused::Gone);
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn removing_cancels_what_waits_and_frees_the_name() {
 fn an_agent_that_is_removed_fires_nothing_and_comes_back_paused() {
     let mut world = world();
     let (id, by_hand) = (world.add("report"), world.add("paused by hand"));
-    schedules::pause(&mut world.db, by_hand, "ann", at(1)).unwrap();
+    schedules::pause(&mut world.db, by_hand, "ann", None, at(1)).unwrap();
     agents::remove(&mut world.db, "ann", at(2)).unwrap();
     assert_eq!(schedules::due(&world.db, at(5000), 10).unwrap().rows, []);
     assert_eq!(world.schedule(id).pause_reason.as_deref(), Some("its agent was removed"));
@@ -303,7 +306,7 @@ fn an_edit_that_keeps_the_next_slot_is_stale_once_the_schedule_has_moved_on() {
     let moved = NextSlot::Moved(Next { slot: at(1000), due: at(1700) });
     let edit = |world: &mut World, revision, next| {
         let edited = Definition { max_runs: Some(3), ..definition("report") };
-        schedules::edit(&mut world.db, id, revision, &edited, next, at(900)).unwrap()
+        schedules::edit(&mut world.db, id, revision, &edited, next, None, at(900)).unwrap()
     };
     assert_eq!(edit(&mut world, 1, moved), Edited::Done { revision: 2 });
     assert_eq!(world.schedule(id).next, Some(Next { slot: at(1000), due: at(1700) }));

@@ -18,7 +18,7 @@ fn a_run_ends_once_by_its_owner() {
         (Outcome::Completed, Status::Completed, None, None),
         (TIMEOUT, Status::Failed, Some(Reason::Timeout), Some("it took too long")),
         (
-            Outcome::Cancelled { reason: Reason::Aborted },
+            Outcome::Cancelled { reason: Reason::Aborted, error: None },
             Status::Cancelled,
             Some(Reason::Aborted),
             None,
@@ -88,7 +88,7 @@ fn a_paused_schedule_keeps_its_reason_and_counts_on() {
     let id = world.add("report");
     let (run, owner) = (world.fire(id), host_id());
     world.begin(run, owner, 1000);
-    schedules::pause(&mut world.db, id, "by ann", at(1500)).unwrap();
+    schedules::pause(&mut world.db, id, "by ann", None, at(1500)).unwrap();
     let judge = |_: &_, _: &_| Verdict {
         streaks: Streaks { breaches: 0, failures: 3 },
         pause: Some(pause("it fails")),

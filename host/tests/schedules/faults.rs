@@ -158,7 +158,7 @@ fn what_people_do_is_whole_or_nothing() {
         "AFTER UPDATE ON runs",
     ];
     each_fault(&faults, |world, props| {
-        schedules::pause(&mut world.db, props.id, "ann", at(2000)).map(|_| ())
+        schedules::pause(&mut world.db, props.id, "ann", None, at(2000)).map(|_| ())
     });
     each_fault(&faults, |world, props| {
         schedules::remove(&mut world.db, props.id, at(2000)).map(|_| ())
@@ -180,6 +180,7 @@ fn what_people_do_is_whole_or_nothing() {
             1,
             &other,
             schedules::NextSlot::Reckoned(None),
+            None,
             at(1),
         )
         .map(|_| ())
@@ -273,7 +274,7 @@ fn an_edit_after_the_start_of_a_run_is_for_later_runs() {
         };
         let (sessions, new) = (count(&world), Definition { session: after, ..old.clone() });
         let kept = schedules::NextSlot::Kept;
-        schedules::edit(&mut world.db, schedule, 1, &new, kept, at(1)).unwrap();
+        schedules::edit(&mut world.db, schedule, 1, &new, kept, None, at(1)).unwrap();
         assert_eq!(prepare(&mut world, &run).unwrap(), Prepared::Done, "{case}");
         let made = i64::from(before.is_none());
         assert_eq!(count(&world), sessions + made, "{case}");

@@ -119,7 +119,7 @@ fn cancelling_ends_what_waits_and_asks_who_runs() {
     assert_eq!(to_end, [world.run(running)]);
     assert_eq!(to_end[0].cancel_requested_at, Some(at(2000)), "the first wish counts");
     assert_eq!(schedules::cancelling(&world.db, host_id()).unwrap().rows, []);
-    world.finish(running, owner, Outcome::Cancelled { reason: Reason::Aborted }, 2500);
+    world.finish(running, owner, Outcome::Cancelled { reason: Reason::Aborted, error: None }, 2500);
     assert_eq!(schedules::cancelling(&world.db, owner).unwrap().rows, []);
     assert_eq!(cancel(&mut world, running, 2600), Cancelled::Ended);
 }

@@ -11,7 +11,7 @@ use super::world::{at, dump, host_id, next, run_id, world};
 fn a_manual_run_has_no_slot_and_leaves_the_cadence_alone() {
     let mut world = world();
     let id = world.add("report");
-    schedules::pause(&mut world.db, id, "ann", at(600)).unwrap();
+    schedules::pause(&mut world.db, id, "ann", None, at(600)).unwrap();
     let (before, runs) = (world.schedule(id), [run_id(), run_id()]);
     for run in runs {
         let enqueued = schedules::enqueue_manual(&world.db, id, run, at(700)).unwrap();

@@ -99,6 +99,8 @@ fn after(name: &str, run: &RunView, reason: Reason) -> Option<String> {
             Some(session) => format!("see what happened: `twobox sessions tail {session}`"),
             None => "see what happened in the log of the host".to_owned(),
         },
-        Reason::Aborted | Reason::Replaced | Reason::Paused | Reason::Removed => return None,
+        Reason::Aborted | Reason::Replaced | Reason::Edited | Reason::Paused | Reason::Removed => {
+            return None;
+        }
     })
 }

@@ -157,7 +157,7 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
             let (data, mut db) = context.open_db()?;
             let least = context.load_config(&data.config())?.0.schedule.min_interval;
             let now = SystemClock.now();
-            let detail = book::edit(&mut db, &arguments.name, &draft, None, least, now)
+            let detail = book::edit(&mut db, &arguments.name, &draft, None, least, &SystemIds, now)
                 .map_err(|error| explained(&error, Some(&draft)))?;
             context.output.show(&detail, |detail| text::saved("changed", detail));
         }
@@ -187,7 +187,8 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
         }
         SchedulesCommand::Pause { name, reason } => {
             let (_, mut db) = context.open_db()?;
-            let paused = book::pause(&mut db, &name, reason.as_deref(), SystemClock.now());
+            let paused =
+                book::pause(&mut db, &name, reason.as_deref(), &SystemIds, SystemClock.now());
             context.output.show(&paused.map_err(told)?, text::paused);
         }
         SchedulesCommand::Resume { name } => {

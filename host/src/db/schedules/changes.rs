@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params}
 use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
+use super::claims::{Claim, Claimed, claim_in};
 use super::definitions::{Definition, Next, by_id};
 use super::runs::cancel_queued;
 use crate::db::{DbError, failed};
@@ -111,7 +112,8 @@ pub enum NextSlot {
 }
 
 /// Replaces a schedule's definition, if it still has the revision that was read. A paused schedule
-/// gets no next slot, nor does one that has had all its runs.
+/// gets no next slot, nor does one that has had all its runs. `passed` records what becomes of slots that
+/// have come already and that the edit takes away.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
@@ -121,9 +123,10 @@ pub fn edit(
     revision: i64,
     definition: &Definition,
     next: NextSlot,
+    passed: Option<&Claim<'_>>,
     now: UnixMillis,
 ) -> Result<Edited, DbError> {
-    try_edit(db, id, revision, definition, next, now).map_err(failed("edit a schedule"))
+    try_edit(db, id, revision, definition, next, passed, now).map_err(failed("edit a schedule"))
 }
 
 fn try_edit(
@@ -132,6 +135,7 @@ fn try_edit(
     revision: i64,
     definition: &Definition,
     next: NextSlot,
+    passed: Option<&Claim<'_>>,
     now: UnixMillis,
 ) -> rusqlite::Result<Edited> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -162,6 +166,9 @@ fn try_edit(
         NextSlot::Reckoned(next) => next,
     };
     let next = next.filter(|_| old.pause_reason.is_none() && !over);
+    if !leave_out(&tx, passed)? {
+        return Ok(Edited::Stale);
+    }
     let (slot, due) = (next.map(|next| next.slot), next.map(|next| next.due));
     let mut params = definition.params();
     params.extend_from_slice(named_params! {
@@ -196,12 +203,14 @@ pub enum Paused {
     },
     /// It was paused before, for a reason that stays.
     Already,
+    /// It has moved on since it was read: read it again.
+    Stale,
     /// There is no such schedule, or it was removed.
     Gone,
 }
 
 /// Pauses a schedule: nothing that its cadence made starts any more. What a person asked for still
-/// does, and what runs goes on.
+/// does, and what runs goes on. `passed` records what becomes of slots that have come already.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
@@ -209,13 +218,26 @@ pub fn pause(
     db: &mut Connection,
     id: ScheduleId,
     reason: &str,
+    passed: Option<&Claim<'_>>,
     now: UnixMillis,
 ) -> Result<Paused, DbError> {
     let step = failed("pause a schedule");
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+    if !leave_out(&tx, passed).map_err(&step)? {
+        return Ok(Paused::Stale);
+    }
     let paused = pause_in(&tx, id, reason, now).map_err(&step)?;
     tx.commit().map_err(&step)?;
     Ok(paused)
+}
+
+/// Records what becomes of slots that a change takes away. Returns whether they are still what they
+/// were when they were read.
+fn leave_out(tx: &Connection, passed: Option<&Claim<'_>>) -> rusqlite::Result<bool> {
+    match passed {
+        None => Ok(true),
+        Some(claim) => Ok(matches!(claim_in(tx, claim)?, Claimed::Done { .. })),
+    }
 }
 
 /// The same, inside the transaction of another change.
@@ -375,7 +397,8 @@ fn has_session(
     session: Option<SessionId>,
 ) -> rusqlite::Result<bool> {
     let Some(session) = session else { return Ok(true) };
-    let select = "SELECT 1 FROM sessions WHERE id = :session AND agent_group_id = :agent";
+    let select = "SELECT 1 FROM sessions
+                  WHERE id = :session AND agent_group_id = :agent AND status <> 'closed'";
     exists(db, select, named_params! { ":session": session, ":agent": agent })
 }
 

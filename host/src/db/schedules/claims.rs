@@ -100,16 +100,25 @@ pub fn claim_slot(db: &mut Connection, claim: &Claim<'_>) -> Result<Claimed, DbE
 
 fn try_claim(db: &mut Connection, claim: &Claim<'_>) -> rusqlite::Result<Claimed> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if let Some(refusal) = refusal(&tx, claim)? {
+    let claimed = claim_in(&tx, claim)?;
+    if let Claimed::Done { .. } = claimed {
+        tx.commit()?;
+    }
+    Ok(claimed)
+}
+
+/// The same inside a transaction, which must not be committed unless it is done.
+pub(super) fn claim_in(tx: &Connection, claim: &Claim<'_>) -> rusqlite::Result<Claimed> {
+    if let Some(refusal) = refusal(tx, claim)? {
         return Ok(refusal);
     }
     let mut already = Vec::new();
     let mut fired: i64 = 0;
     for row in claim.rows {
-        if stands_for_taken(&tx, claim.schedule, row)? {
+        if stands_for_taken(tx, claim.schedule, row)? {
             return Ok(Claimed::Changed);
         }
-        match insert(&tx, claim, row)? {
+        match insert(tx, claim, row)? {
             // The slot is ours, as the schedule still stands at it. Whoever ran it did so without
             // moving the schedule on.
             0 => already.push(row.slot),
@@ -117,10 +126,9 @@ fn try_claim(db: &mut Connection, claim: &Claim<'_>) -> rusqlite::Result<Claimed
         }
     }
     for &run in claim.replaces {
-        cancel_in(&tx, run, Reason::Replaced, claim.now)?;
+        cancel_in(tx, run, Reason::Replaced, claim.now)?;
     }
-    move_on(&tx, claim, fired)?;
-    tx.commit()?;
+    move_on(tx, claim, fired)?;
     Ok(Claimed::Done { already })
 }
 

@@ -10,7 +10,7 @@ use super::metrics::{self, Load};
 use super::runs::{self, Run};
 use super::self_pause::{PausedItself, SelfPause, pause_itself_in};
 use super::words::Status;
-use crate::db::{DbError, failed};
+use crate::db::{DbError, failed, is_unreadable};
 use crate::schedule::reason::Reason;
 use crate::schedule::streak::Streaks;
 
@@ -30,6 +30,8 @@ pub enum Outcome<'a> {
     Cancelled {
         /// Why.
         reason: Reason,
+        /// What went wrong with that, for people.
+        error: Option<&'a str>,
     },
 }
 
@@ -85,30 +87,34 @@ pub fn finish(
     let step = failed("end a run");
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
     let judged = finish_in(&tx, run, owner, end, judge).map_err(&step)?;
-    let Some((schedule, pause)) = judged else { return Ok(Finished::NotOurs) };
+    let Some(pause) = judged else { return Ok(Finished::NotOurs) };
     let paused = match pause {
         None => None,
-        Some(pause) => pause_itself_in(&tx, &schedule, &pause, end.now)?,
+        Some((schedule, pause)) => pause_itself_in(&tx, &schedule, &pause, end.now)?,
     };
     tx.commit().map_err(&step)?;
     Ok(Finished::Done { paused })
 }
 
-/// Returns the schedule as it was before, and why it has to be paused; `None` if the run does not run
-/// or has another owner.
+/// Returns the schedule that has to be paused, as it was before, and why; outside of that, `None` if the
+/// run does not run or has another owner. A schedule that cannot be read is not judged: it keeps no run
+/// from its end.
 fn finish_in(
     tx: &Connection,
     run: RunId,
     owner: HostId,
     end: &End<'_>,
     judge: impl FnOnce(&Schedule, &Run) -> Verdict,
-) -> rusqlite::Result<Option<(Schedule, Option<SelfPause>)>> {
+) -> rusqlite::Result<Option<Option<(Schedule, SelfPause)>>> {
     if !record(tx, run, owner, end)? {
         return Ok(None);
     }
     metrics::record(tx, run, &end.load)?;
     let ended = runs::by_id(tx, run)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    let schedule = by_id(tx, ended.schedule)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let schedule = match by_id(tx, ended.schedule) {
+        Err(error) if is_unreadable(&error) => return Ok(Some(None)),
+        found => found?.ok_or(rusqlite::Error::QueryReturnedNoRows)?,
+    };
     let verdict = judge(&schedule, &ended);
     let counted = tx.execute(
         "UPDATE schedules SET breach_streak = :breaches, failure_streak = :failures WHERE id = :id",
@@ -119,7 +125,7 @@ fn finish_in(
         },
     )?;
     exactly_one(counted)?;
-    Ok(Some((schedule, verdict.pause)))
+    Ok(Some(verdict.pause.map(|pause| (schedule, pause))))
 }
 
 /// Returns whether the run was running and `owner` had it.
@@ -127,7 +133,7 @@ fn record(tx: &Connection, run: RunId, owner: HostId, end: &End<'_>) -> rusqlite
     let (status, reason, error) = match end.outcome {
         Outcome::Completed => (Status::Completed, None, None),
         Outcome::Failed { reason, error } => (Status::Failed, Some(reason), Some(error)),
-        Outcome::Cancelled { reason } => (Status::Cancelled, Some(reason), None),
+        Outcome::Cancelled { reason, error } => (Status::Cancelled, Some(reason), error),
     };
     let changed = tx.execute(
         "UPDATE runs

@@ -112,22 +112,27 @@ pub(super) const NOT_ENDED: &str = "WHERE ended_at_ms IS NULL ORDER BY id";
 pub fn end_unreadable(db: &Connection, now: UnixMillis) -> Result<Vec<Unreadable>, DbError> {
     let open = listed(db, &select(NOT_ENDED), [], Run::from_row)
         .map_err(failed("look for runs that cannot be read"))?;
-    for run in &open.unreadable {
-        db.execute(
-            "UPDATE runs
+    let mut ended = Vec::new();
+    for run in open.unreadable {
+        let changed = db
+            .execute(
+                "UPDATE runs
              SET status = CASE status WHEN 'running' THEN 'failed' ELSE 'cancelled' END,
                  reason = :reason, error = :error, ended_at_ms = :now
              WHERE id = :id AND ended_at_ms IS NULL",
-            named_params! {
-                ":id": run.id,
-                ":reason": Reason::Interrupted,
-                ":error": format!("its row in host.db cannot be read: {}", run.error),
-                ":now": now,
-            },
-        )
-        .map_err(failed("end a run that cannot be read"))?;
+                named_params! {
+                    ":id": run.id,
+                    ":reason": Reason::Interrupted,
+                    ":error": format!("its row in host.db cannot be read: {}", run.error),
+                    ":now": now,
+                },
+            )
+            .map_err(failed("end a run that cannot be read"))?;
+        if changed == 1 {
+            ended.push(run);
+        }
     }
-    Ok(open.unreadable)
+    Ok(ended)
 }
 
 /// What came of the wish that a run end.

@@ -89,7 +89,8 @@ fn try_backfill(
     }
     let mut queued = Vec::new();
     {
-        // A slot that was left out has its run after all, in the same row: a slot has one row.
+        // A slot that was left out, or whose run was cancelled before it began, has its run after all, in
+        // the same row: a slot has one row.
         let mut insert = tx.prepare_cached(
             "INSERT INTO runs (id, schedule_id, slot_ms, due_ms, trigger, status, prompt, max_turns,
                max_run_ms, created_at_ms)
@@ -98,8 +99,10 @@ fn try_backfill(
              ON CONFLICT (schedule_id, slot_ms) DO UPDATE
              SET due_ms = :now, trigger = 'backfill', status = 'queued', reason = NULL,
                  error = NULL, ended_at_ms = NULL, prompt = excluded.prompt,
-                 max_turns = excluded.max_turns, max_run_ms = excluded.max_run_ms
-             WHERE status IN ('skipped', 'missed') AND slot_count = 1
+                 max_turns = excluded.max_turns, max_run_ms = excluded.max_run_ms,
+                 cancel_requested_at_ms = NULL
+             WHERE (status IN ('skipped', 'missed') AND slot_count = 1)
+                OR (status = 'cancelled' AND phase IS NULL)
              RETURNING id",
         )?;
         for (run, slot) in slots {

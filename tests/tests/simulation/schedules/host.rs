@@ -341,7 +341,7 @@ impl World {
 
     fn give_up(&mut self, at: usize, run: &Run, reason: Reason) {
         let outcome = match reason {
-            Reason::Aborted => Outcome::Cancelled { reason },
+            Reason::Aborted => Outcome::Cancelled { reason, error: None },
             reason => Outcome::Failed { reason, error: "its time was over" },
         };
         self.finish(at, run, outcome);

@@ -160,17 +160,18 @@ impl World {
             _ => draft.max_run_sec = Change::Set(self.rng.i64(5..60)),
         }
         let stale = (self.rng.u8(..) < 30).then_some(1);
+        let ids = self.ids.clone();
         let edited = self.say(format!("ann edits {id}: {draft:?}"), |db| {
-            refusal(book::edit(db, id, &draft, stale, MIN_INTERVAL, now))
+            refusal(book::edit(db, id, &draft, stale, MIN_INTERVAL, &*ids, now))
         });
         let deed = Deed::Edited { schedule: id.to_owned(), rule };
         self.judged(if held(&edited) { deed } else { Deed::Nothing });
     }
 
     pub(super) fn pause(&mut self, id: &str) {
-        let now = self.now;
-        let paused =
-            self.say(format!("ann pauses {id}"), |db| refusal(book::pause(db, id, None, now)));
+        let (now, ids) = (self.now, self.ids.clone());
+        let paused = self
+            .say(format!("ann pauses {id}"), |db| refusal(book::pause(db, id, None, &*ids, now)));
         let done = paused.truth().is_some_and(|it| it.as_ref().is_some_and(|it| !it.was_paused));
         let deed = Deed::Paused { schedule: id.to_owned() };
         self.judged(if done { deed } else { Deed::Nothing });

@@ -27,7 +27,9 @@ pub(super) fn judge(
     }
     let runs: Vec<&Row> = rows.iter().filter(|row| row.is("queued")).copied().collect();
     check_missed(kept, rows, next, now)?;
-    check_overlap(kept.rule.overlap, &runs, before)?;
+    let grace = kept.due.unwrap_or(next) - next + ON_TIME;
+    let late = runs.iter().filter(|row| row.slot.is_some_and(|slot| slot < now - grace)).count();
+    check_overlap(kept.rule.overlap, (late, runs.len() - late), before)?;
     kept.fired += i64::try_from(runs.len()).expect("a handful");
     if kept.rule.max_runs.is_some_and(|most| kept.fired > most) {
         return Err(format!("it has fired {} times", kept.fired));
@@ -35,6 +37,15 @@ pub(super) fn judge(
     cover(kept, rows, next, now)?;
     kept.reckon_from(now);
     Ok(())
+}
+
+/// Holds the rows against the slots that came until `now` and that are not to be run any more.
+pub(super) fn leave_out(kept: &mut Kept, rows: &[&Row], now: i64) -> Result<(), String> {
+    match kept.next.filter(|next| kept.enabled && *next <= now) {
+        Some(next) => cover(kept, rows, next, now),
+        None if rows.is_empty() => Ok(()),
+        None => Err(format!("no slot had come: {rows:?}")),
+    }
 }
 
 /// The rows, in order, stand for all slots from `next` to `now` that have none yet, and for no others.
@@ -91,20 +102,28 @@ fn check_missed(kept: &Kept, rows: &[&Row], next: i64, now: i64) -> Result<(), S
     }
 }
 
-/// What was open decides whether a slot may run.
-fn check_overlap(policy: overlap::Policy, runs: &[&Row], before: &[&Row]) -> Result<(), String> {
+/// What was open decides whether slots may run: any number of those that are `late`, which follow each
+/// other, and one that is on time.
+fn check_overlap(
+    policy: overlap::Policy,
+    (late, on_time): (usize, usize),
+    before: &[&Row],
+) -> Result<(), String> {
+    let runs = late + on_time;
+    let one_or_late = on_time <= usize::from(late == 0);
     let waits = before.iter().filter(|row| row.is("queued")).count();
     let let_go = |row: &&Row| row.is("cancelled") || row.cancel.is_some();
     let fine = match policy {
-        overlap::Policy::Skip => runs.len() <= usize::from(before.is_empty()),
-        overlap::Policy::Queue => runs.len() <= usize::from(waits == 0),
+        overlap::Policy::Skip => runs == 0 || (before.is_empty() && one_or_late),
+        overlap::Policy::Queue => runs == 0 || (waits == 0 && one_or_late),
         overlap::Policy::Replace => {
-            runs.len() <= 1 && (runs.is_empty() || before.iter().all(let_go))
+            let replaced = |row: &&Row| !row.is_scheduled() || let_go(row);
+            runs <= 1 && (runs == 0 || before.iter().all(replaced))
         }
         overlap::Policy::Allow => true,
     };
     match fine {
         true => Ok(()),
-        false => Err(format!("{} slots run beside {} runs", runs.len(), before.len())),
+        false => Err(format!("{runs} slots run beside {} runs", before.len())),
     }
 }

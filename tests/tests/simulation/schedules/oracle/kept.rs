@@ -75,8 +75,12 @@ impl Kept {
         }
     }
 
+    pub(super) fn gets_other_slots(&self, rule: &Rule) -> bool {
+        rule.grid != self.rule.grid
+    }
+
     pub(super) fn edit(&mut self, rule: Rule, now: i64) {
-        let has_new_slots = rule.grid != self.rule.grid;
+        let has_new_slots = self.gets_other_slots(&rule);
         self.rule = rule;
         if has_new_slots || self.next.is_none() || self.is_over() {
             self.reckon_from(now);

@@ -161,8 +161,18 @@ impl Oracle {
             Deed::Added { schedule, rule } => {
                 drop(self.schedules.insert(schedule.clone(), Kept::new(rule.clone(), now)));
             }
-            Deed::Edited { schedule, rule } => self.kept(schedule).edit(rule.clone(), now),
-            Deed::Paused { schedule } => self.kept(schedule).pause(),
+            Deed::Edited { schedule, rule } => {
+                if self.kept(schedule).gets_other_slots(rule) {
+                    self.leave_out(schedule, changes, now)?;
+                } else if changes.iter().any(|change| change.old.is_none()) {
+                    return Err("its slots stayed, and yet one was left out".to_owned());
+                }
+                self.kept(schedule).edit(rule.clone(), now);
+            }
+            Deed::Paused { schedule } => {
+                self.leave_out(schedule, changes, now)?;
+                self.kept(schedule).pause();
+            }
             Deed::Resumed { schedule } => self.kept(schedule).resume(now),
             Deed::Removed { schedule } => {
                 let kept = self.kept(schedule);
@@ -199,6 +209,13 @@ impl Oracle {
 
     fn kept(&mut self, schedule: &str) -> &mut Kept {
         self.schedules.get_mut(schedule).expect("the simulation added it")
+    }
+
+    /// Slots that have come are not forgotten by a change that takes them away.
+    fn leave_out(&mut self, schedule: &str, changes: &[Change], now: i64) -> Result<(), String> {
+        let made = changes.iter().filter(|change| change.old.is_none());
+        let made: Vec<&Row> = made.filter_map(|change| change.new.as_ref()).collect();
+        claim::leave_out(self.kept(schedule), &made, now)
     }
 
     fn claim(&mut self, schedule: &str, changes: &[Change], now: i64) -> Result<(), String> {

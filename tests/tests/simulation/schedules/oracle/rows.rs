@@ -103,6 +103,12 @@ fn may_appear(new: &Row, deed: &Deed) -> bool {
         ("scheduled", Deed::Claimed { schedule, .. }) => {
             new.schedule == *schedule && (new.is("queued") || left_out)
         }
+        ("scheduled", Deed::Edited { schedule, .. }) => {
+            new.schedule == *schedule && new.is("missed") && new.reason.as_deref() == Some("edited")
+        }
+        ("scheduled", Deed::Paused { schedule }) => {
+            new.schedule == *schedule && new.is("missed") && new.reason.as_deref() == Some("paused")
+        }
         ("manual", Deed::Executed { run, owner, .. }) => {
             new.id == *run && new.is("running") && new.owner.as_ref() == Some(owner)
         }
@@ -123,6 +129,11 @@ fn may_become(old: &Row, new: &Row, deed: &Deed) -> bool {
     match (old.status.as_str(), new.status.as_str()) {
         ("skipped" | "missed", "queued") => {
             matches!(deed, Deed::Backfilled { .. }) && old.count == 1 && new.trigger == "backfill"
+        }
+        ("cancelled", "queued") => {
+            matches!(deed, Deed::Backfilled { .. })
+                && old.started.is_none()
+                && new.trigger == "backfill"
         }
         ("queued", "running") => {
             matches!(deed, Deed::Started { run, owner }
