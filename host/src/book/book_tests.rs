@@ -158,6 +158,40 @@ fn a_schedule_is_paused_resumed_from_then_on_and_removed() {
     assert_eq!(shown.detail.schedule.state, State::Removed);
 }
 
+/// The runs of `report`, oldest first: status, reason, and for how many slots they stand.
+fn rows(world: &World) -> Vec<(String, String, i64)> {
+    let select = "SELECT status, ifnull(reason, ''), slot_count FROM runs ORDER BY slot_ms";
+    let mut select = world.db.prepare(select).unwrap();
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    select.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn a_slot_that_has_come_is_not_forgotten_by_a_change() {
+    let away = NOW + 3 * HOUR + MINUTE; // three slots came, and no host was there
+    let missed = |reason: &str, count| vec![("missed".to_owned(), reason.to_owned(), count)];
+
+    let mut paused = world();
+    paused.add(&draft("report")).unwrap();
+    pause(&mut paused.db, "report", None, &SystemIds, away).unwrap();
+    assert_eq!(rows(&paused), missed("paused", 3));
+
+    let mut edited = world();
+    edited.add(&draft("report")).unwrap();
+    edited.add(&draft("other")).unwrap();
+    let cadence = Draft { cadence: written("every", "2h"), ..Draft::default() };
+    let taken = Draft { name: Some("other".to_owned()), ..cadence.clone() };
+    edit(&mut edited.db, "report", &taken, None, MINUTE, &SystemIds, away).unwrap_err();
+    assert_eq!(rows(&edited), [], "nothing was changed");
+    let prompt = Draft { prompt: Some("Report!".to_owned()), ..Draft::default() };
+    edited.edit("report", &prompt, away);
+    assert_eq!(rows(&edited), [], "its slots are what they were, and are run");
+    edited.edit("report", &cadence, away);
+    assert_eq!(rows(&edited), missed("edited", 3));
+    edited.edit("report", &draft("report"), away);
+    assert_eq!(rows(&edited), missed("edited", 3), "once");
+}
+
 #[test]
 fn a_backfill_takes_the_slots_of_a_bounded_past_and_each_once() {
     let mut world = world();

@@ -63,6 +63,9 @@ fn a_run_that_finds_no_room_in_its_time_fails_and_leaves_no_session(setup: Setup
     assert!(error.contains("free some space") && !error.contains("is left"), "{error}");
     assert!(run.hold.is_some(), "the ids that were tried are kept");
     assert_eq!(world.sessions().len(), 0, "no session is left by halves");
+    wait_for("nobody to be awake for it", || {
+        (world.status()?["sessions"]["awake"] == 0).then_some(())
+    });
     world.disk().free();
     let again = book.add("again", Rhythm::Once, |_| {});
     assert_eq!(book.wait_ended(again).status, Status::Completed);
