@@ -4,14 +4,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use twobox_shared::ids::{ScheduleId, SystemIds};
 
 use super::Api;
 use super::error::{ApiError, Code, from_json};
 use super::extract::{Body, Object, Path, Query};
-use crate::book::view::{Removed, ScheduleList, Shown};
+use crate::blocking::blocking;
+use crate::book::view::{Removed, ScheduleList};
 use crate::book::{self, Draft};
 
 /// Whose schedules.
@@ -37,15 +38,21 @@ pub(super) async fn add(
     let added = api.write(move |db| book::add(db, id, &draft, least, now)).await?;
     let place = HeaderValue::from_str(&format!("/api/schedules/{id}"));
     let place = place.expect("an id is visible ASCII");
-    Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(added)).into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, place)], written(added).await).into_response())
 }
 
 pub(super) async fn show(
     State(api): State<Api>,
     Path(name_or_id): Path<String>,
-) -> Result<Json<Shown>, ApiError> {
+) -> Result<Response, ApiError> {
     let now = api.now();
-    api.book(move |db| book::show(db, &name_or_id, now)).await.map(Json)
+    let shown = api.book(move |db| book::show(db, &name_or_id, now)).await?;
+    Ok(written(shown).await)
+}
+
+/// An answer with warnings: these are reckoned while it is written, which may take long.
+async fn written<T: Serialize + Send + 'static>(answer: T) -> Response {
+    blocking(move || Json(answer).into_response()).await
 }
 
 /// What is asked of a schedule that is there.
@@ -103,7 +110,7 @@ pub(super) async fn patch(
             let edit = move |db: &mut _| {
                 book::edit(db, &name_or_id, &draft, revision, least, &SystemIds, now)
             };
-            Json(api.write(edit).await?).into_response()
+            written(api.write(edit).await?).await
         }
         Patch::Pause { reason } => {
             let pause =
@@ -112,7 +119,7 @@ pub(super) async fn patch(
         }
         Patch::Resume => {
             let resume = move |db: &mut _| book::resume(db, &name_or_id, now);
-            Json(api.write(resume).await?).into_response()
+            written(api.write(resume).await?).await
         }
     })
 }

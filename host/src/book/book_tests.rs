@@ -3,21 +3,20 @@ use super::*;
 use std::time::Duration;
 
 use crate::db::messaging::SessionMode;
-use crate::schedule::collision::Warning;
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
 use twobox_shared::time::UnixMillis;
 
 /// 2026-11-01T00:00:00Z
-const NOW: UnixMillis = UnixMillis(1_793_491_200_000);
+pub(super) const NOW: UnixMillis = UnixMillis(1_793_491_200_000);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-struct World {
+pub(super) struct World {
     _dir: tempfile::TempDir,
-    db: Connection,
+    pub(super) db: Connection,
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let mut db = crate::db::open(&dir.path().join("host.db")).unwrap();
     for name in ["ann", "bob"] {
@@ -26,7 +25,7 @@ fn world() -> World {
     World { _dir: dir, db }
 }
 
-fn draft(name: &str) -> Draft {
+pub(super) fn draft(name: &str) -> Draft {
     Draft {
         name: Some(name.to_owned()),
         agent: Some("ann".to_owned()),
@@ -36,12 +35,12 @@ fn draft(name: &str) -> Draft {
     }
 }
 
-fn written(kind: &str, value: &str) -> Option<WrittenCadence> {
+pub(super) fn written(kind: &str, value: &str) -> Option<WrittenCadence> {
     Some(WrittenCadence { kind: kind.to_owned(), value: value.to_owned() })
 }
 
 impl World {
-    fn add(&mut self, draft: &Draft) -> Result<view::Detail, BookError> {
+    pub(super) fn add(&mut self, draft: &Draft) -> Result<view::Detail, BookError> {
         add(&mut self.db, ScheduleId::generate(&SystemIds), draft, MINUTE, NOW)
     }
 
@@ -219,25 +218,6 @@ fn a_backfill_takes_the_slots_of_a_bounded_past_and_each_once() {
         assert!(runs(&world.db, None, None::<RunId>, limit).is_err());
         assert!(metrics(&world.db, None, NOW, limit).is_err());
     }
-}
-
-#[test]
-fn a_schedule_is_warned_of_others_of_its_agent_that_it_meets() {
-    let mut world = world();
-    let heavy = |name: &str, agent: &str| Draft {
-        agent: Some(agent.to_owned()),
-        cadence: written("hourly", "0"),
-        max_turns: Change::Set(1500),
-        ..draft(name)
-    };
-    assert_eq!(world.add(&heavy("a", "ann")).unwrap().warnings, []);
-    assert_eq!(world.add(&heavy("c", "bob")).unwrap().warnings, [], "another agent's");
-    let Warning::CronCollision { overlapping_schedules, estimated_concurrent_steps, .. } =
-        world.add(&heavy("b", "ann")).unwrap().warnings.remove(0);
-    assert_eq!(overlapping_schedules, ["a", "b"]);
-    assert_eq!(estimated_concurrent_steps, 3000);
-    pause(&mut world.db, "a", None, &SystemIds, NOW).unwrap();
-    assert_eq!(show(&world.db, "b", NOW).unwrap().detail.warnings, [], "the other is paused");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use super::view::{
     Detail, ListedSchedule, MetricsList, MetricsView, Names, RunPage, RunView, ScheduleList,
     ScheduleView, Shown, Upcoming,
 };
+use super::warnings::Warnings;
 use super::{BookError, Mistake, agent, unknown};
 use crate::db::schedules::{self, Run, Schedule, Status};
-use crate::schedule::collision::{self, Entry, Warning};
 
 /// The most runs that one page has.
 pub const PAGE_MAX: u32 = 1000;
@@ -21,9 +21,6 @@ const UPCOMING: usize = 5;
 
 /// So many of the last runs are shown with a schedule.
 const LAST_RUNS: u32 = 10;
-
-/// From so many of its last completed runs the average turns of a schedule are taken.
-const AVERAGED: u32 = 20;
 
 /// The schedules of an agent group, or of all, by name.
 ///
@@ -164,59 +161,9 @@ pub(super) fn detail(
         Ok(plan) => {
             let upcoming = plan.upcoming(schedule, UPCOMING);
             let next = upcoming.into_iter().map(|next| Upcoming::of(&plan.zone, next)).collect();
-            (next, collisions(db, schedule, &plan, now)?)
+            (next, Warnings::read(db, schedule, plan.timetable, now)?)
         }
-        Err(_) => (Vec::new(), Vec::new()),
+        Err(_) => (Vec::new(), Warnings::default()),
     };
     Ok(Detail { schedule: view, next, warnings })
-}
-
-/// With which schedules of its agent group `schedule` meets, as far as they are not paused or over.
-fn collisions(
-    db: &Connection,
-    schedule: &Schedule,
-    plan: &Plan,
-    now: UnixMillis,
-) -> Result<Vec<Warning>, BookError> {
-    if schedule.removed_at.is_some() {
-        return Ok(Vec::new());
-    }
-    let mut known = vec![(schedule.definition.name.clone(), plan.clone(), average(db, schedule)?)];
-    for other in schedules::list(db, Some(schedule.agent_group))?.rows {
-        if other.id != schedule.id
-            && other.next.is_some()
-            && let Ok(plan) = Plan::of(&other.definition)
-        {
-            let turns = average(db, &other)?;
-            known.push((other.definition.name, plan, turns));
-        }
-    }
-    let entries: Vec<Entry<'_>> = known
-        .iter()
-        .map(|(name, plan, turns)| Entry {
-            name,
-            timetable: &plan.timetable,
-            average_turns: *turns,
-        })
-        .collect();
-    let mut warnings = collision::warnings(&entries, now);
-    warnings.retain(|Warning::CronCollision { overlapping_schedules, .. }| {
-        overlapping_schedules.contains(&schedule.definition.name)
-    });
-    Ok(warnings)
-}
-
-/// How many turns a schedule's runs take on average. Before its first run, what it may take at most
-/// is all that is known.
-fn average(db: &Connection, schedule: &Schedule) -> Result<u64, BookError> {
-    let past = schedules::past(db, schedule.id, AVERAGED)?;
-    let turns: Vec<u64> = past.iter().filter_map(|run| u64::try_from(run.turns?).ok()).collect();
-    let count = u64::try_from(turns.len()).unwrap_or(u64::MAX);
-    let sum = turns.iter().fold(0, |sum: u64, turns| sum.saturating_add(*turns));
-    Ok(match sum.checked_div(count) {
-        Some(average) => average,
-        None => {
-            schedule.definition.max_turns.and_then(|most| u64::try_from(most).ok()).unwrap_or(0)
-        }
-    })
 }

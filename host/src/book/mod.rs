@@ -19,6 +19,7 @@ mod draft;
 mod look;
 mod plan;
 pub mod view;
+pub mod warnings;
 mod words;
 
 pub use backfill::{BACKFILL_MAX, backfill};

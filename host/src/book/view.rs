@@ -9,6 +9,7 @@ use twobox_shared::ids::{AgentGroupId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::plan::Plan;
+use super::warnings::Warnings;
 use super::{BookError, words};
 use crate::db::agents;
 use crate::db::schedules::{
@@ -16,7 +17,6 @@ use crate::db::schedules::{
     Unreadable,
 };
 use crate::schedule::cadence::Cadence;
-use crate::schedule::collision::Warning;
 use crate::schedule::words::words;
 use crate::schedule::zone::Zone;
 use crate::schedule::{missed, overlap};
@@ -167,18 +167,18 @@ impl Upcoming {
 }
 
 /// A schedule, and what is to be expected of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Detail {
     /// The schedule.
     pub schedule: ScheduleView,
     /// Its next slots, five at most.
     pub next: Vec<Upcoming>,
     /// With which others it meets.
-    pub warnings: Vec<Warning>,
+    pub warnings: Warnings,
 }
 
 /// A schedule, and its past too.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Shown {
     /// The schedule.
     #[serde(flatten)]
@@ -222,7 +222,7 @@ pub struct Paused {
 }
 
 /// What came of resuming.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Resumed {
     /// The schedule.
     #[serde(flatten)]

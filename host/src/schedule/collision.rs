@@ -3,7 +3,8 @@
 //!
 //! Nominal times count, without jitter: whether two schedules collide must not change with their ids.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -22,16 +23,21 @@ pub const TURNS: u64 = 3000;
 /// each meeting of what comes once in a month or a year.
 pub const HORIZON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Slots of one schedule in the same minute count once, so that this bounds the work.
+/// Slots of one schedule in the same minute count once.
 const GRAIN: Duration = Duration::from_secs(60);
+
+/// So many slots are looked at, the earliest: where more come near, a part of [`HORIZON`] has to do.
+const SLOTS_MAX: usize = 2_000_000;
+
+const MILLI: Duration = Duration::from_millis(1);
 
 /// A schedule of the agent group.
 #[derive(Debug, Clone)]
-pub struct Entry<'a> {
+pub struct Entry {
     /// Its name, which no other of them has.
-    pub name: &'a str,
+    pub name: String,
     /// Its slots.
-    pub timetable: &'a Timetable,
+    pub timetable: Timetable,
     /// How many turns its runs take on average.
     pub average_turns: u64,
 }
@@ -44,55 +50,127 @@ pub enum Warning {
     CronCollision {
         /// Their names, in order.
         overlapping_schedules: Vec<String>,
-        /// At which minutes of the hour, on the clock of the schedule that comes first then.
+        /// At which minutes of the hour, on the clock of the schedule that is warned.
         overlapping_minutes: BTreeSet<i8>,
         /// How many turns they take together on average.
         estimated_concurrent_steps: u64,
-        /// When they meet first.
-        first_at: UnixMillis,
+        /// When they meet first: RFC 3339, on the same clock.
+        first_at: String,
     },
 }
 
-/// The collisions among `entries` in the time of [`HORIZON`] from `from` on: one warning for each
-/// group of schedules that meet and that are not all part of a larger one.
+/// The collisions of `own` with `others` in the time of [`HORIZON`] from `from` on: one warning for
+/// each group of schedules that meet and that are not all part of a larger one, in the order in which
+/// they meet first. What takes no turns collides with nobody.
 ///
-/// The work grows with the number of slots times that of schedules, however many of them meet.
-pub fn warnings(entries: &[Entry<'_>], from: UnixMillis) -> Vec<Warning> {
-    // Most often all of them together do not want that many.
-    if turns(entries, &(0..entries.len()).collect()) < TURNS {
+/// The work grows with the number of slots near those of `own`, whatever else there is.
+pub fn warnings(own: &Entry, others: &[Entry], from: UnixMillis) -> Vec<Warning> {
+    if own.average_turns == 0 {
         return Vec::new();
     }
-    let slots = slots(entries, from);
-    let mut groups: BTreeMap<BTreeSet<usize>, Meetings> = BTreeMap::new();
-    let mut window = Window::default();
-    let mut following = slots.iter().peekable();
-    for (slot, first) in &slots {
-        while let Some((_, entry)) = following.next_if(|(other, _)| other.0.since(slot.0) < WINDOW)
-        {
-            window.enter(*entry);
-        }
-        if window.group.len() > 1 && turns(entries, &window.group) >= TURNS {
-            let minute = entries[*first].timetable.minute_of_hour(*slot);
-            match groups.get_mut(&window.group) {
-                Some(meetings) => {
-                    meetings.minutes.insert(minute);
-                }
-                None => {
-                    let meetings = Meetings { first_at: slot.0, minutes: [minute].into() };
-                    groups.insert(window.group.clone(), meetings);
-                }
-            }
-        }
-        window.leave(*first);
+    let others = others.iter().filter(|other| other.average_turns > 0);
+    let entries: Vec<&Entry> = std::iter::once(own).chain(others).collect();
+    // Most often all of them together do not want that many.
+    let all: u128 = entries.iter().map(|entry| u128::from(entry.average_turns)).sum();
+    if all < u128::from(TURNS) {
+        return Vec::new();
     }
-    let is_part = |group: &BTreeSet<usize>| {
-        groups.keys().any(|other| other.len() > group.len() && other.is_superset(group))
-    };
-    groups
-        .iter()
-        .filter(|(group, _)| !is_part(group))
-        .map(|(group, meetings)| warning(entries, group, meetings))
-        .collect()
+    let mut window = Window::new(&entries);
+    for (slot, entry) in Near::new(&entries, from).take(SLOTS_MAX) {
+        window.enter(slot, entry);
+    }
+    let groups = window.close();
+    let is_part = |group: &Group| groups.keys().any(|other| other != group && other.holds(group));
+    let mut whole: Vec<_> = groups.iter().filter(|(group, _)| !is_part(group)).collect();
+    whole.sort_by_key(|(_, meetings)| meetings.first_at);
+    whole.into_iter().map(|(group, meetings)| warning(&entries, group, meetings)).collect()
+}
+
+/// The schedule that is warned is the first of the entries.
+const OWN: usize = 0;
+
+/// The slots that are less than [`WINDOW`] from one of the first entry's own, these included, in order
+/// of time, one for each minute of an entry, each with the index of its entry.
+struct Near<'a> {
+    entries: &'a [&'a Entry],
+    /// From when, and up to but without when, slots are near; in order and apart.
+    spans: VecDeque<(UnixMillis, UnixMillis)>,
+    /// The next slot of each entry.
+    next: BinaryHeap<Reverse<(Slot, usize)>>,
+}
+
+impl<'a> Near<'a> {
+    fn new(entries: &'a [&'a Entry], from: UnixMillis) -> Self {
+        let mut near = Self { entries, spans: VecDeque::new(), next: BinaryHeap::new() };
+        let until = from + HORIZON;
+        let mut own = entries[OWN].timetable.first_after(from);
+        while let Some(slot) = own.filter(|slot| slot.0 < until) {
+            let end = (slot.0 + WINDOW).min(until);
+            let start = (slot.0 - WINDOW).max(from) + MILLI;
+            match near.spans.back_mut() {
+                Some((_, last)) if start <= *last => *last = end,
+                Some(_) | None => near.spans.push_back((start, end)),
+            }
+            own = near.after_minute_of(slot, OWN);
+        }
+        if let Some(&(start, _)) = near.spans.front() {
+            (0..entries.len()).for_each(|entry| near.follow(start, entry));
+        }
+        near
+    }
+
+    fn after_minute_of(&self, slot: Slot, entry: usize) -> Option<Slot> {
+        self.entries[entry].timetable.first_after(slot.0 + GRAIN - MILLI)
+    }
+
+    /// Lets an entry go on with its first slot from `start` on.
+    fn follow(&mut self, start: UnixMillis, entry: usize) {
+        let slot = self.entries[entry].timetable.first_after(start - MILLI);
+        self.next.extend(slot.map(|slot| Reverse((slot, entry))));
+    }
+}
+
+impl Iterator for Near<'_> {
+    type Item = (Slot, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Reverse((slot, entry)) = self.next.pop()?;
+            while self.spans.front().is_some_and(|(_, end)| *end <= slot.0) {
+                self.spans.pop_front();
+            }
+            let &(start, _) = self.spans.front()?;
+            if slot.0 < start {
+                self.follow(start, entry);
+                continue;
+            }
+            let following = self.after_minute_of(slot, entry);
+            self.next.extend(following.map(|slot| Reverse((slot, entry))));
+            return Some((slot, entry));
+        }
+    }
+}
+
+/// Some of the entries: a bit for each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Group(Vec<u64>);
+
+impl Group {
+    fn none_of(count: usize) -> Self {
+        Self(vec![0; count.div_ceil(64)])
+    }
+
+    fn flip(&mut self, entry: usize) {
+        self.0[entry / 64] ^= 1 << (entry % 64);
+    }
+
+    fn holds(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(ours, theirs)| ours & theirs == *theirs)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = usize> {
+        (0..self.0.len() * 64).filter(|entry| self.0[entry / 64] >> (entry % 64) & 1 == 1)
+    }
 }
 
 #[derive(Debug)]
@@ -101,171 +179,96 @@ struct Meetings {
     minutes: BTreeSet<i8>,
 }
 
-/// The entries of the slots from one on that are less than [`WINDOW`] after it.
-#[derive(Debug, Default)]
-struct Window {
-    group: BTreeSet<usize>,
-    /// How many slots of each of them there are.
-    slots: BTreeMap<usize, usize>,
+/// The slots from one on that are less than [`WINDOW`] after it, and which groups met so far.
+struct Window<'a> {
+    entries: &'a [&'a Entry],
+    slots: VecDeque<(Slot, usize)>,
+    /// How many of the slots each entry has.
+    counts: Vec<usize>,
+    /// Which entries have any, how many these are, and how many turns they want together.
+    group: Group,
+    size: usize,
+    turns: u128,
+    /// Whether the group is only a part of one that was looked at.
+    is_part: bool,
+    met: BTreeMap<Group, Meetings>,
 }
 
-impl Window {
-    fn enter(&mut self, entry: usize) {
-        *self.slots.entry(entry).or_default() += 1;
-        self.group.insert(entry);
-    }
-
-    fn leave(&mut self, entry: usize) {
-        if let Some(count) = self.slots.get_mut(&entry) {
-            *count -= 1;
-            if *count == 0 {
-                self.slots.remove(&entry);
-                self.group.remove(&entry);
-            }
+impl<'a> Window<'a> {
+    fn new(entries: &'a [&'a Entry]) -> Self {
+        Self {
+            entries,
+            slots: VecDeque::new(),
+            counts: vec![0; entries.len()],
+            group: Group::none_of(entries.len()),
+            size: 0,
+            turns: 0,
+            is_part: true,
+            met: BTreeMap::new(),
         }
     }
+
+    /// Moves the window on until `slot`, which comes after all others, is part of it.
+    fn enter(&mut self, slot: Slot, entry: usize) {
+        while self.slots.front().is_some_and(|(first, _)| slot.0.since(first.0) >= WINDOW) {
+            self.leave();
+        }
+        self.slots.push_back((slot, entry));
+        self.counts[entry] += 1;
+        if self.counts[entry] == 1 {
+            self.group.flip(entry);
+            self.size += 1;
+            self.turns += u128::from(self.entries[entry].average_turns);
+            self.is_part = false;
+        }
+    }
+
+    /// Looks who meets, and moves the window beyond its first slot.
+    fn leave(&mut self) {
+        let Some((slot, entry)) = self.slots.pop_front() else { return };
+        let is_many = self.size > 1 && self.turns >= u128::from(TURNS);
+        if is_many && self.counts[OWN] > 0 && !self.is_part {
+            let minute = self.entries[OWN].timetable.minute_of_hour(slot);
+            match self.met.get_mut(&self.group) {
+                Some(meetings) => {
+                    meetings.minutes.insert(minute);
+                }
+                None => {
+                    let meetings = Meetings { first_at: slot.0, minutes: [minute].into() };
+                    self.met.insert(self.group.clone(), meetings);
+                }
+            }
+        }
+        self.counts[entry] -= 1;
+        if self.counts[entry] == 0 {
+            self.group.flip(entry);
+            self.size -= 1;
+            self.turns -= u128::from(self.entries[entry].average_turns);
+            self.is_part = true;
+        }
+    }
+
+    /// The groups that met, after the last slot.
+    fn close(mut self) -> BTreeMap<Group, Meetings> {
+        while !self.slots.is_empty() {
+            self.leave();
+        }
+        self.met
+    }
 }
 
-/// The slots of all entries in order of time, one for each minute of an entry, each with the index
-/// of its entry.
-fn slots(entries: &[Entry<'_>], from: UnixMillis) -> Vec<(Slot, usize)> {
-    let until = from + HORIZON;
-    let of_entry = |(at, entry): (usize, &Entry<'_>)| {
-        let timetable = entry.timetable;
-        let next = |slot: &Slot| timetable.first_after(slot.0 + GRAIN - Duration::from_millis(1));
-        std::iter::successors(timetable.first_after(from), next)
-            .take_while(|slot| slot.0 < until)
-            .map(|slot| (slot, at))
-            .collect::<Vec<_>>()
-    };
-    let mut slots: Vec<(Slot, usize)> = entries.iter().enumerate().flat_map(of_entry).collect();
-    slots.sort_unstable();
-    slots
-}
-
-fn turns(entries: &[Entry<'_>], group: &BTreeSet<usize>) -> u64 {
-    group.iter().fold(0, |sum, at| sum.saturating_add(entries[*at].average_turns))
-}
-
-fn warning(entries: &[Entry<'_>], group: &BTreeSet<usize>, meetings: &Meetings) -> Warning {
-    let mut names: Vec<String> = group.iter().map(|at| entries[*at].name.to_owned()).collect();
+fn warning(entries: &[&Entry], group: &Group, meetings: &Meetings) -> Warning {
+    let mut names: Vec<String> = group.entries().map(|at| entries[at].name.clone()).collect();
     names.sort_unstable();
+    let turns = group.entries().map(|at| entries[at].average_turns);
     Warning::CronCollision {
         overlapping_schedules: names,
         overlapping_minutes: meetings.minutes.clone(),
-        estimated_concurrent_steps: turns(entries, group),
-        first_at: meetings.first_at,
+        estimated_concurrent_steps: turns.fold(0, u64::saturating_add),
+        first_at: entries[OWN].timetable.zone().rfc3339(meetings.first_at),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schedule::cadence::{Cadence, Kind};
-    use crate::schedule::timetable::Bounds;
-
-    fn timetable(kind: Kind, value: &str, zone: &str) -> Timetable {
-        let cadence = Cadence::parse(kind, value).unwrap();
-        Timetable::new(&cadence, zone.parse().unwrap(), UnixMillis(0), Bounds::default())
-    }
-
-    /// 2026-11-02T00:00Z, a Monday.
-    const MONDAY: UnixMillis = UnixMillis(1_793_577_600_000);
-
-    fn warn(schedules: &[(&str, Kind, &str, &str, u64)]) -> Vec<Warning> {
-        let timetables: Vec<Timetable> = schedules
-            .iter()
-            .map(|(_, kind, value, zone, _)| timetable(*kind, value, zone))
-            .collect();
-        let entries: Vec<Entry<'_>> = schedules
-            .iter()
-            .zip(&timetables)
-            .map(|((name, .., turns), timetable)| Entry { name, timetable, average_turns: *turns })
-            .collect();
-        warnings(&entries, MONDAY)
-    }
-
-    fn names(warnings: &[Warning]) -> Vec<String> {
-        warnings
-            .iter()
-            .map(|Warning::CronCollision { overlapping_schedules, .. }| {
-                overlapping_schedules.join("+")
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_warning_says_who_meets_when_and_with_how_many_turns() {
-        let warnings = warn(&[
-            ("report", Kind::Daily, "09:30", "Asia/Kolkata", 2000),
-            ("digest", Kind::Cron, "2 4 * * 1-5", "UTC", 1000),
-        ]);
-        let json = serde_json::to_value(&warnings).unwrap();
-        assert_eq!(
-            json,
-            serde_json::json!([{
-                "type": "cron_collision",
-                "overlapping_schedules": ["digest", "report"],
-                "overlapping_minutes": [30],
-                "estimated_concurrent_steps": 3000,
-                "first_at": "2026-11-02T04:00:00.000Z",
-            }])
-        );
-    }
-
-    #[test]
-    fn only_those_collide_that_come_within_five_minutes_and_want_many_turns() {
-        let daily = |name, value, turns| (name, Kind::Daily, value, "UTC", turns);
-        let cases = [
-            ("at once", vec![daily("a", "09:00", 1500), daily("b", "09:00", 1500)], vec!["a+b"]),
-            ("near", vec![daily("a", "08:58", 1500), daily("b", "09:02", 1500)], vec!["a+b"]),
-            (
-                "around midnight",
-                vec![daily("a", "23:58", 1500), daily("b", "00:01", 1500)],
-                vec!["a+b"],
-            ),
-            ("apart", vec![daily("a", "09:00", 1500), daily("b", "09:05", 1500)], vec![]),
-            ("few turns", vec![daily("a", "09:00", 1500), daily("b", "09:00", 1499)], vec![]),
-            ("one alone", vec![daily("a", "09:00", 9000)], vec![]),
-            (
-                "the largest group",
-                vec![
-                    daily("a", "09:00", 3000),
-                    daily("b", "09:01", 3000),
-                    daily("c", "09:02", 3000),
-                ],
-                vec!["a+b+c"],
-            ),
-            (
-                "a chain is two groups",
-                vec![
-                    daily("a", "09:00", 3000),
-                    daily("b", "09:04", 3000),
-                    daily("c", "09:08", 3000),
-                ],
-                vec!["a+b", "b+c"],
-            ),
-            (
-                "other days",
-                vec![
-                    ("a", Kind::Weekly, "mon@09:00", "UTC", 3000),
-                    ("b", Kind::Weekly, "tue@09:00", "UTC", 3000),
-                ],
-                vec![],
-            ),
-        ];
-        for (case, schedules, expected) in cases {
-            assert_eq!(names(&warn(&schedules)), expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn the_finest_schedules_are_looked_at_once_a_minute() {
-        let every_second = timetable(Kind::Every, "1s", "UTC");
-        let entry = Entry { name: "a", timetable: &every_second, average_turns: 3000 };
-        assert_eq!(slots(&[entry], MONDAY).len(), 7 * 24 * 60);
-        let warnings =
-            warn(&[("a", Kind::Every, "1s", "UTC", 1500), ("b", Kind::Hourly, "30", "UTC", 1500)]);
-        assert_eq!(names(&warnings), ["a+b"]);
-    }
-}
+#[path = "collision_tests.rs"]
+mod tests;

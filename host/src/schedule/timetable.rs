@@ -109,6 +109,11 @@ impl Timetable {
         }
     }
 
+    /// The zone in which it is read.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
     /// Which minute of the hour the clock of its zone shows at `slot`.
     pub fn minute_of_hour(&self, slot: Slot) -> i8 {
         self.zone.reading(nearest_timestamp(slot.0)).minute()

@@ -21,7 +21,7 @@ pub(super) fn saved(verb: &str, detail: &Detail) -> String {
     let mut lines = vec![format!("{verb} {name}: {} ({time_zone}), agent {agent}", cadence.text)];
     lines.extend(upcoming(next));
     lines.extend(next.is_empty().then(|| format!("next      none: {}", state(schedule))));
-    lines.extend(warnings.iter().map(warning));
+    lines.extend(warnings.all().iter().map(warning));
     printable(&lines.join("\n"))
 }
 
@@ -62,7 +62,7 @@ pub(super) fn shown(shown: &Shown, is_up: bool, at: UnixMillis) -> String {
         first.push_str(&span);
     }
     lines.extend(next_lines);
-    lines.extend(warnings.iter().map(warning));
+    lines.extend(warnings.all().iter().map(warning));
     if !shown.runs.is_empty() {
         lines.push("last runs".to_owned());
         lines.push(indented(&run_table(&shown.runs)));

@@ -1,0 +1,51 @@
+use super::super::tests::{NOW, World, draft, world, written};
+use super::super::{Change, Draft, pause, show};
+use super::*;
+
+use twobox_shared::ids::SystemIds;
+
+/// A schedule at the full hour that may take `turns`.
+fn heavy(name: &str, agent: &str, turns: i64) -> Draft {
+    Draft {
+        agent: Some(agent.to_owned()),
+        cadence: written("hourly", "0"),
+        max_turns: Change::Set(turns),
+        ..draft(name)
+    }
+}
+
+fn warned(world: &World, name: &str) -> Vec<Warning> {
+    show(&world.db, name, NOW).unwrap().detail.warnings.all().to_vec()
+}
+
+#[test]
+fn a_schedule_is_warned_of_others_of_its_agent_that_it_meets() {
+    let mut world = world();
+    assert_eq!(world.add(&heavy("a", "ann", 1500)).unwrap().warnings.all(), []);
+    let other = world.add(&heavy("c", "bob", 1500)).unwrap();
+    assert_eq!(other.warnings.all(), [], "another agent's");
+    let often = Draft { cadence: written("every", "1m"), ..draft("often") };
+    assert_eq!(world.add(&often).unwrap().warnings.all(), []);
+    let added = world.add(&heavy("b", "ann", 1500)).unwrap();
+    let Warning::CronCollision { overlapping_schedules, estimated_concurrent_steps, .. } =
+        &added.warnings.all()[0];
+    assert_eq!(*overlapping_schedules, ["a", "b"], "and of none that takes no turns");
+    assert_eq!(*estimated_concurrent_steps, 3000);
+    assert_eq!(warned(&world, "often"), []);
+    pause(&mut world.db, "a", None, &SystemIds, NOW).unwrap();
+    assert_eq!(warned(&world, "b"), [], "the other is paused");
+}
+
+#[test]
+fn nothing_is_reckoned_while_the_database_is_read() {
+    let mut world = world();
+    world.add(&heavy("a", "ann", 2000)).unwrap();
+    let added = world.add(&heavy("b", "ann", 2000)).unwrap();
+    let shown = show(&world.db, "b", NOW).unwrap();
+    drop(world);
+    for warnings in [added.warnings, shown.detail.warnings] {
+        assert_eq!(warnings.found.get(), None);
+        assert_eq!(serde_json::to_value(&warnings).unwrap()[0]["type"], "cron_collision");
+        assert_eq!(warnings.found.get().unwrap().len(), 1);
+    }
+}
