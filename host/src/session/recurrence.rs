@@ -11,7 +11,6 @@ use twobox_shared::time::UnixMillis;
 use super::decide::{Acks, Action};
 use crate::schedule::Slot;
 use crate::schedule::cadence::{Cadence, CadenceError, Kind};
-use crate::schedule::missed::{self, CatchUp, Policy};
 use crate::schedule::timetable::{Bounds, Timetable};
 use crate::schedule::zone::{UnknownZone, Zone};
 
@@ -105,12 +104,19 @@ impl Recurrence {
         done: UnixMillis,
         now: UnixMillis,
     ) -> Option<UnixMillis> {
-        // However long ago: nothing else stands for what was missed.
-        let catch_up = CatchUp { policy: Policy::Latest, window: Duration::MAX, limit: 1 };
         let timetable = self.timetable(anchor);
-        let first = timetable.first_after(done)?;
-        let reckoning = missed::reckon(&timetable, first, now, Duration::ZERO, catch_up);
-        reckoning.run.last().copied().or(reckoning.next).map(|Slot(slot)| slot)
+        let Slot(mut newest) = timetable.first_after(done)?;
+        // Halves what lies between a slot that has come and an instant after which none has, for a
+        // container chooses how many there are.
+        let mut end = now;
+        while newest < end {
+            let middle = UnixMillis(newest.0.midpoint(end.0));
+            match timetable.first_after(middle) {
+                Some(Slot(slot)) if slot <= now => newest = slot,
+                _ => end = middle,
+            }
+        }
+        Some(newest)
     }
 
     fn timetable(&self, anchor: UnixMillis) -> Timetable {

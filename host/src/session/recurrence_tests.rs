@@ -101,6 +101,12 @@ fn the_next_time_follows_from_the_nominal_one_and_what_was_missed_collapses_into
             ["2026-03-02T09:00:00Z", "2099-01-01T00:00:00Z", "2026-03-02T09:01:00Z"],
             "2026-03-03T09:00:00Z",
         ),
+        (
+            "it was due when the epoch began, and each minute since",
+            ("* * * * *", "Europe/London"),
+            ["1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z", "2026-03-02T09:01:59Z"],
+            "2026-03-02T09:01:00Z",
+        ),
     ];
     for (case, (recurrence, zone), [nominal, answered, now], expected) in cases {
         let row = row(recurrence, zone, nominal);

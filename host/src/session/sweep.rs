@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use twobox_shared::content::{Chat, Failure, KIND_SYSTEM, digest16};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::{NewMessage, Origin, PendingMessage};
+use twobox_shared::inbox::{NewMessage, Occurrence, Origin, PendingMessage};
 use twobox_shared::open::BoxError;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, Look, Writers};
-use super::decide::{self, Action, Alive, View, Wake};
+use super::decide::{self, Acks, Action, Alive, View, Wake};
 use super::fence::Fence;
 use super::outgoing::place_of_origin;
 use super::recurrence::{self, Succession};
@@ -57,6 +57,7 @@ impl Task {
             false => before,
         };
         let rows = std::mem::take(&mut after.rows);
+        let recurring = std::mem::take(&mut after.recurring);
         self.seen = self.seen.max(after.cursor.seen);
         let decision = decide::decide(&View {
             now,
@@ -72,8 +73,7 @@ impl Task {
         }
         let fence = Fence::after(&after, &decision.actions);
         let plan = self.plan_delivery(rows, &after, &fence, now).await?;
-        let successions =
-            recurrence::successions(&after.recurring, &decision.actions, &after.acks, now);
+        let successions = self.successions(recurring, &decision.actions, &after.acks, now).await;
         self.settle(&decision.actions, successions, &fence, &after, now).await?;
         let chatting = somebody_waits(&after, &decision.actions, now);
         self.core.set_chatting(self.id, chatting);
@@ -160,6 +160,22 @@ impl Task {
             self.damper.looked(began.elapsed(), Instant::now());
         }
         look
+    }
+
+    /// What follows the occurrences that have ended. The container says when they did, so how much
+    /// there is to reckon is at its expense.
+    async fn successions(
+        &mut self,
+        recurring: Vec<Occurrence>,
+        actions: &[Action],
+        acks: &Acks,
+        now: UnixMillis,
+    ) -> Vec<Succession> {
+        if recurring.is_empty() {
+            return Vec::new();
+        }
+        let (actions, acks) = (actions.to_vec(), acks.clone());
+        self.at_its_expense(move || recurrence::successions(&recurring, &actions, &acks, now)).await
     }
 
     /// Step 4: what became of messages, in one transaction. A person is told of a failure before it

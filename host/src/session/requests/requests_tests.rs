@@ -99,6 +99,13 @@ fn a_task_is_due_when_it_is_asked_for() {
             "UTC",
         ),
         (
+            "at an instant that has passed",
+            json!({"process_after": "1970-01-01T00:00Z", "recurrence": "* * * * *"}),
+            "2026-03-02T10:00:00Z",
+            Some("* * * * *"),
+            "UTC",
+        ),
+        (
             "when a clock shows it",
             json!({"process_after": "2026-07-01T09:00", "zone": "Europe/Berlin"}),
             "2026-07-01T07:00:00Z",

@@ -75,7 +75,7 @@ impl View<'_> {
         let zone = zone_of(asked.zone.as_deref()).map_err(|error| error.to_string())?;
         let recurrence = asked.recurrence.map(|text| self.recurrence(&text, &zone)).transpose()?;
         let nominal = match (asked.process_after, &recurrence) {
-            (Some(text), _) => instant(&text, &zone)?,
+            (Some(text), _) => self.instant(&text, &zone)?,
             (None, Some(recurrence)) => self.first_after(recurrence, self.now, self.now)?,
             (None, None) => self.now,
         };
@@ -134,7 +134,7 @@ impl View<'_> {
         };
         let nominal = row.nominal.or(row.process_after).unwrap_or(self.now);
         let nominal = match (process_after, &recurrence) {
-            (Some(text), _) => instant(&text, &zone)?,
+            (Some(text), _) => self.instant(&text, &zone)?,
             (None, Some(recurrence)) if retimed => {
                 let after = if at_work { self.now.max(nominal) } else { self.now };
                 self.first_after(recurrence, self.now, after)?
@@ -263,6 +263,26 @@ impl View<'_> {
             .ok_or_else(|| format!("{} has no further time", recurrence.cadence))
     }
 
+    /// Reads an instant with its offset, or what the clock of `zone` shows. One that has passed is
+    /// now: however long ago it was, nothing is reckoned from it.
+    fn instant(&self, text: &str, zone: &Zone) -> Result<UnixMillis, String> {
+        let parsed = match text.trim().parse::<Timestamp>() {
+            Ok(instant) => Some(instant),
+            Err(_) => {
+                let reading = text.trim().parse::<DateTime>().ok();
+                reading.and_then(|reading| zone.first_instant(reading))
+            }
+        };
+        match parsed.filter(|instant| *instant >= Timestamp::UNIX_EPOCH) {
+            Some(instant) => Ok(UnixMillis(instant.as_millisecond()).max(self.now)),
+            None => Err(format!(
+                "process_after: {:?} is no time: write 2026-11-01T09:00:00+01:00, or \
+                 2026-11-01T09:00 in the task's zone",
+                shorten(text, WORD_MAX)
+            )),
+        }
+    }
+
     fn occurrence(
         &self,
         series: &str,
@@ -301,24 +321,5 @@ fn content(prompt: &str) -> Result<String, String> {
         0 => Err("`prompt` is empty: say what is to be done".to_owned()),
         1..=PROMPT_MAX => Ok(Chat::text(prompt).to_json()),
         _ => Err(format!("`prompt` has more than {PROMPT_MAX} bytes")),
-    }
-}
-
-/// Reads an instant with its offset, or what the clock of `zone` shows.
-fn instant(text: &str, zone: &Zone) -> Result<UnixMillis, String> {
-    let parsed = match text.trim().parse::<Timestamp>() {
-        Ok(instant) => Some(instant),
-        Err(_) => {
-            let reading = text.trim().parse::<DateTime>().ok();
-            reading.and_then(|reading| zone.first_instant(reading))
-        }
-    };
-    match parsed.filter(|instant| *instant >= Timestamp::UNIX_EPOCH) {
-        Some(instant) => Ok(UnixMillis(instant.as_millisecond())),
-        None => Err(format!(
-            "process_after: {:?} is no time: write 2026-11-01T09:00:00+01:00, or 2026-11-01T09:00 \
-             in the task's zone",
-            shorten(text, WORD_MAX)
-        )),
     }
 }
