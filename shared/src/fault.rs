@@ -61,6 +61,10 @@ crash_points! {
     HostRequestCommitted = "host.request.committed",
     /// What was settled long ago is deleted from the inbox.
     HostForgot = "host.forgot",
+    /// A session that nobody needs is closed, its folder is there.
+    HostSessionClosed = "host.session.closed",
+    /// Its folder is deleted, what `host.db` knows of it is there.
+    HostSessionRemoved = "host.session.removed",
     /// The session is marked due, what a person wants tried once more is as it was.
     HostRedriveMarked = "host.redrive.marked",
     /// What a person wants tried once more is open again, nobody was told.

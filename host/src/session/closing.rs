@@ -1,5 +1,7 @@
 //! Deleting a session that was made for one run, once nobody needs it any more.
 
+use twobox_shared::fault::{self, CrashPoint};
+
 use crate::blocking::blocking;
 use crate::db::schedules;
 use crate::remove_tree::remove_tree;
@@ -25,6 +27,7 @@ impl Task {
             return Ok(false);
         }
         self.record.closed = true;
+        fault::point(CrashPoint::HostSessionClosed);
         let folder = core.parts.data.session_folder(self.record.agent_group, id);
         if let Some(watch) = &core.parts.watch {
             watch.remove(self.boxes.paths().out_dir(), &self.handle.signal);
@@ -34,6 +37,7 @@ impl Task {
         blocking(move || remove_tree(&of))
             .await
             .map_err(|error| format!("{} cannot be deleted: {error}", folder.display()))?;
+        fault::point(CrashPoint::HostSessionRemoved);
         db.call(move |db| schedules::forget_session(db, id)).await.map_err(|error| chain(&error))
     }
 }

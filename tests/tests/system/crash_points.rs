@@ -2,12 +2,15 @@
 //! and nothing was done twice: by the ledgers of those who were there, by the boxes, and by fsck.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use twobox_host::data::DataDir;
 use twobox_host::db::schedules::Status;
+use twobox_host::db::{self, agents};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::fault::CrashPoint;
+use twobox_shared::ids::{MessagingGroupId, SessionId, SystemIds};
 use twobox_tests::{
     Chat, Courier, Lifetime, Mode, Runtime, Session, Setup, World, on_process, wait_for,
 };
@@ -34,6 +37,8 @@ enum Plan {
     Keyless,
     /// A schedule fires.
     Fire,
+    /// A session has outlived the run that it was made for.
+    Outlive,
 }
 
 enum Who {
@@ -60,6 +65,7 @@ fn plan(point: CrashPoint) -> Plan {
         | P::HostRunPrepared
         | P::HostRunStored
         | P::HostRunEnded => Plan::Fire,
+        P::HostSessionClosed | P::HostSessionRemoved => Plan::Outlive,
         P::RunnerLocked | P::RunnerClaimed | P::RunnerTurnDone | P::RunnerAnswered => {
             Plan::RoundTrip(Who::Runner, "hello")
         }
@@ -103,6 +109,8 @@ at_each_point!(
     host_deliver_sent = HostDeliverSent,
     host_deliver_recorded = HostDeliverRecorded,
     host_request_committed = HostRequestCommitted,
+    host_session_closed = HostSessionClosed,
+    host_session_removed = HostSessionRemoved,
     host_redrive_marked = HostRedriveMarked,
     host_redrive_committed = HostRedriveCommitted,
     runner_locked = RunnerLocked,
@@ -128,6 +136,7 @@ fn survive(point: CrashPoint) {
         Plan::Forget(who) => forget(point, &who),
         Plan::Keyless => keyless(point),
         Plan::Fire => fire(setup, point),
+        Plan::Outlive => outlive(setup, point),
     }
 }
 
@@ -220,6 +229,44 @@ fn fire(setup: Setup, point: CrashPoint) {
     assert_eq!(session.messages().len(), 1, "asked once");
     session.wait_settled();
     world.assert_fsck_clean();
+}
+
+fn outlive(setup: Setup, point: CrashPoint) {
+    let world = setup.make();
+    let folder = outlived(&world);
+    let log = world.aside().join("points");
+    // It dies while it starts, so that nobody sees it up.
+    world.start(&[("TWOBOX_CRASH_AT", point.name()), ("TWOBOX_CRASH_LOG", log.to_str().unwrap())]);
+    revive(&world, point);
+    wait_for("the session to go", || world.sessions().is_empty().then_some(()));
+    assert!(!folder.exists(), "and its folder");
+    world.chat("ada").ask("hello");
+    world.assert_fsck_clean();
+}
+
+/// The session of a run that is forgotten, and its folder.
+fn outlived(world: &World) -> PathBuf {
+    let data = world.data();
+    let db = db::open(&data.join("host.db")).unwrap();
+    let (group, session) =
+        (MessagingGroupId::generate(&SystemIds), SessionId::generate(&SystemIds));
+    let agent = agents::find(&db, "ada").unwrap().id;
+    db.execute(
+        "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
+         VALUES (?1, 'schedule', 'gone', 'gone', 1)",
+        [group],
+    )
+    .unwrap();
+    db.execute(
+        "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
+           last_active_at_ms)
+         SELECT ?1, ?2, id, 'gone', 1, 1 FROM messaging_groups WHERE platform_id = 'gone'",
+        rusqlite::params![session, agent],
+    )
+    .unwrap();
+    let folder = DataDir::open(&data).unwrap().session_folder(agent, session);
+    std::fs::create_dir_all(folder.join("out/deep/deeper")).unwrap();
+    folder
 }
 
 /// The next life cannot know whether the letter left, so it does not send it. What comes later is
@@ -429,6 +476,7 @@ fn every_point_is_reached_without_dying(setup: Setup) {
         .recording_agent("ada", Mode::Shared, Lifetime::Turn)
         .make();
     world.wire("ada", "42");
+    outlived(&world);
     let (host, runner) = (world.aside().join("points"), world.agent_folder("ada").join("points"));
     world.up_with(&[
         ("TWOBOX_CRASH_LOG", host.to_str().unwrap()),
