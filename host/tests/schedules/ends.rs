@@ -218,3 +218,19 @@ fn a_notice_whose_mark_was_cleared_is_found() {
     notices::record(&world.db, teller, &notice, None).unwrap();
     assert_eq!(sessions::due(&world.db, at(i64::MAX)).unwrap(), []);
 }
+
+#[test]
+fn a_schedule_that_cannot_be_read_keeps_no_run_from_its_end() {
+    let mut world = world();
+    let id = world.add("report");
+    let (run, owner) = (world.fire(id), host_id());
+    world.begin(run, owner, 1000);
+    let spoil = "PRAGMA foreign_keys = OFF; UPDATE schedules SET agent_group_id = 'x'";
+    world.db.execute_batch(spoil).unwrap();
+    schedules::find(&world.db, "report").unwrap_err();
+    let finished = schedules::finish(&mut world.db, run, owner, &end(TIMEOUT, 2000), |_, _| {
+        panic!("nobody can judge")
+    });
+    assert_eq!(finished.unwrap(), Finished::Done { paused: None });
+    assert_eq!(world.run(run).status, Status::Failed);
+}

@@ -24,6 +24,24 @@ pub fn was_made_for(db: &Connection, session: SessionId, run: RunId) -> Result<b
     .map_err(failed("look whose session it is"))
 }
 
+pub(super) const OUTLIVED: &str = "
+    SELECT s.id FROM sessions s JOIN messaging_groups m ON m.id = s.messaging_group_id
+    WHERE m.channel_type = :channel AND s.id > coalesce(:after, '')
+      AND s.status IN ('active', 'closed')
+      AND s.runner_id IS NULL AND s.next_due_at_ms IS NULL
+      AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.thread_id)
+      AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.session_id = s.id)
+    ORDER BY s.id LIMIT :limit";
+
+pub(super) const CLOSE: &str = "
+    UPDATE sessions SET status = 'closed'
+    WHERE id = :session AND status IN ('active', 'closed')
+      AND runner_id IS NULL AND next_due_at_ms IS NULL
+      AND messaging_group_id IN (SELECT id FROM messaging_groups WHERE channel_type = :channel)
+      AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.session_id = sessions.id)
+      AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = sessions.thread_id
+                        AND r.ended_at_ms IS NULL AND r.phase = 'executing')";
+
 /// At most `limit` sessions at rest, after `after` in the order of their ids, whose runs are
 /// forgotten and which no schedule names.
 ///
@@ -34,21 +52,13 @@ pub fn outlived(
     after: Option<SessionId>,
     limit: u32,
 ) -> Result<Vec<SessionId>, DbError> {
-    db.prepare_cached(
-        "SELECT s.id FROM sessions s JOIN messaging_groups m ON m.id = s.messaging_group_id
-         WHERE m.channel_type = :channel AND s.id > coalesce(:after, '')
-           AND s.status IN ('active', 'closed')
-           AND s.runner_id IS NULL AND s.next_due_at_ms IS NULL
-           AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = s.thread_id)
-           AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.session_id = s.id)
-         ORDER BY s.id LIMIT :limit",
-    )
-    .and_then(|mut select| {
-        let params =
-            named_params! { ":channel": SCHEDULE_CHANNEL, ":after": after, ":limit": limit };
-        select.query_map(params, |row| row.get(0))?.collect()
-    })
-    .map_err(failed("list sessions of runs that are forgotten"))
+    db.prepare_cached(OUTLIVED)
+        .and_then(|mut select| {
+            let params =
+                named_params! { ":channel": SCHEDULE_CHANNEL, ":after": after, ":limit": limit };
+            select.query_map(params, |row| row.get(0))?.collect()
+        })
+        .map_err(failed("list sessions of runs that are forgotten"))
 }
 
 /// Closes a session that was made for a run, if it is at rest, no schedule names it, and its run does
@@ -57,19 +67,9 @@ pub fn outlived(
 /// # Errors
 /// [`DbError::Sqlite`].
 pub fn close_session(db: &Connection, session: SessionId) -> Result<bool, DbError> {
-    db.execute(
-        "UPDATE sessions SET status = 'closed'
-         WHERE id = :session AND status IN ('active', 'closed')
-           AND runner_id IS NULL AND next_due_at_ms IS NULL
-           AND messaging_group_id IN
-             (SELECT id FROM messaging_groups WHERE channel_type = :channel)
-           AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.session_id = sessions.id)
-           AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = sessions.thread_id
-                             AND r.ended_at_ms IS NULL AND r.phase = 'executing')",
-        named_params! { ":session": session, ":channel": SCHEDULE_CHANNEL },
-    )
-    .map(|changed| changed == 1)
-    .map_err(failed("close a session"))
+    db.execute(CLOSE, named_params! { ":session": session, ":channel": SCHEDULE_CHANNEL })
+        .map(|changed| changed == 1)
+        .map_err(failed("close a session"))
 }
 
 /// Deletes what is stored of a closed session whose folder is gone. Returns whether it was closed.

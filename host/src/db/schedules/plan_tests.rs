@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::{claims, definitions, life, metrics, runs, starts};
+use super::{claims, definitions, life, metrics, outlived, runs, starts};
 
 /// SQLite's plan for a statement, a line for each step.
 fn plan(db: &Connection, sql: &str) -> Vec<String> {
@@ -33,6 +33,8 @@ fn what_runs_often_looks_at_an_index_and_sorts_nothing() {
         ("past", runs::PAST.to_owned(), "runs_listed"),
         ("expired", runs::select(life::EXPIRED), "runs_running"),
         ("prune", runs::PRUNE.to_owned(), "runs_ended"),
+        ("whether a schedule names a session", outlived::OUTLIVED.into(), "schedules_session"),
+        ("the same before it is closed", outlived::CLOSE.to_owned(), "schedules_session"),
         ("metrics", metrics::SINCE.to_owned(), "run_metrics_at"),
         ("prune metrics", metrics::PRUNE.to_owned(), "run_metrics_at"),
     ];
