@@ -9,7 +9,8 @@ use twobox_shared::time::UnixMillis;
 use super::changes::readable;
 use super::view::BackfillView;
 use super::{BookError, Mistake, find, unknown};
-use crate::db::schedules::{self, Backfilled};
+use crate::db::schedules::{self, Backfilled, PastSlot};
+use crate::schedule::Slot;
 
 /// So many slots can be asked for at once.
 pub const BACKFILL_MAX: u64 = 1000;
@@ -50,16 +51,20 @@ pub fn backfill(
         );
         return Err(Mistake::new("from", from, problem).into());
     }
-    let slots: Vec<(RunId, UnixMillis)> =
-        plan.timetable.slots(from, before).map(|slot| (RunId::generate(ids), slot.0)).collect();
+    let past = |slot: Slot| PastSlot {
+        run: RunId::generate(ids),
+        slot: slot.0,
+        following: plan.timetable.next_after(slot).map(|next| next.0),
+    };
+    let slots: Vec<PastSlot> = plan.timetable.slots(from, before).map(past).collect();
     match schedules::enqueue_backfill(db, schedule.id, &slots, now)? {
         Backfilled::Done { queued, kept } => Ok(BackfillView {
             schedule: schedule.definition.name,
             slots: slots.len(),
             queued,
             kept,
-            first: slots.first().map(|(_, slot)| plan.zone.rfc3339(*slot)),
-            last: slots.last().map(|(_, slot)| plan.zone.rfc3339(*slot)),
+            first: slots.first().map(|first| plan.zone.rfc3339(first.slot)),
+            last: slots.last().map(|last| plan.zone.rfc3339(last.slot)),
         }),
         Backfilled::Gone => Err(unknown(db, name_or_id)?),
     }

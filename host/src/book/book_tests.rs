@@ -192,6 +192,29 @@ fn a_slot_that_has_come_is_not_forgotten_by_a_change() {
 }
 
 #[test]
+fn missed_slots_that_share_a_row_are_run_after_all_one_by_one() {
+    let mut world = world();
+    world.add(&draft("report")).unwrap();
+    let away = NOW + 5 * HOUR + MINUTE * 2;
+    pause(&mut world.db, "report", None, &SystemIds, away).unwrap();
+    let row = |status: &str, reason: &str, count| (status.to_owned(), reason.to_owned(), count);
+    assert_eq!(rows(&world), [row("missed", "paused", 5)]);
+    let mut fill = |from, to| {
+        let filled = backfill(&mut world.db, "report", (from, to), &SystemIds, away).unwrap();
+        (filled.queued.len(), filled.kept)
+    };
+    assert_eq!(fill(NOW, NOW + 2 * HOUR + MINUTE), (2, 0));
+    let (waits, left) = (row("queued", "", 1), row("missed", "paused", 3));
+    assert_eq!(rows(&world), [waits.clone(), waits.clone(), left]);
+    let mut fill = |from, to| {
+        let filled = backfill(&mut world.db, "report", (from, to), &SystemIds, away).unwrap();
+        (filled.queued.len(), filled.kept)
+    };
+    assert_eq!(fill(NOW, away), (3, 2));
+    assert_eq!(rows(&world), vec![waits; 5]);
+}
+
+#[test]
 fn a_backfill_takes_the_slots_of_a_bounded_past_and_each_once() {
     let mut world = world();
     world.add(&draft("report")).unwrap();

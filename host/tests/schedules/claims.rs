@@ -8,7 +8,7 @@ use twobox_host::db::schedules::{
 use twobox_host::schedule::Slot;
 use twobox_shared::ids::{ScheduleId, SystemIds};
 
-use super::world::{World, at, definition, dump, host_id, next, run_id, world};
+use super::world::{World, at, definition, dump, host_id, next, past, run_id, world};
 
 /// A claim of the slot 1000 of a fresh schedule, as one run.
 fn of_1000<'a>(id: ScheduleId, rows: &'a [SlotRow]) -> Claim<'a> {
@@ -172,7 +172,7 @@ fn a_slot_that_a_backfill_ran_ahead_of_time_does_not_stop_the_cadence() {
     let mut world = world();
     let id = world.add("report");
     let ahead = run_id();
-    schedules::enqueue_backfill(&mut world.db, id, &[(ahead, at(1000))], at(900)).unwrap();
+    schedules::enqueue_backfill(&mut world.db, id, &[past(ahead, 1000)], at(900)).unwrap();
     let rows = [row(1000, Fate::Run), row(2000, Fate::Run)];
     let both = Claim { open: &[ahead], next: next(3000), ..of_1000(id, &rows) };
     assert_eq!(claim(&mut world, &both), Claimed::Done { already: vec![at(1000)] });
@@ -293,7 +293,7 @@ fn a_row_for_missed_slots_stands_for_none_that_a_backfill_ran_ahead_of_time() {
         let mut world = world();
         let id = world.add("report");
         let run = run_id();
-        schedules::enqueue_backfill(&mut world.db, id, &[(run, at(ahead))], at(3900)).unwrap();
+        schedules::enqueue_backfill(&mut world.db, id, &[past(run, ahead)], at(3900)).unwrap();
         let taken = schedules::taken(&world.db, id, at(1000), at(3900)).unwrap();
         assert_eq!(taken, [(Slot(at(ahead)), Slot(at(ahead)))]);
         let before = dump(&world.db);

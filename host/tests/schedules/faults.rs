@@ -7,7 +7,9 @@ use twobox_host::db::schedules::{
 use twobox_host::db::{DbError, sessions};
 use twobox_shared::ids::{HostId, RunId, ScheduleId, SystemIds};
 
-use super::world::{World, at, definition, dump, end, host_id, next, pause, run_id, start, world};
+use super::world::{
+    World, at, definition, dump, end, host_id, next, past, pause, run_id, start, world,
+};
 
 /// What an operation works on.
 struct Props {
@@ -164,7 +166,7 @@ fn what_people_do_is_whole_or_nothing() {
         schedules::remove(&mut world.db, props.id, at(2000)).map(|_| ())
     });
     each_fault(&["AFTER INSERT ON runs WHEN NEW.slot_ms = 200"], |world, props| {
-        let slots = [(run_id(), at(100)), (run_id(), at(200))];
+        let slots = [past(run_id(), 100), past(run_id(), 200)];
         schedules::enqueue_backfill(&mut world.db, props.id, &slots, at(2000)).map(|_| ())
     });
     each_fault(&["AFTER INSERT ON schedules"], |world, _| {

@@ -5,7 +5,7 @@ use twobox_host::db::schedules::{
 };
 use twobox_shared::ids::{HostId, ScheduleId, SystemIds};
 
-use super::world::{at, dump, host_id, next, run_id, world};
+use super::world::{at, dump, host_id, next, past, run_id, world};
 
 #[test]
 fn a_manual_run_has_no_slot_and_leaves_the_cadence_alone() {
@@ -25,7 +25,7 @@ fn a_manual_run_has_no_slot_and_leaves_the_cadence_alone() {
     for gone in [id, ScheduleId::generate(&SystemIds)] {
         let enqueued = schedules::enqueue_manual(&world.db, gone, run_id(), at(900)).unwrap();
         assert_eq!(enqueued, Enqueued::Gone);
-        let asked = schedules::enqueue_backfill(&mut world.db, gone, &[(run_id(), at(1))], at(900));
+        let asked = schedules::enqueue_backfill(&mut world.db, gone, &[past(run_id(), 1)], at(900));
         assert_eq!(asked.unwrap(), Backfilled::Gone);
     }
     assert_eq!(dump(&world.db), as_it_was);
@@ -46,10 +46,10 @@ fn a_backfill_runs_what_was_left_out_and_nothing_twice() {
     world.claim(id, &[missed(2, 5000)]);
     let before = world.schedule(id);
 
-    let slots: Vec<_> = (0..5).map(|n| (run_id(), at(n * 1000))).collect();
+    let slots: Vec<_> = (0..5).map(|n| past(run_id(), n * 1000)).collect();
     let asked = schedules::enqueue_backfill(&mut world.db, id, &slots, at(9000)).unwrap();
     let Backfilled::Done { queued, kept: 2 } = asked else { panic!("{asked:?}") };
-    assert_eq!(queued[0], slots[0].0, "a slot without a row has the id that was given");
+    assert_eq!(queued[0], slots[0].run, "a slot without a row has the id that was given");
     let runs: Vec<_> = queued.iter().map(|&run| world.run(run)).collect();
     let slots_run: Vec<_> = runs.iter().map(|run| run.slot.unwrap().0).collect();
     assert_eq!(slots_run, [0, 1000, 2000]);

@@ -7,8 +7,8 @@ use rusqlite::types::Value;
 use twobox_host::db::agents::{self, AgentGroup};
 use twobox_host::db::messaging::{SessionMode, TERMINAL, listening};
 use twobox_host::db::schedules::{
-    Claim, Claimed, Definition, End, Fate, Finished, Load, Next, Outcome, Run, Schedule, SelfPause,
-    SlotRow, Start, Started, Streaks, Verdict,
+    Claim, Claimed, Definition, End, Fate, Finished, Load, Next, Outcome, PastSlot, Run, Schedule,
+    SelfPause, SlotRow, Start, Started, Streaks, Verdict,
 };
 use twobox_host::db::{self, schedules, sessions};
 use twobox_host::schedule::{missed, overlap};
@@ -89,6 +89,11 @@ pub(crate) fn started(outcome: Started) -> Run {
 
 pub(crate) fn end(outcome: Outcome<'_>, now: i64) -> End<'_> {
     End { outcome, turns: None, output: None, load: Load::default(), now: at(now) }
+}
+
+/// A slot of the past, of which nobody says what follows it.
+pub(crate) fn past(run: RunId, slot: i64) -> PastSlot {
+    PastSlot { run, slot: at(slot), following: None }
 }
 
 /// A pause that nobody wished.

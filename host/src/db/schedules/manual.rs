@@ -63,15 +63,25 @@ pub enum Backfilled {
     Gone,
 }
 
-/// Lets slots of the past wait for their turn, now; each comes with the id that its run gets. They
-/// do not count as firings.
+/// A slot of the past that somebody wants to be run after all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PastSlot {
+    /// The id that its run gets.
+    pub run: RunId,
+    /// When it was.
+    pub slot: UnixMillis,
+    /// The slot after it, if there is one: a row for several missed slots begins there from now on.
+    pub following: Option<UnixMillis>,
+}
+
+/// Lets slots of the past wait for their turn, now, the oldest first. They do not count as firings.
 ///
 /// # Errors
 /// [`DbError::Sqlite`]; then none of them waits.
 pub fn enqueue_backfill(
     db: &mut Connection,
     schedule: ScheduleId,
-    slots: &[(RunId, UnixMillis)],
+    slots: &[PastSlot],
     now: UnixMillis,
 ) -> Result<Backfilled, DbError> {
     try_backfill(db, schedule, slots, now).map_err(failed("enqueue a backfill"))
@@ -80,7 +90,7 @@ pub fn enqueue_backfill(
 fn try_backfill(
     db: &mut Connection,
     schedule: ScheduleId,
-    slots: &[(RunId, UnixMillis)],
+    slots: &[PastSlot],
     now: UnixMillis,
 ) -> rusqlite::Result<Backfilled> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -89,6 +99,17 @@ fn try_backfill(
     }
     let mut queued = Vec::new();
     {
+        // A row that begins with the slot and stands for others too goes on standing for these.
+        let mut shorten = tx.prepare_cached(
+            "UPDATE runs
+             SET slot_ms = :following, due_ms = :following, slot_count = slot_count - 1,
+                 last_slot_ms = CASE WHEN slot_count > 2 THEN last_slot_ms END
+             WHERE schedule_id = :schedule AND slot_ms = :slot AND status = 'missed'
+               AND slot_count > 1 AND :following <= last_slot_ms
+               AND (slot_count = 2) = (:following = last_slot_ms)
+               AND NOT EXISTS (SELECT 1 FROM runs r
+                               WHERE r.schedule_id = :schedule AND r.slot_ms = :following)",
+        )?;
         // A slot that was left out, or whose run was cancelled before it began, has its run after all, in
         // the same row: a slot has one row.
         let mut insert = tx.prepare_cached(
@@ -105,7 +126,10 @@ fn try_backfill(
                 OR (status = 'cancelled' AND phase IS NULL)
              RETURNING id",
         )?;
-        for (run, slot) in slots {
+        for PastSlot { run, slot, following } in slots {
+            shorten.execute(named_params! {
+                ":schedule": schedule, ":slot": slot, ":following": following,
+            })?;
             let params =
                 named_params! { ":run": run, ":schedule": schedule, ":slot": slot, ":now": now };
             queued.extend(insert.query_row(params, |row| row.get::<_, RunId>(0)).optional()?);

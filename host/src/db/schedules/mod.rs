@@ -35,7 +35,7 @@ pub use life::{
     request_cancel, take_over,
 };
 pub use listed::{Listed, Unreadable};
-pub use manual::{Backfilled, Enqueued, enqueue_backfill, enqueue_manual};
+pub use manual::{Backfilled, Enqueued, PastSlot, enqueue_backfill, enqueue_manual};
 pub use metrics::{Load, RunMetrics, metrics_since, prune_metrics};
 pub use outlived::{close_session, forget_session, outlived, was_made_for};
 pub use prepare::{Prepared, SCHEDULE_CHANNEL, prepare};

@@ -247,6 +247,14 @@ impl Oracle {
             }
             kept.covered.insert(slot, slot);
         }
+        let spans =
+            |change: &Change| Some((change.old.as_ref()?.span()?, change.new.as_ref()?.span()?));
+        for (old, new) in changes.iter().filter_map(spans).filter(|(old, new)| old != new) {
+            if !kept.covered.contains_key(&old.0) {
+                return Err(format!("nothing stood for slot {}", old.0));
+            }
+            kept.covered.insert(new.0, new.1);
+        }
         Ok(())
     }
 

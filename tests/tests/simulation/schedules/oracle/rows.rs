@@ -119,7 +119,20 @@ fn may_appear(new: &Row, deed: &Deed) -> bool {
     }
 }
 
+/// Whether `new` stands for the last of the slots that `old` stood for: the others have runs of their
+/// own, and the very last may have one in this row.
+fn is_rest(old: &Row, new: &Row) -> bool {
+    let Some(((from, to), (first, last))) = old.span().zip(new.span()) else { return false };
+    let same = (&old.id, &old.schedule, to) == (&new.id, &new.schedule, last);
+    let still_missed = new.is("missed") && new.reason == old.reason && new.count < old.count;
+    let runs = new.is("queued") && new.trigger == "backfill" && new.count == 1 && first == last;
+    same && from < first && (still_missed || runs)
+}
+
 fn may_become(old: &Row, new: &Row, deed: &Deed) -> bool {
+    if old.is("missed") && old.count > 1 && matches!(deed, Deed::Backfilled { .. }) {
+        return is_rest(old, new);
+    }
     let identity = |row: &Row| (row.id.clone(), row.schedule.clone(), row.slot, row.span());
     if identity(old) != identity(new) {
         return false;
