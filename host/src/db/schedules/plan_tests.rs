@@ -33,7 +33,7 @@ fn what_runs_often_looks_at_an_index_and_sorts_nothing() {
         ("past", runs::PAST.to_owned(), "runs_listed"),
         ("expired", runs::select(life::EXPIRED), "runs_running"),
         ("prune", runs::PRUNE.to_owned(), "runs_ended"),
-        ("metrics", metrics::SINCE.to_owned(), "run_metrics_at"),
+        ("metrics", metrics::PAGE.to_owned(), "run_metrics_at"),
         ("prune metrics", metrics::PRUNE.to_owned(), "run_metrics_at"),
     ];
     for (case, sql, index) in cases {
