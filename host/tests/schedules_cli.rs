@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -252,7 +253,7 @@ fn every_mistake_names_its_flag_and_stores_nothing() {
         (with("--overlap", "all"), "--overlap: \"all\" is unknown: use one of skip, queue"),
         (with("--jitter", "24h"), "--jitter: 1day is not less than the 1day"),
         (with("--not-before", "monday"), "--not-before: \"monday\" is not an instant"),
-        (with("--not-after", "2001-01-01T00:00:00Z"), "--daily: every day at 01:00 has no slot"),
+        (with("--not-after", "2001-01-01T00:00:00Z"), "--not-after: every day at 01:00 has no slot"),
         (with("--max-runs", "0"), "--max-runs: 0 is not allowed"),
         (world.refused(&["list", "--agent", "carl"], 2), "there are: assistant, bob"),
         (world.refused(&["show", "x"], 1), "there are none yet"),
@@ -336,13 +337,17 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     world.schedules(&["pause", "idle", "--reason", "on holiday"]);
     says(
         &world.schedules(&["show", "idle"]),
-        &["state     paused since ", ": on holiday", "`twobox schedules resume idle`"],
+        &["state     paused: on holiday\n", "`twobox schedules resume idle`"],
     );
     world.claim("skipped", Fate::Skipped(Reason::Overlap));
     says(
         &world.schedules(&["show", "skipped"]),
         &["skipped  an earlier run had not ended", "edit skipped --overlap queue`"],
     );
+    world.schedules(&["edit", "skipped", "--overlap", "queue"]);
+    let queues = world.schedules(&["show", "skipped"]);
+    says(&queues, &["edit skipped --overlap allow`"]);
+    assert!(!queues.contains("--overlap queue"), "{queues}");
     let slot = schedules::find(&world.db(), "missed").unwrap().unwrap().next.unwrap().slot;
     let last_slot = UnixMillis(slot.0 + 7_200_000);
     world.claim("missed", Fate::Missed { reason: Reason::Window, count: 3, last_slot });
@@ -373,6 +378,12 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     let metrics = world.json(&["metrics", "over", "--since", "2021-01-01T00:00:00Z"]);
     assert_eq!(metrics["metrics"][0]["reason"], "turn_limit_exceeded");
     assert_eq!(metrics["metrics"].as_array().unwrap().len(), 1);
+    let costs = ["metrics", "--since", "2021-01-01T00:00:00Z", "-n", "1"];
+    let newest = world.json(&costs);
+    let before = newest["next_before"].as_str().unwrap();
+    says(&world.schedules(&costs), &[&format!("older ones: --before {before}")]);
+    let older = world.json(&[&costs[..], &["--before", before]].concat());
+    assert_ne!(older["metrics"][0]["run"], newest["metrics"][0]["run"]);
     let list = world.schedules(&["list"]);
     says(&list, &["missed (3 slots)", "failed, 3 turns"]);
     assert_eq!(world.json(&["runs", "failed"])["runs"][0]["reason"], "timeout");
@@ -429,6 +440,31 @@ fn schedules_that_meet_are_warned_of() {
     assert_eq!(warnings["overlapping_schedules"], json!(["a", "b"]));
     assert_eq!(warnings["overlapping_minutes"], json!([0]));
     assert_eq!(warnings["estimated_concurrent_steps"], 4000);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_told_with_what_to_do() {
+    let world = world();
+    world.add("report", &["--daily", "02:30"]);
+    let db = world.db();
+    db.pragma_update(None, "ignore_check_constraints", true).unwrap();
+    db.execute("UPDATE schedules SET missed = 'sometimes'", []).unwrap();
+    let id: String = db.query_row("SELECT id FROM schedules", [], |row| row.get(0)).unwrap();
+    for command in ["show", "pause", "remove"] {
+        let line = world.refused(&[command, "report"], 1);
+        says(&line, &["missed", "`twobox schedules list`", "update Twobox"]);
+    }
+    says(&world.schedules(&["list"]), &[&format!("not read: {id} ")]);
+}
+
+#[test]
+fn a_change_is_done_beside_a_host_that_stands_still() {
+    let world = world();
+    let _silent = UnixListener::bind(world.data.join("host.sock")).unwrap();
+    world.add("report", &["--daily", "02:30"]);
+    assert_eq!(world.json(&["show", "report"])["schedule"]["state"], "enabled");
+    let run = RunId::generate(&SystemIds).to_string();
+    says(&world.refused(&["cancel", &run], 1), &["did not answer within 5 s", "twobox doctor"]);
 }
 
 fn self_pause(reason: &str) -> SelfPause {

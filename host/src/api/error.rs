@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::guard::BODY_MAX;
-use crate::book::BookError;
+use crate::book::{BookError, MEND};
 use crate::session::task::chain;
 use crate::storage::explain;
 
@@ -135,10 +135,10 @@ impl ApiError {
                 return Self::new(Code::Busy, "another program holds host.db: try again");
             }
             BookError::Db(error) if error.is_unreadable() => {
-                let what = "another build wrote it, or somebody by hand: update Twobox, or mend it";
-                return Self::new(Code::Unreadable, format!("{}; {what}", chain(error)));
+                return Self::new(Code::Unreadable, format!("{}; {MEND}", chain(error)));
             }
             BookError::Db(error) => return Self::new(Code::Internal, explain(error, root)),
+            BookError::NothingSaid => Code::Invalid,
             BookError::NameTaken { .. } => Code::NameTaken,
             BookError::UnknownSchedule { .. } => Code::ScheduleNotFound,
             BookError::UnknownRun { .. } => Code::RunNotFound,

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 
 /// A JSON body, of which every field is known.
 #[derive(FromRequest)]
@@ -24,6 +26,32 @@ pub(super) struct Query<T>(pub(super) T);
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(ApiError))]
 pub(super) struct Path<T>(pub(super) T);
+
+/// No body, or an empty object: what somebody said there would be lost.
+pub(super) struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state).await?;
+        if bytes.is_empty() {
+            return Ok(Self);
+        }
+        let request = Request::from_parts(parts, bytes.into());
+        let Body(said) = Body::<Value>::from_request(request, state).await?;
+        let Value::Object(fields) = said else {
+            return Err(ApiError::new(Code::Invalid, "this path takes no body"));
+        };
+        let Some(field) = fields.keys().next() else { return Ok(Self) };
+        let message = match field.as_str() {
+            "force" => "force: this path takes no body; `force` goes in the query".to_owned(),
+            _ => format!("{field}: this path takes no body"),
+        };
+        Err(ApiError::new(Code::Invalid, message).field(field))
+    }
+}
 
 /// A struct that is written with its fields' names; a list of its values in order is refused.
 pub(super) struct Object<T>(pub(super) T);

@@ -12,7 +12,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::Api;
 use super::error::{ApiError, Code};
-use super::extract::{Path, Query};
+use super::extract::{NoBody, Path, Query};
 use crate::blocking::outcome;
 use crate::book::view::{MetricsList, RunPage, RunView};
 use crate::book::{self, BookError};
@@ -43,6 +43,7 @@ pub(super) struct Since {
     #[serde(default = "limit")]
     limit: u32,
     since: Option<String>,
+    before: Option<RunId>,
 }
 
 /// Whether a run may be one too many.
@@ -88,16 +89,17 @@ pub(super) async fn show(
 pub(super) async fn metrics(
     State(api): State<Api>,
     Path(schedule): Path<String>,
-    Query(Since { limit, since }): Query<Since>,
+    Query(Since { limit, since, before }): Query<Since>,
 ) -> Result<Json<MetricsList>, ApiError> {
     let since = match since.as_deref().map(parse_instant) {
         None => UnixMillis(0),
         Some(Ok(since)) => since,
         Some(Err(error)) => {
-            return Err(ApiError::new(Code::BadRequest, format!("since: {error}")).field("since"));
+            return Err(ApiError::new(Code::Invalid, format!("since: {error}")).field("since"));
         }
     };
-    api.book(move |db| book::metrics(db, Some(&schedule), since, limit)).await.map(Json)
+    let metrics = move |db: &mut _| book::metrics(db, Some(&schedule), since, before, limit);
+    api.book(metrics).await.map(Json)
 }
 
 /// The run in the answer is the one that was started here, whatever else goes on.
@@ -105,6 +107,7 @@ pub(super) async fn execute(
     State(api): State<Api>,
     Path(name_or_id): Path<String>,
     Query(Force { force }): Query<Force>,
+    NoBody: NoBody,
 ) -> Result<(StatusCode, Json<OneRun>), ApiError> {
     let schedule = api.book(move |db| book::find(db, &name_or_id)).await?.id;
     let scheduler = Arc::clone(&api.scheduler);
@@ -136,6 +139,7 @@ pub(super) async fn execute(
 pub(super) async fn cancel(
     State(api): State<Api>,
     Path(id): Path<String>,
+    NoBody: NoBody,
 ) -> Result<(StatusCode, Json<OneRun>), ApiError> {
     let id = api.book(move |db| book::run(db, &id)).await?.id;
     match api.scheduler.cancel(id).await.map_err(|error| api.failed(error.into()))? {

@@ -10,7 +10,7 @@ use twobox_shared::ids::{ScheduleId, SystemIds};
 
 use super::Api;
 use super::error::{ApiError, Code, from_json};
-use super::extract::{Body, Object, Path, Query};
+use super::extract::{Body, NoBody, Object, Path, Query};
 use crate::blocking::blocking;
 use crate::book::view::{Removed, ScheduleList};
 use crate::book::{self, Draft};
@@ -127,6 +127,7 @@ pub(super) async fn patch(
 pub(super) async fn remove(
     State(api): State<Api>,
     Path(name_or_id): Path<String>,
+    NoBody: NoBody,
 ) -> Result<Json<Removed>, ApiError> {
     let now = api.now();
     api.write(move |db| book::remove(db, &name_or_id, now)).await.map(Json)

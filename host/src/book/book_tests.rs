@@ -239,7 +239,7 @@ fn a_backfill_takes_the_slots_of_a_bounded_past_and_each_once() {
     assert_eq!(run(&world.db, &rest.runs[0].id.to_string()).unwrap(), rest.runs[0]);
     for limit in [0, PAGE_MAX + 1] {
         assert!(runs(&world.db, None, None::<RunId>, limit).is_err());
-        assert!(metrics(&world.db, None, NOW, limit).is_err());
+        assert!(metrics(&world.db, None, NOW, None, limit).is_err());
     }
 }
 

@@ -11,6 +11,7 @@ use super::{BookError, Change, Draft, Mistake};
 use crate::db::overview;
 use crate::db::schedules::Definition;
 use crate::schedule::cadence::parse_instant;
+use crate::schedule::timetable::{Bounds, Timetable};
 use crate::schedule::{missed, overlap};
 
 /// The longest prompt, in bytes.
@@ -85,6 +86,9 @@ pub(super) fn edited(
     min_interval: Duration,
     now: UnixMillis,
 ) -> Result<Checked, BookError> {
+    if *draft == Draft::default() {
+        return Err(BookError::NothingSaid);
+    }
     let definition = applied(db, agent, draft, old.clone(), now)?;
     let slots = |of: &Definition| {
         let cadence = (of.cadence_kind.clone(), of.cadence_value.clone(), of.anchor);
@@ -186,10 +190,10 @@ fn together(
             Mistake::new("cadence", &definition.cadence_value, error.to_string())
         })?;
     }
-    if let Some(shortest) = plan.cadence.shortest_interval()
-        && plan.jitter >= shortest
+    if (draft.cadence.is_some() || draft.jitter_sec != Change::Keep)
         && !plan.jitter.is_zero()
-        && (draft.cadence.is_some() || draft.jitter_sec != Change::Keep)
+        && let Some(shortest) = plan.cadence.shortest_interval()
+        && plan.jitter >= shortest
     {
         let problem = format!(
             "{} is not less than the {} that may lie between two slots of {}",
@@ -209,7 +213,8 @@ fn together(
             plan.cadence,
             plan.zone.rfc3339(now)
         );
-        return Err(Mistake::new("cadence", &definition.cadence_value, problem));
+        let (field, given) = at_fault(draft, &definition, &plan, now);
+        return Err(Mistake::new(field, given, problem));
     }
     if let (Change::Set(most), true) = (&draft.max_runs, fired > 0)
         && *most <= fired
@@ -220,6 +225,27 @@ fn together(
         return Err(Mistake::new("max_runs", most, problem));
     }
     Ok(Checked { definition, plan, has_new_slots })
+}
+
+/// Which field leaves no slot after `now`, and what it says: a bound that was just given, if there are
+/// slots without the bounds.
+fn at_fault<'a>(
+    draft: &'a Draft,
+    definition: &'a Definition,
+    plan: &Plan,
+    now: UnixMillis,
+) -> (&'static str, &'a str) {
+    let bounds = [("not_after", &draft.not_after), ("not_before", &draft.not_before)];
+    let given = bounds.into_iter().find_map(|(field, said)| match said {
+        Change::Set(text) => Some((field, text.as_str())),
+        Change::Keep | Change::Reset => None,
+    });
+    let has_slots = || {
+        let (zone, anchor) = (plan.zone.clone(), definition.anchor);
+        let unbounded = Timetable::new(&plan.cadence, zone, anchor, Bounds::default());
+        unbounded.first_after(now).is_some()
+    };
+    given.filter(|_| has_slots()).unwrap_or(("cadence", &definition.cadence_value))
 }
 
 /// Checks a schedule's name.

@@ -171,8 +171,24 @@ fn each_mistake_names_its_field_and_says_what_is_allowed() {
         ),
         (
             Draft { not_after: set("2026-11-01T23:29:59Z"), ..draft() },
-            "cadence",
+            "not_after",
             "within not_before and not_after",
+        ),
+        (
+            Draft {
+                not_before: set("2027-01-01T00:00:00Z"),
+                ..fires("once", "2026-12-01T00:00:00Z")
+            },
+            "not_before",
+            "it would never fire",
+        ),
+        (
+            Draft {
+                not_after: set("2027-01-01T00:00:00Z"),
+                ..fires("once", "2026-10-31T00:00:00Z")
+            },
+            "cadence",
+            "has no slot after 2026-11-01T00:00",
         ),
         (Draft { max_runs: Change::Set(0), ..draft() }, "max_runs", "use 1 to"),
     ];
@@ -207,6 +223,9 @@ fn what_an_edit_does_not_touch_is_not_held_against_it() {
     let open = Draft { not_after: Change::Reset, cadence: cadence("every", "2m"), ..same };
     let (definition, has_new_slots) = edit(&open).unwrap();
     assert_eq!((definition.anchor, definition.not_after, has_new_slots), (NOW, None, true));
+    let cadence_only = Draft { cadence: cadence("every", "2m"), ..Draft::default() };
+    assert!(edit(&cadence_only).unwrap_err().starts_with("cadence: "), "its bound is an old one");
+    assert!(edit(&Draft::default()).unwrap_err().contains("say what to change"));
     let fewer = Draft { max_runs: Change::Set(5), ..Draft::default() };
     assert!(edit(&fewer).unwrap_err().contains("fired 5 times already"));
     let reset = Draft {
@@ -229,6 +248,13 @@ fn in_json_null_resets_and_what_is_unknown_is_refused() {
         Draft { cadence: cadence("every", "1h"), max_turns: Change::Reset, ..Draft::default() };
     assert_eq!(draft, expected);
     assert_eq!(read(r#"{"max_turns": 3}"#).unwrap().max_turns, Change::Set(3));
+    for field in ["name", "agent", "prompt", "cadence"] {
+        let bad = format!("{{\"{field}\": null}}");
+        assert!(
+            serde_json::from_str::<Draft>(&bad).unwrap_err().to_string().contains("null"),
+            "{bad}"
+        );
+    }
     for bad in [r#"{"timezone": "UTC"}"#, r#"{"max_turns": "3"}"#, r#"{"cadence": "daily"}"#] {
         assert!(read(bad).is_err(), "{bad}");
     }

@@ -43,12 +43,16 @@ pub struct WrittenCadence {
 #[serde(deny_unknown_fields, default)]
 pub struct Draft {
     /// What people call it.
+    #[serde(deserialize_with = "said")]
     pub name: Option<String>,
     /// Whose it is: the name or id of an agent group. It stays with that one.
+    #[serde(deserialize_with = "said")]
     pub agent: Option<String>,
     /// What the agent is told.
+    #[serde(deserialize_with = "said")]
     pub prompt: Option<String>,
     /// How often it fires.
+    #[serde(deserialize_with = "said")]
     pub cadence: Option<WrittenCadence>,
     /// An IANA name. Default: `UTC`.
     pub time_zone: Change<String>,
@@ -72,4 +76,9 @@ pub struct Draft {
     pub not_after: Change<String>,
     /// After so many firings it is over. Default: it goes on.
     pub max_runs: Change<i64>,
+}
+
+/// What cannot be reset: `null` is none of its values.
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(given: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(given).map(Some)
 }

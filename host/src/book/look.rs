@@ -11,7 +11,7 @@ use super::view::{
 };
 use super::warnings::Warnings;
 use super::{BookError, Mistake, agent, unknown};
-use crate::db::schedules::{self, Run, Schedule, Status};
+use crate::db::schedules::{self, MetricsPage, Run, Schedule, Status};
 
 /// The most runs that one page has.
 pub const PAGE_MAX: u32 = 1000;
@@ -91,8 +91,8 @@ pub fn run(db: &Connection, id: &str) -> Result<RunView, BookError> {
     Ok(RunView::of(found, names.of(db, schedule)))
 }
 
-/// What at most `limit` runs of a schedule, or of all, cost that ended at `since` or later; the
-/// oldest first.
+/// What at most `limit` runs of a schedule, or of all, cost that ended at `since` or later, and before
+/// the run `before`; those that ended last first.
 ///
 /// # Errors
 /// [`BookError::UnknownSchedule`]; [`BookError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
@@ -100,15 +100,19 @@ pub fn metrics(
     db: &Connection,
     name_or_id: Option<&str>,
     since: UnixMillis,
+    before: Option<RunId>,
     limit: u32,
 ) -> Result<MetricsList, BookError> {
     check_limit(limit)?;
     let schedule = name_or_id.map(|given| find_any(db, given)).transpose()?;
-    let listed = schedules::metrics_since(db, schedule.map(|found| found.id), since, limit)?;
+    let schedule = schedule.map(|found| found.id);
+    let listed = schedules::metrics(db, &MetricsPage { schedule, since, before, limit })?;
+    let is_full = listed.rows.len() + listed.unreadable.len() >= limit as usize;
+    let next_before = listed.last.and_then(|id| id.parse().ok()).filter(|_| is_full);
     let mut names = Names::default();
     let metrics =
         listed.rows.iter().map(|row| MetricsView::of(row, names.of(db, row.schedule))).collect();
-    Ok(MetricsList { metrics, unreadable: listed.unreadable })
+    Ok(MetricsList { metrics, next_before, unreadable: listed.unreadable })
 }
 
 fn check_limit(limit: u32) -> Result<(), Mistake> {

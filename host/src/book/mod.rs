@@ -65,6 +65,9 @@ pub enum BookError {
     /// Something that was said cannot be.
     #[error(transparent)]
     Mistake(#[from] Mistake),
+    /// An edit says nothing.
+    #[error("say what to change: an edit without any field changes nothing")]
+    NothingSaid,
     /// The name is taken.
     #[error(
         "there is already a schedule {name:?}: choose another name, or remove that one first \
@@ -122,6 +125,9 @@ pub enum BookError {
     #[error(transparent)]
     Db(#[from] DbError),
 }
+
+/// What to do about a row that cannot be read.
+pub const MEND: &str = "another build wrote it, or somebody by hand: update Twobox, or mend it";
 
 /// How often a change starts anew because somebody else changed the schedule in between.
 const TRIES: usize = 5;

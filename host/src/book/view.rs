@@ -377,8 +377,10 @@ impl MetricsView {
 /// What runs cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MetricsList {
-    /// The oldest first.
+    /// Those that ended last first.
     pub metrics: Vec<MetricsView>,
+    /// `before` of the next page, if there may be one.
+    pub next_before: Option<RunId>,
     /// Rows that this build cannot read.
     pub unreadable: Vec<Unreadable>,
 }

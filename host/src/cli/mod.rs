@@ -87,7 +87,8 @@ enum Command {
     /// Sessions: list, show, tail, tasks, retry, fsck.
     #[command(subcommand)]
     Sessions(sessions::SessionsCommand),
-    /// Standing orders: add, list, show, edit, pause, resume, remove, runs, metrics, backfill.
+    /// Standing orders: add, list, show, edit, run, cancel, pause, resume, remove, runs, metrics,
+    /// backfill.
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
     /// What ended without success: list, show, redrive, drop.

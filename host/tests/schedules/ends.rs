@@ -1,8 +1,8 @@
 //! The end of runs.
 
 use twobox_host::db::schedules::{
-    self, Claim, Definition, End, Fate, Finished, Load, Outcome, Reason, RunMetrics, SlotRow,
-    Status, Streaks, Verdict,
+    self, Claim, Definition, End, Fate, Finished, Load, MetricsPage, Outcome, Reason, RunMetrics,
+    SlotRow, Status, Streaks, Verdict,
 };
 use twobox_host::db::{notices, sessions};
 use twobox_shared::ids::{SessionId, SystemIds};
@@ -128,16 +128,23 @@ fn what_a_run_cost_is_kept_longer_than_the_run() {
             reason: Some(Reason::Timeout),
         });
     }
-    let since = |world: &World, ms, limit| {
-        schedules::metrics_since(&world.db, None, at(ms), limit).unwrap().rows
+    let page = |world: &World, ms, before, limit| {
+        let page = MetricsPage { schedule: None, since: at(ms), before, limit };
+        schedules::metrics(&world.db, &page).unwrap().rows
     };
+    let since = |world: &World, ms, limit| page(world, ms, None, limit);
+    let (first, second) = (runs[0].run, runs[1].run);
+    runs.reverse();
     assert_eq!(schedules::prune(&world.db, at(9000), 10).unwrap(), 2);
     assert_eq!(since(&world, 0, 10), runs);
-    assert_eq!(since(&world, 1901, 10), runs[1..]);
-    assert_eq!(since(&world, 0, 1), runs[..1]);
+    assert_eq!(since(&world, 1901, 10), runs[..1]);
+    assert_eq!(since(&world, 0, 1), runs[..1], "the newest");
+    assert_eq!(page(&world, 0, Some(second), 10), runs[1..]);
+    assert_eq!(page(&world, 0, Some(first), 10), []);
+    assert_eq!(page(&world, 0, Some(run_id()), 10), [], "one that is forgotten");
     assert_eq!(schedules::prune_metrics(&world.db, at(1900), 10).unwrap(), 0);
     assert_eq!(schedules::prune_metrics(&world.db, at(9000), 1).unwrap(), 1);
-    assert_eq!(since(&world, 0, 10), runs[1..]);
+    assert_eq!(since(&world, 0, 10), runs[..1]);
 }
 
 #[test]
@@ -159,7 +166,8 @@ fn a_slot_that_was_caught_up_waited_since_its_claim() {
     schedules::claim_slot(&mut world.db, &claim).unwrap();
     world.begin(row.id, owner, 80_300);
     world.finish(row.id, owner, Outcome::Completed, 81_000);
-    let metrics = schedules::metrics_since(&world.db, None, at(0), 1).unwrap().rows.remove(0);
+    let page = MetricsPage { schedule: None, since: at(0), before: None, limit: 1 };
+    let metrics = schedules::metrics(&world.db, &page).unwrap().rows.remove(0);
     assert_eq!((metrics.slot_wait_ms, metrics.duration_ms), (300, 700));
 }
 

@@ -30,7 +30,7 @@ pub(super) fn about(shown: &Shown, is_up: bool) -> Vec<String> {
         && let Some(run) = runs.first()
         && let Some(reason) = run.reason
     {
-        advice.extend(after(name, run, reason));
+        advice.extend(after(schedule, run, reason));
     }
     advice
 }
@@ -74,17 +74,26 @@ fn resuming(schedule: &ScheduleView) -> String {
 }
 
 /// What to do after a run or slot that ended without success.
-fn after(name: &str, run: &RunView, reason: Reason) -> Option<String> {
+fn after(schedule: &ScheduleView, run: &RunView, reason: Reason) -> Option<String> {
+    let name = &schedule.name;
     let edit = format!("`twobox schedules edit {name}");
     Some(match reason {
         Reason::TurnLimitExceeded => format!("to allow more turns: {edit} --max-turns N`"),
         Reason::Timeout | Reason::LeaseExpired => {
             format!("to let runs go on for longer: {edit} --max-run SECS`")
         }
-        Reason::Overlap => format!(
-            "its runs last longer than the time between slots: {edit} --overlap queue` lets one slot \
-             wait, and another cadence makes fewer"
-        ),
+        Reason::Overlap => {
+            let other = match schedule.overlap {
+                overlap::Policy::Skip => "--overlap queue` lets one slot wait",
+                overlap::Policy::Queue => "--overlap allow` lets runs go on side by side",
+                // Its policy was another one then.
+                overlap::Policy::Replace | overlap::Policy::Allow => return None,
+            };
+            format!(
+                "its runs last longer than the time between slots: {edit} {other}, and another \
+                 cadence makes fewer"
+            )
+        }
         Reason::Policy | Reason::Window | Reason::Limit => {
             let from = run.slot.as_deref()?;
             let to = run.last_slot.as_deref().unwrap_or(from);

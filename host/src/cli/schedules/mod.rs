@@ -17,7 +17,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::output::{Failure, chain, printable};
 use super::{Context, in_tokio};
-use crate::book::{self, BookError, Draft, Mistake};
+use crate::book::{self, BookError, Draft, MEND, Mistake};
 use crate::schedule::cadence::parse_instant;
 use said::{AddArguments, EditArguments};
 
@@ -81,13 +81,16 @@ pub(super) enum SchedulesCommand {
         #[arg(long, short = 'n', default_value_t = 20)]
         limit: u32,
     },
-    /// List what runs cost, the oldest first.
+    /// List what runs cost, those that ended last first.
     Metrics {
         /// The schedule's name or id; all without it.
         name: Option<String>,
         /// Only runs that ended then or later: RFC 3339. Without it, those of the last 30 days.
         #[arg(long, value_name = "T", value_parser = instant)]
         since: Option<UnixMillis>,
+        /// Only what comes after this run: the last one of the page before.
+        #[arg(long, value_name = "RUN")]
+        before: Option<RunId>,
         /// How many at most.
         #[arg(long, short = 'n', default_value_t = 1000)]
         limit: u32,
@@ -206,10 +209,10 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
             let page = book::runs(&db, name.as_deref(), before, limit).map_err(told)?;
             context.output.show(&page, text::runs);
         }
-        SchedulesCommand::Metrics { name, since, limit } => {
+        SchedulesCommand::Metrics { name, since, before, limit } => {
             let (_, db) = context.open_db()?;
             let since = since.unwrap_or_else(|| SystemClock.now() - RECENT);
-            let list = book::metrics(&db, name.as_deref(), since, limit).map_err(told)?;
+            let list = book::metrics(&db, name.as_deref(), since, before, limit).map_err(told)?;
             context.output.show(&list, text::metrics);
         }
         SchedulesCommand::Backfill { name, from, to } => {
@@ -234,6 +237,11 @@ fn explained(error: &BookError, draft: Option<&Draft>) -> Failure {
             let flag = said::flag(mistake.field, draft);
             let Mistake { problem, .. } = mistake;
             Failure::usage(printable(&format!("{flag}: {problem}")))
+        }
+        BookError::NothingSaid => Failure::usage(error.to_string()),
+        BookError::Db(db) if db.is_unreadable() => {
+            let which = "`twobox schedules list` and `runs` name the row";
+            Failure::new(printable(&format!("{}; {which}; {MEND}", chain(error))))
         }
         other => Failure::new(printable(&chain(other))),
     }

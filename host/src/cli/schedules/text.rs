@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use twobox_shared::ids::RunId;
 use twobox_shared::time::UnixMillis;
 
 use super::super::output::{printable, table};
@@ -127,8 +128,7 @@ fn state(schedule: &ScheduleView) -> String {
     match (schedule.state, &schedule.pause_reason) {
         (State::Enabled, _) => "enabled".to_owned(),
         (State::Paused, reason) => {
-            let since = &schedule.updated_at;
-            format!("paused since {since}: {}", reason.as_deref().unwrap_or("no reason is known"))
+            format!("paused: {}", reason.as_deref().unwrap_or("no reason is known"))
         }
         (State::Over, _) => "over: no slot is left".to_owned(),
         (State::Removed, _) => match &schedule.removed_at {
@@ -205,7 +205,7 @@ pub(super) fn runs(page: &RunPage) -> String {
         true => "no runs yet".to_owned(),
         false => run_table(&page.runs),
     }];
-    lines.extend(page.next_before.map(|before| format!("older ones: --before {before}")));
+    lines.extend(older(page.next_before));
     lines.extend(unreadable(&page.unreadable));
     printable(&lines.join("\n"))
 }
@@ -266,8 +266,14 @@ pub(super) fn metrics(list: &MetricsList) -> String {
         true => "no run has ended in that time".to_owned(),
         false => table(heads, &rows),
     }];
+    lines.extend(older(list.next_before));
     lines.extend(unreadable(&list.unreadable));
     printable(&lines.join("\n"))
+}
+
+/// How to get the next page.
+fn older(next_before: Option<RunId>) -> Option<String> {
+    next_before.map(|before| format!("older ones: --before {before}"))
 }
 
 pub(super) fn backfilled(done: &BackfillView) -> String {

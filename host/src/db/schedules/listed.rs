@@ -10,6 +10,14 @@ pub struct Listed<T> {
     pub rows: Vec<T>,
     /// What was not: somebody has to be told.
     pub unreadable: Vec<Unreadable>,
+    /// The `id` of the last row, read or not.
+    pub last: Option<String>,
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), unreadable: Vec::new(), last: None }
+    }
 }
 
 /// A row with a value that no build of this version writes.
@@ -30,15 +38,14 @@ pub(super) fn listed<T>(
 ) -> rusqlite::Result<Listed<T>> {
     let mut statement = db.prepare_cached(select)?;
     let mut found = statement.query(params)?;
-    let mut listed = Listed { rows: Vec::new(), unreadable: Vec::new() };
+    let mut listed = Listed::default();
     while let Some(row) = found.next()? {
+        let id = row.get_ref("id")?.as_bytes().unwrap_or_default();
+        let id = String::from_utf8_lossy(id).into_owned();
+        listed.last = Some(id.clone());
         match from_row(row) {
             Ok(read) => listed.rows.push(read),
-            Err(error) => {
-                let id = row.get_ref("id")?.as_bytes().unwrap_or_default();
-                let id = String::from_utf8_lossy(id).into_owned();
-                listed.unreadable.push(Unreadable { id, error: error.to_string() });
-            }
+            Err(error) => listed.unreadable.push(Unreadable { id, error: error.to_string() }),
         }
     }
     Ok(listed)

@@ -1,6 +1,6 @@
 //! What each run cost, kept for a time of its own.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use twobox_shared::ids::{RunId, ScheduleId};
 use twobox_shared::time::UnixMillis;
@@ -85,26 +85,53 @@ pub(super) fn record(tx: &Connection, run: RunId, load: &Load) -> rusqlite::Resu
     exactly_one(written)
 }
 
-pub(super) const SINCE: &str = "
+/// Which metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct MetricsPage {
+    /// Of this schedule, or of all.
+    pub schedule: Option<ScheduleId>,
+    /// Only of runs that ended then or later.
+    pub since: UnixMillis,
+    /// Only what comes after this run in the list.
+    pub before: Option<RunId>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+pub(super) const PAGE: &str = "
     SELECT run_id AS id, schedule_id, at_ms, slot_wait_ms, duration_ms, turns, max_turns,
            host_loop_lag_ms, chat_turns_in_flight, runs_in_flight,
            reason
     FROM run_metrics
-    WHERE at_ms >= :since AND (:schedule IS NULL OR schedule_id = :schedule)
-    ORDER BY at_ms, run_id LIMIT :limit";
+    WHERE at_ms >= :since AND (at_ms, run_id) < (:before_at, :before)
+      AND (:schedule IS NULL OR schedule_id = :schedule)
+    ORDER BY at_ms DESC, run_id DESC LIMIT :limit";
 
-/// At most `limit` runs of a schedule, or of all, that ended at `since` or later, the oldest first.
+/// What runs cost, those that ended last first.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
-pub fn metrics_since(
-    db: &Connection,
-    schedule: Option<ScheduleId>,
-    since: UnixMillis,
-    limit: u32,
-) -> Result<Listed<RunMetrics>, DbError> {
-    let params = named_params! { ":schedule": schedule, ":since": since, ":limit": limit };
-    listed(db, SINCE, params, RunMetrics::from_row).map_err(failed("list what runs cost"))
+pub fn metrics(db: &Connection, page: &MetricsPage) -> Result<Listed<RunMetrics>, DbError> {
+    let read = || {
+        let before_at = match page.before {
+            None => Some(i64::MAX),
+            Some(run) => db
+                .prepare_cached("SELECT at_ms FROM run_metrics WHERE run_id = :run")?
+                .query_row(named_params! { ":run": run }, |row| row.get("at_ms"))
+                .optional()?,
+        };
+        // The oldest are forgotten first: nothing is left after one that is forgotten.
+        let Some(before_at) = before_at else { return Ok(Listed::default()) };
+        let params = named_params! {
+            ":schedule": page.schedule,
+            ":since": page.since,
+            ":before_at": before_at,
+            ":before": page.before.map(|run| run.to_string()).unwrap_or_default(),
+            ":limit": page.limit,
+        };
+        listed(db, PAGE, params, RunMetrics::from_row)
+    };
+    read().map_err(failed("list what runs cost"))
 }
 
 pub(super) const PRUNE: &str = "

@@ -36,7 +36,7 @@ pub use life::{
 };
 pub use listed::{Listed, Unreadable};
 pub use manual::{Backfilled, Enqueued, PastSlot, enqueue_backfill, enqueue_manual};
-pub use metrics::{Load, RunMetrics, metrics_since, prune_metrics};
+pub use metrics::{Load, MetricsPage, RunMetrics, metrics, prune_metrics};
 pub use outlived::{close_session, forget_session, outlived, was_made_for};
 pub use prepare::{Prepared, SCHEDULE_CHANNEL, prepare};
 pub use runs::{Counts, Hold, Past, Run, counts, open_runs, page, past, prune, run, running};

@@ -35,7 +35,7 @@ fn what_runs_often_looks_at_an_index_and_sorts_nothing() {
         ("prune", runs::PRUNE.to_owned(), "runs_ended"),
         ("whether a schedule names a session", outlived::OUTLIVED.into(), "schedules_session"),
         ("the same before it is closed", outlived::CLOSE.to_owned(), "schedules_session"),
-        ("metrics", metrics::SINCE.to_owned(), "run_metrics_at"),
+        ("metrics", metrics::PAGE.to_owned(), "run_metrics_at"),
         ("prune metrics", metrics::PRUNE.to_owned(), "run_metrics_at"),
     ];
     for (case, sql, index) in cases {

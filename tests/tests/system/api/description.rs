@@ -53,11 +53,18 @@ fn everything_that_is_described_is_answered(setup: Setup) {
         client.ask("GET", path);
     }
     // Bodies that are none.
-    for (method, path) in [("POST", "/api/schedules"), ("PATCH", "/api/schedules/evening")] {
+    for (method, path) in [
+        ("POST", "/api/schedules"),
+        ("PATCH", "/api/schedules/evening"),
+        ("DELETE", "/api/schedules/evening"),
+        ("POST", "/api/schedules/evening/execute"),
+        ("POST", "/api/runs/nobody/cancel"),
+    ] {
         client.ask(method, path);
         client.ask_with(method, path, &json!({ "colour": "blue" }));
         let head = [&own[0], &own[1], &"content-type: application/json".to_owned()];
         client.send(method, path, &head, b"{");
+        client.send(method, path, &head[..2], b"x");
         let declared = [head[0], head[1], head[2], &format!("content-length: {}", 2 << 20)];
         client.send(method, path, &declared, b"");
     }

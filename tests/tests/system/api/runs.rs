@@ -62,7 +62,8 @@ fn runs_come_in_pages_the_newest_first(setup: Setup) {
     let metrics = client.ask("GET", "/api/schedules/one/metrics?since=2200-01-01T00:00:00Z");
     assert_eq!(metrics.body["metrics"], json!([]), "none of them has ended then");
     let wrong = client.ask("GET", "/api/schedules/one/metrics?since=yesterday");
-    assert_eq!(wrong.error(), (400, "bad_request"));
+    assert_eq!(wrong.error(), (422, "invalid"));
+    assert_eq!(wrong.body["error"]["field"], "since");
 }
 
 fn a_schedule_is_executed_now_and_the_answer_is_the_run_that_began(setup: Setup) {
@@ -93,7 +94,15 @@ fn a_schedule_is_executed_now_and_the_answer_is_the_run_that_began(setup: Setup)
     let metrics = client.ask("GET", "/api/schedules/evening/metrics").body;
     let of: Vec<&Value> =
         metrics["metrics"].as_array().unwrap().iter().map(|one| &one["run"]).collect();
-    assert_eq!(of, [&begun[0]["id"], &begun[1]["id"]]);
+    assert_eq!(of, [&begun[1]["id"], &begun[0]["id"]]);
+    assert_eq!(metrics["next_before"], Value::Null);
+    let page = |query: &str| client.ask("GET", &format!("/api/schedules/evening/metrics{query}"));
+    let newest = page("?limit=1").body;
+    assert_eq!(newest["metrics"], json!([metrics["metrics"][0]]));
+    assert_eq!(newest["next_before"], begun[1]["id"]);
+    let before = newest["next_before"].as_str().unwrap();
+    let older = page(&format!("?before={before}")).body;
+    assert_eq!(older["metrics"], json!([metrics["metrics"][1]]));
 
     for path in ["/api/schedules/nobody/execute", "/api/schedules/%20/execute"] {
         assert_eq!(client.ask("POST", path).error(), (404, "schedule_not_found"), "{path}");

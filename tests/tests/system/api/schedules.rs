@@ -13,6 +13,7 @@ on_process!(
     what_is_not_there_is_not_found,
     an_edit_of_another_revision_changes_nothing,
     what_is_no_json_is_not_taken_in,
+    where_nothing_is_asked_for_a_body_is_refused_and_nothing_is_done,
     a_locked_database_is_said_in_bounded_time,
 );
 
@@ -136,12 +137,23 @@ fn every_mistake_in_a_body_names_its_field_and_stores_nothing(setup: Setup) {
         ("revision", json!({ "prompt": "x", "revision": "1" })),
         ("agent", json!({ "agent": "bob" })),
         ("state", json!({ "state": "paused" })),
+        ("name", json!({ "name": null })),
+        ("agent", json!({ "agent": null })),
+        ("prompt", json!({ "prompt": null, "max_turns": 3 })),
+        ("cadence", json!({ "cadence": null })),
+        ("not_after", json!({ "not_after": "2001-01-01T00:00:00Z" })),
     ];
     for (field, body) in cases {
         let answer = client.ask_with("PATCH", "/api/schedules/old", &body);
         assert_eq!(answer.error(), (422, "invalid"), "{body}");
         assert_eq!(answer.body["error"]["field"], field, "{answer:?}");
         assert_eq!(client.ask("GET", "/api/schedules/old").body, before, "{body}");
+    }
+    for nothing in [json!({}), json!({ "revision": 1 })] {
+        let answer = client.ask_with("PATCH", "/api/schedules/old", &nothing);
+        assert_eq!(answer.error(), (422, "invalid"), "{nothing}");
+        assert_eq!(answer.body["error"]["field"], Value::Null, "{answer:?}");
+        assert_eq!(client.ask("GET", "/api/schedules/old").body, before, "{nothing}");
     }
 }
 
@@ -234,6 +246,47 @@ fn what_is_no_json_is_not_taken_in(setup: Setup) {
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}");
     assert_eq!(client.send_raw(chunked.as_bytes()).error(), (413, "body_too_large"));
     assert_eq!(names(&client), ["new"]);
+}
+
+fn where_nothing_is_asked_for_a_body_is_refused_and_nothing_is_done(setup: Setup) {
+    let world = setup.api().agent("ada", json!({ "otherwise": [{ "hang": true }] })).up();
+    let client = world.client();
+    for name in ["hanging", "evening"] {
+        client.ask_with("POST", "/api/schedules", &daily(name));
+    }
+    let run = client.ask_with("POST", "/api/schedules/hanging/execute", &json!({})).body;
+    let run = format!("/api/runs/{}", run["run"]["id"].as_str().unwrap());
+    let cancel = format!("{run}/cancel");
+    let paths = [
+        ("POST", "/api/schedules/evening/execute"),
+        ("POST", &cancel),
+        ("DELETE", "/api/schedules/evening"),
+    ];
+    let own = client.headers();
+    const JSON: &str = "content-type: application/json";
+    for (method, path) in paths {
+        for (field, body) in [
+            (json!("force"), json!({ "force": true })),
+            (json!("colour"), json!({ "colour": "blue" })),
+            (Value::Null, json!([])),
+        ] {
+            let answer = client.ask_with(method, path, &body);
+            assert_eq!(answer.error(), (422, "invalid"), "{method} {path} {body}");
+            assert_eq!(answer.body["error"]["field"], field, "{answer:?}");
+            let message = answer.body["error"]["message"].as_str().unwrap();
+            assert!(message.contains("takes no body"), "{message}");
+            assert_eq!(message.contains("in the query"), field == "force", "{message}");
+        }
+        let broken = client.send(method, path, &[&own[0], &own[1], &JSON.to_owned()], b"{");
+        assert_eq!(broken.error(), (400, "malformed_json"), "{method} {path}");
+        let text = client.send(method, path, &own, b"x");
+        assert_eq!(text.error(), (415, "unsupported_media_type"), "{method} {path}");
+    }
+    assert_eq!(names(&client), ["evening", "hanging"]);
+    assert_eq!(client.ask("GET", "/api/schedules/evening/runs").body["runs"], json!([]));
+    let run = client.ask("GET", &run).body["run"].clone();
+    assert_eq!((&run["ended_at"], &run["cancel_requested_at"]), (&Value::Null, &Value::Null));
+    assert_eq!(client.ask_with("POST", &cancel, &json!({})).status, 202, "an empty object is none");
 }
 
 fn a_locked_database_is_said_in_bounded_time(setup: Setup) {
