@@ -62,6 +62,7 @@ impl Task {
         let decision = decide::decide(&View {
             now,
             pending: &after.pending,
+            answered: &after.answered,
             before: &acks_before,
             after: &after.acks,
             alive,

@@ -22,7 +22,7 @@ use crate::time::UnixMillis;
 pub(crate) use reader::MESSAGE_COLUMNS;
 pub use reader::{InboxReader, Look, Purpose};
 pub use stored_tasks::StoredTask;
-pub use tasks::{NewOccurrence, NewTask, Occurrence, Status};
+pub use tasks::{Amended, NewOccurrence, NewTask, Occurrence, Status};
 pub use writer::{Inbox, InboxTx};
 
 /// Where a message came from, which is where its answer goes. All empty for a message that no chat

@@ -233,7 +233,8 @@ impl InboxTx<'_> {
             .map_err(failed("count notes"))
     }
 
-    /// Takes in a `completed` ack. Returns whether the message was pending.
+    /// Takes in a `completed` ack, also of a task that was paused when a runner had it already.
+    /// Returns whether the message was pending or paused.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -241,7 +242,7 @@ impl InboxTx<'_> {
         self.change(
             "complete a message",
             "UPDATE messages_in SET status = 'completed', process_after = NULL
-             WHERE id = :id AND status = 'pending'",
+             WHERE id = :id AND status IN ('pending', 'paused')",
             named_params! { ":id": id },
         )
     }
