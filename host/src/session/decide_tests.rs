@@ -21,6 +21,7 @@ fn pending(name: &str, tries: i64) -> PendingMessage {
         process_after: None,
         origin: Origin::default(),
         of_run: false,
+        of_task: false,
     }
 }
 

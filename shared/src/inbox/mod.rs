@@ -144,6 +144,8 @@ pub struct PendingMessage {
     pub origin: Origin,
     /// Whether it belongs to a scheduled run, which is told of its end instead of a person.
     pub of_run: bool,
+    /// Whether it is an occurrence of a task, for which nobody waits in the chat.
+    pub of_task: bool,
 }
 
 /// How far the host has come in the outbox.

@@ -66,6 +66,7 @@ impl Boxes {
             process_after: None,
             origin,
             of_run: false,
+            of_task: false,
         };
         assert!(row.seq > newest && row.seq.0 % 2 == 0, "inbound numbers grow and are even");
         let status = Status::Pending;
