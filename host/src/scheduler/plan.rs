@@ -143,3 +143,7 @@ fn count(open: &[Run]) -> Unended {
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "put_off_tests.rs"]
+mod put_off_tests;

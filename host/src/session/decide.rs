@@ -46,7 +46,9 @@ pub struct View<'a> {
     pub now: UnixMillis,
     /// The pending messages, oldest first.
     pub pending: &'a [PendingMessage],
-    /// Their acks, read before the runtime was asked.
+    /// The paused messages whose acks say that they are answered.
+    pub answered: &'a [MessageId],
+    /// The acks of the pending ones, read before the runtime was asked.
     pub before: &'a Acks,
     /// Their acks, read after the runtime had answered.
     pub after: &'a Acks,
@@ -135,7 +137,12 @@ pub fn has_foreign_claim(pending: &[PendingMessage], acks: &Acks, runner: Runner
 /// Decides. See the module's contract.
 pub fn decide(view: &View<'_>) -> Decision {
     let mut decision = Decision {
-        actions: Vec::new(),
+        actions: view
+            .answered
+            .iter()
+            .cloned()
+            .map(|message| Action::Complete { message })
+            .collect(),
         wake: Wake::Not { next: None },
         look_again: false,
         violation: None,

@@ -21,6 +21,7 @@ fn pending(name: &str, tries: i64) -> PendingMessage {
         process_after: None,
         origin: Origin::default(),
         of_run: false,
+        of_task: false,
     }
 }
 
@@ -45,6 +46,7 @@ fn run(pending: &[PendingMessage], before: &Acks, after: &Acks, alive: Alive) ->
     decide(&View {
         now: NOW,
         pending,
+        answered: &[],
         before,
         after,
         alive,
@@ -60,6 +62,22 @@ fn charge(name: &str, attempt: i64, wait_secs: Option<i64>) -> Action {
         forgiven: false,
         process_after: wait_secs.map(|wait| UnixMillis(NOW.0 + wait * 1000)),
     }
+}
+
+#[test]
+fn what_was_answered_before_its_pause_reached_anybody_is_completed() {
+    let decision = decide(&View {
+        now: NOW,
+        pending: &[],
+        answered: &[MessageId::parse("m").unwrap()],
+        before: &Acks::new(),
+        after: &Acks::new(),
+        alive: Alive::None,
+        stop_cause: None,
+        max_tries: MAX_TRIES,
+    });
+    let completed = Action::Complete { message: MessageId::parse("m").unwrap() };
+    assert_eq!((decision.actions, decision.wake), (vec![completed], Wake::Not { next: None }));
 }
 
 #[test]
@@ -170,6 +188,7 @@ fn p7_an_orphan_of_a_container_that_the_host_stopped_is_forgiven() {
         decide(&View {
             now: NOW,
             pending: &[pending("m", 4)],
+            answered: &[],
             before: &orphan,
             after: &orphan,
             alive: Alive::None,
@@ -378,7 +397,7 @@ proptest! {
         let (before, after) = (collect(before_a, before_b), collect(after_a, after_b));
         let mut world = vec![first, second];
         let decide_on = |world: &[PendingMessage]| decide(&View {
-            now: NOW, pending: world, before: &before, after: &after, alive, stop_cause,
+            now: NOW, pending: world, answered: &[], before: &before, after: &after, alive, stop_cause,
             max_tries: MAX_TRIES,
         });
         let decision = decide_on(&world);

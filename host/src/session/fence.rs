@@ -134,6 +134,7 @@ mod tests {
             process_after: None,
             origin: Origin::default(),
             of_run: false,
+            of_task: false,
         });
         let ack =
             ack.map(|(status, attempt)| Ack { status, attempt: Some(attempt), ..Ack::default() });

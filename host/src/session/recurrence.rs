@@ -168,7 +168,8 @@ pub struct Succession {
 }
 
 /// What follows the occurrences that have ended, by `actions` or before. Failing is an end like any
-/// other: it does not end the series.
+/// other: it does not end the series. What follows one that was answered although it is paused is
+/// paused in its place.
 ///
 /// Slots that passed before an occurrence was answered count as done with it; those that were missed
 /// since, because there was no host, collapse into the newest. When it was answered is the
@@ -187,8 +188,8 @@ pub fn successions(
     };
     let ended = recurring.iter().filter(|row| match row.status {
         Status::Completed | Status::Failed => true,
-        Status::Pending => ends(&row.id),
-        Status::Paused | Status::Cancelled => false,
+        Status::Pending | Status::Paused => ends(&row.id),
+        Status::Cancelled => false,
     });
     let succession = |row: &Occurrence| {
         let answered = acks.get(&row.id).and_then(|ack| ack.changed_at).unwrap_or(now);
@@ -214,7 +215,7 @@ fn next_of(
         recurrence: row.recurrence.clone(),
         zone: row.zone.clone(),
         generation: row.generation,
-        paused: false,
+        paused: row.status == Status::Paused,
     })
 }
 

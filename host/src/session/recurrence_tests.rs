@@ -144,12 +144,16 @@ fn only_an_end_has_a_successor_and_failing_is_one() {
         ("it failed", pending.clone(), vec![fail], 1),
         ("it failed before", of(Status::Failed), vec![], 1),
         ("it was answered before", of(Status::Completed), vec![], 1),
-        ("it is paused", of(Status::Paused), completed(&pending), 0),
+        ("it is paused", of(Status::Paused), vec![], 0),
+        ("it is paused and was answered", of(Status::Paused), completed(&pending), 1),
         ("nobody wants it", of(Status::Cancelled), vec![], 0),
     ];
     for (case, row, actions, expected) in cases {
+        let is_paused = row.status == Status::Paused;
         let found = successions(&[row], &actions, &Acks::new(), now);
         assert_eq!(found.len(), expected, "{case}");
+        let follows = |it: &Succession| it.next.as_ref().is_ok_and(|it| it.paused == is_paused);
+        assert!(found.iter().all(follows), "{case}: {found:?}");
     }
 }
 

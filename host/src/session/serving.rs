@@ -213,7 +213,9 @@ fn apply(
             }
             tx.continue_series(before, next, content.as_deref(), *seen, *now)
         }
+        Effect::Amend(id, amended) => tx.amend_occurrence(id, amended),
         Effect::Pause(id) => tx.pause_occurrence(id),
+        Effect::Resume(id) => tx.resume_occurrence(id),
         Effect::Cancel { series, live, at_work } => {
             for id in live {
                 tx.cancel_occurrence(id)?;

@@ -62,6 +62,7 @@ impl Task {
         let decision = decide::decide(&View {
             now,
             pending: &after.pending,
+            answered: &after.answered,
             before: &acks_before,
             after: &after.acks,
             alive,
@@ -309,7 +310,8 @@ impl Task {
     }
 }
 
-/// Whether a message of a chat is due that `actions` do not settle.
+/// Whether a message of a chat is due that `actions` do not settle. A task is the agent's own: one that
+/// hangs, or comes again and again, is no reason to put schedules off.
 fn somebody_waits(look: &Look, actions: &[Action], now: UnixMillis) -> bool {
     let is_settled = |message: &PendingMessage| {
         actions.iter().any(|action| match action {
@@ -322,6 +324,7 @@ fn somebody_waits(look: &Look, actions: &[Action], now: UnixMillis) -> bool {
     look.pending.iter().any(|message| {
         message.trigger
             && !message.of_run
+            && !message.of_task
             && message.process_after.is_none_or(|due| due <= now)
             && !is_settled(message)
     })
@@ -363,3 +366,7 @@ fn failure_text(message: &PendingMessage, attempt: i64, failure: &Failure) -> St
         many => format!("I could not answer your message after {many} attempts: {detail}."),
     }
 }
+
+#[cfg(test)]
+#[path = "sweep_tests.rs"]
+mod tests;

@@ -1,8 +1,10 @@
 //! Several hosts on one `host.db`: threads with a connection each, and processes.
 
 use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
 use std::thread;
 
 use twobox_host::db;
@@ -32,29 +34,45 @@ fn due_schedules() -> World {
     world
 }
 
-/// One host: claims each slot that it sees until none is left, and returns how many it got.
-fn claim_all(path: &Path) -> usize {
+/// How many slots a host got, and how many another one had got before.
+#[derive(Debug, Default, PartialEq)]
+struct Tally {
+    won: usize,
+    lost: usize,
+}
+
+/// One of two hosts, which `meet` each other at every step: both read what is due before either claims,
+/// and then claim all of it, one from the `front` and one from the back. So whatever the machine does,
+/// each gets what it begins with and is refused what the other one began with.
+fn claim_all(path: &Path, front: bool, mut meet: impl FnMut()) -> Tally {
     let mut db = db::open(path).unwrap();
-    let mut won = 0;
+    let mut tally = Tally::default();
     loop {
-        let due = schedules::due(&db, at(i64::MAX), 100).unwrap().rows;
-        if due.is_empty() {
-            return won;
+        meet(); // nobody claims any more
+        let mut due: Vec<_> = schedules::due(&db, at(i64::MAX), 100)
+            .unwrap()
+            .rows
+            .into_iter()
+            .map(|schedule| {
+                let open = schedules::open_runs(&db, schedule.id).unwrap().rows;
+                (schedule, open.iter().map(|run| run.id).collect::<Vec<_>>())
+            })
+            .collect();
+        if !front {
+            due.reverse();
         }
-        for schedule in due {
+        meet(); // both have read
+        if due.is_empty() {
+            return tally;
+        }
+        for (number, (schedule, open)) in due.iter().enumerate() {
             let slot = schedule.next.unwrap().slot;
             let row = SlotRow { id: run_id(), slot, due: slot, fate: Fate::Run };
-            let open: Vec<_> = schedules::open_runs(&db, schedule.id)
-                .unwrap()
-                .rows
-                .iter()
-                .map(|run| run.id)
-                .collect();
             let claim = Claim {
                 schedule: schedule.id,
                 revision: schedule.revision,
                 slot,
-                open: &open,
+                open,
                 rows: &[row],
                 replaces: &[],
                 next: next(slot.0 + 1000).filter(|next| next.slot.0 <= LAST),
@@ -63,13 +81,26 @@ fn claim_all(path: &Path) -> usize {
             match schedules::claim_slot(&mut db, &claim).unwrap() {
                 Claimed::Done { already } => {
                     assert_eq!(already, []);
-                    won += 1;
+                    tally.won += 1;
                 }
-                Claimed::Taken | Claimed::Changed => {}
+                Claimed::Taken | Claimed::Changed => tally.lost += 1,
                 other => panic!("{other:?}"),
+            }
+            if number == 0 {
+                meet(); // each has got one
             }
         }
     }
+}
+
+/// Who lost knows that, and each had its part.
+fn assert_both_raced(hosts: &[Tally; 2]) {
+    let slots = usize::try_from(SCHEDULES * SLOTS).unwrap();
+    for Tally { won, lost } in hosts {
+        assert_eq!(won + lost, slots, "{hosts:?}");
+        assert!(*won > 0 && *lost > 0, "{hosts:?}");
+    }
+    assert_eq!(hosts.iter().map(|host| host.won).sum::<usize>(), slots, "{hosts:?}");
 }
 
 /// Each slot of each schedule has one run.
@@ -92,36 +123,72 @@ fn assert_each_slot_ran_once(world: &World) {
 #[test]
 fn two_hosts_in_one_process_claim_each_slot_once() {
     let world = due_schedules();
-    let won: usize = thread::scope(|scope| {
-        let hosts = [(); 2].map(|()| scope.spawn(|| claim_all(&world.path)));
-        hosts.map(|host| host.join().unwrap()).iter().sum()
+    let barrier = Barrier::new(2);
+    let hosts = thread::scope(|scope| {
+        let host = |front| {
+            let (path, barrier) = (&world.path, &barrier);
+            scope.spawn(move || claim_all(path, front, || drop(barrier.wait())))
+        };
+        [host(true), host(false)].map(|host| host.join().unwrap())
     });
     assert_each_slot_ran_once(&world);
-    assert_eq!(i64::try_from(won).unwrap(), SCHEDULES * SLOTS, "who lost did not think it won");
+    assert_both_raced(&hosts);
 }
 
-/// Tells the test below which file it has to work on as a second process.
+/// Tell the test below which file it has to work on as a second process, and from which end.
 const AS_HOST_ON: &str = "TWOBOX_TEST_CLAIM_SLOTS_OF";
+const FROM_FRONT: &str = "TWOBOX_TEST_FROM_FRONT";
+
+/// What a process says when it has come to a step. Then it waits for a line.
+const HERE: &str = "here";
+
+/// A host as a process of its own, which meets the other one through its parent.
+fn claim_as_process(path: &Path) {
+    let front = std::env::var(FROM_FRONT).unwrap() == "true";
+    let tally = claim_all(path, front, || {
+        writeln!(io::stderr(), "{HERE}").unwrap();
+        assert_ne!(io::stdin().read_line(&mut String::new()).unwrap(), 0, "the parent is gone");
+    });
+    writeln!(io::stderr(), "{} {}", tally.won, tally.lost).unwrap();
+}
 
 #[test]
 fn two_host_processes_claim_each_slot_once() {
     if let Some(path) = std::env::var_os(AS_HOST_ON) {
-        claim_all(Path::new(&path));
-        return;
+        return claim_as_process(Path::new(&path));
     }
     let world = due_schedules();
-    let spawn = || -> Child {
+    let spawn = |front: bool| {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "races::two_host_processes_claim_each_slot_once"])
             .env(AS_HOST_ON, &world.path)
+            .env(FROM_FRONT, front.to_string())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap()
     };
-    for mut host in [spawn(), spawn()] {
+    let mut hosts = [spawn(true), spawn(false)];
+    let mut said = hosts.each_mut().map(|host| BufReader::new(host.stderr.take().unwrap()).lines());
+    let tallies = loop {
+        let lines = said.each_mut().map(|said| said.next().expect("it goes on").unwrap());
+        if lines.iter().any(|line| line != HERE) {
+            break lines;
+        }
+        for host in &mut hosts {
+            writeln!(host.stdin.as_mut().unwrap()).unwrap();
+        }
+    };
+    let tallies = tallies.map(|line| {
+        let (won, lost) = line.split_once(' ').expect(&line);
+        Tally { won: won.parse().unwrap(), lost: lost.parse().unwrap() }
+    });
+    for mut host in hosts {
         assert!(host.wait().unwrap().success());
     }
     assert_each_slot_ran_once(&world);
+    assert_both_raced(&tallies);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::time::UnixMillis;
 pub(crate) use reader::MESSAGE_COLUMNS;
 pub use reader::{InboxReader, Look, Purpose};
 pub use stored_tasks::StoredTask;
-pub use tasks::{NewOccurrence, NewTask, Occurrence, Status};
+pub use tasks::{Amended, NewOccurrence, NewTask, Occurrence, Status};
 pub use writer::{Inbox, InboxTx};
 
 /// Where a message came from, which is where its answer goes. All empty for a message that no chat
@@ -144,6 +144,8 @@ pub struct PendingMessage {
     pub origin: Origin,
     /// Whether it belongs to a scheduled run, which is told of its end instead of a person.
     pub of_run: bool,
+    /// Whether it is an occurrence of a task, for which nobody waits in the chat.
+    pub of_task: bool,
 }
 
 /// How far the host has come in the outbox.

@@ -124,6 +124,17 @@ pub struct NewOccurrence {
     pub paused: bool,
 }
 
+/// What an occurrence says from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Amended {
+    /// JSON; `None` leaves it as it is.
+    pub content: Option<String>,
+    /// When the series goes on after it.
+    pub recurrence: Option<String>,
+    /// The zone that this is read in; `None` is UTC.
+    pub zone: Option<String>,
+}
+
 impl NewOccurrence {
     const fn status(&self) -> Status {
         if self.paused { Status::Paused } else { Status::Pending }
@@ -186,6 +197,20 @@ impl InboxTx<'_> {
         }
         live.sort_by_key(|(occurrence, _)| occurrence.seq);
         Ok(live)
+    }
+
+    /// The occurrences that are paused, oldest first.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn paused(&self) -> Result<Vec<MessageId>, BoxError> {
+        self.conn()
+            .prepare_cached(
+                "SELECT id FROM messages_in
+                 WHERE status = 'paused' AND series_id IS NOT NULL ORDER BY seq",
+            )
+            .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+            .map_err(failed("list paused tasks"))
     }
 
     /// Those of `messages` that are cancelled or paused tasks, with their ended attempts.
@@ -359,6 +384,38 @@ impl InboxTx<'_> {
             "UPDATE messages_in SET status = 'paused'
              WHERE id = :id AND status = 'pending' AND series_id IS NOT NULL",
             named_params! { ":id": id },
+        )
+    }
+
+    /// Lets a paused occurrence go on, at the time that it stands for.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], also if it is not paused.
+    pub fn resume_occurrence(&self, id: &MessageId) -> Result<(), BoxError> {
+        self.must_change(
+            "resume an occurrence",
+            "UPDATE messages_in SET status = 'pending'
+             WHERE id = :id AND status = 'paused' AND series_id IS NOT NULL",
+            named_params! { ":id": id },
+        )
+    }
+
+    /// Changes a live occurrence, and not the time that it stands for.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`], also if it is not live.
+    pub fn amend_occurrence(&self, id: &MessageId, amended: &Amended) -> Result<(), BoxError> {
+        self.must_change(
+            "change an occurrence",
+            "UPDATE messages_in
+             SET content = coalesce(:content, content), recurrence = :recurrence, zone = :zone
+             WHERE id = :id AND status IN ('pending', 'paused') AND series_id IS NOT NULL",
+            named_params! {
+                ":id": id,
+                ":content": amended.content,
+                ":recurrence": amended.recurrence,
+                ":zone": amended.zone,
+            },
         )
     }
 

@@ -177,6 +177,50 @@ fn what_is_paused_is_not_looked_at_and_lives() {
 }
 
 #[test]
+fn what_goes_on_or_is_changed_keeps_its_time_and_its_attempts() {
+    let mut world = World::new();
+    let amended = Amended {
+        content: Some(r#"{"text":"new"}"#.into()),
+        recurrence: None,
+        zone: Some("UTC".into()),
+    };
+    world.write(|tx| {
+        assert!(tx.resume_occurrence(&id("s1")).is_err(), "it is not paused");
+        assert!(tx.charge(&id("s1"), 0, false, Some(NEXT)).unwrap());
+        tx.pause_occurrence(&id("s1")).unwrap();
+        assert_eq!(tx.paused().unwrap(), [id("s1")]);
+        tx.amend_occurrence(&id("s1"), &amended).unwrap();
+        tx.resume_occurrence(&id("s1")).unwrap();
+        assert!(tx.paused().unwrap().is_empty());
+    });
+    let live = world.inbox.read().unwrap().live_occurrences().unwrap();
+    let [(row, content)] = &live[..] else { panic!("{live:?}") };
+    assert_eq!((row.id.as_str(), row.status, row.tries), ("s1", Status::Pending, 1));
+    assert_eq!((row.nominal, row.process_after), (Some(NOW), Some(NEXT)));
+    assert_eq!((row.recurrence.as_deref(), row.zone.as_deref()), (None, Some("UTC")));
+    assert_eq!(content, r#"{"text":"new"}"#);
+    let kept = Amended { content: None, ..amended.clone() };
+    world.write(|tx| tx.amend_occurrence(&id("s1"), &kept).unwrap());
+    assert_eq!(world.inbox.read().unwrap().live_occurrences().unwrap()[0].1, *content);
+    world.write(|tx| {
+        tx.complete(&id("s1")).unwrap();
+        assert!(tx.amend_occurrence(&id("s1"), &amended).is_err(), "it is over");
+    });
+}
+
+#[test]
+fn what_was_answered_although_it_was_paused_is_completed() {
+    let mut world = World::new();
+    world.write(|tx| {
+        tx.pause_occurrence(&id("s1")).unwrap();
+        assert!(tx.complete(&id("s1")).unwrap());
+        assert!(!tx.complete(&id("s1")).unwrap(), "it is completed");
+        assert!(tx.end_occurrence(&id("s1")).unwrap());
+    });
+    assert_eq!(world.rows(), [row("s1", "completed", false)]);
+}
+
+#[test]
 fn the_oldest_note_makes_room() {
     let mut world = World::new();
     let note = |name: &str, trigger| NewMessage {

@@ -197,7 +197,8 @@ impl InboxTx<'_> {
     pub fn pending(&self) -> Result<Vec<PendingMessage>, BoxError> {
         const SELECT: &str = "
             SELECT id, seq, tries, forgiven, trigger, process_after,
-                   channel_type, platform_id, thread_id, run_id IS NOT NULL AS of_run
+                   channel_type, platform_id, thread_id, run_id IS NOT NULL AS of_run,
+                   series_id IS NOT NULL AS of_task
             FROM messages_in WHERE status = 'pending' ORDER BY seq";
         let from_row = |row: &Row<'_>| {
             Ok(PendingMessage {
@@ -209,6 +210,7 @@ impl InboxTx<'_> {
                 process_after: instant(row, "process_after")?,
                 origin: Origin::from_row(row)?,
                 of_run: row.get("of_run")?,
+                of_task: row.get("of_task")?,
             })
         };
         self.tx
@@ -233,7 +235,8 @@ impl InboxTx<'_> {
             .map_err(failed("count notes"))
     }
 
-    /// Takes in a `completed` ack. Returns whether the message was pending.
+    /// Takes in a `completed` ack, also of a task that was paused when a runner had it already.
+    /// Returns whether the message was pending or paused.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -241,7 +244,7 @@ impl InboxTx<'_> {
         self.change(
             "complete a message",
             "UPDATE messages_in SET status = 'completed', process_after = NULL
-             WHERE id = :id AND status = 'pending'",
+             WHERE id = :id AND status IN ('pending', 'paused')",
             named_params! { ":id": id },
         )
     }

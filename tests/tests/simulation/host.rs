@@ -119,6 +119,7 @@ pub(crate) fn settle(
     let decision = decide::decide(&View {
         now,
         pending,
+        answered: &boxes.answered(),
         before,
         after,
         alive,

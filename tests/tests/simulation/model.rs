@@ -42,6 +42,8 @@ pub(crate) struct Boxes {
     pub(crate) failed_starts: i64,
     pub(crate) start_after: Option<UnixMillis>,
     pub(crate) notices: BTreeSet<MessageId>,
+    /// History: which time of which task was answered, by which occurrence.
+    pub(crate) done: BTreeMap<(String, UnixMillis), MessageId>,
     /// History: the tasks that ever began.
     pub(crate) series: BTreeMap<String, Series>,
 }
@@ -64,6 +66,7 @@ impl Boxes {
             process_after: None,
             origin,
             of_run: false,
+            of_task: false,
         };
         assert!(row.seq > newest && row.seq.0 % 2 == 0, "inbound numbers grow and are even");
         let status = Status::Pending;
@@ -80,6 +83,16 @@ impl Boxes {
         pending.iter().filter_map(ack).collect()
     }
 
+    /// The paused messages that are answered all the same.
+    pub(crate) fn answered(&self) -> Vec<MessageId> {
+        let paused = self.messages.iter().filter(|message| message.status == Status::Paused);
+        let ids = paused.map(|message| &message.row.id);
+        let is_answered = |id: &&MessageId| {
+            self.acks.get(id).is_some_and(|ack| ack.status == AckStatus::Completed)
+        };
+        ids.filter(is_answered).cloned().collect()
+    }
+
     pub(crate) fn message(&mut self, id: &MessageId) -> &mut Message {
         self.messages.iter_mut().find(|message| message.row.id == *id).expect("known message")
     }
@@ -89,7 +102,7 @@ impl Boxes {
         match action {
             Action::Complete { message } => {
                 let message = self.message(message);
-                if message.status == Status::Pending {
+                if message.status.is_live() {
                     message.status = Status::Completed;
                 }
             }

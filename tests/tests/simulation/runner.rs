@@ -233,6 +233,7 @@ impl Runner {
                     let message = boxes.message(&claim.message);
                     message.answers += 1;
                     assert_eq!(message.answers, 1, "{} was answered twice", claim.message);
+                    boxes.note_done(&claim.message);
                 }
                 if commit == Commit::Done {
                     self.doing = Doing::Waiting;

@@ -48,7 +48,7 @@ pub(crate) fn request(boxes: &Boxes, now: UnixMillis, rng: &mut fastrand::Rng) -
     };
     let id = message.row.id.as_str();
     let may_begin = boxes.series.len() < SERIES;
-    match rng.u8(..8) {
+    match rng.u8(..9) {
         0 if may_begin => json!({ "action": "schedule_task", "prompt": "p",
                                   "recurrence": "every 30m", "process_after": later }),
         1 if may_begin => {
@@ -59,6 +59,7 @@ pub(crate) fn request(boxes: &Boxes, now: UnixMillis, rng: &mut fastrand::Rng) -
         4 => json!({ "action": "pause_task", "id": id }),
         5 => json!({ "action": "cancel_task", "id": id }),
         6 => json!({ "action": "list_tasks" }),
+        7 => json!({ "action": "update_task", "id": id, "recurrence": null }),
         _ => json!({ "action": "resume_task", "id": id }),
     }
 }
@@ -198,6 +199,19 @@ impl Boxes {
                 }
                 self.insert(&before, &next);
             }
+            Effect::Amend(id, amended) => {
+                let message = self.message(&id);
+                assert!(message.status.is_live(), "only what lives is changed");
+                let task = message.task.as_mut().expect("a task");
+                task.recurrence = amended.recurrence;
+                let (series, recurs) = (task.series.clone(), task.recurrence.is_some());
+                self.series.get_mut(&series).expect("it began").recurs = recurs;
+            }
+            Effect::Resume(id) => {
+                let message = self.message(&id);
+                assert_eq!(message.status, Status::Paused, "only what is paused goes on");
+                message.status = Status::Pending;
+            }
             Effect::Pause(id) => {
                 let message = self.message(&id);
                 assert_eq!(message.status, Status::Pending, "only what is pending is paused");
@@ -223,6 +237,15 @@ impl Boxes {
         message.status = Status::Cancelled;
         message.row.process_after = None;
         message.task.as_mut().expect("a task").recurrence = None;
+    }
+
+    /// A task is done once at each time, however often it is changed meanwhile.
+    pub(crate) fn note_done(&mut self, id: &MessageId) {
+        let Some(task) = &self.message(id).task else { return };
+        let time = (task.series.clone(), task.nominal);
+        if let Some(before) = self.done.insert(time, id.clone()) {
+            panic!("{id} does what {before} has done");
+        }
     }
 
     /// What is wrong with a series, whatever crashed: one that goes on has one live occurrence.

@@ -9,7 +9,7 @@ use twobox_shared::content::KIND_SYSTEM;
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Cursor, Delivery, Inbox, InboxTx, Occurrence, Origin, PendingMessage};
 use twobox_shared::open::BoxError;
-use twobox_shared::outbox::{self, OutRow, Page, Source, ToolState, UntrustedOutbox};
+use twobox_shared::outbox::{self, AckStatus, OutRow, Page, Source, ToolState, UntrustedOutbox};
 use twobox_shared::seq::Seq;
 
 use super::{Boxes, io_error};
@@ -42,6 +42,8 @@ pub struct Look {
     pub pending: Vec<PendingMessage>,
     /// Their acks.
     pub acks: Acks,
+    /// The paused tasks that a runner answered all the same: it had them first.
+    pub answered: Vec<MessageId>,
     /// The occurrences that carry the recurrence of their series.
     pub recurring: Vec<Occurrence>,
     /// The rows beyond the cursor that are not settled, after those that the cursor can pass. Before
@@ -200,6 +202,9 @@ fn read_outbox(
     cursor: Cursor,
 ) -> Result<Look, BoxError> {
     let acks: HashMap<_, _> = outbox.acks(pending.iter().map(|message| &message.id))?;
+    let paused = outbox.acks(&inbox.paused()?)?.into_iter();
+    let answered = paused.filter(|(_, ack)| ack.status == AckStatus::Completed).map(|(id, _)| id);
+    let answered = answered.collect();
     let mut high_water = inbox.high_water()?.max(cursor.seen);
     let mut room = ContentRoom::default();
     let Redriven { mut rows, gone, mut left_out } =
@@ -235,7 +240,7 @@ fn read_outbox(
             }
         }
         if !more || scanned >= SCAN_MAX {
-            let answered: Vec<MessageId> = rows
+            let replied_to: Vec<MessageId> = rows
                 .iter()
                 .filter(|(_, record)| record.as_ref().is_none_or(|it| !it.status.is_settled()))
                 .filter_map(|(row, _)| MessageId::parse(row.in_reply_to.as_deref()?).ok())
@@ -244,8 +249,9 @@ fn read_outbox(
                 acks,
                 rows,
                 gone,
-                answers: outbox.acks(&answered)?,
-                withdrawn: inbox.withdrawn(&answered)?,
+                answered,
+                answers: outbox.acks(&replied_to)?,
+                withdrawn: inbox.withdrawn(&replied_to)?,
                 newest: outbox.newest()?.max(last),
                 more: more || left_out,
                 cursor: Cursor { seen: cursor.seen.max(last), ..cursor },

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use twobox_shared::content::shorten;
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::{NewOccurrence, NewTask, Occurrence, Origin};
+use twobox_shared::inbox::{Amended, NewOccurrence, NewTask, Occurrence, Origin};
 use twobox_shared::time::UnixMillis;
 
 use shown::Shown;
@@ -70,8 +70,13 @@ pub enum Effect {
         /// Its content, if that changed.
         content: Option<String>,
     },
+    /// The live occurrence says something else, or nothing follows it. It stays the same one, for
+    /// somebody may be working on it whom the last look did not show.
+    Amend(MessageId, Amended),
     /// The live occurrence waits.
     Pause(MessageId),
+    /// The live occurrence waits no longer, and is due when it was: the same one, as above.
+    Resume(MessageId),
     /// Nothing follows in a series.
     Cancel {
         /// Which.

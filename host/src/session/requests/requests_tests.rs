@@ -268,16 +268,47 @@ fn a_list_shows_each_series_once_with_its_next_time_in_its_zone() {
     assert_eq!(none["text"], "There are no tasks in this conversation.");
 }
 
+fn change(fields: Value) -> Value {
+    let mut request = json!({"action": "update_task", "id": "task-a"});
+    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    request
+}
+
+/// It may be at work already: with another id it would be done again.
 #[test]
-fn a_change_raises_the_generation_and_recomputes_the_time() {
-    let change = |fields: Value| {
-        let mut request = json!({"action": "update_task", "id": "task-a"});
-        request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        request
-    };
-    let kept = "2026-03-03T08:00:00Z";
+fn what_keeps_its_time_stays_the_same_occurrence() {
+    let due = Occurrence { nominal: Some(at("2026-03-02T09:59:59Z")), ..daily() };
     let cases = [
-        ("what it says", daily(), json!({"prompt": "x"}), kept, Some("daily 09:00")),
+        ("what it says", due.clone(), json!({"prompt": "x"}), Some("daily 09:00"), "Europe/Berlin"),
+        ("it is done once more", due.clone(), json!({"recurrence": null}), None, "Europe/Berlin"),
+        (
+            "where it is done once",
+            Occurrence { recurrence: None, ..due },
+            json!({"prompt": "x", "zone": "UTC"}),
+            None,
+            "UTC",
+        ),
+    ];
+    for (case, row, fields, recurrence, zone) in cases {
+        for row in [row.clone(), paused(row)] {
+            let prompt = fields["prompt"].as_str();
+            let response = ask(&[live(row.clone())], change(fields.clone()));
+            let Effect::Amend(id, amended) = &response.effect else { panic!("{case}") };
+            assert_eq!(*id, row.id, "{case}");
+            assert_eq!(amended.content, prompt.map(|text| Chat::text(text).to_json()), "{case}");
+            assert_eq!(amended.recurrence.as_deref(), recurrence, "{case}");
+            assert_eq!(amended.zone.as_deref(), Some(zone), "{case}");
+            let shown = &said(&response)["tasks"][0];
+            assert_eq!(shown["prompt"], prompt.unwrap_or("read the news"), "{case}");
+            assert_eq!(shown["recurrence"], json!(recurrence), "{case}");
+            assert_eq!(shown["status"], json!(row.status), "{case}");
+        }
+    }
+}
+
+#[test]
+fn another_time_is_another_occurrence() {
+    let cases = [
         (
             "its cadence",
             daily(),
@@ -299,7 +330,6 @@ fn a_change_raises_the_generation_and_recomputes_the_time() {
             "2026-03-05T08:00:00Z",
             Some("daily 09:00"),
         ),
-        ("it is done once more", daily(), json!({"recurrence": null}), kept, None),
         (
             "it is done again",
             once(),
@@ -307,7 +337,6 @@ fn a_change_raises_the_generation_and_recomputes_the_time() {
             "2026-03-02T11:00:00Z",
             Some("every 1h"),
         ),
-        ("what is done once", once(), json!({"prompt": "x"}), kept, None),
     ];
     for (case, row, fields, nominal, recurrence) in cases {
         for row in [row.clone(), paused(row)] {
@@ -355,19 +384,18 @@ fn an_occurrence_that_is_worked_on_is_finished_and_what_follows_is_changed() {
 fn what_is_paused_goes_on_with_the_first_time_to_come() {
     let resume = json!({"action": "resume_task", "id": "task-a"});
     let missed = Occurrence { nominal: Some(at("2026-02-01T08:00:00Z")), ..daily() };
-    let cases = [
-        ("times were missed", paused(missed.clone()), "2026-03-03T08:00:00Z"),
-        ("none was", paused(daily()), "2026-03-03T08:00:00Z"),
-        (
-            "what is done once was missed",
-            Occurrence { recurrence: None, ..paused(missed) },
-            "2026-02-01T08:00:00Z",
-        ),
+    let row = paused(missed.clone());
+    let (before, _, next) = replaced(&[live(row.clone())], false, resume.clone());
+    assert_eq!((before, next.paused), (row.id, false));
+    assert_eq!((next.nominal, next.generation), (at("2026-03-03T08:00:00Z"), 1));
+    let kept = [
+        ("none was missed", paused(daily())),
+        ("what is done once was missed", Occurrence { recurrence: None, ..paused(missed) }),
     ];
-    for (case, row, nominal) in cases {
-        let (before, _, next) = replaced(&[live(row.clone())], false, resume.clone());
-        assert_eq!((before, next.nominal, next.paused), (row.id, at(nominal), false), "{case}");
-        assert_eq!(next.generation, 1, "{case}: its id is a new one");
+    for (case, row) in kept {
+        let response = ask(&[live(row.clone())], resume.clone());
+        assert_eq!(response.effect, Effect::Resume(row.id), "{case}: the same one");
+        assert_eq!(said(&response)["tasks"][0]["next"], json!(row.process_after), "{case}");
     }
     let running = ask(&[live(daily())], resume);
     assert_eq!((running.effect, running.refusal), (Effect::Nothing, None));

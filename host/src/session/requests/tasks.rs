@@ -7,7 +7,7 @@ use jiff::civil::DateTime;
 use serde::{Deserialize, Deserializer};
 use twobox_shared::content::{Chat, shorten};
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::{NewOccurrence, NewTask, Occurrence, Status};
+use twobox_shared::inbox::{Amended, NewOccurrence, NewTask, Occurrence, Status};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
@@ -133,17 +133,27 @@ impl View<'_> {
             },
         };
         let nominal = row.nominal.or(row.process_after).unwrap_or(self.now);
-        let nominal = match (process_after, &recurrence) {
-            (Some(text), _) => self.instant(&text, &zone)?,
+        let other_time = match (process_after, &recurrence) {
+            (Some(text), _) => Some(self.instant(&text, &zone)?),
             (None, Some(recurrence)) if retimed => {
                 let after = if at_work { self.now.max(nominal) } else { self.now };
-                self.first_after(recurrence, self.now, after)?
+                Some(self.first_after(recurrence, self.now, after)?)
             }
             (None, Some(recurrence)) if at_work => {
-                self.first_after(recurrence, nominal, self.now.max(nominal))?
+                Some(self.first_after(recurrence, nominal, self.now.max(nominal))?)
             }
             (None, None) if at_work => return Err(busy(&id)),
-            (None, _) => nominal,
+            (None, _) => None,
+        };
+        let Some(nominal) = other_time else {
+            let recurrence = recurrence.as_ref().map(Recurrence::text);
+            let zone = Some(zone.name().to_owned());
+            let now_row =
+                Occurrence { recurrence: recurrence.clone(), zone: zone.clone(), ..row.clone() };
+            let shown = shown_row(&now_row, changed.as_deref().unwrap_or(before));
+            let text = format!("Changed: {}.", sentence(&shown));
+            let amended = Amended { content: changed, recurrence, zone };
+            return Ok((Effect::Amend(row.id.clone(), amended), text, vec![shown]));
         };
         let paused = row.status == Status::Paused;
         let generation = row.generation + 1;
@@ -195,7 +205,12 @@ impl View<'_> {
             Some(recurrence) if nominal <= self.now => {
                 self.first_after(recurrence, nominal, self.now)?
             }
-            _ => nominal,
+            _ => {
+                let now_row = Occurrence { status: Status::Pending, ..row.clone() };
+                let shown = shown_row(&now_row, content);
+                let text = format!("Resumed: {}.", sentence(&shown));
+                return Ok((Effect::Resume(row.id.clone()), text, vec![shown]));
+            }
         };
         let zone = zone_of(row.zone.as_deref()).map_err(|error| error.to_string())?;
         let generation = row.generation + 1;

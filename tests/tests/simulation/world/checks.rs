@@ -47,7 +47,8 @@ impl World {
                     Status::Pending => {
                         message.task.is_some() && (boxes.due || self.sessions[at].task.is_some())
                     }
-                    Status::Paused | Status::Cancelled => message.answers <= 1,
+                    Status::Paused => message.answers == 0,
+                    Status::Cancelled => message.answers <= 1,
                 };
                 if !fine {
                     self.fail(&format!("{} ended as {message:?}, told: {told}", message.row.id));
