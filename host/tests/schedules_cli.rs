@@ -253,7 +253,10 @@ fn every_mistake_names_its_flag_and_stores_nothing() {
         (with("--overlap", "all"), "--overlap: \"all\" is unknown: use one of skip, queue"),
         (with("--jitter", "24h"), "--jitter: 1day is not less than the 1day"),
         (with("--not-before", "monday"), "--not-before: \"monday\" is not an instant"),
-        (with("--not-after", "2001-01-01T00:00:00Z"), "--not-after: every day at 01:00 has no slot"),
+        (
+            with("--not-after", "2001-01-01T00:00:00Z"),
+            "--not-after: every day at 01:00 has no slot",
+        ),
         (with("--max-runs", "0"), "--max-runs: 0 is not allowed"),
         (world.refused(&["list", "--agent", "carl"], 2), "there are: assistant, bob"),
         (world.refused(&["show", "x"], 1), "there are none yet"),

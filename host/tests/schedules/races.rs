@@ -127,7 +127,11 @@ fn two_hosts_in_one_process_claim_each_slot_once() {
     let hosts = thread::scope(|scope| {
         let host = |front| {
             let (path, barrier) = (&world.path, &barrier);
-            scope.spawn(move || claim_all(path, front, || drop(barrier.wait())))
+            scope.spawn(move || {
+                claim_all(path, front, || {
+                    barrier.wait();
+                })
+            })
         };
         [host(true), host(false)].map(|host| host.join().unwrap())
     });
@@ -146,10 +150,11 @@ const HERE: &str = "here";
 fn claim_as_process(path: &Path) {
     let front = std::env::var(FROM_FRONT).unwrap() == "true";
     let tally = claim_all(path, front, || {
-        writeln!(io::stderr(), "{HERE}").unwrap();
+        io::stderr().write_all(format!("{HERE}\n").as_bytes()).unwrap();
         assert_ne!(io::stdin().read_line(&mut String::new()).unwrap(), 0, "the parent is gone");
     });
-    writeln!(io::stderr(), "{} {}", tally.won, tally.lost).unwrap();
+    let said = format!("{} {}\n", tally.won, tally.lost);
+    io::stderr().write_all(said.as_bytes()).unwrap();
 }
 
 #[test]
