@@ -132,7 +132,12 @@ impl World {
             let put_off = self.write(format!("host {at} puts {id} off"), |db| {
                 schedules::put_off(db, id, revision, next.slot, until)
             });
-            let deed = Deed::PutOff { schedule: id.to_string(), until: until.0 };
+            let deed = Deed::PutOff {
+                schedule: id.to_string(),
+                until: until.0,
+                now: self.hosts[at].looked_at.0,
+                chats: self.chat_turns,
+            };
             return self.judged(if put_off.truth() == Some(&true) { deed } else { Deed::Nothing });
         }
         let open = schedules::open_runs(self.store.read(), id).expect("readable").rows;

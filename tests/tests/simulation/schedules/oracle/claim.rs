@@ -27,9 +27,11 @@ pub(super) fn judge(
     }
     let runs: Vec<&Row> = rows.iter().filter(|row| row.is("queued")).copied().collect();
     check_missed(kept, rows, next, now)?;
-    let grace = kept.due.unwrap_or(next) - next + ON_TIME;
-    let late = runs.iter().filter(|row| row.slot.is_some_and(|slot| slot < now - grace)).count();
+    // Whoever claimed may have read the schedule before another host put it off.
+    let late = runs.iter().filter(|row| row.slot.is_some_and(|slot| slot < now - ON_TIME)).count();
     check_overlap(kept.rule.overlap, (late, runs.len() - late), before)?;
+    check_newest(kept, rows, before, next, now)?;
+    check_words(kept, rows)?;
     kept.fired += i64::try_from(runs.len()).expect("a handful");
     if kept.rule.max_runs.is_some_and(|most| kept.fired > most) {
         return Err(format!("it has fired {} times", kept.fired));
@@ -102,6 +104,53 @@ fn check_missed(kept: &Kept, rows: &[&Row], next: i64, now: i64) -> Result<(), S
     }
 }
 
+/// Whatever was missed, the newest slot is fired, unless it is late and those are left out; and only a
+/// run that stands in its way keeps it from being run.
+fn check_newest(
+    kept: &Kept,
+    rows: &[&Row],
+    before: &[&Row],
+    next: i64,
+    now: i64,
+) -> Result<(), String> {
+    let grace = kept.due.unwrap_or(next) - next + ON_TIME;
+    let runs = rows.iter().filter(|row| row.is("queued")).count();
+    let fired = kept.fired + i64::try_from(runs).expect("a handful");
+    let is_over = kept.rule.max_runs.is_some_and(|most| fired >= most);
+    let newest = kept.rule.grid.between(next, now).pop().filter(|slot| !kept.covers(*slot));
+    let Some(newest) = newest.filter(|_| !is_over) else { return Ok(()) };
+    let is_late = newest < now - grace;
+    let is_beyond = newest < now - kept.rule.window_ms.max(grace);
+    if is_late && (is_beyond || kept.rule.missed == missed::Policy::Skip) {
+        return Ok(());
+    }
+    let row = rows.iter().find(|row| row.slot == Some(newest));
+    let in_its_way = runs + before.len();
+    match row.is_some_and(|row| row.is("queued") || (row.is("skipped") && in_its_way > 0)) {
+        true => Ok(()),
+        false => Err(format!("the newest slot {newest} is not run: {row:?}")),
+    }
+}
+
+/// Each row says why it is not run, or when it is: at its slot, or later by no more than the jitter.
+fn check_words(kept: &Kept, rows: &[&Row]) -> Result<(), String> {
+    let fine = |row: &&&Row| {
+        let slot = row.slot.expect("a scheduled run has a slot");
+        match (row.status.as_str(), row.reason.as_deref()) {
+            ("queued", None) => (slot..=slot + kept.rule.jitter_ms).contains(&row.due),
+            ("skipped", Some("overlap")) => kept.rule.overlap != overlap::Policy::Allow,
+            ("skipped", Some("replaced")) => kept.rule.overlap == overlap::Policy::Replace,
+            ("missed", Some("policy")) => kept.rule.missed != missed::Policy::All,
+            ("missed", Some("limit" | "window")) => true,
+            _ => false,
+        }
+    };
+    match rows.iter().find(|row| !fine(row)) {
+        Some(row) => Err(format!("it is due at a wrong time, or left out for no reason: {row:?}")),
+        None => Ok(()),
+    }
+}
+
 /// What was open decides whether slots may run: any number of those that are `late`, which follow each
 /// other, and one that is on time.
 fn check_overlap(
@@ -124,6 +173,8 @@ fn check_overlap(
     };
     match fine {
         true => Ok(()),
-        false => Err(format!("{runs} slots run beside {} runs", before.len())),
+        false => {
+            Err(format!("{late} late slots and {on_time} others run beside {} runs", before.len()))
+        }
     }
 }

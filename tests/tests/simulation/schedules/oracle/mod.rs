@@ -17,6 +17,12 @@ use self::rows::Change;
 pub(super) use self::rows::Row;
 use super::store::Touched;
 
+/// While somebody chats, a firing is put off by this much, in milliseconds,
+const CHAT_PAUSE: i64 = 30_000;
+
+/// but never for longer than this in all.
+const CHAT_PAUSE_MAX: i64 = 600_000;
+
 /// What was done in a step, whether its doer knows or not.
 #[derive(Debug, Clone)]
 pub(super) enum Deed {
@@ -38,9 +44,12 @@ pub(super) enum Deed {
     Removed {
         schedule: String,
     },
+    /// `now` and `chats` are what the decision went by.
     PutOff {
         schedule: String,
         until: i64,
+        now: i64,
+        chats: usize,
     },
     /// `now` is the time that the decision went by.
     Claimed {
@@ -195,8 +204,15 @@ impl Oracle {
                     slot.map(|slot| kept.covered.remove(&slot));
                 }
             }
+            Deed::PutOff { schedule, until, now, chats } => {
+                let kept = self.kept(schedule);
+                let slot = kept.next.ok_or("it has no slot that could be put off")?;
+                let patience = kept.rule.jitter_ms + CHAT_PAUSE_MAX;
+                if *chats == 0 || *until != now + CHAT_PAUSE || *now >= slot + patience {
+                    return Err(format!("slot {slot} is put off at {now} for {chats} chats"));
+                }
+            }
             Deed::Nothing
-            | Deed::PutOff { .. }
             | Deed::Started { .. }
             | Deed::NotStarted
             | Deed::Executed { .. }
@@ -290,7 +306,7 @@ impl Oracle {
                 _ => false,
             };
             let may_be = |slot: i64, due: i64| match deed {
-                Deed::PutOff { schedule, until } if *schedule == id => due == *until,
+                Deed::PutOff { schedule, until, .. } if *schedule == id => due == *until,
                 _ if Some(due) == kept.due => true,
                 _ => is_free && (slot..=slot + kept.rule.jitter_ms).contains(&due),
             };
