@@ -1,5 +1,7 @@
 //! Deleting a session that was made for one run, once nobody needs it any more.
 
+use std::sync::Arc;
+
 use twobox_shared::fault::{self, CrashPoint};
 
 use crate::blocking::blocking;
@@ -9,12 +11,17 @@ use crate::remove_tree::remove_tree;
 use super::task::{Task, chain};
 
 impl Task {
-    /// Deletes the session with all that is stored of it. `false` if it is not at rest, or needed.
+    /// Deletes the session with all that is stored of it. `false` if it is not at rest, or needed: also
+    /// by a task that is paused, of which `host.db` knows nothing.
     ///
     /// # Errors
     /// Why its folder or its rows are still there. It is closed, and can be deleted later.
     pub(super) async fn handle_forget(&mut self) -> Result<bool, String> {
         if self.container.is_some() || !self.backlog.is_empty() || !self.outgoing.is_quiet() {
+            return Ok(false);
+        }
+        let boxes = Arc::clone(&self.boxes);
+        if blocking(move || boxes.has_tasks()).await.map_err(|error| chain(&error))? {
             return Ok(false);
         }
         let (core, id) = (self.core.clone(), self.id);

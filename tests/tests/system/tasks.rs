@@ -5,16 +5,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::time::UnixMillis;
-use twobox_tests::{Chat, Session, Setup, World, holds_for, on_both_runtimes, wait_for};
+use twobox_tests::faults::shim::Shim;
+use twobox_tests::{
+    Chat, Session, Setup, World, holds_for, on_both_runtimes, on_process, wait_for,
+};
 
 on_both_runtimes!(
-    a_task_is_done_at_its_time_and_nobody_waits_for_it,
     a_task_recurs_until_it_is_cancelled,
     a_paused_task_rests_and_goes_on,
     a_task_goes_on_after_a_failure_and_after_the_host_was_killed,
     a_request_that_makes_no_sense_is_answered_with_the_reason,
     an_answer_that_the_agent_waits_for_wakes_it,
 );
+
+on_process!(a_task_is_done_at_its_time_and_nobody_waits_for_it);
 
 /// A container that has nothing to do leaves soon, and a task may recur each second.
 fn brisk(setup: Setup) -> Setup {
@@ -61,20 +65,27 @@ fn live(world: &World, session: &Session) -> Value {
         .clone()
 }
 
+/// The ids of all occurrences that there ever were, which end with their nominal times.
+fn occurrences(session: &Session) -> Vec<String> {
+    let tasks = session.messages().into_iter().filter(|message| message.kind == "task");
+    tasks.map(|message| message.id).collect()
+}
+
 /// What the host answered.
 fn answers(session: &Session) -> Vec<Value> {
     let messages = session.messages().into_iter().filter(|message| message.kind == "system");
     messages.map(|message| serde_json::from_str(&message.content).unwrap()).collect()
 }
 
-fn in_a_moment(moment: Duration) -> UnixMillis {
-    SystemClock.now() + moment
-}
-
 fn a_task_is_done_at_its_time_and_nobody_waits_for_it(setup: Setup) {
-    let world = brisk(setup).agent("ada", asks(&Value::Null)).up();
+    let shim = Shim::build();
+    let setup = brisk(setup).setting("containers.runner", shim.runner().display());
+    let world = setup.agent("ada", asks(&Value::Null)).make();
+    let env = shim.host_env();
+    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    world.up_with(&env);
     let chat = world.chat("ada");
-    let due = in_a_moment(Duration::from_secs(5));
+    let due = SystemClock.now() + Duration::from_secs(3600);
     let request = json!({ "action": "schedule_task", "prompt": "ring", "process_after": due });
     ask(&world, &chat, &request);
     let session = world.session("ada");
@@ -88,8 +99,11 @@ fn a_task_is_done_at_its_time_and_nobody_waits_for_it(setup: Setup) {
     );
     assert_eq!(rings(&chat), 0);
     world.assert_fsck_clean();
+    // So far before it that the host is up again and waits for it.
+    world.stop_host();
+    shim.clock_ahead((due - Duration::from_secs(2)).since(SystemClock.now()));
+    world.up_with(&env);
     wait_rings(&chat, 1);
-    assert!(in_a_moment(Duration::ZERO) >= due, "not before its time");
     session.wait_status(
         &format!("{}@0.{}", answers(&session)[0]["tasks"][0]["id"].as_str().unwrap(), due.0),
         "completed",
@@ -144,9 +158,18 @@ fn a_paused_task_rests_and_goes_on(setup: Setup) {
     holds_for(Duration::from_secs(3), "it is paused", || rings(&chat) == heard);
     world.assert_fsck_clean();
     ask(&world, &chat, &json!({ "action": "update_task", "id": id, "prompt": "ring twice" }));
+    let before: Vec<String> = occurrences(&session);
+    let asked_at = SystemClock.now();
     ask(&world, &chat, &json!({ "action": "resume_task", "id": id }));
-    assert_eq!(rings(&chat), heard, "what was missed is not made up for at once");
+    let resumed = wait_for("what came of it", || {
+        answers(&session).into_iter().find(|answer| answer["action"] == "resume_task")
+    });
+    let next = UnixMillis::parse(resumed["tasks"][0]["next"].as_str().unwrap()).unwrap();
+    assert!(next > asked_at, "it goes on with a time to come: {resumed}");
     wait_rings(&chat, heard + 2);
+    let fresh = occurrences(&session).into_iter().filter(|it| !before.contains(it));
+    let times: Vec<i64> = fresh.map(|it| it.rsplit_once('.').unwrap().1.parse().unwrap()).collect();
+    assert_eq!(times.iter().min(), Some(&next.0), "what was missed is not made up for: {times:?}");
     let task = live(&world, &session);
     assert_eq!((&task["prompt"], &task["series"]), (&json!("ring twice"), &id));
     world.assert_fsck_clean();

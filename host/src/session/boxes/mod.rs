@@ -164,6 +164,18 @@ impl Boxes {
         tx.commit()
     }
 
+    /// Whether a task waits here, due some time or paused.
+    ///
+    /// # Errors
+    /// As for [`Boxes::look`].
+    pub(super) fn has_tasks(&self) -> Result<bool, BoxError> {
+        if !self.has_inbox() {
+            return Ok(false);
+        }
+        let mut inbox = Inbox::open_to_read(&self.paths.inbound_db())?;
+        Ok(!inbox.read()?.live_occurrences()?.is_empty())
+    }
+
     /// Makes the inbox say where the agent answers and what it may name.
     ///
     /// # Errors

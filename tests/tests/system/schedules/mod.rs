@@ -1,5 +1,6 @@
 //! Schedules: each slot has one run, never more than so many go at once, and none is stuck.
 
+mod chat;
 mod faults;
 mod limits;
 mod sessions;
@@ -16,7 +17,7 @@ use twobox_host::db::{self, agents};
 use twobox_host::schedule::reason::Reason;
 use twobox_host::schedule::{missed, overlap};
 use twobox_shared::clock::{Clock, SystemClock};
-use twobox_shared::ids::{ScheduleId, SystemIds};
+use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
 use twobox_shared::time::UnixMillis;
 use twobox_tests::faults::shim::Shim;
 use twobox_tests::{Setup, World, on_both_runtimes, on_process, wait_for};
@@ -182,24 +183,47 @@ fn each_slot_makes_one_run_and_what_it_said_is_kept(setup: Setup) {
 fn five_at_once_under_a_cap_of_two_follow_each_other(setup: Setup) {
     let world = setup.setting("schedule.max_concurrent", 2).agent("ada", slow(1500)).make();
     let book = Book::of(&world);
-    let first = SystemClock.now() + Duration::from_secs(1);
+    // Looks at each start in the transaction that makes it, not now and then.
+    let watch = "
+        CREATE TABLE starts (run TEXT, running INTEGER, queued INTEGER);
+        CREATE TRIGGER watch AFTER UPDATE OF status ON runs WHEN NEW.status = 'running' BEGIN
+          INSERT INTO starts SELECT NEW.id, sum(status = 'running'), sum(status = 'queued')
+          FROM runs;
+        END";
+    book.db.execute_batch(watch).unwrap();
+    let first = SystemClock.now();
     let names = ["slow a", "slow b", "slow c", "slow d", "slow e"];
-    let all = names.map(|name| book.add_at(name, Rhythm::Once, first, |_| {}));
+    // Added from the last to the first, so that neither ids nor the order of rows is what decides.
+    let mut all: Vec<ScheduleId> = (0..5)
+        .rev()
+        .map(|n| {
+            let slot = first + Duration::from_millis(n);
+            book.add_at(names[usize::try_from(n).unwrap()], Rhythm::Once, slot, |_| {})
+        })
+        .collect();
+    all.reverse();
     world.up();
-    let mut most = 0;
-    wait_for("all five to end", || {
-        let counts = schedules::counts(&book.db).unwrap();
-        most = most.max(counts.running);
-        let ended = |id: &ScheduleId| book.runs(*id).iter().any(|run| run.ended_at.is_some());
-        all.iter().all(ended).then_some(())
-    });
-    assert_eq!(most, 2, "two at once, and never more");
-    let mut runs: Vec<Run> = all.iter().flat_map(|id| book.runs(*id)).collect();
+    all.iter().for_each(|id| drop(book.wait_ended(*id)));
+    let runs: Vec<Run> = all.iter().flat_map(|id| book.runs(*id)).collect();
     assert_eq!(runs.len(), 5, "one each");
     assert!(runs.iter().all(|run| run.status == Status::Completed), "{runs:?}");
-    runs.sort_by_key(|run| run.hold.as_ref().unwrap().started_at);
-    let waited: Vec<_> = runs.iter().map(|run| (run.due, run.id)).collect();
-    assert!(waited.is_sorted(), "oldest first: {waited:?}");
+    let mut select = book.db.prepare("SELECT run, running, queued FROM starts ORDER BY rowid");
+    let starts: Vec<(RunId, i64, i64)> = select
+        .as_mut()
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    drop(select);
+    let started: Vec<RunId> = starts.iter().map(|(run, ..)| *run).collect();
+    let by_slot: Vec<RunId> = runs.iter().map(|run| run.id).collect();
+    assert_eq!(started, by_slot, "oldest first");
+    let counts: Vec<(i64, i64)> =
+        starts.iter().map(|(_, running, queued)| (*running, *queued)).collect();
+    assert!(counts.iter().all(|(running, _)| *running <= 2), "never more than two: {counts:?}");
+    assert_eq!(counts[1], (2, 3), "two at once, and three wait: {counts:?}");
+    book.db.execute_batch("DROP TRIGGER watch; DROP TABLE starts").unwrap();
     world.assert_fsck_clean();
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rusqlite::Connection;
 use serde_json::json;
 use twobox_host::db::schedules::{Run, Status};
 use twobox_host::schedule::reason::Reason;
@@ -14,6 +15,7 @@ use crate::scripts::echo;
 on_process!(
     a_run_on_a_full_disk_completes_when_there_is_space,
     a_run_that_finds_no_room_in_its_time_fails_and_leaves_no_session,
+    a_session_that_cannot_be_cleared_away_is_told_of_beside_the_first_error,
     a_run_that_is_forgotten_takes_its_session_along,
 );
 
@@ -72,11 +74,36 @@ fn a_run_that_finds_no_room_in_its_time_fails_and_leaves_no_session(setup: Setup
     world.assert_fsck_clean();
 }
 
+fn a_session_that_cannot_be_cleared_away_is_told_of_beside_the_first_error(setup: Setup) {
+    if !disk::available() {
+        return;
+    }
+    let world = setup.on_small_disk(Part::Sessions, SMALL).agent("ada", echo()).up();
+    world.disk().fill();
+    let book = Book::of(&world);
+    let sticks = "CREATE TRIGGER sticks BEFORE UPDATE OF status ON sessions
+                  WHEN NEW.status = 'closed' BEGIN SELECT RAISE(ABORT, 'it sticks'); END";
+    book.db.execute_batch(sticks).unwrap();
+    let tidy = book.add("tidy", Rhythm::Once, |it| it.max_run_ms = Some(4_000));
+    let run = book.wait_ended(tidy);
+    assert_eq!((run.status, run.reason), (Status::Failed, Some(Reason::PrepareFailed)), "{run:?}");
+    let error = run.error.as_deref().unwrap();
+    let session = run.hold.as_ref().unwrap().session;
+    let left = format!("session {session}, made for it, is left: ");
+    let (first, second) = error.split_once(&left).expect(error);
+    assert!(first.contains("free some space") && second.contains("it sticks"), "{error}");
+    assert_eq!(world.sessions().len(), 1, "it is there");
+    book.db.execute_batch("DROP TRIGGER sticks").unwrap();
+    world.disk().free();
+    let again = book.add("again", Rhythm::Once, |_| {});
+    assert_eq!(book.wait_ended(again).status, Status::Completed);
+}
+
 fn a_run_that_is_forgotten_takes_its_session_along(setup: Setup) {
     let due = "2040-01-01T00:00:00Z";
     let task = json!({ "action": "schedule_task", "prompt": "later", "process_after": due });
     let script = json!({
-        "rules": [{ "match": "^busy", "do": [{ "system": task }, { "reply": "done" }] }],
+        "rules": [{ "match": "^busy|^paused", "do": [{ "system": task }, { "reply": "done" }] }],
         "otherwise": [{ "reply": "echo: {text}" }],
     });
     let world = setup.agent("ada", script).up();
@@ -84,7 +111,7 @@ fn a_run_that_is_forgotten_takes_its_session_along(setup: Setup) {
     assert_eq!(chat.ask("hello"), "echo: hello");
     world.session("ada").wait_settled();
     let book = Book::of(&world);
-    let names = ["old", "busy", "young"];
+    let names = ["old", "busy", "paused", "young"];
     let sessions = names.map(|name| {
         let id = book.add(name, Rhythm::Once, |_| {});
         let run = book.wait_ended(id);
@@ -99,17 +126,24 @@ fn a_run_that_is_forgotten_takes_its_session_along(setup: Setup) {
     });
     world.stop_host();
     let folders = sessions.each_ref().map(folder_of);
-    let long_ago = "UPDATE runs SET ended_at_ms = 1 WHERE prompt IN ('old', 'busy')";
-    assert_eq!(book.db.execute(long_ago, []).unwrap(), 2);
+    let long_ago = "UPDATE runs SET ended_at_ms = 1 WHERE prompt IN ('old', 'busy', 'paused')";
+    assert_eq!(book.db.execute(long_ago, []).unwrap(), 3);
+    let [old, busy, paused, young] = &sessions;
+    let inbox = Connection::open(paused.paths().inbound_db()).unwrap();
+    let pause = "UPDATE messages_in SET status = 'paused'
+                 WHERE kind = 'task' AND status = 'pending'";
+    assert_eq!(inbox.execute(pause, []).unwrap(), 1);
+    drop(inbox);
+    let rest = "UPDATE sessions SET next_due_at_ms = NULL WHERE id = ?1";
+    assert_eq!(book.db.execute(rest, [&paused.id]).unwrap(), 1);
     world.up();
-    let [old, busy, young] = &sessions;
     wait_for("the session to go", || {
         world.sessions().iter().all(|session| session.id != old.id).then_some(())
     });
     let left: Vec<bool> = folders.iter().map(|folder| folder.exists()).collect();
-    assert_eq!(left, [false, true, true], "a task waits in one, and one is young");
+    assert_eq!(left, [false, true, true, true], "a task waits in two, and one is young");
     let known: Vec<String> = world.sessions().into_iter().map(|session| session.id).collect();
-    assert!(known.contains(&busy.id) && known.contains(&young.id), "{known:?}");
+    assert!([busy, paused, young].iter().all(|it| known.contains(&it.id)), "{known:?}");
     assert_eq!(chat.ask("and now?"), "echo: and now?", "a conversation is never forgotten");
     world.assert_fsck_clean();
 }
