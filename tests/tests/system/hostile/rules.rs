@@ -66,28 +66,25 @@ fn s5_a_lock_on_an_inbox_makes_accepting_wait_for_that_session_alone(setup: Setu
 }
 
 fn a_lock_does_not_prolong_a_run(setup: Setup) {
-    let names = ["lock-on-the-inbox", "exclusive-lock"];
-    let world = attacked(setup.setting("containers.stop_grace", "1s"), &names);
+    let name = "lock-on-the-inbox";
+    let world = attacked(setup.setting("containers.stop_grace", "1s"), &[name]);
     world.up();
-    for name in names {
-        // It does what it is named after when it is told to, and then works on for ever.
-        let words = ["schedules", "add", name, "--agent", name, "--prompt", name];
-        world.twobox(&[&words[..], &["--daily", "03:00", "--max-run", "3"]].concat());
-        world.twobox(&["schedules", "run", name]);
-        let run = wait_for(&format!("{name}: the end of its run"), || {
-            let runs = world.twobox(&["--json", "schedules", "runs", name]);
-            let runs: Value = serde_json::from_str(&runs).unwrap();
-            let run = runs["runs"][0].clone();
-            (!run["ended_at"].is_null()).then_some(run)
-        });
-        // Whoever notices first: the runner that its time is over, or the host.
-        let reason = run["reason"].as_str().unwrap_or_default();
-        assert!(["lease_expired", "timeout"].contains(&reason), "{name}: {run}");
-        let id = run["session"].as_str().unwrap();
-        let session = world.sessions().into_iter().find(|session| session.id == id).unwrap();
-        assert_ne!(session.messages()[0].status, "pending", "{name}: nobody takes it up again");
-        wait_for("its container to be gone", || {
-            world.container(&session).is_none_or(|container| !container.lives()).then_some(())
-        });
-    }
+    let words = ["schedules", "add", name, "--agent", name, "--prompt", name];
+    world.twobox(&[&words[..], &["--daily", "03:00", "--max-run", "4"]].concat());
+    world.twobox(&["schedules", "run", name]);
+    let (session, container) = wait_for("the lock", || {
+        let done = world.agent_folder(name).join(attack::DONE);
+        let session = done.exists().then(|| world.sessions().pop()).flatten()?;
+        world.container(&session).map(|container| (session, container))
+    });
+    assert!(container.freeze(), "it keeps its lock, and no deadline");
+    let run = wait_for("the end of the run", || {
+        let runs: Value =
+            serde_json::from_str(&world.twobox(&["--json", "schedules", "runs", name])).unwrap();
+        let run = runs["runs"][0].clone();
+        (!run["ended_at"].is_null()).then_some(run)
+    });
+    assert_eq!((&run["status"], &run["reason"]), (&json!("failed"), &json!("lease_expired")));
+    assert!(!container.lives(), "it was stopped before its run was given up");
+    assert_ne!(session.messages()[0].status, "pending", "and nobody takes it up again");
 }
