@@ -67,8 +67,9 @@ fn s5_a_lock_on_an_inbox_makes_accepting_wait_for_that_session_alone(setup: Setu
 
 fn a_lock_does_not_prolong_a_run(setup: Setup) {
     let name = "lock-on-the-inbox";
-    let world = attacked(setup.setting("containers.stop_grace", "1s"), &[name]);
-    world.up();
+    let world = attacked(setup, &[name]);
+    // No other limit stops it.
+    world.up_with(&[("TWOBOX_LIMITS_CLAIM_TOLERANCE", "10m")]);
     let words = ["schedules", "add", name, "--agent", name, "--prompt", name];
     world.twobox(&[&words[..], &["--daily", "03:00", "--max-run", "4"]].concat());
     world.twobox(&["schedules", "run", name]);
@@ -86,5 +87,7 @@ fn a_lock_does_not_prolong_a_run(setup: Setup) {
     });
     assert_eq!((&run["status"], &run["reason"]), (&json!("failed"), &json!("lease_expired")));
     assert!(!container.lives(), "it was stopped before its run was given up");
-    assert_ne!(session.messages()[0].status, "pending", "and nobody takes it up again");
+    let log = world.host_log();
+    assert_eq!(log.matches("started a container").count(), 1, "nobody took it up again");
+    assert_ne!(session.messages()[0].status, "pending", "and nobody will");
 }
