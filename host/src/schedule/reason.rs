@@ -18,7 +18,7 @@ words! {
         AuthFailed = "auth_failed",
         /// The provider wanted fewer calls.
         RateLimited = "rate_limited",
-        /// Nobody extended its lease.
+        /// Its lease ran out.
         LeaseExpired = "lease_expired",
         /// Its session could not be made ready.
         PrepareFailed = "prepare_failed",

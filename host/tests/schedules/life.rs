@@ -25,27 +25,7 @@ fn only_the_owner_moves_a_run_and_only_from_the_phase_it_is_in() {
 }
 
 #[test]
-fn a_lease_grows_in_its_owners_hands_only() {
-    let mut world = world();
-    let id = world.add("report");
-    let (run, owner) = (world.fire(id), host_id());
-    world.begin(run, owner, 1000);
-    let extend = |world: &World, owner, until| {
-        let ours = schedules::extend_lease(&world.db, run, owner, at(until)).unwrap();
-        (ours, world.run(run).hold.unwrap().lease_until)
-    };
-    assert_eq!(extend(&world, host_id(), 9000), (false, at(1100)));
-    assert_eq!(extend(&world, owner, 1500), (true, at(1500)));
-    assert_eq!(extend(&world, owner, 1200), (true, at(1500)), "never shorter");
-    let expired = |now| schedules::expired(&world.db, at(now)).unwrap().rows.len();
-    assert_eq!((expired(1499), expired(1500)), (0, 1));
-    world.finish(run, owner, Outcome::Completed, 2000);
-    assert_eq!(extend(&world, owner, 9000), (false, at(1500)));
-    assert_eq!(schedules::expired(&world.db, at(9999)).unwrap().rows, []);
-}
-
-#[test]
-fn a_bad_row_hides_no_expired_lease() {
+fn a_bad_row_hides_no_other_that_runs() {
     let mut world = world();
     let runs = ["a", "b", "c"].map(|name| {
         let id = world.add(name);
@@ -56,11 +36,8 @@ fn a_bad_row_hides_no_expired_lease() {
     }
     let spoil = "UPDATE runs SET session_id = 'nowhere' WHERE id = ?1";
     assert_eq!(world.db.execute(spoil, [runs[0]]).unwrap(), 1);
-    for listed in [
-        schedules::expired(&world.db, at(5000)),
-        schedules::running(&world.db),
-        schedules::of_other_owners(&world.db, host_id()),
-    ] {
+    for listed in [schedules::running(&world.db), schedules::of_other_owners(&world.db, host_id())]
+    {
         let listed = listed.unwrap();
         assert_eq!(listed.rows.iter().map(|run| run.id).collect::<Vec<_>>(), runs[1..]);
         let bad: Vec<_> = listed.unreadable.into_iter().map(|bad| bad.id).collect();
@@ -106,7 +83,6 @@ fn cancelling_ends_what_waits_and_asks_who_runs() {
     let cancel = |world: &mut World, run, now| {
         schedules::request_cancel(&mut world.db, run, at(now)).unwrap()
     };
-    assert_eq!(schedules::cancelling(&world.db, owner).unwrap().rows, []);
     assert_eq!(cancel(&mut world, waiting, 2000), Cancelled::BeforeStart);
     let ended = world.run(waiting);
     assert_eq!((ended.status, ended.reason), (Status::Cancelled, Some(Reason::Aborted)));
@@ -115,12 +91,10 @@ fn cancelling_ends_what_waits_and_asks_who_runs() {
     assert_eq!(cancel(&mut world, running, 2000), Cancelled::Requested);
     assert_eq!(cancel(&mut world, running, 2100), Cancelled::RequestedBefore);
     assert_eq!(cancel(&mut world, run_id(), 2000), Cancelled::Unknown);
-    let to_end = schedules::cancelling(&world.db, owner).unwrap().rows;
-    assert_eq!(to_end, [world.run(running)]);
-    assert_eq!(to_end[0].cancel_requested_at, Some(at(2000)), "the first wish counts");
-    assert_eq!(schedules::cancelling(&world.db, host_id()).unwrap().rows, []);
+    let to_end = world.run(running);
+    assert_eq!((to_end.status, to_end.ended_at), (Status::Running, None));
+    assert_eq!(to_end.cancel_requested_at, Some(at(2000)), "the first wish counts");
     world.finish(running, owner, Outcome::Cancelled { reason: Reason::Aborted, error: None }, 2500);
-    assert_eq!(schedules::cancelling(&world.db, owner).unwrap().rows, []);
     assert_eq!(cancel(&mut world, running, 2600), Cancelled::Ended);
 }
 

@@ -31,38 +31,6 @@ pub fn advance(
     .map_err(failed("record a run's phase"))
 }
 
-/// Extends the lease of a run to `until`, if that is later. Returns whether `owner` still has the
-/// run; if not, do nothing more for it.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn extend_lease(
-    db: &Connection,
-    run: RunId,
-    owner: HostId,
-    until: UnixMillis,
-) -> Result<bool, DbError> {
-    db.execute(
-        "UPDATE runs SET lease_until_ms = max(lease_until_ms, :until)
-         WHERE id = :id AND status = 'running' AND owner = :owner",
-        named_params! { ":id": run, ":owner": owner, ":until": until },
-    )
-    .map(|changed| changed == 1)
-    .map_err(failed("extend a run's lease"))
-}
-
-pub(super) const EXPIRED: &str =
-    "WHERE status = 'running' AND lease_until_ms <= :now ORDER BY lease_until_ms, id";
-
-/// The running runs whose lease has run out, whoever owns them, the longest expired first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn expired(db: &Connection, now: UnixMillis) -> Result<Listed<Run>, DbError> {
-    listed(db, &select(EXPIRED), named_params! { ":now": now }, Run::from_row)
-        .map_err(failed("list expired runs"))
-}
-
 /// The running runs that `owner` does not own, the oldest first: of a host that died, or of another
 /// one that lives.
 ///
@@ -197,17 +165,4 @@ pub(super) fn cancel_in(
         Some(run) if run.ended_at.is_some() => Cancelled::Ended,
         Some(_) => Cancelled::RequestedBefore,
     })
-}
-
-/// The running runs of `owner` that somebody wants to end.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn cancelling(db: &Connection, owner: HostId) -> Result<Listed<Run>, DbError> {
-    let select = select(
-        "WHERE status = 'running' AND owner = :owner AND cancel_requested_at_ms IS NOT NULL
-         ORDER BY cancel_requested_at_ms, id",
-    );
-    listed(db, &select, named_params! { ":owner": owner }, Run::from_row)
-        .map_err(failed("list the runs to cancel"))
 }

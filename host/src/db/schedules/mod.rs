@@ -30,10 +30,7 @@ pub use changes::{
 pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off, taken};
 pub use definitions::{Definition, Next, Schedule, due, find, list, next_due};
 pub use ends::{End, Finished, Outcome, Verdict, finish};
-pub use life::{
-    Cancelled, advance, cancelling, end_unreadable, expired, extend_lease, of_other_owners,
-    request_cancel, take_over,
-};
+pub use life::{Cancelled, advance, end_unreadable, of_other_owners, request_cancel, take_over};
 pub use listed::{Listed, Unreadable};
 pub use manual::{Backfilled, Enqueued, PastSlot, enqueue_backfill, enqueue_manual};
 pub use metrics::{Load, MetricsPage, RunMetrics, metrics, prune_metrics};

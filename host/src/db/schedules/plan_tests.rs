@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::{claims, definitions, life, metrics, outlived, runs, starts};
+use super::{claims, definitions, metrics, outlived, runs, starts};
 
 /// SQLite's plan for a statement, a line for each step.
 fn plan(db: &Connection, sql: &str) -> Vec<String> {
@@ -31,7 +31,6 @@ fn what_runs_often_looks_at_an_index_and_sorts_nothing() {
         ("page of a schedule", runs::select(runs::PAGE_OF_SCHEDULE), "runs_listed"),
         ("page of all", runs::select(runs::PAGE_OF_ALL), "sqlite_autoindex_runs_1"),
         ("past", runs::PAST.to_owned(), "runs_listed"),
-        ("expired", runs::select(life::EXPIRED), "runs_running"),
         ("prune", runs::PRUNE.to_owned(), "runs_ended"),
         ("whether a schedule names a session", outlived::OUTLIVED.into(), "schedules_session"),
         ("the same before it is closed", outlived::CLOSE.to_owned(), "schedules_session"),
