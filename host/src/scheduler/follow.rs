@@ -305,13 +305,8 @@ impl Scheduler {
                 self.finish(run, Ended { turns, output, error: None, reason: None }).await
             }
             RunState::Failed { failure, turns } => {
-                // Its runner knows when the lease ends, and is often the first to act on it.
-                let over = run.hold.as_ref().is_some_and(|hold| hold.lease_until <= self.now());
-                let reason = match reason_of(&failure) {
-                    Reason::Timeout if over => Reason::LeaseExpired,
-                    reason => reason,
-                };
-                self.fail(run, reason, &failure.detail, turns).await
+                let is_over = run.hold.as_ref().is_some_and(|hold| hold.lease_until <= self.now());
+                self.fail(run, reason_of(&failure, is_over), &failure.detail, turns).await
             }
             RunState::Withdrawn { turns } => self.give_up(run, Reason::Aborted, None, turns).await,
             RunState::Missing => {

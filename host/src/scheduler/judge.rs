@@ -8,9 +8,11 @@ use crate::db::schedules::{Run, Schedule, SelfPause, Status, Verdict};
 use crate::schedule::reason::Reason;
 use crate::schedule::streak::{self, Pause};
 
-/// Why a run failed, by its runner's word.
-pub(super) fn reason_of(failure: &Failure) -> Reason {
+/// Why a run failed, by its runner's word. A runner knows when the lease ends, and is often the first to
+/// act on it: that is the end of the lease, if it `is_over`.
+pub(super) fn reason_of(failure: &Failure, is_over: bool) -> Reason {
     match Reason::parse(&failure.reason) {
+        Some(Reason::Timeout) if is_over => Reason::LeaseExpired,
         Some(
             known @ (Reason::TurnLimitExceeded
             | Reason::Timeout
@@ -54,4 +56,26 @@ pub(super) fn self_pause(schedule: &Schedule, reason: String, session: SessionId
          more, and `twobox schedules resume {name}` lets it go on."
     );
     SelfPause { reason, text, session }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_is_believed_about_what_only_it_can_know() {
+        let cases = [
+            ("turn_limit_exceeded", true, Reason::TurnLimitExceeded),
+            ("timeout", false, Reason::Timeout),
+            ("timeout", true, Reason::LeaseExpired),
+            ("auth_failed", true, Reason::AuthFailed),
+            ("lease_expired", false, Reason::ProviderError),
+            ("prepare_failed", true, Reason::ProviderError),
+            ("whatever", true, Reason::ProviderError),
+        ];
+        for (word, is_over, expected) in cases {
+            let failure = Failure::permanent(word, "");
+            assert_eq!(reason_of(&failure, is_over), expected, "{word}, {is_over}");
+        }
+    }
 }

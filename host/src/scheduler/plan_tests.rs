@@ -75,6 +75,18 @@ fn slots_that_have_a_row_get_no_other_and_all_others_get_one() {
     }
 }
 
+/// What is decided at this hour about a schedule of which nothing has run yet.
+fn planned_at(schedule: &Schedule, hour: i64) -> Plan {
+    let timetable = book::Plan::of(&schedule.definition).unwrap().timetable;
+    let (next, now) = (schedule.next.unwrap(), UnixMillis(hour * HOUR));
+    let mut id = 0;
+    let fresh = || {
+        id += 1;
+        RunId::from_uuid(Uuid::from_u128(id))
+    };
+    plan(schedule, &timetable, next, &Known::default(), now, fresh)
+}
+
 #[test]
 fn all_missed_slots_are_made_up_for_whatever_overlaps_among_themselves() {
     use overlap::Policy::{Allow, Queue, Replace, Skip};
@@ -90,14 +102,7 @@ fn all_missed_slots_are_made_up_for_whatever_overlaps_among_themselves() {
     for (overlap, expected) in cases {
         let mut schedule = hourly(Policy::All, None);
         schedule.definition.overlap = overlap;
-        let timetable = book::Plan::of(&schedule.definition).unwrap().timetable;
-        let (next, now) = (schedule.next.unwrap(), UnixMillis(4 * HOUR));
-        let mut id = 0;
-        let fresh = || {
-            id += 1;
-            RunId::from_uuid(Uuid::from_u128(id))
-        };
-        let plan = plan(&schedule, &timetable, next, &Known::default(), now, fresh);
+        let plan = planned_at(&schedule, 4);
         let fates: Vec<Fate> = plan.rows.iter().map(|row| row.fate).collect();
         assert_eq!(fates, expected, "{overlap:?}");
     }
@@ -106,14 +111,7 @@ fn all_missed_slots_are_made_up_for_whatever_overlaps_among_themselves() {
 #[test]
 fn the_newest_slot_has_the_last_id() {
     let schedule = hourly(Policy::Latest, None);
-    let timetable = book::Plan::of(&schedule.definition).unwrap().timetable;
-    let (next, now) = (schedule.next.unwrap(), UnixMillis(4 * HOUR));
-    let mut id = 0;
-    let fresh = || {
-        id += 1;
-        RunId::from_uuid(Uuid::from_u128(id))
-    };
-    let plan = plan(&schedule, &timetable, next, &Known::default(), now, fresh);
+    let plan = planned_at(&schedule, 4);
     let rows: Vec<_> = plan.rows.iter().map(|row| (row.slot.0 / HOUR, row.id)).collect();
     assert_eq!(rows.len(), 2, "the missed ones, and the latest: {rows:?}");
     assert!(rows.is_sorted(), "{rows:?}");

@@ -20,15 +20,15 @@ impl Task {
         if self.container.is_some() || !self.backlog.is_empty() || !self.outgoing.is_quiet() {
             return Ok(false);
         }
+        if let Some(reason) = &self.record.quarantine {
+            return Err(format!("it is quarantined: {reason}"));
+        }
         let boxes = Arc::clone(&self.boxes);
         if blocking(move || boxes.has_tasks()).await.map_err(|error| chain(&error))? {
             return Ok(false);
         }
         let (core, id) = (self.core.clone(), self.id);
         let db = &core.parts.db;
-        if let Some(reason) = &self.record.quarantine {
-            return Err(format!("it is quarantined: {reason}"));
-        }
         let closed = db.call(move |db| schedules::close_session(db, id)).await;
         if !closed.map_err(|error| chain(&error))? {
             return Ok(false);
