@@ -21,8 +21,9 @@ use crate::config::Config;
 use crate::data::DataDir;
 use crate::db::Db;
 use crate::runtime::Runtime;
+use crate::session::command::Command;
 use crate::session::signal::{Reason, Signal};
-use crate::session::task::{self, Command};
+use crate::session::task;
 use crate::watch::Watch;
 
 /// How many commands wait for a session before whoever sends the next one waits too.

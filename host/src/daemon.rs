@@ -27,8 +27,9 @@ use crate::db::{self, Db, DbError, agents, sessions};
 use crate::desk::DaemonDesk;
 use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
 use crate::scheduler::{KeptWithRun, Scheduler};
+use crate::session::command::Command;
 use crate::session::signal::Reason;
-use crate::session::task::{Command, RETIRE_BEYOND, chain};
+use crate::session::task::{RETIRE_BEYOND, chain};
 use crate::watch::{self, Watch};
 
 /// How often everything is compared, in case an event was lost.

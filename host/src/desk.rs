@@ -18,8 +18,8 @@ use crate::db::schedules::{self, Cancelled};
 use crate::db::{DbError, messaging, overview, sessions};
 use crate::dead::{Handled, Order};
 use crate::scheduler::Scheduler;
+use crate::session::command::Command;
 use crate::session::signal::Reason;
-use crate::session::task::Command;
 use crate::storage::explain;
 
 /// How many messages are routed with one look into `host.db`.

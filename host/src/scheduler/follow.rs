@@ -20,9 +20,10 @@ use crate::db::schedules::{
     self, End, Finished, Hold, Load, Outcome, PausedItself, Phase, Prepared, Run, Status,
 };
 use crate::schedule::reason::Reason;
+use crate::session::command::Command;
 use crate::session::run::{RunOrder, RunState};
 use crate::session::signal;
-use crate::session::task::{Command, chain};
+use crate::session::task::chain;
 
 /// The pause before something is tried again that did not work.
 const AGAIN: Duration = Duration::from_secs(2);

@@ -8,7 +8,8 @@ use twobox_shared::ids::SessionId;
 use super::Scheduler;
 use crate::db::DbError;
 use crate::db::schedules;
-use crate::session::task::{Command, chain};
+use crate::session::command::Command;
+use crate::session::task::chain;
 
 /// How much is forgotten at once.
 const BATCH: u32 = 1000;

@@ -9,8 +9,9 @@ use tokio::sync::oneshot;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::{Accepted, NewMessage};
 
+use super::command::Command;
 use super::signal::Reason;
-use super::task::{Command, Task};
+use super::task::Task;
 use crate::blocking::blocking;
 use crate::channel::Refusal;
 use crate::db::sessions::DUE_NOW;

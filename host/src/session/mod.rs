@@ -4,6 +4,7 @@
 mod accept;
 pub mod boxes;
 mod closing;
+pub mod command;
 mod container;
 mod damper;
 pub mod decide;

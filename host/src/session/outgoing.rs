@@ -16,10 +16,11 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, LARGE_PAGE, Look};
+use super::command::Command;
 use super::delivery::{self, Batch, ChannelTraits, Hold, Plan};
 use super::fence::Fence;
 use super::signal::Reason;
-use super::task::{Command, Task, Trouble};
+use super::task::{Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
 use crate::core::Parts;
 use crate::db::messaging;

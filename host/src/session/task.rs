@@ -9,28 +9,26 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{MessageId, SessionId};
-use twobox_shared::inbox::{Accepted, NewMessage};
 use twobox_shared::open::{BoxError, Remedy};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::accept::answer;
 use super::boxes::Boxes;
+use super::command::Command;
 use super::container::Container;
 use super::damper::Damper;
-use super::outgoing::{Outgoing, Sent};
-use super::run::{RunOrder, RunState};
+use super::outgoing::Outgoing;
 use super::signal::{Reason, Reasons, Signal};
 use crate::blocking::{blocking, blocking_timed};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::DbError;
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
-use crate::dead::{Handled, Order};
 use crate::storage::explain;
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
@@ -38,57 +36,6 @@ pub(crate) const RETIRE_BEYOND: Duration = Duration::from_secs(60);
 
 /// The pause before the same thing is tried again that needed an operator, such as a full disk.
 const OPERATOR_PAUSE: Duration = Duration::from_secs(5);
-
-/// What a session's task is told.
-#[derive(Debug)]
-pub enum Command {
-    /// Store a message and say so.
-    Accept {
-        /// The message.
-        message: NewMessage,
-        /// Where the answer goes; nobody may be waiting any more.
-        reply: oneshot::Sender<Result<Accepted, Refusal>>,
-    },
-    /// A channel said what became of letters.
-    Sent(Sent),
-    /// Give failed messages new attempts and lift a quarantine.
-    Retry {
-        /// One message, or all.
-        message: Option<MessageId>,
-        /// How many will be tried again.
-        reply: oneshot::Sender<Result<usize, String>>,
-    },
-    /// Look at the message of a scheduled run, or take it back.
-    Run {
-        /// The message.
-        message: MessageId,
-        /// What to do.
-        order: RunOrder,
-        /// How far it is.
-        reply: oneshot::Sender<Result<RunState, String>>,
-    },
-    /// Look for notices in `host.db`: one was stored there, and the session marked.
-    Notices,
-    /// Delete the session, which was made for one run.
-    Forget {
-        /// Whether it is gone, or is not at rest.
-        reply: oneshot::Sender<Result<bool, String>>,
-    },
-    /// Carry out a person's order about what ended without success.
-    Dead {
-        /// What to do, and with what.
-        order: Order,
-        /// What became of it.
-        reply: oneshot::Sender<Result<Vec<Handled>, String>>,
-    },
-    /// The host stops: end what is under way.
-    Shutdown {
-        /// Whether the container has to leave too.
-        stop_container: bool,
-        /// Dropped when the task has ended.
-        done: oneshot::Sender<()>,
-    },
-}
 
 /// The state of an awake session.
 pub(crate) struct Task {
@@ -227,9 +174,7 @@ pub(super) fn leave(
     loop {
         signal.take();
         while let Ok(command) = commands.try_recv() {
-            if let Command::Accept { reply, .. } = command {
-                answer(reply, Err(Refusal::Blocked { reason: why.to_owned() }));
-            } // the others: dropped is answered
+            command.refuse(why);
         }
         if core.retire(id, signal, commands) {
             return;
@@ -240,9 +185,7 @@ pub(super) fn leave(
 async fn refuse_all(commands: &mut mpsc::Receiver<Command>, reason: &str) {
     commands.close();
     while let Some(command) = commands.recv().await {
-        if let Command::Accept { reply, .. } = command {
-            answer(reply, Err(Refusal::Blocked { reason: reason.to_owned() }));
-        }
+        command.refuse(reason);
     }
 }
 
