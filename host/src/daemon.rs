@@ -25,6 +25,7 @@ use crate::core::{Core, Parts};
 use crate::data::{DataDir, DataError};
 use crate::db::{self, Db, DbError, agents, sessions};
 use crate::desk::DaemonDesk;
+use crate::repeat::warned;
 use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
 use crate::scheduler::{KeptWithRun, Scheduler};
 use crate::session::command::Command;
@@ -119,7 +120,7 @@ async fn build(
 ) -> Result<Arc<Core>, DaemonError> {
     let db = Db::open(&data.host_db())?;
     let install = db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
-    let runtime = runtime::build(install, &config, report)?;
+    let runtime = runtime::build(install, data.sessions(), &config, report)?;
     let watch = start_watch(&data, config.watch).await;
     let mut channels: HashMap<&'static str, Arc<dyn Channel>> =
         HashMap::from([(terminal.channel_type(), terminal as Arc<dyn Channel>)]);
@@ -216,7 +217,9 @@ async fn keep(core: Arc<Core>, mut events: mpsc::UnboundedReceiver<RuntimeEvent>
         let pause = match trouble {
             None => SAFETY_NET,
             Some(error) => {
-                tracing::warn!(error, "the safety net could not look");
+                if let Some(before) = warned("safety net", &error) {
+                    tracing::warn!(error, before, "the safety net could not look");
+                }
                 RUNTIME_PAUSE
             }
         };
@@ -264,7 +267,10 @@ async fn look_over(
                 let core = Arc::clone(core);
                 tokio::spawn(async move {
                     if let Err(error) = remove_stray(&core, incarnation, condition).await {
-                        tracing::warn!(error = chain(&error), "the stray container is still there");
+                        let error = chain(&error);
+                        if let Some(before) = warned("stray", &error) {
+                            tracing::warn!(error, before, "the stray container is still there");
+                        }
                     }
                 });
             }
@@ -289,7 +295,10 @@ async fn remove_stray(
     stray: Incarnation,
     condition: Condition,
 ) -> Result<(), RuntimeError> {
-    tracing::warn!(session = %stray.session, runner = %stray.runner, "removing a stray container");
+    if let Some(before) = warned("stray", &stray.runner.to_string()) {
+        let Incarnation { session, runner } = stray;
+        tracing::warn!(%session, %runner, before, "removing a stray container");
+    }
     if condition == Condition::Running {
         core.parts.runtime.stop(stray, core.parts.config.containers.stop_grace).await?;
     }

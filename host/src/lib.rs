@@ -21,6 +21,7 @@ pub mod desk;
 pub mod fsck;
 pub mod logging;
 mod remove_tree;
+mod repeat;
 pub mod runtime;
 pub mod schedule;
 pub mod scheduler;

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,13 +43,13 @@ impl Machine {
         let binary = dir.path().join("agent-runner");
         fs::write(&binary, RUNNER).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
-        for folder in ["session/in", "session/out", "agent"] {
+        for folder in ["data/sessions", "agent"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         fs::write(dir.path().join("agent/plan.sh"), plan).unwrap();
         let install = InstallId::generate(&SystemIds);
         let (sender, events) = unbounded_channel();
-        let runtime = Process::new(install, binary, sender);
+        let runtime = Process::new(install, dir.path().join("data/sessions"), binary, sender);
         Self { dir, install, events, runtime, started: Vec::new() }
     }
 
@@ -56,12 +57,23 @@ impl Machine {
         self.dir.path().join("agent").join(name)
     }
 
+    fn sessions(&self) -> PathBuf {
+        self.dir.path().join("data/sessions")
+    }
+
+    fn folder(&self, session: SessionId) -> PathBuf {
+        self.sessions().join("group").join(session.to_string())
+    }
+
     fn spec(&mut self, session: SessionId) -> StartSpec {
         let runner = RunnerId::generate(&SystemIds);
         self.started.push(runner);
+        for half in ["in", "out"] {
+            fs::create_dir_all(self.folder(session).join(half)).unwrap();
+        }
         StartSpec {
             incarnation: Incarnation { session, runner },
-            folder: self.dir.path().join("session"),
+            folder: self.folder(session),
             agent_folder: self.dir.path().join("agent"),
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(1),
@@ -84,7 +96,8 @@ impl Machine {
     /// The next host on the same machine.
     fn next_host(&self) -> (Process, UnboundedReceiver<RuntimeEvent>) {
         let (sender, events) = unbounded_channel();
-        (Process::new(self.install, self.dir.path().join("agent-runner"), sender), events)
+        let binary = self.dir.path().join("agent-runner");
+        (Process::new(self.install, self.sessions(), binary, sender), events)
     }
 }
 
@@ -138,7 +151,7 @@ async fn a_started_runner_is_listed_until_its_exit_is_cleared() {
 
     assert_eq!(next(&mut machine.events).await, RuntimeEvent::Exited(incarnation));
     assert_eq!(machine.condition(incarnation).await, Some(Condition::Exited { code: Some(7) }));
-    let log = machine.dir.path().join("session/runner.log");
+    let log = machine.folder(incarnation.session).join("runner.log");
     let again = StartSpec {
         incarnation: Incarnation { runner: RunnerId::generate(&SystemIds), ..incarnation },
         ..machine.spec(incarnation.session)
@@ -174,7 +187,7 @@ async fn a_runner_gets_its_own_session_limits_and_a_short_environment() {
         assert!(!seen.contains(foreign), "a descriptor of the host was inherited: {seen}");
     }
     let arguments = fs::read_to_string(machine.agent("arguments")).unwrap();
-    for part in ["--idle-ms 60000", "--grace-ms 750", "--confine", "/session/in --out "] {
+    for part in ["--idle-ms 60000", "--grace-ms 750", "--confine", "/in --out "] {
         assert!(arguments.contains(part), "{part} is missing in {arguments}");
     }
 }
@@ -274,11 +287,138 @@ async fn whoever_is_left_without_a_runner_is_ended_by_the_next_host() {
         .env("TWOBOX_INSTALL", machine.install.to_string())
         .env("TWOBOX_SESSION", incarnation.session.to_string())
         .env("TWOBOX_RUNNER", incarnation.runner.to_string())
+        .env("TWOBOX_FOLDER", machine.folder(incarnation.session))
         .spawn()
         .unwrap();
     machine.runtime.list().await.unwrap();
     assert_eq!(next(&mut machine.events).await, RuntimeEvent::Exited(incarnation));
     assert!(!left.wait().unwrap().success());
+}
+
+/// A process that says it is the runner of `incarnation`, whose folder is `folder`, or with
+/// `by_environment` a descendant of it. It belongs to `uid`.
+fn forger(
+    machine: &Machine,
+    incarnation: Incarnation,
+    folder: &Path,
+    uid: u32,
+    by_environment: bool,
+) -> Forger {
+    let [install, session, runner] = [
+        machine.install.to_string(),
+        incarnation.session.to_string(),
+        incarnation.runner.to_string(),
+    ];
+    let mut command = std::process::Command::new("/bin/sh");
+    command.arg0("agent-runner").args(["-c", "sleep 600; :", "x"]).current_dir("/").env_clear();
+    if by_environment {
+        command
+            .env("TWOBOX_INSTALL", install)
+            .env("TWOBOX_SESSION", session)
+            .env("TWOBOX_RUNNER", runner)
+            .env("TWOBOX_FOLDER", folder);
+    } else {
+        command
+            .args(["--install", &install, "--session", &session, "--runner", &runner])
+            .arg("--in")
+            .arg(folder.join("in"))
+            .arg("--out")
+            .arg(folder.join("out"));
+    }
+    if uid != rustix::process::geteuid().as_raw() {
+        command.uid(uid).gid(uid);
+    }
+    Forger(command.process_group(0).spawn().unwrap())
+}
+
+struct Forger(std::process::Child);
+
+impl Forger {
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Forger {
+    fn drop(&mut self) {
+        rustix::process::kill_process_group(Pid::from_child(&self.0), Signal::KILL).ok();
+        self.0.wait().ok();
+    }
+}
+
+/// The session of `forged` is free for a start and a stop, and nobody is harmed by it.
+async fn assert_left_alone(machine: &mut Machine, session: SessionId, forgers: &mut [Forger]) {
+    for _ in 0..3 {
+        assert_eq!(machine.runtime.of_session(session).await.unwrap(), []);
+    }
+    let spec = machine.spec(session);
+    machine.runtime.start(&spec).await.expect("nobody blocks the session");
+    machine.runtime.stop(spec.incarnation, Duration::from_millis(50)).await.unwrap();
+    assert_eq!(next(&mut machine.events).await, RuntimeEvent::Exited(spec.incarnation));
+    assert!(forgers.iter_mut().all(Forger::lives), "they are none of ours");
+}
+
+#[tokio::test]
+async fn a_strangers_process_blocks_no_session_and_is_not_touched_whatever_it_says() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root can start a process of another user");
+    }
+    let mut machine = Machine::new("sleep 60");
+    let incarnation = Incarnation {
+        session: SessionId::generate(&SystemIds),
+        runner: RunnerId::generate(&SystemIds),
+    };
+    let folder = machine.folder(incarnation.session);
+    let mut forgers = [false, true]
+        .map(|by_environment| forger(&machine, incarnation, &folder, 65534, by_environment));
+    assert_left_alone(&mut machine, incarnation.session, &mut forgers).await;
+}
+
+#[tokio::test]
+async fn what_works_for_a_copy_of_the_data_directory_is_left_alone() {
+    let mut machine = Machine::new("sleep 60");
+    let incarnation = Incarnation {
+        session: SessionId::generate(&SystemIds),
+        runner: RunnerId::generate(&SystemIds),
+    };
+    let session = incarnation.session.to_string();
+    let copy = machine.dir.path().join("copy/sessions/group").join(session);
+    let own = rustix::process::geteuid().as_raw();
+    let mut forgers = [false, true]
+        .map(|by_environment| forger(&machine, incarnation, &copy, own, by_environment));
+    assert_left_alone(&mut machine, incarnation.session, &mut forgers).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_says_it_is_another_session_stays_what_it_is() {
+    let mut machine = Machine::new(
+        r#"source "$agent/victim"
+           (exec -a agent-runner bash -c 'echo $$ >"$0"; sleep 600; :' "$agent/forger" \
+               --install "$install" --session "$session" --runner "$runner" \
+               --in "$folder/in" --out "$folder/out") &
+           sleep 600"#,
+    );
+    let victim = Incarnation {
+        session: SessionId::generate(&SystemIds),
+        runner: RunnerId::generate(&SystemIds),
+    };
+    let folder = machine.folder(victim.session);
+    let text = format!(
+        "install={} session={} runner={} folder={}",
+        machine.install,
+        victim.session,
+        victim.runner,
+        folder.display()
+    );
+    fs::write(machine.agent("victim"), text).unwrap();
+    let incarnation = machine.start().await;
+    let forger = pid_in(&machine.agent("forger")).await;
+    let running = Sighting { incarnation, condition: Condition::Running };
+    assert_eq!(machine.runtime.list().await.unwrap(), [running], "for this host");
+    let (next_host, _events) = machine.next_host();
+    assert_eq!(next_host.list().await.unwrap(), [running], "and for the next");
+    machine.runtime.stop(incarnation, Duration::from_millis(50)).await.unwrap();
+    assert!(!lives(forger));
 }
 
 #[tokio::test]

@@ -61,7 +61,9 @@ pub(super) async fn serve(
             }
             Err(error) => {
                 // Out of descriptors, most likely: without a pause this would spin.
-                tracing::warn!(%error, "could not accept a connection to the API");
+                if let Some(before) = crate::repeat::warned("API", &error.to_string()) {
+                    tracing::warn!(%error, before, "could not accept a connection to the API");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -15,6 +15,9 @@ pub(super) const INSTALL_VARIABLE: &str = "TWOBOX_INSTALL";
 pub(super) const SESSION_VARIABLE: &str = "TWOBOX_SESSION";
 /// See [`INSTALL_VARIABLE`].
 pub(super) const RUNNER_VARIABLE: &str = "TWOBOX_RUNNER";
+/// Where the folder of the session is, for processes that share this machine's files: a copy of an
+/// installation has its ids.
+pub(super) const FOLDER_VARIABLE: &str = "TWOBOX_FOLDER";
 
 /// The three folders as the runner sees them.
 #[derive(Debug, Clone, Copy)]

@@ -169,13 +169,15 @@ pub trait Runtime: Send + Sync {
     fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>>;
 }
 
-/// The runtime that `config` names. It reports to `events`, inside tokio.
+/// The runtime that `config` names, for the installation whose sessions have their folders in
+/// `sessions`, a canonical path. It reports to `events`, inside tokio.
 ///
 /// # Errors
 /// [`RuntimeError::Unavailable`] if it cannot be used as configured. An engine that does not answer
 /// yet is no error: it is asked again.
 pub fn build(
     install: InstallId,
+    sessions: PathBuf,
     config: &Config,
     events: mpsc::UnboundedSender<RuntimeEvent>,
 ) -> Result<Arc<dyn Runtime>, RuntimeError> {
@@ -185,7 +187,7 @@ pub fn build(
         }
         RuntimeKind::Process => {
             let runner = runner_binary(&config.containers.runner)?;
-            Arc::new(process::Process::new(install, runner, events))
+            Arc::new(process::Process::new(install, sessions, runner, events))
         }
     })
 }
@@ -197,8 +199,8 @@ pub fn build(
 /// As for [`build`] and [`Runtime::check`].
 pub async fn check(config: &Config) -> Result<String, RuntimeError> {
     let (events, _nobody_listens) = mpsc::unbounded_channel();
-    // Under an id of which there are no containers.
-    build(InstallId::generate(&SystemIds), config, events)?.check().await
+    // Under an id and in a folder of which there are no containers.
+    build(InstallId::generate(&SystemIds), PathBuf::new(), config, events)?.check().await
 }
 
 /// The configured `agent-runner`, or the one beside this program.

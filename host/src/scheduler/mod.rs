@@ -106,7 +106,10 @@ impl Scheduler {
             let pause = match self.round(&mut adopted).await {
                 Ok(pause) => pause,
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "the scheduler could not look");
+                    let error = chain(&error);
+                    if let Some(before) = crate::repeat::warned("scheduler", &error) {
+                        tracing::warn!(error, before, "the scheduler could not look");
+                    }
                     adopted = false; // what is in the way may be a run that cannot be read
                     TROUBLE_PAUSE
                 }

@@ -20,6 +20,7 @@ use crate::blocking::blocking;
 use crate::db::messaging;
 use crate::db::notices::Notice;
 use crate::db::sessions::{self, StartTrouble, StopCause};
+use crate::repeat::warned;
 use crate::runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
 use crate::watch;
 
@@ -67,7 +68,10 @@ impl Task {
                 }
                 Condition::Running => {
                     // Not the one that was recorded last: superseded, or somebody else's start.
-                    tracing::warn!(session = %id, %runner, "stopping an unexpected container");
+                    if let Some(before) = warned("unexpected", &runner.to_string()) {
+                        tracing::warn!(session = %id, %runner, before,
+                            "stopping an unexpected container");
+                    }
                     if !self.stop(runner).await {
                         return Ok(Alive::Unknown);
                     }
@@ -167,8 +171,10 @@ impl Task {
                 let now = self.core.parts.clock.monotonic();
                 let since = *self.unreadable_since.get_or_insert(now);
                 if now.since(since) > self.core.parts.config.limits.claim_tolerance {
-                    tracing::warn!(session = %self.id, %runner,
-                        "stopping the container, because its boxes cannot be read");
+                    if let Some(before) = warned("unreadable", &runner.to_string()) {
+                        tracing::warn!(session = %self.id, %runner, before,
+                            "stopping the container, because its boxes cannot be read");
+                    }
                     self.owed = self.owed.with(Reason::Runtime);
                     self.record_and_stop(runner, StopCause::Limit).await?;
                 }

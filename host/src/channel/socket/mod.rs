@@ -24,6 +24,7 @@ pub use protocol::{Chosen, Event, Request};
 
 use super::Desk;
 use super::terminal::Terminal;
+use crate::repeat::warned;
 
 /// How many clients may be connected at once.
 const CONNECTIONS_MAX: usize = 256;
@@ -133,7 +134,9 @@ impl Bound {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     // Out of descriptors, most likely: without a pause this would spin.
-                    tracing::warn!(%error, "could not accept a connection");
+                    if let Some(before) = warned("socket", &error.to_string()) {
+                        tracing::warn!(%error, before, "could not accept a connection");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -151,7 +154,9 @@ impl Bound {
                     continue;
                 }
             };
-            tracing::warn!(reason = %refusal, "refused a connection to the socket");
+            if let Some(before) = warned("socket", &refusal) {
+                tracing::warn!(reason = %refusal, before, "refused a connection to the socket");
+            }
             connections.spawn(refuse(stream, refusal));
         }
         drop(self.listener);

@@ -24,9 +24,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use twobox_shared::ids::{InstallId, SessionId};
 
-use self::scan::{Identity, Snapshot};
+use self::scan::{Identity, Ours, Snapshot};
 use self::watch::{Ended, Watch};
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
+use crate::repeat::Repeats;
 
 const NAME: &str = "process";
 /// How long killed processes may take to be gone before a stop is reported as failed.
@@ -42,9 +43,11 @@ pub struct Process {
 
 #[derive(Debug)]
 struct Shared {
-    install: InstallId,
+    ours: Arc<Ours>,
     runner_binary: PathBuf,
     events: mpsc::UnboundedSender<RuntimeEvent>,
+    /// Which processes of others were told of.
+    told: Repeats,
     /// Held while `/proc` is read and compared with it, and during a start, so that neither acts
     /// on what the other is changing. Locked on blocking threads only.
     table: Mutex<Table>,
@@ -75,14 +78,18 @@ impl Entry {
 }
 
 impl Process {
-    /// The runtime of `install`. Exits go to `events`.
+    /// The runtime of `install`, whose sessions have their folders in `sessions`, a canonical path.
+    /// Exits go to `events`.
     pub fn new(
         install: InstallId,
+        sessions: PathBuf,
         runner_binary: PathBuf,
         events: mpsc::UnboundedSender<RuntimeEvent>,
     ) -> Self {
-        let table = Mutex::default();
-        Self { shared: Arc::new(Shared { install, runner_binary, events, table }) }
+        let uid = rustix::process::geteuid().as_raw();
+        let ours = Arc::new(Ours { install, sessions, uid });
+        let (told, table) = (Repeats::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { ours, runner_binary, events, told, table }) }
     }
 
     /// Runs `work` on a blocking thread with the table, after everything that lives is in it.
@@ -133,7 +140,7 @@ impl Process {
         if entry.ends_within(grace).await {
             return Ok(());
         }
-        watch::kill(self.shared.install, incarnation, entry.runner).await.map_err(failed)?;
+        watch::kill(&self.shared.ours, incarnation, entry.runner).await.map_err(failed)?;
         if entry.ends_within(KILL_PATIENCE).await {
             return Ok(());
         }
@@ -150,8 +157,17 @@ impl Shared {
             .filter(|(_, entry)| entry.condition() != Condition::Running)
             .map(|(incarnation, _)| *incarnation)
             .collect();
-        let seen = Snapshot::take(self.install)
+        let seen = Snapshot::take(&self.ours)
             .map_err(|error| unavailable(format!("could not read /proc: {error}")))?;
+        for (folder, pid) in seen.strangers() {
+            if let Some(before) = self.told.tell(folder, Instant::now()) {
+                tracing::warn!(
+                    folder, %pid, before,
+                    "left a process alone that bears this installation's id and works elsewhere: is \
+                     there a copy of this data directory?"
+                );
+            }
+        }
         for (incarnation, runner) in seen.incarnations() {
             // Nobody was left of an incarnation that had ended, so whoever carries its marks now
             // came in later and is to go as well.
@@ -174,8 +190,8 @@ impl Shared {
         handle: &Handle,
     ) -> Entry {
         let (ended, receiver) = tokio::sync::watch::channel(None);
-        let (install, events) = (self.install, self.events.clone());
-        handle.spawn(Watch { install, incarnation, runner, child, ended, events }.run());
+        let (ours, events) = (Arc::clone(&self.ours), self.events.clone());
+        handle.spawn(Watch { ours, incarnation, runner, child, ended, events }.run());
         Entry { runner, ended: receiver }
     }
 
@@ -189,14 +205,15 @@ impl Shared {
         if table.keys().any(|known| known.session == session) {
             return Err(RuntimeError::Occupied { session });
         }
-        let child = spawn::spawn(self.install, &self.runner_binary, spec).map_err(|error| {
-            let program = self.runner_binary.display();
-            RuntimeError::Start {
-                reason: format!(
-                    "{program}: {error}: check containers.runner and the session's folder"
-                ),
-            }
-        })?;
+        let child =
+            spawn::spawn(self.ours.install, &self.runner_binary, spec).map_err(|error| {
+                let program = self.runner_binary.display();
+                RuntimeError::Start {
+                    reason: format!(
+                        "{program}: {error}: check containers.runner and the session's folder"
+                    ),
+                }
+            })?;
         // The child is not reaped before the watch ends, so its number is its own until then.
         let runner =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).and_then(scan::identify);

@@ -1,27 +1,54 @@
 //! Who lives, read from `/proc`.
 //!
 //! A runner is found by its exact arguments, so that a host that was killed right after a start
-//! finds it again; its descendants are found by their process group and, if they left that, by the
-//! marks in their environment. Zombies do not live. A process that vanishes while it is being read
-//! is gone. Everything here blocks.
+//! finds it again; its descendants are found by their process group, by their parents and, if they
+//! left those, by the marks in their environment. Zombies do not live. A process that vanishes while
+//! it is being read is gone. Everything here blocks.
+//!
+//! Arguments and environments are what a process says about itself, and anybody can say anything.
+//! So only the processes of the user that our runners have are asked, and they are ours only if they
+//! name our own session's folder: a copy of this installation has the same ids. And whoever descends
+//! from a runner belongs to it, whatever it says: an agent can name another session.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
-use twobox_shared::ids::InstallId;
+use twobox_shared::ids::{InstallId, SessionId};
 
 use crate::runtime::Incarnation;
-use crate::runtime::command::{INSTALL_VARIABLE, RUNNER_VARIABLE, SESSION_VARIABLE};
+use crate::runtime::command::{
+    FOLDER_VARIABLE, INSTALL_VARIABLE, RUNNER_VARIABLE, SESSION_VARIABLE,
+};
 
 /// The file name of the runner's binary.
 const RUNNER_NAME: &str = "agent-runner";
+
+/// What makes a process one of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ours {
+    /// The installation.
+    pub(super) install: InstallId,
+    /// Where its sessions have their folders, canonical.
+    pub(super) sessions: PathBuf,
+    /// The user that its runners are.
+    pub(super) uid: u32,
+}
+
+impl Ours {
+    /// Whether `folder` is that of a session of ours. It is compared as text: a path that a stranger
+    /// names is not followed.
+    fn has(&self, folder: &Path, session: SessionId) -> bool {
+        folder.file_name() == Some(OsStr::new(&session.to_string()))
+            && folder.parent().and_then(Path::parent) == Some(&self.sessions)
+    }
+}
 
 /// A process that cannot be mistaken for a later one with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +62,7 @@ pub(super) struct Identity {
 #[derive(Debug, Clone)]
 struct Process {
     identity: Identity,
+    parent: i32,
     group: i32,
     live: bool,
     /// Whose process it says it is, by its arguments or its environment.
@@ -45,12 +73,16 @@ struct Process {
 
 /// Every process of the machine at about one instant.
 #[derive(Debug, Default)]
-pub(super) struct Snapshot(Vec<Process>);
+pub(super) struct Snapshot {
+    processes: Vec<Process>,
+    /// Processes that bear this installation's id and are not its own, by what is wrong with them.
+    strangers: BTreeMap<String, Pid>,
+}
 
 impl Snapshot {
-    /// Reads `/proc`. Only processes of `install` are recognised as anybody's.
-    pub(super) fn take(install: InstallId) -> io::Result<Self> {
-        let mut processes = Vec::new();
+    /// Reads `/proc`. Only processes of `ours` are recognised as anybody's.
+    pub(super) fn take(ours: &Ours) -> io::Result<Self> {
+        let mut seen = Self::default();
         for entry in fs::read_dir("/proc")? {
             let name = entry?.file_name();
             let Some(pid) =
@@ -61,23 +93,41 @@ impl Snapshot {
             let Some(stat) = Stat::read(pid) else { continue };
             let mut process = Process {
                 identity: Identity { pid, started: stat.started },
+                parent: stat.parent,
                 group: stat.group,
                 live: stat.live,
                 incarnation: None,
                 runner: false,
             };
-            if stat.live {
-                (process.incarnation, process.runner) = recognise(install, pid, stat.group);
+            // Of a stranger nothing more is read: what it claims to be is nobody's business here,
+            // and its memory, where the arguments are, may be made to answer slowly or never.
+            if stat.live && owner(pid) == Some(ours.uid) {
+                match recognise(ours, pid, stat.group) {
+                    Recognised::Nobody => {}
+                    Recognised::Member(incarnation, runner) => {
+                        (process.incarnation, process.runner) = (Some(incarnation), runner);
+                    }
+                    Recognised::Stranger(folder) => {
+                        seen.strangers.insert(folder, pid);
+                    }
+                }
             }
-            processes.push(process);
+            seen.processes.push(process);
         }
-        Ok(Self(processes))
+        seen.processes = by_descent(seen.processes);
+        Ok(seen)
+    }
+
+    /// The folders outside of this installation for which processes with its id work, each with one
+    /// such process. They are left alone.
+    pub(super) fn strangers(&self) -> impl Iterator<Item = (&str, Pid)> {
+        self.strangers.iter().map(|(folder, pid)| (folder.as_str(), *pid))
     }
 
     /// Every incarnation that has a live process, with its runner if that lives.
     pub(super) fn incarnations(&self) -> HashMap<Incarnation, Option<Identity>> {
         let mut found = HashMap::new();
-        for process in self.0.iter().filter(|process| process.live) {
+        for process in self.processes.iter().filter(|process| process.live) {
             let Some(incarnation) = process.incarnation else { continue };
             let runner = found.entry(incarnation).or_insert(None);
             if process.runner {
@@ -87,22 +137,35 @@ impl Snapshot {
         found
     }
 
-    /// The live processes of `incarnation`: those that say so, and the group that `runner` leads or
-    /// led.
+    /// The live processes of `incarnation`: those that say so, the group that `runner` leads or led,
+    /// and their descendants.
     fn members(&self, incarnation: Incarnation, runner: Option<Identity>) -> Vec<&Process> {
         // A number is not given out again while a group has it. So if another process has the
         // runner's number now, the runner's group is empty and this group is a stranger's.
         let group = runner.filter(|runner| {
-            self.0.iter().all(|other| other.identity.pid != runner.pid || other.identity == *runner)
+            let other =
+                |other: &Process| other.identity.pid != runner.pid || other.identity == *runner;
+            self.processes.iter().all(other)
         });
         let group = group.map(|runner| runner.pid.as_raw_nonzero().get());
-        self.0
+        let number = |process: &Process| process.identity.pid.as_raw_nonzero().get();
+        let mut found: HashSet<i32> = self
+            .processes
             .iter()
-            .filter(|process| process.live)
-            .filter(|process| {
-                process.incarnation == Some(incarnation) || Some(process.group) == group
-            })
-            .collect()
+            .filter(|it| it.incarnation == Some(incarnation) || Some(it.group) == group)
+            .map(number)
+            .collect();
+        // Dead ones count as parents: they keep their children until somebody else takes these in.
+        loop {
+            let before = found.len();
+            let children = self.processes.iter().filter(|it| found.contains(&it.parent));
+            let children: Vec<i32> = children.map(number).collect();
+            found.extend(children);
+            if found.len() == before {
+                break;
+            }
+        }
+        self.processes.iter().filter(|it| it.live && found.contains(&number(it))).collect()
     }
 
     /// Sends SIGKILL to every live process of `incarnation` and says how many there were. Zero is
@@ -154,62 +217,135 @@ pub(super) fn identify(pid: Pid) -> Option<Identity> {
     Stat::read(pid).map(|stat| Identity { pid, started: stat.started })
 }
 
-/// Whose process `pid` is, and whether it is the runner.
-fn recognise(install: InstallId, pid: Pid, group: i32) -> (Option<Incarnation>, bool) {
+/// Has everybody who descends from a runner belong to it, and to nobody else.
+fn by_descent(processes: Vec<Process>) -> Vec<Process> {
+    let number = |process: &Process| process.identity.pid.as_raw_nonzero().get();
+    let at: HashMap<i32, &Process> = processes.iter().map(|it| (number(it), it)).collect();
+    // The topmost is the real one: what is below it may have made up its arguments. The walk is
+    // bounded, for what was read one after the other may have a circle in it.
+    let above = |process: &Process| {
+        let step = |below: &&Process| at.get(&below.parent).copied();
+        let line = std::iter::successors(at.get(&process.parent).copied(), step);
+        line.take(at.len()).filter(|it| it.runner).last()
+    };
+    let settled = |process: &Process| match above(process) {
+        Some(runner) => Process { incarnation: runner.incarnation, runner: false, ..*process },
+        None => process.clone(),
+    };
+    processes.iter().map(settled).collect()
+}
+
+/// The user that a process is, if it is one and the same in every respect: a program that runs with
+/// somebody else's rights was started by whoever its real user is. `None` too for a process in a
+/// container, which is another's, and for one that is gone.
+fn owner(pid: Pid) -> Option<u32> {
+    owner_in(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+/// Source: proc_pid_status(5). `Uid:` has the real, effective, saved and file system user, and
+/// `NSpid:` one number for each process namespace that the process is in, from ours inwards.
+fn owner_in(status: &str) -> Option<u32> {
+    let fields = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().map(|field| field.parse().ok()).collect::<Option<Vec<u32>>>()
+    };
+    let uids = fields("Uid:")?;
+    let inside = fields("NSpid:").is_some_and(|pids| pids.len() > 1);
+    let same = uids.iter().all(|uid| *uid == uids[0]);
+    (!inside && same).then(|| uids.first().copied()).flatten()
+}
+
+/// Whose a process of our runners' user is.
+#[derive(Debug, PartialEq, Eq)]
+enum Recognised {
+    /// It has nothing to do with this installation.
+    Nobody,
+    /// It belongs to this incarnation, and is the runner itself or not.
+    Member(Incarnation, bool),
+    /// It bears the installation's id, and works for a folder that is not ours.
+    Stranger(String),
+}
+
+fn recognise(ours: &Ours, pid: Pid, group: i32) -> Recognised {
     let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
     let arguments = read("cmdline");
     if arguments.is_empty() {
-        return (None, false); // a thread of the kernel, or gone
+        return Recognised::Nobody; // a thread of the kernel, or gone
     }
-    if let Some(incarnation) = from_arguments(install, &arguments) {
+    let (named, leads) = match from_arguments(ours.install, &arguments) {
         // A child of the runner that has not called exec yet has the same arguments.
-        return (Some(incarnation), group == pid.as_raw_nonzero().get());
-    }
-    (from_environment(install, &read("environ")), false)
+        Some(named) => (named, group == pid.as_raw_nonzero().get()),
+        None => match from_environment(ours.install, &read("environ")) {
+            Some(named) => (named, false),
+            None => return Recognised::Nobody,
+        },
+    };
+    judge(ours, named, leads)
 }
 
-/// The incarnation that NUL-separated arguments name, if they are a runner's of `install`. The
-/// runner may be a script: then the interpreter comes first.
-fn from_arguments(install: InstallId, cmdline: &[u8]) -> Option<Incarnation> {
+/// What to make of a process that names `named`.
+fn judge(ours: &Ours, (incarnation, folder): Named, leads: bool) -> Recognised {
+    match ours.has(&folder, incarnation.session) {
+        true => Recognised::Member(incarnation, leads),
+        false => Recognised::Stranger(folder.to_string_lossy().into_owned()),
+    }
+}
+
+/// An incarnation, and the folder of its session.
+type Named = (Incarnation, PathBuf);
+
+/// What NUL-separated arguments name, if they are a runner's of `install`. The runner may be a
+/// script: then the interpreter comes first.
+fn from_arguments(install: InstallId, cmdline: &[u8]) -> Option<Named> {
     let arguments: Vec<&[u8]> = cmdline.split(|byte| *byte == 0).collect();
     let named = |argument: &&[u8]| {
         Path::new(OsStr::from_bytes(argument)).file_name() == Some(OsStr::new(RUNNER_NAME))
     };
     let first = arguments.iter().take(2).position(named)? + 1;
-    let value = |name: &str| {
+    let bytes = |name: &str| {
         let at = arguments[first..].iter().position(|argument| *argument == name.as_bytes())?;
-        str::from_utf8(arguments.get(first + at + 1)?).ok()
+        arguments.get(first + at + 1).copied()
     };
+    let value = |name: &str| str::from_utf8(bytes(name)?).ok();
     if value("--install")?.parse() != Ok(install) {
         return None;
     }
-    Some(Incarnation {
+    let incarnation = Incarnation {
         session: value("--session")?.parse().ok()?,
         runner: value("--runner")?.parse().ok()?,
-    })
+    };
+    let half = |name: &str, half: &str| {
+        let path = Path::new(OsStr::from_bytes(bytes(name)?));
+        (path.file_name() == Some(OsStr::new(half))).then(|| path.parent()).flatten()
+    };
+    let folder = half("--in", "in").filter(|folder| half("--out", "out") == Some(folder));
+    Some((incarnation, folder.unwrap_or(Path::new("")).to_owned()))
 }
 
-/// The incarnation that the marks in a NUL-separated environment name.
-fn from_environment(install: InstallId, environ: &[u8]) -> Option<Incarnation> {
-    let value = |name: &str| {
-        environ.split(|byte| *byte == 0).find_map(|variable| {
-            let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            str::from_utf8(value).ok()
-        })
+/// What the marks in a NUL-separated environment name, if they are those of `install`.
+fn from_environment(install: InstallId, environ: &[u8]) -> Option<Named> {
+    let bytes = |name: &str| {
+        environ
+            .split(|byte| *byte == 0)
+            .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     };
+    let value = |name: &str| str::from_utf8(bytes(name)?).ok();
     if value(INSTALL_VARIABLE)?.parse() != Ok(install) {
         return None;
     }
-    Some(Incarnation {
+    let incarnation = Incarnation {
         session: value(SESSION_VARIABLE)?.parse().ok()?,
         runner: value(RUNNER_VARIABLE)?.parse().ok()?,
-    })
+    };
+    let folder = bytes(FOLDER_VARIABLE).unwrap_or_default();
+    Some((incarnation, OsStr::from_bytes(folder).into()))
 }
 
 /// The parts of `/proc/PID/stat` that matter here.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     live: bool,
+    parent: i32,
     group: i32,
     started: u64,
 }
@@ -232,6 +368,7 @@ impl Stat {
         let dead = matches!(state, "Z" | "X" | "x") && threads <= 1;
         Some(Self {
             live: !dead,
+            parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
             started: fields.get(19)?.parse().ok()?,
         })
@@ -256,13 +393,17 @@ mod tests {
         let [i, s, r] = [install.to_string(), session.to_string(), runner.to_string()];
         let other = InstallId::generate(&SystemIds).to_string();
         let is = |parts: &[&str]| from_arguments(install, &joined(parts)).is_some();
-        let tail = ["--install", &i, "--session", &s, "--runner", &r, "--confine"];
+        let ours = ["--install", &i, "--session", &s, "--runner", &r];
+        let tail = [&ours[..], &["--in", "/d/s/in", "--out", "/d/s/out", "--confine"]].concat();
 
         let with = |head: &[&'static str]| [head, &tail[..]].concat();
         assert_eq!(
             from_arguments(install, &joined(&with(&["/usr/bin/agent-runner"]))),
-            Some(Incarnation { session, runner })
+            Some((Incarnation { session, runner }, "/d/s".into()))
         );
+        let apart = [&["agent-runner"], &ours[..], &["--in", "/d/s/in", "--out", "/e/s/out"]];
+        let (_, folder) = from_arguments(install, &joined(&apart.concat())).unwrap();
+        assert_eq!(folder, Path::new(""), "two folders are none");
         assert!(is(&with(&["/bin/bash", "/tmp/x/agent-runner"])), "a script");
         for (case, arguments) in [
             ("another program", with(&["/usr/bin/less"])),
@@ -293,13 +434,90 @@ mod tests {
             format!("TWOBOX_RUNNER={runner}"),
         ];
         assert_eq!(
-            from_environment(install, &joined(&["PATH=/bin", &i, &s, &r])),
-            Some(Incarnation { session, runner })
+            from_environment(install, &joined(&["PATH=/bin", &i, &s, &r, "TWOBOX_FOLDER=/d/s"])),
+            Some((Incarnation { session, runner }, "/d/s".into()))
         );
         let prefixed = format!("OLD_{i}");
         for parts in [vec![i.as_str(), &s], vec![&prefixed, &s, &r], vec![]] {
             assert_eq!(from_environment(install, &joined(&parts)), None, "{parts:?}");
         }
+    }
+
+    #[test]
+    fn only_a_folder_of_a_session_of_ours_is_ours() {
+        let session = SessionId::generate(&SystemIds);
+        let runner = RunnerId::generate(&SystemIds);
+        let install = InstallId::generate(&SystemIds);
+        let ours = Ours { install, sessions: "/data/sessions".into(), uid: 1000 };
+        let incarnation = Incarnation { session, runner };
+        let of = |folder: &str| judge(&ours, (incarnation, folder.into()), true);
+        let good = format!("/data/sessions/g/{session}");
+        assert_eq!(of(&good), Recognised::Member(incarnation, true));
+        for (case, folder) in [
+            ("a copy", format!("/copy/sessions/g/{session}")),
+            ("another session's", format!("/data/sessions/g/{}", SessionId::generate(&SystemIds))),
+            ("deeper", format!("/data/sessions/g/h/{session}")),
+            ("higher", format!("/data/sessions/{session}")),
+            ("another spelling", format!("/data/sessions/../sessions/g/{session}")),
+            ("none", String::new()),
+        ] {
+            assert_eq!(of(&folder), Recognised::Stranger(folder.clone()), "{case}");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_one_user_in_every_respect() {
+        let with = |uids: &str, pids: &str| {
+            owner_in(&format!("Name:\tx\nUid:\t{uids}\nGid:\t0\t0\t0\t0\nNSpid:\t{pids}\n"))
+        };
+        assert_eq!(with("1000\t1000\t1000\t1000", "7"), Some(1000));
+        assert_eq!(with("1000\t0\t0\t0", "7"), None, "a program with root's rights");
+        assert_eq!(with("0\t0\t1000\t0", "7"), None, "it can become another again");
+        assert_eq!(with("1000\t1000\t1000\t1000", "7\t1"), None, "in a container");
+        assert_eq!(owner_in("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn whoever_descends_from_a_runner_belongs_to_it_whatever_it_says() {
+        let incarnation = || Incarnation {
+            session: SessionId::generate(&SystemIds),
+            runner: RunnerId::generate(&SystemIds),
+        };
+        let (one, other) = (incarnation(), incarnation());
+        let process = |pid: i32, parent: i32, incarnation, runner| Process {
+            identity: Identity { pid: Pid::from_raw(pid).unwrap(), started: 1 },
+            parent,
+            group: pid,
+            live: true,
+            incarnation,
+            runner,
+        };
+        let settled = by_descent(vec![
+            process(2, 1, None, false),
+            process(10, 2, Some(one), true),
+            process(11, 10, None, false),
+            process(12, 11, Some(other), true),
+            process(13, 12, Some(other), false),
+            process(20, 2, Some(other), true),
+            process(21, 1, Some(other), false),
+            process(30, 31, None, false),
+            process(31, 30, None, false),
+        ]);
+        let whose: Vec<_> = settled.iter().map(|it| (it.incarnation, it.runner)).collect();
+        assert_eq!(
+            whose,
+            [
+                (None, false),
+                (Some(one), true),
+                (Some(one), false),
+                (Some(one), false),
+                (Some(one), false),
+                (Some(other), true),
+                (Some(other), false),
+                (None, false),
+                (None, false),
+            ]
+        );
     }
 
     #[test]
@@ -310,11 +528,14 @@ mod tests {
                 format!("7 ({name}) {state} 1 42 42 {middle}20 0 {threads} 0 99 0").as_bytes(),
             )
         };
-        let living = Some(Stat { live: true, group: 42, started: 99 });
+        let living = Some(Stat { live: true, parent: 1, group: 42, started: 99 });
         assert_eq!(stat("bash", "S", 1), living);
         assert_eq!(stat("a) Z 1 (b", "S", 1), living, "a name that looks like fields");
         assert_eq!(stat("rust", "Z", 3), living, "only its first thread has ended");
-        assert_eq!(stat("bash", "Z", 1), Some(Stat { live: false, group: 42, started: 99 }));
+        assert_eq!(
+            stat("bash", "Z", 1),
+            Some(Stat { live: false, parent: 1, group: 42, started: 99 })
+        );
         assert_eq!(Stat::parse(b""), None);
     }
 

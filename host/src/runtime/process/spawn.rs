@@ -36,6 +36,7 @@ pub(super) fn spawn(install: InstallId, program: &Path, spec: &StartSpec) -> io:
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| passes(name)))
         .envs(command::marks(install, spec))
+        .env(command::FOLDER_VARIABLE, &spec.folder)
         .envs(command::crash_points(|name| std::env::var_os(name)))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

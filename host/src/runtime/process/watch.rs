@@ -6,14 +6,15 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
-use twobox_shared::ids::InstallId;
 
-use super::scan::{self, Identity, Snapshot};
+use super::scan::{self, Identity, Ours, Snapshot};
+use crate::repeat::Repeats;
 use crate::runtime::{Incarnation, RuntimeEvent};
 
 /// How often a process is looked at where the kernel cannot tell us of its end.
@@ -29,7 +30,7 @@ pub(super) struct Ended {
 
 /// Everything that one watch needs.
 pub(super) struct Watch {
-    pub(super) install: InstallId,
+    pub(super) ours: Arc<Ours>,
     pub(super) incarnation: Incarnation,
     /// The runner; `None` if only descendants of it were found.
     pub(super) runner: Option<Identity>,
@@ -56,12 +57,16 @@ impl Watch {
     /// taken, and that is what `ended` says meanwhile.
     async fn clear_out(&self) {
         let (mut pause, longest) = KILL_PAUSE;
+        let repeats = Repeats::default();
         loop {
-            match kill(self.install, self.incarnation, self.runner).await {
+            match kill(&self.ours, self.incarnation, self.runner).await {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(reason) => {
-                    tracing::warn!(runner = %self.incarnation.runner, reason, "cannot look at processes");
+                    if let Some(before) = repeats.tell(&reason, Instant::now()) {
+                        tracing::warn!(runner = %self.incarnation.runner, reason, before,
+                            "cannot look at processes");
+                    }
                 }
             }
             tokio::time::sleep(pause).await;
@@ -72,11 +77,12 @@ impl Watch {
 
 /// Kills every live process of the incarnation that one look finds, and says how many there were.
 pub(super) async fn kill(
-    install: InstallId,
+    ours: &Arc<Ours>,
     incarnation: Incarnation,
     runner: Option<Identity>,
 ) -> Result<usize, String> {
-    let work = move || Snapshot::take(install).map(|seen| seen.kill(incarnation, runner));
+    let ours = Arc::clone(ours);
+    let work = move || Snapshot::take(&ours).map(|seen| seen.kill(incarnation, runner));
     match tokio::task::spawn_blocking(work).await {
         Ok(killed) => killed.map_err(|error| format!("could not read /proc: {error}")),
         Err(error) => Err(error.to_string()),
