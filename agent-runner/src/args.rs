@@ -16,6 +16,8 @@ use twobox_shared::paths::{SessionPaths, container};
 pub(crate) enum Asked {
     /// To serve a session.
     Run(Box<Options>),
+    /// To say what a runner with these options would see.
+    Probe(Box<Options>),
     /// To print something and leave.
     Print(String),
 }
@@ -44,6 +46,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The folders that it was given.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        vec![self.paths.in_dir().into(), self.paths.out_dir().into(), self.agent.clone()]
+    }
+
     /// The folder for temporary files, where the usual one is out of reach.
     pub(crate) fn temp(&self) -> Option<PathBuf> {
         self.confine.then(|| self.paths.out_dir().join("tmp"))
@@ -67,6 +74,7 @@ usage: agent-runner --install UUID --session UUID --runner UUID [options]
   --poll-ms N        look at the inbox so often, where no file events arrive
   --durability WORD  what a commit survives: power-loss (default) or process-crash
   --confine          give up all file system rights that are not needed (Landlock)
+  --probe            say in one line of JSON what a runner started like this sees, and leave
   --version, --help
 
 Each option may also be given in the environment: TWOBOX_RUNNER, TWOBOX_IDLE_MS, TWOBOX_CONFINE=1, ...
@@ -95,7 +103,7 @@ pub(crate) fn from_process() -> Result<Asked, String> {
 
 fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<Asked, String> {
     let mut given: Vec<(&str, OsString)> = Vec::new();
-    let mut confine = false;
+    let (mut confine, mut probe) = (false, false);
     while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
         match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Asked::Print(HELP.to_owned())),
@@ -103,6 +111,7 @@ fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<A
                 return Ok(Asked::Print(format!("agent-runner {}", env!("CARGO_PKG_VERSION"))));
             }
             Arg::Long("confine") => confine = true,
+            Arg::Long("probe") => probe = true,
             Arg::Long(long) => {
                 let Some(name) = VALUED.iter().copied().find(|name| *name == long) else {
                     return Err(format!("unknown option --{long}"));
@@ -116,7 +125,7 @@ fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<A
     let values = Values { given, env };
     values.id::<InstallId>("install")?;
     values.id::<SessionId>("session")?;
-    Ok(Asked::Run(Box::new(Options {
+    let options = Box::new(Options {
         runner: values.id("runner")?,
         paths: SessionPaths::of_mounts(
             values.folder("in", container::IN),
@@ -129,7 +138,8 @@ fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<A
         heartbeat: values.span("heartbeat-ms", 1)?.unwrap_or(Duration::from_secs(10)),
         durability: values.durability()?,
         confine: confine || values.switch("confine")?,
-    })))
+    });
+    Ok(if probe { Asked::Probe(options) } else { Asked::Run(options) })
 }
 
 /// What was given, on the command line or in the environment.
@@ -206,7 +216,7 @@ mod tests {
 
     fn options(args: &[&str], env: &[(&str, &str)]) -> Options {
         match run(args, env).unwrap() {
-            Asked::Run(options) => *options,
+            Asked::Run(options) | Asked::Probe(options) => *options,
             Asked::Print(text) => panic!("it printed {text}"),
         }
     }
@@ -228,6 +238,16 @@ mod tests {
         assert_eq!(from_env.durability, Durability::PowerLoss);
         let lesser = options(&["--durability", "process-crash"], &env).durability;
         assert_eq!(lesser, Durability::ProcessCrash);
+    }
+
+    #[test]
+    fn a_probe_is_started_as_a_runner_is() {
+        let ids = ["--install", ID, "--session", ID, "--runner", ID];
+        let asked = run(&[&ids[..], &["--probe", "--in", "/x"]].concat(), &[]).unwrap();
+        assert!(matches!(asked, Asked::Probe(options) if options.paths.in_dir() == "/x"));
+        assert!(matches!(run(&ids, &[]), Ok(Asked::Run(_))));
+        let missing = run(&["--probe"], &[]).unwrap_err();
+        assert!(missing.contains("--install is missing"), "{missing}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod heartbeat;
 mod lock;
 mod outbox;
 mod patience;
+mod probe;
 mod provider;
 mod run;
 mod say;
@@ -34,6 +35,13 @@ use say::say;
 fn main() -> ExitCode {
     let options = match args::from_process() {
         Ok(Asked::Run(options)) => options,
+        Ok(Asked::Probe(options)) => {
+            if options.confine {
+                confine::apply(&options);
+            }
+            say::print(&probe::report(&options.folders()));
+            return ExitCode::SUCCESS;
+        }
         Ok(Asked::Print(text)) => {
             say::print(&text);
             return ExitCode::SUCCESS;

@@ -185,7 +185,23 @@ async fn the_engine_shows_every_confinement() {
         ("Memory", json!(512 << 20)),
         ("MemorySwap", json!(512 << 20)),
         ("NanoCpus", json!(1_000_000_000)),
-        ("Tmpfs", json!({"/tmp": "rw,nosuid,nodev,size=64m"})),
+        ("CgroupnsMode", json!("private")),
+        ("ShmSize", json!(64 << 20)),
+        (
+            "Tmpfs",
+            json!({
+                "/tmp": "rw,nosuid,nodev,noexec,size=64m,mode=1777",
+                "/var/tmp": "rw,nosuid,nodev,noexec,size=64m,mode=1777",
+                "/run": "rw,nosuid,nodev,noexec,size=1m,mode=755",
+            }),
+        ),
+        (
+            "Ulimits",
+            json!([
+                {"Name": "core", "Soft": 0, "Hard": 0},
+                {"Name": "nofile", "Soft": 1024, "Hard": 4096},
+            ]),
+        ),
         ("Init", json!(true)),
         ("NetworkMode", json!("none")),
         ("AutoRemove", json!(false)),
@@ -194,6 +210,7 @@ async fn the_engine_shows_every_confinement() {
         assert_eq!(host[key], expected, "{key}");
     }
     assert_eq!(host["RestartPolicy"]["Name"], "no");
+    assert!(host["OomScoreAdj"].as_i64() >= Some(500), "{}", host["OomScoreAdj"]);
     let runner = incarnation.runner.to_string();
     assert_eq!(container["Config"]["Labels"]["twobox.runner"], json!(runner));
     assert_eq!(container["Config"]["StopTimeout"], 2);

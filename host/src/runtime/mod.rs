@@ -7,6 +7,7 @@
 mod command;
 pub mod docker;
 mod log;
+pub mod probe;
 pub mod process;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 use crate::config::{Config, RuntimeKind};
 
 pub use self::log::RUNNER_LOG;
+use self::probe::Probed;
 
 /// One life of one agent-runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -162,7 +164,21 @@ pub trait Runtime: Send + Sync {
         log: &'a std::path::Path,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
-    /// Whether the runtime could start a runner now: one line for people.
+    /// Starts a runner as it would start one for a session, which only looks around, in a folder of
+    /// its own in `place`, and compares what it saw with what was asked for. Takes a second or so,
+    /// and a minute at most. Neither the runner nor its folder is left over, even if the future is
+    /// dropped, and no session hears of it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Start`] with what is in the way of every start, or
+    /// [`RuntimeError::Unavailable`]: nothing is known.
+    fn probe<'a>(
+        &'a self,
+        place: &'a std::path::Path,
+    ) -> BoxFuture<'a, Result<Probed, RuntimeError>>;
+
+    /// Whether the runtime could start a runner now, as far as that can be seen without starting one:
+    /// one line for people.
     ///
     /// # Errors
     /// What is missing, and the command that helps.
@@ -201,6 +217,15 @@ pub async fn check(config: &Config) -> Result<String, RuntimeError> {
     let (events, _nobody_listens) = mpsc::unbounded_channel();
     // Under an id and in a folder of which there are no containers.
     build(InstallId::generate(&SystemIds), PathBuf::new(), config, events)?.check().await
+}
+
+/// As [`check`], by starting one that only looks around, in a folder in `place`.
+///
+/// # Errors
+/// As for [`build`] and [`Runtime::probe`].
+pub async fn probe(config: &Config, place: &std::path::Path) -> Result<Probed, RuntimeError> {
+    let (events, _nobody_listens) = mpsc::unbounded_channel();
+    build(InstallId::generate(&SystemIds), PathBuf::new(), config, events)?.probe(place).await
 }
 
 /// The configured `agent-runner`, or the one beside this program.

@@ -16,6 +16,7 @@ use twobox_host::data::DataDir;
 use twobox_host::db::sessions::{self, SessionRecord};
 use twobox_host::db::{self, Db, agents, messaging};
 use twobox_host::desk::DaemonDesk;
+use twobox_host::runtime::probe::Probed;
 use twobox_host::runtime::{
     Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
 };
@@ -175,6 +176,10 @@ impl Runtime for Hold {
             self.0.known.lock().unwrap().remove(&incarnation);
             Ok(())
         })
+    }
+
+    fn probe<'a>(&'a self, _: &'a Path) -> BoxFuture<'a, Result<Probed, RuntimeError>> {
+        Box::pin(async { unreachable!("nobody has a look around in a fake") })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>> {

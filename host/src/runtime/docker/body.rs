@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
+    MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use twobox_shared::ids::{InstallId, SessionId};
 use twobox_shared::paths::{SessionPaths, container as inside};
@@ -23,10 +23,52 @@ pub(super) const SESSION_LABEL: &str = "twobox.session";
 /// See [`INSTALL_LABEL`].
 pub(super) const RUNNER_LABEL: &str = "twobox.runner";
 
+/// On a container that only looks around: it has no session and no runner, so nobody takes it for one
+/// of theirs.
+pub(super) const PROBE_LABEL: &str = "twobox.probe";
+
+/// A file system in memory: where, how many MiB, its mode, and who may write it follows from that.
+/// Engines differ in what they add to these by themselves, and Podman gives a read-only container
+/// two of them without a size, so everything is asked for.
+pub(super) const MEMORY: [(&str, u64, &str); 3] =
+    [("/tmp", 64, "1777"), ("/var/tmp", 64, "1777"), ("/run", 1, "755")];
+/// What all of them have, and `/dev/shm` too.
+pub(super) const MEMORY_FLAGS: [&str; 3] = ["nosuid", "nodev", "noexec"];
+/// The size of `/dev/shm` in MiB.
+pub(super) const SHARED_MEMORY: u64 = 64;
+/// How many files a process may have open, and how far it may raise that by itself. Asking for more
+/// than the engine has itself would make every start fail, and Podman asks for a million unless told.
+const OPEN_FILES: (i64, i64) = (1024, 4096);
+
+/// What a body depends on besides the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ground {
+    /// Who the processes inside are.
+    pub(super) user: User,
+    /// How willingly the kernel ends this host when memory is short, from -1000 to 1000.
+    pub(super) oom_score: i64,
+}
+
 /// The one name that a container of the session can have, so that of two starts one fails.
 pub(super) fn name(install: InstallId, session: SessionId) -> String {
     let install = install.to_string();
     format!("twobox-{}-{session}", &install[..8])
+}
+
+/// The container that looks around where one of `spec` would be, and is like it in everything else.
+pub(super) fn probe(
+    install: InstallId,
+    spec: &StartSpec,
+    settings: &Containers,
+    ground: Ground,
+) -> ContainerCreateBody {
+    let mut body = container(install, spec, settings, ground);
+    body.cmd.get_or_insert_default().push("--probe".to_owned());
+    body.labels = Some(HashMap::from([
+        (INSTALL_LABEL.to_owned(), install.to_string()),
+        (PROBE_LABEL.to_owned(), spec.incarnation.runner.to_string()),
+    ]));
+    body
 }
 
 /// The container of `spec`.
@@ -34,7 +76,7 @@ pub(super) fn container(
     install: InstallId,
     spec: &StartSpec,
     settings: &Containers,
-    user: User,
+    ground: Ground,
 ) -> ContainerCreateBody {
     let folders = Folders {
         inbox: Path::new(inside::IN),
@@ -49,7 +91,7 @@ pub(super) fn container(
     let text = |(name, value): (&str, String)| (name.to_owned(), value);
     ContainerCreateBody {
         image: Some(settings.image.clone()),
-        user: Some(user.to_string()),
+        user: Some(ground.user.to_string()),
         cmd: Some(arguments.into_iter().map(|part| part.to_string_lossy().into_owned()).collect()),
         env: Some(marks.into_iter().chain(crash_points).collect()),
         working_dir: Some(inside::AGENT.to_owned()),
@@ -59,13 +101,16 @@ pub(super) fn container(
             text((RUNNER_LABEL, spec.incarnation.runner.to_string())),
         ])),
         stop_timeout: Some(i64::from(super::whole_seconds(spec.grace))),
-        host_config: Some(HostConfig { mounts: Some(mounts(spec)), ..confinement(settings) }),
+        host_config: Some(HostConfig {
+            mounts: Some(mounts(spec)),
+            ..confinement(settings, ground)
+        }),
         ..ContainerCreateBody::default()
     }
 }
 
 /// The limits. Seccomp is absent on purpose: then the engine's default profile holds.
-fn confinement(settings: &Containers) -> HostConfig {
+fn confinement(settings: &Containers, ground: Ground) -> HostConfig {
     let memory = i64::try_from(settings.memory_mb.saturating_mul(1024 * 1024)).unwrap_or(i64::MAX);
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     HostConfig {
@@ -78,7 +123,12 @@ fn confinement(settings: &Containers) -> HostConfig {
         // Memory and swap together: the same number means no swap.
         memory_swap: Some(memory),
         nano_cpus: Some(nano_cpus(settings.cpus)),
-        tmpfs: Some(HashMap::from([pair("/tmp", "rw,nosuid,nodev,size=64m")])),
+        ulimits: Some(vec![ulimit("core", (0, 0)), ulimit("nofile", OPEN_FILES)]),
+        // When memory is short, a conversation goes before the host that would start it again.
+        oom_score_adj: Some((ground.oom_score.max(0) + 500).min(1000)),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        tmpfs: Some(MEMORY.map(tmpfs).into()),
+        shm_size: i64::try_from(SHARED_MEMORY * 1024 * 1024).ok(),
         init: Some(true),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
@@ -92,6 +142,15 @@ fn confinement(settings: &Containers) -> HostConfig {
         auto_remove: Some(false),
         ..HostConfig::default()
     }
+}
+
+fn ulimit(name: &str, (soft, hard): (i64, i64)) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(soft), hard: Some(hard) }
+}
+
+fn tmpfs((place, mebibytes, mode): (&str, u64, &str)) -> (String, String) {
+    let flags = MEMORY_FLAGS.join(",");
+    (place.to_owned(), format!("rw,{flags},size={mebibytes}m,mode={mode}"))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a float to an integer saturates")]
@@ -149,7 +208,7 @@ mod tests {
         };
         let settings = Config::default().containers;
         let user = User { uid: 7, gid: 8 };
-        let body = container(install, &spec, &settings, user);
+        let body = container(install, &spec, &settings, Ground { user, oom_score: 0 });
 
         assert_eq!(body.user.as_deref(), Some("7:8"));
         assert_eq!(body.stop_timeout, Some(8), "rounded up");
@@ -173,7 +232,17 @@ mod tests {
         assert_eq!(host.pids_limit, Some(256));
         assert_eq!((host.memory, host.memory_swap), (Some(512 << 20), Some(512 << 20)));
         assert_eq!(host.nano_cpus, Some(1_000_000_000));
-        assert_eq!(host.tmpfs.unwrap()["/tmp"], "rw,nosuid,nodev,size=64m");
+        let memory = host.tmpfs.unwrap();
+        assert_eq!(memory["/tmp"], "rw,nosuid,nodev,noexec,size=64m,mode=1777");
+        assert_eq!(memory["/var/tmp"], "rw,nosuid,nodev,noexec,size=64m,mode=1777");
+        assert_eq!(memory["/run"], "rw,nosuid,nodev,noexec,size=1m,mode=755");
+        assert_eq!(host.shm_size, Some(64 << 20));
+        let limits = host.ulimits.unwrap().into_iter();
+        let limits: Vec<_> = limits.map(|it| (it.name.unwrap(), it.soft, it.hard)).collect();
+        let limit = |name: &str, soft, hard| (name.to_owned(), Some(soft), Some(hard));
+        assert_eq!(limits, [limit("core", 0, 0), limit("nofile", 1024, 4096)]);
+        assert_eq!(host.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::PRIVATE));
+        assert_eq!(host.oom_score_adj, Some(500));
         assert_eq!(host.init, Some(true));
         assert_eq!(host.network_mode.as_deref(), Some("none"));
         assert_eq!(host.auto_remove, Some(false));
@@ -198,6 +267,16 @@ mod tests {
             ("/data/g", "/workspace/agent", false),
         ];
         assert_eq!(mounts, expected.map(|(s, t, ro)| (s.to_owned(), t.to_owned(), ro)));
+    }
+
+    #[test]
+    fn memory_that_is_short_ends_a_conversation_before_the_host() {
+        let user = User { uid: 7, gid: 8 };
+        let settings = Config::default().containers;
+        for (own, expected) in [(-1000, 500), (0, 500), (200, 700), (900, 1000), (1000, 1000)] {
+            let ground = Ground { user, oom_score: own };
+            assert_eq!(confinement(&settings, ground).oom_score_adj, Some(expected), "{own}");
+        }
     }
 
     #[test]

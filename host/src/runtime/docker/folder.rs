@@ -49,6 +49,12 @@ impl User {
     }
 }
 
+/// How willingly the kernel ends this process when memory is short.
+pub(super) fn oom_score() -> i64 {
+    let score = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    score.trim().parse().unwrap_or(0)
+}
+
 /// Refuses a `user` that an engine with these security options makes somebody else of, who could
 /// not write the folders. Rootless engines make the host's own user of root, and of nobody else.
 pub(super) fn check_mapping(options: &[String], own: User, user: User) -> Result<(), String> {

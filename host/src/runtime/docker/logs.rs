@@ -17,6 +17,24 @@ const KEPT: usize = 256 * 1024;
 /// is lost with a warning, because the place must become free. If the removal that follows fails,
 /// the same part is appended again the next time.
 pub(super) async fn save(engine: &Engine, id: &str, path: &Path) -> Result<(), RuntimeError> {
+    let (tail, read) = tail(engine, id).await?;
+    let path = path.to_owned();
+    let write = move || log::open(&path)?.write_all(&tail);
+    let written = tokio::task::spawn_blocking(write).await;
+    if let Err(error) = read {
+        tracing::warn!(container = id, %error, "could not read all of the container's output");
+    }
+    if let Ok(Err(error)) = written {
+        tracing::warn!(container = id, %error, "could not keep the container's output");
+    }
+    Ok(())
+}
+
+/// The last part of the container's output, and whether it could be read to its end.
+pub(super) async fn tail(
+    engine: &Engine,
+    id: &str,
+) -> Result<(Vec<u8>, Result<(), RuntimeError>), RuntimeError> {
     let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
     let mut stream = std::pin::pin!(engine.client().await?.logs(id, Some(options)));
     let mut tail = Tail::default();
@@ -27,16 +45,7 @@ pub(super) async fn save(engine: &Engine, id: &str, path: &Path) -> Result<(), R
         Ok(())
     };
     let read = engine.within(QUICK, read).await;
-    let path = path.to_owned();
-    let write = move || log::open(&path)?.write_all(&tail.into_bytes());
-    let written = tokio::task::spawn_blocking(write).await;
-    if let Err(error) = read {
-        tracing::warn!(container = id, %error, "could not read all of the container's output");
-    }
-    if let Ok(Err(error)) = written {
-        tracing::warn!(container = id, %error, "could not keep the container's output");
-    }
-    Ok(())
+    Ok((tail.into_bytes(), read))
 }
 
 /// The last [`KEPT`] bytes of a stream.

@@ -9,6 +9,7 @@ mod body;
 mod engine;
 mod folder;
 mod logs;
+mod probe;
 mod socket;
 mod watch;
 
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum as State};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptions, RemoveContainerOptionsBuilder,
     StartContainerOptions, StopContainerOptionsBuilder,
@@ -28,10 +29,12 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId};
 
-use self::body::{RUNNER_LABEL, SESSION_LABEL};
+use self::body::{Ground, RUNNER_LABEL, SESSION_LABEL};
 use self::engine::{Engine, QUICK, runs, status};
 use self::folder::User;
+use super::probe::Probed;
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
+use crate::blocking::blocking;
 use crate::config::Containers;
 
 const NAME: &str = "docker";
@@ -104,58 +107,99 @@ impl Inner {
 
     async fn create_and_start(&self, spec: &StartSpec) -> Result<(), RuntimeError> {
         let session = spec.incarnation.session;
-        let own = User::own();
-        let user = User::choose(&self.settings.user, own).map_err(refused)?;
-        let client = self.engine.client().await?;
-
-        let folders = spec.clone();
-        tokio::task::spawn_blocking(move || folder::prepare(&folders, own, user))
-            .await
-            .map_err(|error| refused(error.to_string()))?
-            .map_err(|error| refused(format!("{}: {error}", spec.folder.display())))?;
-        let body = body::container(self.engine.install, spec, &self.settings, user);
+        let ground = self.ground().await?;
+        self.prepare(spec, ground).await?;
+        let body = body::container(self.engine.install, spec, &self.settings, ground);
         let name = body::name(self.engine.install, session);
-        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let created = self.create(&name, body).await?;
+        let Some(id) = created else { return Err(RuntimeError::Occupied { session }) };
+        let begun = self.begin(&id).await;
+        if let Err(RuntimeError::Start { .. }) = begun {
+            // What never ran must not hold the place. If this fails too, the next look finds it.
+            self.remove(&id, true).await.ok();
+        }
+        begun
+    }
 
+    /// Who the processes of a container are, and how this host stands.
+    async fn ground(&self) -> Result<Ground, RuntimeError> {
+        let user = User::choose(&self.settings.user, User::own()).map_err(refused)?;
+        Ok(Ground { user, oom_score: folder::oom_score() })
+    }
+
+    /// Makes the folders usable for the user inside.
+    async fn prepare(&self, spec: &StartSpec, ground: Ground) -> Result<(), RuntimeError> {
+        let folders = spec.clone();
+        blocking(move || folder::prepare(&folders, User::own(), ground.user))
+            .await
+            .map_err(|error| refused(format!("{}: {error}", spec.folder.display())))
+    }
+
+    /// Creates a container; `None` if another one has the name.
+    async fn create(
+        &self,
+        name: &str,
+        body: ContainerCreateBody,
+    ) -> Result<Option<String>, RuntimeError> {
+        let client = self.engine.client().await?;
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
         let created = client.create_container(Some(options), body);
-        let id = match self.engine.answer(START, created).await? {
-            Ok(created) => created.id,
-            Err(error) if status(&error) == 409 => return Err(RuntimeError::Occupied { session }),
+        match self.engine.answer(START, created).await? {
+            Ok(created) => Ok(Some(created.id)),
+            Err(error) if status(&error) == 409 => Ok(None),
             Err(error) if status(&error) == 404 => {
-                return Err(refused(format!("{error}: {}", self.build_advice())));
+                Err(refused(format!("{error}: {}", self.build_advice())))
             }
-            Err(error) => return Err(refused(error.to_string())),
-        };
-        let begun = client.start_container(&id, None::<StartContainerOptions>);
-        // Without an answer it may run and work: the next look finds it, or what is left of it.
-        let Err(error) = self.engine.answer(START, begun).await? else { return Ok(()) };
-        // What never ran must not hold the place. If this fails too, the next look finds it.
-        self.remove(&id, true).await.ok();
-        Err(refused(error.to_string()))
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+
+    /// Starts a container that was created. Without an answer it may run and work: the next look
+    /// finds it, or what is left of it.
+    async fn begin(&self, id: &str) -> Result<(), RuntimeError> {
+        let begun = self.engine.client().await?.start_container(id, None::<StartContainerOptions>);
+        self.engine.answer(START, begun).await?.map_err(|error| refused(error.to_string()))
     }
 
     async fn stop(&self, incarnation: Incarnation, grace: Duration) -> Result<(), RuntimeError> {
-        let client = self.engine.client().await?;
         for container in self.of_incarnation(incarnation).await? {
             let id = container.id.unwrap_or_default();
-            let seconds = whole_seconds(grace);
-            let options = StopContainerOptionsBuilder::new().t(seconds).build();
-            let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)) + QUICK;
-            let asked = self.engine.answer(limit, client.stop_container(&id, Some(options))).await;
-            if asked.is_ok_and(|asked| asked.is_ok()) && self.engine.await_end(&id).await? {
-                continue;
-            }
-            let killed = client.kill_container(&id, None::<KillContainerOptions>);
-            let killed = self.engine.answer(QUICK, killed).await?;
-            if !self.engine.await_end(&id).await? {
-                let reason = match killed {
-                    Err(error) => error.to_string(),
-                    Ok(()) => "it still runs after SIGKILL".to_owned(),
-                };
+            if let Err(reason) = self.end(&id, grace).await? {
                 return Err(RuntimeError::Stop { session: incarnation.session, reason });
             }
         }
         Ok(())
+    }
+
+    /// Ends the processes of a container; within, why some may be left.
+    async fn end(&self, id: &str, grace: Duration) -> Result<Result<(), String>, RuntimeError> {
+        let client = self.engine.client().await?;
+        let seconds = whole_seconds(grace);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)) + QUICK;
+        let asked = self.engine.answer(limit, client.stop_container(id, Some(options))).await;
+        if asked.is_ok_and(|asked| asked.is_ok()) && self.engine.await_end(id).await? {
+            return Ok(Ok(()));
+        }
+        let killed = client.kill_container(id, None::<KillContainerOptions>);
+        let killed = self.engine.answer(QUICK, killed).await?;
+        if self.engine.await_end(id).await? {
+            return Ok(Ok(()));
+        }
+        Ok(Err(match killed {
+            Err(error) => error.to_string(),
+            Ok(()) => "it still runs after SIGKILL".to_owned(),
+        }))
+    }
+
+    /// Ends a container that does no work and removes it.
+    async fn end_and_remove(&self, id: &str) -> Result<(), RuntimeError> {
+        if self.engine.inspect(id).await?.is_some_and(|found| runs(&found)) {
+            self.end(id, Duration::ZERO)
+                .await?
+                .map_err(|reason| self.engine.unavailable(&reason))?;
+        }
+        self.remove(id, false).await
     }
 
     async fn sightings(&self, label: Option<String>) -> Result<Vec<Sighting>, RuntimeError> {
@@ -296,6 +340,10 @@ impl Runtime for Docker {
         log: &'a Path,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         self.inner.clear(incarnation, log).boxed()
+    }
+
+    fn probe<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<Probed, RuntimeError>> {
+        Arc::clone(&self.inner).probe(place).boxed()
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>> {

@@ -7,6 +7,7 @@
 //! they are cleared; what the runner prints is in `runner.log` in the session's folder from the
 //! start, so clearing has nothing to move.
 
+mod probe;
 mod scan;
 mod spawn;
 mod watch;
@@ -26,7 +27,9 @@ use twobox_shared::ids::{InstallId, SessionId};
 
 use self::scan::{Identity, Ours, Snapshot};
 use self::watch::{Ended, Watch};
+use super::probe::Probed;
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
+use crate::blocking::blocking;
 use crate::repeat::Repeats;
 
 const NAME: &str = "process";
@@ -206,7 +209,7 @@ impl Shared {
             return Err(RuntimeError::Occupied { session });
         }
         let child =
-            spawn::spawn(self.ours.install, &self.runner_binary, spec).map_err(|error| {
+            spawn::spawn(self.ours.install, &self.runner_binary, spec, &[]).map_err(|error| {
                 let program = self.runner_binary.display();
                 RuntimeError::Start {
                     reason: format!(
@@ -280,6 +283,11 @@ impl Runtime for Process {
             Ok(())
         })
         .boxed()
+    }
+
+    fn probe<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<Probed, RuntimeError>> {
+        let (program, place) = (self.shared.runner_binary.clone(), place.to_owned());
+        blocking(move || probe::probe(&program, &place)).boxed()
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>> {

@@ -20,8 +20,14 @@ const MAX_FILE: rlim_t = 1 << 30;
 /// How many files a runner may have open.
 const MAX_OPEN: rlim_t = 1024;
 
-/// Starts `program` for `spec`. When this returns, the child has its new arguments already.
-pub(super) fn spawn(install: InstallId, program: &Path, spec: &StartSpec) -> io::Result<Child> {
+/// Starts `program` for `spec`, with `more` arguments at the end. When this returns, the child has its
+/// new arguments already.
+pub(super) fn spawn(
+    install: InstallId,
+    program: &Path,
+    spec: &StartSpec,
+    more: &[&str],
+) -> io::Result<Child> {
     let paths = SessionPaths::of_folder(&spec.folder);
     let folders =
         Folders { inbox: paths.in_dir(), outbox: paths.out_dir(), agent: &spec.agent_folder };
@@ -32,6 +38,7 @@ pub(super) fn spawn(install: InstallId, program: &Path, spec: &StartSpec) -> io:
     command
         .args(command::arguments(install, spec, folders))
         .arg("--confine")
+        .args(more)
         .current_dir(&spec.agent_folder)
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| passes(name)))

@@ -1,0 +1,51 @@
+//! A child process that only looks around, started as a runner is.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use twobox_shared::ids::{InstallId, SystemIds};
+use twobox_shared::paths::SessionPaths;
+use twobox_shared::probe::{Limit, Report};
+
+use super::spawn;
+use crate::runtime::probe::{self, Expected, Probed, Room};
+use crate::runtime::{RUNNER_LOG, RuntimeError};
+
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// See [`crate::runtime::Runtime::probe`]. Blocks.
+pub(super) fn probe(program: &Path, place: &Path) -> Result<Probed, RuntimeError> {
+    let refused = |reason: String| RuntimeError::Start { reason };
+    let failed = |error: std::io::Error| refused(format!("could not try a start: {error}"));
+    let room = Room::make(place).map_err(failed)?;
+    let spec = room.spec();
+    // Under an id of which there are no runners, so that no host takes it for one of its own.
+    let install = InstallId::generate(&SystemIds);
+    let mut child = spawn::spawn(install, program, spec, &["--probe"])
+        .map_err(|error| refused(format!("{}: {error}", program.display())))?;
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            break status;
+        }
+        if Instant::now() >= deadline {
+            child.kill().map_err(failed)?;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let printed = std::fs::read(spec.folder.join(RUNNER_LOG)).map_err(failed)?;
+    let printed = String::from_utf8_lossy(&printed);
+    let report = Report::find(&printed).ok_or_else(|| {
+        let reason = probe::no_report(&printed, status.code().map(i64::from));
+        refused(format!("{}: {reason}", program.display()))
+    })?;
+    let paths = SessionPaths::of_folder(&spec.folder);
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let expected = Expected {
+        writable: [paths.out_dir(), &spec.agent_folder].map(text).into(),
+        limits: [("core".to_owned(), Limit { soft: Some(0), hard: Some(0) })].into(),
+        ..Expected::default()
+    };
+    Ok(Probed::new("a runner starts and can write its folders".to_owned(), &expected, report))
+}
