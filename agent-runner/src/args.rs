@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) heartbeat: Duration,
     /// What a commit has to survive.
     pub(crate) durability: Durability,
+    /// How many processes and threads there may be, where the host's own are not counted with them.
+    pub(crate) processes: Option<u64>,
     /// Whether to give up all rights on the file system that a runner does not need.
     pub(crate) confine: bool,
 }
@@ -73,6 +75,7 @@ usage: agent-runner --install UUID --session UUID --runner UUID [options]
   --heartbeat-ms N   time between signs of life (10000)
   --poll-ms N        look at the inbox so often, where no file events arrive
   --durability WORD  what a commit survives: power-loss (default) or process-crash
+  --processes N      have at most so many processes and threads of this user
   --confine          give up all file system rights that are not needed (Landlock)
   --probe            say in one line of JSON what a runner started like this sees, and leave
   --version, --help
@@ -94,6 +97,7 @@ const VALUED: &[&str] = &[
     "poll-ms",
     "heartbeat-ms",
     "durability",
+    "processes",
 ];
 
 /// The options of this process.
@@ -137,6 +141,7 @@ fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<A
         poll: values.span("poll-ms", 1)?,
         heartbeat: values.span("heartbeat-ms", 1)?.unwrap_or(Duration::from_secs(10)),
         durability: values.durability()?,
+        processes: values.number("processes", 1)?,
         confine: confine || values.switch("confine")?,
     });
     Ok(if probe { Asked::Probe(options) } else { Asked::Run(options) })
@@ -174,6 +179,15 @@ impl<E: Fn(&str) -> Option<OsString>> Values<'_, E> {
             _ => {
                 Err(format!("--{name}: {value:?} is not a number of milliseconds from {least} up"))
             }
+        }
+    }
+
+    fn number(&self, name: &str, least: u64) -> Result<Option<u64>, String> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let value = text(name, &value)?;
+        match value.parse() {
+            Ok(number) if number >= least => Ok(Some(number)),
+            _ => Err(format!("--{name}: {value:?} is not a number from {least} up")),
         }
     }
 
@@ -253,7 +267,8 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let labels = [("TWOBOX_INSTALL", ID), ("TWOBOX_SESSION", ID)];
-        let cases: [(&[&str], &str); 8] = [
+        let cases: [(&[&str], &str); 9] = [
+            (&["--runner", ID, "--processes", "0"], "--processes: \"0\""),
             (&[], "--runner is missing (or TWOBOX_RUNNER"),
             (&["--runner", "x"], "--runner: \"x\" is not a UUID"),
             (&["--runner", ID, "--idle-ms", "-1"], "--idle-ms: \"-1\""),

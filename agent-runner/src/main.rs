@@ -60,6 +60,9 @@ fn main() -> ExitCode {
 /// Builds the pieces and runs the loop until there is a reason to leave.
 fn start(options: &Options) -> Result<(), Exit> {
     options.durability.choose();
+    if let Some(processes) = options.processes {
+        limit_processes(processes);
+    }
     if options.confine {
         confine::apply(options); // before the first thread, for a thread confines only its own
     }
@@ -72,4 +75,17 @@ fn start(options: &Options) -> Result<(), Exit> {
     heartbeat::start(options, Arc::clone(&outbox))?;
     let watch = wake::watch(options.paths.in_dir(), events.clone());
     run::Runner::new(options, &SystemClock, outbox, stop, events, inbound, watch.is_some()).run()
+}
+
+/// Has the kernel refuse more processes and threads of this user. In a sandbox these are the
+/// sandbox's own; one that cannot be limited says so and works all the same.
+fn limit_processes(most: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let limited = getrlimit(Resource::RLIMIT_NPROC).and_then(|(_, hard)| {
+        let most = most.min(hard);
+        setrlimit(Resource::RLIMIT_NPROC, most, most)
+    });
+    if let Err(error) = limited {
+        say!("--processes: not limited: {error}");
+    }
 }

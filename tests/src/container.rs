@@ -23,14 +23,14 @@ pub struct Container {
     pub runner: String,
     /// The process's number, or the container's id.
     pub handle: String,
-    docker: bool,
+    runtime: Runtime,
 }
 
 impl Container {
     /// The runners of `install` that live.
     pub(crate) fn living(runtime: Runtime, install: &str) -> Vec<Self> {
         let mut found = match runtime {
-            Runtime::Process => processes(install),
+            Runtime::Process | Runtime::Sandbox => processes(runtime, install),
             Runtime::Docker => containers(install, &[]),
         };
         found.sort();
@@ -40,8 +40,12 @@ impl Container {
     /// Removes everything of `install` that is left.
     pub(crate) fn remove_all(runtime: Runtime, install: &str) {
         match runtime {
-            Runtime::Process => {
-                let left = processes(install);
+            Runtime::Process | Runtime::Sandbox => {
+                let left = processes(runtime, install);
+                // Without it nobody is left inside.
+                for inner in inner_processes(install) {
+                    kill(inner, Signal::SIGKILL).ok();
+                }
                 for runner in &left {
                     // It may be on its way out already.
                     kill(runner.pid(), Signal::SIGKILL).ok();
@@ -60,13 +64,18 @@ impl Container {
         }
     }
 
+    /// Whether an engine has to be asked. A runner in a sandbox is a process of this machine.
+    fn is_container(&self) -> bool {
+        self.runtime == Runtime::Docker
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(self.handle.parse().unwrap())
     }
 
     /// Whether it still lives.
     pub fn lives(&self) -> bool {
-        match self.docker {
+        match self.is_container() {
             false => arguments(&self.handle).is_some_and(|it| it.contains(&self.runner)),
             true => {
                 let filter = format!("id={}", self.handle);
@@ -77,7 +86,7 @@ impl Container {
 
     /// Whether the runner was started with `argument`.
     pub fn has_argument(&self, argument: &str) -> bool {
-        match self.docker {
+        match self.is_container() {
             false => arguments(&self.handle).is_some_and(|it| it.iter().any(|it| it == argument)),
             true => {
                 let format = "{{join .Args \"\\n\"}}";
@@ -96,7 +105,7 @@ impl Container {
 
     /// SIGKILL, if it still lives. Returns whether it did.
     pub fn strike(&self) -> bool {
-        match self.docker {
+        match self.is_container() {
             false => kill(self.pid(), Signal::SIGKILL).is_ok(),
             true => tell_engine(&["kill", &self.handle]),
         }
@@ -115,7 +124,7 @@ impl Container {
 
     /// Makes it stand still, if it still lives. Returns whether it did.
     pub fn freeze(&self) -> bool {
-        match self.docker {
+        match self.is_container() {
             false => kill(self.pid(), Signal::SIGSTOP).is_ok(),
             true => tell_engine(&["pause", &self.handle]),
         }
@@ -123,7 +132,7 @@ impl Container {
 
     /// Lets it go on, if it still lives. Returns whether it did.
     pub fn thaw(&self) -> bool {
-        match self.docker {
+        match self.is_container() {
             false => kill(self.pid(), Signal::SIGCONT).is_ok(),
             true => tell_engine(&["unpause", &self.handle]),
         }
@@ -143,12 +152,35 @@ fn arguments(pid: &str) -> Option<Vec<String>> {
     (parts.len() > 1).then_some(parts)
 }
 
-fn processes(install: &str) -> Vec<Container> {
+/// The numbers that a process has, from the outermost process namespace inwards.
+fn numbers(pid: &str) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    line.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
+}
+
+/// Those that are number 1 in a sandbox of `install`.
+fn inner_processes(install: &str) -> Vec<Pid> {
+    let read = |entry: fs::DirEntry| {
+        let pid = entry.file_name().into_string().ok()?;
+        let number = Pid::from_raw(pid.parse().ok()?);
+        let ours = arguments(&pid)?.iter().any(|argument| argument == install);
+        (ours && numbers(&pid).get(1) == Some(&1)).then_some(number)
+    };
+    fs::read_dir("/proc").unwrap().filter_map(|entry| read(entry.ok()?)).collect()
+}
+
+fn processes(runtime: Runtime, install: &str) -> Vec<Container> {
     let read = |entry: fs::DirEntry| {
         let pid = entry.file_name().into_string().ok()?;
         let number = Pid::from_raw(pid.parse().ok()?);
         // A child that has not called exec yet has its parent's arguments, but leads no group.
-        (getpgid(Some(number)) == Ok(number)).then_some(())?;
+        // In a sandbox it is the first that bwrap starts there.
+        let first = match runtime {
+            Runtime::Sandbox => numbers(&pid).get(1) == Some(&2),
+            Runtime::Process | Runtime::Docker => getpgid(Some(number)) == Ok(number),
+        };
+        first.then_some(())?;
         let arguments = arguments(&pid)?;
         let value = |name: &str| {
             let at = arguments.iter().position(|argument| argument == name)?;
@@ -160,7 +192,7 @@ fn processes(install: &str) -> Vec<Container> {
             session: value("--session")?,
             runner: value("--runner")?,
             handle: pid,
-            docker: false,
+            runtime,
         })
     };
     fs::read_dir("/proc").unwrap().filter_map(|entry| read(entry.ok()?)).collect()
@@ -175,7 +207,7 @@ fn containers(install: &str, more: &[&str]) -> Vec<Container> {
         .map(|line| {
             let [handle, session, runner] =
                 line.split(' ').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap();
-            Container { session, runner, handle, docker: true }
+            Container { session, runner, handle, runtime: Runtime::Docker }
         })
         .collect()
 }

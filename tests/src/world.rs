@@ -162,12 +162,12 @@ impl World {
         let program = match self.runtime {
             Runtime::Process => binary(RECORDING_AGENT),
             // The agent's folder is all that it can see of this machine.
-            Runtime::Docker => Path::new(".").join(RECORDING_AGENT),
+            Runtime::Docker | Runtime::Sandbox => Path::new(".").join(RECORDING_AGENT),
         };
         let add = ["agents", "add", name, "--provider", "command", "--session-mode", mode.word()];
         self.twobox(&[&add[..], &["--", program.to_str().unwrap()]].concat());
         self.configure_agent(name, &json!({ "lifetime": lifetime }));
-        if self.runtime == Runtime::Docker {
+        if self.runtime != Runtime::Process {
             let inside = self.agent_folder(name).join(RECORDING_AGENT);
             fs::copy(static_binary(RECORDING_AGENT), inside).unwrap();
         }

@@ -97,7 +97,7 @@ enum Command {
 }
 
 fn runtime_kind(word: &str) -> Result<RuntimeKind, String> {
-    RuntimeKind::parse(word).ok_or_else(|| "use docker or process".to_owned())
+    RuntimeKind::parse(word).ok_or_else(|| "use docker, sandbox or process".to_owned())
 }
 
 /// A number of seconds, as `--wait` takes it.

@@ -104,7 +104,7 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "containers.runner",
-        "Path of `agent-runner` for the process runtime. Empty: beside `twobox`.",
+        "Path of `agent-runner` for the sandbox and process runtimes. Empty: beside `twobox`.",
         |c| Field::Text(&mut c.containers.runner),
     ),
     key(
@@ -344,6 +344,6 @@ macro_rules! words {
     };
 }
 
-words!(RuntimeKind { Docker = "docker", Process = "process" });
+words!(RuntimeKind { Docker = "docker", Sandbox = "sandbox", Process = "process" });
 words!(WatchMode { Auto = "auto", Poll = "poll" });
 words!(OnShutdown { Leave = "leave", Stop = "stop" });

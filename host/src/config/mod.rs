@@ -51,6 +51,8 @@ pub struct Config {
 pub enum RuntimeKind {
     /// The Engine API of Docker or Podman.
     Docker,
+    /// Namespaces of the kernel, by bubblewrap.
+    Sandbox,
     /// Child processes: no isolation boundary.
     Process,
 }
@@ -88,7 +90,7 @@ pub struct Containers {
     pub network: String,
     /// `uid:gid` inside the container; empty means the host's own, or 65532 when the host is root.
     pub user: String,
-    /// Path of the `agent-runner` binary for the process runtime; empty means beside `twobox`.
+    /// Path of the `agent-runner` binary for the sandbox and process runtimes; empty means beside `twobox`.
     pub runner: String,
 }
 

@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_first_file_sets_the_runtime_and_its_comments_are_the_defaults() {
-        for runtime in [RuntimeKind::Docker, RuntimeKind::Process] {
+        for runtime in [RuntimeKind::Docker, RuntimeKind::Sandbox, RuntimeKind::Process] {
             let text = template(runtime);
             let expected = Config { runtime, ..Config::default() };
             assert_eq!(load(&text), expected);

@@ -9,8 +9,9 @@ pub mod docker;
 mod log;
 pub mod probe;
 pub mod process;
+pub mod sandbox;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,7 +119,7 @@ pub enum RuntimeEvent {
 
 /// One way to run agent-runners. It reports exits through the channel that it was built with.
 pub trait Runtime: Send + Sync {
-    /// `docker` or `process`.
+    /// `docker`, `sandbox` or `process`.
     fn name(&self) -> &'static str;
 
     /// Starts a runner, or says why not. When this returns `Ok`, the incarnation is visible to
@@ -161,7 +162,7 @@ pub trait Runtime: Send + Sync {
     fn clear<'a>(
         &'a self,
         incarnation: Incarnation,
-        log: &'a std::path::Path,
+        log: &'a Path,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Starts a runner as it would start one for a session, which only looks around, in a folder of
@@ -172,10 +173,7 @@ pub trait Runtime: Send + Sync {
     /// # Errors
     /// [`RuntimeError::Start`] with what is in the way of every start, or
     /// [`RuntimeError::Unavailable`]: nothing is known.
-    fn probe<'a>(
-        &'a self,
-        place: &'a std::path::Path,
-    ) -> BoxFuture<'a, Result<Probed, RuntimeError>>;
+    fn probe<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<Probed, RuntimeError>>;
 
     /// Whether the runtime could start a runner now, as far as that can be seen without starting one:
     /// one line for people.
@@ -201,6 +199,10 @@ pub fn build(
         RuntimeKind::Docker => {
             Arc::new(docker::Docker::connect(install, &config.containers, events)?)
         }
+        RuntimeKind::Sandbox => {
+            let runner = runner_binary(&config.containers.runner)?;
+            Arc::new(sandbox::Sandbox::new(install, sessions, &config.containers, runner, events))
+        }
         RuntimeKind::Process => {
             let runner = runner_binary(&config.containers.runner)?;
             Arc::new(process::Process::new(install, sessions, runner, events))
@@ -223,7 +225,7 @@ pub async fn check(config: &Config) -> Result<String, RuntimeError> {
 ///
 /// # Errors
 /// As for [`build`] and [`Runtime::probe`].
-pub async fn probe(config: &Config, place: &std::path::Path) -> Result<Probed, RuntimeError> {
+pub async fn probe(config: &Config, place: &Path) -> Result<Probed, RuntimeError> {
     let (events, _nobody_listens) = mpsc::unbounded_channel();
     build(InstallId::generate(&SystemIds), PathBuf::new(), config, events)?.probe(place).await
 }

@@ -9,13 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use twobox_shared::fault::CrashPoint;
-use twobox_tests::{
-    Courier, Session, Setup, World, binary, on_both_runtimes, on_process, wait_for,
-};
+use twobox_tests::{Courier, Session, Setup, World, binary, on_all_runtimes, on_process, wait_for};
 
 use crate::scripts::echo;
 
-on_both_runtimes!(a_message_of_a_chat_is_answered_there,);
+on_all_runtimes!(a_message_of_a_chat_is_answered_there,);
 
 on_process!(
     an_agent_sends_to_a_chat_by_its_name_and_only_while_it_is_wired,

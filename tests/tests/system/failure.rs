@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use twobox_tests::{
-    PATIENCE, Runtime, Session, Setup, binary, docker, image, on_both_runtimes, wait_for,
+    PATIENCE, Runtime, Session, Setup, binary, docker, image, on_all_runtimes, wait_for,
     wait_within,
 };
 
 use crate::scripts::{at_first, echo, hangs_at_first};
 
-on_both_runtimes!(
+on_all_runtimes!(
     a_killed_container_costs_one_try_and_no_time,
     a_poison_message_fails_after_five_real_starts_with_one_notice,
     a_failed_message_that_is_retried_twice_is_answered_once,
@@ -105,7 +105,7 @@ fn starts_that_fail_are_told_once_and_the_answer_comes_after_the_repair(setup: S
     let tag = format!("twobox-missing:{}", std::process::id());
     let runtime = setup.runtime();
     let setup = match runtime {
-        Runtime::Process => setup.setting("containers.runner", runner.display()),
+        Runtime::Process | Runtime::Sandbox => setup.setting("containers.runner", runner.display()),
         Runtime::Docker => setup.setting("containers.image", &tag),
     };
     let world = setup.agent("ada", echo()).up();
@@ -116,7 +116,9 @@ fn starts_that_fail_are_told_once_and_the_answer_comes_after_the_repair(setup: S
     let shown = world.twobox(&["sessions", "show", &world.session("ada").id]);
     assert!(shown.contains("failed 3 times"), "{shown}");
     match runtime {
-        Runtime::Process => std::os::unix::fs::symlink(binary("agent-runner"), &runner).unwrap(),
+        Runtime::Process | Runtime::Sandbox => {
+            std::os::unix::fs::symlink(binary("agent-runner"), &runner).unwrap();
+        }
         Runtime::Docker => drop(docker(&["tag", &image().unwrap(), &tag])),
     }
     let session = world.session("ada");

@@ -8,12 +8,12 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use twobox_tests::{
-    Container, Runtime, Session, Setup, World, binary, docker, image, on_both_runtimes, wait_for,
+    Container, Runtime, Session, Setup, World, binary, docker, image, on_all_runtimes, wait_for,
 };
 
 use crate::scripts::{hangs_at_first, slow};
 
-on_both_runtimes!(
+on_all_runtimes!(
     a_second_runner_on_one_session_leaves_with_75_and_touches_nothing,
     no_successor_starts_while_a_runner_that_stands_still_may_live,
     a_runner_that_comes_back_while_it_is_being_stopped_is_not_answered_for_twice,
@@ -39,7 +39,7 @@ fn second_runner(world: &World, session: &Session, first: &Container) -> Output 
     let ids =
         ["--install", stranger, "--session", &session.id, "--runner", stranger, "--idle-ms", "0"];
     match world.runtime() {
-        Runtime::Process => {
+        Runtime::Process | Runtime::Sandbox => {
             let (paths, agent) = (session.paths(), world.agent_folder("ada"));
             let mut command = Command::new(binary("agent-runner"));
             command.args(ids).arg("--in").arg(paths.in_dir()).arg("--out").arg(paths.out_dir());
@@ -116,7 +116,7 @@ fn a_runner_that_comes_back_while_it_is_being_stopped_is_not_answered_for_twice(
     first.freeze();
     wait_for("the host's patience to end", || is_being_stopped(&world).then_some(()));
     assert!(first.lives(), "it has been told to leave, and cannot hear it");
-    if world.runtime() == Runtime::Process {
+    if world.runtime() != Runtime::Docker {
         first.thaw(); // an engine does so itself
     }
     first.wait_gone();

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::json;
-use twobox_tests::{Setup, World, binary, holds_for, on_both_runtimes, on_process, wait_for};
+use twobox_tests::{Setup, World, binary, holds_for, on_all_runtimes, on_process, wait_for};
 
 use crate::scripts::{at_first, echo, hangs_at_first};
 
-on_both_runtimes!(a_hung_turn_ends_at_its_deadline_and_is_tried_again);
+on_all_runtimes!(a_hung_turn_ends_at_its_deadline_and_is_tried_again);
 
 on_process!(
     a_declared_tool_outlives_the_tolerance,

@@ -1,10 +1,10 @@
 //! How many containers run, and for how long.
 
-use twobox_tests::{Setup, on_both_runtimes};
+use twobox_tests::{Setup, on_all_runtimes};
 
 use crate::scripts::{echo, slow};
 
-on_both_runtimes!(
+on_all_runtimes!(
     an_idle_container_leaves_and_the_next_message_starts_another,
     one_place_serves_two_agents_one_after_the_other,
 );

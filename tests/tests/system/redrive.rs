@@ -1,11 +1,11 @@
 //! What ended without success and is tried once more, or given up, on a person's word.
 
 use serde_json::{Value, json};
-use twobox_tests::{Session, Setup, World, on_both_runtimes, wait_for};
+use twobox_tests::{Session, Setup, World, on_all_runtimes, wait_for};
 
 use crate::scripts::echo;
 
-on_both_runtimes!(
+on_all_runtimes!(
     an_answer_that_nobody_took_is_sent_once_more_and_once_only,
     everything_that_ended_without_success_is_redriven_at_once,
     what_is_dropped_is_gone_from_the_list_and_stays_unsent,

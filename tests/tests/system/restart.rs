@@ -4,11 +4,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use twobox_tests::{PATIENCE, Setup, on_both_runtimes, on_process, wait_for};
+use twobox_tests::{PATIENCE, Setup, on_all_runtimes, on_process, wait_for};
 
 use crate::scripts::{echo, hangs_at_first, slow};
 
-on_both_runtimes!(
+on_all_runtimes!(
     a_working_container_is_adopted_after_sigterm,
     a_working_container_is_adopted_after_sigkill,
     a_turn_that_a_shutdown_ends_is_forgiven,

@@ -230,18 +230,19 @@ fn daemon(data: DataDir) -> Check {
 fn runtime(config: Config) -> Check {
     let look = async move {
         match (runtime::check(&config).await, config.runtime) {
-            (Ok(line), RuntimeKind::Docker) => Finding::ok(line),
-            (Ok(line), RuntimeKind::Process) => {
-                Finding::warn(line, "set runtime = \"docker\" where agents are not trusted")
-            }
+            (Ok(line), RuntimeKind::Docker | RuntimeKind::Sandbox) => Finding::ok(line),
+            (Ok(line), RuntimeKind::Process) => Finding::warn(
+                line,
+                "set runtime = \"docker\" or \"sandbox\" where agents are not trusted",
+            ),
             (Err(RuntimeError::Start { reason }), _) => {
                 Finding::fail(reason, "no agent can start before that")
             }
             (Err(error), RuntimeKind::Docker) => Finding::fail(
                 chain(&error),
-                "start Docker, or set containers.socket or runtime = \"process\"",
+                "start Docker, or set containers.socket or runtime = \"sandbox\"",
             ),
-            (Err(error), RuntimeKind::Process) => {
+            (Err(error), RuntimeKind::Sandbox | RuntimeKind::Process) => {
                 Finding::fail(chain(&error), "set containers.runner")
             }
         }
@@ -278,6 +279,7 @@ fn command_channel(data: &DataDir, program: String) -> Option<Check> {
 fn folders(data: DataDir, config: Config) -> Check {
     Check::now("folders", move || match config.runtime {
         RuntimeKind::Process => Finding::ok("runners write as the host's own user"),
+        RuntimeKind::Sandbox => Finding::ok("runners are given their folders at each start"),
         RuntimeKind::Docker => match prove_writable(&config.containers, &data.scratch()) {
             Ok(line) => Finding::ok(line),
             Err(reason) => Finding::fail(reason, "every container would end at once"),

@@ -18,9 +18,9 @@ const NOBODY: User = User { uid: 65532, gid: 65532 };
 
 /// Who the processes of a container are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(in crate::runtime) struct User {
+    pub(in crate::runtime) uid: u32,
+    pub(in crate::runtime) gid: u32,
 }
 
 impl fmt::Display for User {
@@ -31,12 +31,12 @@ impl fmt::Display for User {
 
 impl User {
     /// The host's own user.
-    pub(super) fn own() -> Self {
+    pub(in crate::runtime) fn own() -> Self {
         Self { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
     }
 
     /// The user that the setting names, or if it is empty, `own` unless that is root.
-    pub(super) fn choose(setting: &str, own: Self) -> Result<Self, String> {
+    pub(in crate::runtime) fn choose(setting: &str, own: Self) -> Result<Self, String> {
         if setting.is_empty() {
             return Ok(if own.uid == 0 { NOBODY } else { own });
         }
@@ -88,7 +88,7 @@ fn cannot_give(own: User, user: User) -> String {
 }
 
 /// Lets `user` read the inbox and write the outbox and the agent group's folder.
-pub(super) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<()> {
+pub(in crate::runtime) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<()> {
     let paths = SessionPaths::of_folder(&spec.folder);
     // The folders above stay closed: the container enters by its mounts, nobody else gets here.
     fs::set_permissions(paths.in_dir(), Permissions::from_mode(0o755))?;

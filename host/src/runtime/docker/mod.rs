@@ -7,7 +7,7 @@
 
 mod body;
 mod engine;
-mod folder;
+pub(in crate::runtime) mod folder;
 mod logs;
 mod probe;
 mod socket;

@@ -10,7 +10,8 @@ pub(crate) const USAGE: &str = "\
 usage: bench [OPTIONS]
 
   --only NAME      measure this figure only; may be repeated
-  --runtime KIND   process or docker; may be repeated (default: both, Docker if an engine answers)
+  --runtime KIND   process, sandbox or docker; may be repeated (default: those that work here)
+  --podman SOCKET  in side-by-side, also the engine that listens there
   --quick          small sizes: shows that every figure can be measured, not what it is
   --rounds N       how often a thing that takes milliseconds is measured (default: 300)
   --json FILE      write the results there as JSON
@@ -38,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) json: Option<PathBuf>,
     pub(crate) plots: Option<PathBuf>,
+    /// The socket of one more engine.
+    pub(crate) podman: Option<String>,
     only: Vec<String>,
 }
 
@@ -55,12 +58,13 @@ impl Options {
 pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut args = args;
     let (mut rounds, mut json, mut plots, mut quick) = (None, None, None, false);
-    let (mut runtimes, mut only) = (Vec::new(), Vec::new());
+    let (mut runtimes, mut only, mut podman) = (Vec::new(), Vec::new(), None);
     while let Some(name) = args.next() {
         let mut value = || args.next().ok_or(format!("{name} needs a value"));
         match name.as_str() {
             "--only" => only.push(known(value()?)?),
             "--runtime" => runtimes.push(runtime(&value()?)?),
+            "--podman" => podman = Some(value()?),
             "--quick" => quick = true,
             "--rounds" => {
                 let text = value()?;
@@ -76,14 +80,15 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Command, Strin
         }
     }
     if runtimes.is_empty() {
-        runtimes.push(Runtime::Process);
-        match twobox_tests::image() {
-            Ok(_) => runtimes.push(Runtime::Docker),
-            Err(missing) => eprintln!("bench: without Docker: {missing}"),
+        for runtime in Runtime::ALL {
+            match runtime.available() {
+                Ok(()) => runtimes.push(runtime),
+                Err((_, missing)) => eprintln!("bench: without {}: {missing}", runtime.word()),
+            }
         }
     }
     let rounds = rounds.unwrap_or(if quick { 10 } else { 300 });
-    Ok(Command::Measure(Options { runtimes, quick, rounds, json, plots, only }))
+    Ok(Command::Measure(Options { runtimes, quick, rounds, json, plots, podman, only }))
 }
 
 fn known(name: String) -> Result<String, String> {
@@ -93,8 +98,5 @@ fn known(name: String) -> Result<String, String> {
 }
 
 fn runtime(word: &str) -> Result<Runtime, String> {
-    [Runtime::Process, Runtime::Docker]
-        .into_iter()
-        .find(|runtime| runtime.word() == word)
-        .ok_or(format!("--runtime {word}: process or docker"))
+    Runtime::named(word).ok_or(format!("--runtime {word}: process, sandbox or docker"))
 }

@@ -102,7 +102,7 @@ fn latency_split(report: &Report, path: &Path) -> Result<(), Error> {
         let rows = rows.filter(|row| row.runtime() == Some(runtime));
         rows.filter(|row| row.what().starts_with(round_trip::STAGE)).collect()
     };
-    let bars: Vec<(Runtime, Vec<&Row>)> = [Runtime::Process, Runtime::Docker]
+    let bars: Vec<(Runtime, Vec<&Row>)> = Runtime::ALL
         .into_iter()
         .map(|runtime| (runtime, of(runtime)))
         .filter(|(_, rows)| !rows.is_empty())

@@ -47,3 +47,30 @@ fn is_runner(pid: u32, install: &str) -> bool {
     let program = args.next().unwrap_or_default();
     program.ends_with(b"agent-runner") && args.any(|arg| arg == install.as_bytes())
 }
+
+/// The process's share of the memory that it has, in MiB: what several have counts for each in part.
+pub(crate) fn proportional(pid: u32) -> Result<f64, Error> {
+    let sums = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = sums.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or("no Pss")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// The processes above `pid` that are there for it alone: up to `host`, an engine's daemon, or the
+/// first process of all.
+pub(crate) fn parents(pid: u32, host: u32) -> Result<Vec<u32>, Error> {
+    let mut found = Vec::new();
+    let mut at = pid;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{at}/status"))?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let parent: u32 = field("PPid:").ok_or("no parent")?.trim().parse()?;
+        let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+        let daemon = ["containerd", "dockerd", "podman", "systemd"].contains(&name.trim());
+        if parent <= 1 || parent == host || daemon {
+            return Ok(found);
+        }
+        found.push(parent);
+        at = parent;
+    }
+}

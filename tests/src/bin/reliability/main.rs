@@ -19,7 +19,7 @@ mod site;
 
 use std::process::ExitCode;
 
-use twobox_tests::{Runtime, image};
+use twobox_tests::Runtime;
 
 use crate::engine::Plan;
 use crate::options::Options;
@@ -45,9 +45,7 @@ fn run(options: &Options) -> ExitCode {
     }
     eprintln!("reliability: seed {}", options.seed);
     for plan in plans(options) {
-        if plan.runtime == Runtime::Docker
-            && let Err(missing) = image()
-        {
+        if let Err((_, missing)) = plan.runtime.available() {
             board.skip(&plan, &missing);
             continue;
         }

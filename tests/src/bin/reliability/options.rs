@@ -27,7 +27,7 @@ impl Options {
             seed: 0,
             kills: 0,
             only: None,
-            runtimes: vec![Runtime::Process, Runtime::Docker],
+            runtimes: Runtime::ALL.to_vec(),
             json: None,
             also: None,
             quick: false,
@@ -44,11 +44,15 @@ impl Options {
                 "--kills" => kills = Some(usize::try_from(number()?).unwrap_or(usize::MAX)),
                 "--only" => options.only = Some(value),
                 "--runtime" => {
-                    options.runtimes = match value.as_str() {
-                        "process" => vec![Runtime::Process],
-                        "docker" => vec![Runtime::Docker],
-                        "both" => options.runtimes,
-                        _ => return Err(format!("--runtime {value}: process, docker or both")),
+                    options.runtimes = match (value.as_str(), Runtime::named(&value)) {
+                        (_, Some(runtime)) => vec![runtime],
+                        ("all", None) => options.runtimes,
+                        ("both", None) => vec![Runtime::Process, Runtime::Docker],
+                        _ => {
+                            return Err(format!(
+                                "--runtime {value}: process, sandbox, docker, both or all"
+                            ));
+                        }
                     };
                 }
                 "--json" => options.json = Some(value.into()),
@@ -62,7 +66,7 @@ impl Options {
     }
 
     fn check(self) -> Result<Self, String> {
-        let names: Vec<&str> = [Runtime::Process, Runtime::Docker]
+        let names: Vec<&str> = Runtime::ALL
             .into_iter()
             .flat_map(|runtime| crate::faults::all(runtime, self.quick))
             .map(|fault| fault.name())
@@ -89,6 +93,8 @@ mod tests {
         let options = read("--seed 7 --runtime docker --only runner-kill").unwrap();
         assert_eq!((options.seed, options.kills), (7, KILLS));
         assert_eq!(options.runtimes, [Runtime::Docker]);
+        assert_eq!(read("--runtime sandbox").unwrap().runtimes, [Runtime::Sandbox]);
+        assert_eq!(read("").unwrap().runtimes, Runtime::ALL);
         assert_eq!(read("--quick").unwrap().kills, QUICK_KILLS);
         assert_eq!(read("--quick --kills 9").unwrap().kills, 9);
         for wrong in ["--seed x", "--seed", "--runtime vm", "--only nonsense", "--nonsense 1"] {

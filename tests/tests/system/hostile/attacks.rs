@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use twobox_tests::attack::{self, Attack, End};
 use twobox_tests::{
-    Chat, Runtime, Setup, World, binary, image_with, on_both_runtimes, on_process, wait_for,
+    Chat, Runtime, Setup, World, binary, image_with, on_all_runtimes, on_process, wait_for,
     wait_within,
 };
 
 use crate::scripts::echo;
 
-on_both_runtimes!(
+on_all_runtimes!(
     what_stands_in_the_outboxs_place_harms_nobody_else,
     what_is_in_an_outbox_harms_nobody_else,
     what_an_outbox_says_is_believed_only_of_its_own_session,
@@ -132,6 +132,7 @@ pub(super) fn attacked(setup: Setup, attacks: &[&str]) -> World {
     let program = binary("attacker");
     let (setup, command) = match setup.runtime() {
         Runtime::Process => (setup, program.display().to_string()),
+        Runtime::Sandbox => (setup, "./attacker".to_owned()), // all that it sees is what it is given
         Runtime::Docker => {
             (setup.setting("containers.image", image_with(&program)), "/attacker".to_owned())
         }
@@ -151,6 +152,9 @@ pub(super) fn attacked(setup: Setup, attacks: &[&str]) -> World {
     for name in attacks {
         let config = json!({ "provider": "command", "command": [command], "lifetime": "runner" });
         world.configure_agent(name, &config);
+        if world.runtime() == Runtime::Sandbox {
+            std::fs::copy(&program, world.agent_folder(name).join("attacker")).unwrap();
+        }
         if let Some(rows) = &rows {
             std::fs::write(world.agent_folder(name).join("rows"), rows).unwrap();
         }

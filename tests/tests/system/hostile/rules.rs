@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 use twobox_tests::attack;
-use twobox_tests::{PATIENCE, Setup, World, on_both_runtimes, wait_for};
+use twobox_tests::{PATIENCE, Setup, World, on_all_runtimes, wait_for};
 
 use super::attacks::attacked;
 use crate::scripts::echo;
 
-on_both_runtimes!(
+on_all_runtimes!(
     s4_a_data_directory_that_is_reached_through_a_link_works,
     s5_a_lock_on_an_inbox_makes_accepting_wait_for_that_session_alone,
     a_lock_does_not_prolong_a_run,

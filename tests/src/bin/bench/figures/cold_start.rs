@@ -25,7 +25,7 @@ fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
         let (mut client, to) = host.warm_client(1)?;
         let observer = Observer::start(&installation.session(&to)?)?;
         let rounds = match runtime {
-            Runtime::Process => options.size(50, 2),
+            Runtime::Process | Runtime::Sandbox => options.size(50, 2),
             Runtime::Docker => options.size(20, 2),
         };
         let mut cold = Sample::default();
@@ -35,7 +35,7 @@ fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
             cold.add(observed.claim.begun.saturating_duration_since(observed.accept.done));
         }
         let (floor, what) = match runtime {
-            Runtime::Process => {
+            Runtime::Process | Runtime::Sandbox => {
                 (floor::process_start(installation.aside(), rounds)?, "a trivial process")
             }
             Runtime::Docker => {

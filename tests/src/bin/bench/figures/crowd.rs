@@ -19,7 +19,7 @@ pub(crate) static FIGURE: Figure = Figure {
 fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
     for runtime in &options.runtimes {
         let sessions = match runtime {
-            Runtime::Process => options.size(watchable()?.min(200), 5),
+            Runtime::Process | Runtime::Sandbox => options.size(watchable()?.min(200), 5),
             Runtime::Docker => options.size(50, 3),
         };
         let waves = options.size(10, 2);

@@ -86,6 +86,7 @@ fn installation(parent: &Path, runtime: Runtime) -> Result<Installation, Error> 
     let mut installation = Installation::below(parent, runtime)?;
     let command = match runtime {
         Runtime::Process => program.display().to_string(),
+        Runtime::Sandbox => "./attacker".to_owned(),
         Runtime::Docker => {
             installation.set("CONTAINERS_IMAGE", &image_with(&program));
             "/attacker".to_owned()
@@ -93,6 +94,10 @@ fn installation(parent: &Path, runtime: Runtime) -> Result<Installation, Error> 
     };
     for attack in attack::PESTER {
         installation.twobox(&["agents", "add", attack.name, "--provider", "echo"])?;
+        if runtime == Runtime::Sandbox {
+            let folder = installation.data().join("groups").join(attack.name);
+            std::fs::copy(&program, folder.join("attacker"))?;
+        }
         configure(&installation.data().join("agents").join(attack.name), &command)?;
     }
     Ok(installation)

@@ -11,6 +11,7 @@ mod hostile;
 mod idle;
 pub(crate) mod round_trip;
 mod schedules;
+mod side_by_side;
 mod talk;
 mod throughput;
 mod wake;
@@ -29,7 +30,7 @@ pub(crate) struct Figure {
 }
 
 /// In the order in which they are measured and shown.
-pub(crate) static FIGURES: [&Figure; 13] = [
+pub(crate) static FIGURES: [&Figure; 14] = [
     &floors::FIGURE,
     &round_trip::FIGURE,
     &wake::FIGURE,
@@ -39,6 +40,7 @@ pub(crate) static FIGURES: [&Figure; 13] = [
     &history::FIGURE,
     &cold_start::FIGURE,
     &footprint::FIGURE,
+    &side_by_side::FIGURE,
     &crowd::FIGURE,
     &hostile::FIGURE,
     &schedules::FIGURE,

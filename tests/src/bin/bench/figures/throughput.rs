@@ -24,7 +24,7 @@ fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
     for (runtime, durability) in both(options) {
         let sizes: &[(usize, usize)] = match runtime {
             _ if options.quick => &[(1, 20), (3, 5)],
-            Runtime::Process => &[(1, 500), (10, 100), (100, 20)],
+            Runtime::Process | Runtime::Sandbox => &[(1, 500), (10, 100), (100, 20)],
             Runtime::Docker => &[(1, 500), (10, 100)],
         };
         for (sessions, each) in sizes {

@@ -102,7 +102,7 @@ fn single(runtime: Runtime) -> Vec<Box<dyn Fault>> {
         Box::new(host::Restart),
     ];
     match runtime {
-        Runtime::Process => {
+        Runtime::Process | Runtime::Sandbox => {
             all.push(Box::new(commit::HostInCommit::default()));
             all.push(Box::new(commit::RunnerInCommit::default()));
         }

@@ -39,7 +39,7 @@ impl Kill {
     pub(super) fn new(runtime: Runtime) -> Self {
         // A container takes longer to start than a process.
         let (count, shortest_sec) = match runtime {
-            Runtime::Process => (20, 1),
+            Runtime::Process | Runtime::Sandbox => (20, 1),
             Runtime::Docker => (8, 3),
         };
         let phases = ["queued", "claimed", "prepared", "executing"];
