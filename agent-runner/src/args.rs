@@ -2,11 +2,12 @@
 //! command line wins.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
+use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId};
 use twobox_shared::paths::{SessionPaths, container};
@@ -29,8 +30,8 @@ pub(crate) struct Options {
     pub(crate) runner: RunnerId,
     /// The two boxes.
     pub(crate) paths: SessionPaths,
-    /// The agent group's folder.
-    pub(crate) agent: PathBuf,
+    /// The folders of the agent and of the session's own work.
+    pub(crate) folders: Folders,
     /// How long to stay without work.
     pub(crate) idle: Duration,
     /// How long a running turn may go on after SIGTERM.
@@ -47,15 +48,32 @@ pub(crate) struct Options {
     pub(crate) confine: bool,
 }
 
+/// Where a provider finds what it works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Folders {
+    /// What the agent is. A host that knows no such folder has it in the shared one.
+    pub(crate) program: PathBuf,
+    /// The session's own workspace, unless the host knows of none.
+    pub(crate) work: Option<PathBuf>,
+    /// What the agent's sessions share, if anything.
+    pub(crate) agent: Option<PathBuf>,
+    /// What may be done with it.
+    pub(crate) access: SharedFolder,
+}
+
 impl Options {
     /// The folders that it was given.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        vec![self.paths.in_dir().into(), self.paths.out_dir().into(), self.agent.clone()]
+        let Folders { program, work, agent, access: _ } = &self.folders;
+        let always = [self.paths.in_dir(), self.paths.out_dir(), program];
+        let others = [work.as_deref(), agent.as_deref()].into_iter().flatten();
+        always.into_iter().chain(others).map(Path::to_owned).collect()
     }
 
     /// The folder for temporary files, where the usual one is out of reach.
     pub(crate) fn temp(&self) -> Option<PathBuf> {
-        self.confine.then(|| self.paths.out_dir().join("tmp"))
+        let room = self.folders.work.as_deref().unwrap_or(self.paths.out_dir());
+        self.confine.then(|| room.join("tmp"))
     }
 }
 
@@ -69,7 +87,10 @@ usage: agent-runner --install UUID --session UUID --runner UUID [options]
   --runner UUID      this incarnation; stands in every claim
   --in DIR           the inbox half of the session folder (/workspace/in)
   --out DIR          the outbox half (/workspace/out)
-  --agent DIR        the agent group's folder (/workspace/agent)
+  --work DIR         the session's own workspace (/workspace/session)
+  --program DIR      what the agent is, read-only (/workspace/program)
+  --agent DIR        the folder that the agent's sessions share (/workspace/agent)
+  --shared-folder W  what they may do with it: rw (default), ro or none
   --idle-ms N        leave after so long without work (300000)
   --grace-ms N       how long a turn may go on after SIGTERM (10000)
   --heartbeat-ms N   time between signs of life (10000)
@@ -91,7 +112,10 @@ const VALUED: &[&str] = &[
     "runner",
     "in",
     "out",
+    "work",
+    "program",
     "agent",
+    "shared-folder",
     "idle-ms",
     "grace-ms",
     "poll-ms",
@@ -102,10 +126,14 @@ const VALUED: &[&str] = &[
 
 /// The options of this process.
 pub(crate) fn from_process() -> Result<Asked, String> {
-    parse(Parser::from_env(), |name| std::env::var_os(name))
+    parse(Parser::from_env(), |name| std::env::var_os(name), Path::is_dir)
 }
 
-fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<Asked, String> {
+fn parse(
+    mut parser: Parser,
+    env: impl Fn(&str) -> Option<OsString>,
+    is_there: impl Fn(&Path) -> bool,
+) -> Result<Asked, String> {
     let mut given: Vec<(&str, OsString)> = Vec::new();
     let (mut confine, mut probe) = (false, false);
     while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
@@ -135,7 +163,7 @@ fn parse(mut parser: Parser, env: impl Fn(&str) -> Option<OsString>) -> Result<A
             values.folder("in", container::IN),
             values.folder("out", container::OUT),
         ),
-        agent: values.folder("agent", container::AGENT),
+        folders: values.folders(is_there)?,
         idle: values.span("idle-ms", 0)?.unwrap_or(Duration::from_secs(300)),
         grace: values.span("grace-ms", 0)?.unwrap_or(Duration::from_secs(10)),
         poll: values.span("poll-ms", 1)?,
@@ -169,6 +197,32 @@ impl<E: Fn(&str) -> Option<OsString>> Values<'_, E> {
 
     fn folder(&self, name: &str, default: &str) -> PathBuf {
         self.get(name).map_or_else(|| PathBuf::from(default), PathBuf::from)
+    }
+
+    /// A host before these folders gives neither of the first two, and mounts nothing there.
+    fn folders(&self, is_there: impl Fn(&Path) -> bool) -> Result<Folders, String> {
+        let given = |name: &str, default: &str| {
+            let default = || Some(PathBuf::from(default)).filter(|folder| is_there(folder));
+            self.get(name).map(PathBuf::from).or_else(default)
+        };
+        let access = self.shared_folder()?;
+        let shared = access != SharedFolder::None;
+        let agent = shared.then(|| self.folder("agent", container::AGENT));
+        let program = given("program", container::PROGRAM).or_else(|| agent.clone());
+        Ok(Folders {
+            program: program.unwrap_or_else(|| container::PROGRAM.into()),
+            work: given("work", container::SESSION),
+            agent,
+            access,
+        })
+    }
+
+    fn shared_folder(&self) -> Result<SharedFolder, String> {
+        const NAME: &str = "shared-folder";
+        let Some(value) = self.get(NAME) else { return Ok(SharedFolder::default()) };
+        let value = text(NAME, &value)?;
+        let words = SharedFolder::WORDS.join(", ");
+        SharedFolder::parse(value).ok_or(format!("--{NAME}: {value:?} is none of {words}"))
     }
 
     fn span(&self, name: &str, least: u64) -> Result<Option<Duration>, String> {
@@ -223,9 +277,8 @@ mod tests {
     const ID: &str = "0190a000-0000-7000-8000-000000000001";
 
     fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Asked, String> {
-        parse(Parser::from_args(args), |name| {
-            env.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
-        })
+        let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, it)| it.into());
+        parse(Parser::from_args(args), env, |_| false)
     }
 
     fn options(args: &[&str], env: &[(&str, &str)]) -> Options {
@@ -265,14 +318,38 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_knows_only_one_folder_has_the_program_there() {
+        let labels = ["--install", ID, "--session", ID, "--runner", ID];
+        let folders = |more: &[&str], mounted: &[&str]| {
+            let args = [&labels[..], more].concat();
+            let is_there = |folder: &Path| mounted.iter().any(|it| Path::new(it) == folder);
+            match parse(Parser::from_args(args), |_| None, is_there).unwrap() {
+                Asked::Run(options) => options.folders,
+                other => panic!("{other:?}"),
+            }
+        };
+        let older = folders(&["--agent", "/g"], &[]);
+        assert_eq!((older.program.to_str(), older.work), (Some("/g"), None));
+        let mounted = folders(&[], &[container::PROGRAM, container::SESSION]);
+        assert_eq!(mounted.program, Path::new(container::PROGRAM));
+        assert_eq!(mounted.work.as_deref(), Some(Path::new(container::SESSION)));
+        assert_eq!(mounted.agent.as_deref(), Some(Path::new(container::AGENT)));
+        let given = folders(&["--agent", "/g", "--program", "/p", "--work", "/w"], &[]);
+        assert_eq!((given.program.to_str(), given.work), (Some("/p"), Some("/w".into())));
+        let alone = folders(&["--program", "/p", "--shared-folder", "none"], &[]);
+        assert_eq!((alone.agent, alone.program.to_str()), (None, Some("/p")));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let labels = [("TWOBOX_INSTALL", ID), ("TWOBOX_SESSION", ID)];
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 10] = [
             (&["--runner", ID, "--processes", "0"], "--processes: \"0\""),
             (&[], "--runner is missing (or TWOBOX_RUNNER"),
             (&["--runner", "x"], "--runner: \"x\" is not a UUID"),
             (&["--runner", ID, "--idle-ms", "-1"], "--idle-ms: \"-1\""),
             (&["--runner", ID, "--poll-ms", "0"], "--poll-ms: \"0\""),
+            (&["--runner", ID, "--shared-folder", "x"], "--shared-folder: \"x\" is none of"),
             (&["--runner", ID, "--durability", "fast"], "--durability: \"fast\" is neither"),
             (&["--runner"], "missing argument"),
             (&["--runer", ID], "unknown option --runer"),

@@ -1,9 +1,9 @@
 //! Giving up rights before the first thread starts, for runners that no container confines.
 //!
-//! Landlock, as far as this kernel has it: the inbox half read-only, the outbox half and the agent's
-//! folder read-write, the system's folders read and execute, and nothing else. Rules only ever add
-//! rights, so `/tmp`, which may hold whole sessions, is not among them: temporary files have a
-//! folder in the outbox half.
+//! Landlock, as far as this kernel has it: the inbox half read-only, the outbox half and the session's
+//! workspace read-write, the program and the system's folders read and execute, the shared folder as
+//! the agent's configuration says, and nothing else. Rules only ever add rights, so `/tmp`, which may
+//! hold whole sessions, is not among them: temporary files have a folder in the workspace.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus, path_beneath_rules,
 };
-use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::agent_config::{AgentConfig, SharedFolder};
 
 use crate::args::Options;
 use crate::say::say;
@@ -55,12 +55,20 @@ pub(crate) fn apply(options: &Options) {
 
 fn restrict(options: &Options) -> Result<RulesetStatus, RulesetError> {
     let devices: BitFlags<AccessFs> = AccessFs::from_read(WANTED) | AccessFs::WriteFile;
-    let writable = [options.paths.out_dir(), &options.agent];
+    let folders = &options.folders;
+    let (writable, shared) = match folders.access {
+        SharedFolder::Rw => (folders.agent.as_deref(), None),
+        SharedFolder::Ro | SharedFolder::None => (None, folders.agent.as_deref()),
+    };
+    let writable =
+        [Some(options.paths.out_dir()), folders.work.as_deref(), writable].into_iter().flatten();
+    let readable = [Some(&*folders.program), shared].into_iter().flatten();
     Ok(Ruleset::default()
         .handle_access(AccessFs::from_all(WANTED))?
         .create()?
         .add_rules(path_beneath_rules(SYSTEM, AccessFs::from_read(WANTED)))?
         .add_rules(path_beneath_rules(programs(options), AccessFs::from_read(WANTED)))?
+        .add_rules(path_beneath_rules(readable, AccessFs::from_read(WANTED)))?
         .add_rules(path_beneath_rules(["/dev"], devices))?
         .add_rules(path_beneath_rules(
             [options.paths.in_dir()],
@@ -75,7 +83,8 @@ fn restrict(options: &Options) -> Result<RulesetStatus, RulesetError> {
 /// that cannot be read is reported later, by the turn that needs it.
 fn programs(options: &Options) -> Vec<PathBuf> {
     let config = AgentConfig::load(&options.paths.agent_config()).unwrap_or_default();
-    let command = config.command.first().and_then(|program| find(program, &options.agent));
+    let command =
+        config.command.first().and_then(|program| find(program, &options.folders.program));
     std::env::current_exe()
         .ok()
         .into_iter()
@@ -84,9 +93,9 @@ fn programs(options: &Options) -> Vec<PathBuf> {
         .collect()
 }
 
-fn find(program: &str, agent: &Path) -> Option<PathBuf> {
+fn find(program: &str, folder: &Path) -> Option<PathBuf> {
     if program.contains('/') {
-        return Some(agent.join(program));
+        return Some(folder.join(program));
     }
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(program))

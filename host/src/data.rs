@@ -70,7 +70,9 @@ impl DataDir {
         make_private(path)?;
         let root = path.canonicalize().map_err(io_error("resolve", path))?;
         let data = Self { root };
-        for folder in [data.sessions(), data.groups(), data.agents(), data.scratch()] {
+        let folders =
+            [data.sessions(), data.groups(), data.programs(), data.agents(), data.scratch()];
+        for folder in folders {
             make_private(&folder)?;
         }
         Ok(data)
@@ -111,6 +113,11 @@ impl DataDir {
         self.root.join("groups")
     }
 
+    /// All folders with what agents are. Containers only read in them.
+    pub fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
     /// The configurations of agent groups. No container gets to see this folder.
     pub fn agents(&self) -> PathBuf {
         self.root.join("agents")
@@ -131,9 +138,14 @@ impl DataDir {
         SessionPaths::of_folder(&self.session_folder(group, session))
     }
 
-    /// The folder of one agent group.
+    /// The folder that the sessions of one agent group share.
     pub fn group_folder(&self, folder: &str) -> PathBuf {
         self.groups().join(folder)
+    }
+
+    /// The folder with what the agent group is whose folder is called `folder`.
+    pub fn program_folder(&self, folder: &str) -> PathBuf {
+        self.programs().join(folder)
     }
 
     /// The configuration of the agent group whose folder is called `folder`. It is not in that

@@ -20,6 +20,7 @@ pub mod dead;
 pub mod desk;
 pub mod fsck;
 pub mod logging;
+pub mod program;
 mod remove_tree;
 mod repeat;
 pub mod runtime;

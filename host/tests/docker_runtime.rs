@@ -17,8 +17,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use twobox_host::config::{Config, Containers};
 use twobox_host::runtime::docker::Docker;
 use twobox_host::runtime::{
-    Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+    AgentFolders, Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
 };
+use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
@@ -90,7 +91,7 @@ impl Machine {
 
     fn with(plan: &str, install: InstallId, settings: Containers) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["session/in", "session/out", "agent"] {
+        for folder in ["session/in", "session/out", "session/work", "program", "agent"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
             let private = fs::Permissions::from_mode(0o700);
             fs::set_permissions(dir.path().join(folder), private).unwrap();
@@ -100,6 +101,9 @@ impl Machine {
         fs::set_permissions(&inbox, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(dir.path().join("session/in/agent.json"), "{}").unwrap();
         fs::write(dir.path().join("agent/plan"), plan).unwrap();
+        let told = dir.path().join("program/told");
+        fs::write(&told, "who it is").unwrap();
+        fs::set_permissions(&told, fs::Permissions::from_mode(0o600)).unwrap();
         let (sender, events) = unbounded_channel();
         let runtime = Docker::connect(install, &settings, sender).unwrap();
         Self { dir, install, events, runtime }
@@ -109,7 +113,11 @@ impl Machine {
         StartSpec {
             incarnation: Incarnation { session, runner: RunnerId::generate(&SystemIds) },
             folder: self.dir.path().join("session"),
-            agent_folder: self.dir.path().join("agent"),
+            agent: AgentFolders {
+                program: self.dir.path().join("program"),
+                shared: self.dir.path().join("agent"),
+                access: SharedFolder::Rw,
+            },
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(2),
             poll: None,
@@ -221,20 +229,27 @@ async fn the_engine_shows_every_confinement() {
         .map(|mount| (mount["Destination"].as_str().unwrap(), mount["RW"].as_bool().unwrap()))
         .collect();
     mounts.sort_unstable();
-    let expected = [("/workspace/agent", true), ("/workspace/in", false), ("/workspace/out", true)];
+    let expected = [
+        ("/workspace/agent", true),
+        ("/workspace/in", false),
+        ("/workspace/out", true),
+        ("/workspace/program", false),
+        ("/workspace/session", true),
+    ];
     assert_eq!(mounts, expected);
     let running = Sighting { incarnation, condition: Condition::Running };
     assert_eq!(machine.runtime.list().await.unwrap(), [running]);
 }
 
 #[tokio::test]
-async fn from_inside_only_the_outbox_and_the_workspace_can_be_written() {
+async fn from_inside_neither_the_inbox_nor_the_program_can_be_written() {
     if !engine() {
         return;
     }
     let mut machine = Machine::new(
         "write /workspace/in/x\nwrite /workspace/in/inbound.db\nwrite /x\n\
          write /workspace/in/agent.json\nwrite /workspace/out/x\nwrite /workspace/agent/x\n\
+         write /workspace/session/x\nwrite /workspace/program/x\nread /workspace/program/told\n\
          write /tmp/x\nread /workspace/in/inbound.db\nread /workspace/in/agent.json\n\
          list /sys/class/net\nstatus Uid:\nstatus CapEff:\nstatus NoNewPrivs:\nstatus Seccomp:\n\
          exit 7",
@@ -257,6 +272,9 @@ async fn from_inside_only_the_outbox_and_the_workspace_can_be_written() {
         "/workspace/in/agent.json: ReadOnlyFilesystem",
         "/workspace/out/x: written",
         "/workspace/agent/x: written",
+        "/workspace/session/x: written",
+        "/workspace/program/x: ReadOnlyFilesystem",
+        "/workspace/program/told: Ok(\"who it is\")",
         "/tmp/x: written",
         "/workspace/in/inbound.db: Ok(\"mail\")",
         "/workspace/in/agent.json: Ok(\"{}\")",

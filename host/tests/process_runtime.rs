@@ -14,8 +14,9 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use twobox_host::runtime::process::Process;
 use twobox_host::runtime::{
-    Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+    AgentFolders, Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
 };
+use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
@@ -43,7 +44,7 @@ impl Machine {
         let binary = dir.path().join("agent-runner");
         fs::write(&binary, RUNNER).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
-        for folder in ["data/sessions", "agent"] {
+        for folder in ["data/sessions", "program", "agent"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         fs::write(dir.path().join("agent/plan.sh"), plan).unwrap();
@@ -68,13 +69,17 @@ impl Machine {
     fn spec(&mut self, session: SessionId) -> StartSpec {
         let runner = RunnerId::generate(&SystemIds);
         self.started.push(runner);
-        for half in ["in", "out"] {
+        for half in ["in", "out", "work"] {
             fs::create_dir_all(self.folder(session).join(half)).unwrap();
         }
         StartSpec {
             incarnation: Incarnation { session, runner },
             folder: self.folder(session),
-            agent_folder: self.dir.path().join("agent"),
+            agent: AgentFolders {
+                program: self.dir.path().join("program"),
+                shared: self.dir.path().join("agent"),
+                access: SharedFolder::Rw,
+            },
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(1),
             poll: None,

@@ -19,8 +19,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use twobox_host::config::{Config, Containers};
 use twobox_host::runtime::sandbox::Sandbox;
 use twobox_host::runtime::{
-    Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+    AgentFolders, Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
 };
+use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
@@ -68,7 +69,7 @@ impl Machine {
         let binary = dir.path().join("agent-runner");
         fs::write(&binary, RUNNER).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
-        for folder in ["sessions/group", "agent"] {
+        for folder in ["sessions/group", "program", "agent"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         fs::write(dir.path().join("agent/plan.sh"), plan).unwrap();
@@ -88,7 +89,7 @@ impl Machine {
 
     fn spec(&self, session: SessionId) -> StartSpec {
         let folder = self.folder(session);
-        for half in ["in", "out"] {
+        for half in ["in", "out", "work"] {
             fs::create_dir_all(folder.join(half)).unwrap();
             let private = fs::Permissions::from_mode(0o700);
             fs::set_permissions(folder.join(half), private).unwrap();
@@ -97,7 +98,11 @@ impl Machine {
         StartSpec {
             incarnation: Incarnation { session, runner: RunnerId::generate(&SystemIds) },
             folder,
-            agent_folder: self.dir.path().join("agent"),
+            agent: AgentFolders {
+                program: self.dir.path().join("program"),
+                shared: self.dir.path().join("agent"),
+                access: SharedFolder::Rw,
+            },
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(1),
             poll: None,
@@ -233,8 +238,8 @@ async fn from_inside_only_what_was_given_can_be_reached() {
     let mut machine = Machine::new(
         r#"try() { if (: >>"$1") 2>/dev/null; then echo "$1 writable"; else echo "$1 closed"; fi; }
            for path in /workspace/in/x /workspace/in/inbound.db /x /usr/x /etc/x /etc/passwd /dev/x \
-                       /workspace/x /agent-runner /proc/sys/kernel/hostname /workspace/out/x \
-                       /workspace/agent/x /tmp/x /dev/shm/x /dev/null; do try "$path"; done
+                       /workspace/x /workspace/program/x /agent-runner /proc/sys/kernel/hostname /workspace/out/x \
+                       /workspace/agent/x /workspace/session/x /tmp/x /dev/shm/x /dev/null; do try "$path"; done
            cat /workspace/in/inbound.db; echo
            grep -E '^(CapEff|CapBnd|CapPrm|NoNewPrivs|Seccomp|Uid|Groups|NSpid):' /proc/self/status |
                tr '\t' ' '
@@ -265,12 +270,20 @@ async fn from_inside_only_what_was_given_can_be_reached() {
         "/etc/passwd",
         "/dev/x",
         "/workspace/x",
+        "/workspace/program/x",
         "/agent-runner",
         "/proc/sys/kernel/hostname",
     ] {
         has(&format!("{closed} closed"));
     }
-    for open in ["/workspace/out/x", "/workspace/agent/x", "/tmp/x", "/dev/shm/x", "/dev/null"] {
+    for open in [
+        "/workspace/out/x",
+        "/workspace/agent/x",
+        "/workspace/session/x",
+        "/tmp/x",
+        "/dev/shm/x",
+        "/dev/null",
+    ] {
         has(&format!("{open} writable"));
     }
     for line in [

@@ -14,7 +14,7 @@ pub enum ProviderKind {
     /// Says back what was said.
     #[default]
     Echo,
-    /// Plays `script.json` from the group's folder.
+    /// Plays `script.json` from the program folder.
     Scripted,
     /// Runs any program.
     Command,
@@ -31,17 +31,59 @@ pub enum Lifetime {
     Runner,
 }
 
+/// What an agent's conversations may do with the folder that they share. What one conversation
+/// leaves there, the agent reads in the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SharedFolder {
+    /// Read and write.
+    #[default]
+    Rw,
+    /// Read what the operator puts there.
+    Ro,
+    /// It is not there for them.
+    None,
+}
+
+impl SharedFolder {
+    /// All words.
+    pub const WORDS: [&str; 3] = ["rw", "ro", "none"];
+
+    /// The word in configurations and options.
+    pub fn word(self) -> &'static str {
+        let [rw, ro, none] = Self::WORDS;
+        match self {
+            Self::Rw => rw,
+            Self::Ro => ro,
+            Self::None => none,
+        }
+    }
+
+    /// What `word` means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Rw, Self::Ro, Self::None].into_iter().find(|access| access.word() == word)
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// An agent group's configuration. Spans are whole seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentConfig {
     /// Which program answers.
     pub provider: ProviderKind,
-    /// Program and arguments of `command`, run in the group's folder.
+    /// Program and arguments of `command`, run in the program folder.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// How long that program lives.
     pub lifetime: Lifetime,
+    /// What the conversations may do with the folder that they share. Left out where it is the
+    /// default: an older runner knows no such field.
+    #[serde(skip_serializing_if = "SharedFolder::is_default")]
+    pub shared_folder: SharedFolder,
     /// Model turns that one turn may take.
     pub max_turns: u32,
     /// How long a turn may take.
@@ -56,6 +98,7 @@ impl Default for AgentConfig {
             provider: ProviderKind::default(),
             command: Vec::new(),
             lifetime: Lifetime::default(),
+            shared_folder: SharedFolder::default(),
             max_turns: 50,
             turn_timeout_sec: 30 * 60,
             tool_timeout_sec: 10 * 60,
@@ -140,6 +183,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_older_runner_is_not_told_what_is_usual() {
+        let text = serde_json::to_string(&AgentConfig::default()).unwrap();
+        assert!(!text.contains("shared_folder"), "{text}");
+        for word in SharedFolder::WORDS {
+            assert_eq!(SharedFolder::parse(word).map(SharedFolder::word), Some(word));
+        }
+        assert_eq!(SharedFolder::parse("RW"), None);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.json");
@@ -147,6 +200,7 @@ mod tests {
             (r#"{"provider":"command"}"#, "needs a program"),
             (r#"{"provider":"gpt"}"#, "unknown variant `gpt`"),
             (r#"{"max_turn":1}"#, "unknown field `max_turn`"),
+            (r#"{"shared_folder":"rx"}"#, "unknown variant `rx`"),
             (r#"{"max_turns":0}"#, "max_turns: must be at least 1"),
             (r#"{"command":["x"]}"#, "only provider"),
         ];
@@ -156,6 +210,8 @@ mod tests {
             assert!(error.contains(expected), "{text}: {error}");
             assert!(error.contains("agent.json"), "{error}");
         }
+        std::fs::write(&path, r#"{"shared_folder":"none"}"#).unwrap();
+        assert_eq!(AgentConfig::load(&path).unwrap().shared_folder, SharedFolder::None);
         std::fs::remove_file(&path).unwrap();
         let missing = AgentConfig::load_with_text(&path).unwrap();
         assert_eq!(missing, (AgentConfig::default(), "{}".to_owned()));

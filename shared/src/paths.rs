@@ -26,6 +26,12 @@ impl SessionPaths {
         Self { in_dir, out_dir }
     }
 
+    /// The session's own workspace, which its container may fill as it likes. It is no half of the
+    /// protocol: no box lies in it, and the host never reads it.
+    pub fn work_of(folder: &Path) -> PathBuf {
+        folder.join("work")
+    }
+
     /// The half that the host owns.
     pub fn in_dir(&self) -> &Path {
         &self.in_dir
@@ -79,6 +85,10 @@ pub mod container {
     pub const IN: &str = "/workspace/in";
     /// The outbox half.
     pub const OUT: &str = "/workspace/out";
-    /// The agent group's folder.
+    /// The session's own workspace, and the home of whatever works in it.
+    pub const SESSION: &str = "/workspace/session";
+    /// What the agent is: its program and what belongs to it, mounted read-only.
+    pub const PROGRAM: &str = "/workspace/program";
+    /// The agent group's folder, which its sessions share as far as its configuration allows.
     pub const AGENT: &str = "/workspace/agent";
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::ledger::{EndState, Ledger, Record, Said, Verdict, judge, read};
 use crate::world::World;
 
-/// The file that each witness writes: one in each recording agent's folder, and one beside the data
+/// The file that each witness writes: one in each recording agent's shared folder, and one beside the data
 /// directory for everybody who is no part of the installation.
 pub(crate) const LEDGER: &str = "ledger.jsonl";
 

@@ -161,26 +161,31 @@ impl World {
         }
         let program = match self.runtime {
             Runtime::Process => binary(RECORDING_AGENT),
-            // The agent's folder is all that it can see of this machine.
+            // Its program folder is all that it can run of this machine.
             Runtime::Docker | Runtime::Sandbox => Path::new(".").join(RECORDING_AGENT),
         };
         let add = ["agents", "add", name, "--provider", "command", "--session-mode", mode.word()];
         self.twobox(&[&add[..], &["--", program.to_str().unwrap()]].concat());
         self.configure_agent(name, &json!({ "lifetime": lifetime }));
         if self.runtime != Runtime::Process {
-            let inside = self.agent_folder(name).join(RECORDING_AGENT);
+            let inside = self.program_folder(name).join(RECORDING_AGENT);
             fs::copy(static_binary(RECORDING_AGENT), inside).unwrap();
         }
     }
 
-    /// The folder of an agent.
+    /// The folder with what an agent is.
+    pub fn program_folder(&self, name: &str) -> PathBuf {
+        self.data().join("programs").join(name)
+    }
+
+    /// The folder that an agent's sessions share.
     pub fn agent_folder(&self, name: &str) -> PathBuf {
         self.data().join("groups").join(name)
     }
 
     /// Gives an agent another script. It counts from the next turn on.
     pub fn set_script(&self, name: &str, script: &Value) {
-        replace(&self.agent_folder(name).join("script.json"), &script.to_string());
+        replace(&self.program_folder(name).join("script.json"), &script.to_string());
     }
 
     /// Changes keys of an agent's configuration. It counts from the next start of a container on.

@@ -24,7 +24,7 @@ use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::MessageId;
 
 use super::{Desk, Done, Prompt, Provider, Push, cancelled, kill_group};
-use crate::args::Options;
+use crate::args::{Folders, Options};
 use crate::event::{Attachment, Content, Said};
 use crate::say::say;
 
@@ -37,6 +37,9 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a silent program is looked at: a child of its own may hold its output open after it
 /// has ended itself.
 const CHECK: Duration = Duration::from_millis(500);
+
+/// Names the folder that the agent's sessions share.
+const AGENT: &str = "TWOBOX_AGENT";
 
 /// What a program's reader thread reports.
 #[derive(Debug)]
@@ -88,7 +91,7 @@ enum Line {
 pub(crate) struct Program {
     command: Vec<String>,
     lifetime: Lifetime,
-    agent: PathBuf,
+    folders: Folders,
     temp: Option<PathBuf>,
     /// Counts the starts, so that the last words of an earlier process are not taken for this one's.
     number: u64,
@@ -105,11 +108,26 @@ impl Program {
         Self {
             command: config.command.clone(),
             lifetime: config.lifetime,
-            agent: options.agent.clone(),
+            folders: options.folders.clone(),
             temp: options.temp(),
             number: 0,
             running: None,
         }
+    }
+
+    /// Where the program finds its folders. Its home is the workspace: it can write there, and none
+    /// of its other conversations sees it.
+    fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let Folders { program, work, agent, access: _ } = &self.folders;
+        let (work, agent) = (work.as_deref(), agent.as_deref());
+        let named = [
+            ("TWOBOX_PROGRAM", Some(&**program)),
+            ("TWOBOX_WORK", work),
+            ("HOME", work),
+            (AGENT, agent),
+            ("TMPDIR", self.temp.as_deref()),
+        ];
+        named.into_iter().filter_map(|(name, folder)| Some((name, folder?)))
     }
 
     fn start(&mut self, desk: &Desk) -> Result<(), Failure> {
@@ -129,8 +147,9 @@ impl Program {
         let mut command = Command::new(&self.command[0]);
         command
             .args(&self.command[1..])
-            .current_dir(&self.agent)
-            .envs(self.temp.iter().map(|temp| ("TMPDIR", temp)))
+            .current_dir(&self.folders.program)
+            .env_remove(AGENT) // where the agent's sessions share nothing
+            .envs(self.environment())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0);
@@ -255,7 +274,11 @@ impl Program {
 
     fn attachment(&self, file: &Path) -> Attachment {
         let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
-        Attachment { name, source: Content::Path(self.agent.join(file)) }
+        let Folders { program, work, .. } = &self.folders;
+        // What the turn has made lies in the workspace, what every turn may send with the program.
+        let made = work.as_ref().map(|work| work.join(file)).filter(|made| made.exists());
+        let path = made.unwrap_or_else(|| program.join(file));
+        Attachment { name, source: Content::Path(path) }
     }
 }
 

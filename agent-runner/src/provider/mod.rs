@@ -215,7 +215,7 @@ impl Worker {
     ) -> std::io::Result<Self> {
         let mut provider: Box<dyn Provider> = match config.provider {
             ProviderKind::Echo => Box::new(echo::Echo),
-            ProviderKind::Scripted => Box::new(scripted::Scripted::new(&options.agent)),
+            ProviderKind::Scripted => Box::new(scripted::Scripted::new(&options.folders.program)),
             ProviderKind::Command => Box::new(command::Program::new(config, options)),
         };
         let (push, pushes) = mpsc::channel();

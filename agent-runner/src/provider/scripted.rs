@@ -97,8 +97,8 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    pub(crate) fn new(agent: &Path) -> Self {
-        Self { path: agent.join(SCRIPT) }
+    pub(crate) fn new(program: &Path) -> Self {
+        Self { path: program.join(SCRIPT) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::session::{Session, leave_hot_journal, message, repository, wait_for};
 
 fn session(program: &str, more: &str) -> Session {
     let session = Session::new();
-    session.agent_file("agent.py", program);
+    session.program_file("agent.py", program);
     let config = format!(r#"{{"provider": "command", "command": ["python3", "agent.py"]{more}}}"#);
     session.configure(&config);
     session
@@ -169,7 +169,7 @@ if turn['type'] == 'turn':
     // A name that the turn did not know when it began.
     session.destination("ops");
     leave_hot_journal(&session.paths.inbound_db());
-    session.agent_file("go", "");
+    session.program_file("go", "");
     wait_for("the runner to find the journal", || {
         runner.stderr().contains("journal").then_some(())
     });
@@ -180,20 +180,22 @@ if turn['type'] == 'turn':
 }
 
 #[test]
-fn files_of_a_reply_are_copied() {
+fn files_of_a_reply_are_copied_from_the_workspace_or_the_program() {
     let program = python(
         "\
-open('made.txt', 'w').write('made')
-say(type='reply', text='see', files=['made.txt'])
+open(os.environ['HOME'] + '/made.txt', 'w').write('made')
+say(type='reply', text='see', files=['made.txt', 'logo.txt'])
 say(type='turn_done')",
     );
     let session = session(&program, "");
+    session.program_file("logo.txt", "with the program");
     session.say("m1", "x");
     let runner = session.start();
     session.wait_ack("m1", AckStatus::Completed);
     let row = session.rows().remove(0);
-    let copy = session.paths.outbox_files().join(row.id.as_str()).join("made.txt");
-    assert_eq!(std::fs::read_to_string(copy).unwrap(), "made");
+    let copy = |name| session.paths.outbox_files().join(row.id.as_str()).join(name);
+    assert_eq!(std::fs::read_to_string(copy("made.txt")).unwrap(), "made");
+    assert_eq!(std::fs::read_to_string(copy("logo.txt")).unwrap(), "with the program");
     runner.stop();
 }
 
@@ -221,6 +223,39 @@ fn what_a_program_does_wrong_is_quoted() {
 }
 
 #[test]
+fn a_program_is_told_where_it_may_work() {
+    let program = python(
+        "\
+seen = {name: os.environ.get(name) for name in
+        ['TWOBOX_PROGRAM', 'TWOBOX_WORK', 'HOME', 'TWOBOX_AGENT']}
+say(type='reply', text=json.dumps([os.getcwd(), seen]))
+say(type='turn_done')",
+    );
+    let session = session(&program, "");
+    session.say("m1", "x");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    runner.stop();
+    session.say("m2", "x");
+    let stale = [("TWOBOX_AGENT", "/elsewhere")];
+    let alone =
+        session.start_as(RunnerId::generate(&SystemIds), &["--shared-folder", "none"], &stale);
+    session.wait_ack("m2", AckStatus::Completed);
+    alone.stop();
+    let folder = |name: &str| session.folder(name).canonicalize().unwrap();
+    let seen = |agent: Value| {
+        let work = folder("work");
+        serde_json::json!([folder("program"), {
+            "TWOBOX_PROGRAM": folder("program"), "TWOBOX_WORK": work, "HOME": work,
+            "TWOBOX_AGENT": agent,
+        }])
+    };
+    let texts: Vec<Value> =
+        session.texts().iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    assert_eq!(texts, [seen(serde_json::json!(folder("agent"))), seen(Value::Null)]);
+}
+
+#[test]
 fn silence_may_be_meant() {
     let session = session(&python("say(type='turn_done', silent=True)"), "");
     session.say("m1", "x");
@@ -232,15 +267,15 @@ fn silence_may_be_meant() {
 
 #[test]
 fn a_program_that_hangs_is_killed_with_everything_it_started() {
-    let program = "import subprocess, sys\n\
+    let program = "import os, subprocess\n\
                    child = subprocess.Popen(['sleep', '600'])\n\
-                   open('pids', 'w').write(str(child.pid))\n\
+                   open(os.environ['HOME'] + '/pids', 'w').write(str(child.pid))\n\
                    child.wait()\n";
     let session = session(program, r#", "turn_timeout_sec": 5"#);
     session.accept(&[message("m1", "x")]);
     let mut runner = session.start();
     assert_eq!(session.wait_failed("m1").reason, "timeout");
-    let child = std::fs::read_to_string(session.agent().join("pids")).unwrap();
+    let child = std::fs::read_to_string(session.folder("work").join("pids")).unwrap();
     let stat = std::path::Path::new("/proc").join(child).join("stat");
     // Gone, or dead and waiting for somebody to notice.
     wait_for("the grandchild to die", || {

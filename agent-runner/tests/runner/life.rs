@@ -131,20 +131,31 @@ fn an_inbox_that_changes_without_file_events_is_polled_in_the_end() {
 fn a_confined_runner_serves_its_session_and_reaches_nothing_else() {
     const PROGRAM: &str = r#"read line
         try() { if (echo x > "$1") 2>&-; then echo "$2 written"; else echo "$2 denied"; fi; }
-        found="$(try ../in/x in), $(try ../beside beside), $(try ../out/x out), $(try "$TMPDIR/x" tmp)"
+        found="$(try ../in/x in), $(try ../beside beside), $(try x here), $(try ../out/x out)"
+        found="$found, $(try "$HOME/x" home), $(try "$TMPDIR/x" tmp), $(try ../agent/x shared)"
+        found="$found, $(cat ../agent/note 2>&- || echo no note)"
         echo "{\"type\": \"reply\", \"text\": \"$found\"}"
         echo '{"type": "turn_done"}'"#;
-    let session = Session::new();
-    session.agent_file("agent.sh", PROGRAM);
-    session.configure(r#"{"provider": "command", "command": ["sh", "agent.sh"]}"#);
-    session.say("m1", "x");
-    let runner = session.start_with(&["--confine"]);
-    session.wait_ack("m1", AckStatus::Completed);
-    let found = session.texts().remove(0);
-    let stderr = runner.stop();
-    // A kernel without Landlock is reported, and that is all that can be shown on it.
-    if !stderr.contains("not confined") {
-        assert_eq!(found, "in denied, beside denied, out written, tmp written", "{stderr}");
+    for (access, shared) in [
+        ("rw", "shared written, a note"),
+        ("ro", "shared denied, a note"),
+        ("none", "shared denied, no note"),
+    ] {
+        let session = Session::new();
+        session.program_file("agent.sh", PROGRAM);
+        std::fs::write(session.folder("agent").join("note"), "a note").unwrap();
+        session.configure(r#"{"provider": "command", "command": ["sh", "agent.sh"]}"#);
+        session.say("m1", "x");
+        let runner = session.start_with(&["--confine", "--shared-folder", access]);
+        session.wait_ack("m1", AckStatus::Completed);
+        let found = session.texts().remove(0);
+        let stderr = runner.stop();
+        // A kernel without Landlock is reported, and that is all that can be shown on it.
+        if !stderr.contains("not confined") {
+            let others =
+                "in denied, beside denied, here denied, out written, home written, tmp written";
+            assert_eq!(found, format!("{others}, {shared}"), "{access}: {stderr}");
+        }
     }
 }
 

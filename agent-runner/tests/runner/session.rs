@@ -58,8 +58,8 @@ impl Session {
     pub(crate) fn without_inbox() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let paths = SessionPaths::of_folder(dir.path());
-        for folder in [paths.in_dir(), paths.out_dir(), &dir.path().join("agent")] {
-            std::fs::create_dir(folder).unwrap();
+        for folder in ["in", "out", "work", "program", "agent"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
         Self { dir, paths }
     }
@@ -67,16 +67,16 @@ impl Session {
     pub(crate) fn scripted(script: &str) -> Self {
         let session = Self::new();
         session.configure(r#"{"provider": "scripted"}"#);
-        session.agent_file("script.json", script);
+        session.program_file("script.json", script);
         session
     }
 
-    pub(crate) fn agent(&self) -> PathBuf {
-        self.dir.path().join("agent")
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
-    pub(crate) fn agent_file(&self, name: &str, text: &str) {
-        std::fs::write(self.agent().join(name), text).unwrap();
+    pub(crate) fn program_file(&self, name: &str, text: &str) {
+        std::fs::write(self.folder("program").join(name), text).unwrap();
     }
 
     /// Gives the agent its configuration.
@@ -167,8 +167,12 @@ impl Session {
             .arg(self.paths.in_dir())
             .arg("--out")
             .arg(self.paths.out_dir())
+            .arg("--work")
+            .arg(self.folder("work"))
+            .arg("--program")
+            .arg(self.folder("program"))
             .arg("--agent")
-            .arg(self.agent())
+            .arg(self.folder("agent"))
             .args(["--idle-ms", "60000", "--grace-ms", "5000"])
             .args(args)
             .envs(env.iter().copied())

@@ -110,7 +110,7 @@ fn add(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the agent's folder and its configuration, if they are not there. Returns whether the
+/// Makes the agent's folders and its configuration, if they are not there. Returns whether the
 /// configuration was written.
 pub(super) fn make_files(
     data: &DataDir,
@@ -118,7 +118,9 @@ pub(super) fn make_files(
     config: &AgentConfig,
 ) -> Result<bool, Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    for folder in [data.group_folder(&agent.folder), data.agents()] {
+    let folders =
+        [data.group_folder(&agent.folder), data.program_folder(&agent.folder), data.agents()];
+    for folder in folders {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(
             |error| Failure::new(format!("could not create {}: {error}", folder.display())),
         )?;

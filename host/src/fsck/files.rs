@@ -29,7 +29,8 @@ const KNOWN: &[(&str, FileKind, Owner)] = &[
     ("out/outbox", FileKind::Folder, Owner::Container),
     ("out/heartbeat", FileKind::File, Owner::Container),
     ("out/runner.lock", FileKind::File, Owner::Container),
-    ("out/tmp", FileKind::Folder, Owner::Container),
+    ("out/tmp", FileKind::Folder, Owner::Container), // of runners before there was `work`
+    ("work", FileKind::Folder, Owner::Container),    // what is in it is the container's business
     ("runner.log", FileKind::File, Owner::Container),
     ("runner.log.1", FileKind::File, Owner::Container),
     (LOST_AND_FOUND, FileKind::Folder, Owner::Host),
@@ -120,7 +121,12 @@ fn known_entry(entry: &Entry, kind: FileKind, writer: Owner, owner: u32) -> Opti
     }
     let closed = match writer {
         Owner::Host => 0o022,
-        Owner::Container if kind == FileKind::Folder && entry.path == Path::new("out") => 0o022,
+        Owner::Container
+            if kind == FileKind::Folder
+                && ["out", "work"].iter().any(|half| entry.path == Path::new(half)) =>
+        {
+            0o022
+        }
         Owner::Container => 0o002,
     };
     (entry.mode & closed != 0).then(|| {

@@ -1,13 +1,13 @@
 //! How a runner is told who it is: the one command line that both runtimes use.
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::time::Duration;
 
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::InstallId;
 
 use super::StartSpec;
+use super::mounts::{Room, Seen, mounts};
 
 /// The environment variables by which every process of an incarnation can be recognised.
 pub(super) const INSTALL_VARIABLE: &str = "TWOBOX_INSTALL";
@@ -19,28 +19,22 @@ pub(super) const RUNNER_VARIABLE: &str = "TWOBOX_RUNNER";
 /// installation has its ids.
 pub(super) const FOLDER_VARIABLE: &str = "TWOBOX_FOLDER";
 
-/// The three folders as the runner sees them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Folders<'a> {
-    pub(super) inbox: &'a Path,
-    pub(super) outbox: &'a Path,
-    pub(super) agent: &'a Path,
-}
-
 /// The arguments after the program's name.
-pub(super) fn arguments(
-    install: InstallId,
-    spec: &StartSpec,
-    folders: Folders<'_>,
-) -> Vec<OsString> {
+pub(super) fn arguments(install: InstallId, spec: &StartSpec, seen: Seen) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::with_capacity(20);
     let mut pair = |name: &str, value: OsString| arguments.extend([name.into(), value]);
     pair("--install", install.to_string().into());
     pair("--session", spec.incarnation.session.to_string().into());
     pair("--runner", spec.incarnation.runner.to_string().into());
-    pair("--in", folders.inbox.into());
-    pair("--out", folders.outbox.into());
-    pair("--agent", folders.agent.into());
+    for mount in mounts(spec) {
+        let name = match mount.room {
+            Room::Inbox => "--in",
+            Room::Outbox => "--out",
+            Room::Shared => "--agent",
+            Room::Work | Room::Program => continue, // in `folders`
+        };
+        pair(name, mount.path(seen).into());
+    }
     pair("--idle-ms", spec.idle.as_millis().to_string().into());
     pair("--grace-ms", turn_grace(spec.grace).as_millis().to_string().into());
     if let Some(poll) = spec.poll {
@@ -67,6 +61,21 @@ pub(super) fn marks(install: InstallId, spec: &StartSpec) -> [(&'static str, Str
     ]
 }
 
+/// Options of the runner that came later than the others, as environment variables: a runner that
+/// does not know them leaves them alone, where an argument would make it leave.
+pub(super) fn folders(spec: &StartSpec, seen: Seen) -> Vec<(&'static str, OsString)> {
+    let mut variables: Vec<(&'static str, OsString)> = mounts(spec)
+        .iter()
+        .filter_map(|mount| match mount.room {
+            Room::Work => Some(("TWOBOX_WORK", mount.path(seen).into())),
+            Room::Program => Some(("TWOBOX_PROGRAM", mount.path(seen).into())),
+            Room::Inbox | Room::Outbox | Room::Shared => None,
+        })
+        .collect();
+    variables.push(("TWOBOX_SHARED_FOLDER", spec.agent.access.word().into()));
+    variables
+}
+
 /// Crash points for the runner, in debug builds: a test arms the runner under other names than the
 /// host, or the host would die at the runner's points.
 pub(super) fn crash_points(
@@ -82,35 +91,41 @@ pub(super) fn crash_points(
 }
 
 #[cfg(test)]
-mod tests {
-
+pub(super) mod tests {
+    use twobox_shared::agent_config::SharedFolder;
     use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
 
     use super::*;
-    use crate::runtime::Incarnation;
+    use crate::runtime::{AgentFolders, Incarnation};
 
-    #[test]
-    fn a_runner_is_told_only_what_is_not_usual() {
-        let incarnation = Incarnation {
-            session: SessionId::generate(&SystemIds),
-            runner: RunnerId::generate(&SystemIds),
-        };
-        let mut spec = StartSpec {
-            incarnation,
+    /// A start of somebody.
+    pub(in crate::runtime) fn spec() -> StartSpec {
+        StartSpec {
+            incarnation: Incarnation {
+                session: SessionId::generate(&SystemIds),
+                runner: RunnerId::generate(&SystemIds),
+            },
             folder: "/s".into(),
-            agent_folder: "/g".into(),
+            agent: AgentFolders {
+                program: "/p".into(),
+                shared: "/g".into(),
+                access: SharedFolder::Rw,
+            },
             idle: Duration::from_secs(1),
             grace: Duration::from_secs(2),
             poll: None,
             durability: Durability::PowerLoss,
-        };
+        }
+    }
+
+    #[test]
+    fn a_runner_is_told_only_what_is_not_usual() {
+        let mut spec = spec();
         let install = InstallId::generate(&SystemIds);
-        let path = Path::new;
-        let folders = Folders { inbox: path("/i"), outbox: path("/o"), agent: path("/g") };
-        let line = |spec: &StartSpec| arguments(install, spec, folders).join(" ".as_ref());
-        let (session, runner) = (incarnation.session, incarnation.runner);
+        let line = |spec: &StartSpec| arguments(install, spec, Seen::OnTheHost).join(" ".as_ref());
+        let Incarnation { session, runner } = spec.incarnation;
         let expected = format!(
-            "--install {install} --session {session} --runner {runner} --in /i --out /o \
+            "--install {install} --session {session} --runner {runner} --in /s/in --out /s/out \
              --agent /g --idle-ms 1000 --grace-ms 1500"
         );
         assert_eq!(line(&spec), *expected);
@@ -118,6 +133,28 @@ mod tests {
         assert_eq!(line(&spec), *format!("{expected} --poll-ms 250"));
         (spec.poll, spec.durability) = (None, Durability::ProcessCrash);
         assert_eq!(line(&spec), *format!("{expected} --durability process-crash"));
+        spec.agent.access = SharedFolder::None;
+        assert!(!line(&spec).to_str().unwrap().contains("--agent"), "it is not there");
+    }
+
+    #[test]
+    fn what_older_runners_do_not_know_comes_in_the_environment() {
+        let mut spec = spec();
+        let told = |spec: &StartSpec, seen| -> Vec<(&'static str, String)> {
+            let text = |value: OsString| value.into_string().unwrap();
+            folders(spec, seen).into_iter().map(|(name, value)| (name, text(value))).collect()
+        };
+        let expected = |work: &str, program: &str, shared: &str| {
+            vec![
+                ("TWOBOX_WORK", work.to_owned()),
+                ("TWOBOX_PROGRAM", program.to_owned()),
+                ("TWOBOX_SHARED_FOLDER", shared.to_owned()),
+            ]
+        };
+        assert_eq!(told(&spec, Seen::OnTheHost), expected("/s/work", "/p", "rw"));
+        spec.agent.access = SharedFolder::None;
+        let mounted = expected("/workspace/session", "/workspace/program", "none");
+        assert_eq!(told(&spec, Seen::Mounted), mounted);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod command;
 pub mod docker;
 mod log;
+pub mod mounts;
 pub mod probe;
 pub mod process;
 pub mod sandbox;
@@ -24,6 +25,7 @@ use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 use crate::config::{Config, RuntimeKind};
 
 pub use self::log::RUNNER_LOG;
+pub use self::mounts::AgentFolders;
 use self::probe::Probed;
 
 /// One life of one agent-runner.
@@ -61,10 +63,10 @@ pub struct Sighting {
 pub struct StartSpec {
     /// Who is to live.
     pub incarnation: Incarnation,
-    /// The session's folder, canonical, with `in/` and `out/` in it.
+    /// The session's folder, canonical, with `in/`, `out/` and `work/` in it.
     pub folder: PathBuf,
-    /// The agent group's folder, canonical.
-    pub agent_folder: PathBuf,
+    /// The agent's folders. What becomes of them and of the session's is in [`mounts::mounts`].
+    pub agent: AgentFolders,
     /// The runner leaves by itself after this long without work.
     pub idle: Duration,
     /// How long the runner may take to end its turn when it is told to leave.

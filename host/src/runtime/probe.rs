@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
-use twobox_shared::paths::SessionPaths;
 use twobox_shared::probe::{Bound, Limit, Report};
 
-use super::{Incarnation, StartSpec};
+use super::mounts::mounts;
+use super::{AgentFolders, Incarnation, StartSpec};
 
 /// What a probe found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -354,16 +355,19 @@ impl Room {
         let spec = StartSpec {
             incarnation,
             folder: root.join("session"),
-            agent_folder: root.join("agent"),
+            agent: AgentFolders {
+                program: root.join("program"),
+                shared: root.join("agent"),
+                access: SharedFolder::Rw,
+            },
             idle: Duration::from_secs(1),
             grace: Duration::from_secs(1),
             poll: None,
             durability: Durability::default(),
         };
         let room = Self { root, spec };
-        let paths = SessionPaths::of_folder(&room.spec.folder);
-        for folder in [paths.in_dir(), paths.out_dir(), &room.spec.agent_folder] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        for mount in mounts(&room.spec) {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(mount.source)?;
         }
         Ok(room)
     }

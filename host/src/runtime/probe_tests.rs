@@ -1,3 +1,4 @@
+use twobox_shared::paths::SessionPaths;
 use twobox_shared::probe::{Access, Cgroup, Mount};
 
 use super::*;

@@ -21,7 +21,7 @@ use crate::db::messaging;
 use crate::db::notices::Notice;
 use crate::db::sessions::{self, StartTrouble, StopCause};
 use crate::repeat::warned;
-use crate::runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
+use crate::runtime::{AgentFolders, Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
 use crate::watch;
 
 /// After this many failed starts in a row the person who waits is told.
@@ -262,11 +262,10 @@ impl Task {
         fault::point(CrashPoint::HostStartRecorded);
         let core = Arc::clone(&self.core);
         let config = &core.parts.config.containers;
-        let data = &core.parts.data;
-        let spec = StartSpec {
+        let spec = |agent| StartSpec {
             incarnation: Incarnation { session: id, runner },
-            folder: data.session_folder(self.record.agent_group, id),
-            agent_folder: data.group_folder(&self.record.agent_folder),
+            folder: core.parts.data.session_folder(self.record.agent_group, id),
+            agent,
             idle: config.idle,
             grace: config.stop_grace,
             poll: core.parts.watch.is_none().then_some(watch::POLL),
@@ -274,8 +273,8 @@ impl Task {
         };
         // What a predecessor left is no sign of life of this one.
         let vitals = Vitals::new(runner, core.parts.clock.monotonic(), self.boxes.heartbeat());
-        let started = match self.project_config().await {
-            Ok(()) => self.while_accepting(core.parts.runtime.start(&spec)).await,
+        let started = match self.furnish().await.map(spec) {
+            Ok(spec) => self.while_accepting(core.parts.runtime.start(&spec)).await,
             Err(reason) => Err(RuntimeError::Start { reason }),
         };
         match started {
@@ -321,17 +320,25 @@ impl Task {
         Ok(())
     }
 
-    /// Gives the container that is about to start the agent's configuration as it is now.
+    /// Sees to the folders of the container that is about to start, and gives it the agent's
+    /// configuration as it is now. Returns what it is given of the agent.
     ///
     /// # Errors
     /// Why there is nothing to start with; about a mistake, the file and the field.
-    async fn project_config(&self) -> Result<(), String> {
-        let source = self.core.parts.data.agent_config(&self.record.agent_folder);
+    async fn furnish(&self) -> Result<AgentFolders, String> {
+        let data = &self.core.parts.data;
+        let source = data.agent_config(&self.record.agent_folder);
+        let program = data.program_folder(&self.record.agent_folder);
+        let shared = data.group_folder(&self.record.agent_folder);
         let boxes = Arc::clone(&self.boxes);
         blocking(move || {
-            let (_, text) =
+            let (config, text) =
                 AgentConfig::load_with_text(&source).map_err(|error| error.to_string())?;
-            boxes.project_config(&text).map_err(|error| chain(&error))
+            let agent = AgentFolders { program, shared, access: config.shared_folder };
+            agent.check()?;
+            boxes.create().map_err(|error| chain(&error))?; // an older host made no workspace
+            boxes.project_config(&text).map_err(|error| chain(&error))?;
+            Ok(agent)
         })
         .await
     }

@@ -267,6 +267,9 @@ impl World {
     pub(crate) async fn new(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::create(dir.path()).unwrap();
+        for folder in [data.group_folder("anna"), data.program_folder("anna")] {
+            std::fs::create_dir(folder).unwrap();
+        }
         let mut config = Config::default();
         config.limits.start_grace = Duration::from_millis(1);
         change(&mut config);

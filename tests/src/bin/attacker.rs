@@ -10,10 +10,12 @@ use nix::unistd::getppid;
 use serde_json::{Value, json};
 use twobox_tests::attack::{self, Attack, Ground, Then};
 
-/// Left in the agent's folder, so that whoever comes after the attack is honest.
+/// Left in the agent's shared folder, so that whoever comes after the attack is honest.
 const ATTACKED: &str = "attacked";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Where what it leaves can be seen from outside, by all of its conversations.
+    std::env::set_current_dir(std::env::var("TWOBOX_AGENT")?)?;
     for line in std::io::stdin().lock().lines() {
         let turn: Value = serde_json::from_str(&line?)?;
         if turn["type"] != "turn" {
@@ -48,11 +50,8 @@ fn carry_out(
     message: &str,
     victim: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let out = match std::env::var_os("TMPDIR") {
-        Some(temp) => PathBuf::from(temp).parent().ok_or("a folder above TMPDIR")?.to_owned(),
-        None => PathBuf::from("/workspace/out"),
-    };
-    let inbox = out.with_file_name("in");
+    let work = PathBuf::from(std::env::var("TWOBOX_WORK")?);
+    let (out, inbox) = (work.with_file_name("out"), work.with_file_name("in"));
     let ground = Ground { out, inbox, victim: victim.into(), message: message.to_owned() };
     (attack.act)(&ground)?;
     std::fs::write(attack::DONE, "")?;

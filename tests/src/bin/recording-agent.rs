@@ -14,7 +14,7 @@
 //! | `hang:N` | never come to an end in the first N attempts |
 //! | `reject` | fail for good |
 //!
-//! The record is `ledger.jsonl` in the agent's folder, which is where the program is started.
+//! The record is `ledger.jsonl` in the folder that the agent's conversations share.
 #![expect(clippy::unwrap_used, reason = "an agent that cannot go on fails its turn by ending")]
 
 use std::io::BufRead;
@@ -102,7 +102,8 @@ fn main() {
             }
         }
     });
-    let ledger = Ledger::open(Path::new("ledger.jsonl")).unwrap();
+    let shared = std::env::var("TWOBOX_AGENT").unwrap();
+    let ledger = Ledger::open(&Path::new(&shared).join("ledger.jsonl")).unwrap();
     while let Ok(line) = input.recv() {
         if line["type"] == "turn" {
             Turn::begin(&ledger, &input, &line).play();

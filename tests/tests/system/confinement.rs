@@ -52,7 +52,13 @@ fn the_engine_was_told_every_limit(setup: Setup) {
         .map(|mount| (mount["Destination"].as_str().unwrap(), mount["RW"].as_bool().unwrap()))
         .collect();
     mounts.sort_unstable();
-    let expected = [("/workspace/agent", true), ("/workspace/in", false), ("/workspace/out", true)];
+    let expected = [
+        ("/workspace/agent", true),
+        ("/workspace/in", false),
+        ("/workspace/out", true),
+        ("/workspace/program", false),
+        ("/workspace/session", true),
+    ];
     assert_eq!(mounts, expected);
 }
 
@@ -65,7 +71,8 @@ fn main() {
     std::io::stdin().read_line(&mut turn).expect("a turn");
     let mut found = Vec::new();
     for path in ["/workspace/in/x", "/workspace/in/inbound.db", "/workspace/in/agent.json", "/x",
-                 "/workspace/out/x", "/workspace/agent/x", "/tmp/x"] {
+                 "/workspace/out/x", "/workspace/agent/x", "/tmp/x",
+                 "/workspace/session/x", "/workspace/program/x"] {
         let open = fs::OpenOptions::new().append(true).create(true).open(path);
         found.push(format!("{path} {}", if open.is_ok() { "writable" } else { "closed" }));
     }
@@ -128,6 +135,8 @@ fn code_inside_cannot_write_the_inbox_or_reach_out(setup: Setup) {
         "/x closed",
         "/workspace/out/x writable",
         "/workspace/agent/x writable",
+        "/workspace/session/x writable",
+        "/workspace/program/x closed",
         "/tmp/x writable",
         "CapEff: 0000000000000000",
         "CapBnd: 0000000000000000",

@@ -43,6 +43,8 @@ fn second_runner(world: &World, session: &Session, first: &Container) -> Output 
             let (paths, agent) = (session.paths(), world.agent_folder("ada"));
             let mut command = Command::new(binary("agent-runner"));
             command.args(ids).arg("--in").arg(paths.in_dir()).arg("--out").arg(paths.out_dir());
+            command.arg("--program").arg(world.program_folder("ada"));
+            command.arg("--work").arg(session.folder.join("work"));
             command.arg("--agent").arg(agent).output().unwrap()
         }
         Runtime::Docker => {

@@ -2,19 +2,18 @@
 //! [`container`], and nothing turns it off.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
     MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use twobox_shared::ids::{InstallId, SessionId};
-use twobox_shared::paths::{SessionPaths, container as inside};
+use twobox_shared::paths::container as inside;
 
 use super::folder::User;
 use crate::config::Containers;
-use crate::runtime::StartSpec;
-use crate::runtime::command::{self, Folders};
+use crate::runtime::mounts::{self, Seen};
+use crate::runtime::{StartSpec, command};
 
 /// The labels by which the containers of an installation are found again.
 pub(super) const INSTALL_LABEL: &str = "twobox.install";
@@ -78,23 +77,18 @@ pub(super) fn container(
     settings: &Containers,
     ground: Ground,
 ) -> ContainerCreateBody {
-    let folders = Folders {
-        inbox: Path::new(inside::IN),
-        outbox: Path::new(inside::OUT),
-        agent: Path::new(inside::AGENT),
-    };
-    let arguments = command::arguments(install, spec, folders);
+    let arguments = command::arguments(install, spec, Seen::Mounted);
     let marks = command::marks(install, spec).map(|(name, value)| format!("{name}={value}"));
     let crash_points = command::crash_points(|name| std::env::var_os(name));
-    let crash_points =
-        crash_points.into_iter().map(|(name, value)| format!("{name}={}", value.to_string_lossy()));
+    let others = command::folders(spec, Seen::Mounted).into_iter().chain(crash_points);
+    let others = others.map(|(name, value)| format!("{name}={}", value.to_string_lossy()));
     let text = |(name, value): (&str, String)| (name.to_owned(), value);
     ContainerCreateBody {
         image: Some(settings.image.clone()),
         user: Some(ground.user.to_string()),
         cmd: Some(arguments.into_iter().map(|part| part.to_string_lossy().into_owned()).collect()),
-        env: Some(marks.into_iter().chain(crash_points).collect()),
-        working_dir: Some(inside::AGENT.to_owned()),
+        env: Some(marks.into_iter().chain(others).collect()),
+        working_dir: Some(inside::PROGRAM.to_owned()),
         labels: Some(HashMap::from([
             text((INSTALL_LABEL, install.to_string())),
             text((SESSION_LABEL, spec.incarnation.session.to_string())),
@@ -158,54 +152,40 @@ fn nano_cpus(cpus: f64) -> i64 {
     (cpus * 1e9).round() as i64
 }
 
-/// The folders, and never a single file: one that is replaced on the host, as editors do, takes the
-/// mount on it away, and a database needs the journal beside it. They are mounts and not binds,
-/// because a missing source is then an error and not a new directory of root's. Engines since API
-/// 1.44 make read-only mounts read-only all the way down; the host mounts nothing inside `in/`, so
-/// on older ones there is nothing below.
+/// The folders. They are mounts and not binds, because a missing source is then an error and not a
+/// new directory of root's. Engines since API 1.44 make read-only mounts read-only all the way down;
+/// the host mounts nothing inside a folder, so on older ones there is nothing below.
 fn mounts(spec: &StartSpec) -> Vec<Mount> {
-    let paths = SessionPaths::of_folder(&spec.folder);
-    let mount = |source: &Path, target: &str, read_only| Mount {
+    let mount = |mount: mounts::Mount| Mount {
         typ: Some(MountType::BIND),
-        source: Some(source.to_string_lossy().into_owned()),
-        target: Some(target.to_owned()),
-        read_only: Some(read_only),
+        source: Some(mount.source.to_string_lossy().into_owned()),
+        target: Some(mount.room.target().to_owned()),
+        read_only: Some(mount.read_only),
         ..Mount::default()
     };
-    vec![
-        mount(paths.in_dir(), inside::IN, true),
-        mount(paths.out_dir(), inside::OUT, false),
-        mount(&spec.agent_folder, inside::AGENT, false),
-    ]
+    mounts::mounts(spec).into_iter().map(mount).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use twobox_shared::durability::Durability;
-    use twobox_shared::ids::{RunnerId, SystemIds};
+    use twobox_shared::ids::SystemIds;
 
     use super::*;
     use crate::config::Config;
-    use crate::runtime::Incarnation;
 
     #[test]
     fn a_container_is_confined_in_every_way_that_the_engine_offers() {
         let install = InstallId::generate(&SystemIds);
-        let incarnation = Incarnation {
-            session: SessionId::generate(&SystemIds),
-            runner: RunnerId::generate(&SystemIds),
-        };
         let spec = StartSpec {
-            incarnation,
             folder: "/data/s".into(),
-            agent_folder: "/data/g".into(),
             idle: Duration::from_secs(600),
             grace: Duration::from_millis(7500),
             poll: Some(Duration::from_millis(250)),
-            durability: Durability::PowerLoss,
+            ..command::tests::spec()
         };
+        let incarnation = spec.incarnation;
         let settings = Config::default().containers;
         let user = User { uid: 7, gid: 8 };
         let body = container(install, &spec, &settings, Ground { user, oom_score: 0 });
@@ -221,7 +201,10 @@ mod tests {
         assert_eq!(labels[INSTALL_LABEL], install.to_string());
         assert_eq!(labels[SESSION_LABEL], incarnation.session.to_string());
         assert_eq!(labels[RUNNER_LABEL], incarnation.runner.to_string());
-        assert!(body.env.unwrap().contains(&format!("TWOBOX_RUNNER={}", incarnation.runner)));
+        let env = body.env.unwrap();
+        assert!(env.contains(&format!("TWOBOX_RUNNER={}", incarnation.runner)));
+        assert!(env.contains(&"TWOBOX_PROGRAM=/workspace/program".to_owned()), "{env:?}");
+        assert_eq!(body.working_dir.as_deref(), Some("/workspace/program"));
 
         let host = body.host_config.unwrap();
         assert_eq!(host.readonly_rootfs, Some(true));
@@ -264,7 +247,9 @@ mod tests {
         let expected = [
             ("/data/s/in", "/workspace/in", true),
             ("/data/s/out", "/workspace/out", false),
-            ("/data/g", "/workspace/agent", false),
+            ("/data/s/work", "/workspace/session", false),
+            ("/p", "/workspace/program", true),
+            ("/g", "/workspace/agent", false),
         ];
         assert_eq!(mounts, expected.map(|(s, t, ro)| (s.to_owned(), t.to_owned(), ro)));
     }

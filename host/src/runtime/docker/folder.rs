@@ -11,7 +11,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 use twobox_shared::paths::SessionPaths;
 
+use crate::program;
 use crate::runtime::StartSpec;
+use crate::runtime::mounts::{Room, mounts};
 
 /// The user inside when the host is root: nobody on this machine.
 const NOBODY: User = User { uid: 65532, gid: 65532 };
@@ -87,7 +89,7 @@ fn cannot_give(own: User, user: User) -> String {
     )
 }
 
-/// Lets `user` read the inbox and write the outbox and the agent group's folder.
+/// Lets `user` read the inbox and the program, and write what it is given to write.
 pub(in crate::runtime) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<()> {
     let paths = SessionPaths::of_folder(&spec.folder);
     // The folders above stay closed: the container enters by its mounts, nobody else gets here.
@@ -97,8 +99,12 @@ pub(in crate::runtime) fn prepare(spec: &StartSpec, own: User, user: User) -> io
         _ => {}
     }
     if own.uid == 0 {
-        for folder in [paths.out_dir(), &spec.agent_folder] {
-            give(folder, user)?;
+        for mount in mounts(spec) {
+            match mount.room {
+                Room::Inbox => {}
+                Room::Program => program::open_to_readers(&mount.source)?,
+                Room::Outbox | Room::Work | Room::Shared => give(&mount.source, user)?,
+            }
         }
     }
     Ok(())

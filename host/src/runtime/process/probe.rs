@@ -1,13 +1,14 @@
 //! A child process that only looks around, started as a runner is.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use twobox_shared::ids::{InstallId, SystemIds};
-use twobox_shared::paths::SessionPaths;
 use twobox_shared::probe::{Limit, Report};
 
 use super::spawn;
+use crate::runtime::mounts::mounts;
 use crate::runtime::probe::{self, Expected, Probed, Room};
 use crate::runtime::{RUNNER_LOG, RuntimeError};
 
@@ -40,10 +41,14 @@ pub(super) fn probe(program: &Path, place: &Path) -> Result<Probed, RuntimeError
         let reason = probe::no_report(&printed, status.code().map(i64::from));
         refused(format!("{}: {reason}", program.display()))
     })?;
-    let paths = SessionPaths::of_folder(&spec.folder);
-    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let folders = |read_only: bool| -> BTreeSet<String> {
+        let mounts = mounts(spec).into_iter().filter(move |mount| mount.read_only == read_only);
+        mounts.map(|mount| mount.source.to_string_lossy().into_owned()).collect()
+    };
     let expected = Expected {
-        writable: [paths.out_dir(), &spec.agent_folder].map(text).into(),
+        writable: folders(false),
+        // Without Landlock nothing keeps it from writing there, which is said elsewhere.
+        read_only: if super::landlock_abi().is_some() { folders(true) } else { BTreeSet::new() },
         limits: [("core".to_owned(), Limit { soft: Some(0), hard: Some(0) })].into(),
         ..Expected::default()
     };

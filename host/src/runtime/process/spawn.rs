@@ -10,10 +10,9 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use twobox_shared::ids::InstallId;
-use twobox_shared::paths::SessionPaths;
 
-use crate::runtime::command::{self, Folders};
-use crate::runtime::{StartSpec, log};
+use crate::runtime::mounts::Seen;
+use crate::runtime::{StartSpec, command, log};
 
 /// The largest file that a runner may write, its log included.
 const MAX_FILE: rlim_t = 1 << 30;
@@ -28,22 +27,20 @@ pub(super) fn spawn(
     spec: &StartSpec,
     more: &[&str],
 ) -> io::Result<Child> {
-    let paths = SessionPaths::of_folder(&spec.folder);
-    let folders =
-        Folders { inbox: paths.in_dir(), outbox: paths.out_dir(), agent: &spec.agent_folder };
     let output = log::open(&spec.folder.join(log::RUNNER_LOG))?;
     let limits = limits()?;
 
     let mut command = Command::new(program);
     command
-        .args(command::arguments(install, spec, folders))
+        .args(command::arguments(install, spec, Seen::OnTheHost))
         .arg("--confine")
         .args(more)
-        .current_dir(&spec.agent_folder)
+        .current_dir(&spec.agent.program)
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| passes(name)))
         .envs(command::marks(install, spec))
         .env(command::FOLDER_VARIABLE, &spec.folder)
+        .envs(command::folders(spec, Seen::OnTheHost))
         .envs(command::crash_points(|name| std::env::var_os(name)))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

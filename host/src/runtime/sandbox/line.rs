@@ -14,6 +14,7 @@ use super::system::System;
 use crate::runtime::StartSpec;
 use crate::runtime::command;
 use crate::runtime::docker::folder::User;
+use crate::runtime::mounts::Seen;
 
 /// Where the runner is inside.
 pub(super) const RUNNER: &str = "/agent-runner";
@@ -178,6 +179,7 @@ pub(super) fn environment(
     ];
     let marks = command::marks(install, spec);
     environment.extend(marks.map(|(name, value)| (name, value.into())));
+    environment.extend(command::folders(spec, Seen::Mounted));
     environment.extend(processes.map(|limit| ("TWOBOX_PROCESSES", limit.to_string().into())));
     environment.extend(command::crash_points(|name| std::env::var_os(name)));
     environment

@@ -12,7 +12,6 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal};
 use tokio::runtime::Handle as Tokio;
 use twobox_shared::ids::RunnerId;
-use twobox_shared::paths::container as inside;
 
 use super::cgroup::Leaf;
 use super::explain;
@@ -22,8 +21,9 @@ use super::spawn::{self, Launch};
 use super::status;
 use super::watch::{Processes, Watch};
 use super::{Entry, Shared, Table};
-use crate::runtime::command::{self, Folders};
+use crate::runtime::command;
 use crate::runtime::docker::folder;
+use crate::runtime::mounts::{Mount, Seen, mounts};
 use crate::runtime::{Incarnation, RuntimeError, StartSpec, log};
 
 /// How long bwrap may take until the runner runs. It takes milliseconds; a machine that swaps takes
@@ -173,28 +173,17 @@ impl Shared {
 
     /// The folders of `spec`, and the runner.
     pub(super) fn binds(&self, spec: &StartSpec) -> Vec<Bind> {
-        let paths = twobox_shared::paths::SessionPaths::of_folder(&spec.folder);
-        let bind = |source: &Path, target: &str, read_only| Bind {
-            source: source.into(),
-            target: target.into(),
-            read_only,
+        let bind = |mount: Mount| Bind {
+            source: mount.source,
+            target: mount.room.target().into(),
+            read_only: mount.read_only,
         };
-        vec![
-            self.runner(),
-            bind(paths.in_dir(), inside::IN, true),
-            bind(paths.out_dir(), inside::OUT, false),
-            bind(&spec.agent_folder, inside::AGENT, false),
-        ]
+        std::iter::once(self.runner()).chain(mounts(spec).into_iter().map(bind)).collect()
     }
 
     pub(super) fn program(&self, spec: &StartSpec) -> Vec<OsString> {
-        let folders = Folders {
-            inbox: Path::new(inside::IN),
-            outbox: Path::new(inside::OUT),
-            agent: Path::new(inside::AGENT),
-        };
         let mut program = vec![RUNNER.into()];
-        program.extend(command::arguments(self.ours.install, spec, folders));
+        program.extend(command::arguments(self.ours.install, spec, Seen::Mounted));
         program
     }
 

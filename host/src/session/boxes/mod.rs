@@ -25,6 +25,7 @@ pub use look::{Look, Writers};
 pub struct Boxes {
     session: SessionId,
     paths: SessionPaths,
+    work: PathBuf,
     scratch: PathBuf,
     quota: u64,
 }
@@ -54,6 +55,7 @@ impl Boxes {
         Self {
             session,
             paths: SessionPaths::of_folder(folder),
+            work: SessionPaths::work_of(folder),
             scratch: scratch.join(session.to_string()),
             quota,
         }
@@ -75,13 +77,15 @@ impl Boxes {
         self.paths.inbound_db().metadata().is_ok_and(|file| file.len() > 0)
     }
 
-    /// Creates the folder with its two halves. `in/` can be read by the container's user, nothing
+    /// Creates the folder with its two halves and the workspace. `in/` can be read by the container's user, nothing
     /// above it can.
     ///
     /// # Errors
     /// [`BoxError::Io`].
     pub fn create(&self) -> Result<(), BoxError> {
-        for (dir, mode) in [(self.paths.in_dir(), 0o755), (self.paths.out_dir(), 0o700)] {
+        let folders =
+            [(self.paths.in_dir(), 0o755), (self.paths.out_dir(), 0o700), (&*self.work, 0o700)];
+        for (dir, mode) in folders {
             if dir.is_dir() {
                 continue;
             }

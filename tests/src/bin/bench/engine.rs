@@ -25,14 +25,14 @@ pub(crate) fn container_start(dir: &Path, rounds: usize) -> Result<Sample, Error
     result
 }
 
-/// Three folders, as a runner has.
+/// Five folders, as a runner has.
 fn mounts(dir: &Path) -> Result<Value, Error> {
-    ["in", "out", "agent"]
+    ["in", "out", "session", "program", "agent"]
         .map(|name| {
             let source = dir.join("mounts").join(name);
             std::fs::create_dir_all(&source)?;
             let target = format!("/workspace/{name}");
-            let read_only = name == "in";
+            let read_only = ["in", "program"].contains(&name);
             Ok(json!({ "Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only }))
         })
         .into_iter()

@@ -153,7 +153,7 @@ pub(super) fn attacked(setup: Setup, attacks: &[&str]) -> World {
         let config = json!({ "provider": "command", "command": [command], "lifetime": "runner" });
         world.configure_agent(name, &config);
         if world.runtime() == Runtime::Sandbox {
-            std::fs::copy(&program, world.agent_folder(name).join("attacker")).unwrap();
+            std::fs::copy(&program, world.program_folder(name).join("attacker")).unwrap();
         }
         if let Some(rows) = &rows {
             std::fs::write(world.agent_folder(name).join("rows"), rows).unwrap();
@@ -172,6 +172,7 @@ fn belongings(world: &World, victim: &Path) -> BTreeMap<PathBuf, String> {
         data.join("twobox.toml"),
         data.join("groups/healthy"),
         data.join("groups/bystander"),
+        data.join("programs"),
         world.session("bystander").folder,
     ];
     for beside in [world.aside().to_owned(), data.clone(), data.join("groups")] {

@@ -107,7 +107,7 @@ fn installation() -> Result<Installation, Error> {
     let installation = Installation::new(Runtime::Process)?;
     installation.twobox(&["agents", "add", SILENT, "--provider", "scripted"])?;
     let script = json!({ "otherwise": [{ "hang": true }] });
-    let folder = installation.data().join("groups").join(SILENT);
+    let folder = installation.data().join("programs").join(SILENT);
     std::fs::write(folder.join("script.json"), script.to_string())?;
     schedules::add_first(&installation, SILENT)?;
     Ok(installation)

@@ -95,7 +95,7 @@ fn installation(parent: &Path, runtime: Runtime) -> Result<Installation, Error> 
     for attack in attack::PESTER {
         installation.twobox(&["agents", "add", attack.name, "--provider", "echo"])?;
         if runtime == Runtime::Sandbox {
-            let folder = installation.data().join("groups").join(attack.name);
+            let folder = installation.data().join("programs").join(attack.name);
             std::fs::copy(&program, folder.join("attacker"))?;
         }
         configure(&installation.data().join("agents").join(attack.name), &command)?;
