@@ -25,6 +25,7 @@ use crate::core::{Core, Parts};
 use crate::data::{DataDir, DataError};
 use crate::db::{self, Db, DbError, agents, sessions};
 use crate::desk::DaemonDesk;
+use crate::program;
 use crate::repeat::warned;
 use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
 use crate::scheduler::{KeptWithRun, Scheduler};
@@ -120,6 +121,7 @@ async fn build(
 ) -> Result<Arc<Core>, DaemonError> {
     let db = Db::open(&data.host_db())?;
     let install = db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
+    migrate_programs(&data, &db).await?;
     let runtime = runtime::build(install, data.sessions(), &config, report)?;
     let watch = start_watch(&data, config.watch).await;
     let mut channels: HashMap<&'static str, Arc<dyn Channel>> =
@@ -158,6 +160,14 @@ async fn start_api(core: &Arc<Core>, scheduler: &Arc<Scheduler>) -> Option<JoinH
             None
         }
     }
+}
+
+/// Before anything starts that would look for them.
+async fn migrate_programs(data: &DataDir, db: &Db) -> Result<(), DbError> {
+    let (agents, data) = (db.call(|db| agents::list(db)).await?, data.clone());
+    let folders = move || agents.into_iter().map(|agent| agent.folder).collect::<Vec<_>>();
+    blocking(move || program::migrate_all(&data, folders().iter().map(String::as_str))).await;
+    Ok(())
 }
 
 /// The watcher, or `None` with a warning where events do not come.

@@ -102,6 +102,91 @@ fn agents_are_added_listed_shown_and_removed() {
 }
 
 #[test]
+fn an_agent_is_given_its_program_and_all_its_folders_are_shown() {
+    let (dir, data) = initialised();
+    let add = ["agents", "add", "bob", "--provider", "command"];
+    let added = ok(&twobox(&data, &[&add[..], &["--", "python3", "agent.py"]].concat()));
+    assert!(added.contains("/programs/bob"), "{added}");
+    let program = dir.path().join("agent.py");
+    std::fs::write(&program, "one").unwrap();
+    let program = program.to_str().unwrap();
+    let put = ok(&twobox(&data, &["agents", "put", "bob", program]));
+    assert!(put.contains("/programs/bob/agent.py"), "{put}");
+    ok(&twobox(&data, &["agents", "put", "bob", program, "--as", "lib/other.py"]));
+    assert_eq!(std::fs::read_to_string(data.join("programs/bob/lib/other.py")).unwrap(), "one");
+    let outside = twobox(&data, &["agents", "put", "bob", program, "--as", "../ann/agent.py"]);
+    assert!(fails(&outside, 1).contains("is no place in the program folder"));
+    let two = twobox(&data, &["agents", "put", "bob", program, program, "--as", "x"]);
+    assert!(fails(&two, 2).contains("--as"));
+    let nobody = fails(&twobox(&data, &["agents", "put", "ann", program]), 1);
+    assert!(nobody.contains("there are: assistant, bob"), "{nobody}");
+    let show = ok(&twobox(&data, &["agents", "show", "bob"]));
+    for part in ["/programs/bob", "/groups/bob", "/agents/bob.json", "/ID/work", "(rw)"] {
+        assert!(show.contains(part), "{part}: {show}");
+    }
+}
+
+#[test]
+fn what_is_edited_is_checked_and_kept() {
+    let (dir, data) = initialised();
+    ok(&twobox(&data, &["agents", "add", "bob", "--provider", "scripted"]));
+    let config = data.join("agents/bob.json");
+    let before = std::fs::read_to_string(&config).unwrap();
+    let edit = |editor: &str, more: &[&str]| {
+        let arguments = [&["agents", "edit", "bob"], more].concat();
+        with_env(&data, &arguments, &[("EDITOR", editor), ("VISUAL", "")])
+    };
+    // An editor is a command with arguments, which gets the file as its last.
+    let changed = ok(&edit("sed -i s/50/7/", &[]));
+    assert!(changed.contains("agents/bob.json") && changed.contains("next start"), "{changed}");
+    let after = std::fs::read_to_string(&config).unwrap();
+    assert_eq!(after, before.replace("50", "7"));
+    assert!(ok(&edit("true", &[])).contains("stays as it was"));
+
+    let wrong = fails(&edit("sed -i s/max_turns/max_turn/", &[]), 1);
+    assert!(wrong.contains("unknown field `max_turn`"), "{wrong}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), after);
+    let kept = wrong.trim_end().rsplit_once("your text is in ").expect("where it is").1;
+    assert!(std::fs::read_to_string(kept).unwrap().contains("\"max_turn\""), "{wrong}");
+    let gave_up = fails(&edit("false", &[]), 1);
+    assert!(gave_up.contains("nothing was changed"), "{gave_up}");
+
+    let script = data.join("programs/bob/script.json");
+    let wrong = fails(&edit("echo '{' >", &["script.json"]), 1);
+    assert!(wrong.contains("script.json: EOF") && !script.exists(), "{wrong}");
+    let made = ok(&edit("echo '{}' >", &["script.json"]));
+    assert!(made.contains("at once"), "{made}");
+    assert_eq!(std::fs::read_to_string(&script).unwrap(), "{}\n");
+    // Whatever stands there is replaced, and not what it leads to.
+    let victim = dir.path().join("victim.json");
+    std::fs::rename(&script, &victim).unwrap();
+    std::os::unix::fs::symlink(&victim, &script).unwrap();
+    let link = fails(&edit("echo '[]' >", &["script.json"]), 1);
+    assert!(link.contains("symbolic link"), "{link}");
+    assert_eq!(std::fs::read_to_string(victim).unwrap(), "{}\n");
+    // Somebody else was faster.
+    let other = format!("echo '{{}}' > {}; echo '{{\"max_turns\":9}}' >", config.display());
+    let late = fails(&edit(&other, &[]), 1);
+    assert!(late.contains("was changed meanwhile"), "{late}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "{}\n");
+}
+
+#[test]
+fn an_agent_of_an_older_installation_gets_its_program_folder_from_init() {
+    let (_dir, data) = initialised();
+    let add = ["agents", "add", "bob", "--provider", "command"];
+    ok(&twobox(&data, &[&add[..], &["--", "python3", "agent.py"]].concat()));
+    std::fs::remove_dir_all(data.join("programs")).unwrap();
+    std::fs::write(data.join("groups/bob/agent.py"), "code").unwrap();
+    let init = ok(&twobox(&data, &["init"]));
+    assert!(init.contains("copied \"agent.py\"") && init.contains("look whether bob's"), "{init}");
+    assert_eq!(std::fs::read_to_string(data.join("programs/bob/agent.py")).unwrap(), "code");
+    assert!(data.join("programs/assistant").is_dir());
+    let again = ok(&twobox(&data, &["init"]));
+    assert!(!again.contains("agent.py"), "{again}");
+}
+
+#[test]
 fn chats_are_wired_listed_and_unwired() {
     let (_dir, data) = initialised();
     ok(&twobox(&data, &["agents", "add", "bob"]));

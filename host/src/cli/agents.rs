@@ -1,26 +1,28 @@
-//! `twobox agents`: add, list, show, remove.
+//! `twobox agents`: add, list, show, remove; [`programs`](super::programs) has put and edit.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
-use twobox_shared::agent_config::{AgentConfig, ProviderKind};
+use twobox_shared::agent_config::{AgentConfig, ProviderKind, SharedFolder};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::SystemIds;
 
-use super::Context;
 use super::init::write_new;
 use super::output::{Failure, printable, table};
+use super::{Context, programs};
 use crate::data::DataDir;
 use crate::db::agents::{self, AgentGroup};
 use crate::db::messaging::{self, SessionMode};
 use crate::db::overview;
+use crate::program::{self, Migrated};
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
 pub(super) enum AgentsCommand {
-    /// Add an agent with a folder and a terminal of its own.
+    /// Add an agent with folders and a terminal of its own.
     Add {
         /// Its name: letters, digits, "-" and "_".
         name: String,
@@ -41,7 +43,26 @@ pub(super) enum AgentsCommand {
         /// Its name or id.
         name: String,
     },
-    /// Remove an agent. Its folder, its configuration and its sessions stay on disk.
+    /// Put files or folders into an agent's program folder, in place of what has their names there.
+    Put {
+        /// Its name or id.
+        name: String,
+        /// What to copy.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Where to put a single one: a path in the program folder.
+        #[arg(long = "as", value_name = "PATH")]
+        target: Option<PathBuf>,
+    },
+    /// Change an agent's configuration, or a file of its program, in $VISUAL or $EDITOR. It is checked
+    /// before it counts.
+    Edit {
+        /// Its name or id.
+        name: String,
+        /// A path in the program folder; the configuration if left out.
+        file: Option<PathBuf>,
+    },
+    /// Remove an agent. Its folders, its configuration and its sessions stay on disk.
     Remove {
         /// Its name or id.
         name: String,
@@ -82,6 +103,10 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
         }
         AgentsCommand::List => list(context),
         AgentsCommand::Show { name } => show(context, &name),
+        AgentsCommand::Put { name, files, target } => {
+            programs::put(context, &name, &files, target.as_deref())
+        }
+        AgentsCommand::Edit { name, file } => programs::edit(context, &name, file.as_deref()),
         AgentsCommand::Remove { name } => remove(context, &name),
     }
 }
@@ -96,37 +121,70 @@ fn add(
     agents::check_name(name).map_err(|error| Failure::usage(error.to_string()))?;
     let (data, mut db) = context.open_db()?;
     let agent = agents::add(&mut db, name, mode, &SystemIds, SystemClock.now())?;
-    let kept = !make_files(&data, &agent, config)?;
+    let Made { config: fresh, migrated } = make_files(&data, &agent, config)?;
+    let kept = !fresh;
     let folder = data.group_folder(&agent.folder);
+    let program = data.program_folder(&agent.folder);
     let file = data.agent_config(&agent.folder);
+    let migrated = migrated.map(|migrated| migrated.to_string());
     let answer = json!({
-        "agent": agent, "folder": folder, "config_file": file, "kept_configuration": kept,
+        "agent": agent, "folder": folder, "program": program, "config_file": file,
+        "kept_configuration": kept, "migrated": migrated,
     });
     context.output.show(&answer, |_| {
         let kept = if kept { ", which was there and stays as it is" } else { "" };
-        let (folder, file) = (folder.display(), file.display());
-        format!("added {name}, folder {folder}, configuration {file}{kept}")
+        let (program, folder, file) = (program.display(), folder.display(), file.display());
+        let added = format!(
+            "added {name}, program {program}, shared folder {folder}, configuration {file}{kept}"
+        );
+        match &migrated {
+            None => added,
+            Some(migrated) => format!("{added}\n{}", told(name, migrated)),
+        }
     });
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the agent's folders and its configuration, if they are not there. Returns whether the
-/// configuration was written.
+/// What [`make_files`] has made.
+pub(super) struct Made {
+    /// Whether the configuration was written.
+    pub(super) config: bool,
+    /// What the program folder was made of, where an older build had none.
+    pub(super) migrated: Option<Migrated>,
+}
+
+/// What to say about a program that was taken over.
+pub(super) fn told(agent: &str, migrated: &str) -> String {
+    format!(
+        "its program folder was made of what its conversations could write: {migrated}: look \
+         whether {agent}'s program is as it should be"
+    )
+}
+
+/// Makes the agent's folders and its configuration, if they are not there.
 pub(super) fn make_files(
     data: &DataDir,
     agent: &AgentGroup,
     config: &AgentConfig,
-) -> Result<bool, Failure> {
+) -> Result<Made, Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    let folders =
-        [data.group_folder(&agent.folder), data.program_folder(&agent.folder), data.agents()];
-    for folder in folders {
+    for folder in [data.group_folder(&agent.folder), data.agents()] {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(
             |error| Failure::new(format!("could not create {}: {error}", folder.display())),
         )?;
     }
     let text = serde_json::to_string_pretty(config).expect("words and numbers serialise");
-    write_new(&data.agent_config(&agent.folder), &format!("{text}\n"))
+    let file = data.agent_config(&agent.folder);
+    let written = write_new(&file, &format!("{text}\n"))?;
+    // A mistake in it has to be mended first: what is taken over depends on it.
+    let migrated = match AgentConfig::load(&file) {
+        Ok(config) => {
+            let (programs, shared) = (data.programs(), data.group_folder(&agent.folder));
+            program::migrate(&programs, &agent.folder, &shared, &config)?
+        }
+        Err(_) => None,
+    };
+    Ok(Made { config: written, migrated })
 }
 
 fn list(context: &Context) -> Result<ExitCode, Failure> {
@@ -149,12 +207,15 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     let (data, db) = context.open_db()?;
     let agent = agents::find(&db, name)?;
     let folder = data.group_folder(&agent.folder);
+    let program = data.program_folder(&agent.folder);
     let file = data.agent_config(&agent.folder);
     let config = AgentConfig::load(&file);
     let places = messaging::places_of(&db, agent.id)?;
     let sessions = overview::sessions(&db, Some(agent.id))?.len();
+    let own = data.sessions().join(agent.id.to_string());
     let answer = json!({
-        "agent": agent, "folder": folder, "config_file": file, "config": config.as_ref().ok(),
+        "agent": agent, "folder": folder, "program": program, "config_file": file,
+        "config": config.as_ref().ok(),
         "config_error": config.as_ref().err().map(ToString::to_string),
         "places": places, "sessions": sessions,
     });
@@ -162,7 +223,6 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
         let mut lines = vec![
             format!("name      {}", agent.name),
             format!("id        {}", agent.id),
-            format!("folder    {}", folder.display()),
             format!("config    {}", file.display()),
             match &config {
                 Ok(config) => {
@@ -171,6 +231,19 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
                 }
                 Err(error) => format!("provider  unknown: {error}"),
             },
+            format!(
+                "program   {}: what the agent is; conversations only read it",
+                program.display()
+            ),
+            format!(
+                "shared    {}: {}",
+                folder.display(),
+                match &config {
+                    Ok(config) => shared_means(config.shared_folder),
+                    Err(_) => "as the configuration says",
+                }
+            ),
+            format!("own       {}/ID/work of each conversation", own.display()),
             format!("sessions  {sessions}"),
         ];
         lines.extend(places.iter().map(|place| {
@@ -182,15 +255,29 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a conversation may do with the shared folder.
+fn shared_means(access: SharedFolder) -> &'static str {
+    match access {
+        SharedFolder::Rw => "each conversation may write it, and reads what the others left (rw)",
+        SharedFolder::Ro => "conversations only read it (ro)",
+        SharedFolder::None => "no conversation sees it (none)",
+    }
+}
+
 fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     let (data, mut db) = context.open_db()?;
     let agent = agents::remove(&mut db, name, SystemClock.now())?;
     let folder = data.group_folder(&agent.folder);
+    let program = data.program_folder(&agent.folder);
     let file = data.agent_config(&agent.folder);
-    let answer = json!({ "removed": agent, "folder": folder, "config_file": file });
+    let answer =
+        json!({ "removed": agent, "folder": folder, "program": program, "config_file": file });
     context.output.show(&answer, |_| {
         let (name, folder, file) = (&agent.name, folder.display(), file.display());
-        format!("removed {name}; its folder {folder} and its configuration {file} stay")
+        let program = program.display();
+        format!(
+            "removed {name}; its folders {program} and {folder} and its configuration {file} stay"
+        )
     });
     Ok(ExitCode::SUCCESS)
 }

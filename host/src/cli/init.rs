@@ -37,7 +37,7 @@ pub(super) async fn run(
     };
     let mut host = db::open(&data.host_db())?;
     let install = db::install_id(&host, &SystemIds, now)?;
-    let mut made = Vec::new();
+    let (mut made, mut taken_over) = (Vec::new(), Vec::new());
     if write_new(&data.config(), &config::template(runtime))? {
         made.push("twobox.toml".to_owned());
     }
@@ -51,7 +51,10 @@ pub(super) async fn run(
     }
     // For every agent: a run that was interrupted may have left one without its files.
     for agent in stored::list(&host)? {
-        agents::make_files(&data, &agent, &AgentConfig::default())?;
+        let made_of = agents::make_files(&data, &agent, &AgentConfig::default())?.migrated;
+        if let Some(migrated) = made_of {
+            taken_over.push(agents::told(&agent.name, &migrated.to_string()));
+        }
     }
     let (config, _) = context.load_config(&data.config())?;
     let next = next_steps(context, &config).await;
@@ -59,7 +62,7 @@ pub(super) async fn run(
         let answer = json!({
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
             "image": (runtime == RuntimeKind::Docker).then_some(&config.containers.image),
-            "made": made, "next": next,
+            "made": made, "programs": taken_over, "next": next,
         });
         say(&answer.to_string());
         return Ok(ExitCode::SUCCESS);
@@ -72,6 +75,9 @@ pub(super) async fn run(
     match made.is_empty() {
         true => say("made           nothing, everything was there already"),
         false => say(&format!("made           {}", made.join(", "))),
+    }
+    for line in taken_over {
+        say(&format!("program        {line}"));
     }
     if asked.is_some_and(|asked| asked != runtime) {
         say("               twobox.toml was there: change its runtime by hand");

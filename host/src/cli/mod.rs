@@ -12,6 +12,7 @@ mod doctor;
 mod fsck;
 mod init;
 mod output;
+mod programs;
 mod schedules;
 mod select;
 mod send;

@@ -22,3 +22,4 @@ mod schedules;
 mod scripts;
 mod tasks;
 mod time;
+mod workspace;

@@ -1,5 +1,6 @@
 //! `twobox doctor`: everything that the daemon needs, looked at one by one, each with what to do.
 
+mod agents;
 mod api;
 
 use std::os::unix::fs::MetadataExt;
@@ -97,6 +98,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             if let Ok((config, _)) = loaded {
                 checks.push(runtime(config.clone()));
                 checks.push(file_events(data.clone(), config.watch));
+                checks.extend(agents::check(&data));
                 checks.extend(command_channel(&data, config.channels.command.clone()));
                 checks.extend(api::checks(&data, config.api.listen));
                 checks.push(folders(data, config));
