@@ -218,6 +218,10 @@ fn fixtures() -> Vec<(&'static str, bool, Break)> {
             symlink(w.data.root().join("moved.db"), w.path("out/outbound.db")).unwrap();
         }),
         ("symbolic-link", false, |w| symlink("/etc", w.path("out/outbox")).unwrap()),
+        ("symbolic-link", false, |w| {
+            std::fs::remove_dir(w.path("work")).unwrap();
+            symlink("/etc", w.path("work")).unwrap();
+        }),
         ("hard-link", false, |w| {
             std::fs::hard_link(w.path("in/inbound.db"), w.data.root().join("twin.db")).unwrap();
         }),
@@ -390,6 +394,10 @@ fn picture(folder: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
 #[test]
 fn a_clean_session_reports_nothing() {
     let world = World::new();
+    assert_eq!(world.names(), [""; 0]);
+    // What a conversation keeps in its workspace is its own affair.
+    std::fs::create_dir_all(world.path("work/project/.git")).unwrap();
+    symlink("/etc/passwd", world.path("work/link")).unwrap();
     assert_eq!(world.names(), [""; 0]);
     let output = world.fsck(&[]);
     assert_eq!((output.status.code(), &report(&output)["checked"]), (Some(0), &Value::from(1)));

@@ -13,6 +13,7 @@ mod lies;
 mod locks;
 mod pester;
 mod races;
+mod takeover;
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::error::Error;
@@ -143,9 +144,10 @@ pub use lies::LIES;
 pub use locks::LOCKS;
 pub use pester::PESTER;
 pub use races::RACES;
+pub use takeover::TAKEOVER;
 
 /// The attack of this name.
 pub fn named(name: &str) -> Option<&'static Attack> {
-    let all = [FILES, DEVICES, CONTENT, FORGERY, LIES, LOCKS, RACES, PESTER];
+    let all = [FILES, DEVICES, CONTENT, FORGERY, LIES, LOCKS, RACES, PESTER, TAKEOVER];
     all.into_iter().flatten().find(|attack| attack.name == name)
 }

@@ -22,6 +22,7 @@ on_all_runtimes!(
     what_an_outbox_says_is_believed_only_of_its_own_session,
     s5_s8_a_lock_that_is_never_given_back_costs_its_container_and_nobody_else,
     changing_things_while_the_host_looks_gains_nothing,
+    no_agent_takes_over_its_own_program_or_anothers,
     a_healthy_session_is_answered_while_ten_others_pester_the_host,
 );
 
@@ -53,6 +54,10 @@ fn s5_s8_a_lock_that_is_never_given_back_costs_its_container_and_nobody_else(set
 
 fn changing_things_while_the_host_looks_gains_nothing(setup: Setup) {
     withstand(setup, attack::RACES);
+}
+
+fn no_agent_takes_over_its_own_program_or_anothers(setup: Setup) {
+    withstand(setup, attack::TAKEOVER);
 }
 
 fn withstand(setup: Setup, attacks: &'static [Attack]) {
