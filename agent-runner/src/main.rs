@@ -33,6 +33,7 @@ use exit::Exit;
 use say::say;
 
 fn main() -> ExitCode {
+    twobox_shared::private::close_new_files();
     let options = match args::from_process() {
         Ok(Asked::Run(options)) => options,
         Ok(Asked::Probe(options)) => {

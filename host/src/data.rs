@@ -3,12 +3,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::paths::SessionPaths;
+
+use crate::modes;
+use crate::owner::{self, Wrong};
 
 /// How long a host that starts waits for the directory.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,6 +40,75 @@ pub enum DataError {
         /// What the other host wrote about itself.
         holder: String,
     },
+    /// It is another user's.
+    #[error(
+        "{path} belongs to user {owner}, and you are user {us}: run it as that user, like \
+         `{sudo} twobox --data {path} …`"
+    )]
+    Foreign {
+        /// The data directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Who we are.
+        us: String,
+        /// How to become that user for one command.
+        sudo: String,
+    },
+    /// Others may write in it, so nothing in it can be believed.
+    #[error(
+        "other users may write in {path} (mode {mode:04o}), and the host believes what lies there: \
+         look at what is in it, then `chmod 700 {path}`"
+    )]
+    Writable {
+        /// The data directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A folder above it is closed to us.
+    #[error(
+        "user {us} cannot look at {path}, because {closed} is closed to others than user {owner}: run \
+         it as that user, like `{sudo} twobox --data {path} …`"
+    )]
+    Closed {
+        /// The data directory.
+        path: PathBuf,
+        /// The folder.
+        closed: PathBuf,
+        /// Whose that is.
+        owner: String,
+        /// Who we are.
+        us: String,
+        /// How to become that user for one command.
+        sudo: String,
+    },
+    /// It is not there, and we may not make it.
+    #[error(
+        "user {us} may not make {path}: as root, `install -d -m 700 -o {us} {path}` makes it for that \
+         user"
+    )]
+    NotMade {
+        /// The data directory.
+        path: PathBuf,
+        /// Who we are.
+        us: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The database in it is somebody else's.
+    #[error(
+        "{file} belongs to user {owner}, and the data directory to user {us}: `chown -h {us} {file}` \
+         as root gives it back; `twobox doctor` says what else is"
+    )]
+    Stray {
+        /// The file.
+        file: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// Whose it should be.
+        us: String,
+    },
     /// The operating system refused.
     #[error("could not {action} {path}")]
     Io {
@@ -49,26 +122,50 @@ pub enum DataError {
 }
 
 impl DataDir {
-    /// An initialised data directory. The path is made canonical once, here: everything below it is
-    /// opened without following links.
+    /// An initialised data directory of this user, in which nobody else may write. The path is made
+    /// canonical once, here: everything below it is opened without following links.
     ///
     /// # Errors
-    /// [`DataError::NotInitialised`] if there is no `host.db`.
+    /// [`DataError::NotInitialised`] if there is no `host.db`; otherwise why it is not for this user.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        match path.canonicalize() {
-            Ok(root) if root.join("host.db").is_file() => Ok(Self { root }),
-            _ => Err(DataError::NotInitialised { path: path.to_owned() }),
+        let missing = || DataError::NotInitialised { path: path.to_owned() };
+        let root = match path.canonicalize() {
+            Err(error) if is_absent(&error) => return Err(missing()),
+            root => root.map_err(|error| unreachable(path, error))?,
+        };
+        let allowed = Self::allowed(&root);
+        match std::fs::metadata(root.join("host.db")) {
+            Ok(meta) if meta.is_file() => {}
+            Ok(_) => return Err(missing()),
+            Err(error) if is_absent(&error) => return Err(missing()),
+            // What keeps us from looking is most likely that it is another user's.
+            Err(error) => return Err(allowed.err().unwrap_or_else(|| unreachable(&root, error))),
         }
+        allowed?;
+        refuse_strays(&root)?;
+        Ok(Self { root })
     }
 
     /// Creates the directory and the folders in it, readable by its owner only, and makes the path
-    /// canonical. Existing folders stay as they are.
+    /// canonical. One that is there has to be this user's, and nobody else may write in it unless it
+    /// is empty: then it is closed to them. Existing folders stay as they are.
     ///
     /// # Errors
-    /// [`DataError::Io`].
+    /// Any [`DataError`] but [`DataError::NotInitialised`] and [`DataError::Held`].
     pub fn create(path: &Path) -> Result<Self, DataError> {
-        make_private(path)?;
+        make_private(path).map_err(|error| cannot_create(path, error))?;
         let root = path.canonicalize().map_err(io_error("resolve", path))?;
+        match Self::allowed(&root) {
+            Err(DataError::Writable { .. }) if is_empty(&root) => {
+                modes::close(&root).map_err(io_error("close to others", &root))?;
+                // Between the look and the lock on the door somebody may have come in.
+                if !is_empty(&root) {
+                    let mode = std::fs::metadata(&root).map_or(0, |meta| meta.mode() & 0o7777);
+                    return Err(DataError::Writable { path: root, mode });
+                }
+            }
+            allowed => allowed?,
+        }
         let data = Self { root };
         let folders =
             [data.sessions(), data.groups(), data.programs(), data.agents(), data.scratch()];
@@ -76,6 +173,29 @@ impl DataDir {
             make_private(&folder)?;
         }
         Ok(data)
+    }
+
+    /// Closes to others what is open to them among the host's own files. Returns what was.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn close_to_others(&self) -> Result<Vec<PathBuf>, DataError> {
+        modes::close(&self.root).map_err(io_error("close to others", &self.root))
+    }
+
+    /// Whether this user may work in a directory that is there.
+    fn allowed(root: &Path) -> Result<(), DataError> {
+        let meta = std::fs::metadata(root).map_err(io_error("look at", root))?;
+        let path = root.to_owned();
+        owner::judge(meta.uid(), meta.mode(), owner::us()).map_err(|wrong| match wrong {
+            Wrong::Foreign(uid) => DataError::Foreign {
+                path,
+                owner: owner::name(uid),
+                us: owner::name(owner::us()),
+                sudo: owner::sudo(uid),
+            },
+            Wrong::Writable(mode) => DataError::Writable { path, mode },
+        })
     }
 
     /// The canonical path.
@@ -244,6 +364,57 @@ fn make_private(path: &Path) -> Result<(), DataError> {
         .mode(0o700)
         .create(path)
         .map_err(io_error("create", path))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Refuses a database that belongs to another user than this one, whose the directory is.
+fn refuse_strays(root: &Path) -> Result<(), DataError> {
+    for name in ["host.db", "host.db-wal", "host.db-shm"] {
+        let file = root.join(name);
+        match std::fs::metadata(&file) {
+            Ok(meta) if meta.uid() != owner::us() => {
+                let (owner, us) = (owner::name(meta.uid()), owner::name(owner::us()));
+                return Err(DataError::Stray { file, owner, us });
+            }
+            Ok(_) | Err(_) => {} // whoever opens it says why that does not work
+        }
+    }
+    Ok(())
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Why `path` could not be made: for want of a right, what root can do about it.
+fn cannot_create(path: &Path, error: DataError) -> DataError {
+    let source = match error {
+        DataError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => source,
+        error => return error,
+    };
+    if owner::closed_by(path).is_some() {
+        return unreachable(path, source);
+    }
+    DataError::NotMade { path: path.to_owned(), us: owner::name(owner::us()), source }
+}
+
+/// Why `path` cannot be looked at: for want of a right, whose folder it is that is closed.
+fn unreachable(path: &Path, error: io::Error) -> DataError {
+    match owner::closed_by(path) {
+        Some((closed, uid)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            DataError::Closed {
+                path: path.to_owned(),
+                closed,
+                owner: owner::name(uid),
+                us: owner::name(owner::us()),
+                sudo: owner::sudo(uid),
+            }
+        }
+        _ => io_error("look at", path)(error),
+    }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataError {

@@ -20,6 +20,8 @@ pub mod dead;
 pub mod desk;
 pub mod fsck;
 pub mod logging;
+mod modes;
+mod owner;
 pub mod program;
 mod remove_tree;
 mod repeat;

@@ -19,6 +19,7 @@ pub mod inbox;
 pub mod open;
 pub mod outbox;
 pub mod paths;
+pub mod private;
 pub mod probe;
 pub mod retention;
 pub mod seq;

@@ -43,6 +43,7 @@ pub struct Setup {
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) agents: Vec<(String, Mode, Player)>,
     pub(crate) disk: Option<(Part, u32)>,
+    pub(crate) umask: Option<u32>,
 }
 
 impl Setup {
@@ -56,7 +57,7 @@ impl Setup {
             let image = engine::image().expect("checked by `play`");
             settings.push(("containers.image".to_owned(), format!("{image:?}")));
         }
-        Self { runtime, settings, agents: Vec::new(), disk: None }
+        Self { runtime, settings, agents: Vec::new(), disk: None, umask: None }
     }
 
     /// The runtime.
@@ -116,6 +117,13 @@ impl Setup {
     #[must_use]
     pub fn on_small_disk(mut self, part: Part, mib: u32) -> Self {
         self.disk = Some((part, mib));
+        self
+    }
+
+    /// Starts every command, and with it the host and its runners, with this umask.
+    #[must_use]
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.umask = Some(mask);
         self
     }
 

@@ -42,6 +42,8 @@ pub struct World {
     dir: TempDir,
     install: String,
     host: RefCell<Option<Child>>,
+    /// What commands are started with, if not with the umask of the test.
+    umask: Option<u32>,
     /// Where witnesses of this process write, if agents record too.
     pub(crate) ledger: Option<Arc<Ledger>>,
 }
@@ -52,7 +54,8 @@ impl World {
         let data = dir.path().join("data");
         let host = RefCell::default();
         let (runtime, install) = (setup.runtime, String::new());
-        let mut world = Self { runtime, disk: None, dir, install, host, ledger: None };
+        let umask = setup.umask;
+        let mut world = Self { runtime, disk: None, dir, install, host, umask, ledger: None };
         if let Some((Part::Everything, mib)) = setup.disk {
             fs::create_dir(&data).unwrap();
             world.disk = Some(SmallDisk::mount(&data, mib));
@@ -116,7 +119,15 @@ impl World {
     // The command line.
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary("twobox"));
+        let mut command = match self.umask {
+            None => Command::new(binary("twobox")),
+            Some(mask) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("umask {mask:04o}; exec \"$0\" \"$@\""));
+                shell.arg(binary("twobox"));
+                shell
+            }
+        };
         let ours = std::env::vars_os().map(|(name, _)| name);
         for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"TWOBOX_")) {
             command.env_remove(name);

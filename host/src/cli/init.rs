@@ -2,7 +2,7 @@
 //! stays as it is.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -29,6 +29,7 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let now = SystemClock.now();
     let data = DataDir::create(&context.data)?;
+    let closed = data.close_to_others()?;
     let config_exists = data.config().exists();
     let (runtime, why) = match (config_exists, asked) {
         (true, _) => (context.load_config(&data.config())?.0.runtime, "as twobox.toml says".into()),
@@ -62,7 +63,7 @@ pub(super) async fn run(
         let answer = json!({
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
             "image": (runtime == RuntimeKind::Docker).then_some(&config.containers.image),
-            "made": made, "programs": taken_over, "next": next,
+            "made": made, "programs": taken_over, "closed": closed, "next": next,
         });
         say(&answer.to_string());
         return Ok(ExitCode::SUCCESS);
@@ -79,6 +80,9 @@ pub(super) async fn run(
     for line in taken_over {
         say(&format!("program        {line}"));
     }
+    if !closed.is_empty() {
+        say(&format!("closed         what other users could look at: {}", listed(&closed)));
+    }
     if asked.is_some_and(|asked| asked != runtime) {
         say("               twobox.toml was there: change its runtime by hand");
     }
@@ -86,6 +90,17 @@ pub(super) async fn run(
         say(&format!("next           {step}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first few of some paths, and how many more there are.
+pub(super) fn listed(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> =
+        paths.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+    match paths.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{}, and {more} more", shown.join(", ")),
+    }
 }
 
 /// Docker where an engine answers, processes elsewhere; and why.

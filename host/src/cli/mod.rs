@@ -35,6 +35,7 @@ use crate::config::{Config, RuntimeKind};
 use crate::data::DataDir;
 use crate::dead::Verb;
 use crate::logging::LogFormat;
+use crate::owner;
 
 pub use doctor::{Check, Finding};
 pub use output::{Failure, Output};
@@ -115,6 +116,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[derive(Debug, Clone)]
 struct Context {
     data: PathBuf,
+    /// Whom root has become, because the data directory is theirs.
+    became: Option<u32>,
     output: Output,
     env: BTreeMap<String, String>,
 }
@@ -140,6 +143,7 @@ impl Context {
 /// Runs the program that the process was started as. Exit codes: 0 ok, 1 failed, 2 usage, 3 timed
 /// out.
 pub fn main() -> ExitCode {
+    twobox_shared::private::close_new_files();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
@@ -149,7 +153,19 @@ pub fn main() -> ExitCode {
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let context = Context { data: arguments.data, output, env };
+    // Root becomes the directory's owner before anything is looked at.
+    let became = match owner::become_owner(&arguments.data) {
+        Ok(became) => became,
+        Err(error) => {
+            let place = arguments.data.display();
+            let reason = format!(
+                "{place} is another user's, and root cannot become that user here ({error}): run \
+                 twobox as that user, or give root a directory of its own"
+            );
+            return Failure::new(reason).report(output);
+        }
+    };
+    let context = Context { data: arguments.data, became, output, env };
     match run(arguments.command, &context) {
         Ok(code) => code,
         Err(failure) => failure.report(output),

@@ -20,6 +20,7 @@ mod redrive;
 mod restart;
 mod schedules;
 mod scripts;
+mod strangers;
 mod tasks;
 mod time;
 mod workspace;

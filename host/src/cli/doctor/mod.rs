@@ -2,8 +2,8 @@
 
 mod agents;
 mod api;
+mod place;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -86,12 +86,14 @@ impl Check {
 pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
     let mut checks = Vec::new();
     match DataDir::open(&context.data) {
-        Err(error) => checks.push(Check::now("data directory", move || {
-            Finding::fail(chain(&error), "run `twobox init`")
-        })),
+        Err(error) => {
+            checks.push(place::refused(&error));
+            checks.extend(place::owners(&context.data));
+        }
         Ok(data) => {
             let loaded = context.load_config(&data.config());
-            checks.push(data_directory(data.clone()));
+            checks.push(place::closed(data.clone(), context.became));
+            checks.extend(place::owners(data.root()));
             checks.push(configuration(&data, loaded.as_ref()));
             checks.push(host_db(data.clone()));
             checks.push(daemon(data.clone()));
@@ -135,28 +137,6 @@ async fn report(context: &Context, checks: Vec<Check>) -> Result<ExitCode, Failu
     }
     let failed = entries.iter().any(|entry| matches!(entry.finding, Finding::Fail { .. }));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn data_directory(data: DataDir) -> Check {
-    Check::now("data directory", move || {
-        let place = data.root().display().to_string();
-        let meta = match std::fs::metadata(data.root()) {
-            Ok(meta) => meta,
-            Err(error) => return Finding::fail(format!("{place}: {error}"), "run `twobox init`"),
-        };
-        let us = nix::unistd::geteuid().as_raw();
-        if meta.uid() != us && us != 0 {
-            let help = format!("run twobox as user {}, or chown -R the directory", meta.uid());
-            return Finding::fail(format!("{place} belongs to user {}", meta.uid()), help);
-        }
-        match meta.mode() & 0o077 {
-            0 => Finding::ok(place),
-            open => Finding::warn(
-                format!("{place} is open to other users (mode {open:03o} beyond its owner)"),
-                format!("chmod 700 {place}"),
-            ),
-        }
-    })
 }
 
 fn configuration(data: &DataDir, loaded: Result<&(Config, Vec<String>), &Failure>) -> Check {
