@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -392,13 +393,27 @@ fn the_documented_scripts_carry_a_conversation(setup: Setup) {
     for chat in ["42", "43"] {
         world.wire("ada", chat);
     }
-    world.up();
+    // Every user of the machine sees what programs are called with: these write it down.
+    let called = world.aside().join("called");
+    let wrapped = world.aside().join("bin");
+    std::fs::create_dir(&wrapped).unwrap();
+    let ours = std::env::var("PATH").unwrap();
+    let real = format!("{}:{ours}", binary("twobox").parent().unwrap().display());
+    for tool in ["jq", "curl", "twobox"] {
+        let file = wrapped.join(tool);
+        let (called, name) = (called.display(), tool);
+        let text = format!(
+            "#!/bin/sh\nprintf '%s ' {name} \"$@\" >> {called}\nPATH='{real}' exec {name} \"$@\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{real}", wrapped.display());
+    world.up_with(&[("PATH", &path)]);
     let feed = |chat: &str, id: &str, text: &str| {
-        let ours = std::env::var("PATH").unwrap();
-        let path = format!("{}:{ours}", binary("twobox").parent().unwrap().display());
         let mut feed = Command::new(script("feed.sh"))
             .env("TWOBOX_DATA", world.data())
-            .env("PATH", path)
+            .env("PATH", &path)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -433,4 +448,14 @@ fn the_documented_scripts_carry_a_conversation(setup: Setup) {
     let other = world.sessions().into_iter().find(|other| other.id != session.id).unwrap();
     let record = other.wait_delivery("echo: hello", "failed");
     assert!(record.error.unwrap().contains("hooks/43: No such file"));
+
+    let called = std::fs::read_to_string(called).unwrap();
+    for tool in ["jq", "curl", "twobox"] {
+        assert!(called.contains(&format!("{tool} ")), "the test can tell: {called}");
+    }
+    for secret in [hook.address.trim_end_matches('/'), "two\nlines", "busy", "gone", "unsure"] {
+        // The ids are called like the texts.
+        let shown = called.replace(&format!("--id {secret} "), "");
+        assert!(!shown.contains(secret), "{secret:?} is seen by everybody: {called}");
+    }
 }

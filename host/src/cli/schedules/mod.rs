@@ -56,8 +56,8 @@ pub(super) enum SchedulesCommand {
     Pause {
         /// Its name or id.
         name: String,
-        /// Why, for whoever looks at it.
-        #[arg(long)]
+        /// Why, for whoever looks at it; "-" reads it from standard input.
+        #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
     /// Let a paused schedule go on from now. What came meanwhile is not run.
@@ -189,6 +189,8 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
             context.output.show(&shown, |shown| text::shown(shown, is_up, now));
         }
         SchedulesCommand::Pause { name, reason } => {
+            let reason =
+                reason.map(|said| said::text(&said, "reason", book::PROMPT_MAX)).transpose()?;
             let (_, mut db) = context.open_db()?;
             let paused =
                 book::pause(&mut db, &name, reason.as_deref(), &SystemIds, SystemClock.now());

@@ -243,18 +243,22 @@ impl CadenceFlags {
     }
 }
 
-/// The prompt, or what standard input says. More than is allowed is not read to its end.
-fn prompt(said: &str) -> Result<String, Failure> {
+/// What was said, or for "-" what standard input says. More than `most` bytes are not read to their
+/// end. `what` is its name, for people.
+pub(super) fn text(said: &str, what: &str, most: usize) -> Result<String, Failure> {
     if said != "-" {
         return Ok(said.to_owned());
     }
     let mut text = String::new();
-    let most = u64::try_from(PROMPT_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    std::io::stdin()
-        .take(most)
-        .read_to_string(&mut text)
-        .map_err(|error| Failure::new(format!("could not read the prompt: {error}")))?;
+    let most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    std::io::stdin().take(most).read_to_string(&mut text).map_err(|error| {
+        Failure::new(format!("could not read the {what} from standard input: {error}"))
+    })?;
     Ok(text)
+}
+
+fn prompt(said: &str) -> Result<String, Failure> {
+    text(said, "prompt", PROMPT_MAX)
 }
 
 /// How the command line calls a field of the book.
