@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub struct Core {
     channel_epoch: Mutex<u64>,
     several_groups: AtomicBool,
     api: OnceLock<SocketAddr>,
+    api_socket: OnceLock<PathBuf>,
     chatting: Mutex<HashSet<SessionId>>,
     /// Moves when a scheduled run may have.
     runs: watch::Sender<()>,
@@ -97,6 +99,7 @@ impl Core {
             channel_epoch: Mutex::default(),
             several_groups: AtomicBool::new(false),
             api: OnceLock::new(),
+            api_socket: OnceLock::new(),
             chatting: Mutex::default(),
             runs: watch::Sender::new(()),
             lag_ms: AtomicU64::new(0),
@@ -287,6 +290,16 @@ impl Core {
         self.api.get().copied()
     }
 
+    /// Says on which socket the API listens.
+    pub fn set_api_socket(&self, path: PathBuf) {
+        self.api_socket.get_or_init(|| path);
+    }
+
+    /// On which socket the API listens, if it does.
+    pub fn api_socket(&self) -> Option<&Path> {
+        self.api_socket.get().map(PathBuf::as_path)
+    }
+
     /// Something may have become of the message of a scheduled run.
     pub(crate) fn run_moved(&self) {
         self.runs.send_replace(());
@@ -338,6 +351,6 @@ impl Core {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

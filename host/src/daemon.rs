@@ -103,9 +103,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     if let Err(error) = server.await {
         tracing::error!(%error, "the socket's server broke");
     }
-    if let Some(api) = api
-        && let Err(error) = api.await
-    {
+    if let Err(error) = api.await {
         tracing::error!(%error, "the API's server broke");
     }
     tracing::info!("stopped");
@@ -147,19 +145,19 @@ async fn build(
 }
 
 /// Serves the HTTP API until the host stops. What is in its way is in nobody else's.
-async fn start_api(core: &Arc<Core>, scheduler: &Arc<Scheduler>) -> Option<JoinHandle<()>> {
-    match api::bind(core).await {
-        Ok(Some(bound)) => {
-            tracing::info!(address = %bound.address(), "the API is up");
-            core.set_api(bound.address());
-            Some(tokio::spawn(bound.serve(Arc::clone(core), Arc::clone(scheduler))))
-        }
-        Ok(None) => None,
-        Err(error) => {
-            tracing::warn!(error = chain(&error), "there is no API until the next start");
-            None
-        }
+async fn start_api(core: &Arc<Core>, scheduler: &Arc<Scheduler>) -> JoinHandle<()> {
+    let (bound, troubles) = api::bind(core).await;
+    for error in troubles {
+        tracing::warn!(error = chain(&error), "the API is not served there until the next start");
     }
+    if let Some(address) = bound.address() {
+        tracing::info!(%address, "the API is up");
+        core.set_api(address);
+    }
+    if bound.has_socket() {
+        core.set_api_socket(core.parts.data.api_socket());
+    }
+    tokio::spawn(bound.serve(Arc::clone(core), Arc::clone(scheduler)))
 }
 
 /// Before anything starts that would look for them.

@@ -93,8 +93,6 @@ pub enum DataError {
         path: PathBuf,
         /// Who we are.
         us: String,
-        /// The reason.
-        source: io::Error,
     },
     /// The database in it is somebody else's.
     #[error(
@@ -221,6 +219,11 @@ impl DataDir {
     /// The token of the HTTP API.
     pub fn api_token(&self) -> PathBuf {
         self.root.join("api.token")
+    }
+
+    /// The socket of the HTTP API.
+    pub fn api_socket(&self) -> PathBuf {
+        self.root.join("api.sock")
     }
 
     /// All session folders.
@@ -398,7 +401,7 @@ fn cannot_create(path: &Path, error: DataError) -> DataError {
     if owner::closed_by(path).is_some() {
         return unreachable(path, source);
     }
-    DataError::NotMade { path: path.to_owned(), us: owner::name(owner::us()), source }
+    DataError::NotMade { path: path.to_owned(), us: owner::name(owner::us()) }
 }
 
 /// Why `path` cannot be looked at: for want of a right, whose folder it is that is closed.

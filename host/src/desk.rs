@@ -96,6 +96,7 @@ impl DaemonDesk {
             "stopping": self.core.is_stopping(),
             "file_events": parts.watch.is_some(),
             "api": self.core.api(),
+            "api_socket": self.core.api_socket(),
             "runtime": runtime,
             "containers": {
                 "running": running,

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -154,9 +155,34 @@ impl Client {
     }
 }
 
+impl World {
+    /// A connection to the API's socket, on which nothing was said yet.
+    pub fn api_socket(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.data().join("api.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+}
+
+/// Reads one answer, and leaves the connection as it is.
+#[track_caller]
+pub fn read_one_answer(stream: &mut impl Read) -> Answer {
+    let mut bytes = Vec::new();
+    let mut next = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut next).unwrap();
+        bytes.push(next[0]);
+    }
+    let head = Answer::parse(&bytes).unwrap();
+    let length = head.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    Answer::parse(&[bytes, body].concat()).unwrap()
+}
+
 /// Reads to the end of a connection, and what was answered on it.
 #[track_caller]
-pub fn read_answer(stream: &mut TcpStream) -> Answer {
+pub fn read_answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     let text = || String::from_utf8_lossy(&bytes);

@@ -33,7 +33,7 @@ pub use container::Container;
 pub use courier::{Call, Courier};
 pub use description::{Description, METHODS};
 pub use engine::{docker, image, image_with};
-pub use http::{Answer, Client, read_answer};
+pub use http::{Answer, Client, read_answer, read_one_answer};
 pub use scenario::{Runtime, play};
 pub use schedules::StoredSchedule;
 pub use setup::{Lifetime, Mode, Setup};

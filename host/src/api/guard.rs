@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{Extension, FromRequest, Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
 use super::error::{ApiError, Code};
-use super::token::Token;
+use super::token::TokenFile;
+use super::visitor::Visitor;
 
 /// The largest body, in bytes.
 pub(super) const BODY_MAX: usize = 1024 * 1024;
@@ -25,9 +26,36 @@ pub(super) const BODY_MAX: usize = 1024 * 1024;
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Refuses what a web page may have sent. `at` is where we listen.
+/// A request of somebody who may do everything.
+#[derive(Debug, Clone, Copy)]
+struct Admitted;
+
+/// Looks who asks: whoever came by the socket or shows the token is let in, and keeps the connection.
+/// All others are answered once.
+pub(super) async fn look_who_asks(
+    State(token): State<TokenFile>,
+    Extension(visitor): Extension<Arc<Visitor>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let admitted = visitor.is_trusted()
+        || match given_token(request.headers()) {
+            Some(given) => token.admits(given).await && visitor.recognise().await,
+            None => false,
+        };
+    if admitted {
+        request.extensions_mut().insert(Admitted);
+        return next.run(request).await;
+    }
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Refuses what a web page may have sent. `at` is where we listen; a socket is on this machine, and
+/// what is put in front of it may be reached by web pages too.
 pub(super) async fn refuse_browsers(
-    State(at): State<SocketAddr>,
+    State(at): State<Option<SocketAddr>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -36,10 +64,11 @@ pub(super) async fn refuse_browsers(
         return Err(ApiError::new(Code::OriginRefused, message));
     }
     let asked = request.uri().authority();
-    if at.ip().is_loopback()
+    if at.is_none_or(|at| at.ip().is_loopback())
         && !(asked.is_none_or(is_this_machine) && names_this_machine(request.headers()))
     {
-        let message = format!("the Host header has to be an IP address or localhost, like {at}");
+        let like = at.map_or_else(|| "localhost".to_owned(), |at| at.to_string());
+        let message = format!("the Host header has to be an IP address or localhost, like {like}");
         return Err(ApiError::new(Code::HostRefused, message));
     }
     Ok(next.run(request).await)
@@ -60,17 +89,14 @@ fn is_this_machine(host: &Authority) -> bool {
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
-/// Lets in who knows the token.
-pub(super) async fn require_token(
-    State(token): State<Arc<Token>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    match given_token(request.headers()).is_some_and(|given| token.is(given)) {
-        true => Ok(next.run(request).await),
-        false => {
-            let message = "send the header `Authorization: Bearer TOKEN`; `twobox status --token` \
-                           shows the token";
+/// Lets in who was admitted.
+pub(super) async fn require_token(request: Request, next: Next) -> Result<Response, ApiError> {
+    match request.extensions().get::<Admitted>() {
+        Some(Admitted) => Ok(next.run(request).await),
+        None => {
+            let message = "send the header `Authorization: Bearer TOKEN`, with what `twobox token \
+                           show` shows, or use the socket api.sock in the data directory, which \
+                           asks for none";
             Err(ApiError::new(Code::Unauthorized, message))
         }
     }

@@ -1,7 +1,6 @@
 //! Which request goes where.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -11,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
 use super::error::{ApiError, Code};
-use super::token::Token;
+use super::token::TokenFile;
 use super::{Api, guard, health, runs, schedules};
 
 /// A path, and what it does for each of its methods.
@@ -42,18 +41,20 @@ const GUARDED: &[Route] = &[
     Route { path: "/api/runs/{id}/cancel", handlers: || post(runs::cancel) },
 ];
 
-/// Everything that is answered on `at`, to whoever has `token`.
-pub(super) fn app(api: Api, token: Token, at: SocketAddr) -> Router {
+/// Everything that is answered on `at`, or on the socket where that is `None`, to whoever has the
+/// token or came by the socket.
+pub(super) fn app(api: Api, token: TokenFile, at: Option<SocketAddr>) -> Router {
     let guarded = router(GUARDED)
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(guard::take_in_body))
         .layer(DefaultBodyLimit::max(guard::BODY_MAX))
-        .layer(from_fn_with_state(Arc::new(token), guard::require_token));
+        .layer(from_fn(guard::require_token));
     let open = router(OPEN).method_not_allowed_fallback(wrong_method);
     guarded
         .merge(open)
         .layer(from_fn_with_state(at, guard::refuse_browsers))
+        .layer(from_fn_with_state(token, guard::look_who_asks))
         .layer(map_response(forget))
         .with_state(api)
 }

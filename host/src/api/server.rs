@@ -1,21 +1,26 @@
 //! Connections: how many, for how long, and their end.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use super::visitor::{CONNECTIONS_MAX, KNOWN_MAX, Places, Visitor};
+use crate::channel::socket;
 use crate::session::task::chain;
-
-/// How many clients may be connected at once.
-const CONNECTIONS_MAX: usize = 64;
 
 /// How long the head of a request may take to come; an idle connection is closed after it too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,37 +31,105 @@ const HEAD_MAX: usize = 64 * 1024;
 /// A client that takes nothing of an answer for so many milliseconds is gone.
 const READ_TIMEOUT_MS: u32 = 30_000;
 
-/// Answers the clients of `listener` with `app` until `shutdown` becomes true, and ends what they
-/// have asked for by then within `grace`.
-pub(super) async fn serve(
+/// Where clients come in.
+pub(super) trait Door: Send {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next client, and until there is room for it: who finds no place waits in the
+    /// listener's queue. `None` for one that was turned away.
+    fn come(&self) -> impl Future<Output = io::Result<Option<Guest<Self::Stream>>>> + Send;
+}
+
+/// A client that has come in.
+pub(super) struct Guest<S> {
+    stream: S,
+    visitor: Arc<Visitor>,
+    /// Among all connections of the door.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// The port, open to whoever reaches it.
+pub(super) struct Port {
     listener: TcpListener,
+    places: Arc<Places>,
+    room: Arc<Semaphore>,
+}
+
+impl Port {
+    pub(super) fn new(listener: TcpListener) -> Self {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Self { listener, places: Places::new(), room }
+    }
+}
+
+impl Door for Port {
+    type Stream = TcpStream;
+
+    async fn come(&self) -> io::Result<Option<Guest<TcpStream>>> {
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = Some(room.expect("the semaphore is never closed"));
+        let (stream, _) = self.listener.accept().await?;
+        if let Err(error) = sockopt::set_tcp_user_timeout(&stream, READ_TIMEOUT_MS) {
+            tracing::debug!(%error, "a client of the API that does not read is kept for longer");
+        }
+        Ok(Some(Guest { stream, visitor: self.places.arrive(), room }))
+    }
+}
+
+/// The socket in the data directory, for this user alone.
+pub(super) struct Socket {
+    listener: UnixListener,
+    room: Arc<Semaphore>,
+}
+
+impl Socket {
+    pub(super) fn new(listener: UnixListener) -> Self {
+        Self { listener, room: Arc::new(Semaphore::new(KNOWN_MAX)) }
+    }
+}
+
+impl Door for Socket {
+    type Stream = UnixStream;
+
+    async fn come(&self) -> io::Result<Option<Guest<UnixStream>>> {
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.expect("the semaphore is never closed");
+        let (stream, _) = self.listener.accept().await?;
+        if let Err(reason) = socket::peer(&stream) {
+            tracing::warn!(reason, "refused a connection to the API's socket");
+            return Ok(None);
+        }
+        Ok(Some(Guest { stream, visitor: Visitor::trusted(room), room: None }))
+    }
+}
+
+/// Answers the clients that come in by `door` with `app` until `shutdown` becomes true, and ends what
+/// they have asked for by then within `grace`.
+pub(super) async fn serve<D: Door>(
+    door: D,
     app: Router,
     mut shutdown: watch::Receiver<bool>,
     grace: Duration,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
-        // Who finds no place waits in the listener's queue: every connection ends in bounded time.
-        let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place.expect("the semaphore is never closed"), listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             // A daemon that dropped the sender is going down as well.
             _ = shutdown.wait_for(|down| *down) => break,
             Some(ended) = connections.join_next() => {
                 report_panic(ended);
                 continue;
             }
-            accepted = accept => accepted,
+            accepted = door.come() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok(None) => {}
+            Ok(Some(Guest { stream, visitor, room })) => {
                 let (app, shutdown) = (app.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    converse(stream, app, shutdown).await;
-                    drop(place);
+                    converse(stream, visitor, app, shutdown).await;
+                    drop(room);
                 });
             }
             Err(error) => {
@@ -68,27 +141,37 @@ pub(super) async fn serve(
             }
         }
     }
-    drop(listener);
+    drop(door);
     let farewell = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, farewell).await.is_err() {
         tracing::warn!(count = connections.len(), "requests to the API were broken off");
     }
 }
 
-/// Answers one client until it leaves, or until the answer that is under way at the shutdown.
-async fn converse(stream: TcpStream, app: Router, mut shutdown: watch::Receiver<bool>) {
-    if let Err(error) = sockopt::set_tcp_user_timeout(&stream, READ_TIMEOUT_MS) {
-        tracing::debug!(%error, "a client of the API that does not read is kept for longer");
-    }
+/// Answers one client until it leaves or has to, or until the answer that is under way at the
+/// shutdown.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    visitor: Arc<Visitor>,
+    app: Router,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let app = TowerToHyperService::new(app);
+    let asker = Arc::clone(&visitor);
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&asker));
+        app.call(request.map(Body::new))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        .serve_connection(TokioIo::new(stream), answer);
     let stopped = async { drop(shutdown.wait_for(|down| *down).await) };
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = visitor.has_to_leave() => return,
         () = stopped => {
             connection.as_mut().graceful_shutdown();
             connection.await

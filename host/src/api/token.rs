@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 
+use crate::blocking::blocking;
+use crate::session::task::chain;
+
 /// How many random bytes a token has.
 const BYTES: usize = 32;
 
@@ -81,6 +84,18 @@ impl Token {
         }
     }
 
+    /// Puts a fresh token in place of the one at `path`, whatever lies there. From then on nobody is let
+    /// in with the old one: a host that runs reads the file for every request.
+    ///
+    /// # Errors
+    /// [`TokenError::Io`].
+    pub fn renew(path: &Path) -> Result<Self, TokenError> {
+        let failed = |source| TokenError::Io { action: "write", path: path.to_owned(), source };
+        let token = Self::from_bytes(&random().map_err(failed)?);
+        place(path, &token, |fresh| fs::rename(fresh, path)).map_err(failed)?;
+        Ok(token)
+    }
+
     fn from_bytes(bytes: &[u8; BYTES]) -> Self {
         Self(hex(bytes))
     }
@@ -103,6 +118,33 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The file with the token that counts now.
+#[derive(Debug, Clone)]
+pub struct TokenFile(PathBuf);
+
+impl TokenFile {
+    /// The file at this path. It is read whenever somebody shows a token.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Whether `given` is the token that lies in the file now. Where there is none, nothing is.
+    pub async fn admits(&self, given: &[u8]) -> bool {
+        // Whoever cannot be right costs no look.
+        if given.len() != 2 * BYTES {
+            return false;
+        }
+        let path = self.0.clone();
+        match blocking(move || Token::read(&path)).await {
+            Ok(token) => token.is_some_and(|token| token.is(given)),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "nobody can use the API with a token");
+                false
+            }
+        }
+    }
+}
+
 /// Whether others than the owner may read the file at `path`.
 ///
 /// # Errors
@@ -121,8 +163,16 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Puts a token in place unless there is one. Nobody sees half of it.
+/// Puts a token in place unless there is one.
 fn put(path: &Path, token: &Token) -> io::Result<()> {
+    place(path, token, |fresh| match fs::hard_link(fresh, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::remove_file(fresh),
+    })
+}
+
+/// Writes a token beside `path` and has it `put` there. Nobody sees half of it.
+fn place(path: &Path, token: &Token, put: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}", hex(&random::<8>()?)));
     let fresh = Path::new(&fresh);
@@ -132,12 +182,11 @@ fn put(path: &Path, token: &Token) -> io::Result<()> {
         .mode(0o600)
         .open(fresh)
         .and_then(|mut file| writeln!(file, "{}", token.0).and_then(|()| file.sync_all()))
-        .and_then(|()| match fs::hard_link(fresh, path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
-        });
-    let removed = fs::remove_file(fresh);
-    written.and(removed)
+        .and_then(|()| put(fresh));
+    if written.is_err() {
+        drop(fs::remove_file(fresh)); // what counts is why it could not be put in place
+    }
+    written
 }
 
 #[cfg(test)]
@@ -175,6 +224,27 @@ mod tests {
         for wrong in ["", &text[1..], &text.to_uppercase(), &format!("{text} "), "ab"] {
             assert!(!token.is(wrong.as_bytes()), "{wrong:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_token_that_was_renewed_last_is_the_one_that_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.token");
+        let file = TokenFile::new(path.clone());
+        let first = Token::at(&path).unwrap();
+        assert!(file.admits(first.text().as_bytes()).await);
+        let second = Token::renew(&path).unwrap();
+        assert_eq!(Token::read(&path).unwrap(), Some(second.clone()));
+        assert!(!file.admits(first.text().as_bytes()).await);
+        assert!(file.admits(second.text().as_bytes()).await);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
+        fs::write(&path, "x").unwrap();
+        assert!(!file.admits(second.text().as_bytes()).await);
+        let third = Token::renew(&path).unwrap();
+        assert!(file.admits(third.text().as_bytes()).await, "whatever lay there");
+        fs::remove_file(&path).unwrap();
+        assert!(!file.admits(third.text().as_bytes()).await);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod sessions;
 mod status;
 mod tail;
 mod tasks;
+mod token;
 mod up;
 mod wire;
 
@@ -70,10 +71,13 @@ enum Command {
     },
     /// Show how the daemon is.
     Status {
-        /// Show the token of the HTTP API instead. It is as good as a password.
+        /// Show the token of the HTTP API instead, as `token show` does.
         #[arg(long)]
         token: bool,
     },
+    /// The token of the HTTP API: show, renew.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Check everything that the daemon needs, and say what to do.
     Doctor,
     /// Talk to an agent.
@@ -208,7 +212,8 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Sessions(sessions::SessionsCommand::Retry { id, message }) => {
             in_tokio(sessions::retry(context, &id, message))
         }
-        Command::Status { token: true } => status::token(context),
+        Command::Status { token: true } => token::show(context),
+        Command::Token(command) => token::run(context, &command),
         Command::Status { token: false } => in_tokio(status::run(context)),
         Command::Doctor => in_tokio(doctor::run(context)),
         Command::Chat(arguments) => in_tokio(chat::run(context, arguments)),

@@ -1,4 +1,4 @@
-//! `twobox status`: how the daemon is, by its own word; and the token of its HTTP API.
+//! `twobox status`: how the daemon is, by its own word.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::Context;
 use super::client::Client;
 use super::output::{Failure, printable};
-use crate::api::token::Token;
 use crate::channel::socket::{Event, Request};
 use crate::db::{agents, overview};
 
@@ -32,17 +31,6 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
         }
         other => Err(Failure::new(format!("the host answered something else: {other:?}"))),
     }
-}
-
-/// Shows the token, whether a daemon runs or not.
-pub(super) fn token(context: &Context) -> Result<ExitCode, Failure> {
-    let data = context.open_data()?;
-    let token = Token::read(&data.api_token())?.ok_or_else(|| {
-        let place = context.data.display();
-        Failure::new(format!("there is no token yet: `twobox --data {place} up` makes one"))
-    })?;
-    context.output.show(&json!({ "token": token.text() }), |_| token.text().to_owned());
-    Ok(ExitCode::SUCCESS)
 }
 
 /// One line for each value, named by its path.

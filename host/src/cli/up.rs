@@ -35,8 +35,8 @@ fn tell_closed(data: &DataDir, closed: &[PathBuf]) {
     );
     if closed.contains(&data.api_token()) && closed.contains(&data.root().to_owned()) {
         tracing::warn!(
-            "other users could read the API's token: delete {} for another one",
-            data.api_token().display()
+            "other users could read the API's token: `twobox --data {} token renew` makes another one",
+            data.root().display()
         );
     }
 }

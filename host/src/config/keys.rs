@@ -176,7 +176,7 @@ pub const KEYS: &[Key] = &[
         "Runs that have ended are deleted after this time, with the sessions that were made for them.",
         |c| Field::Span(&mut c.schedule.history),
     ),
-    key("api.listen", "Where the HTTP API listens: an address with a port. Empty: no API.", |c| {
+    key("api.listen", "Address and port of the HTTP API. Empty: only its socket.", |c| {
         Field::Address(&mut c.api.listen)
     }),
     key(

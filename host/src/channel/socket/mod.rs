@@ -86,6 +86,11 @@ pub struct Bound {
 /// # Errors
 /// [`SocketError`].
 pub fn bind(path: &Path) -> Result<Bound, SocketError> {
+    Ok(Bound { listener: listen(path)?, path: path.to_owned() })
+}
+
+/// As [`bind`], for any socket of this user.
+pub(crate) fn listen(path: &Path) -> Result<UnixListener, SocketError> {
     let error = |action| {
         let path = path.to_owned();
         move |source| SocketError::Io { action, path, source }
@@ -107,7 +112,7 @@ pub fn bind(path: &Path) -> Result<Bound, SocketError> {
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
         .map_err(error("restrict"))?;
     std::fs::rename(&fresh, path).map_err(error("put in place"))?;
-    Ok(Bound { listener, path: path.to_owned() })
+    Ok(listener)
 }
 
 impl Bound {
@@ -188,7 +193,7 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Whether the other end belongs to this user or to root.
-fn peer(stream: &UnixStream) -> Result<(), String> {
+pub(crate) fn peer(stream: &UnixStream) -> Result<(), String> {
     let ours = nix::unistd::geteuid().as_raw();
     match stream.peer_cred().map(|peer| peer.uid()) {
         Ok(uid) if uid == ours || uid == 0 => Ok(()),

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::{Check, Finding, status_of};
+use crate::api::holder;
 use crate::api::token::{Token, TokenError, is_exposed};
 use crate::cli::output::chain;
 use crate::data::DataDir;
@@ -38,6 +39,8 @@ pub(super) fn checks(data: &DataDir, listen: Option<SocketAddr>) -> Vec<Check> {
         checks.push(Check::now("API address", move || address(listen)));
     }
     checks.push(Check { name: "HTTP API", run: host.boxed() });
+    let data = data.clone();
+    checks.push(Check { name: "API socket", run: async move { socket(&data).await }.boxed() });
     checks
 }
 
@@ -48,7 +51,7 @@ fn token(data: &DataDir) -> Finding {
     match (Token::read(&path), is_exposed(&path)) {
         (Ok(None), _) => Finding::warn(
             format!("{place} is missing, so nobody can learn the token"),
-            "start the host, or restart it: it makes one",
+            "`twobox token renew` makes one",
         ),
         (Ok(Some(_)), Ok(false)) => Finding::ok(place.to_string()),
         (Ok(Some(_)), Ok(true)) => {
@@ -57,12 +60,12 @@ fn token(data: &DataDir) -> Finding {
                 format!(
                     "{place} is open to other users (mode {mode:04o}): they may know the token"
                 ),
-                "delete it and restart the host, which makes another that only its user can read",
+                "`twobox token renew` makes another that only its user can read",
             )
         }
         (Err(error @ TokenError::Malformed { .. }), _) => Finding::fail(
             chain(&error),
-            "then start the host, or restart it: without a token there is no API",
+            "`twobox token renew` puts one in its place: until then only the socket lets anybody in",
         ),
         (Err(error), _) => Finding::fail(chain(&error), "mend the permissions of the file"),
         (Ok(Some(_)), Err(error)) => {
@@ -107,7 +110,7 @@ async fn answering(data: &DataDir, listen: Option<SocketAddr>) -> Finding {
             },
             "restart the host if the configuration was changed since its start",
         ),
-        (Some(at), _) => ask(data, at).await,
+        (Some(at), _) => ask(at).await,
     }
 }
 
@@ -127,7 +130,7 @@ fn free(listen: SocketAddr, bound: io::Result<()>) -> Finding {
         Ok(()) => Finding::ok(format!("no host runs; {listen} is free for it")),
         Err(error) => {
             let reason = refusal(listen, &error);
-            Finding::warn(format!("{reason}: a host would run without an API"), ELSEWHERE)
+            Finding::warn(format!("{reason}: a host could not listen there"), ELSEWHERE)
         }
     }
 }
@@ -136,19 +139,29 @@ fn free(listen: SocketAddr, bound: io::Result<()>) -> Finding {
 fn absent(listen: SocketAddr, bound: io::Result<()>) -> Finding {
     match bound {
         Ok(()) => Finding::warn(
-            format!("the host runs without an API, though {listen} is free by now"),
+            format!("the host does not listen on {listen}, though it is free by now"),
             "restart the host; its log says why it could not listen when it started",
+        ),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Finding::warn(
+            format!(
+                "{}: requests that were sent there showed it the token, and the host is not reached",
+                refusal(listen, &error)
+            ),
+            format!("`twobox token renew` if one may have been sent, and {ELSEWHERE}"),
         ),
         Err(error) => {
             let reason = refusal(listen, &error);
-            Finding::warn(format!("{reason}: the host runs without an API"), ELSEWHERE)
+            Finding::warn(format!("{reason}: the host does not listen there"), ELSEWHERE)
         }
     }
 }
 
 fn refusal(listen: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("another program listens on {listen}"),
+        io::ErrorKind::AddrInUse => match holder::of(listen) {
+            Some(holder) => format!("another program listens on {listen}, {holder}"),
+            None => format!("another program listens on {listen}"),
+        },
         io::ErrorKind::AddrNotAvailable => format!("{} is no address of this machine", listen.ip()),
         io::ErrorKind::PermissionDenied => {
             format!("port {} is not for this user", listen.port())
@@ -157,49 +170,66 @@ fn refusal(listen: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-/// Asks the host that says that it listens on `at`. It is given the token only when it has answered
-/// as a host does.
-async fn ask(data: &DataDir, at: SocketAddr) -> Finding {
-    let silent = |error: &io::Error| {
-        let help = "look at the host's log, and restart it; at most 64 clients may be connected";
-        Finding::fail(format!("the host listens on {at} and does not answer there: {error}"), help)
-    };
-    match get(at, "GET /healthz", None).await {
-        Err(error) => return silent(&error),
-        Ok((200, body)) if body == json!({ "status": "ok" }) => {}
-        Ok(_) => {
-            return Finding::fail(
-                format!("what answers on {at} is not this host"),
-                "find out what redirects that address, or set api.listen to another one",
-            );
-        }
-    }
-    // A file that holds no token has a check of its own.
-    let Ok(Some(token)) = Token::read(&data.api_token()) else {
-        return Finding::ok(format!("the host answers on {at}"));
-    };
-    match get(at, "HEAD /api/openapi.json", Some(&token)).await {
-        Err(error) => silent(&error),
-        Ok((200, _)) => Finding::ok(format!("the host answers on {at} and takes the token")),
-        Ok((401, _)) => Finding::warn(
-            format!("the host on {at} does not take the token in {}", data.api_token().display()),
-            "restart the host: the file was changed since its start",
+/// Asks the host that says that it listens on `at`. It is not given the token: who answers on a port
+/// is never quite certain.
+async fn ask(at: SocketAddr) -> Finding {
+    let there = SocketAddr::new(reachable(at.ip()), at.port());
+    let connected = TcpStream::connect(there);
+    match answer(connected, "GET /healthz", &there.to_string()).await {
+        Err(error) => Finding::fail(
+            format!("the host listens on {at} and does not answer there: {error}"),
+            "look at the host's log, and restart it",
         ),
-        Ok((status, _)) => Finding::fail(
-            format!("the host on {at} answers {status} to whoever has the token"),
-            "look at its log, and restart it",
+        Ok((200, body)) if body == json!({ "status": "ok" }) => {
+            Finding::ok(format!("the host answers on {at}"))
+        }
+        Ok(_) => Finding::fail(
+            format!("what answers on {at} is not this host"),
+            "find out what redirects that address, or set api.listen to another one; `twobox token \
+             renew`, for what was sent there showed it the token",
         ),
     }
 }
 
-/// The status and the body, if it is JSON, of the answer to `request`, asked on this machine.
-async fn get(at: SocketAddr, request: &str, token: Option<&Token>) -> io::Result<(u16, Value)> {
-    let there = SocketAddr::new(reachable(at.ip()), at.port());
-    let token = token
-        .map_or_else(String::new, |token| format!("authorization: Bearer {}\r\n", token.text()));
-    let head = format!("{request} HTTP/1.1\r\nhost: {there}\r\n{token}connection: close\r\n\r\n");
+/// Whether the host that runs answers on the API's socket.
+async fn socket(data: &DataDir) -> Finding {
+    let place = data.api_socket().display().to_string();
+    let served = match status_of(data).await {
+        Ok(status) => !status["api_socket"].is_null(),
+        Err(_) => {
+            return match data.holder() {
+                Ok(None) => Finding::ok("no host runs; the next one makes it"),
+                _ => Finding::warn("not looked at: the host is silent", "see `daemon`"),
+            };
+        }
+    };
+    if !served {
+        let help = "restart the host; its log says why it could not make the socket";
+        return Finding::warn(format!("the host does not serve {place}"), help);
+    }
+    let connected = UnixStream::connect(data.api_socket());
+    match answer(connected, "HEAD /api/openapi.json", "localhost").await {
+        Ok((200, _)) => Finding::ok(format!("the host answers on {place}")),
+        Ok((status, _)) => Finding::fail(
+            format!("the host answers {status} on {place}"),
+            "look at its log, and restart it",
+        ),
+        Err(error) => Finding::fail(
+            format!("the host does not answer on {place}: {error}"),
+            "look at its log, and restart it: the socket may have been removed or replaced",
+        ),
+    }
+}
+
+/// The status and the body, if it is JSON, of the answer to `request`.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    connected: impl Future<Output = io::Result<S>>,
+    request: &str,
+    host: &str,
+) -> io::Result<(u16, Value)> {
+    let head = format!("{request} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     let conversation = async {
-        let mut stream = TcpStream::connect(there).await?;
+        let mut stream = connected.await?;
         stream.write_all(head.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(ANSWER_MAX).read_to_end(&mut answer).await?;
@@ -285,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_program_gets_no_token() {
+    async fn another_program_gets_no_token_whatever_it_answers() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::create(&dir.path().join("data")).unwrap();
         let token = Token::at(&data.api_token()).unwrap();
@@ -299,7 +329,7 @@ mod tests {
                 stream.write_all(answer.as_bytes()).unwrap();
                 String::from_utf8_lossy(&head[..length]).into_owned()
             });
-            let Finding::Fail { detail, .. } = ask(&data, at).await else { panic!("{answer}") };
+            let Finding::Fail { detail, .. } = ask(at).await else { panic!("{answer}") };
             assert!(detail.contains("not this host"), "{answer}: {detail}");
             let asked = serving.join().unwrap();
             assert!(asked.starts_with("GET /healthz ") && !asked.contains(token.text()), "{asked}");

@@ -1,11 +1,14 @@
 //! Who is let in.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
-use twobox_tests::{METHODS, Setup, on_process, wait_for};
+use twobox_tests::{
+    Answer, METHODS, Setup, World, on_process, read_answer, read_one_answer, wait_for,
+};
 
 use super::runs::wait_ended;
 use super::schedules::daily;
@@ -19,24 +22,27 @@ on_process!(
     whether_the_host_is_well_is_no_secret,
     mistakes_have_the_shape_of_errors,
     a_port_that_is_taken_is_in_nobody_elses_way,
+    the_socket_lets_its_owner_in_without_a_token,
+    a_renewed_token_counts_at_once,
     an_api_on_the_network_comes_with_a_warning,
 );
 
 fn the_token_is_made_by_init_or_by_up_and_shown_without_a_host(setup: Setup) {
     let world = setup.api().make();
     let file = world.data().join("api.token");
-    let shown = || world.twobox(&["status", "--token"]);
+    let shown = || world.twobox(&["token", "show"]);
     let made = shown();
     assert_eq!(made.trim().len(), 64, "{made}");
     assert_eq!(made, fs::read_to_string(&file).unwrap());
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(world.twobox(&["status", "--token"]), made);
     world.twobox(&["init"]);
     assert_eq!(shown(), made, "init changes nothing that is there");
 
     fs::remove_file(&file).unwrap();
-    let refusal = world.run(&["status", "--token"]);
+    let refusal = world.run(&["token", "show"]);
     assert_eq!(refusal.status.code(), Some(1));
-    assert!(String::from_utf8(refusal.stderr).unwrap().contains("up` makes one"));
+    assert!(String::from_utf8(refusal.stderr).unwrap().contains("token renew` makes one"));
     world.up();
     assert_ne!(shown(), made);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -183,6 +189,10 @@ fn a_port_that_is_taken_is_in_nobody_elses_way(setup: Setup) {
     let log = world.host_log();
     assert!(log.contains(&format!("could not listen on {address}")), "{log}");
     assert!(log.contains("set api.listen to another address"), "{log}");
+    // What it could have learnt, and who it is: the test itself.
+    let holder = format!("which process {} (", std::process::id());
+    assert!(log.contains(&holder) && log.contains("twobox token renew"), "{log}");
+    assert_eq!(inside(&world, "GET", "/api/runs", "").status, 200, "the socket is served");
     world.stop_host();
     drop(taken);
     world.up();
@@ -196,4 +206,78 @@ fn an_api_on_the_network_comes_with_a_warning(setup: Setup) {
     let [_, token] = client.headers();
     let named = client.send("GET", "/api/openapi.json", &["host: twobox.example", &token], b"");
     assert_eq!(named.status, 200);
+}
+
+/// Asks by the socket, with headers of one's own, each with its line's end.
+fn inside(world: &World, method: &str, path: &str, headers: &str) -> Answer {
+    let mut stream = world.api_socket();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    write!(stream, "{head}{headers}\r\n").unwrap();
+    read_answer(&mut stream)
+}
+
+fn the_socket_lets_its_owner_in_without_a_token(setup: Setup) {
+    let world = setup.agent("ada", echo()).up();
+    assert_eq!(world.status().unwrap()["api"], json!(null), "no port is needed");
+    let path = world.data().join("api.sock");
+    assert_eq!(world.status().unwrap()["api_socket"], json!(path));
+    let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let mut stream = world.api_socket();
+    for _ in 0..2 {
+        stream.write_all(b"GET /api/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        assert_eq!(read_one_answer(&mut stream).status, 200, "it stays connected");
+    }
+    let body = daily("evening").to_string();
+    let length = body.len();
+    write!(
+        stream,
+        "POST /api/schedules HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    assert_eq!(read_one_answer(&mut stream).status, 201);
+    let wrong = "authorization: Bearer x\r\n";
+    assert_eq!(inside(&world, "GET", "/api/runs", wrong).status, 200, "nobody asks for one");
+    // What is put in front of it may be reached by web pages.
+    let page = inside(&world, "GET", "/api/runs", "origin: http://evil.example\r\n");
+    assert_eq!(page.error(), (403, "origin_refused"));
+    let mut stream = world.api_socket();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: evil.example\r\n\r\n").unwrap();
+    assert_eq!(read_one_answer(&mut stream).error(), (403, "host_refused"));
+
+    world.kill_host();
+    world.up();
+    assert_eq!(inside(&world, "GET", "/api/schedules/evening", "").status, 200, "a stale one");
+    world.stop_host();
+    assert!(!path.exists());
+}
+
+fn a_renewed_token_counts_at_once(setup: Setup) {
+    let world = setup.api().up();
+    let before = world.client();
+    let [host, token] = before.headers();
+    let mut stays = before.connect();
+    let ask = format!("GET /api/runs HTTP/1.1\r\n{host}\r\n{token}\r\n\r\n");
+    stays.write_all(ask.as_bytes()).unwrap();
+    assert_eq!(read_one_answer(&mut stays).status, 200);
+
+    let said = world.twobox(&["token", "renew"]);
+    assert!(!said.contains(world.twobox(&["token", "show"]).trim()), "it shows it to nobody");
+    assert_eq!(before.ask("GET", "/api/runs").error(), (401, "unauthorized"));
+    stays.write_all(ask.as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut stays).error(), (401, "unauthorized"), "and it is let go");
+    let after = world.client();
+    assert_ne!(after.headers()[1], token);
+    assert_eq!(after.ask("GET", "/api/runs").status, 200);
+
+    fs::write(world.data().join("api.token"), "nonsense").unwrap();
+    assert_eq!(after.ask("GET", "/api/runs").error(), (401, "unauthorized"));
+    world.twobox(&["token", "renew"]);
+    assert_eq!(world.client().ask("GET", "/api/runs").status, 200);
+    world.stop_host();
+    world.twobox(&["token", "renew"]);
+    world.up();
+    assert_eq!(world.client().ask("GET", "/api/runs").status, 200);
 }
