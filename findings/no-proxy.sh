@@ -4,7 +4,7 @@
 # One would guess: the proxy variables are a convention so old that a host, a network, a port and a
 #   suffix mean the same everywhere; at worst a newer form is unknown to an old client.
 # What happens: only a plain host name or address, in lower case variables and separated by commas, is
-#   read alike by these five. A network in CIDR form: curl and requests. HOST:PORT: urllib and httpx, and
+#   read alike by these five. A network in CIDR form: curl and requests. ADDRESS:PORT: urllib and httpx, and
 #   requests, which knows CIDR, does not. A leading dot covers the name itself, except in httpx. Blanks
 #   as separators: curl. `a,*`: httpx alone. ALL_PROXY: not urllib, not aiohttp. HTTP_PROXY in capitals:
 #   all but curl.
