@@ -79,6 +79,7 @@ impl DaemonDesk {
         let runtime = match parts.runtime.list().await {
             Ok(sightings) => json!({
                 "name": parts.runtime.name(), "answers": true, "known": sightings.len(),
+                "limits": parts.runtime.limits(),
             }),
             Err(error) => json!({
                 "name": parts.runtime.name(), "answers": false, "error": error.to_string(),

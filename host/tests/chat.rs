@@ -163,7 +163,7 @@ async fn initialised() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let mut init = twobox(&data);
-    init.arg("init");
+    init.args(["init", "--runtime", "process"]);
     assert!(finish(init, "").await.status.success());
     (dir, data)
 }

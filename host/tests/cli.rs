@@ -53,7 +53,7 @@ fn text(bytes: &[u8]) -> String {
 fn initialised() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    ok(&twobox(&data, &["init"]));
+    ok(&twobox(&data, &["init", "--runtime", "process"]));
     (dir, data)
 }
 
@@ -61,8 +61,8 @@ fn initialised() -> (tempfile::TempDir, std::path::PathBuf) {
 fn init_makes_everything_and_running_it_again_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let first = ok(&twobox(&data, &["init"]));
-    assert!(first.contains("process (no container engine answers"), "{first}");
+    let first = ok(&twobox(&data, &["init", "--runtime", "process"]));
+    assert!(first.contains("process (as you asked"), "{first}");
     assert!(first.contains("no isolation boundary"), "{first}");
     for file in ["host.db", "twobox.toml", "api.token", "agents/assistant.json"] {
         assert!(data.join(file).is_file(), "{file}");

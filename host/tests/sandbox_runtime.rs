@@ -672,6 +672,21 @@ async fn a_start_that_cannot_be_says_why_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_data_directory_among_the_programs_of_the_machine_is_refused() {
+    if !bwrap() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (sender, _events) = unbounded_channel();
+    let settings = Config::default().containers;
+    let install = InstallId::generate(&SystemIds);
+    let runner = dir.path().join("agent-runner");
+    let runtime = Sandbox::new(install, "/usr/data/sessions".into(), &settings, runner, sender);
+    let error = runtime.check().await.unwrap_err().to_string();
+    assert!(error.contains("/usr/data lies in /usr"), "{error}");
+}
+
+#[tokio::test]
 async fn what_a_sandbox_does_not_have_is_refused() {
     if !bwrap() {
         return;

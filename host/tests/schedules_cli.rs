@@ -26,7 +26,7 @@ fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let world = World { _dir: dir, data };
-    world.twobox(&["init"]);
+    world.twobox(&["init", "--runtime", "process"]);
     world
 }
 

@@ -34,7 +34,7 @@ pub use courier::{Call, Courier};
 pub use description::{Description, METHODS};
 pub use engine::{docker, image, image_with};
 pub use http::{Answer, Client, read_answer, read_one_answer};
-pub use scenario::{Runtime, play};
+pub use scenario::{Runtime, play, play_where};
 pub use schedules::StoredSchedule;
 pub use setup::{Lifetime, Mode, Setup};
 pub use wait::{PATIENCE, holds_for, wait_for, wait_within};

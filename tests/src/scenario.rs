@@ -62,6 +62,17 @@ pub fn play(runtime: Runtime, scenario: fn(Setup)) {
     scenario(Setup::new(runtime));
 }
 
+/// Runs `scenario`, or says loudly that there is no such runtime here.
+///
+/// # Panics
+/// As [`play`].
+pub fn play_where(runtime: Runtime, scenario: fn()) {
+    match runtime.available() {
+        Ok(()) => scenario(),
+        Err((required, missing)) => skipped(required, &missing),
+    }
+}
+
 /// Whether bubblewrap can make sandboxes here.
 fn bwrap() -> Result<(), String> {
     static WORKS: OnceLock<bool> = OnceLock::new();

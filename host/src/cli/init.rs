@@ -34,7 +34,7 @@ pub(super) async fn run(
     let (runtime, why) = match (config_exists, asked) {
         (true, _) => (context.load_config(&data.config())?.0.runtime, "as twobox.toml says".into()),
         (false, Some(asked)) => (asked, "as you asked".to_owned()),
-        (false, None) => choose().await,
+        (false, None) => choose(context, &data).await?,
     };
     let mut host = db::open(&data.host_db())?;
     let install = db::install_id(&host, &SystemIds, now)?;
@@ -103,16 +103,42 @@ pub(super) fn listed(paths: &[PathBuf]) -> String {
     }
 }
 
-/// Docker where an engine answers, processes elsewhere; and why.
-async fn choose() -> (RuntimeKind, String) {
-    let docker = Config { runtime: RuntimeKind::Docker, ..Config::default() };
-    match runtime::check(&docker).await {
-        Ok(line) => (RuntimeKind::Docker, line),
-        Err(RuntimeError::Unavailable { reason, .. }) => {
-            (RuntimeKind::Process, format!("no container engine answers, {reason}"))
+/// What can run agents on this machine, and why: Docker if a container starts, else a sandbox if one
+/// starts. Never processes, which isolate nothing: those have to be asked for.
+///
+/// # Errors
+/// Why neither can, and what to do.
+async fn choose(context: &Context, data: &DataDir) -> Result<(RuntimeKind, String), Failure> {
+    let (config, _) = context.load_config(&data.config())?;
+    let mut reasons = Vec::new();
+    let mut lacks_something = false;
+    for runtime in [RuntimeKind::Docker, RuntimeKind::Sandbox] {
+        let config = Config { runtime, ..config.clone() };
+        match runtime::probe(&config, &data.scratch()).await {
+            Ok(probed) if !probed.is_fatal() => return Ok((runtime, probed.line)),
+            Ok(probed) => {
+                let fatal = probed.differences.first();
+                reasons
+                    .push(fatal.map(|it| format!("{}: {}", it.what, it.help)).unwrap_or_default());
+                lacks_something |= runtime == RuntimeKind::Docker;
+            }
+            Err(RuntimeError::Start { reason }) => {
+                lacks_something |= runtime == RuntimeKind::Docker;
+                reasons.push(reason);
+            }
+            Err(error) => reasons.push(chain(&error)),
         }
-        // It answers, and lacks something, which is the next step.
-        Err(_) => (RuntimeKind::Docker, "a container engine answers".to_owned()),
+    }
+    // An engine that lacks something, usually the image, has a next step of its own.
+    match (lacks_something, &reasons[..]) {
+        (true, _) => Ok((RuntimeKind::Docker, "a container engine answers".to_owned())),
+        (false, reasons) => Err(Failure::new(format!(
+            "nothing here can run agents apart from the host. docker: {}. sandbox: {}. Mend one of \
+             them and run this again. For development, `--runtime process` runs agents without any \
+             isolation",
+            reasons.first().map_or("", String::as_str),
+            reasons.get(1).map_or("", String::as_str),
+        ))),
     }
 }
 

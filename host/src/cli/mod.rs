@@ -59,7 +59,7 @@ struct Arguments {
 enum Command {
     /// Make a data directory with a first agent. Changes nothing that is there already.
     Init {
-        /// What is to run the agents; without it, Docker if it answers.
+        /// What is to run the agents; without it, Docker if a container starts, else sandboxes.
         #[arg(long, value_parser = runtime_kind)]
         runtime: Option<RuntimeKind>,
     },

@@ -124,6 +124,12 @@ pub trait Runtime: Send + Sync {
     /// `docker`, `sandbox` or `process`.
     fn name(&self) -> &'static str;
 
+    /// What bounds each runner with all its processes, for people; `None` where that is as it was asked
+    /// for.
+    fn limits(&self) -> Option<String> {
+        None
+    }
+
     /// Starts a runner, or says why not. When this returns `Ok`, the incarnation is visible to
     /// [`Runtime::list`] until its exit is over. Dropping the future may leave a started runner
     /// behind; the next look finds it.

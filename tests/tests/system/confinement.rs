@@ -1,14 +1,19 @@
 //! What a container that the real host started may do.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use twobox_tests::{Setup, docker, image, on_docker};
+use twobox_tests::{Runtime, Setup, World, docker, image, on_docker, on_sandbox};
 
 use crate::scripts::echo;
 
 on_docker!(
     the_engine_was_told_every_limit,
+    code_inside_cannot_write_the_inbox_or_reach_out,
+    an_agent_cannot_change_its_configuration,
+);
+on_sandbox!(
     code_inside_cannot_write_the_inbox_or_reach_out,
     an_agent_cannot_change_its_configuration,
 );
@@ -102,30 +107,51 @@ fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The runner's image with the probe in it.
-fn probe_image() -> String {
-    let context = tempfile::tempdir().unwrap();
-    let (source, program) = (context.path().join("probe.rs"), context.path().join("probe"));
+/// An agent that is the probe.
+fn probed(setup: Setup) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compile(folder.path());
+    let (setup, command) = match setup.runtime() {
+        Runtime::Docker => {
+            (setup.setting("containers.image", probe_image(folder.path())), "/probe")
+        }
+        Runtime::Sandbox | Runtime::Process => (setup, "/workspace/program/probe"),
+    };
+    let world = setup.agent("ada", echo()).make();
+    if world.runtime() != Runtime::Docker {
+        std::fs::copy(program, world.program_folder("ada").join("probe")).unwrap();
+    }
+    world.configure_agent("ada", &json!({ "provider": "command", "command": [command] }));
+    world.up();
+    world
+}
+
+/// The probe, compiled in `folder`.
+fn compile(folder: &Path) -> PathBuf {
+    let (source, compiled) = (folder.join("probe.rs"), folder.join("probe"));
     std::fs::write(&source, PROBE).unwrap();
     // With the target named, the flag does not apply to what rustc itself runs.
     let about = run("rustc", &["-vV"]);
     let target = about.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
+    let (source, program) = (source.to_str().unwrap(), compiled.to_str().unwrap());
     let fixed = ["--edition=2024", "-Ctarget-feature=+crt-static", "--target", target];
     run("rustc", &[&fixed[..], &["-o", program, source]].concat());
+    compiled
+}
+
+/// The runner's image with the probe in it, which is in `context`.
+fn probe_image(context: &Path) -> String {
     let base = image().unwrap();
     let recipe = format!("FROM {base}\nCOPY probe /probe\n");
-    std::fs::write(context.path().join("Dockerfile"), recipe).unwrap();
+    std::fs::write(context.join("Dockerfile"), recipe).unwrap();
     // Tests of two builds may use one engine at the same time.
     let tag = format!("twobox-system-probe:{}", base.rsplit_once(':').map_or("local", |it| it.1));
-    docker(&["build", "--quiet", "--tag", &tag, context.path().to_str().unwrap()]);
+    docker(&["build", "--quiet", "--tag", &tag, context.to_str().unwrap()]);
     tag
 }
 
 fn code_inside_cannot_write_the_inbox_or_reach_out(setup: Setup) {
-    let world = setup.setting("containers.image", probe_image()).agent("ada", echo()).make();
-    world.configure_agent("ada", &json!({ "provider": "command", "command": ["/probe"] }));
-    world.up();
+    let world = probed(setup);
     let found = world.chat("ada").ask("what can you do?");
     let found: Vec<_> = found.lines().collect();
     for expected in [
@@ -151,9 +177,7 @@ fn code_inside_cannot_write_the_inbox_or_reach_out(setup: Setup) {
 }
 
 fn an_agent_cannot_change_its_configuration(setup: Setup) {
-    let world = setup.setting("containers.image", probe_image()).agent("ada", echo()).make();
-    world.configure_agent("ada", &json!({ "provider": "command", "command": ["/probe"] }));
-    world.up();
+    let world = probed(setup);
     let chat = world.chat("ada");
     let ask_probe = || {
         let found = chat.ask("what can you do?");

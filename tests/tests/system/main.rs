@@ -14,6 +14,7 @@ mod engine;
 mod failure;
 mod fencing;
 mod hostile;
+mod init;
 mod limits;
 mod places;
 mod redrive;

@@ -246,7 +246,11 @@ impl Shared {
                 .filter(|(it, _)| !table.contains_key(it) && !look.found.contains_key(it))
                 .collect();
             for (incarnation, found) in look.found {
-                if table.contains_key(&incarnation) {
+                let gone = |it: &Processes| it.inner.has_ended();
+                // Later on, what ends while it is looked at was known before.
+                if table.contains_key(&incarnation)
+                    || (!first && found.processes.as_ref().is_some_and(gone))
+                {
                     continue;
                 }
                 tracing::info!(
@@ -346,6 +350,10 @@ fn not_root(user: User) -> Result<User, String> {
 impl Runtime for Sandbox {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn limits(&self) -> Option<String> {
+        Some(self.shared.limits())
     }
 
     fn start<'a>(&'a self, spec: &'a StartSpec) -> BoxFuture<'a, Result<(), RuntimeError>> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use twobox_shared::ids::{InstallId, SystemIds};
 use twobox_shared::probe::{Limit, Report};
 
 use super::Shared;
@@ -23,10 +24,12 @@ impl Shared {
         let user = self.user.clone().map_err(refused)?;
         folder::prepare(spec, self.own, user).map_err(failed)?;
         let binds = self.binds(spec);
-        let mut program = self.program(spec);
+        // Under an id of which there are no sandboxes, so that no host takes it for one of its own.
+        let install = InstallId::generate(&SystemIds);
+        let mut program = super::start::program(install, spec);
         program.push("--probe".into());
         let trial = Trial {
-            environment: line::environment(self.ours.install, spec, None),
+            environment: line::environment(install, spec, None),
             binds: binds.clone(),
             program,
         };

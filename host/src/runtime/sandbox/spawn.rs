@@ -159,7 +159,6 @@ pub(super) fn find_program(name: &str, path: Option<&OsStr>) -> Option<std::path
         file.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
     };
     std::env::split_paths(path.unwrap_or(usual))
-        .chain(std::env::split_paths(usual))
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(name))
         .find(runs)

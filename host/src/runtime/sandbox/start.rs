@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal};
 use tokio::runtime::Handle as Tokio;
-use twobox_shared::ids::RunnerId;
+use twobox_shared::ids::{InstallId, RunnerId};
 
 use super::cgroup::Leaf;
 use super::explain;
@@ -96,7 +96,7 @@ impl Shared {
         let launch = Launch {
             environment: line::environment(self.ours.install, spec, processes),
             binds: self.binds(spec),
-            program: self.program(spec),
+            program: program(self.ours.install, spec),
             status: status::begin(&spec.folder, spec.incarnation.runner).map_err(at)?,
             cgroup: leaf.as_ref().map(Leaf::door).transpose().map_err(at)?,
             memory: leaf.is_none().then(|| self.settings.memory_mb.saturating_mul(1024 * 1024)),
@@ -181,12 +181,6 @@ impl Shared {
         std::iter::once(self.runner()).chain(mounts(spec).into_iter().map(bind)).collect()
     }
 
-    pub(super) fn program(&self, spec: &StartSpec) -> Vec<OsString> {
-        let mut program = vec![RUNNER.into()];
-        program.extend(command::arguments(self.ours.install, spec, Seen::Mounted));
-        program
-    }
-
     fn runner(&self) -> Bind {
         Bind { source: self.runner_binary.clone(), target: RUNNER.into(), read_only: true }
     }
@@ -204,6 +198,15 @@ impl Shared {
                 "containers.network is {:?}, and a sandbox has no network: set it to \"none\", or \
                  use runtime = \"docker\"",
                 self.settings.network
+            )));
+        }
+        // Agents see that folder, as the user that may read the data directory.
+        let data = self.ours.sessions.parent().unwrap_or(&self.ours.sessions);
+        if let Some(shown) = self.system.shown.iter().find(|shown| data.starts_with(shown)) {
+            return Err(refused(format!(
+                "the data directory {} lies in {}, which every sandbox sees: move it elsewhere",
+                data.display(),
+                shown.display()
             )));
         }
         Ok(Launch {
@@ -346,6 +349,13 @@ impl Drop for Place<'_> {
     }
 }
 
+/// The runner, with its arguments.
+pub(super) fn program(install: InstallId, spec: &StartSpec) -> Vec<OsString> {
+    let mut program = vec![RUNNER.into()];
+    program.extend(command::arguments(install, spec, Seen::Mounted));
+    program
+}
+
 /// Whether the program inside has taken bwrap's place: until then it bears bwrap's name.
 fn runs(inner: Pid) -> bool {
     handle::children(inner).first().is_some_and(|command| {
@@ -393,4 +403,61 @@ fn memory_file() -> Result<std::os::fd::OwnedFd, RuntimeError> {
 
 fn unavailable(error: &io::Error) -> RuntimeError {
     super::unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use twobox_shared::ids::SystemIds;
+
+    use super::super::Sandbox;
+    use super::*;
+    use crate::config::Config;
+
+    /// The way for machines that let nobody make user namespaces.
+    #[test]
+    fn root_without_a_user_namespace_gives_everything_up_inside() {
+        let mut bwrap = std::process::Command::new("bwrap");
+        let output = bwrap.args(["--ro-bind", "/", "/", "true"]).output();
+        let works = output.is_ok_and(|output| output.status.success());
+        if !works || !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: not root, or no bwrap");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let runner = dir.path().join("agent-runner");
+        let script = "#!/bin/bash\nexec 2>&1\n\
+            grep -E '^(Cap|Uid|Gid|Groups|NoNewPrivs|Seccomp:)' /proc/self/status | tr '\\t' ' '\n\
+            setpriv --reuid 0 echo root again\nkill -9 1 && echo killed 1\ncat /proc/1/environ\n";
+        std::fs::write(&runner, script).unwrap();
+        std::fs::set_permissions(&runner, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (events, _) = tokio::sync::mpsc::unbounded_channel();
+        let settings = Config::default().containers;
+        let install = InstallId::generate(&SystemIds);
+        let sandbox = Sandbox::new(install, dir.path().into(), &settings, runner, events);
+        let shared = &sandbox.shared;
+        let way = Way::Inside(shared.user.clone().unwrap());
+        let trial = Trial {
+            environment: Vec::new(),
+            binds: vec![shared.runner()],
+            program: vec![RUNNER.into()],
+        };
+        let (said, _) = shared.run(way, trial).unwrap();
+        for line in [
+            "Uid: 65532 65532 65532 65532",
+            "Gid: 65532 65532 65532 65532",
+            "CapInh: 0000000000000000",
+            "CapPrm: 0000000000000000",
+            "CapEff: 0000000000000000",
+            "CapBnd: 0000000000000000",
+            "CapAmb: 0000000000000000",
+            "NoNewPrivs: 1",
+            "Seccomp: 2",
+        ] {
+            assert!(said.lines().any(|it| it == line), "{line} in\n{said}");
+        }
+        assert!(said.lines().any(|it| it.trim_end() == "Groups:"), "{said}");
+        assert!(!said.contains("root again") && !said.contains("killed 1"), "{said}");
+    }
 }
