@@ -99,8 +99,13 @@ pub const KEYS: &[Key] = &[
     key(
         "containers.user",
         "`uid:gid` inside the container. Empty: the host's own, or 65532 when the host is root. With \
-         a rootless engine: `\"0:0\"`, which is the host's own user there.",
+         Docker that is rootless: `\"0:0\"`, which is the host's own user there.",
         |c| Field::Text(&mut c.containers.user),
+    ),
+    key(
+        "containers.allow_unsafe",
+        "Whether the network `host` or of another container, and root inside, are accepted.",
+        |c| Field::Bool(&mut c.containers.allow_unsafe),
     ),
     key(
         "containers.runner",

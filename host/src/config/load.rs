@@ -197,8 +197,11 @@ mod tests {
             ("runtim = 'docker'", &["unknown key runtim", "runtime, watch"]),
             ("[limits]\nmax_tri = 1", &["unknown key limits.max_tri", "limits.max_tries"]),
             ("[limit]\nmax_tries = 1", &["unknown key limit;"]),
-            ("runtime = 'podman'", &["runtime = \"podman\"", "\"docker\" or \"process\""]),
-            ("runtime = 1", &["runtime = 1", "\"docker\" or \"process\""]),
+            (
+                "runtime = 'podman'",
+                &["runtime = \"podman\"", "\"docker\" or \"sandbox\" or \"process\""],
+            ),
+            ("runtime = 1", &["runtime = 1", "\"docker\" or \"sandbox\" or \"process\""]),
             ("[limits]\nmax_tries = 0", &["limits.max_tries = 0", "from 1 to 100"]),
             ("[limits]\nmax_tries = '5'", &["limits.max_tries = \"5\"", "from 1 to 100"]),
             ("[containers]\nmax_running = 10001", &["max_running = 10001", "to 10000"]),

@@ -90,6 +90,8 @@ pub struct Containers {
     pub network: String,
     /// `uid:gid` inside the container; empty means the host's own, or 65532 when the host is root.
     pub user: String,
+    /// Whether settings that take a wall of the container down are accepted.
+    pub allow_unsafe: bool,
     /// Path of the `agent-runner` binary for the sandbox and process runtimes; empty means beside `twobox`.
     pub runner: String,
 }
@@ -195,6 +197,7 @@ impl Default for Config {
                 pids: 256,
                 network: "none".to_owned(),
                 user: String::new(),
+                allow_unsafe: false,
                 runner: String::new(),
             },
             limits: Limits {

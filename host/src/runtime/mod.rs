@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod probe;
 pub mod process;
 pub mod sandbox;
+pub mod settings;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,6 +87,12 @@ pub enum RuntimeError {
         /// Which.
         runtime: &'static str,
         /// Why.
+        reason: String,
+    },
+    /// The settings cannot or must not be used: nothing was tried.
+    #[error("{reason}")]
+    Misconfigured {
+        /// What is wrong, and what to write.
         reason: String,
     },
     /// Another incarnation of the session is there: somebody else won the start.
@@ -195,8 +202,8 @@ pub trait Runtime: Send + Sync {
 /// `sessions`, a canonical path. It reports to `events`, inside tokio.
 ///
 /// # Errors
-/// [`RuntimeError::Unavailable`] if it cannot be used as configured. An engine that does not answer
-/// yet is no error: it is asked again.
+/// [`RuntimeError::Misconfigured`] or [`RuntimeError::Unavailable`] if it cannot be used as configured.
+/// An engine that does not answer yet is no error: it is asked again.
 pub fn build(
     install: InstallId,
     sessions: PathBuf,

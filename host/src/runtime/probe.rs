@@ -39,6 +39,11 @@ impl Probed {
         Self { line, differences: differences(expected, &report), report }
     }
 
+    /// Adds something that only the runtime itself could see.
+    pub fn warn(&mut self, what: String, help: String) {
+        self.differences.push(Difference { weight: Weight::Warning, what, help });
+    }
+
     /// Whether no agent could work like this, or one could do what none may.
     pub fn is_fatal(&self) -> bool {
         self.differences.iter().any(|difference| difference.weight == Weight::Fatal)

@@ -22,8 +22,8 @@ pub(super) const SESSION_LABEL: &str = "twobox.session";
 /// See [`INSTALL_LABEL`].
 pub(super) const RUNNER_LABEL: &str = "twobox.runner";
 
-/// On a container that only looks around: it has no session and no runner, so nobody takes it for one
-/// of theirs.
+/// On a container that only looks around, and the only one: nobody takes it for one of theirs. Its
+/// value is the installation that tried.
 pub(super) const PROBE_LABEL: &str = "twobox.probe";
 
 /// A file system in memory: where, how many MiB, its mode, and who may write it follows from that.
@@ -35,23 +35,32 @@ pub(super) const MEMORY: [(&str, u64, &str); 3] =
 pub(super) const MEMORY_FLAGS: [&str; 3] = ["nosuid", "nodev", "noexec"];
 /// The size of `/dev/shm` in MiB.
 pub(super) const SHARED_MEMORY: u64 = 64;
-/// How many files a process may have open, and how far it may raise that by itself. Asking for more
-/// than the engine has itself would make every start fail, and Podman asks for a million unless told.
-const OPEN_FILES: (i64, i64) = (1024, 4096);
+/// How many files a process may have open, and how far it may raise that by itself.
+const OPEN_FILES: (u64, u64) = (1024, 4096);
+/// How many processes the user of the containers may have on the whole machine. It is no limit for one
+/// session, which has `pids`; it stands here because Podman asks for a million unless told.
+const PROCESSES: u64 = 32_768;
 
 /// What a body depends on besides the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ground {
     /// Who the processes inside are.
     pub(super) user: User,
+    /// Whether the engine has to be told that this user is the same outside.
+    pub(super) keep_id: bool,
+    /// How far this host may raise its own limits on open files and processes. An engine that may not
+    /// go further either refuses every start with more.
+    pub(super) reach: (u64, u64),
     /// How willingly the kernel ends this host when memory is short, from -1000 to 1000.
     pub(super) oom_score: i64,
 }
 
-/// The one name that a container of the session can have, so that of two starts one fails.
+/// The one name that a container of the session can have, so that of two starts one fails. Ids begin
+/// with the time at which they were made, so the installation's gives its end, which is random.
 pub(super) fn name(install: InstallId, session: SessionId) -> String {
     let install = install.to_string();
-    format!("twobox-{}-{session}", &install[..8])
+    let random = install.rsplit('-').next().unwrap_or_default();
+    format!("twobox-{random}-{session}")
 }
 
 /// The container that looks around where one of `spec` would be, and is like it in everything else.
@@ -63,10 +72,7 @@ pub(super) fn probe(
 ) -> ContainerCreateBody {
     let mut body = container(install, spec, settings, ground);
     body.cmd.get_or_insert_default().push("--probe".to_owned());
-    body.labels = Some(HashMap::from([
-        (INSTALL_LABEL.to_owned(), install.to_string()),
-        (PROBE_LABEL.to_owned(), spec.incarnation.runner.to_string()),
-    ]));
+    body.labels = Some(HashMap::from([(PROBE_LABEL.to_owned(), install.to_string())]));
     body
 }
 
@@ -117,9 +123,10 @@ fn confinement(settings: &Containers, ground: Ground) -> HostConfig {
         // Memory and swap together: the same number means no swap.
         memory_swap: Some(memory),
         nano_cpus: Some(nano_cpus(settings.cpus)),
-        ulimits: Some(vec![ulimit("core", (0, 0)), ulimit("nofile", OPEN_FILES)]),
+        ulimits: Some(ulimits(ground)),
         // When memory is short, a conversation goes before the host that would start it again.
         oom_score_adj: Some((ground.oom_score.max(0) + 500).min(1000)),
+        userns_mode: ground.keep_id.then(|| "keep-id".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         tmpfs: Some(MEMORY.map(tmpfs).into()),
         shm_size: i64::try_from(SHARED_MEMORY * 1024 * 1024).ok(),
@@ -138,8 +145,20 @@ fn confinement(settings: &Containers, ground: Ground) -> HostConfig {
     }
 }
 
-fn ulimit(name: &str, (soft, hard): (i64, i64)) -> ResourcesUlimits {
-    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(soft), hard: Some(hard) }
+fn ulimits(Ground { reach: (open_files, processes), .. }: Ground) -> Vec<ResourcesUlimits> {
+    let most = PROCESSES.min(processes);
+    let limits = [
+        ("core", 0, 0),
+        ("nofile", OPEN_FILES.0.min(open_files), OPEN_FILES.1.min(open_files)),
+        ("nproc", most, most),
+    ];
+    let number = |limit| i64::try_from(limit).ok();
+    let ulimit = |(name, soft, hard): (&str, u64, u64)| ResourcesUlimits {
+        name: Some(name.to_owned()),
+        soft: number(soft),
+        hard: number(hard),
+    };
+    limits.map(ulimit).into()
 }
 
 fn tmpfs((place, mebibytes, mode): (&str, u64, &str)) -> (String, String) {
@@ -175,6 +194,16 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
+    const REACH: (u64, u64) = (u64::MAX, u64::MAX);
+
+    #[test]
+    fn no_limit_is_asked_for_that_lies_beyond_the_hosts_own() {
+        let user = User { uid: 7, gid: 8 };
+        let ground = Ground { user, keep_id: false, reach: (512, 100), oom_score: 0 };
+        let asked: Vec<_> = ulimits(ground).iter().map(|it| (it.soft, it.hard)).collect();
+        assert_eq!(asked, [(0, 0), (512, 512), (100, 100)].map(|(s, h)| (Some(s), Some(h))));
+    }
+
     #[test]
     fn a_container_is_confined_in_every_way_that_the_engine_offers() {
         let install = InstallId::generate(&SystemIds);
@@ -188,7 +217,12 @@ mod tests {
         let incarnation = spec.incarnation;
         let settings = Config::default().containers;
         let user = User { uid: 7, gid: 8 };
-        let body = container(install, &spec, &settings, Ground { user, oom_score: 0 });
+        let body = container(
+            install,
+            &spec,
+            &settings,
+            Ground { user, keep_id: false, reach: REACH, oom_score: 0 },
+        );
 
         assert_eq!(body.user.as_deref(), Some("7:8"));
         assert_eq!(body.stop_timeout, Some(8), "rounded up");
@@ -223,9 +257,11 @@ mod tests {
         let limits = host.ulimits.unwrap().into_iter();
         let limits: Vec<_> = limits.map(|it| (it.name.unwrap(), it.soft, it.hard)).collect();
         let limit = |name: &str, soft, hard| (name.to_owned(), Some(soft), Some(hard));
-        assert_eq!(limits, [limit("core", 0, 0), limit("nofile", 1024, 4096)]);
+        let nproc = limit("nproc", 32_768, 32_768);
+        assert_eq!(limits, [limit("core", 0, 0), limit("nofile", 1024, 4096), nproc]);
         assert_eq!(host.cgroupns_mode, Some(HostConfigCgroupnsModeEnum::PRIVATE));
         assert_eq!(host.oom_score_adj, Some(500));
+        assert_eq!(host.userns_mode, None);
         assert_eq!(host.init, Some(true));
         assert_eq!(host.network_mode.as_deref(), Some("none"));
         assert_eq!(host.auto_remove, Some(false));
@@ -255,11 +291,43 @@ mod tests {
     }
 
     #[test]
+    fn whoever_looks_around_is_confined_as_a_session_is() {
+        let install = InstallId::generate(&SystemIds);
+        let dir = tempfile::tempdir().unwrap();
+        let room = crate::runtime::probe::Room::make(dir.path()).unwrap();
+        let settings = Config::default().containers;
+        let ground =
+            Ground { user: User { uid: 7, gid: 8 }, keep_id: true, reach: REACH, oom_score: 0 };
+        let (probe, session) = (
+            probe(install, room.spec(), &settings, ground),
+            container(install, room.spec(), &settings, ground),
+        );
+        let labels = HashMap::from([(PROBE_LABEL.to_owned(), install.to_string())]);
+        assert_eq!(probe.labels, Some(labels), "nobody takes it for a session's");
+        let mut command = session.cmd.clone().unwrap();
+        command.push("--probe".to_owned());
+        assert_eq!(probe.cmd, Some(command.clone()));
+        let alike =
+            |body: ContainerCreateBody| ContainerCreateBody { cmd: None, labels: None, ..body };
+        assert_eq!(alike(probe), alike(session.clone()), "and in nothing else");
+        let mapping = session.host_config.unwrap().userns_mode;
+        assert_eq!(mapping.as_deref(), Some("keep-id"));
+    }
+
+    #[test]
+    fn installations_made_in_one_minute_do_not_share_names() {
+        let session = SessionId::generate(&SystemIds);
+        let (one, other) = (InstallId::generate(&SystemIds), InstallId::generate(&SystemIds));
+        assert_eq!(one.to_string()[..8], other.to_string()[..8], "made at the same time");
+        assert_ne!(name(one, session), name(other, session));
+    }
+
+    #[test]
     fn memory_that_is_short_ends_a_conversation_before_the_host() {
         let user = User { uid: 7, gid: 8 };
         let settings = Config::default().containers;
         for (own, expected) in [(-1000, 500), (0, 500), (200, 700), (900, 1000), (1000, 1000)] {
-            let ground = Ground { user, oom_score: own };
+            let ground = Ground { user, keep_id: false, reach: REACH, oom_score: own };
             assert_eq!(confinement(&settings, ground).oom_score_adj, Some(expected), "{own}");
         }
     }
@@ -268,7 +336,7 @@ mod tests {
     fn the_name_is_the_same_for_every_start_of_a_session() {
         let install: InstallId = "0192f000-1111-7000-8000-000000000001".parse().unwrap();
         let session: SessionId = "0192f000-2222-7000-8000-000000000002".parse().unwrap();
-        let expected = "twobox-0192f000-0192f000-2222-7000-8000-000000000002";
+        let expected = "twobox-000000000001-0192f000-2222-7000-8000-000000000002";
         assert_eq!(name(install, session), expected);
     }
 }

@@ -7,10 +7,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 use twobox_shared::paths::SessionPaths;
 
+use super::facts::Facts;
 use crate::program;
 use crate::runtime::StartSpec;
 use crate::runtime::mounts::{Room, mounts};
@@ -51,26 +53,54 @@ impl User {
     }
 }
 
+/// Refuses a mount whose source is not a folder: an engine may make one, of root's, where there is
+/// none.
+pub(super) fn check_sources<'a>(sources: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    for source in sources {
+        let found = fs::symlink_metadata(source)
+            .map_err(|error| io::Error::new(error.kind(), format!("{source}: {error}")))?;
+        if !found.is_dir() {
+            return Err(io::Error::other(format!("{source} is not a directory")));
+        }
+    }
+    Ok(())
+}
+
+/// How far this process may raise its limits on open files and on processes.
+pub(super) fn reach() -> (u64, u64) {
+    let hard = |resource| getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
+    (hard(Resource::RLIMIT_NOFILE), hard(Resource::RLIMIT_NPROC))
+}
+
 /// How willingly the kernel ends this process when memory is short.
 pub(super) fn oom_score() -> i64 {
     let score = fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
     score.trim().parse().unwrap_or(0)
 }
 
-/// Refuses a `user` that an engine with these security options makes somebody else of, who could
-/// not write the folders. Rootless engines make the host's own user of root, and of nobody else.
-pub(super) fn check_mapping(options: &[String], own: User, user: User) -> Result<(), String> {
-    let has = |name: &str| options.iter().any(|option| option.split(',').any(|it| it == name));
-    if has("name=rootless") && user.uid != 0 {
+/// Refuses a `user` that this engine makes somebody else of, who could not write the folders.
+/// Rootless engines make the host's own user of root, and of nobody else unless told to.
+pub(super) fn check_mapping(facts: &Facts, own: User, user: User) -> Result<(), String> {
+    if facts.rootless && own.uid == 0 {
+        return Err(
+            "the engine is another user's, rootless, and cannot write what is root's: run the \
+                    host as that user, or set containers.socket to an engine of root's"
+                .to_owned(),
+        );
+    }
+    if facts.rootless && user.uid != 0 && !facts.keeps_id(own, user) {
+        let way = match facts.podman {
+            true => "leave containers.user empty, which is then the host's own user",
+            false => "set containers.user = \"0:0\", which is the host's own user there",
+        };
         return Err(format!(
-            "the engine is rootless, where user {user} of the containers cannot write its folders: \
-             set containers.user = \"0:0\", which is the host's own user there"
+            "the engine is rootless, where user {user} of the containers cannot write its folders: {way}"
         ));
     }
-    if has("name=rootless") {
+    if facts.rootless {
         return Ok(());
     }
-    if has("name=userns") {
+    if facts.remapped {
         return Err(format!(
             "the engine remaps users, so user {user} of the containers cannot write its folders: \
              take userns-remap out of the engine's configuration"
@@ -192,17 +222,26 @@ mod tests {
     #[test]
     fn an_engine_that_makes_somebody_else_of_the_user_is_refused() {
         let (root, person) = (User { uid: 0, gid: 0 }, User { uid: 1000, gid: 1000 });
+        let other = User { uid: 7, gid: 7 };
+        let plain =
+            Facts { version: String::new(), podman: false, rootless: false, remapped: false };
+        let rootless = Facts { rootless: true, ..plain.clone() };
+        let podman = Facts { podman: true, ..rootless.clone() };
+        let remapped = Facts { remapped: true, ..plain.clone() };
         let cases = [
-            ("plain, host is root", "name=seccomp,profile=default", root, NOBODY, None),
-            ("plain", "name=seccomp,profile=default", person, person, None),
-            ("plain, as root", "name=seccomp", person, root, Some("containers.user empty")),
-            ("rootless", "name=rootless", person, person, Some("0:0")),
-            ("rootless, as root", "name=rootless", person, root, None),
-            ("remapped", "name=userns", root, NOBODY, Some("userns-remap")),
+            ("plain, host is root", &plain, root, NOBODY, None),
+            ("plain", &plain, person, person, None),
+            ("plain, as root", &plain, person, root, Some("containers.user empty")),
+            ("rootless", &rootless, person, person, Some("0:0")),
+            ("rootless, as root", &rootless, person, root, None),
+            ("somebody else's, rootless", &rootless, root, NOBODY, Some("another user's")),
+            ("rootless Podman", &podman, person, person, None),
+            ("rootless Podman, as root", &podman, person, root, None),
+            ("rootless Podman, as another", &podman, person, other, Some("containers.user empty")),
+            ("remapped", &remapped, root, NOBODY, Some("userns-remap")),
         ];
-        for (case, option, own, user, expected) in cases {
-            let options = ["name=cgroupns".to_owned(), option.to_owned()];
-            let refusal = check_mapping(&options, own, user).err();
+        for (case, facts, own, user, expected) in cases {
+            let refusal = check_mapping(facts, own, user).err();
             assert_eq!(refusal.is_some(), expected.is_some(), "{case}");
             let said = refusal.unwrap_or_default();
             assert!(said.contains(expected.unwrap_or_default()), "{case}: {said}");

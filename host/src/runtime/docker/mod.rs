@@ -7,7 +7,9 @@
 
 mod body;
 mod engine;
+mod facts;
 pub(in crate::runtime) mod folder;
+mod image;
 mod logs;
 mod probe;
 mod socket;
@@ -30,9 +32,10 @@ use tokio::task::AbortHandle;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId};
 
 use self::body::{Ground, RUNNER_LABEL, SESSION_LABEL};
-use self::engine::{Engine, QUICK, runs, status};
+use self::engine::{Engine, QUICK, is_going, is_name_conflict, runs, status};
 use self::folder::User;
 use super::probe::Probed;
+use super::settings::{self, Caution};
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
 use crate::blocking::blocking;
 use crate::config::Containers;
@@ -52,6 +55,8 @@ pub struct Docker {
 struct Inner {
     engine: Engine,
     settings: Containers,
+    /// What people should know of the settings.
+    cautions: Vec<Caution>,
     /// Starts under way here: their containers may be created and not started yet.
     starting: Mutex<HashSet<RunnerId>>,
 }
@@ -61,18 +66,24 @@ impl Docker {
     /// called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`RuntimeError::Unavailable`] if `DOCKER_HOST` names an engine that cannot be used.
+    /// [`RuntimeError::Misconfigured`] if the settings or `DOCKER_HOST` name something that cannot or
+    /// must not be used.
     pub fn connect(
         install: InstallId,
         settings: &Containers,
         events: mpsc::UnboundedSender<RuntimeEvent>,
     ) -> Result<Self, RuntimeError> {
+        let refused = |reason| RuntimeError::Misconfigured { reason };
+        let cautions = settings::judge(settings).map_err(refused)?;
+        User::choose(&settings.user, User::own()).map_err(refused)?;
         let variable = |name: &str| std::env::var(name).ok();
-        let socket = socket::find(&settings.socket, variable, Path::exists)
-            .map_err(|reason| RuntimeError::Unavailable { runtime: NAME, reason })?;
+        let root = User::own().uid == 0;
+        let socket =
+            socket::find(&settings.socket, root, variable, Path::exists).map_err(refused)?;
         let engine = Engine::new(install, &socket);
         let watch = tokio::spawn(watch::run(engine.clone(), events)).abort_handle();
-        let inner = Inner { engine, settings: settings.clone(), starting: Mutex::default() };
+        let starting = Mutex::default();
+        let inner = Inner { engine, settings: settings.clone(), cautions, starting };
         Ok(Self { inner: Arc::new(inner), watch })
     }
 }
@@ -109,25 +120,58 @@ impl Inner {
         let session = spec.incarnation.session;
         let ground = self.ground().await?;
         self.prepare(spec, ground).await?;
+        // The name keeps two starts apart; a container of an older host may have another name.
+        let label = format!("{SESSION_LABEL}={session}");
+        if !self.engine.containers(Some(label)).await?.is_empty() {
+            return Err(RuntimeError::Occupied { session });
+        }
         let body = body::container(self.engine.install, spec, &self.settings, ground);
         let name = body::name(self.engine.install, session);
-        let created = self.create(&name, body).await?;
+        let created = match self.create(&name, body.clone()).await? {
+            Some(id) => Some(id),
+            None if self.engine.await_sight(&name).await? => None,
+            None => self.create_in_place_of_the_unseen(&name, body).await?,
+        };
         let Some(id) = created else { return Err(RuntimeError::Occupied { session }) };
         let begun = self.begin(&id).await;
         if let Err(RuntimeError::Start { .. }) = begun {
             // What never ran must not hold the place. If this fails too, the next look finds it.
-            self.remove(&id, true).await.ok();
+            self.end_and_remove(&id).await.ok();
         }
         begun
     }
 
-    /// Who the processes of a container are, and how this host stands.
-    async fn ground(&self) -> Result<Ground, RuntimeError> {
-        let user = User::choose(&self.settings.user, User::own()).map_err(refused)?;
-        Ok(Ground { user, oom_score: folder::oom_score() })
+    /// Frees a name that Podman holds for something that it neither lists nor shows, as what is left
+    /// of a creation that broke off, and tries once more. The caller has looked for a while.
+    async fn create_in_place_of_the_unseen(
+        &self,
+        name: &str,
+        body: ContainerCreateBody,
+    ) -> Result<Option<String>, RuntimeError> {
+        tracing::warn!(
+            name,
+            "the engine holds this name for a container that it does not show: freeing it"
+        );
+        let options = RemoveContainerOptionsBuilder::new().v(true).force(true).build();
+        let freed = self.engine.client().await?.remove_container(name, Some(options));
+        if let Err(error) = self.engine.answer(QUICK, freed).await? {
+            tracing::warn!(name, %error, "the engine did not free it");
+        }
+        self.create(name, body).await
     }
 
-    /// Makes the folders usable for the user inside.
+    /// Who the processes of a container are, and how this host stands.
+    async fn ground(&self) -> Result<Ground, RuntimeError> {
+        let (facts, own) = (self.engine.facts().await?, User::own());
+        let user = User::choose(&self.settings.user, own).map_err(refused)?;
+        settings::judge_user(&self.settings, (user.uid, user.gid), facts.rootless)
+            .map_err(refused)?;
+        folder::check_mapping(&facts, own, user).map_err(refused)?;
+        let keep_id = facts.keeps_id(own, user);
+        Ok(Ground { user, keep_id, reach: folder::reach(), oom_score: folder::oom_score() })
+    }
+
+    /// Makes the folders usable for the user inside, who may not have any on this engine.
     async fn prepare(&self, spec: &StartSpec, ground: Ground) -> Result<(), RuntimeError> {
         let folders = spec.clone();
         blocking(move || folder::prepare(&folders, User::own(), ground.user))
@@ -142,11 +186,18 @@ impl Inner {
         body: ContainerCreateBody,
     ) -> Result<Option<String>, RuntimeError> {
         let client = self.engine.client().await?;
+        let mounts = body.host_config.as_ref().and_then(|host| host.mounts.clone());
+        blocking(move || {
+            let sources = mounts.iter().flatten().filter_map(|mount| mount.source.as_deref());
+            folder::check_sources(sources)
+        })
+        .await
+        .map_err(|error| refused(error.to_string()))?;
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let created = client.create_container(Some(options), body);
         match self.engine.answer(START, created).await? {
             Ok(created) => Ok(Some(created.id)),
-            Err(error) if status(&error) == 409 => Ok(None),
+            Err(error) if is_name_conflict(&error) => Ok(None),
             Err(error) if status(&error) == 404 => {
                 Err(refused(format!("{error}: {}", self.build_advice())))
             }
@@ -199,7 +250,7 @@ impl Inner {
                 .await?
                 .map_err(|reason| self.engine.unavailable(&reason))?;
         }
-        self.remove(id, false).await
+        self.remove(id).await
     }
 
     async fn sightings(&self, label: Option<String>) -> Result<Vec<Sighting>, RuntimeError> {
@@ -257,13 +308,31 @@ impl Inner {
         for container in self.of_incarnation(incarnation).await? {
             let id = container.id.unwrap_or_default();
             logs::save(&self.engine, &id, log).await?;
-            self.remove(&id, false).await?;
+            self.remove(&id).await?;
         }
         Ok(())
     }
 
-    async fn remove(&self, id: &str, force: bool) -> Result<(), RuntimeError> {
-        let options = RemoveContainerOptionsBuilder::new().v(true).force(force).build();
+    /// Removes a container in which nothing lives. Podman would also remove one that is being stopped,
+    /// and let its processes live on where nobody finds them.
+    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+        match self.engine.inspect(id).await? {
+            None => return Ok(()),
+            Some(found) if is_going(&found) => {
+                // Somebody else is at it: the place is free when that is done.
+                return match self.engine.await_removal(id).await? {
+                    true => Ok(()),
+                    false => Err(self.engine.unavailable("it is being removed for too long")),
+                };
+            }
+            Some(found) if runs(&found) => {
+                return Err(self
+                    .engine
+                    .unavailable("a container that should have ended still runs"));
+            }
+            Some(_) => {}
+        }
+        let options = RemoveContainerOptionsBuilder::new().v(true).force(false).build();
         let removed = self.engine.client().await?.remove_container(id, Some(options));
         match self.engine.answer(QUICK, removed).await? {
             Ok(()) => Ok(()),
@@ -282,23 +351,13 @@ impl Inner {
     }
 
     async fn check(&self) -> Result<String, RuntimeError> {
-        let client = self.engine.client().await?;
-        let version = self.engine.within(QUICK, client.version()).await?;
-        let image = &self.settings.image;
-        match self.engine.answer(QUICK, client.inspect_image(image)).await? {
-            Ok(_) => {}
-            Err(error) if status(&error) == 404 => {
-                return Err(refused(format!("image {image} is missing: {}", self.build_advice())));
-            }
-            Err(error) => return Err(self.engine.unavailable(&error.to_string())),
-        }
-        let own = User::own();
-        let user = User::choose(&self.settings.user, own).map_err(refused)?;
-        let options = self.engine.within(QUICK, client.info()).await?.security_options;
-        folder::check_mapping(&options.unwrap_or_default(), own, user).map_err(refused)?;
-        let known = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
-        let (engine, api) = (known(version.version), known(version.api_version));
-        Ok(format!("engine {engine} (API {api}) at {}, image {image}", self.engine.socket))
+        let facts = self.engine.facts().await?;
+        let image = image::find(&self.engine, &self.settings.image).await?.ok_or_else(|| {
+            let image = &self.settings.image;
+            refused(format!("image {image} is missing: {}", self.build_advice()))
+        })?;
+        self.ground().await?;
+        Ok(format!("{} at {}, image {image}", facts.version, self.engine.socket))
     }
 
     fn build_advice(&self) -> String {

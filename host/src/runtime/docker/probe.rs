@@ -10,12 +10,13 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::probe::{Bound, Cgroup, Limit, Report};
 
-use super::body::{self, MEMORY, MEMORY_FLAGS, PROBE_LABEL, SHARED_MEMORY};
+use super::body::{self, Ground, MEMORY, MEMORY_FLAGS, PROBE_LABEL, SHARED_MEMORY};
 use super::engine::{QUICK, runs};
-use super::{Inner, logs, refused};
+use super::{Inner, image, logs, refused};
 use crate::blocking::blocking;
 use crate::runtime::RuntimeError;
 use crate::runtime::probe::{self, Expected, Probed, Room, Tmpfs};
+use crate::runtime::settings;
 
 /// How long a container that looks around may take from its creation to its end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,8 +49,11 @@ impl Inner {
         let body = body::probe(self.engine.install, spec, &self.settings, ground);
         let expected = expected(&body, ground);
         let name = format!("twobox-probe-{}", spec.incarnation.runner);
-        let created = self.create(&name, body).await?;
-        let id = created.ok_or_else(|| refused(format!("{name} is there already")))?;
+        let created = self.create(&name, body).await;
+        if let Err(RuntimeError::Unavailable { .. }) = created {
+            self.discard(&name).await; // it may be there, and only the answer be lost
+        }
+        let id = created?.ok_or_else(|| refused(format!("{name} is there already")))?;
         let ended = tokio::time::timeout(PATIENCE, self.run_to_end(&id)).await;
         self.discard(&id).await;
         let (printed, found) = ended.unwrap_or_else(|_| {
@@ -64,7 +68,27 @@ impl Inner {
         };
         fill_in(&mut report.cgroup, &found);
         let line = format!("a container starts as {} and can write its folders", ground.user);
-        Ok(Probed::new(line, &expected, report))
+        let mut probed = Probed::new(line, &expected, report);
+        self.remember(&mut probed, ground).await?;
+        Ok(probed)
+    }
+
+    /// Adds what people should know of the settings and of the image.
+    async fn remember(&self, probed: &mut Probed, ground: Ground) -> Result<(), RuntimeError> {
+        let rootless = self.engine.facts().await?.rootless;
+        let user = (ground.user.uid, ground.user.gid);
+        let user = settings::judge_user(&self.settings, user, rootless).map_err(refused)?;
+        for caution in self.cautions.iter().chain(&user) {
+            match caution.unsafe_ {
+                true => probed.warn(caution.what.clone(), caution.help.to_owned()),
+                false => probed.line = format!("{}; {}", probed.line, caution.what),
+            }
+        }
+        let image = image::find(&self.engine, &self.settings.image).await?;
+        if let Some((what, help)) = image.and_then(|image| image.doubt()) {
+            probed.warn(what, help);
+        }
+        Ok(())
     }
 
     /// What the container printed, and what the engine says of it when it has ended.
@@ -114,7 +138,7 @@ impl Inner {
 
 /// What a container with this body is to see. It is read from the body, so that nothing is compared
 /// that was not asked for.
-fn expected(body: &ContainerCreateBody, ground: body::Ground) -> Expected {
+fn expected(body: &ContainerCreateBody, ground: Ground) -> Expected {
     let host = body.host_config.as_ref();
     let mounts = host.and_then(|host| host.mounts.as_deref()).unwrap_or_default();
     let targets = |read_only: bool| {
