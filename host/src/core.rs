@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{AgentGroupId, IdSource, InstallId, SessionId};
@@ -63,6 +64,8 @@ pub struct Core {
     several_groups: AtomicBool,
     api: OnceLock<SocketAddr>,
     api_socket: OnceLock<PathBuf>,
+    /// What became of the look around at the start.
+    probe: Mutex<Value>,
     chatting: Mutex<HashSet<SessionId>>,
     /// Moves when a scheduled run may have.
     runs: watch::Sender<()>,
@@ -100,6 +103,7 @@ impl Core {
             several_groups: AtomicBool::new(false),
             api: OnceLock::new(),
             api_socket: OnceLock::new(),
+            probe: Mutex::new(json!({ "state": "not yet" })),
             chatting: Mutex::default(),
             runs: watch::Sender::new(()),
             lag_ms: AtomicU64::new(0),
@@ -283,6 +287,16 @@ impl Core {
     pub fn set_api(&self, address: SocketAddr) {
         // Said once, by whoever starts it.
         self.api.get_or_init(|| address);
+    }
+
+    /// Says what became of the look around at the start.
+    pub fn set_probe(&self, state: Value) {
+        *lock(&self.probe) = state;
+    }
+
+    /// What became of the look around at the start.
+    pub fn probe(&self) -> Value {
+        lock(&self.probe).clone()
     }
 
     /// Where the API listens, if it does.

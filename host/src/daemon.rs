@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -27,6 +28,7 @@ use crate::db::{self, Db, DbError, agents, sessions};
 use crate::desk::DaemonDesk;
 use crate::program;
 use crate::repeat::warned;
+use crate::runtime::probe::{Difference, Weight};
 use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
 use crate::scheduler::{KeptWithRun, Scheduler};
 use crate::session::command::Command;
@@ -39,6 +41,10 @@ const SAFETY_NET: Duration = Duration::from_secs(60);
 
 /// The pause before a runtime that does not answer is asked for its list again.
 const RUNTIME_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause before a start is tried again, after a runtime that did not answer, and after one that
+/// could not start anything.
+const PROBE_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5 * 60));
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +90,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let keeper = tokio::spawn(keep(Arc::clone(&core), events));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
     let scheduler = tokio::spawn(scheduler.run());
+    let prober = tokio::spawn(look_around(Arc::clone(&core)));
     tracing::info!(
         data = %core.parts.data.root().display(),
         runtime = core.parts.runtime.name(),
@@ -97,6 +104,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     }
     core.stop_admitting();
     keeper.abort();
+    prober.abort();
     ticker.abort();
     scheduler.abort();
     stop_sessions(&core).await;
@@ -188,6 +196,50 @@ async fn start_watch(data: &DataDir, mode: WatchMode) -> Option<Watch> {
         Err(error) => tracing::warn!(%error, "files cannot be watched: polling"),
     }
     None
+}
+
+/// Tries a start that only looks around, beside everything else, and says what is not as it should
+/// be. Until a start succeeds it is tried again: meanwhile messages wait, and nothing else does.
+async fn look_around(core: Arc<Core>) {
+    let place = core.parts.data.scratch();
+    let mut said = String::new();
+    loop {
+        let probed = core.parts.runtime.probe(&place).await;
+        let at = core.parts.clock.now();
+        let pause = match probed {
+            Ok(probed) if !probed.is_fatal() => {
+                for Difference { what, help, .. } in &probed.differences {
+                    tracing::warn!(help, "{what}");
+                }
+                core.set_probe(json!({ "state": "ok", "at": at, "seen": probed }));
+                return;
+            }
+            Ok(probed) => {
+                for Difference { weight, what, help } in &probed.differences {
+                    if *weight == Weight::Fatal && *what != said {
+                        tracing::error!(help, "{what}");
+                        said.clone_from(what);
+                    }
+                }
+                core.set_probe(json!({ "state": "failed", "at": at, "seen": probed }));
+                PROBE_PAUSE.1
+            }
+            Err(error @ RuntimeError::Unavailable { .. }) => {
+                core.set_probe(json!({ "state": "waiting", "at": at, "error": chain(&error) }));
+                PROBE_PAUSE.0
+            }
+            Err(error) => {
+                let error = chain(&error);
+                core.set_probe(json!({ "state": "failed", "at": at, "error": error }));
+                if error != said {
+                    tracing::error!(error, "no agent can start: messages wait");
+                    said = error;
+                }
+                PROBE_PAUSE.1
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Keeps the host's clock going, and measures how late the host is for it.

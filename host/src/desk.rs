@@ -89,6 +89,10 @@ impl DaemonDesk {
             Ok(counts) => json!(counts),
             Err(error) => json!({ "error": crate::session::task::chain(&error) }),
         };
+        let failed = match parts.db.call(|db| overview::failed_starts(db)).await {
+            Ok(failed) => json!(failed),
+            Err(error) => json!({ "error": crate::session::task::chain(&error) }),
+        };
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "install": parts.install,
@@ -99,6 +103,8 @@ impl DaemonDesk {
             "api": self.core.api(),
             "api_socket": self.core.api_socket(),
             "runtime": runtime,
+            "probe": self.core.probe(),
+            "failed_starts": failed,
             "containers": {
                 "running": running,
                 "waiting": waiting,

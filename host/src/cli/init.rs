@@ -18,6 +18,7 @@ use crate::data::DataDir;
 use crate::db;
 use crate::db::agents as stored;
 use crate::db::messaging::SessionMode;
+use crate::runtime::probe::Difference;
 use crate::runtime::{self, RuntimeError};
 
 /// The first agent.
@@ -58,7 +59,7 @@ pub(super) async fn run(
         }
     }
     let (config, _) = context.load_config(&data.config())?;
-    let next = next_steps(context, &config).await;
+    let next = next_steps(context, &config, &data).await;
     if context.output.json {
         let answer = json!({
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
@@ -143,11 +144,18 @@ async fn choose(context: &Context, data: &DataDir) -> Result<(RuntimeKind, Strin
 }
 
 /// What to do before an agent can answer.
-async fn next_steps(context: &Context, config: &Config) -> Vec<String> {
+async fn next_steps(context: &Context, config: &Config, data: &DataDir) -> Vec<String> {
     let mut steps = Vec::new();
-    match runtime::check(config).await {
-        Ok(_) => {}
-        Err(RuntimeError::Start { reason }) => steps.push(reason),
+    match runtime::probe(config, &data.scratch()).await {
+        Ok(probed) => steps.extend(
+            probed
+                .differences
+                .into_iter()
+                .map(|Difference { what, help, .. }| format!("{what}: {help}")),
+        ),
+        Err(RuntimeError::Start { reason } | RuntimeError::Misconfigured { reason }) => {
+            steps.push(reason);
+        }
         Err(error) => steps.push(chain(&error)),
     }
     let place = context.data.display();

@@ -138,8 +138,44 @@ mod tests {
             assert_eq!(sessions_like(&db, part).unwrap().len(), count, "{part}");
         }
         assert_eq!(sessions(&db, Some(heard.agent)).unwrap().len(), 2);
+        let none = FailedStarts { sessions: 0, last: None };
+        assert_eq!(failed_starts(&db).unwrap(), none);
+        for (id, after, why) in [("aaaa", 9, "later"), ("bbbb", 5, "earlier")] {
+            db.execute(
+                "UPDATE sessions SET failed_starts = 2, start_after_ms = ?2, start_error = ?3
+                 WHERE substr(id, -4) = ?1",
+                rusqlite::params![id, after, why],
+            )
+            .unwrap();
+        }
+        let two = FailedStarts { sessions: 2, last: Some("later".to_owned()) };
+        assert_eq!(failed_starts(&db).unwrap(), two);
         assert_eq!(sessions(&db, None).unwrap()[0].agent, "ann");
     }
+}
+
+/// The sessions for which starts come to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedStarts {
+    /// How many sessions.
+    pub sessions: i64,
+    /// Why the last start came to nothing, where that is known.
+    pub last: Option<String>,
+}
+
+/// Counts the sessions whose last start came to nothing.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn failed_starts(db: &Connection) -> Result<FailedStarts, DbError> {
+    // With one aggregate `max`, the other columns are those of its row.
+    db.query_row(
+        "SELECT count(*) AS sessions, start_error, max(start_after_ms) FROM sessions
+         WHERE failed_starts > 0 AND status <> 'closed'",
+        [],
+        |row| Ok(FailedStarts { sessions: row.get("sessions")?, last: row.get("start_error")? }),
+    )
+    .map_err(failed("count failed starts"))
 }
 
 /// How many sessions there are, by what they need.

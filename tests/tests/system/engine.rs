@@ -52,6 +52,14 @@ fn assert_answered(
     world.assert_fsck_clean();
 }
 
+/// Waits until the host has tried a start of its own.
+#[track_caller]
+fn settled(world: &World) {
+    wait_for("the host to have looked around", || {
+        (world.status()?["probe"]["state"] == "ok").then_some(())
+    });
+}
+
 #[track_caller]
 fn assert_degraded(world: &World) {
     wait_for("the host to say that the engine does not answer", || {
@@ -135,6 +143,7 @@ fn a_start_whose_answer_is_lost_makes_no_second_container(setup: Setup) {
     let proxy = Proxy::start();
     let world = behind(setup, &proxy).agent("ada", slow(3000)).up();
     let chat = world.chat("ada");
+    settled(&world);
     proxy.lose_answers("/start", 1);
     let id = chat.say("slow one");
     let session = world.session("ada");
@@ -148,6 +157,7 @@ fn a_creation_whose_answer_is_lost_holds_up_no_start(setup: Setup) {
     let proxy = Proxy::start();
     let world = behind(setup, &proxy).agent("ada", echo()).up();
     let chat = world.chat("ada");
+    settled(&world);
     proxy.lose_answers("/create", 1);
     let id = chat.say("hello");
     let session = world.session("ada");

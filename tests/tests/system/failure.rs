@@ -115,6 +115,17 @@ fn starts_that_fail_are_told_once_and_the_answer_comes_after_the_repair(setup: S
     assert_eq!(notice.in_reply_to, None);
     let shown = world.twobox(&["sessions", "show", &world.session("ada").id]);
     assert!(shown.contains("failed 3 times"), "{shown}");
+    let status = world.status().expect("the host answers");
+    let missing = match runtime {
+        Runtime::Process | Runtime::Sandbox => "agent-runner",
+        Runtime::Docker => tag.as_str(),
+    };
+    assert_eq!(status["failed_starts"]["sessions"], 1, "{status}");
+    assert!(status["failed_starts"]["last"].as_str().unwrap().contains(missing), "{status}");
+    assert_eq!(status["probe"]["state"], "failed", "{status}");
+    let doctor = world.run(&["doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(!doctor.status.success() && said.contains("starts come to nothing"), "{said}");
     match runtime {
         Runtime::Process | Runtime::Sandbox => {
             std::os::unix::fs::symlink(binary("agent-runner"), &runner).unwrap();

@@ -15,14 +15,16 @@ use serde_json::Value;
 
 use super::Context;
 use super::client::Client;
-use super::output::{Failure, chain, say};
+use super::output::{Failure, chain, printable, say};
 use crate::channel::command;
 use crate::channel::socket::{Event, Request};
 use crate::config::{Config, RuntimeKind, WatchMode};
 use crate::data::DataDir;
 use crate::db::messaging::COMMAND;
+use crate::db::overview::{self, FailedStarts};
 use crate::db::{audit, wirings};
 use crate::runtime::docker::prove_writable;
+use crate::runtime::probe::{Difference, Probed};
 use crate::runtime::{self, RuntimeError};
 use crate::watch;
 
@@ -99,6 +101,8 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             checks.push(daemon(data.clone()));
             if let Ok((config, _)) = loaded {
                 checks.push(runtime(config.clone()));
+                checks.push(start(&data, config.clone()));
+                checks.push(failed_starts(data.clone()));
                 checks.push(file_events(data.clone(), config.watch));
                 checks.extend(agents::check(&data));
                 checks.extend(command_channel(&data, config.channels.command.clone()));
@@ -217,7 +221,7 @@ fn runtime(config: Config) -> Check {
                 line,
                 "set runtime = \"docker\" or \"sandbox\" where agents are not trusted",
             ),
-            (Err(RuntimeError::Start { reason }), _) => {
+            (Err(RuntimeError::Start { reason } | RuntimeError::Misconfigured { reason }), _) => {
                 Finding::fail(reason, "no agent can start before that")
             }
             (Err(error), RuntimeKind::Docker) => Finding::fail(
@@ -230,6 +234,58 @@ fn runtime(config: Config) -> Check {
         }
     };
     Check { name: "runtime", run: look.boxed() }
+}
+
+/// Whether a runner starts now, by starting one that only looks around, and sees what it should.
+fn start(data: &DataDir, config: Config) -> Check {
+    let place = data.scratch();
+    let look = async move {
+        match runtime::probe(&config, &place).await {
+            Ok(probed) => of_probe(&probed),
+            Err(RuntimeError::Start { reason }) => {
+                Finding::fail(reason, "no agent can start before that")
+            }
+            Err(error) => Finding::fail(chain(&error), "see the line above"),
+        }
+    };
+    Check { name: "start", run: look.boxed() }
+}
+
+fn of_probe(probed: &Probed) -> Finding {
+    let join = |part: fn(&Difference) -> &str| {
+        let mut parts: Vec<&str> = Vec::new();
+        for text in probed.differences.iter().map(part) {
+            if !parts.contains(&text) {
+                parts.push(text);
+            }
+        }
+        parts.join("; ")
+    };
+    let (what, help) = (join(|it| &it.what), join(|it| &it.help));
+    match (probed.differences.is_empty(), probed.is_fatal()) {
+        (true, _) => Finding::ok(probed.line.clone()),
+        (false, true) => Finding::fail(what, help),
+        (false, false) => Finding::warn(what, help),
+    }
+}
+
+/// Whether starts come to nothing for sessions that wait for one.
+fn failed_starts(data: DataDir) -> Check {
+    Check::now("failed starts", move || {
+        // A damaged host.db has a check of its own.
+        let found =
+            audit::open(&data.host_db()).ok().and_then(|db| overview::failed_starts(&db).ok());
+        match found {
+            Some(FailedStarts { sessions, last }) if sessions > 0 => Finding::warn(
+                format!(
+                    "starts come to nothing (sessions: {sessions}), the last one because: {}",
+                    printable(&last.unwrap_or_else(|| "it is not known why".to_owned()))
+                ),
+                "`twobox sessions list` names them; they are tried again, at the latest every 5 minutes",
+            ),
+            _ => Finding::ok("none"),
+        }
+    })
 }
 
 /// Whether the program of the command channel could be run now; nothing where nobody wants it.
