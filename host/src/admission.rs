@@ -1,13 +1,20 @@
 //! Admission: which of the sessions that want a container may start one now. Pure state, without a
 //! clock: the order of requests is all that it needs.
 //!
-//! At most `max_running` containers run. Waiting starts are served oldest first, chat before
-//! scheduled work; no agent group may hold every place while another exists; and when places are
-//! short, idle containers are asked to leave.
+//! At most `max_running` containers run. Chat goes before scheduled work. Among equals the place goes
+//! to whoever's chat and sender hold fewest in their agent group, and of those to whoever has waited
+//! longest, where a chat and a sender wait since they got their last place: with a queue of threads
+//! one takes turns with the others and is not always the oldest. No agent group may hold every place
+//! while another exists; in what a group may hold, no chat may hold every place while the agent
+//! listens to another, and no sender whom a channel names may. A place that is kept free in this way
+//! stays free: somebody who comes finds it, however long the turns of the others are. Beyond that
+//! no place stays empty while somebody waits. When places are short, idle containers are asked to
+//! leave, those of the chat with most first.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
-use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::ids::{AgentGroupId, MessagingGroupId, SessionId};
 
 /// What a start is for. Earlier variants go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,9 +34,36 @@ pub enum Order {
     Evict(SessionId),
 }
 
+/// Somebody who talks to an agent, as far as admission tells them apart: a digest of the channel's
+/// kind and the name that it gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sender(u64);
+
+impl Sender {
+    /// The sender whom the channel of this kind calls `name`.
+    pub fn new(channel_type: &str, name: &str) -> Self {
+        let digest = twobox_shared::content::digest16(&format!("{channel_type}\0{name}"));
+        Self(u64::from_str_radix(&digest, 16).expect("sixteen hexadecimal digits"))
+    }
+}
+
+/// For whom a place is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// Whose agent works there.
+    pub group: AgentGroupId,
+    /// In which chat it was asked for.
+    pub chat: MessagingGroupId,
+    /// By whom, if the channel said so.
+    pub sender: Option<Sender>,
+}
+
+/// The agent groups that there are, and to how many chats each listens.
+pub type Population = HashMap<AgentGroupId, usize>;
+
 #[derive(Debug, Clone, Copy)]
 struct Holder {
-    group: AgentGroupId,
+    seat: Seat,
     idle: bool,
     leaving: bool,
 }
@@ -37,27 +71,61 @@ struct Holder {
 #[derive(Debug, Clone, Copy)]
 struct Waiter {
     session: SessionId,
-    group: AgentGroupId,
+    seat: Seat,
     class: Class,
+    /// The event of its request.
+    since: u64,
 }
 
 /// Who holds a place and who waits for one.
 #[derive(Debug)]
 pub struct Admission {
     max_running: usize,
+    population: Population,
     holders: HashMap<SessionId, Holder>,
+    /// By class, and within it the oldest first.
     waiting: Vec<Waiter>,
+    /// Counts requests and grants.
+    events: u64,
+    /// The event of the last grant to each chat and sender that holds a place or waits for one.
+    served: HashMap<Party, u64>,
+}
+
+/// One of those between whom places are shared within an agent group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Party {
+    Chat(AgentGroupId, MessagingGroupId),
+    Sender(AgentGroupId, Sender),
+}
+
+impl Seat {
+    fn parties(self) -> impl Iterator<Item = Party> {
+        let sender = self.sender.map(|sender| Party::Sender(self.group, sender));
+        [Party::Chat(self.group, self.chat)].into_iter().chain(sender)
+    }
 }
 
 impl Admission {
     /// With room for `max_running` containers.
     pub fn new(max_running: usize) -> Self {
-        Self { max_running, holders: HashMap::new(), waiting: Vec::new() }
+        Self {
+            max_running,
+            population: Population::new(),
+            holders: HashMap::new(),
+            waiting: Vec::new(),
+            events: 0,
+            served: HashMap::new(),
+        }
+    }
+
+    /// Says for whom places are to be kept.
+    pub fn set_population(&mut self, population: Population) {
+        self.population = population;
     }
 
     /// Asks for a place. Asking again while holding one changes nothing, and while waiting only if a
     /// person waits as well by now.
-    pub fn request(&mut self, session: SessionId, group: AgentGroupId, class: Class) {
+    pub fn request(&mut self, session: SessionId, seat: Seat, class: Class) {
         if self.holders.contains_key(&session) {
             return;
         }
@@ -68,13 +136,14 @@ impl Admission {
             self.waiting.remove(at);
         }
         let at = self.waiting.partition_point(|other| other.class <= class);
-        self.waiting.insert(at, Waiter { session, group, class });
+        self.events += 1;
+        self.waiting.insert(at, Waiter { session, seat, class, since: self.events });
     }
 
     /// Counts a container that runs already, whether or not there is room for it.
-    pub fn adopt(&mut self, session: SessionId, group: AgentGroupId) {
+    pub fn adopt(&mut self, session: SessionId, seat: Seat) {
         self.waiting.retain(|waiter| waiter.session != session);
-        self.holders.insert(session, Holder { group, idle: false, leaving: false });
+        self.holders.insert(session, Holder { seat, idle: false, leaving: false });
     }
 
     /// Gives a place back, or stops waiting for one.
@@ -101,45 +170,83 @@ impl Admission {
         (self.holders.len(), self.waiting.len())
     }
 
-    /// What to do now. `several_groups` says whether the installation has more than one agent
-    /// group. Granted places are taken at once; an order to leave is given once.
-    pub fn orders(&mut self, several_groups: bool) -> Vec<Order> {
+    /// What to do now. Granted places are taken at once; an order to leave is given once.
+    pub fn orders(&mut self) -> Vec<Order> {
         let mut orders = Vec::new();
-        let share = match several_groups && self.max_running > 1 {
-            true => self.max_running - 1,
-            false => self.max_running,
-        };
-        let mut kept = Vec::new();
-        for waiter in std::mem::take(&mut self.waiting) {
-            let room = self.holders.len() < self.max_running;
-            if room && self.held_by(waiter.group) < share {
-                let holder = Holder { group: waiter.group, idle: false, leaving: false };
-                self.holders.insert(waiter.session, holder);
-                orders.push(Order::Grant(waiter.session));
-            } else {
-                kept.push(waiter);
-            }
+        let mut held = Held::of(self.holders.values().map(|holder| holder.seat));
+        while self.holders.len() < self.max_running
+            && let Some(at) = self.next(&held)
+        {
+            let Waiter { session, seat, .. } = self.waiting.remove(at);
+            self.holders.insert(session, Holder { seat, idle: false, leaving: false });
+            held.count(seat);
+            self.events += 1;
+            self.served.extend(seat.parties().map(|party| (party, self.events)));
+            orders.push(Order::Grant(session));
         }
-        self.waiting = kept;
-        orders.extend(self.evictions(share));
+        if self.served.len() > 2 * (self.holders.len() + self.waiting.len()) {
+            self.forget_departed();
+        }
+        orders.extend(self.evictions(&held));
         orders
     }
 
-    /// For each waiter one idle holder whose place it could have, unless one is leaving already. A
-    /// group that holds its share gets a place only from itself.
-    fn evictions(&mut self, share: usize) -> Vec<Order> {
+    /// Who neither holds nor waits comes back later than everybody who waits by then, so when they
+    /// were served last does not matter any more.
+    fn forget_departed(&mut self) {
+        let seats = self.holders.values().map(|holder| holder.seat);
+        let seats = seats.chain(self.waiting.iter().map(|waiter| waiter.seat));
+        let there: HashSet<Party> = seats.flat_map(Seat::parties).collect();
+        self.served.retain(|party, _| there.contains(party));
+    }
+
+    /// The waiter that gets the next place, of those that may have one.
+    fn next(&self, held: &Held) -> Option<usize> {
+        let waiters = self.waiting.iter().enumerate();
+        let may = waiters.filter(|(_, waiter)| self.full(waiter.seat, held).none());
+        may.min_by_key(|(at, waiter)| (self.rank(waiter, held), *at)).map(|(at, _)| at)
+    }
+
+    /// Lower ranks go first: the class, how many places are held, and since when one waits.
+    fn rank(&self, waiter: &Waiter, held: &Held) -> (Class, usize, u64) {
+        let served = waiter.seat.parties().filter_map(|party| self.served.get(&party).copied());
+        let since = served.fold(waiter.since, u64::max);
+        (waiter.class, held.most(waiter.seat), since)
+    }
+
+    /// Who may hold no further place, of those that `seat` is of, however many are free.
+    fn full(&self, seat: Seat, held: &Held) -> Full {
+        let others = self.population.keys().any(|group| *group != seat.group);
+        let group_share = leave_one(self.max_running, others);
+        let chats = self.population.get(&seat.group).copied().unwrap_or(0);
+        Full {
+            group: held.by_group(seat) >= group_share,
+            chat: held.by_chat(seat) >= leave_one(group_share, chats > 1),
+            sender: seat.sender.is_some() && held.by_sender(seat) >= leave_one(group_share, true),
+        }
+    }
+
+    /// For each waiter one idle holder whose place it could have, unless one is leaving already. Who
+    /// holds their share get a place only from themselves.
+    fn evictions(&mut self, held: &Held) -> Vec<Order> {
         let mut idle: Vec<(SessionId, Holder)> = self
             .holders
             .iter()
             .filter(|(_, holder)| holder.idle)
             .map(|(session, holder)| (*session, *holder))
             .collect();
-        idle.sort_unstable_by_key(|(session, holder)| (!holder.leaving, *session));
+        idle.sort_unstable_by_key(|(session, holder)| {
+            (!holder.leaving, Reverse(held.by_chat(holder.seat)), *session)
+        });
+        let mut waiters: Vec<&Waiter> = match idle.is_empty() {
+            true => Vec::new(),
+            false => self.waiting.iter().collect(),
+        };
+        waiters.sort_by_key(|waiter| self.rank(waiter, held)); // stable: of one chat, by age
         let mut orders = Vec::new();
-        for waiter in &self.waiting {
-            let only_own = self.held_by(waiter.group) >= share;
-            let serves =
-                |(_, holder): &(SessionId, Holder)| !only_own || holder.group == waiter.group;
+        for Waiter { seat, .. } in waiters {
+            let full = self.full(*seat, held);
+            let serves = |(_, holder): &(SessionId, Holder)| full.but_for(*seat, holder.seat);
             let Some(at) = idle.iter().position(serves) else { continue };
             let (session, holder) = idle.remove(at);
             if !holder.leaving {
@@ -155,100 +262,81 @@ impl Admission {
         }
         orders
     }
+}
 
-    fn held_by(&self, group: AgentGroupId) -> usize {
-        self.holders.values().filter(|holder| holder.group == group).count()
+/// Who holds as many places as they may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Full {
+    group: bool,
+    chat: bool,
+    sender: bool,
+}
+
+impl Full {
+    fn none(self) -> bool {
+        !(self.group || self.chat || self.sender)
+    }
+
+    /// Whether `seat` could have a place that `other` gave back.
+    fn but_for(self, seat: Seat, other: Seat) -> bool {
+        seat.group == other.group
+            && (!self.chat || seat.chat == other.chat)
+            && (!self.sender || seat.sender == other.sender)
+            || self.none()
+    }
+}
+
+/// How many of `places` one may hold if one is to be left for `others`. A single place is not kept
+/// empty.
+fn leave_one(places: usize, others: bool) -> usize {
+    match others && places > 1 {
+        true => places - 1,
+        false => places,
+    }
+}
+
+/// How many places are held.
+#[derive(Debug, Default)]
+struct Held {
+    groups: HashMap<AgentGroupId, usize>,
+    chats: HashMap<(AgentGroupId, MessagingGroupId), usize>,
+    senders: HashMap<(AgentGroupId, Sender), usize>,
+}
+
+impl Held {
+    fn of(seats: impl Iterator<Item = Seat>) -> Self {
+        let mut held = Self::default();
+        seats.for_each(|seat| held.count(seat));
+        held
+    }
+
+    fn count(&mut self, Seat { group, chat, sender }: Seat) {
+        *self.groups.entry(group).or_default() += 1;
+        *self.chats.entry((group, chat)).or_default() += 1;
+        if let Some(sender) = sender {
+            *self.senders.entry((group, sender)).or_default() += 1;
+        }
+    }
+
+    fn by_group(&self, seat: Seat) -> usize {
+        self.groups.get(&seat.group).copied().unwrap_or(0)
+    }
+
+    fn by_chat(&self, seat: Seat) -> usize {
+        self.chats.get(&(seat.group, seat.chat)).copied().unwrap_or(0)
+    }
+
+    fn by_sender(&self, seat: Seat) -> usize {
+        let of = |sender| self.senders.get(&(seat.group, sender)).copied();
+        seat.sender.and_then(of).unwrap_or(0)
+    }
+
+    /// By the chat, or by the sender if that is more.
+    fn most(&self, seat: Seat) -> usize {
+        self.by_chat(seat).max(self.by_sender(seat))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use uuid::Uuid;
-
-    fn session(n: u128) -> SessionId {
-        SessionId::from_uuid(Uuid::from_u128(n))
-    }
-
-    fn group(n: u128) -> AgentGroupId {
-        AgentGroupId::from_uuid(Uuid::from_u128(n))
-    }
-
-    #[test]
-    fn the_oldest_waits_least_and_chat_goes_before_scheduled_work() {
-        let mut admission = Admission::new(1);
-        admission.adopt(session(9), group(9));
-        admission.request(session(1), group(1), Class::Scheduled);
-        admission.request(session(2), group(1), Class::Chat);
-        admission.request(session(3), group(2), Class::Chat);
-        let mut served = Vec::new();
-        for holder in [9, 2, 3] {
-            admission.release(session(holder));
-            served.extend(admission.orders(true));
-        }
-        assert_eq!(served, [2, 3, 1].map(|n| Order::Grant(session(n))));
-    }
-
-    #[test]
-    fn a_session_that_waits_for_its_run_goes_with_the_chats_once_somebody_chats_there() {
-        let mut admission = Admission::new(1);
-        admission.adopt(session(9), group(9));
-        admission.request(session(1), group(1), Class::Scheduled);
-        admission.request(session(2), group(1), Class::Scheduled);
-        admission.request(session(2), group(1), Class::Chat);
-        admission.request(session(2), group(1), Class::Scheduled); // the person waits all the same
-        admission.release(session(9));
-        assert_eq!(admission.orders(true), [Order::Grant(session(2))]);
-        assert_eq!(admission.counts(), (1, 1), "it waits once");
-    }
-
-    #[test]
-    fn no_group_holds_every_place_while_there_is_another() {
-        for (several, granted) in [(true, 2), (false, 3)] {
-            let mut admission = Admission::new(3);
-            for n in 0..5 {
-                admission.request(session(n), group(1), Class::Chat);
-            }
-            assert_eq!(admission.orders(several).len(), granted, "several groups: {several}");
-        }
-        let mut one_place = Admission::new(1);
-        one_place.request(session(1), group(1), Class::Chat);
-        assert_eq!(one_place.orders(true).len(), 1, "a single place is not kept empty");
-    }
-
-    #[test]
-    fn idle_containers_leave_when_places_are_short_and_are_asked_once() {
-        let mut admission = Admission::new(2);
-        admission.adopt(session(1), group(1));
-        admission.adopt(session(2), group(1));
-        admission.set_idle(session(2), true);
-        admission.request(session(3), group(2), Class::Chat);
-        assert_eq!(admission.orders(true), [Order::Evict(session(2))]);
-        assert_eq!(admission.orders(true), []);
-        admission.release(session(2));
-        assert_eq!(admission.orders(true), [Order::Grant(session(3))]);
-    }
-
-    #[test]
-    fn a_group_that_holds_its_share_gets_a_place_only_from_itself() {
-        let mut admission = Admission::new(3);
-        for (n, of) in [(1, 2), (2, 1), (3, 1)] {
-            admission.adopt(session(n), group(of));
-        }
-        admission.set_idle(session(1), true);
-        admission.request(session(4), group(1), Class::Chat);
-        assert_eq!(admission.orders(true), [], "the other group's place would stay empty");
-        admission.set_idle(session(3), true);
-        assert_eq!(admission.orders(true), [Order::Evict(session(3))]);
-    }
-
-    #[test]
-    fn asking_twice_takes_one_place() {
-        let mut admission = Admission::new(2);
-        admission.request(session(1), group(1), Class::Chat);
-        admission.request(session(1), group(1), Class::Chat);
-        assert_eq!(admission.orders(false), [Order::Grant(session(1))]);
-        admission.request(session(1), group(1), Class::Chat);
-        assert_eq!((admission.orders(false).len(), admission.counts()), (0, (1, 0)));
-    }
-}
+#[path = "admission_tests.rs"]
+mod tests;

@@ -7,16 +7,16 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use twobox_shared::clock::Clock;
-use twobox_shared::ids::{AgentGroupId, IdSource, InstallId, SessionId};
+use twobox_shared::ids::{IdSource, InstallId, SessionId};
 
-use crate::admission::{Admission, Class, Order};
+use crate::admission::{Admission, Class, Order, Population, Seat};
 use crate::blocking::Background;
 use crate::channel::Channel;
 use crate::config::Config;
@@ -61,7 +61,6 @@ pub struct Core {
     awake: Mutex<HashMap<SessionId, Handle>>,
     stopping: watch::Sender<bool>,
     channel_epoch: Mutex<u64>,
-    several_groups: AtomicBool,
     api: OnceLock<SocketAddr>,
     api_socket: OnceLock<PathBuf>,
     /// What became of the look around at the start.
@@ -100,7 +99,6 @@ impl Core {
             awake: Mutex::default(),
             stopping: watch::Sender::new(false),
             channel_epoch: Mutex::default(),
-            several_groups: AtomicBool::new(false),
             api: OnceLock::new(),
             api_socket: OnceLock::new(),
             probe: Mutex::new(json!({ "state": "not yet" })),
@@ -206,33 +204,25 @@ impl Core {
 
     /// Asks for a place for a container. Returns whether the session holds one now; otherwise it is
     /// told when there is one.
-    pub fn request_place(
-        self: &Arc<Self>,
-        session: SessionId,
-        group: AgentGroupId,
-        class: Class,
-    ) -> bool {
+    pub fn request_place(self: &Arc<Self>, session: SessionId, seat: Seat, class: Class) -> bool {
         let (orders, holds) = {
             let mut admission = lock(&self.admission);
-            admission.request(session, group, class);
-            (self.orders(&mut admission), admission.holds(session))
+            admission.request(session, seat, class);
+            (admission.orders(), admission.holds(session))
         };
         self.give(orders, Some(session));
         holds
     }
 
-    /// Says how many agent groups there are: with several, none may hold every place.
-    pub fn set_agent_groups(&self, count: usize) {
-        self.several_groups.store(count > 1, Ordering::Relaxed);
-    }
-
-    fn orders(&self, admission: &mut Admission) -> Vec<Order> {
-        admission.orders(self.several_groups.load(Ordering::Relaxed))
+    /// Says for whom places are kept: with several agent groups, none may hold every place, nor may
+    /// one chat of an agent that listens to several.
+    pub fn set_population(&self, population: Population) {
+        lock(&self.admission).set_population(population);
     }
 
     /// Counts a container that runs already.
-    pub fn adopt_place(&self, session: SessionId, group: AgentGroupId) {
-        lock(&self.admission).adopt(session, group);
+    pub fn adopt_place(&self, session: SessionId, seat: Seat) {
+        lock(&self.admission).adopt(session, seat);
     }
 
     /// Gives a place back.
@@ -240,7 +230,7 @@ impl Core {
         let orders = {
             let mut admission = lock(&self.admission);
             admission.release(session);
-            self.orders(&mut admission)
+            admission.orders()
         };
         self.give(orders, None);
     }
@@ -250,7 +240,7 @@ impl Core {
         let orders = {
             let mut admission = lock(&self.admission);
             admission.set_idle(session, idle);
-            self.orders(&mut admission)
+            admission.orders()
         };
         self.give(orders, None);
     }

@@ -308,8 +308,7 @@ async fn look_over(
     core: &Arc<Core>,
     until: UnixMillis,
 ) -> Result<Result<(), RuntimeError>, DbError> {
-    let groups = core.parts.db.call(|db| agents::list(db)).await?;
-    core.set_agent_groups(groups.len());
+    core.set_population(core.parts.db.call(|db| agents::population(db)).await?);
     let awake: HashSet<SessionId> = core.awake().into_iter().map(|(session, _)| session).collect();
     // What runs is counted before anything that is due may take its place.
     let listed = core.parts.runtime.list().await;
@@ -319,7 +318,7 @@ async fn look_over(
         match core.parts.db.call(move |db| sessions::find(db, session)).await? {
             Some(record) => {
                 if condition == Condition::Running && !awake.contains(&session) {
-                    core.adopt_place(session, record.agent_group);
+                    core.adopt_place(session, record.seat(None));
                 }
                 core.wake(session, Reason::Runtime);
             }

@@ -15,6 +15,7 @@ use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 use crate::channel::{Desk, Inbound, Place, Receipt, Refusal, ScheduleOrder};
 use crate::core::Core;
 use crate::db::schedules::{self, Cancelled};
+use crate::db::sessions::Found;
 use crate::db::{DbError, messaging, overview, sessions};
 use crate::dead::{Handled, Order};
 use crate::scheduler::Scheduler;
@@ -191,7 +192,15 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
         complaint = trouble.cloned();
         for (number, arrival) in batch.drain(..).enumerate() {
             let routed = match &found {
-                Ok(found) => hand_over(&core, &found[number], arrival.message),
+                Ok(found) => match &found[number] {
+                    Found::Sessions(sessions) => hand_over(&core, sessions, arrival.message),
+                    Found::TooMany { until } => {
+                        let most = core.parts.config.limits.new_sessions_per_hour;
+                        let wait = until.since(core.parts.clock.now());
+                        tell_flood(&arrival.message.place);
+                        Err(Refusal::TooManyThreads { most, minutes: wait.as_secs() / 60 + 1 })
+                    }
+                },
                 Err(reason) => Err(Refusal::TryAgain { reason: reason.clone() }),
             };
             // Whoever asked may have gone; the message is on its way all the same.
@@ -200,19 +209,28 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
     }
 }
 
+/// Says that a chat wants more threads than it may begin, now and then with how often it did.
+fn tell_flood(Place { channel_type, platform_id, .. }: &Place) {
+    let chat = format!("{channel_type} {platform_id:?}");
+    if let Some(again) = crate::repeat::warned("too many new threads", &chat) {
+        tracing::warn!(chat, again, "a chat begins too many threads: they are refused");
+    }
+}
+
 /// For each place the sessions that a message there is for: one of each agent group that listens.
-async fn sessions_of(core: &Core, places: Vec<Place>) -> Result<Vec<Vec<SessionId>>, DbError> {
+async fn sessions_of(core: &Core, places: Vec<Place>) -> Result<Vec<Found>, DbError> {
     let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
+    let per_hour = core.parts.config.limits.new_sessions_per_hour;
     let find = move |db: &mut Connection, place: &Place| {
         let listening = messaging::listening(db, &place.channel_type, &place.platform_id)?;
-        listening
+        let wanted: Vec<_> = listening
             .iter()
             .map(|wiring| {
                 let thread = wiring.mode.thread_key(place.thread_id.as_deref());
-                let (agent, group) = (wiring.agent, wiring.messaging_group);
-                sessions::resolve(db, agent, group, thread, SessionId::generate(&*ids), now)
+                (wiring.agent, wiring.messaging_group, thread)
             })
-            .collect::<Result<Vec<_>, _>>()
+            .collect();
+        sessions::resolve_all(db, &wanted, per_hour, &*ids, now)
     };
     core.parts.db.call(move |db| places.iter().map(|place| find(db, place)).collect()).await
 }

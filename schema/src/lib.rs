@@ -23,4 +23,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0002_dropped_notices.sql"),
     include_str!("../host/0003_schedules.sql"),
     include_str!("../host/0004_sessions_of_runs.sql"),
+    include_str!("../host/0005_new_sessions.sql"),
 ];

@@ -148,6 +148,17 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
+    /// The chat has begun as many new threads as it may for now; those that are there go on.
+    #[error(
+        "this chat has begun {most} new threads within an hour, which is as many as it may: go on \
+         in one of them, or begin another in {minutes} min"
+    )]
+    TooManyThreads {
+        /// How many an hour.
+        most: usize,
+        /// In how many minutes there is room for another.
+        minutes: u64,
+    },
     /// A person has to mend something first.
     #[error("{reason}")]
     Blocked {

@@ -46,6 +46,7 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<E
         socket: data.socket(),
         to: Recipient::Agent(agent.clone()),
         thread: arguments.thread,
+        sender: None,
         listen: true,
     };
     let mut conversation = Conversation::begin(partner).await?;

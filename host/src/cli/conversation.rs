@@ -57,6 +57,8 @@ pub(super) struct Partner {
     pub(super) socket: PathBuf,
     pub(super) to: Recipient,
     pub(super) thread: Option<String>,
+    /// Who says it, if the channel says so.
+    pub(super) sender: Option<String>,
     /// Whether letters are wanted, which only the terminal can have.
     pub(super) listen: bool,
 }
@@ -71,12 +73,11 @@ pub(super) enum Recipient {
 }
 
 impl Recipient {
-    fn message(self, thread: Option<String>, id: MessageId, text: String) -> Request {
-        let (agent, channel, chat) = match self {
+    fn agent_channel_chat(self) -> (Option<String>, Option<String>, Option<String>) {
+        match self {
             Self::Agent(agent) => (Some(agent), None, None),
             Self::Chat { channel, chat } => (None, Some(channel), Some(chat)),
-        };
-        Request::Message { agent, channel, chat, thread, id, text }
+        }
     }
 }
 
@@ -221,8 +222,12 @@ impl Task {
         }
         for message in self.unaccepted.iter_mut().take(WINDOW).filter(|message| !message.sent) {
             message.sent = true;
-            let Partner { to, thread, .. } = self.partner.clone();
-            client.ask(&to.message(thread, message.id.clone(), message.text.clone())).await?;
+            let Partner { to, thread, sender, .. } = self.partner.clone();
+            let (agent, channel, chat) = to.agent_channel_chat();
+            let (id, text) = (message.id.clone(), message.text.clone());
+            client
+                .ask(&Request::Message { agent, channel, chat, thread, sender, id, text })
+                .await?;
         }
         Ok(())
     }

@@ -33,6 +33,9 @@ pub(super) struct SendArguments {
     /// The thread; without it the chat itself.
     #[arg(long)]
     thread: Option<String>,
+    /// Who says it, as the channel names them. The agent is told, and no sender takes all places.
+    #[arg(long, requires = "channel")]
+    sender: Option<String>,
     /// The message's own id: the same message again under the same id changes nothing.
     #[arg(long, value_parser = message_id)]
     id: Option<MessageId>,
@@ -71,6 +74,7 @@ pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<E
         socket: data.socket(),
         to,
         thread: arguments.thread,
+        sender: arguments.sender,
         listen: arguments.wait.is_some(),
     };
     let mut conversation = Conversation::begin(partner).await?;

@@ -142,6 +142,12 @@ pub const KEYS: &[Key] = &[
         "The most MiB that a container's `out/` may have when it is copied for repair.",
         |c| Field::U64(&mut c.limits.outbox_quota_mb),
     ),
+    number(
+        "limits.new_sessions_per_hour",
+        (1.0, 1_000_000.0),
+        "New sessions that one chat may begin with an agent within an hour.",
+        |c| Field::Usize(&mut c.limits.new_sessions_per_hour),
+    ),
     key(
         "channels.command",
         "Path of the program that takes messages to a chat platform. Empty: no `command` channel.",

@@ -114,6 +114,8 @@ pub struct Limits {
     /// The most bytes that the files of a container's `out/` may have when they are copied for
     /// repair.
     pub outbox_quota_mb: u64,
+    /// New sessions that one chat may begin with an agent within an hour.
+    pub new_sessions_per_hour: usize,
 }
 
 /// `[channels]`
@@ -208,6 +210,7 @@ impl Default for Config {
                 turn_ceiling: Duration::from_secs(6 * 60 * 60),
                 max_tries: 5,
                 outbox_quota_mb: 256,
+                new_sessions_per_hour: 60,
             },
             channels: Channels {
                 command: String::new(),

@@ -10,6 +10,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::messaging::{self, SessionMode};
 use super::{DbError, failed, schedules};
+use crate::admission::Population;
 
 /// An agent group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -206,6 +207,23 @@ pub fn remove(
     schedules::pause_all_of(&tx, agent.id, "its agent was removed", now).map_err(&step)?;
     tx.commit().map_err(&step)?;
     Ok(agent)
+}
+
+/// The agents that there are, and to how many chats each listens.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn population(db: &Connection) -> Result<Population, DbError> {
+    db.prepare_cached(
+        "SELECT a.id, count(w.agent_group_id) AS chats
+         FROM agent_groups a LEFT JOIN wirings w ON w.agent_group_id = a.id
+         WHERE a.removed_at_ms IS NULL GROUP BY a.id",
+    )
+    .and_then(|mut select| {
+        let count = |chats: i64| usize::try_from(chats).unwrap_or(0);
+        select.query_map([], |row| Ok((row.get("id")?, count(row.get("chats")?))))?.collect()
+    })
+    .map_err(failed("count who listens"))
 }
 
 /// Which agents there are, as the end of a sentence.

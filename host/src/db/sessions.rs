@@ -4,11 +4,14 @@
 //! anything is begun that must not be forgotten, and cleared only by a sweep that found nothing
 //! left to do.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
-use twobox_shared::ids::{AgentGroupId, MessagingGroupId, RunnerId, SessionId};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
+use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId, RunnerId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::{DbError, failed};
+use crate::admission::{Seat, Sender};
 use crate::channel::Place;
 
 /// The mark that says "now".
@@ -76,6 +79,11 @@ impl SessionRecord {
         }
     }
 
+    /// For whom a place for its container is.
+    pub fn seat(&self, sender: Option<Sender>) -> Seat {
+        Seat { group: self.agent_group, chat: self.messaging_group, sender }
+    }
+
     const SELECT: &str = "
         SELECT s.id, s.agent_group_id, g.folder, s.messaging_group_id, m.channel_type,
                m.platform_id, s.thread_id, s.quarantine_reason, s.next_due_at_ms, s.runner_id,
@@ -133,19 +141,7 @@ pub fn resolve(
     fresh: SessionId,
     now: UnixMillis,
 ) -> Result<SessionId, DbError> {
-    let select = |db: &Connection| {
-        db.prepare_cached(
-            "SELECT id FROM sessions
-             WHERE agent_group_id = :agent AND messaging_group_id = :chat AND thread_id = :thread",
-        )
-        .and_then(|mut select| {
-            let params =
-                named_params! { ":agent": agent, ":chat": messaging_group, ":thread": thread };
-            select.query_row(params, |row| row.get(0)).optional()
-        })
-        .map_err(failed("look for a session"))
-    };
-    if let Some(id) = select(db)? {
+    if let Some(id) = existing(db, agent, messaging_group, thread)? {
         return Ok(id);
     }
     db.execute(
@@ -162,10 +158,107 @@ pub fn resolve(
         },
     )
     .map_err(failed("create a session"))?;
-    select(db)?.ok_or(DbError::Sqlite {
+    existing(db, agent, messaging_group, thread)?.ok_or(DbError::Sqlite {
         action: "find the session that was just created",
         source: rusqlite::Error::QueryReturnedNoRows,
     })
+}
+
+fn existing(
+    db: &Connection,
+    agent: AgentGroupId,
+    messaging_group: MessagingGroupId,
+    thread: &str,
+) -> Result<Option<SessionId>, DbError> {
+    db.prepare_cached(
+        "SELECT id FROM sessions
+         WHERE agent_group_id = :agent AND messaging_group_id = :chat AND thread_id = :thread",
+    )
+    .and_then(|mut select| {
+        let params = named_params! { ":agent": agent, ":chat": messaging_group, ":thread": thread };
+        select.query_row(params, |row| row.get(0)).optional()
+    })
+    .map_err(failed("look for a session"))
+}
+
+/// What a message at one place is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The sessions of those who listen there; empty if nobody does.
+    Sessions(Vec<SessionId>),
+    /// The chat has made as many sessions as it may in one hour; nothing was stored. It may make
+    /// another after this instant.
+    TooMany {
+        /// When the oldest that counts does not count any more.
+        until: UnixMillis,
+    },
+}
+
+/// Over which time a chat's new sessions are counted.
+pub const NEW_WITHIN: Duration = Duration::from_secs(60 * 60);
+
+/// The sessions of all that listen to one chat, each given with its thread key; those that are new
+/// are made, all or none, unless the chat has made `per_hour` for one of these agents within
+/// [`NEW_WITHIN`]. What was made in the future, before the clock was set back, does not count.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn resolve_all(
+    db: &mut Connection,
+    listening: &[(AgentGroupId, MessagingGroupId, &str)],
+    per_hour: usize,
+    ids: &(impl IdSource + ?Sized),
+    now: UnixMillis,
+) -> Result<Found, DbError> {
+    let mut sessions = Vec::with_capacity(listening.len());
+    for (agent, chat, thread) in listening {
+        sessions.extend(existing(db, *agent, *chat, thread)?);
+    }
+    if sessions.len() == listening.len() {
+        return Ok(Found::Sessions(sessions)); // the usual case, without a write lock
+    }
+    sessions.clear();
+    let step = failed("create a session");
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+    for (agent, chat, thread) in listening {
+        if existing(&tx, *agent, *chat, thread)?.is_none()
+            && let Some(until) = full_until(&tx, *agent, *chat, per_hour, now)?
+        {
+            return Ok(Found::TooMany { until });
+        }
+        sessions.push(resolve(&tx, *agent, *chat, thread, SessionId::generate(ids), now)?);
+    }
+    tx.commit().map_err(&step)?;
+    Ok(Found::Sessions(sessions))
+}
+
+/// Until when a chat can make no further session with `agent`, if it cannot.
+fn full_until(
+    db: &Connection,
+    agent: AgentGroupId,
+    messaging_group: MessagingGroupId,
+    per_hour: usize,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, DbError> {
+    let begin = UnixMillis(now.0.saturating_sub(NEW_WITHIN.as_millis() as i64));
+    let last = i64::try_from(per_hour).unwrap_or(i64::MAX) - 1;
+    // The oldest of the last `per_hour`: when it has left the hour, there is room.
+    let oldest: Option<UnixMillis> = db
+        .prepare_cached(
+            "SELECT created_at_ms FROM sessions
+             WHERE messaging_group_id = :chat AND agent_group_id = :agent
+               AND created_at_ms > :begin AND created_at_ms <= :now
+             ORDER BY created_at_ms DESC LIMIT 1 OFFSET :last",
+        )
+        .and_then(|mut select| {
+            let params = named_params! {
+                ":chat": messaging_group, ":agent": agent, ":begin": begin, ":now": now,
+                ":last": last,
+            };
+            select.query_row(params, |row| row.get(0)).optional()
+        })
+        .map_err(failed("count the sessions of a chat"))?;
+    Ok(oldest.map(|oldest| oldest + NEW_WITHIN))
 }
 
 /// The sessions that somebody has to look at before `until`, most urgent first. One with a notice
@@ -342,5 +435,77 @@ fn change(
         _ => {
             Err(DbError::Sqlite { action, source: rusqlite::Error::StatementChangedRows(changed) })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::messaging::SessionMode;
+    use super::super::{agents, messaging};
+    use super::*;
+    use twobox_shared::ids::SystemIds;
+
+    const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+    fn begin(db: &mut Connection, agent: &str, threads: &[&str], now: UnixMillis) -> Vec<Found> {
+        let heard = messaging::listening(db, "terminal", agent).unwrap();
+        let all = threads.iter().map(|thread| {
+            let wanted: Vec<_> =
+                heard.iter().map(|it| (it.agent, it.messaging_group, *thread)).collect();
+            resolve_all(db, &wanted, 3, &SystemIds, now).unwrap()
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn a_chat_begins_so_many_sessions_an_hour_and_keeps_those_that_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("host.db");
+        let mut db = super::super::open(&path).unwrap();
+        for name in ["ann", "bob"] {
+            agents::add(&mut db, name, SessionMode::PerThread, &SystemIds, NOW).unwrap();
+        }
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let made = begin(&mut db, "ann", &["a", "b"], NOW);
+        let last = begin(&mut db, "ann", &["c"], NOW + minutes(10));
+        assert!(made.iter().chain(&last).all(|found| matches!(found, Found::Sessions(_))));
+        drop(db);
+        let mut db = super::super::open(&path).unwrap(); // another life of the host
+        let full = Found::TooMany { until: NOW + minutes(60) };
+        assert_eq!(begin(&mut db, "ann", &["d", "e"], NOW + minutes(20)), [full.clone(), full]);
+        let count: i64 =
+            db.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 3, "nothing of those that were refused");
+        assert_eq!(begin(&mut db, "ann", &["a", "b"], NOW + minutes(20)), made, "they go on");
+        let other = begin(&mut db, "bob", &["d"], NOW + minutes(20));
+        assert!(matches!(other[..], [Found::Sessions(_)]), "another chat: {other:?}");
+        // Two of three have left the hour.
+        let later = begin(&mut db, "ann", &["d", "e", "f"], NOW + minutes(61));
+        let full = Found::TooMany { until: NOW + minutes(70) };
+        assert!(
+            matches!(&later[..], [Found::Sessions(_), Found::Sessions(_), last] if *last == full)
+        );
+        // A clock that was set back locks nobody out.
+        let early = begin(&mut db, "ann", &["g"], UnixMillis(NOW.0 - 86_400_000));
+        assert!(matches!(early[..], [Found::Sessions(_)]), "{early:?}");
+    }
+
+    #[test]
+    fn of_several_who_listen_all_get_a_session_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = super::super::open(&dir.path().join("host.db")).unwrap();
+        let all = ["ann", "bob"].map(|name| {
+            agents::add(&mut db, name, SessionMode::PerThread, &SystemIds, NOW).unwrap();
+            messaging::listening(&db, "terminal", name).unwrap().remove(0)
+        });
+        let chat = all[0].messaging_group;
+        let resolve = |db: &mut Connection, agents: &[AgentGroupId], thread: &str| {
+            let wanted: Vec<_> = agents.iter().map(|agent| (*agent, chat, thread)).collect();
+            resolve_all(db, &wanted, 1, &SystemIds, NOW).unwrap()
+        };
+        let [ann, bob] = [all[0].agent, all[1].agent];
+        resolve(&mut db, &[bob], "a"); // bob has had his
+        assert!(matches!(resolve(&mut db, &[ann, bob], "b"), Found::TooMany { .. }));
+        assert!(matches!(resolve(&mut db, &[ann], "b"), Found::Sessions(_)), "ann had none for it");
     }
 }

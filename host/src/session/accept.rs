@@ -6,19 +6,27 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use twobox_shared::content::Chat;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::{Accepted, NewMessage};
 
 use super::command::Command;
 use super::signal::Reason;
 use super::task::Task;
+use crate::admission::Sender;
 use crate::blocking::blocking;
-use crate::channel::Refusal;
+use crate::channel::{Place, Refusal};
 use crate::db::sessions::DUE_NOW;
 use crate::storage::explain;
 
 /// How many messages share one transaction at most.
 const ACCEPT_BATCH: usize = 256;
+
+/// Who wrote a message, if the channel said.
+fn sender(message: &NewMessage, home: &Place) -> Option<Sender> {
+    let name = Chat::from_content(&message.content).sender?;
+    Some(Sender::new(&home.channel_type, &name))
+}
 
 /// Answers somebody who may have stopped waiting.
 pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
@@ -100,6 +108,9 @@ impl Task {
         fault::point(CrashPoint::HostAcceptMarked);
         self.accepted = true;
         let chat = messages.iter().any(|message| message.trigger && message.run_id.is_none());
+        if chat && self.container.is_none() && self.asker.is_none() {
+            self.asker = messages.iter().find_map(|message| sender(message, &self.home));
+        }
         let (boxes, seen, now) = (Arc::clone(&self.boxes), self.seen, self.now());
         match blocking(move || boxes.accept(&messages, seen, now)).await {
             Ok(accepted) => {

@@ -95,7 +95,7 @@ impl Task {
             let now = self.core.parts.clock.monotonic();
             let vitals = Vitals::new(runner, now, self.boxes.heartbeat());
             self.container = Some(Container { vitals, acked: false, started_here: false });
-            self.core.adopt_place(self.id, self.record.agent_group);
+            self.core.adopt_place(self.id, self.record.seat(self.asker));
         }
     }
 
@@ -248,7 +248,7 @@ impl Task {
             self.look_in(after.since(now));
             return Ok(());
         }
-        if !self.core.request_place(self.id, self.record.agent_group, class) {
+        if !self.core.request_place(self.id, self.record.seat(self.asker), class) {
             return Ok(()); // it is told when there is one
         }
         self.watch_outbox().await;
@@ -396,6 +396,7 @@ impl Task {
         self.record.failed_starts = trouble.failed_starts;
         self.record.start_after = trouble.start_after;
         self.container = None;
+        self.asker = None;
         self.core.release_place(id);
         self.clear(runner).await;
         self.handle.signal.raise(Reason::Due); // what waits may be started now

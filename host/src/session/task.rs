@@ -24,6 +24,7 @@ use super::container::Container;
 use super::damper::Damper;
 use super::outgoing::Outgoing;
 use super::signal::{Reason, Reasons, Signal};
+use crate::admission::Sender;
 use crate::blocking::{blocking, blocking_timed};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
@@ -47,6 +48,8 @@ pub(crate) struct Task {
     pub(crate) handle: Handle,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) backlog: VecDeque<Command>,
+    /// Who wrote first of what no container has begun with, if the channel said.
+    pub(super) asker: Option<Sender>,
     /// The container that lives, as far as the task knows.
     pub(crate) container: Option<Container>,
     pub(crate) outgoing: Outgoing,
@@ -120,6 +123,7 @@ pub(crate) async fn run(
         record,
         commands,
         backlog: VecDeque::new(),
+        asker: None,
         container: None,
         outgoing: Outgoing::default(),
         watched: false,

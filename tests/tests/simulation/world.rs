@@ -8,9 +8,9 @@ mod sweep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use twobox_host::admission::Admission;
+use twobox_host::admission::{Admission, Seat};
 use twobox_shared::clock::Monotonic;
-use twobox_shared::ids::{AgentGroupId, MessageId, RunnerId, SessionId};
+use twobox_shared::ids::{AgentGroupId, MessageId, MessagingGroupId, RunnerId, SessionId};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 use uuid::Uuid;
@@ -32,12 +32,26 @@ const QUIET_TIME: Duration = Duration::from_secs(2 * 3600);
 
 struct Session {
     id: SessionId,
-    group: AgentGroupId,
+    seat: Seat,
     boxes: Boxes,
     task: Option<Task>,
     runners: Vec<Runner>,
     lock: Option<RunnerId>,
     accepted: usize,
+}
+
+/// Two sessions share an agent group, each with a chat of its own.
+fn seat(n: usize) -> Seat {
+    let chat = MessagingGroupId::from_uuid(Uuid::from_u128(n as u128));
+    let group = AgentGroupId::from_uuid(Uuid::from_u128(n as u128 / 2));
+    Seat { group, chat, sender: None }
+}
+
+fn admission() -> Admission {
+    let mut admission = Admission::new(PLACES);
+    let groups = (0..SESSIONS).map(|n| seat(n).group);
+    admission.set_population(groups.map(|group| (group, 2)).collect());
+    admission
 }
 
 pub(crate) struct World {
@@ -62,7 +76,7 @@ impl World {
     pub(crate) fn new(trace: Trace) -> Self {
         let session = |n: usize| Session {
             id: SessionId::from_uuid(Uuid::from_u128(n as u128)),
-            group: AgentGroupId::from_uuid(Uuid::from_u128(n as u128 / 2)),
+            seat: seat(n),
             boxes: Boxes::default(),
             task: None,
             runners: Vec::new(),
@@ -75,7 +89,7 @@ impl World {
             now: UnixMillis(1_800_000_000_000),
             monotonic: Monotonic(1),
             sessions: (0..SESSIONS).map(session).collect(),
-            admission: Admission::new(PLACES),
+            admission: admission(),
             host_up: false,
             channel_up: true,
             runtime_up: true,

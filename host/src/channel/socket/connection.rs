@@ -154,8 +154,10 @@ impl<'a> Client<'a> {
                 let reason = "the host is going down; send it again when it is back".to_owned();
                 at_once(Event::Refused { id, retry: true, reason })
             }
-            Request::Message { agent, channel, chat, thread, id, text } => {
-                Some(accept(desk, said_at(agent, channel, chat, thread), id, text))
+            Request::Message { agent, channel, chat, thread, sender, id, text } => {
+                let place = check("sender", sender.as_deref())
+                    .and_then(|()| said_at(agent, channel, chat, thread));
+                Some(accept(desk, place, id, Chat { sender, ..Chat::text(text) }))
             }
             Request::Listen { agent, thread } => match check("thread", thread.as_deref()) {
                 Err(reason) => at_once(Event::error(reason)),
@@ -229,9 +231,8 @@ fn accept(
     desk: &dyn Desk,
     place: Result<Place, String>,
     id: MessageId,
-    text: String,
+    chat: Chat,
 ) -> BoxFuture<'_, Event> {
-    let chat = Chat::text(text);
     let checked = place.and_then(|place| match chat.to_json().len() {
         0..=CONTENT_MAX => Ok(place),
         length => Err(format!("the message has {length} bytes, at most {CONTENT_MAX} are taken")),

@@ -25,6 +25,9 @@ pub enum Request {
         /// The thread, if it is in one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thread: Option<String>,
+        /// Who says it, as the channel names them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sender: Option<String>,
         /// The client's id for it: the same message again has the same id.
         id: MessageId,
         /// What is said.
@@ -197,6 +200,7 @@ mod tests {
         let good = [
             r#"{"op":"message","agent":"a","thread":"t","id":"1","text":"hi"}"#,
             r#"{"op":"message","channel":"c","chat":"1","id":"1","text":"hi"}"#,
+            r#"{"op":"message","channel":"c","chat":"1","sender":"ann","id":"1","text":"hi"}"#,
             r#"{"op":"listen","agent":"a"}"#,
             r#"{"op":"ack","key":"k"}"#,
             r#"{"op":"status"}"#,

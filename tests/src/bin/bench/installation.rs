@@ -39,6 +39,7 @@ impl Installation {
         let mut new = Self { dir, settings: Vec::new(), id: String::new() };
         new.set("SHUTDOWN_CONTAINERS", "stop");
         new.set("CONTAINERS_MAX_RUNNING", "1000");
+        new.set("LIMITS_NEW_SESSIONS_PER_HOUR", "1000000");
         if runtime == Runtime::Docker {
             new.set("CONTAINERS_IMAGE", &twobox_tests::image()?);
         }

@@ -1,8 +1,6 @@
 //! The daemon: starting and crashing, taking messages, waking sessions.
 
-use twobox_host::admission::Admission;
-
-use super::{MESSAGES, PLACES, World};
+use super::{MESSAGES, World, admission};
 use crate::disk::Commit;
 use crate::host::{Phase, Task};
 use crate::runner::Runner;
@@ -10,7 +8,7 @@ use crate::runner::Runner;
 impl World {
     pub(super) fn start_host(&mut self) {
         self.host_up = true;
-        self.admission = Admission::new(PLACES);
+        self.admission = admission();
         self.note("host starts".into());
         self.safety_net();
     }

@@ -182,7 +182,7 @@ impl World {
                     if task.vitals.as_ref().is_none_or(|vitals| vitals.runner != runner) {
                         task.vitals = Some(Vitals::new(runner, monotonic, None));
                         task.acked = true; // its past is unknown
-                        self.admission.adopt(session.id, session.group);
+                        self.admission.adopt(session.id, session.seat);
                     }
                 }
                 Some(runner) => {
@@ -246,7 +246,7 @@ impl World {
             task.look_at = task.look_at.into_iter().chain([next]).min();
             return;
         }
-        self.admission.request(session.id, session.group, Class::Chat);
+        self.admission.request(session.id, session.seat, Class::Chat);
         let id = session.id;
         self.give_places();
         if !self.admission.holds(id) {
@@ -301,7 +301,7 @@ impl World {
     }
 
     fn give_places(&mut self) {
-        for order in self.admission.orders(true) {
+        for order in self.admission.orders() {
             let (Order::Grant(id) | Order::Evict(id)) = order;
             if let Some(task) =
                 self.sessions.iter_mut().find(|it| it.id == id).and_then(|it| it.task.as_mut())
