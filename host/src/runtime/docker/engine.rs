@@ -19,14 +19,13 @@ use twobox_shared::ids::InstallId;
 use super::NAME;
 use super::body::INSTALL_LABEL;
 use super::facts::Facts;
+use super::words;
 use crate::runtime::RuntimeError;
 
 /// How long the engine may take to answer a simple question.
 pub(super) const QUICK: Duration = Duration::from_secs(10);
 /// How long a container may take to be gone after the engine was told to end it.
 const END_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a list that cannot be read is asked for again.
-const WORD_PATIENCE: Duration = Duration::from_secs(1);
 /// The client's own deadline, in seconds. It only has to be longer than all of ours.
 const CLIENT_TIMEOUT: u64 = 24 * 60 * 60;
 
@@ -113,21 +112,8 @@ impl Engine {
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let client = self.client().await?;
-        let deadline = Instant::now() + WORD_PATIENCE;
-        loop {
-            let listed = client.list_containers(Some(options.clone()));
-            let Ok(listed) = tokio::time::timeout(QUICK, listed).await else {
-                return Err(self.unavailable(&format!("no answer within {} s", QUICK.as_secs())));
-            };
-            match listed {
-                // Podman has a word for what has ended and is not cleaned up that Docker has not, and
-                // one such container spoils the list. It has another one soon.
-                Err(Error::JsonDataError { .. }) if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                listed => return listed.map_err(|error| self.unavailable(&error.to_string())),
-            }
-        }
+        let listed = client.list_containers(Some(options));
+        self.within(QUICK, async { words::of_docker(listed.await) }).await
     }
 
     /// What the engine knows of a container; `None` if it knows none of this id.
@@ -136,7 +122,7 @@ impl Engine {
         id: &str,
     ) -> Result<Option<ContainerInspectResponse>, RuntimeError> {
         let question = self.client().await?.inspect_container(id, None::<InspectContainerOptions>);
-        match self.answer(QUICK, question).await? {
+        match self.answer(QUICK, async { words::of_docker(question.await) }).await? {
             Ok(found) => Ok(Some(found)),
             Err(error) if status(&error) == 404 => Ok(None),
             Err(error) => Err(self.unavailable(&error.to_string())),

@@ -14,6 +14,7 @@ mod logs;
 mod probe;
 mod socket;
 mod watch;
+mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
