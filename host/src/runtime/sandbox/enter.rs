@@ -75,8 +75,9 @@ impl Enter {
                 call(libc::SYS_write, [i64::from(cgroup.as_raw_fd()), address(c"0"), 1, 0, 0]),
             )?;
         }
-        // The machine's memory is short: an agent goes before its host does.
-        step("being the first to go", write_to(c"/proc/self/oom_score_adj", c"500"))?;
+        // Where the machine's memory is short, an agent goes before its host does. It is refused to a
+        // host that is to go even earlier itself, and then there is nothing to do.
+        drop(write_to(c"/proc/self/oom_score_adj", c"500"));
         step("beginning a session", nix::unistd::setsid().map_err(Into::into))?;
         umask(Mode::from_bits_truncate(0o077));
         for (resource, limit) in &self.limits {
