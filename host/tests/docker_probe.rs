@@ -36,9 +36,10 @@ struct Machine {
 impl Machine {
     fn new(settings: Containers) -> Self {
         let install = InstallId::generate(&SystemIds);
+        let dir = tempfile::tempdir().unwrap();
         let (sender, _nobody_listens) = unbounded_channel();
-        let runtime = Docker::connect(install, &settings, sender).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), install, runtime }
+        let runtime = Docker::connect(install, dir.path(), &settings, sender).unwrap();
+        Self { dir, install, runtime }
     }
 
     fn assert_nothing_is_left(&self) {

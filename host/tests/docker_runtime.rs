@@ -105,8 +105,14 @@ impl Machine {
         fs::write(&told, "who it is").unwrap();
         fs::set_permissions(&told, fs::Permissions::from_mode(0o600)).unwrap();
         let (sender, events) = unbounded_channel();
-        let runtime = Docker::connect(install, &settings, sender).unwrap();
+        let runtime = Docker::connect(install, dir.path(), &settings, sender).unwrap();
         Self { dir, install, events, runtime }
+    }
+
+    /// The runtime of another host of the same installation.
+    fn next_host(&self) -> Docker {
+        let (sender, _nobody_listens) = unbounded_channel();
+        Docker::connect(self.install, self.dir.path(), &settings(), sender).unwrap()
     }
 
     fn spec(&self, session: SessionId) -> StartSpec {
@@ -297,13 +303,57 @@ async fn of_two_hosts_that_start_one_session_exactly_one_succeeds() {
         return;
     }
     let machine = Machine::new("sleep 60000");
-    let other = Machine::with("sleep 60000", machine.install, settings());
+    let other = machine.next_host();
     let session = SessionId::generate(&SystemIds);
-    let (one, two) = (machine.spec(session), other.spec(session));
-    let (first, second) = tokio::join!(machine.runtime.start(&one), other.runtime.start(&two));
+    let (one, two) = (machine.spec(session), machine.spec(session));
+    let (first, second) = tokio::join!(machine.runtime.start(&one), other.start(&two));
     let refused = [first, second].into_iter().filter_map(Result::err).collect::<Vec<_>>();
     assert!(matches!(refused[..], [RuntimeError::Occupied { .. }]), "{refused:?}");
     assert_eq!(machine.containers().len(), 1);
+}
+
+#[tokio::test]
+async fn a_container_in_the_folder_of_a_copy_is_left_alone() {
+    if !engine() {
+        return;
+    }
+    let original = Machine::new("sleep 60000");
+    let copy = Machine::with("sleep 60000", original.install, settings());
+    let theirs = original.start().await;
+    assert_eq!(copy.runtime.list().await.unwrap(), []);
+    assert_eq!(copy.runtime.of_session(theirs.session).await.unwrap(), []);
+    copy.runtime.stop(theirs, Duration::ZERO).await.unwrap();
+    copy.runtime.clear(theirs, &copy.log()).await.unwrap();
+    assert_eq!(original.condition(theirs).await, Some(Condition::Running));
+
+    let refused = copy.runtime.start(&copy.spec(theirs.session)).await.unwrap_err().to_string();
+    let folder = original.dir.path().join("session/in");
+    assert!(refused.contains(folder.to_str().unwrap()), "it says whose the place is: {refused}");
+    assert!(refused.contains("init --copy"), "{refused}");
+    original.runtime.stop(theirs, Duration::ZERO).await.unwrap();
+    let gone = copy.runtime.start(&copy.spec(theirs.session)).await;
+    assert!(
+        matches!(gone, Err(RuntimeError::Start { .. })),
+        "it is not cleared for them: {gone:?}"
+    );
+    original.runtime.clear(theirs, &original.log()).await.unwrap();
+    copy.start().await;
+}
+
+#[tokio::test]
+async fn a_container_is_ours_when_its_directory_was_renamed_meanwhile() {
+    if !engine() {
+        return;
+    }
+    let machine = Machine::new("sleep 60000");
+    let incarnation = machine.start().await;
+    let [inside, outside] = ["session", "renamed"].map(|name| machine.dir.path().join(name));
+    let (sender, _nobody_listens) = unbounded_channel();
+    let renamed = Docker::connect(machine.install, &outside, &settings(), sender).unwrap();
+    assert_eq!(renamed.list().await.unwrap(), [], "another folder");
+    fs::rename(inside, outside).unwrap();
+    let running = Sighting { incarnation, condition: Condition::Running };
+    assert_eq!(renamed.list().await.unwrap(), [running]);
 }
 
 #[tokio::test]
@@ -314,7 +364,8 @@ async fn the_next_host_adopts_a_container_and_stops_it() {
     let mut machine = Machine::new("sleep 60000");
     let incarnation = machine.start().await;
     let (sender, events) = unbounded_channel();
-    machine.runtime = Docker::connect(machine.install, &settings(), sender).unwrap();
+    machine.runtime =
+        Docker::connect(machine.install, machine.dir.path(), &settings(), sender).unwrap();
     machine.events = events;
     machine.hear_stream().await;
     let running = Sighting { incarnation, condition: Condition::Running };
@@ -445,7 +496,7 @@ async fn an_absent_engine_is_unavailable_and_one_that_comes_up_is_found() {
         Containers { socket: socket.to_str().unwrap().to_owned(), ..Config::default().containers };
     let (sender, mut events) = unbounded_channel();
     let install = InstallId::generate(&SystemIds);
-    let runtime = Docker::connect(install, &settings, sender).unwrap();
+    let runtime = Docker::connect(install, dir.path(), &settings, sender).unwrap();
     assert_eq!(events.recv().await, Some(RuntimeEvent::Interrupted));
     let error = runtime.list().await.unwrap_err();
     assert!(matches!(error, RuntimeError::Unavailable { .. }), "{error}");

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,7 +55,9 @@ impl Engine {
             ..Config::default().containers
         };
         let (sender, _nobody_listens) = unbounded_channel();
-        let runtime = Docker::connect(InstallId::generate(&SystemIds), &settings, sender).unwrap();
+        let runtime =
+            Docker::connect(InstallId::generate(&SystemIds), Path::new("/"), &settings, sender)
+                .unwrap();
         let incarnation = Incarnation {
             session: "0192f000-2222-7000-8000-000000000002".parse().unwrap(),
             runner: "0192f000-3333-7000-8000-000000000003".parse().unwrap(),
@@ -299,7 +301,8 @@ async fn settings_that_open_a_container_are_refused_before_an_engine_is_asked() 
         let mut settings = Config::default().containers;
         change(&mut settings);
         let (sender, _nobody_listens) = unbounded_channel();
-        Docker::connect(InstallId::generate(&SystemIds), &settings, sender).map(drop)
+        Docker::connect(InstallId::generate(&SystemIds), Path::new("/"), &settings, sender)
+            .map(drop)
     };
     let cases: [(Change, &str); 4] = [
         (|it| it.network.clear(), "containers.network"),

@@ -212,7 +212,7 @@ pub fn build(
 ) -> Result<Arc<dyn Runtime>, RuntimeError> {
     Ok(match config.runtime {
         RuntimeKind::Docker => {
-            Arc::new(docker::Docker::connect(install, &config.containers, events)?)
+            Arc::new(docker::Docker::connect(install, &sessions, &config.containers, events)?)
         }
         RuntimeKind::Sandbox => {
             let runner = runner_binary(&config.containers.runner)?;

@@ -102,7 +102,7 @@ impl Engine {
         }
     }
 
-    /// Our containers, running or not, that carry `label` too if one is given.
+    /// The containers with our id, running or not, that carry `label` too if one is given.
     pub(super) async fn containers(
         &self,
         label: Option<String>,

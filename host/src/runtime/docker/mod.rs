@@ -14,6 +14,7 @@ mod logs;
 mod probe;
 mod socket;
 mod watch;
+mod whose;
 mod words;
 
 use std::collections::{HashMap, HashSet};
@@ -35,6 +36,7 @@ use twobox_shared::ids::{InstallId, RunnerId, SessionId};
 use self::body::{Ground, RUNNER_LABEL, SESSION_LABEL};
 use self::engine::{Engine, QUICK, is_going, is_name_conflict, runs, status};
 use self::folder::User;
+use self::whose::{Whose, name_of};
 use super::probe::Probed;
 use super::settings::{self, Caution};
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
@@ -55,6 +57,7 @@ pub struct Docker {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    whose: Whose,
     settings: Containers,
     /// What people should know of the settings.
     cautions: Vec<Caution>,
@@ -63,7 +66,7 @@ struct Inner {
 }
 
 impl Docker {
-    /// The runtime of `install`. Exits go to `events`. The engine need not be there yet. Must be
+    /// The runtime of `install`, whose sessions lie in `sessions`. Exits go to `events`. The engine need not be there yet. Must be
     /// called within a Tokio runtime.
     ///
     /// # Errors
@@ -71,6 +74,7 @@ impl Docker {
     /// must not be used.
     pub fn connect(
         install: InstallId,
+        sessions: &Path,
         settings: &Containers,
         events: mpsc::UnboundedSender<RuntimeEvent>,
     ) -> Result<Self, RuntimeError> {
@@ -83,8 +87,8 @@ impl Docker {
             socket::find(&settings.socket, root, variable, Path::exists).map_err(refused)?;
         let engine = Engine::new(install, &socket);
         let watch = tokio::spawn(watch::run(engine.clone(), events)).abort_handle();
-        let starting = Mutex::default();
-        let inner = Inner { engine, settings: settings.clone(), cautions, starting };
+        let (whose, starting) = (Whose::new(sessions), Mutex::default());
+        let inner = Inner { engine, whose, settings: settings.clone(), cautions, starting };
         Ok(Self { inner: Arc::new(inner), watch })
     }
 }
@@ -124,7 +128,7 @@ impl Inner {
         // The name keeps two starts apart; a container of an older host may have another name.
         let label = format!("{SESSION_LABEL}={session}");
         if !self.engine.containers(Some(label)).await?.is_empty() {
-            return Err(RuntimeError::Occupied { session });
+            return Err(self.occupied(session).await?);
         }
         let body = body::container(self.engine.install, spec, &self.settings, ground);
         let name = body::name(self.engine.install, session);
@@ -133,7 +137,7 @@ impl Inner {
             None if self.engine.await_sight(&name).await? => None,
             None => self.create_in_place_of_the_unseen(&name, body).await?,
         };
-        let Some(id) = created else { return Err(RuntimeError::Occupied { session }) };
+        let Some(id) = created else { return Err(self.occupied(session).await?) };
         let begun = self.begin(&id).await;
         if let Err(RuntimeError::Start { .. }) = begun {
             // What never ran must not hold the place. If this fails too, the next look finds it.
@@ -213,6 +217,27 @@ impl Inner {
         self.engine.answer(START, begun).await?.map_err(|error| refused(error.to_string()))
     }
 
+    /// Why a session's place is taken.
+    async fn occupied(&self, session: SessionId) -> Result<RuntimeError, RuntimeError> {
+        let found = self.found(Some(format!("{SESSION_LABEL}={session}"))).await?;
+        Ok(match found.foreign.first() {
+            Some((container, folder)) => refused(format!(
+                "container {} has the session's name and works in {}, a folder of another data \
+                 directory: one of the two is a copy of the other; `twobox init --copy` gives the \
+                 copy an id of its own",
+                name_of(container),
+                folder.display()
+            )),
+            None => RuntimeError::Occupied { session },
+        })
+    }
+
+    /// The containers that have our id and, if one is given, `label` too.
+    async fn found(&self, label: Option<String>) -> Result<whose::Found, RuntimeError> {
+        let containers = self.engine.containers(label).await?;
+        self.whose.sort(&self.engine, containers).await
+    }
+
     async fn stop(&self, incarnation: Incarnation, grace: Duration) -> Result<(), RuntimeError> {
         for container in self.of_incarnation(incarnation).await? {
             let id = container.id.unwrap_or_default();
@@ -258,7 +283,7 @@ impl Inner {
         // Read first: a start that ends during the question was still under way when it was asked.
         let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut sightings = Vec::new();
-        for container in self.engine.containers(label).await? {
+        for container in self.found(label).await?.ours {
             let Some(incarnation) = container.labels.as_ref().and_then(incarnation) else {
                 continue; // somebody else's idea of our labels: nothing we could act on
             };
@@ -348,7 +373,8 @@ impl Inner {
         &self,
         incarnation: Incarnation,
     ) -> Result<Vec<ContainerSummary>, RuntimeError> {
-        self.engine.containers(Some(format!("{RUNNER_LABEL}={}", incarnation.runner))).await
+        let label = format!("{RUNNER_LABEL}={}", incarnation.runner);
+        Ok(self.found(Some(label)).await?.ours)
     }
 
     async fn check(&self) -> Result<String, RuntimeError> {
