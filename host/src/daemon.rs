@@ -26,6 +26,7 @@ use crate::core::{Core, Parts};
 use crate::data::{DataDir, DataError};
 use crate::db::{self, Db, DbError, agents, sessions};
 use crate::desk::DaemonDesk;
+use crate::place::{self, PlaceError};
 use crate::program;
 use crate::repeat::warned;
 use crate::runtime::probe::{Difference, Weight};
@@ -55,6 +56,9 @@ pub enum DaemonError {
     /// The host's database cannot be used.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// The directory is not where its host left it.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The runtime cannot be used as configured.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -126,6 +130,8 @@ async fn build(
     report: mpsc::UnboundedSender<RuntimeEvent>,
 ) -> Result<Arc<Core>, DaemonError> {
     let db = Db::open(&data.host_db())?;
+    let (ours, now) = (data.clone(), SystemClock.now());
+    db.call(move |db| place::settle(db, &ours, now)).await?;
     let install = db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
     migrate_programs(&data, &db).await?;
     let runtime = runtime::build(install, data.sessions(), &config, report)?;

@@ -118,6 +118,8 @@ impl Failure {
     pub const ABORTED: &str = "aborted";
     /// The provider could not answer.
     pub const PROVIDER_ERROR: &str = "provider_error";
+    /// It was open when the data directory was copied, and the original answers it.
+    pub const COPIED: &str = "copied";
     /// The runner ended in the middle of the turn.
     pub const RUNNER_DIED: &str = "runner_died";
 

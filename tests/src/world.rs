@@ -83,6 +83,7 @@ impl World {
                 fs::copy(&here, &there).unwrap(); // nobody has it open, so there is no log beside it
                 fs::remove_file(&here).unwrap();
                 std::os::unix::fs::symlink(there, here).unwrap();
+                world.twobox(&["init", "--moved"]); // as after any restore
             }
             Some((Part::Everything, _)) | None => {}
         }

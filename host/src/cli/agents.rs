@@ -188,7 +188,7 @@ pub(super) fn make_files(
 }
 
 fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let (_, db) = context.open_db()?;
+    let (_, db) = context.look_db()?;
     let agents = agents::list(&db)?;
     context.output.show(&agents, |agents| {
         let rows: Vec<_> = agents
@@ -204,7 +204,7 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
+    let (data, db) = context.look_db()?;
     let agent = agents::find(&db, name)?;
     let folder = data.group_folder(&agent.folder);
     let program = data.program_folder(&agent.folder);

@@ -36,7 +36,7 @@ pub(super) struct ChatArguments {
 }
 
 pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
+    let (data, db) = context.look_db()?;
     let agent = select::agent(&db, arguments.agent.as_deref())?.name;
     drop(db);
     let at_terminal = std::io::stdin().is_terminal();

@@ -110,6 +110,7 @@ impl What {
 pub(super) fn list(context: &Context, part: Option<&str>) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
     let db = audit::open(&data.host_db())?;
+    context.warn_elsewhere(&db, &data);
     let sessions = match part {
         Some(part) => {
             let session = select::session(&db, part)?;
@@ -135,6 +136,7 @@ pub(super) fn list(context: &Context, part: Option<&str>) -> Result<ExitCode, Fa
 pub(super) fn show(context: &Context, part: &str, id: &str) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
     let db = audit::open(&data.host_db())?;
+    context.warn_elsewhere(&db, &data);
     let session = select::session(&db, part)?;
     let found: Vec<Dead> = of_session(&data, &db, (session.agent_id, session.id))?
         .into_iter()
@@ -268,6 +270,7 @@ pub(super) async fn order(
 ) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
     let db = audit::open(&data.host_db())?;
+    context.warn_elsewhere(&db, &data);
     let session = select::session(&db, part)?.id;
     drop(db);
     let chosen = Chosen { session, kind: which.kind, ids: which.ids };

@@ -13,6 +13,7 @@ use super::{Context, select};
 use crate::data::{DataDir, HostLock};
 use crate::db::audit;
 use crate::fsck::{Finding, examine};
+use crate::place;
 
 /// A finding, with the session that it is about.
 #[derive(Debug, Serialize)]
@@ -50,6 +51,7 @@ pub(super) fn run(
     let report = match repair {
         false => {
             let db = audit::open(&data.host_db())?;
+            context.warn_elsewhere(&db, &data);
             let host_runs = UnixStream::connect(data.socket()).is_ok();
             let (sessions, mut findings) = check(&data, &db, part, host_runs)?;
             if part.is_none() {
@@ -97,6 +99,7 @@ fn check(
 fn mend(data: &DataDir, part: Option<&str>) -> Result<Report, Failure> {
     let lock = data.lock()?;
     let db = crate::db::open(&data.host_db())?;
+    place::confirm(&db, data)?;
     let mut repairs = Vec::new();
     for (group, session) in chosen(&db, part)? {
         let folder = data.session_folder(group, session);

@@ -18,6 +18,7 @@ use crate::data::DataDir;
 use crate::db;
 use crate::db::agents as stored;
 use crate::db::messaging::SessionMode;
+use crate::place;
 use crate::runtime::probe::Difference;
 use crate::runtime::{self, RuntimeError};
 
@@ -38,6 +39,7 @@ pub(super) async fn run(
         (false, None) => choose(context, &data).await?,
     };
     let mut host = db::open(&data.host_db())?;
+    place::settle(&host, &data, now)?;
     let install = db::install_id(&host, &SystemIds, now)?;
     let (mut made, mut taken_over) = (Vec::new(), Vec::new());
     if write_new(&data.config(), &config::template(runtime))? {

@@ -10,6 +10,7 @@ mod conversation;
 mod dead;
 mod doctor;
 mod fsck;
+mod identity;
 mod init;
 mod output;
 mod programs;
@@ -37,6 +38,7 @@ use crate::data::DataDir;
 use crate::dead::Verb;
 use crate::logging::LogFormat;
 use crate::owner;
+use crate::place;
 
 pub use doctor::{Check, Finding};
 pub use output::{Failure, Output};
@@ -60,8 +62,18 @@ enum Command {
     /// Make a data directory with a first agent. Changes nothing that is there already.
     Init {
         /// What is to run the agents; without it, Docker if a container starts, else sandboxes.
-        #[arg(long, value_parser = runtime_kind)]
+        #[arg(long, value_parser = runtime_kind, conflicts_with_all = ["moved", "copy"])]
         runtime: Option<RuntimeKind>,
+        /// The directory was moved or restored here, and the old one is gone.
+        #[arg(long, conflicts_with = "copy")]
+        moved: bool,
+        /// The directory is a copy, and the original goes on: make an installation of its own of it.
+        /// Schedules and tasks are paused; what was not answered or delivered is held.
+        #[arg(long)]
+        copy: bool,
+        /// With --copy: although the directory seems to be where it was.
+        #[arg(long, requires = "copy")]
+        force: bool,
     },
     /// Run the daemon.
     Up {
@@ -132,11 +144,27 @@ impl Context {
         Ok(DataDir::open(&self.data)?)
     }
 
-    /// The data directory and a connection to its `host.db`.
+    /// The data directory and a connection to its `host.db`, to change something. Refused where the
+    /// directory is not where its host left it.
     fn open_db(&self) -> Result<(DataDir, rusqlite::Connection), Failure> {
         let data = self.open_data()?;
         let db = crate::db::open(&data.host_db())?;
+        place::confirm(&db, &data)?;
         Ok((data, db))
+    }
+
+    /// The same, to look at something: there a word of warning is enough.
+    fn look_db(&self) -> Result<(DataDir, rusqlite::Connection), Failure> {
+        let data = self.open_data()?;
+        let db = crate::db::open(&data.host_db())?;
+        self.warn_elsewhere(&db, &data);
+        Ok((data, db))
+    }
+
+    fn warn_elsewhere(&self, db: &rusqlite::Connection, data: &DataDir) {
+        if let Err(error) = place::confirm(db, data) {
+            self.output.warn(&output::chain(&error));
+        }
     }
 
     fn load_config(&self, path: &Path) -> Result<(Config, Vec<String>), Failure> {
@@ -200,7 +228,9 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
             dead::show(context, &session, &id)
         }
         // The rest talks to the daemon or to a container engine.
-        Command::Init { runtime } => in_tokio(init::run(context, runtime)),
+        Command::Init { moved: true, .. } => identity::moved(context),
+        Command::Init { copy: true, force, .. } => identity::copy(context, force),
+        Command::Init { runtime, .. } => in_tokio(init::run(context, runtime)),
         Command::Dead(dead::DeadCommand::Redrive { session, ids, kind, all }) => {
             let which = dead::Which { kind, ids: (!all).then_some(ids) };
             in_tokio(dead::order(context, Verb::Redrive, &session, which))

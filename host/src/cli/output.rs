@@ -83,6 +83,15 @@ impl Output {
         }
     }
 
+    /// Tells on standard error what is wrong although the command goes on.
+    pub(super) fn warn(self, reason: &str) {
+        let line = match self.json {
+            true => json!({ "warning": reason }).to_string(),
+            false => format!("twobox: warning: {}", printable(reason)),
+        };
+        note(&line);
+    }
+
     /// Tells an error on standard error.
     pub(super) fn complain(self, reason: &str) {
         let line = match self.json {

@@ -71,7 +71,7 @@ pub(super) enum SessionsCommand {
 }
 
 pub(super) fn list(context: &Context, agent: Option<&str>) -> Result<ExitCode, Failure> {
-    let (_, db) = context.open_db()?;
+    let (_, db) = context.look_db()?;
     let agent = agent.map(|name| agents::find(&db, name)).transpose()?;
     let sessions = overview::sessions(&db, agent.map(|agent| agent.id))?;
     context.output.show(&sessions, |sessions| {
@@ -97,7 +97,7 @@ pub(super) fn list(context: &Context, agent: Option<&str>) -> Result<ExitCode, F
 }
 
 pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
+    let (data, db) = context.look_db()?;
     let session = select::session(&db, part)?;
     drop(db);
     let folder = data.session_folder(session.agent_id, session.id);
@@ -203,7 +203,7 @@ pub(super) async fn retry(
     part: &str,
     message: Option<MessageId>,
 ) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
+    let (data, db) = context.look_db()?;
     let session = select::session(&db, part)?.id;
     drop(db);
     let mut client = Client::reach(&data.socket()).await?;

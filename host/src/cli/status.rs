@@ -11,7 +11,7 @@ use crate::channel::socket::{Event, Request};
 use crate::db::{agents, overview};
 
 pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
+    let (data, db) = context.look_db()?;
     let Ok(mut client) = Client::connect(&data.socket()).await else {
         let (agents, sessions) = (agents::list(&db)?.len(), overview::sessions(&db, None)?.len());
         let answer = json!({ "running": false, "agents": agents, "sessions": sessions });

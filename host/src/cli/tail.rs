@@ -44,7 +44,7 @@ pub(super) fn run(
     number: u32,
     follow: bool,
 ) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
+    let (data, db) = context.look_db()?;
     let session = select::session(&db, part)?;
     drop(db);
     let paths = data.session_paths(session.agent_id, session.id);

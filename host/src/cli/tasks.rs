@@ -30,7 +30,7 @@ struct Shown {
 }
 
 pub(super) fn run(context: &Context, part: &str) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
+    let (data, db) = context.look_db()?;
     let session = select::session(&db, part)?;
     drop(db);
     let path = data.session_paths(session.agent_id, session.id).inbound_db();

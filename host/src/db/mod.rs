@@ -8,9 +8,11 @@
 pub mod agents;
 pub mod audit;
 mod handle;
+pub mod identity;
 pub mod messaging;
 pub mod notices;
 pub mod overview;
+pub mod place;
 pub mod schedules;
 pub mod sessions;
 pub mod wirings;

@@ -30,6 +30,7 @@ use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::DbError;
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
+use crate::identity;
 use crate::storage::explain;
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
@@ -371,7 +372,14 @@ impl Task {
     async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {
         self.mark(Some(DUE_NOW)).await?;
         let boxes = Arc::clone(&self.boxes);
-        let revived = blocking(move || boxes.revive(message.as_ref())).await?;
+        let torn = self.record.quarantine.as_deref().is_some_and(identity::is_torn);
+        let now = self.now();
+        let revived = blocking(move || match torn {
+            // What is open there is still the original's, and waits for a word of its own.
+            true => boxes.hold(now).map(|_| 0),
+            false => boxes.revive(message.as_ref()),
+        })
+        .await?;
         let id = self.id;
         self.core.parts.db.call(move |db| sessions::release(db, id)).await?;
         self.record.quarantine = None;
@@ -494,7 +502,7 @@ const REASON_MAX: usize = 500;
 
 /// A reason that may quote a container, as something that can be shown: short, and without the
 /// control characters that a terminal would obey.
-fn for_a_terminal(reason: &str) -> String {
+pub(crate) fn for_a_terminal(reason: &str) -> String {
     let safe = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     reason.chars().take(REASON_MAX).map(safe).collect()
 }

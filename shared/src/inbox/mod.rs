@@ -4,6 +4,7 @@
 //! cannot write. Every change of a message repeats its guard and reports whether a row changed, so
 //! that applying a decision twice changes nothing.
 
+mod held;
 mod progress;
 mod reader;
 mod stored_tasks;

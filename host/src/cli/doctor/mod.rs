@@ -98,6 +98,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             checks.extend(place::owners(data.root()));
             checks.push(configuration(&data, loaded.as_ref()));
             checks.push(host_db(data.clone()));
+            checks.push(identity(data.clone()));
             checks.push(daemon(data.clone()));
             if let Ok((config, _)) = loaded {
                 checks.push(runtime(config.clone()));
@@ -179,6 +180,18 @@ fn host_db(data: DataDir) -> Check {
             Ok((_, damage)) => Finding::fail(damage, restore),
             Err(error) => Finding::fail(chain(&error), restore),
         }
+    })
+}
+
+/// Whether the directory is where its host left it, or is a copy.
+fn identity(data: DataDir) -> Check {
+    Check::now("identity", move || match audit::open(&data.host_db()) {
+        // A damaged host.db has a check of its own.
+        Err(_) => Finding::ok("unknown until host.db can be read"),
+        Ok(db) => match crate::place::confirm(&db, &data) {
+            Ok(()) => Finding::ok("the directory is where its host left it"),
+            Err(error) => Finding::fail(chain(&error), "see docs/running.md, \"A restore drill\""),
+        },
     })
 }
 

@@ -165,7 +165,7 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
             context.output.show(&detail, |detail| text::saved("changed", detail));
         }
         SchedulesCommand::Run { name, force } => {
-            let (_, db) = context.open_db()?;
+            let (_, db) = context.look_db()?;
             let run = in_tokio(order::execute(context, name, force))?;
             let run = book::run(&db, &run.to_string()).map_err(told)?;
             context.output.show(&run, text::started);
@@ -177,12 +177,12 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
             });
         }
         SchedulesCommand::List { agent } => {
-            let (_, db) = context.open_db()?;
+            let (_, db) = context.look_db()?;
             let list = book::list(&db, agent.as_deref()).map_err(told)?;
             context.output.show(&list, text::list);
         }
         SchedulesCommand::Show { name } => {
-            let (data, db) = context.open_db()?;
+            let (data, db) = context.look_db()?;
             let now = SystemClock.now();
             let shown = book::show(&db, &name, now).map_err(told)?;
             let is_up = data.holder()?.is_some();
@@ -207,12 +207,12 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
             context.output.show(&removed, text::removed);
         }
         SchedulesCommand::Runs { name, before, limit } => {
-            let (_, db) = context.open_db()?;
+            let (_, db) = context.look_db()?;
             let page = book::runs(&db, name.as_deref(), before, limit).map_err(told)?;
             context.output.show(&page, text::runs);
         }
         SchedulesCommand::Metrics { name, since, before, limit } => {
-            let (_, db) = context.open_db()?;
+            let (_, db) = context.look_db()?;
             let since = since.unwrap_or_else(|| SystemClock.now() - RECENT);
             let list = book::metrics(&db, name.as_deref(), since, before, limit).map_err(told)?;
             context.output.show(&list, text::metrics);
