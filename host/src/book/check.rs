@@ -279,8 +279,8 @@ fn check_prompt(prompt: &str) -> Result<(), Mistake> {
     }
     if prompt.len() > PROMPT_MAX {
         let problem = format!(
-            "is {} bytes long, and at most {PROMPT_MAX} are allowed: put the rest into a file in the \
-             agent's folder",
+            "is {} bytes long, and at most {PROMPT_MAX} are allowed: put the rest into a file with \
+             `twobox agents put`",
             prompt.len()
         );
         return Err(Mistake::new("prompt", prompt, problem));

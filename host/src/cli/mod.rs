@@ -96,7 +96,7 @@ enum Command {
     Chat(chat::ChatArguments),
     /// Send one message to an agent.
     Send(send::SendArguments),
-    /// Agents: add, list, show, remove.
+    /// Agents: add, list, show, put, edit, remove.
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
     /// Who listens to which chat: add, list, remove.

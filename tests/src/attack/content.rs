@@ -115,7 +115,7 @@ pub static CONTENT: &[Attack] = &[
     },
 ];
 
-/// How many rows *a million* is. A file `rows` in the agent's folder says something else.
+/// How many rows *a million* is. A file `rows` in the agent's shared folder says something else.
 fn rows() -> u64 {
     let asked = std::fs::read_to_string("rows").ok();
     asked.and_then(|text| text.trim().parse().ok()).unwrap_or(1_000_000)

@@ -19,7 +19,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-/// A file that the attacker leaves in its agent's folder once the attack is carried out.
+/// A file that the attacker leaves in its agent's shared folder once the attack is carried out.
 pub const DONE: &str = "done";
 
 /// Where an attack takes place, as the container sees it.
