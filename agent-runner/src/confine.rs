@@ -4,34 +4,44 @@
 //! workspace read-write, the program and the system's folders read and execute, the shared folder as
 //! the agent's configuration says, and nothing else. Rules only ever add rights, so `/tmp`, which may
 //! hold whole sessions, is not among them: temporary files have a folder in the workspace.
+//! Of the devices there are those that hold nothing, and of `/run` nothing.
+//! Nobody outside can be signalled or reached through an abstract socket, and on kernels that know it,
+//! through any unix socket that others have made. The network stays as it is: an agent that calls a
+//! model needs it.
+//!
+//! Rules are made for paths, and whoever could put a link on such a path would choose what it opens.
+//! So no path leads through a folder that the agent can write.
 
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    RulesetStatus, path_beneath_rules,
+    ABI, Access, AccessFs, BitFlags, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 use twobox_shared::agent_config::{AgentConfig, SharedFolder};
+use twobox_shared::outside;
 
 use crate::args::Options;
 use crate::say::say;
 
 /// The newest set of rights asked for; an older kernel enforces the part that it knows.
-const WANTED: ABI = ABI::V5;
+const WANTED: ABI = ABI::V9;
 
-const SYSTEM: &[&str] = &[
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/etc",
-    "/opt",
-    "/proc",
-    "/dev",
-    "/run/systemd/resolve", // where /etc/resolv.conf often points
-];
+/// The first set with which nobody outside can be signalled.
+const SIGNALS: ABI = ABI::V6;
+
+const SYSTEM: &[&str] =
+    &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/proc"];
+
+/// Devices that hold nothing and lead to nobody. A terminal is none of them.
+const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
+/// Shared memory, which programs need to run several processes together. The host gives runners one of
+/// their own where it can.
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Often a link to a file elsewhere, without which no name is found.
+const RESOLVER: &str = "/etc/resolv.conf";
 
 /// Confines this thread and every thread and process that it will start. A kernel that cannot is
 /// reported and tolerated: whoever runs untrusted agents uses a container.
@@ -42,62 +52,64 @@ pub(crate) fn apply(options: &Options) {
         say!("could not create {}: {error}", temp.display());
     }
     match restrict(options) {
-        Ok(RulesetStatus::FullyEnforced) => {}
-        Ok(RulesetStatus::PartiallyEnforced) => {
-            say!("--confine: this kernel's Landlock is old and enforces only a part");
+        Ok(RestrictionStatus {
+            landlock: LandlockStatus::Available { effective_abi, .. }, ..
+        }) => {
+            if effective_abi < SIGNALS {
+                say!("--confine: this kernel's Landlock is old: others can be signalled");
+            }
         }
-        Ok(RulesetStatus::NotEnforced) => {
-            say!("--confine: this kernel has no Landlock, so the runner is not confined");
-        }
+        Ok(_) => say!("--confine: this kernel has no Landlock, so the runner is not confined"),
         Err(error) => say!("--confine: not confined: {}", crate::say::chain(&error)),
     }
 }
 
-fn restrict(options: &Options) -> Result<RulesetStatus, RulesetError> {
-    let devices: BitFlags<AccessFs> = AccessFs::from_read(WANTED) | AccessFs::WriteFile;
+fn restrict(options: &Options) -> Result<RestrictionStatus, RulesetError> {
+    let file = AccessFs::Execute | AccessFs::ReadFile;
+    let devices = AccessFs::ReadFile | AccessFs::WriteFile;
+    let memory: BitFlags<AccessFs> =
+        devices | AccessFs::ReadDir | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
     let folders = &options.folders;
-    let (writable, shared) = match folders.access {
-        SharedFolder::Rw => (folders.agent.as_deref(), None),
-        SharedFolder::Ro | SharedFolder::None => (None, folders.agent.as_deref()),
-    };
-    let writable =
-        [Some(options.paths.out_dir()), folders.work.as_deref(), writable].into_iter().flatten();
+    let shared = folders.agent.as_deref().filter(|_| folders.access != SharedFolder::Rw);
     let readable = [Some(&*folders.program), shared].into_iter().flatten();
-    Ok(Ruleset::default()
+    Ruleset::default()
         .handle_access(AccessFs::from_all(WANTED))?
+        .scope(Scope::from_all(WANTED))?
         .create()?
         .add_rules(path_beneath_rules(SYSTEM, AccessFs::from_read(WANTED)))?
-        .add_rules(path_beneath_rules(programs(options), AccessFs::from_read(WANTED)))?
+        .add_rules(path_beneath_rules(std::env::current_exe(), file))?
+        .add_rules(path_beneath_rules(Path::new(RESOLVER).canonicalize(), AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(program(options), AccessFs::from_read(WANTED)))?
         .add_rules(path_beneath_rules(readable, AccessFs::from_read(WANTED)))?
-        .add_rules(path_beneath_rules(["/dev"], devices))?
+        .add_rules(path_beneath_rules(DEVICES, devices))?
+        .add_rules(path_beneath_rules([SHARED_MEMORY], memory))?
         .add_rules(path_beneath_rules(
             [options.paths.in_dir()],
             AccessFs::ReadFile | AccessFs::ReadDir,
         ))?
-        .add_rules(path_beneath_rules(writable, AccessFs::from_all(WANTED)))?
-        .restrict_self()?
-        .ruleset)
+        .add_rules(path_beneath_rules(writable(options), AccessFs::from_all(WANTED)))?
+        .restrict_self()
 }
 
-/// The folders of this program and of the agent's, which may lie anywhere. A configuration
-/// that cannot be read is reported later, by the turn that needs it.
-fn programs(options: &Options) -> Vec<PathBuf> {
+/// The folder of the agent's program, which may lie anywhere, or only the program where that folder
+/// holds the session as well. A configuration that cannot be read is reported later, by the turn that
+/// needs it.
+fn program(options: &Options) -> Option<PathBuf> {
     let config = AgentConfig::load(&options.paths.agent_config()).unwrap_or_default();
-    let command =
-        config.command.first().and_then(|program| find(program, &options.folders.program));
-    std::env::current_exe()
-        .ok()
-        .into_iter()
-        .chain(command)
-        .filter_map(|program| program.canonicalize().ok()?.parent().map(Path::to_owned))
-        .collect()
+    let search = std::env::var_os("PATH");
+    let writable: Vec<PathBuf> =
+        writable(options).filter_map(|folder| folder.canonicalize().ok()).collect();
+    let writable: Vec<&Path> = writable.iter().map(PathBuf::as_path).collect();
+    let base = options.folders.program.canonicalize().ok()?;
+    let command = config.command.first()?;
+    let program = outside::program(command, &base, search.as_deref(), &writable)?;
+    let beside = program.parent().filter(|folder| !options.paths.in_dir().starts_with(folder));
+    Some(beside.unwrap_or(&program).to_owned())
 }
 
-fn find(program: &str, folder: &Path) -> Option<PathBuf> {
-    if program.contains('/') {
-        return Some(folder.join(program));
-    }
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|folder| folder.join(program))
-        .find(|candidate| candidate.is_file())
+/// The folders in which the agent may do everything. The folders above them are the host's.
+fn writable(options: &Options) -> impl Iterator<Item = &Path> {
+    let folders = &options.folders;
+    let shared = folders.agent.as_deref().filter(|_| folders.access == SharedFolder::Rw);
+    [Some(options.paths.out_dir()), folders.work.as_deref(), shared].into_iter().flatten()
 }

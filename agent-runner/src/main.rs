@@ -18,6 +18,7 @@ mod provider;
 mod run;
 mod say;
 mod signals;
+mod supervise;
 mod tidy;
 mod turn;
 mod wake;
@@ -65,6 +66,10 @@ fn start(options: &Options) -> Result<(), Exit> {
         limit_processes(processes);
     }
     if options.confine {
+        supervise::begin().map_err(|error| {
+            say!("could not leave anybody behind who ends what is left: {error}");
+            Exit::System
+        })?;
         confine::apply(options); // before the first thread, for a thread confines only its own
     }
     let _lock = lock::take(&options.paths.runner_lock())?;

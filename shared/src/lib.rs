@@ -18,6 +18,7 @@ pub mod ids;
 pub mod inbox;
 pub mod open;
 pub mod outbox;
+pub mod outside;
 pub mod paths;
 pub mod private;
 pub mod probe;

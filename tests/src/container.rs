@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 
 use crate::engine::docker;
@@ -122,10 +122,18 @@ impl Container {
         wait_for("the container to be gone", || (!self.lives()).then_some(()));
     }
 
+    /// Signals the runner, and in the process runtime whoever is above it as well: they are a group.
+    fn signal_both(&self, signal: Signal) -> bool {
+        match self.runtime {
+            Runtime::Process => killpg(self.pid(), signal).is_ok(),
+            Runtime::Docker | Runtime::Sandbox => kill(self.pid(), signal).is_ok(),
+        }
+    }
+
     /// Makes it stand still, if it still lives. Returns whether it did.
     pub fn freeze(&self) -> bool {
         match self.is_container() {
-            false => kill(self.pid(), Signal::SIGSTOP).is_ok(),
+            false => self.signal_both(Signal::SIGSTOP),
             true => tell_engine(&["pause", &self.handle]),
         }
     }
@@ -133,7 +141,7 @@ impl Container {
     /// Lets it go on, if it still lives. Returns whether it did.
     pub fn thaw(&self) -> bool {
         match self.is_container() {
-            false => kill(self.pid(), Signal::SIGCONT).is_ok(),
+            false => self.signal_both(Signal::SIGCONT),
             true => tell_engine(&["unpause", &self.handle]),
         }
     }

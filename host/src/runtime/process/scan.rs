@@ -168,6 +168,18 @@ impl Snapshot {
         self.processes.iter().filter(|it| it.live && found.contains(&number(it))).collect()
     }
 
+    /// As [`Snapshot::kill`], but for the runner itself: whoever loses a parent comes back to it, and
+    /// is found there by the next look.
+    pub(super) fn kill_others(&self, incarnation: Incarnation, runner: Identity) -> usize {
+        let mut others = self.members(incarnation, Some(runner));
+        others.retain(|process| process.identity != runner);
+        for process in &others {
+            // The next snapshot shows whether it helped.
+            signal(process.identity, Signal::KILL).ok();
+        }
+        others.len()
+    }
+
     /// Sends SIGKILL to every live process of `incarnation` and says how many there were. Zero is
     /// the confirmation that none is left.
     pub(super) fn kill(&self, incarnation: Incarnation, runner: Option<Identity>) -> usize {

@@ -34,11 +34,21 @@ pub(crate) fn read(pid: u32) -> Result<f64, Error> {
 }
 
 /// The runners of `install` that live, in containers too: there, the engine's own process has the
-/// arguments of the runner among its own, but another name.
+/// arguments of the runner among its own, but another name. The one above a runner in the process
+/// runtime, which has the same, is none.
 pub(crate) fn runners(install: &str) -> Result<Vec<u32>, Error> {
     let pids = std::fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    Ok(pids.filter(|pid| is_runner(*pid, install)).collect())
+    let mut found: Vec<u32> = pids.filter(|pid| is_runner(*pid, install)).collect();
+    let above: Vec<u32> = found.iter().filter_map(|pid| parent(*pid).ok()).collect();
+    found.retain(|pid| !above.contains(pid));
+    Ok(found)
+}
+
+fn parent(pid: u32) -> Result<u32, Error> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Ok(line.ok_or("no parent")?.trim().parse()?)
 }
 
 fn is_runner(pid: u32, install: &str) -> bool {
@@ -62,9 +72,7 @@ pub(crate) fn parents(pid: u32, host: u32) -> Result<Vec<u32>, Error> {
     let mut found = Vec::new();
     let mut at = pid;
     loop {
-        let status = std::fs::read_to_string(format!("/proc/{at}/status"))?;
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-        let parent: u32 = field("PPid:").ok_or("no parent")?.trim().parse()?;
+        let parent = parent(at)?;
         let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
         let daemon = ["containerd", "dockerd", "podman", "systemd"].contains(&name.trim());
         if parent <= 1 || parent == host || daemon {
