@@ -21,7 +21,7 @@ use crate::channel::socket::{self, SocketError};
 use crate::channel::terminal::Terminal;
 use crate::channel::{Channel, Desk};
 use crate::clock::{self, HostClock};
-use crate::config::{Config, OnShutdown, WatchMode};
+use crate::config::{Config, OnShutdown, RuntimeKind, WatchMode};
 use crate::core::{Core, Parts};
 use crate::data::{DataDir, DataError};
 use crate::db::{self, Db, DbError, agents, sessions};
@@ -30,7 +30,7 @@ use crate::place::{self, PlaceError};
 use crate::program;
 use crate::repeat::warned;
 use crate::runtime::probe::{Difference, Weight};
-use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
+use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting, process};
 use crate::scheduler::{KeptWithRun, Scheduler};
 use crate::session::command::Command;
 use crate::session::signal::Reason;
@@ -86,10 +86,14 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let terminal = Arc::new(Terminal::new());
     let core = build(data, config, Arc::clone(&terminal), report).await?;
 
+    if core.parts.config.runtime == RuntimeKind::Process {
+        tracing::warn!("{}", process::WARNING);
+    }
     let scheduler = Scheduler::new(Arc::clone(&core));
     let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core), Arc::clone(&scheduler)));
     let path = core.parts.data.socket();
-    let server = tokio::spawn(socket::bind(&path)?.serve(terminal, desk, core.stopping()));
+    let socket = socket::bind(&path)?.guarded(runtime::guard(&core.parts.runtime));
+    let server = tokio::spawn(socket.serve(terminal, desk, core.stopping()));
     let api = start_api(&core, &scheduler).await;
     let keeper = tokio::spawn(keep(Arc::clone(&core), events));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));

@@ -50,7 +50,8 @@ impl Machine {
         fs::write(dir.path().join("agent/plan.sh"), plan).unwrap();
         let install = InstallId::generate(&SystemIds);
         let (sender, events) = unbounded_channel();
-        let runtime = Process::new(install, dir.path().join("data/sessions"), binary, sender);
+        let sessions = dir.path().join("data/sessions");
+        let runtime = Process::new(install, sessions, binary, "", sender).unwrap();
         Self { dir, install, events, runtime, started: Vec::new() }
     }
 
@@ -102,7 +103,7 @@ impl Machine {
     fn next_host(&self) -> (Process, UnboundedReceiver<RuntimeEvent>) {
         let (sender, events) = unbounded_channel();
         let binary = self.dir.path().join("agent-runner");
-        (Process::new(self.install, self.sessions(), binary, sender), events)
+        (Process::new(self.install, self.sessions(), binary, "", sender).unwrap(), events)
     }
 }
 
@@ -195,6 +196,87 @@ async fn a_runner_gets_its_own_session_limits_and_a_short_environment() {
     for part in ["--idle-ms 60000", "--grace-ms 750", "--confine", "/in --out "] {
         assert!(arguments.contains(part), "{part} is missing in {arguments}");
     }
+}
+
+#[tokio::test]
+async fn where_the_host_is_root_a_runner_is_nobody_and_sees_only_its_own_folders() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: this host is not root");
+    }
+    let mut machine = Machine::new(
+        r#"{ cat /proc/self/status; echo "home $HOME"; umask
+             for it in "$data" "$data/sessions" "$data/sessions/group"; do echo "$it" $(ls "$it"); done
+             cat "$data/host.db" ../host.db "$data/../agent-runner" && echo read
+             touch "$out/x" "$agent/x" && echo wrote
+             touch "$in/x" || touch "$data/x" || echo refused
+             ls -d /proc/[0-9]* | wc -l; ls /dev/shm | wc -l
+           } >"$agent/seen" 2>&1"#,
+    );
+    let session = SessionId::generate(&SystemIds);
+    let data = machine.dir.path().join("data");
+    for (path, mode) in [("host.db", 0o644), ("sessions/neighbour/secret", 0o644)] {
+        let path = data.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "secret").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let spec = machine.spec(session);
+    let folder = machine.folder(session);
+    let plan = machine.agent("plan.sh");
+    let variables = format!(
+        "data={}; in={}; out={}
+",
+        data.display(),
+        folder.join("in").display(),
+        folder.join("out").display()
+    );
+    fs::write(&plan, variables + &fs::read_to_string(&plan).unwrap()).unwrap();
+    // As a runner that was root has left it.
+    fs::write(folder.join("out/outbound.db"), "").unwrap();
+    machine.runtime.start(&spec).await.unwrap();
+    assert_eq!(next(&mut machine.events).await, RuntimeEvent::Exited(spec.incarnation));
+
+    let seen = fs::read_to_string(machine.agent("seen")).unwrap();
+    let line = |name: &str| {
+        let found = seen.lines().find_map(|line| line.strip_prefix(name));
+        found.unwrap_or_else(|| panic!("{name} in {seen}")).trim()
+    };
+    for name in ["Uid:", "Gid:"] {
+        assert_eq!(line(name), ["65532"; 4].join("\t"));
+    }
+    assert_eq!((line("Groups:"), line("NoNewPrivs:")), ("", "1"));
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(line(set), "0000000000000000", "{set}");
+    }
+    let list = |folder: PathBuf| line(&format!("{} ", folder.display())).to_owned();
+    assert_eq!(list(data.clone()), "sessions");
+    assert_eq!(list(data.join("sessions")), "group");
+    assert_eq!(list(data.join("sessions/group")), session.to_string());
+    assert!(!seen.contains("secret"), "{seen}");
+    assert!(seen.contains("\nwrote\n") && seen.contains("\nrefused\n"), "{seen}");
+    assert!(seen.contains("\n0077\n"), "{seen}");
+    let owner =
+        std::os::unix::fs::MetadataExt::uid(&fs::metadata(folder.join("out/outbound.db")).unwrap());
+    assert_eq!(owner, 65532, "it can go on with what was root's");
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" twobox "));
+}
+
+#[tokio::test]
+async fn an_agents_processes_are_told_from_others_by_whom_they_descend_from() {
+    let mut machine = Machine::new(
+        r#"(env -i setsid bash -c 'echo $$ >"$0"; sleep 600; :' "$agent/helper") & wait"#,
+    );
+    machine.start().await;
+    let helper = pid_in(&machine.agent("helper")).await;
+    let is_agent = |pid: Pid| machine.runtime.is_agent(pid.as_raw_nonzero().get());
+    assert!(is_agent(helper).unwrap(), "it has left all but its parents behind");
+    assert!(!is_agent(rustix::process::getpid()).unwrap(), "the host");
+    let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    assert!(!is_agent(Pid::from_child(&other)).unwrap(), "a child of the host");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(is_agent(Pid::from_child(&other)).is_err(), "nobody knows any more");
+    assert!(!is_agent(Pid::from_raw(1).unwrap()).unwrap());
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ use crate::blocking::blocking;
 use crate::book::BookError;
 use crate::channel::socket::{self, SocketError};
 use crate::core::Core;
+use crate::runtime;
 use crate::scheduler::Scheduler;
 use error::ApiError;
 use holder::Holder;
@@ -188,8 +189,9 @@ impl Bound {
         };
         let by_socket = async {
             let Some(listener) = self.socket else { return };
+            let guard = runtime::guard(&api.core.parts.runtime);
             let app = routes::app(api.clone(), token.clone(), None);
-            server::serve(server::Socket::new(listener), app, stopping.clone(), grace).await;
+            server::serve(server::Socket::new(listener, guard), app, stopping.clone(), grace).await;
             if let Err(error) = std::fs::remove_file(&path) {
                 tracing::debug!(%error, path = %path.display(), "the socket was gone already");
             }

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::visitor::{CONNECTIONS_MAX, KNOWN_MAX, Places, Visitor};
-use crate::channel::socket;
+use crate::channel::socket::{self, Guard};
 use crate::session::task::chain;
 
 /// How long the head of a request may take to come; an idle connection is closed after it too.
@@ -47,6 +47,8 @@ pub(super) struct Guest<S> {
     visitor: Arc<Visitor>,
     /// Among all connections of the door.
     room: Option<OwnedSemaphorePermit>,
+    /// Who has to say first whether it is an agent, and the number of its process.
+    guard: Option<(Option<i32>, Guard)>,
 }
 
 /// The port, open to whoever reaches it.
@@ -73,7 +75,7 @@ impl Door for Port {
         if let Err(error) = sockopt::set_tcp_user_timeout(&stream, READ_TIMEOUT_MS) {
             tracing::debug!(%error, "a client of the API that does not read is kept for longer");
         }
-        Ok(Some(Guest { stream, visitor: self.places.arrive(), room }))
+        Ok(Some(Guest { stream, visitor: self.places.arrive(), room, guard: None }))
     }
 }
 
@@ -81,11 +83,13 @@ impl Door for Port {
 pub(super) struct Socket {
     listener: UnixListener,
     room: Arc<Semaphore>,
+    guard: Guard,
 }
 
 impl Socket {
-    pub(super) fn new(listener: UnixListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(KNOWN_MAX)) }
+    /// Lets nobody in whom `guard` knows for an agent: it may be of this user.
+    pub(super) fn new(listener: UnixListener, guard: Guard) -> Self {
+        Self { listener, room: Arc::new(Semaphore::new(KNOWN_MAX)), guard }
     }
 }
 
@@ -97,10 +101,17 @@ impl Door for Socket {
         let room = room.expect("the semaphore is never closed");
         let (stream, _) = self.listener.accept().await?;
         if let Err(reason) = socket::peer(&stream) {
-            tracing::warn!(reason, "refused a connection to the API's socket");
+            refused(&reason);
             return Ok(None);
         }
-        Ok(Some(Guest { stream, visitor: Visitor::trusted(room), room: None }))
+        let guard = Some((socket::peer_pid(&stream), Arc::clone(&self.guard)));
+        Ok(Some(Guest { stream, visitor: Visitor::trusted(room), room: None, guard }))
+    }
+}
+
+fn refused(reason: &str) {
+    if let Some(before) = crate::repeat::warned("API's socket", reason) {
+        tracing::warn!(reason, before, "refused a connection to the API's socket");
     }
 }
 
@@ -125,9 +136,14 @@ pub(super) async fn serve<D: Door>(
         };
         match accepted {
             Ok(None) => {}
-            Ok(Some(Guest { stream, visitor, room })) => {
+            Ok(Some(Guest { stream, visitor, room, guard })) => {
                 let (app, shutdown) = (app.clone(), shutdown.clone());
                 connections.spawn(async move {
+                    if let Some((pid, guard)) = guard
+                        && let Err(reason) = socket::admit(pid, guard).await
+                    {
+                        return refused(&reason);
+                    }
                     converse(stream, visitor, app, shutdown).await;
                     drop(room);
                 });

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId, SystemIds};
 
+use crate::channel::socket::Guard;
 use crate::config::{Config, RuntimeKind};
 
 pub use self::log::RUNNER_LOG;
@@ -190,6 +191,15 @@ pub trait Runtime: Send + Sync {
     /// [`RuntimeError::Unavailable`]: nothing is known.
     fn probe<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<Probed, RuntimeError>>;
 
+    /// Whether process `pid` of this machine is an agent's, as far as agents of this runtime can reach
+    /// what is the host's user's alone. Blocks.
+    ///
+    /// # Errors
+    /// It has ended, and nobody can tell any more.
+    fn is_agent(&self, _pid: i32) -> std::io::Result<bool> {
+        Ok(false)
+    }
+
     /// Whether the runtime could start a runner now, as far as that can be seen without starting one:
     /// one line for people.
     ///
@@ -220,7 +230,8 @@ pub fn build(
         }
         RuntimeKind::Process => {
             let runner = runner_binary(&config.containers.runner)?;
-            Arc::new(process::Process::new(install, sessions, runner, events))
+            let user = &config.containers.user;
+            Arc::new(process::Process::new(install, sessions, runner, user, events)?)
         }
     })
 }
@@ -243,6 +254,12 @@ pub async fn check(config: &Config) -> Result<String, RuntimeError> {
 pub async fn probe(config: &Config, place: &Path) -> Result<Probed, RuntimeError> {
     let (events, _nobody_listens) = mpsc::unbounded_channel();
     build(InstallId::generate(&SystemIds), PathBuf::new(), config, events)?.probe(place).await
+}
+
+/// What tells agents from those whom the host's sockets are for.
+pub(crate) fn guard(runtime: &Arc<dyn Runtime>) -> Guard {
+    let runtime = Arc::clone(runtime);
+    Arc::new(move |pid| runtime.is_agent(pid))
 }
 
 /// The configured `agent-runner`, or the one beside this program.

@@ -29,6 +29,9 @@ use crate::repeat::warned;
 /// How many clients may be connected at once.
 const CONNECTIONS_MAX: usize = 256;
 
+/// How long it may take to tell who a client is. It may make its own memory slow to read.
+const GUARD_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long clients may take to leave after `closing`.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -73,11 +76,15 @@ pub async fn serve(
     Ok(())
 }
 
+/// Says whether the process with a number is an agent's, which is not served: it has the rights of
+/// this user in the process runtime, and is no operator. Blocks; an error says that it has ended.
+pub type Guard = Arc<dyn Fn(i32) -> io::Result<bool> + Send + Sync>;
+
 /// A socket that clients can connect to, not served yet.
-#[derive(Debug)]
 pub struct Bound {
     listener: UnixListener,
     path: PathBuf,
+    guard: Option<Guard>,
 }
 
 /// Makes the socket at `path`, with mode 0600 from the first moment that it can be found there, in
@@ -86,7 +93,7 @@ pub struct Bound {
 /// # Errors
 /// [`SocketError`].
 pub fn bind(path: &Path) -> Result<Bound, SocketError> {
-    Ok(Bound { listener: listen(path)?, path: path.to_owned() })
+    Ok(Bound { listener: listen(path)?, path: path.to_owned(), guard: None })
 }
 
 /// As [`bind`], for any socket of this user.
@@ -116,6 +123,12 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, SocketError> {
 }
 
 impl Bound {
+    /// Serves only whom `guard` does not know for an agent.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
     /// As [`serve`].
     pub async fn serve(
         self,
@@ -152,7 +165,17 @@ impl Bound {
                 (Ok(()), Ok(place)) => {
                     let (terminal, desk) = (Arc::clone(&terminal), Arc::clone(&desk));
                     let shutdown = shutdown.clone();
+                    let guard = self.guard.clone();
                     connections.spawn(async move {
+                        if let Some(guard) = guard
+                            && let Err(refusal) = admit(peer_pid(&stream), guard).await
+                        {
+                            if let Some(before) = warned("socket", &refusal) {
+                                tracing::warn!(reason = %refusal, before,
+                                    "refused a connection to the socket");
+                            }
+                            return refuse(stream, refusal).await;
+                        }
                         connection::run(stream, &terminal, &*desk, shutdown).await;
                         drop(place);
                     });
@@ -189,6 +212,24 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a connection of the socket panicked");
+    }
+}
+
+/// The number of the process at the other end.
+pub(crate) fn peer_pid(stream: &UnixStream) -> Option<i32> {
+    stream.peer_cred().ok()?.pid().filter(|pid| *pid != 0)
+}
+
+/// Whether the other end is nobody's agent.
+pub(crate) async fn admit(pid: Option<i32>, guard: Guard) -> Result<(), String> {
+    // Without a number it is outside of all that this host can have started.
+    let Some(pid) = pid else { return Ok(()) };
+    let looked = tokio::task::spawn_blocking(move || guard(pid));
+    match tokio::time::timeout(GUARD_PATIENCE, looked).await {
+        Ok(Ok(Ok(false))) => Ok(()),
+        Ok(Ok(Ok(true))) => Err("agents may not use the host's socket".to_owned()),
+        Ok(Ok(Err(_))) => Err("whoever connects has to stay until the answer".to_owned()),
+        Ok(Err(_)) | Err(_) => Err("could not tell in time who you are: try again".to_owned()),
     }
 }
 

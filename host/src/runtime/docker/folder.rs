@@ -112,7 +112,7 @@ pub(super) fn check_mapping(facts: &Facts, own: User, user: User) -> Result<(), 
     }
 }
 
-fn cannot_give(own: User, user: User) -> String {
+pub(in crate::runtime) fn cannot_give(own: User, user: User) -> String {
     format!(
         "containers run as {user} and the host as {own}, which cannot give them their folders: leave \
          containers.user empty, or run the host as root"

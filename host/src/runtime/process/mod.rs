@@ -1,12 +1,14 @@
 //! Runners as child processes: the same folders without a container, for machines without an
 //! engine and for tests. **It is no isolation boundary**: a runner has the rights of the host's
-//! user, less what Landlock takes away.
+//! user, less what Landlock takes away. Where that user is root, a runner is another one, who sees
+//! nothing of the data directory but its own folders (`nobody`).
 //!
 //! A runner outlives the host. The next host finds it by its arguments (`scan`), watches it like
 //! its own (`watch`), and whoever is found without a runner is ended. Exits are remembered until
 //! they are cleared; what the runner prints is in `runner.log` in the session's folder from the
 //! start, so clearing has nothing to move.
 
+mod nobody;
 mod probe;
 mod scan;
 mod spawn;
@@ -26,13 +28,21 @@ use tokio::sync::mpsc;
 use twobox_shared::ids::{InstallId, SessionId};
 
 use self::scan::{Identity, Ours, Snapshot};
+use self::spawn::Way;
 use self::watch::{Ended, Watch};
+use super::docker::folder::{self, User};
 use super::probe::Probed;
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
 use crate::blocking::blocking;
 use crate::repeat::Repeats;
 
 const NAME: &str = "process";
+
+/// What is said whenever this runtime is chosen or started.
+pub const WARNING: &str = "the process runtime is no isolation boundary and is meant for development: \
+     agents run as processes of this machine with its network; let nobody whom you do not trust talk to \
+     them";
+
 /// How long killed processes may take to be gone before a stop is reported as failed.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long `agent-runner --version` may take.
@@ -47,7 +57,7 @@ pub struct Process {
 #[derive(Debug)]
 struct Shared {
     ours: Arc<Ours>,
-    runner_binary: PathBuf,
+    way: Way,
     events: mpsc::UnboundedSender<RuntimeEvent>,
     /// Which processes of others were told of.
     told: Repeats,
@@ -82,17 +92,27 @@ impl Entry {
 
 impl Process {
     /// The runtime of `install`, whose sessions have their folders in `sessions`, a canonical path.
-    /// Exits go to `events`.
+    /// Runners are the user that the setting `user` names, or if it is empty, that of the host, unless
+    /// that is root. Exits go to `events`.
+    ///
+    /// # Errors
+    /// Runners cannot be that user.
     pub fn new(
         install: InstallId,
         sessions: PathBuf,
         runner_binary: PathBuf,
+        user: &str,
         events: mpsc::UnboundedSender<RuntimeEvent>,
-    ) -> Self {
-        let uid = rustix::process::geteuid().as_raw();
-        let ours = Arc::new(Ours { install, sessions, uid });
+    ) -> Result<Self, RuntimeError> {
+        let own = User::own();
+        let user = User::choose(user, own).map_err(unavailable)?;
+        if own.uid != 0 && user != own {
+            return Err(unavailable(folder::cannot_give(own, user)));
+        }
+        let ours = Arc::new(Ours { install, sessions, uid: user.uid });
+        let way = Way { ours: Arc::clone(&ours), user, program: runner_binary };
         let (told, table) = (Repeats::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { ours, runner_binary, events, told, table }) }
+        Ok(Self { shared: Arc::new(Shared { ours, way, events, told, table }) })
     }
 
     /// Runs `work` on a blocking thread with the table, after everything that lives is in it.
@@ -143,7 +163,7 @@ impl Process {
         if entry.ends_within(grace).await {
             return Ok(());
         }
-        watch::kill(&self.shared.ours, incarnation, entry.runner).await.map_err(failed)?;
+        watch::end(&self.shared.ours, incarnation, entry.runner).await.map_err(failed)?;
         if entry.ends_within(KILL_PATIENCE).await {
             return Ok(());
         }
@@ -208,15 +228,17 @@ impl Shared {
         if table.keys().any(|known| known.session == session) {
             return Err(RuntimeError::Occupied { session });
         }
-        let child =
-            spawn::spawn(self.ours.install, &self.runner_binary, spec, &[]).map_err(|error| {
-                let program = self.runner_binary.display();
-                RuntimeError::Start {
-                    reason: format!(
-                        "{program}: {error}: check containers.runner and the session's folder"
-                    ),
+        let child = spawn::spawn(&self.way, spec, &[]).map_err(|error| {
+            let program = self.way.program.display();
+            let advice = match (error.raw_os_error(), self.way.user == User::own()) {
+                (Some(nix::libc::EPERM), false) => {
+                    "this root may not make mount namespaces, so it cannot take root's rights from \
+                     agents: run the host as an ordinary user"
                 }
-            })?;
+                _ => "check containers.runner and the session's folder",
+            };
+            RuntimeError::Start { reason: format!("{program}: {error}: {advice}") }
+        })?;
         // The child is not reaped before the watch ends, so its number is its own until then.
         let runner =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).and_then(scan::identify);
@@ -226,15 +248,24 @@ impl Shared {
 
     /// One line about the runner's binary and about what this runtime does not do.
     fn check(&self) -> Result<String, RuntimeError> {
-        let program = self.runner_binary.display();
-        let version = version(&self.runner_binary).map_err(|reason| RuntimeError::Start {
+        let program = self.way.program.display();
+        let version = version(&self.way.program).map_err(|reason| RuntimeError::Start {
             reason: format!(
                 "{program}: {reason}: build it with `cargo build -p twobox-agent-runner`, or set \
                  containers.runner"
             ),
         })?;
         let landlock = match landlock_abi() {
-            Some(abi) => format!("Landlock version {abi} limits which files runners reach"),
+            Some(abi @ 9..) => format!(
+                "Landlock version {abi} limits the files, sockets and processes that runners reach"
+            ),
+            Some(abi @ 6..) => {
+                format!("Landlock version {abi} limits the files and processes that runners reach")
+            }
+            Some(abi) => format!(
+                "Landlock version {abi} limits which files runners reach, and not whom they signal \
+                 (Linux 6.12)"
+            ),
             None => {
                 "this kernel has no Landlock, so runners reach every file of this user".to_owned()
             }
@@ -285,9 +316,13 @@ impl Runtime for Process {
         .boxed()
     }
 
+    fn is_agent(&self, pid: i32) -> std::io::Result<bool> {
+        Pid::from_raw(pid).map_or(Ok(false), |pid| scan::of_a_runner(&self.shared.ours, pid))
+    }
+
     fn probe<'a>(&'a self, place: &'a Path) -> BoxFuture<'a, Result<Probed, RuntimeError>> {
-        let (program, place) = (self.shared.runner_binary.clone(), place.to_owned());
-        blocking(move || probe::probe(&program, &place)).boxed()
+        let (way, place) = (self.shared.way.clone(), place.to_owned());
+        blocking(move || probe::probe(&way, &place)).boxed()
     }
 
     fn check(&self) -> BoxFuture<'_, Result<String, RuntimeError>> {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use twobox_shared::ids::{InstallId, SystemIds};
 use twobox_shared::probe::{Limit, Report};
 
-use super::spawn;
+use super::scan::Ours;
+use super::spawn::{self, Way};
 use crate::runtime::mounts::mounts;
 use crate::runtime::probe::{self, Expected, Probed, Room};
 use crate::runtime::{RUNNER_LOG, RuntimeError};
@@ -16,14 +18,16 @@ use crate::runtime::{RUNNER_LOG, RuntimeError};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// See [`crate::runtime::Runtime::probe`]. Blocks.
-pub(super) fn probe(program: &Path, place: &Path) -> Result<Probed, RuntimeError> {
+pub(super) fn probe(way: &Way, place: &Path) -> Result<Probed, RuntimeError> {
     let refused = |reason: String| RuntimeError::Start { reason };
     let failed = |error: std::io::Error| refused(format!("could not try a start: {error}"));
     let room = Room::make(place).map_err(failed)?;
     let spec = room.spec();
     // Under an id of which there are no runners, so that no host takes it for one of its own.
     let install = InstallId::generate(&SystemIds);
-    let mut child = spawn::spawn(install, program, spec, &["--probe"])
+    let way = Way { ours: Arc::new(Ours { install, ..(*way.ours).clone() }), ..way.clone() };
+    let program = &way.program;
+    let mut child = spawn::spawn(&way, spec, &["--probe"])
         .map_err(|error| refused(format!("{}: {error}", program.display())))?;
     let deadline = Instant::now() + PATIENCE;
     let status = loop {

@@ -247,6 +247,50 @@ fn by_descent(processes: Vec<Process>) -> Vec<Process> {
     processes.iter().map(settled).collect()
 }
 
+/// How far up the parents of a process are looked at.
+const GENERATIONS_MAX: usize = 1000;
+
+/// Whether process `pid` was started by a runner, of whatever installation, or by anybody whom that
+/// has started. Runners above this process itself do not count: then a whole installation works inside
+/// of another.
+///
+/// # Errors
+/// It has ended, and nobody can tell any more.
+pub(super) fn of_a_runner(ours: &Ours, pid: Pid) -> io::Result<bool> {
+    let read = |pid: Pid, what: &str| fs::read(format!("/proc/{pid}/{what}"));
+    if from_environment(ours.install, &read(pid, "environ").unwrap_or_default()).is_some() {
+        return Ok(true);
+    }
+    let parent = |pid: &Pid| Pid::from_raw(Stat::read(*pid)?.parent);
+    let own = Some(rustix::process::getpid());
+    let above: Vec<Pid> = std::iter::successors(own, parent).take(GENERATIONS_MAX).collect();
+    let mut at = pid;
+    for _ in 0..GENERATIONS_MAX {
+        if above.contains(&at) {
+            return Ok(false);
+        }
+        if names_runner(&read(at, "cmdline")?) {
+            return Ok(true);
+        }
+        let stat = Stat::read(at).filter(|stat| stat.live);
+        let Some(stat) = stat else { return Err(io::ErrorKind::NotFound.into()) };
+        match Pid::from_raw(stat.parent) {
+            Some(parent) => at = parent,
+            None => return Ok(false),
+        }
+    }
+    Ok(true) // whoever hides behind so many has a reason
+}
+
+/// Whether NUL-separated arguments are a runner's.
+fn names_runner(cmdline: &[u8]) -> bool {
+    let mut arguments = cmdline.split(|byte| *byte == 0);
+    let named = |argument: &[u8]| {
+        Path::new(OsStr::from_bytes(argument)).file_name() == Some(OsStr::new(RUNNER_NAME))
+    };
+    arguments.by_ref().take(2).any(named) && arguments.any(|it| it == b"--runner")
+}
+
 /// The user that a process is, if it is one and the same in every respect: a program that runs with
 /// somebody else's rights was started by whoever its real user is. `None` too for a process in a
 /// container, which is another's, and for one that is gone.

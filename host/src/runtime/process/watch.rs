@@ -22,6 +22,10 @@ const POLL: Duration = Duration::from_millis(200);
 /// The first and the longest pause between two looks at processes that were killed.
 const KILL_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
 
+/// How many looks at a runner that is to be ended spare it while it is not alone. It cannot start
+/// anybody itself, so one or two do, unless what it has started multiplies.
+const OTHERS_FIRST: usize = 8;
+
 /// How an incarnation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
@@ -75,16 +79,44 @@ impl Watch {
     }
 }
 
+/// Ends an incarnation whose runner did not leave by itself: first everybody but the runner, to whom
+/// all come back that lose their parents, and the runner at the end.
+pub(super) async fn end(
+    ours: &Arc<Ours>,
+    incarnation: Incarnation,
+    runner: Option<Identity>,
+) -> Result<(), String> {
+    let (mut pause, longest) = KILL_PAUSE;
+    for _ in 0..OTHERS_FIRST {
+        let Some(runner) = runner else { break };
+        let left = look(ours, move |seen| seen.kill_others(incarnation, runner)).await?;
+        if left == 0 {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
+    kill(ours, incarnation, runner).await.map(drop)
+}
+
 /// Kills every live process of the incarnation that one look finds, and says how many there were.
 pub(super) async fn kill(
     ours: &Arc<Ours>,
     incarnation: Incarnation,
     runner: Option<Identity>,
 ) -> Result<usize, String> {
+    look(ours, move |seen| seen.kill(incarnation, runner)).await
+}
+
+/// What `work` makes of everybody who lives now.
+async fn look(
+    ours: &Arc<Ours>,
+    work: impl FnOnce(&Snapshot) -> usize + Send + 'static,
+) -> Result<usize, String> {
     let ours = Arc::clone(ours);
-    let work = move || Snapshot::take(&ours).map(|seen| seen.kill(incarnation, runner));
+    let work = move || Snapshot::take(&ours).map(|seen| work(&seen));
     match tokio::task::spawn_blocking(work).await {
-        Ok(killed) => killed.map_err(|error| format!("could not read /proc: {error}")),
+        Ok(done) => done.map_err(|error| format!("could not read /proc: {error}")),
         Err(error) => Err(error.to_string()),
     }
 }
