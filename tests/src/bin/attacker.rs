@@ -2,12 +2,14 @@
 //! protocol of the provider `command`, and runs inside the container with what is allowed there.
 //! What it does is in `twobox_tests::attack`.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getppid;
 use serde_json::{Value, json};
+use twobox_tests::Try;
 use twobox_tests::attack::{self, Attack, Ground, Then};
 
 /// Left in the agent's shared folder, so that whoever comes after the attack is honest.
@@ -24,6 +26,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let messages = turn["messages"].as_array().ok_or("a turn has messages")?;
         for message in messages.iter().filter(|message| message["trigger"] == true) {
             let text = message["text"].as_str().unwrap_or_default();
+            if let Some(tries) = text.strip_prefix("reach ") {
+                say(&json!({ "type": "reply", "text": reached(tries)? }));
+                continue;
+            }
             let mut words = text.split(' ');
             if let Some(attack) = words.next().and_then(attack::named)
                 && std::fs::File::create_new(ATTACKED).is_ok()
@@ -39,6 +45,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         say(&json!({ "type": "turn_done" }));
     }
     Ok(())
+}
+
+/// What of `tries` succeeds, by the thing that is reached with it.
+fn reached(tries: &str) -> Result<String, serde_json::Error> {
+    let tries: Vec<(String, Vec<Try>)> = serde_json::from_str(tries)?;
+    let mut found = BTreeMap::new();
+    for (thing, mut tries) in tries {
+        tries.retain(Try::succeeds);
+        found.insert(thing, tries);
+    }
+    serde_json::to_string(&found)
 }
 
 fn say(line: &Value) {

@@ -17,6 +17,8 @@ mod hostile;
 mod init;
 mod limits;
 mod places;
+mod process;
+mod reach;
 mod redrive;
 mod restart;
 mod schedules;

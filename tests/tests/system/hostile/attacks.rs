@@ -37,7 +37,8 @@ fn a_device_in_the_outboxs_place_harms_nobody_else(setup: Setup) {
         eprintln!("SKIPPED: only root makes devices");
         return;
     }
-    withstand(setup, attack::DEVICES);
+    // Nobody else could make one, and root is what agents are by nobody's accident.
+    withstand(setup.setting("containers.user", "0:0"), attack::DEVICES);
 }
 
 fn what_is_in_an_outbox_harms_nobody_else(setup: Setup) {
