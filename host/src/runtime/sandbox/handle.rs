@@ -128,11 +128,10 @@ pub(super) fn process_namespace(pid: Pid) -> Option<u64> {
     link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The children of `pid`, oldest first.
+/// The children of `pid`, oldest first where it has but one thread, as bwrap.
 pub(super) fn children(pid: Pid) -> Vec<Pid> {
-    if let Ok(listed) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
-        let number = |word: &str| word.parse().ok().and_then(Pid::from_raw);
-        return listed.split_ascii_whitespace().filter_map(number).collect();
+    if let Some(found) = listed_children(pid) {
+        return found;
     }
     // A kernel without that file: ask everybody for their parent.
     let mut found: Vec<Pid> = processes()
@@ -142,6 +141,19 @@ pub(super) fn children(pid: Pid) -> Vec<Pid> {
         .collect();
     found.sort_by_key(|pid| pid.as_raw_nonzero());
     found
+}
+
+/// As [`children`], where the kernel lists them: each thread has those that it made itself.
+///
+/// Source: `/proc/tid/children` in proc_tid_children(5).
+fn listed_children(pid: Pid) -> Option<Vec<Pid>> {
+    let number = |word: &str| word.parse().ok().and_then(Pid::from_raw);
+    let mut found = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let listed = fs::read_to_string(thread.ok()?.path().join("children")).ok()?;
+        found.extend(listed.split_ascii_whitespace().filter_map(number));
+    }
+    Some(found)
 }
 
 /// Every process of the machine.
