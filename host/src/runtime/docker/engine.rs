@@ -124,7 +124,7 @@ impl Engine {
         let question = self.client().await?.inspect_container(id, None::<InspectContainerOptions>);
         match self.answer(QUICK, async { words::of_docker(question.await) }).await? {
             Ok(found) => Ok(Some(found)),
-            Err(error) if status(&error) == 404 => Ok(None),
+            Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.unavailable(&error.to_string())),
         }
     }
@@ -206,6 +206,18 @@ pub(super) fn is_name_conflict(error: &Error) -> bool {
     }
 }
 
+/// Whether an answer says that there is no such container: 404, and in Podman 500 if somebody removed
+/// it while the engine looked.
+pub(super) fn is_missing(error: &Error) -> bool {
+    match error {
+        Error::DockerResponseServerError { status_code: 404, .. } => true,
+        Error::DockerResponseServerError { status_code: 500, message } => {
+            message.contains("no such container")
+        }
+        _ => false,
+    }
+}
+
 /// The status of an answer that refuses; 0 if it is another error.
 pub(super) fn status(error: &Error) -> u16 {
     match error {
@@ -254,6 +266,22 @@ mod tests {
             assert_eq!(runs(&found), expected, "{case}");
         }
         assert!(runs(&ContainerInspectResponse::default()), "an engine that says nothing");
+    }
+
+    #[test]
+    fn what_is_removed_during_the_question_is_missing() {
+        let gone = "container 7 does not exist in database: no such container";
+        let cases = [
+            (404, "no container with name or ID \"x\" found: no such container", true),
+            (500, gone, true),
+            (500, "container 7 is being removed", false),
+            (409, gone, false),
+        ];
+        for (status_code, message, expected) in cases {
+            let error =
+                Error::DockerResponseServerError { status_code, message: message.to_owned() };
+            assert_eq!(is_missing(&error), expected, "{status_code} {message}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ use tokio::task::AbortHandle;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId};
 
 use self::body::{Ground, RUNNER_LABEL, SESSION_LABEL};
-use self::engine::{Engine, QUICK, is_going, is_name_conflict, runs, status};
+use self::engine::{Engine, QUICK, is_going, is_missing, is_name_conflict, runs, status};
 use self::folder::User;
 use self::whose::{Whose, name_of};
 use super::probe::Probed;
@@ -362,7 +362,7 @@ impl Inner {
         let removed = self.engine.client().await?.remove_container(id, Some(options));
         match self.engine.answer(QUICK, removed).await? {
             Ok(()) => Ok(()),
-            Err(error) if status(&error) == 404 => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
             // Somebody else is at it: the place is free when that is done.
             Err(error) if status(&error) == 409 && self.engine.await_removal(id).await? => Ok(()),
             Err(error) => Err(self.engine.unavailable(&error.to_string())),
