@@ -12,7 +12,7 @@ use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{
     Cursor, Delivery, DeliveryStatus, Inbox, NewMessage, Origin, PendingMessage,
 };
-use twobox_shared::open::BoxError;
+use twobox_shared::open::{BoxError, Remedy};
 use twobox_shared::outbox::{Ack, AckStatus, OutRow};
 use twobox_shared::time::UnixMillis;
 
@@ -27,6 +27,9 @@ pub const HELD: &str = "held: this is a copy, and the original may send it";
 /// How many looks one session may take: each settles something, but what there is to settle is the
 /// container's word.
 const LOOKS_MAX: usize = 1000;
+
+/// How often a box is read that did not answer in time.
+const TRIES: usize = 5;
 
 /// What was held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -56,7 +59,7 @@ impl Boxes {
     pub fn hold(&self, now: UnixMillis) -> Result<Held, BoxError> {
         let mut held = Held::default();
         for _ in 0..LOOKS_MAX {
-            let look = self.look(Writers::None)?;
+            let look = self.patient_look()?;
             let letters = open_rows(&look).count();
             let changes = settle(&look, now);
             let done = changes.records.is_empty()
@@ -74,6 +77,18 @@ impl Boxes {
             self.apply(&changes, now)?;
         }
         Err(BoxError::Refused { reason: "its outbox has no end".to_owned() })
+    }
+
+    /// A look has a deadline, because a container may make its box slow to read. Here nobody waits for
+    /// it, and what could not be read would be lost sight of: it gets several tries.
+    fn patient_look(&self) -> Result<Look, BoxError> {
+        for _ in 1..TRIES {
+            match self.look(Writers::None) {
+                Err(error) if error.remedy() == Remedy::TryAgain => {}
+                result => return result,
+            }
+        }
+        self.look(Writers::None)
     }
 
     /// Ends what is still pending, and pauses the tasks.
