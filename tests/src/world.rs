@@ -90,6 +90,30 @@ impl World {
         world
     }
 
+    /// A copy of the data directory as it is now, with no host. It has the id of its original until
+    /// it is given one of its own, so what is left of it is the original's to clean up:
+    /// [`World::take_identity`] says otherwise.
+    pub fn copied(&self) -> Self {
+        let dir = tempfile::Builder::new().prefix("twobox-test-").tempdir().unwrap();
+        let copy = Self {
+            runtime: self.runtime,
+            disk: None,
+            dir,
+            install: String::new(),
+            host: RefCell::default(),
+            umask: self.umask,
+            ledger: None,
+        };
+        let status = Command::new("cp").arg("-a").args([self.data(), copy.data()]).status();
+        assert!(status.unwrap().success());
+        copy
+    }
+
+    /// Takes note of the id that the installation has now.
+    pub fn take_identity(&mut self) {
+        self.install = boxes::install(&self.data());
+    }
+
     /// The runtime.
     pub fn runtime(&self) -> Runtime {
         self.runtime

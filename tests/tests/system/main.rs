@@ -7,6 +7,7 @@ mod bench;
 mod channels;
 mod confinement;
 mod conversation;
+mod copies;
 mod crash_points;
 mod disk;
 mod eio;
