@@ -69,7 +69,7 @@ fn the_benchmark_measures_every_figure_and_what_it_counts_is_as_promised() {
 fn the_benchmark_names_what_it_does_not_understand() {
     let cases = [
         (&["--only", "nothing"][..], "no such figure"),
-        (&["--runtime", "podman"], "process or docker"),
+        (&["--runtime", "podman"], "process, sandbox or docker"),
         (&["--rounds", "0"], "above zero"),
         (&["--json"], "needs a value"),
         (&["--fast"], "unknown option"),
