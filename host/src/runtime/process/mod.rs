@@ -109,7 +109,7 @@ impl Process {
         if own.uid != 0 && user != own {
             return Err(unavailable(folder::cannot_give(own, user)));
         }
-        let ours = Arc::new(Ours { install, sessions, uid: user.uid });
+        let ours = Arc::new(Ours { install, sessions, users: [user.uid, own.uid] });
         let way = Way { ours: Arc::clone(&ours), user, program: runner_binary };
         let (told, table) = (Repeats::default(), Mutex::default());
         Ok(Self { shared: Arc::new(Shared { ours, way, events, told, table }) })

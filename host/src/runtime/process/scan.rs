@@ -37,8 +37,8 @@ pub(super) struct Ours {
     pub(super) install: InstallId,
     /// Where its sessions have their folders, canonical.
     pub(super) sessions: PathBuf,
-    /// The user that its runners are.
-    pub(super) uid: u32,
+    /// The user that its runners are, and the host's own, which runners of earlier versions were.
+    pub(super) users: [u32; 2],
 }
 
 impl Ours {
@@ -101,7 +101,7 @@ impl Snapshot {
             };
             // Of a stranger nothing more is read: what it claims to be is nobody's business here,
             // and its memory, where the arguments are, may be made to answer slowly or never.
-            if stat.live && owner(pid) == Some(ours.uid) {
+            if stat.live && owner(pid).is_some_and(|uid| ours.users.contains(&uid)) {
                 match recognise(ours, pid, stat.group) {
                     Recognised::Nobody => {}
                     Recognised::Member(incarnation, runner) => {
@@ -504,7 +504,7 @@ mod tests {
         let session = SessionId::generate(&SystemIds);
         let runner = RunnerId::generate(&SystemIds);
         let install = InstallId::generate(&SystemIds);
-        let ours = Ours { install, sessions: "/data/sessions".into(), uid: 1000 };
+        let ours = Ours { install, sessions: "/data/sessions".into(), users: [1000, 1000] };
         let incarnation = Incarnation { session, runner };
         let of = |folder: &str| judge(&ours, (incarnation, folder.into()), true);
         let good = format!("/data/sessions/g/{session}");

@@ -181,17 +181,21 @@ mod tests {
 
     #[test]
     fn a_handle_tells_of_the_end_of_its_process() {
+        let until = |reached: &dyn Fn() -> bool| {
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while !reached() {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        };
         let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
         let handle = Handle::open(Pid::from_child(&child)).unwrap();
         assert!(!handle.has_ended());
         assert!(children(rustix::process::getpid()).contains(&handle.pid));
-        assert_eq!(arguments(handle.pid), [b"sleep".to_vec(), b"600".to_vec()]);
+        // `spawn` returns while the kernel still puts the new arguments in their place.
+        until(&|| arguments(handle.pid) == [b"sleep".to_vec(), b"600".to_vec()]);
         handle.signal(Signal::KILL).unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !handle.has_ended() {
-            assert!(std::time::Instant::now() < deadline);
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        until(&|| handle.has_ended());
         child.wait().unwrap();
         handle.signal(Signal::KILL).unwrap();
         assert!(Handle::open(handle.pid).is_err());
