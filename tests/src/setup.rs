@@ -6,6 +6,7 @@ pub use twobox_shared::agent_config::Lifetime;
 use crate::courier::Courier;
 use crate::engine;
 use crate::faults::disk::Part;
+use crate::faults::shim::Shim;
 use crate::scenario::Runtime;
 use crate::world::World;
 
@@ -75,6 +76,19 @@ impl Setup {
         self.settings.retain(|(other, _)| other != key);
         self.settings.push((key.to_owned(), value));
         self
+    }
+
+    /// Has its runners run under `shim`, with the host's own rights: what the shim has to read and write
+    /// lies in a folder of the test's, which the user that runners of root are may not enter.
+    #[must_use]
+    pub fn runner_under(self, shim: &Shim) -> Self {
+        let setup = self.setting("containers.runner", shim.runner().display());
+        match nix::unistd::geteuid().is_root() {
+            true => {
+                setup.setting("containers.user", "0:0").setting("containers.allow_unsafe", true)
+            }
+            false => setup,
+        }
     }
 
     /// Gives it an API, at any free port.

@@ -59,9 +59,7 @@ fn under_shim(setup: Setup, who: Who, script: Value) -> (Shim, World, Chat) {
             world.up_with(&env);
             world
         }
-        Who::Runner => {
-            setup.setting("containers.runner", shim.runner().display()).agent("ada", script).up()
-        }
+        Who::Runner => setup.runner_under(&shim).agent("ada", script).up(),
     };
     let chat = world.chat("ada");
     chat.ask("hello"); // from here on everything is there

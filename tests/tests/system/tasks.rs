@@ -79,7 +79,7 @@ fn answers(session: &Session) -> Vec<Value> {
 
 fn a_task_is_done_at_its_time_and_nobody_waits_for_it(setup: Setup) {
     let shim = Shim::build();
-    let setup = brisk(setup).setting("containers.runner", shim.runner().display());
+    let setup = brisk(setup).runner_under(&shim);
     let world = setup.agent("ada", asks(&Value::Null)).make();
     let env = shim.host_env();
     let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

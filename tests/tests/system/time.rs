@@ -24,7 +24,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A world whose host and runners live by the shim's clock. There is no host yet.
 fn under_shim(setup: Setup, shim: &Shim) -> World {
-    setup.setting("containers.runner", shim.runner().display()).make()
+    setup.runner_under(shim).make()
 }
 
 fn up(world: &World, shim: &Shim) {

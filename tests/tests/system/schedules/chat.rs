@@ -21,10 +21,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
 fn a_slot_that_comes_due_in_a_chat_turn_waits_for_its_end_and_runs_once(setup: Setup) {
     let shim = Shim::build();
-    let world = setup
-        .setting("containers.runner", shim.runner().display())
-        .agent("ada", hangs_at_first())
-        .make();
+    let world = setup.runner_under(&shim).agent("ada", hangs_at_first()).make();
     let env = shim.host_env();
     let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     world.up_with(&env);

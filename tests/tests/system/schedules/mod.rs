@@ -411,7 +411,7 @@ fn a_clock_that_jumps_ends_no_run(setup: Setup) {
     let shim = Shim::build();
     let tool = json!({ "name": "wait", "timeout_ms": 60_000, "run_ms": 2_000 });
     let world = setup
-        .setting("containers.runner", shim.runner().display())
+        .runner_under(&shim)
         .agent("ada", json!({ "otherwise": [{ "tool": tool }, { "reply": "echo: {text}" }] }))
         .make();
     let env = shim.host_env();
