@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use twobox_tests::{Setup, World, on_process, wait_for};
+use twobox_tests::{Container, Setup, World, on_process, wait_for};
 
 use crate::scripts::echo;
 
@@ -46,7 +46,7 @@ fn is_gone(pid: Pid) -> bool {
 }
 
 /// A helper that was left behind, with the runner above which it lived.
-fn helper(world: &World) -> (Pid, twobox_tests::Container) {
+fn helper(world: &World) -> (Pid, Container) {
     let answer = world.chat("ada").ask("leave somebody behind");
     let helper = Pid::from_raw(answer.trim().parse().expect(&answer));
     assert!(!is_gone(helper), "it lives on after the turn");
@@ -146,10 +146,12 @@ fn what_bears_our_id_elsewhere_is_told_of_once(setup: Setup) {
         of_the_copy.uid(uid).gid(uid);
     }
     let mut of_the_copy = of_the_copy.spawn().unwrap();
+    let forged = of_the_copy.id().to_string();
     container.kill();
     for text in ["one", "two", "three"] {
         assert_eq!(chat.ask(text), format!("echo: {text}"), "nobody blocks the session");
-        world.wait_container(&session).kill();
+        let of_ours = |it: &Container| it.session == session.id && it.handle != forged;
+        wait_for("ours", || world.containers().into_iter().find(of_ours)).kill();
     }
     let left_alone = of_the_copy.try_wait().unwrap().is_none();
     kill(Pid::from_raw(-of_the_copy.id().cast_signed()), Signal::SIGKILL).unwrap();
