@@ -181,7 +181,7 @@ async fn a_pipe_gets_an_answer_to_every_line_and_nothing_steers_the_terminal() {
     let lines: String = (0..300).map(|n| format!("line {n}\n")).collect();
     let output = finish(chat, &lines).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let expected: String = (0..300).map(|n| format!("echo: line {n}\u{fffd}[2J\n")).collect();
+    let expected: String = (0..300).map(|n| format!("echo: line {n}\\u{{1b}}[2J\n")).collect();
     assert_eq!(text(&output.stdout), expected);
 }
 
@@ -232,13 +232,13 @@ async fn one_letter_answers_everybody_whom_it_names() {
     let second = send("second").await;
     for output in [first.await.unwrap(), second] {
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        assert_eq!(text(&output.stdout), "echo: second\u{fffd}[2J\n");
+        assert_eq!(text(&output.stdout), "echo: second\\u{1b}[2J\n");
     }
     let mut chat = twobox(&data);
     chat.args(["chat", "--wait", "30"]);
     let output = finish(chat, "third\nfourth\n").await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stdout), "echo: fourth\u{fffd}[2J\n");
+    assert_eq!(text(&output.stdout), "echo: fourth\\u{1b}[2J\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,7 +264,7 @@ async fn a_chat_outlives_the_host_and_shows_each_answer_once() {
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(0));
     let expected =
-        ["before", "meanwhile", "after"].map(|line| format!("echo: {line}\u{fffd}[2J\n"));
+        ["before", "meanwhile", "after"].map(|line| format!("echo: {line}\\u{{1b}}[2J\n"));
     assert_eq!(text(&output.stdout), expected.concat());
     host.stop().await;
 }

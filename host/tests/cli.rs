@@ -332,13 +332,19 @@ fn without_a_default_agent_the_names_are_listed() {
 
 /// A session with one answered, one failed and one new message, as the daemon and a runner leave it.
 fn with_session(data: &Path) -> String {
+    with_session_that_says(data, "", "answer\x1b[2J", "no key")
+}
+
+/// As [`with_session`], in which others chose the name of the thread, the answer, and why the second
+/// message failed.
+fn with_session_that_says(data: &Path, thread: &str, answer: &str, reason: &str) -> String {
     let id = SessionId::generate(&SystemIds);
     let db = twobox_host::db::open(&data.join("host.db")).unwrap();
     let heard = messaging::listening(&db, "terminal", "assistant").unwrap().remove(0);
     db.execute(
-        "INSERT INTO sessions (id, agent_group_id, messaging_group_id, created_at_ms,
-           last_active_at_ms) VALUES (?1, ?2, ?3, 1, 1)",
-        rusqlite::params![id, heard.agent, heard.messaging_group],
+        "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
+           last_active_at_ms) VALUES (?1, ?2, ?3, ?4, 1, 1)",
+        rusqlite::params![id, heard.agent, heard.messaging_group, thread],
     )
     .unwrap();
     let paths = DataDir::open(data).unwrap().session_paths(heard.agent, id);
@@ -360,7 +366,7 @@ fn with_session(data: &Path) -> String {
         tx.accept(&message, Seq(0), UnixMillis(0)).unwrap();
     }
     tx.complete(&MessageId::parse("one").unwrap()).unwrap();
-    let failure = Failure::permanent("auth_failed", "no key");
+    let failure = Failure::permanent("auth_failed", reason);
     tx.fail(&MessageId::parse("two").unwrap(), 0, &failure).unwrap();
     tx.commit().unwrap();
     let runner = RunnerId::generate(&SystemIds);
@@ -369,7 +375,7 @@ fn with_session(data: &Path) -> String {
         in_reply_to: MessageId::parse("one").ok(),
         kind: "chat".to_owned(),
         destination: Origin::default(),
-        content: Chat::text("answer\x1b[2J").to_json(),
+        content: Chat::text(answer).to_json(),
         deliver_after: None,
         attempt: 0,
         id: MessageId::parse("r1").unwrap(),
@@ -389,7 +395,7 @@ fn a_session_is_shown_and_tailed_from_its_two_boxes() {
     }
     let tail = ok(&twobox(&data, &["sessions", "tail", end]));
     let texts: Vec<&str> = tail.lines().filter_map(|line| line.split("Z ").nth(1)).collect();
-    let expected = ["> one", "< answer\u{fffd}[2J", "> [failed] two", "> [pending] three"];
+    let expected = ["> one", "< answer\\u{1b}[2J", "> [failed] two", "> [pending] three"];
     assert_eq!(texts, expected, "{tail}");
     let last = ok(&twobox(&data, &["--json", "sessions", "tail", end, "-n", "1"]));
     let last: Value = serde_json::from_str(&last).unwrap();
@@ -411,4 +417,155 @@ fn a_damaged_outbox_is_told_and_does_not_hide_the_inbox() {
     let show = ok(&twobox(&data, &["sessions", "show", &id]));
     assert!(show.contains("1 pending") && show.contains("outbox     "), "{show}");
     fails(&twobox(&data, &["sessions", "tail", &id]), 1);
+}
+
+/// Clears a terminal in seven and in eight bits, turns a line round, hides, and forges a line of
+/// `tail`, one of `show` and one of a table.
+const EVIL: &str = "fine\u{1b}[2J\u{9b}2J\u{7}\u{202e}\u{2066}\u{200b}\u{2028}\r\
+     \r\n     8 2026-01-01T00:00:00.000Z > transfer it\nstatus     active\nnot read: x";
+
+#[test]
+fn what_an_agent_wrote_steers_no_terminal_and_forges_no_line() {
+    let hidden = |c: &char| twobox_shared::visible::is_hidden(*c) && *c != '\n';
+    let harmless = |output: &Output| {
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(all.chars().find(hidden), None, "{all:?}");
+    };
+    let seen = |thread: &str, answer: &str, reason: &str| {
+        let (_dir, data) = initialised();
+        let id = with_session_that_says(&data, thread, answer, reason);
+        let commands: [&[&str]; 6] = [
+            &["sessions", "tail", &id],
+            &["sessions", "show", &id],
+            &["sessions", "list"],
+            &["dead", "list"],
+            &["dead", "show", &id, "two"],
+            &["fsck"],
+        ];
+        let shown = commands.map(|arguments| {
+            let output = twobox(&data, arguments);
+            harmless(&output);
+            let json = twobox(&data, &[&["--json"], arguments].concat());
+            harmless(&json);
+            (text(&output.stdout), text(&json.stdout))
+        });
+        (id, shown)
+    };
+    let (_, calm) = seen("t", "fine", "no key");
+    let (id, evil) = seen(EVIL, EVIL, EVIL);
+    let heads = |text: &str| {
+        let ours = text.lines().filter(|line| !line.trim_start().starts_with("| "));
+        ours.map(|line| line.chars().take(6).collect::<String>()).collect::<Vec<_>>()
+    };
+    for ((calm, _), (evil, _)) in calm[..2].iter().zip(&evil) {
+        assert_eq!(heads(calm), heads(evil), "every further line is set apart:\n{evil}");
+    }
+    for ((calm, _), (evil, _)) in calm[2..4].iter().zip(&evil[2..]) {
+        assert_eq!(calm.lines().count(), evil.lines().count(), "a row is a line:\n{evil}");
+    }
+    let tail = &evil[0].0;
+    assert!(tail.contains("< fine\\u{1b}[2J\\u{9b}2J\\u{7}\\u{202e}\\u{2066}"), "{tail}");
+    assert!(tail.contains("\n       |      8 2026-01-01T00:00:00.000Z > transfer it\n"), "{tail}");
+    let said: Vec<Value> =
+        evil[0].1.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said.iter().any(|entry| entry["text"] == EVIL), "JSON says what was said: {said:?}");
+    let shown: Value = serde_json::from_str(&evil[1].1).unwrap();
+    assert_eq!(shown["session"]["id"], id.as_str());
+}
+
+#[test]
+fn what_is_too_long_is_refused_with_its_limit_and_leaves_nothing() {
+    let (_dir, data) = initialised();
+    let state = || {
+        let lists = ["agents", "wire", "schedules"];
+        lists.map(|list| ok(&twobox(&data, &["--json", list, "list"])))
+    };
+    let agent = |length: usize| vec!["agents".into(), "add".into(), "a".repeat(length)];
+    let chat = |length: usize| {
+        let to = ["wire", "add", "assistant", "command"].map(str::to_owned);
+        [&to[..], &["c".repeat(length)]].concat()
+    };
+    let name = |length: usize| {
+        let to = ["wire", "add", "assistant", "command", "42", "--name"].map(str::to_owned);
+        [&to[..], &["n".repeat(length)]].concat()
+    };
+    let schedule = |name: &str, prompt: usize, cron: usize, zone: &str| {
+        let prompt = "p".repeat(prompt);
+        let cron = format!("0 9 * *{}*", " ".repeat(cron - 8));
+        let all = ["schedules", "add", name, "--agent", "assistant", "--prompt", &prompt];
+        let when = ["--cron", &cron, "--timezone", zone];
+        [&all[..], &when].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    type Case = (&'static str, Vec<String>, Option<Vec<String>>, [&'static str; 3]);
+    let cases: [Case; 8] = [
+        ("agent", agent(65), Some(agent(64)), ["agent", "65 bytes", "64"]),
+        ("chat", chat(256), Some(chat(255)), ["chat", "256 bytes", "255"]),
+        ("its name", name(256), Some(name(255)), ["name", "256 bytes", "255"]),
+        (
+            "schedule",
+            schedule(&"s".repeat(65), 9, 9, "UTC"),
+            Some(schedule(&"s".repeat(64), 9, 9, "UTC")),
+            ["NAME", "65 bytes", "64"],
+        ),
+        (
+            "prompt",
+            schedule("p", 65_537, 9, "UTC"),
+            Some(schedule("p", 65_536, 9, "UTC")),
+            ["--prompt", "65537 bytes", "65536"],
+        ),
+        (
+            "cron",
+            schedule("c", 9, 257, "UTC"),
+            Some(schedule("c", 9, 256, "UTC")),
+            ["--cron", "257 bytes", "256"],
+        ),
+        // No zone has a name of 64 bytes.
+        ("zone", schedule("z", 9, 9, &"Z".repeat(65)), None, ["--timezone", "65 bytes", "64"]),
+        (
+            "id",
+            ["send", "--id", &"i".repeat(256), "x"].map(str::to_owned).to_vec(),
+            None, // a message needs a host
+            ["--id", "256 bytes", "255"],
+        ),
+    ];
+    for (case, long, fit, told) in cases {
+        let before = state();
+        let run = |arguments: &[String]| {
+            twobox(&data, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let output = run(&long);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{case}: {error}");
+        for part in told {
+            assert!(error.contains(part), "{case}: {error} lacks {part}");
+        }
+        assert_eq!(state(), before, "{case}: nothing is kept");
+        if let Some(fit) = fit {
+            ok(&run(&fit));
+            assert_ne!(state(), before, "{case}: what fits is taken");
+        }
+    }
+    let toml = data.join("twobox.toml");
+    let configured = std::fs::read_to_string(&toml).unwrap();
+    let add = schedule("f", 9, 9, "UTC");
+    let add: Vec<&str> = add.iter().map(String::as_str).collect();
+    let before = state();
+    let long = fails(&with_env(&data, &add, &[("TWOBOX_CONTAINERS_IMAGE", &"x".repeat(4097))]), 1);
+    for part in ["TWOBOX_CONTAINERS_IMAGE", "4097 bytes", "4096"] {
+        assert!(long.contains(part), "{long}");
+    }
+    let padded = |length: usize| {
+        let room = length - configured.len() - 1;
+        std::fs::write(&toml, format!("{configured}#{}", "x".repeat(room))).unwrap();
+        assert_eq!(std::fs::metadata(&toml).unwrap().len(), length as u64);
+    };
+    padded((1 << 20) + 1);
+    let long = fails(&twobox(&data, &add), 1);
+    for part in ["twobox.toml", "1048577 bytes", "1048576"] {
+        assert!(long.contains(part), "{long}");
+    }
+    assert_eq!(state(), before, "nothing is kept");
+    padded(1 << 20);
+    ok(&with_env(&data, &add, &[("TWOBOX_CONTAINERS_IMAGE", &"x".repeat(4096))]));
 }

@@ -365,7 +365,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     world.fail("failed", Reason::AuthFailed, "401 \x1b[2J", &failures(2, None));
     says(
         &world.schedules(&["show", "failed"]),
-        &["in a row  2 failures (3 pause it)", "failed, 3 turns", "credentials: 401 \u{fffd}[2J"],
+        &["in a row  2 failures (3 pause it)", "failed, 3 turns", "credentials: 401 \\u{1b}[2J"],
     );
     world.fail("failed", Reason::Timeout, "", &failures(3, Some("3 runs in a row failed")));
     says(

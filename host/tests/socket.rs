@@ -457,3 +457,116 @@ async fn a_message_names_an_agent_or_a_chat_and_never_both_or_neither() {
     }
     assert_eq!(server.desk.accepted.lock().unwrap().len(), 1);
 }
+
+/// Makes a request with a field of so many bytes.
+type Make<'a> = &'a dyn Fn(&str, usize) -> Value;
+
+#[tokio::test]
+async fn each_field_takes_as_much_as_it_may_and_no_more() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let said = |field: &str, length: usize| {
+        let mut request = message("ann", "m1");
+        request[field] = json!("x".repeat(length));
+        request
+    };
+    let in_chat = |field: &str, length: usize| {
+        let mut request =
+            json!({ "op": "message", "channel": "c", "chat": "1", "id": "m1", "text": "hi" });
+        request[field] = json!("x".repeat(length));
+        request
+    };
+    let listen = |field: &str, length: usize| {
+        let mut request = json!({ "op": "listen", "agent": "ann" });
+        request[field] = json!("x".repeat(length));
+        request
+    };
+    let ack = |_: &str, length: usize| json!({ "op": "ack", "key": "x".repeat(length) });
+    let run = |_: &str, length: usize| json!({ "op": "schedules", "do": "run", "schedule": "x".repeat(length) });
+    // A text is one field of the message, of which the whole is bounded.
+    let around = twobox_shared::content::Chat::text("").to_json().len();
+    let text = |_: &str, length: usize| said("text", length - around);
+    let cases: [(&str, usize, Make<'_>, &str); 11] = [
+        ("agent", 255, &said, "accepted"),
+        ("thread", 255, &said, "accepted"),
+        ("sender", 255, &said, "accepted"),
+        ("id", 255, &said, "accepted"),
+        ("channel", 255, &in_chat, "accepted"),
+        ("chat", 255, &in_chat, "accepted"),
+        ("the message", 1 << 20, &text, "accepted"),
+        ("agent", 255, &listen, "listening"),
+        ("thread", 255, &listen, "listening"),
+        ("key", 1024, &ack, "status"), // an acknowledgement has no answer of its own
+        ("schedule", 255, &run, "error"),
+    ];
+    for (n, (field, most, make, event)) in cases.into_iter().enumerate() {
+        let before = server.desk.accepted.lock().unwrap().len();
+        let mut long = make(field, most + 1);
+        if field != "id" && long["op"] == "message" {
+            long["id"] = json!(format!("too-long-{n}")); // the desk would keep it
+        }
+        client.send(long).await;
+        let refusal = client.next().await;
+        assert!(
+            ["error", "refused"].contains(&refusal["event"].as_str().unwrap()),
+            "{refusal:.90}"
+        );
+        let reason = refusal["reason"].as_str().unwrap();
+        for part in [field, &format!("{} bytes", most + 1), &format!("at most {most}")] {
+            assert!(reason.contains(part), "{field}: {reason} lacks {part}");
+        }
+        assert_eq!(server.desk.accepted.lock().unwrap().len(), before, "{field}: nothing is kept");
+        client.send(make(field, most)).await;
+        if event == "status" {
+            client.send(json!({ "op": "status" })).await;
+        }
+        let answer = client.next().await;
+        assert_eq!(answer["event"], event, "{field}: {answer:.90}");
+        if event == "error" {
+            assert_eq!(answer["reason"], "there are no schedules here", "it came to the desk");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_connection_listens_to_so_many_places_and_another_to_its_own() {
+    let mut server = Server::start().await;
+    let mut client = server.client().await;
+    let listen = |n: usize| json!({ "op": "listen", "agent": "ann", "thread": format!("t{n}") });
+    for n in 0..1024 {
+        client.send(listen(n)).await;
+        assert_eq!(client.next().await["event"], "listening", "{n}");
+        server.ready.recv().await.unwrap();
+    }
+    client.send(listen(1024)).await;
+    let refusal = client.next().await;
+    let reason = refusal["reason"].as_str().unwrap();
+    assert_eq!(reason, "this connection has 1025 places, at most 1024 are taken");
+    client.send(listen(7)).await;
+    assert_eq!(client.next().await["event"], "listening", "that is no further one");
+    let other = server.deliver("ann", Some("t1024"), &["k"]);
+    assert_eq!(other.await.unwrap(), [Outcome::Unavailable]);
+    server.ready.recv().await.unwrap();
+    let _another = server.listener("ann", Some("t1024")).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_nested_deeply_is_an_error_and_the_connection_lives() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    for (open, close) in [("[", "]"), ("{\"op\":", "}")] {
+        let deep = format!("{}0{}\n", open.repeat(100_000), close.repeat(100_000));
+        client.send_line(&deep).await;
+        assert_eq!(client.next().await["event"], "error", "{open}");
+    }
+    let inside = format!(
+        "{{\"op\":\"message\",\"agent\":\"ann\",\"id\":\"m\",\"text\":{}0{}}}\n",
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    client.send_line(&inside).await;
+    assert_eq!(client.next().await["event"], "error");
+    assert!(server.desk.accepted.lock().unwrap().is_empty());
+    client.send(message("ann", "m1")).await;
+    assert_eq!(client.next().await["event"], "accepted");
+}

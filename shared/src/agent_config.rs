@@ -131,7 +131,7 @@ impl AgentConfig {
     /// As for [`AgentConfig::load`].
     pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigError> {
         let error = |reason: String| ConfigError { path: path.display().to_string(), reason };
-        let text = match std::fs::read_to_string(path) {
+        let text = match crate::bounds::CONFIG_FILE.read_to_string(path) {
             Ok(text) => text,
             Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => "{}".to_owned(),
             Err(other) => return Err(error(other.to_string())),

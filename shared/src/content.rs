@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::bounds;
 use crate::time::UnixMillis;
 
 /// `kind` of an ordinary message.
@@ -15,7 +16,7 @@ pub const KIND_TASK: &str = "task";
 pub const KIND_SYSTEM: &str = "system";
 
 /// The largest `content` that either side accepts, in bytes.
-pub const CONTENT_MAX: usize = 1 << 20;
+pub const CONTENT_MAX: usize = bounds::MESSAGE.most;
 
 /// `content` of a `chat` row, in both directions. Unknown fields are kept out of the way, not
 /// refused: other implementations write more of them.

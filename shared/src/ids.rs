@@ -10,6 +10,8 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::bounds;
+
 /// A text that is not the id it was taken for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -25,7 +27,7 @@ pub enum IdError {
         /// What was given, shortened.
         given: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
 }
 
@@ -139,7 +141,7 @@ uuid_id!(
 pub struct MessageId(String);
 
 /// The longest message id, in bytes: what one file name holds.
-pub const MESSAGE_ID_MAX: usize = 255;
+pub const MESSAGE_ID_MAX: usize = bounds::MESSAGE_ID.most;
 
 impl MessageId {
     /// Checks that `text` can be a message id: 1 to [`MESSAGE_ID_MAX`] bytes, printable, and safe as
@@ -148,12 +150,14 @@ impl MessageId {
     /// # Errors
     /// [`IdError::BadMessageId`] with the reason.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let bad = |reason| Err(IdError::BadMessageId { given: shorten(text), reason });
+        let bad = |reason: &str| {
+            Err(IdError::BadMessageId { given: shorten(text), reason: reason.to_owned() })
+        };
         if text.is_empty() {
             return bad("is empty");
         }
-        if text.len() > MESSAGE_ID_MAX {
-            return bad("is longer than 255 bytes");
+        if let Err(error) = bounds::MESSAGE_ID.check("it", text.len()) {
+            return bad(&format!("is too long: {error}"));
         }
         if text == "." || text == ".." {
             return bad("is a directory reference");

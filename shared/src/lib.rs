@@ -7,6 +7,7 @@
 
 pub mod agent_config;
 pub mod audit;
+pub mod bounds;
 pub mod claim;
 pub mod clock;
 pub mod content;
@@ -25,6 +26,7 @@ pub mod probe;
 pub mod retention;
 pub mod seq;
 pub mod time;
+pub mod visible;
 
 mod columns;
 mod header;

@@ -21,7 +21,7 @@ use super::token::TokenFile;
 use super::visitor::Visitor;
 
 /// The largest body, in bytes.
-pub(super) const BODY_MAX: usize = 1024 * 1024;
+pub(super) const BODY_MAX: usize = twobox_shared::bounds::API_BODY.most;
 
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
+use twobox_shared::bounds;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
 
@@ -15,10 +16,10 @@ use crate::schedule::timetable::{Bounds, Timetable};
 use crate::schedule::{missed, overlap};
 
 /// The longest prompt, in bytes.
-pub const PROMPT_MAX: usize = 64 * 1024;
+pub const PROMPT_MAX: usize = bounds::PROMPT.most;
 
 /// The longest name, in characters.
-const NAME_MAX: usize = 64;
+const NAME_MAX: usize = bounds::SCHEDULE_NAME.most;
 
 const DAY: i64 = 24 * 60 * 60;
 const TURNS: (i64, i64) = (1, 1_000_000);
@@ -264,7 +265,9 @@ pub fn check_name(name: &str) -> Result<(), Mistake> {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match name.chars().next() {
         None => bad("is empty"),
-        Some(_) if name.chars().count() > NAME_MAX => bad("is too long"),
+        Some(_) if name.len() > NAME_MAX => {
+            bad(&format!("is too long: it has {} bytes", name.len()))
+        }
         Some(_) if !name.chars().all(is_fit) => bad("contains other characters"),
         Some(first) if !first.is_ascii_alphanumeric() => bad("begins with something else"),
         // Where a name is asked for, an id may be given too.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use twobox_shared::bounds::{self, Bound};
 use twobox_shared::ids::ScheduleId;
 use twobox_shared::time::UnixMillis;
 
@@ -62,13 +63,20 @@ impl Plan {
 
 /// Reads the name of a zone.
 pub(super) fn zone(name: &str) -> Result<Zone, Mistake> {
+    short("time_zone", name, bounds::TIME_ZONE)?;
     name.parse().map_err(|error: crate::schedule::zone::UnknownZone| {
         Mistake::new("time_zone", name, error.to_string())
     })
 }
 
+fn short(field: &'static str, text: &str, bound: Bound) -> Result<(), Mistake> {
+    bound.check("it", text.len()).map_err(|error| Mistake::new(field, text, error.to_string()))
+}
+
 /// Reads a cadence from its kind and value.
 pub(super) fn cadence(kind: &str, value: &str) -> Result<Cadence, Mistake> {
+    short("cadence", kind, bounds::CADENCE)?;
+    short("cadence", value, bounds::CADENCE)?;
     let Some(known) = Kind::from_word(kind) else {
         let words = Kind::ALL.map(Kind::word).join(", ");
         let problem = format!("there is no kind {kind:?}: use one of {words}");

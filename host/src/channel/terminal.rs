@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
+use twobox_shared::bounds::{self, TooMuch};
 
 use super::socket::Event;
 use super::{Channel, Letter, Outcome, Place};
@@ -62,6 +63,8 @@ pub struct Terminal {
 struct State {
     next: u64,
     listeners: HashMap<ListenerId, Listener>,
+    /// To how many addresses each listens.
+    listens: HashMap<ListenerId, usize>,
     /// In the order in which they came.
     by_address: HashMap<Address, Vec<ListenerId>>,
     /// Letters under way, by key.
@@ -108,12 +111,19 @@ impl Terminal {
     }
 
     /// From now on `id` gets the letters for `address`.
-    pub(super) fn listen(&self, id: ListenerId, address: Address) {
+    ///
+    /// # Errors
+    /// [`TooMuch`] if it listens to [`bounds::LISTENS`] others.
+    pub(super) fn listen(&self, id: ListenerId, address: Address) -> Result<(), TooMuch> {
         let mut state = self.state();
-        let there = state.by_address.entry(address).or_default();
-        if !there.contains(&id) {
-            there.push(id);
+        if state.by_address.get(&address).is_some_and(|there| there.contains(&id)) {
+            return Ok(());
         }
+        let count = state.listens.entry(id).or_default();
+        bounds::LISTENS.check("this connection", *count + 1)?;
+        *count += 1;
+        state.by_address.entry(address).or_default().push(id);
+        Ok(())
     }
 
     /// `id` has shown the letter with this key. Returns whether somebody waited for that.
@@ -130,6 +140,7 @@ impl Terminal {
     pub(super) fn leave(&self, id: ListenerId) {
         let mut state = self.state();
         state.listeners.remove(&id);
+        state.listens.remove(&id);
         state.by_address.retain(|_, there| {
             there.retain(|other| *other != id);
             !there.is_empty()

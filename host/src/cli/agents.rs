@@ -11,8 +11,8 @@ use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::SystemIds;
 
 use super::init::write_new;
-use super::output::{Failure, printable, table};
-use super::{Context, programs};
+use super::output::{Failure, table};
+use super::{Context, output, programs};
 use crate::data::DataDir;
 use crate::db::agents::{self, AgentGroup};
 use crate::db::messaging::{self, SessionMode};
@@ -250,7 +250,7 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
             let mode = place.mode.as_str();
             format!("listens   {} {} ({mode})", place.channel_type, place.platform_id)
         }));
-        printable(&lines.join("\n"))
+        output::lines(&lines)
     });
     Ok(ExitCode::SUCCESS)
 }

@@ -9,9 +9,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
+use twobox_shared::visible;
 
 use super::conversation::{Conversation, News, Partner, Recipient};
-use super::output::{Failure, Output, note, printable, say};
+use super::output::{Failure, Output, json_line, note, print, reply};
 use super::{Context, seconds, select};
 use crate::channel::Letter;
 
@@ -134,10 +135,10 @@ impl Chat {
                         "in_reply_to": in_reply_to, "answers": answers, "text": text,
                         "files": files,
                     });
-                    say(&line.to_string());
+                    json_line(&line);
                 } else {
-                    say(&printable(&text));
-                    files.iter().for_each(|file| say(&format!("[file {}]", printable(file))));
+                    print(&reply(&text));
+                    files.iter().for_each(|file| print(&format!("[file {}]", visible::line(file))));
                 }
                 conversation.shown(key);
             }

@@ -12,11 +12,12 @@ use twobox_shared::dead::{DeadDelivery, DeadMessage, Payload};
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::inbox::InboxReader;
 use twobox_shared::outbox::{self, Source};
+use twobox_shared::visible;
 
 use super::client::Client;
-use super::output::{Failure, printable, table};
+use super::output::{Failure, table};
 use super::sessions::PATIENCE;
-use super::{Context, select};
+use super::{Context, output, select};
 use crate::channel::socket::{Chosen, Event, Request};
 use crate::data::DataDir;
 use crate::db::audit::{self, DeadNotice};
@@ -129,7 +130,7 @@ pub(super) fn list(context: &Context, part: Option<&str>) -> Result<ExitCode, Fa
         }
     }
     let answer = json!({ "dead": all, "unread": unread });
-    context.output.show(&answer, |_| printable(&readable(&all, &unread)));
+    context.output.show(&answer, |_| readable(&all, &unread));
     Ok(if unread.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -153,8 +154,9 @@ pub(super) fn show(context: &Context, part: &str, id: &str) -> Result<ExitCode, 
         let told: Vec<String> = found
             .iter()
             .map(|dead| serde_json::to_string_pretty(dead).expect("what we print serialises"))
+            .map(|pretty| visible::json(&pretty))
             .collect();
-        printable(&told.join("\n"))
+        told.join("\n")
     });
     Ok(ExitCode::SUCCESS)
 }
@@ -246,7 +248,7 @@ fn readable(all: &[Dead], unread: &[serde_json::Value]) -> String {
         false => table(["SESSION", "KIND", "STATUS", "ID", "REASON", "TEXT"], &rows),
     };
     for session in unread {
-        text.push_str(&format!("\nnot read: {} {}", session["session"], session["error"]));
+        text.push_str(&format!("\nnot read: {} {}", session["session"], session["error"])); // JSON: one line
     }
     text
 }
@@ -290,7 +292,7 @@ pub(super) async fn order(
         let lines: Vec<String> = results.iter().map(sentence).collect();
         match lines.is_empty() {
             true => "nothing ended without success".to_owned(),
-            false => printable(&lines.join("\n")),
+            false => output::lines(&lines),
         }
     });
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 use twobox_shared::clock::SystemClock;
 use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::visible;
 
 use super::output::{Failure, chain, printable};
 use super::{Context, select};
@@ -155,13 +156,14 @@ fn readable(report: &Report) -> String {
             None => "done".to_owned(),
             Some(error) => format!("failed: {error}"),
         };
-        let (session, name, object) = (step.session, step.name, &step.object);
+        let (session, name, object) = (step.session, step.name, visible::line(&step.object));
+        let result = visible::line(&result);
         lines.push(format!("{session} {name} {object}\n  repair: {}: {result}", step.step));
     }
     for Told { session, finding } in &report.findings {
         let session = session.map_or_else(|| "-".to_owned(), |session| session.to_string());
-        let (name, object) = (finding.name.as_str(), &finding.object);
-        lines.push(format!("{session} {name} {object}\n  {}", finding.meaning));
+        let (name, object) = (finding.name.as_str(), visible::line(&finding.object));
+        lines.push(format!("{session} {name} {object}\n  {}", visible::line(&finding.meaning)));
         if let Some(repair) = &finding.repair {
             lines.push(format!("  --repair, with the host stopped, would {}", repair.describe()));
         }

@@ -10,7 +10,7 @@ use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::SystemIds;
 
-use super::output::{Failure, chain, say};
+use super::output::{Failure, chain, json_line, say};
 use super::{Context, agents};
 use crate::api::token::Token;
 use crate::config::{self, Config, RuntimeKind};
@@ -68,7 +68,7 @@ pub(super) async fn run(
             "image": (runtime == RuntimeKind::Docker).then_some(&config.containers.image),
             "made": made, "programs": taken_over, "closed": closed, "next": next,
         });
-        say(&answer.to_string());
+        json_line(&answer);
         return Ok(ExitCode::SUCCESS);
     }
     say(&format!("data directory {}", data.root().display()));

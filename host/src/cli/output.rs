@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::json;
+use twobox_shared::visible;
 
 /// Exit code of a command that waited in vain.
 pub(super) const TIMED_OUT: u8 = 3;
@@ -78,8 +79,8 @@ impl Output {
     /// Prints `value` as one line of JSON, or what `text` makes of it.
     pub fn show<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) {
         match self.json {
-            true => say(&serde_json::to_string(value).expect("what we print serialises")),
-            false => say(&text(value)),
+            true => json_line(value),
+            false => print(&printable(&text(value))),
         }
     }
 
@@ -95,45 +96,79 @@ impl Output {
     /// Tells an error on standard error.
     pub(super) fn complain(self, reason: &str) {
         let line = match self.json {
-            true => json!({ "error": reason }).to_string(),
-            false => format!("twobox: {}", printable(reason)),
+            true => visible::json(&json!({ "error": reason }).to_string()),
+            false => format!("twobox: {}", visible::line(reason)),
         };
         note(&line);
     }
 }
 
-/// A line on standard output. When nobody reads it any more, the program is done.
+/// A line on standard output; what breaks it is marked, see [`lines`].
 pub(super) fn say(line: &str) {
+    print(&one(line));
+}
+
+/// A value as one line of JSON, in which nothing steers a terminal.
+pub(super) fn json_line<T: Serialize>(value: &T) {
+    print(&json_text(value));
+}
+
+/// The line of [`json_line`].
+pub(super) fn json_text<T: Serialize>(value: &T) -> String {
+    visible::json(&serde_json::to_string(value).expect("what we print serialises"))
+}
+
+/// Text that is fit to be printed, on standard output. When nobody reads it any more, the program is
+/// done.
+pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let written = match line.is_empty() {
+    let written = match text.is_empty() {
         true => Ok(()),
-        false => writeln!(out, "{}", line.trim_end()).and_then(|()| out.flush()),
+        false => writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()),
     };
     if written.is_err() {
         std::process::exit(1);
     }
 }
 
-/// A line on standard error; a closed one is no reason to stop.
+/// A line on standard error, as with [`say`]; a closed one is no reason to stop.
 pub(super) fn note(line: &str) {
-    drop(writeln!(std::io::stderr().lock(), "{line}"));
+    drop(writeln!(std::io::stderr().lock(), "{}", one(line)));
 }
 
-/// `text` without what would steer the terminal: a container may have written it.
+/// What stands before every further line of a text that others wrote, so that it is none of ours.
+const MARK: &str = "    | ";
+
+/// `text` without what would steer the terminal: a container may have written it. Its line breaks
+/// stay, so they have to be our own, or meant for somebody who sees nothing else: see [`lines`].
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' => c,
-            // Directional marks can make a line read as another one.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-            c if c.is_control() => '\u{fffd}',
-            c => c,
-        })
-        .collect()
+    visible::block(text)
 }
 
-/// Columns, as wide as they need to be.
+/// One line for each of `items`; line breaks within one begin no line that looks like another.
+pub(super) fn lines<T: AsRef<str>>(items: &[T]) -> String {
+    let marked: Vec<String> = items.iter().map(|item| one(item.as_ref())).collect();
+    marked.join("\n")
+}
+
+/// As [`lines`], of one.
+pub(super) fn one(item: &str) -> String {
+    visible::marked(item, MARK)
+}
+
+/// A reply among lines of our own: one that begins like those is set apart too.
+pub(super) fn reply(text: &str) -> String {
+    let ours = ["twobox:", "(", "["].iter().any(|start| text.trim_start().starts_with(start));
+    match ours {
+        true => visible::marked(&format!("\n{text}"), MARK).trim_start_matches('\n').to_owned(),
+        false => one(text),
+    }
+}
+
+/// Columns, as wide as they need to be. A cell is one line, whoever wrote it.
 pub(super) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| visible::line(cell))).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([heads[column].chars().count()]).max().unwrap_or(0)
@@ -157,8 +192,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_container_writes_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\r\nc\td\u{202e}"), "a\u{fffd}[2Jb\u{fffd}\nc\td\u{fffd}");
+    fn what_a_container_writes_cannot_steer_the_terminal_or_forge_a_line() {
+        assert_eq!(printable("a\x1b[2Jb\nc\td"), "a\\u{1b}[2Jb\nc\td");
+        assert_eq!(lines(&["thread x\nstatus  active", "b"]), "thread x\n    | status  active\nb");
+        assert_eq!(table(["N", "X"], &[["a\nb".into(), "1".into()]]), "N     X\na\\nb  1");
+        let replies = [
+            ("hi\ntwobox: broken", "hi\n    | twobox: broken"),
+            ("twobox: broken", "    | twobox: broken"),
+            ("[file x]\ny", "    | [file x]\n    | y"),
+            ("hi", "hi"),
+        ];
+        for (said, shown) in replies {
+            assert_eq!(reply(said), shown);
+        }
+        assert_eq!(json_text(&"\u{9b}\u{202e}"), r#""\u009b\u202e""#);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::process::{Command, ExitCode};
 use serde_json::json;
 use twobox_shared::agent_config::AgentConfig;
 
-use super::Context;
 use super::output::{Failure, printable};
+use super::{Context, output};
 use crate::db::agents;
 use crate::program;
 use crate::remove_tree::remove_tree;
@@ -33,7 +33,7 @@ pub(super) fn put(
     let put: Vec<PathBuf> = places.iter().map(|place| program.join(place)).collect();
     context.output.show(&json!({ "agent": agent, "program": program, "put": put }), |_| {
         let lines: Vec<String> = put.iter().map(|it| format!("put {}", it.display())).collect();
-        printable(&lines.join("\n"))
+        output::lines(&lines)
     });
     Ok(ExitCode::SUCCESS)
 }
@@ -78,7 +78,7 @@ pub(super) fn edit(
         }
         match file {
             Some(file) => program::write(&programs, &agent.folder, file, &after)
-                .map_err(|error| kept(super::output::chain(&error)))?,
+                .map_err(|error| kept(output::chain(&error)))?,
             None => replace(&config, &after).map_err(|error| kept(error.to_string()))?,
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
 use super::conversation::{Conversation, News, Partner, Recipient};
-use super::output::{Failure, note, printable, say};
+use super::output::{Failure, json_line, json_text, note, print, printable};
 use super::{Context, seconds, select};
 use crate::channel::Letter;
 
@@ -123,10 +123,10 @@ async fn wait_for(
                 // Whoever takes a letter has to show it: an older one that waited for somebody to
                 // listen goes to standard error.
                 match (ours, context.output.json) {
-                    (true, true) => say(&line.to_string()),
-                    (true, false) => say(&printable(&text)),
-                    (false, true) => note(&line.to_string()),
-                    (false, false) => note(&format!("(another message) {}", printable(&text))),
+                    (true, true) => json_line(&line),
+                    (true, false) => print(&printable(&text)), // nothing else is there
+                    (false, true) => note(&json_text(&line)),
+                    (false, false) => note(&format!("(another message) {text}")),
                 }
                 conversation.shown(key);
                 if ours {

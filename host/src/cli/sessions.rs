@@ -14,8 +14,8 @@ use twobox_shared::outbox::{self, Source, ToolState};
 use twobox_shared::paths::SessionPaths;
 
 use super::client::Client;
-use super::output::{Failure, chain, printable, table};
-use super::{Context, select};
+use super::output::{Failure, chain, table};
+use super::{Context, output, select};
 use crate::channel::socket::{Event, Request};
 use crate::db::{agents, overview};
 
@@ -81,7 +81,7 @@ pub(super) fn list(context: &Context, agent: Option<&str>) -> Result<ExitCode, F
                 [
                     session.id.to_string(),
                     session.agent.clone(),
-                    printable(session.thread.as_deref().unwrap_or("-")),
+                    session.thread.as_deref().unwrap_or("-").to_owned(),
                     session.status.clone(),
                     if session.running { "running" } else { "-" }.to_owned(),
                     session.last_active.to_string(),
@@ -155,7 +155,7 @@ pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
             Ok(_) => {}
             Err(error) => lines.push(format!("outbox     {}", chain(error))),
         }
-        printable(&lines.join("\n"))
+        output::lines(&lines)
     });
     Ok(ExitCode::SUCCESS)
 }

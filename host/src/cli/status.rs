@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::Context;
 use super::client::Client;
-use super::output::{Failure, printable};
+use super::output::Failure;
+use super::{Context, output};
 use crate::channel::socket::{Event, Request};
 use crate::db::{agents, overview};
 
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
     };
     match client.answer(&Request::Status).await? {
         Event::Status { status } => {
-            context.output.show(&status, |status| printable(&readable(status)));
+            context.output.show(&status, readable);
             Ok(ExitCode::SUCCESS)
         }
         other => Err(Failure::new(format!("the host answered something else: {other:?}"))),
@@ -40,7 +40,7 @@ fn readable(status: &Value) -> String {
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let lines: Vec<String> =
         lines.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
-    lines.join("\n")
+    output::lines(&lines)
 }
 
 fn flatten(path: &str, value: &Value, lines: &mut Vec<(String, String)>) {

@@ -14,8 +14,9 @@ use twobox_shared::outbox::{self, Source};
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
+use twobox_shared::visible;
 
-use super::output::{Failure, printable};
+use super::output::Failure;
 use super::sessions::PATIENCE;
 use super::{Context, select};
 
@@ -130,5 +131,8 @@ fn line(entry: &Entry) -> String {
         Some(status) => format!(" [{status}]"),
     };
     let kind = if entry.kind == "chat" { String::new() } else { format!(" ({})", entry.kind) };
-    printable(&format!("{:>6} {time} {arrow}{status}{kind} {}", entry.seq.0, entry.text))
+    // A line begins with a number, and what is said has no line of its own.
+    let text = visible::marked(&entry.text, "       | ");
+    let head = format!("{:>6} {time} {arrow}{status}{kind}", entry.seq.0);
+    format!("{} {text}", visible::line(&head))
 }

@@ -102,8 +102,8 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
                 [
                     wiring.agent.clone(),
                     wiring.channel_type.clone(),
-                    printable(&wiring.platform_id),
-                    printable(&wiring.name),
+                    wiring.platform_id.clone(),
+                    wiring.name.clone(),
                     wiring.mode.as_str().to_owned(),
                 ]
             })

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use twobox_shared::bounds::{self, TooMuch};
+
 use super::Config;
 use super::keys::{KEYS, Key};
 
@@ -35,6 +37,14 @@ pub enum ConfigError {
         /// Which there are.
         hint: String,
     },
+    /// More than a variable may hold.
+    #[error("environment variable {variable} is too long: {reason}")]
+    LongVariable {
+        /// Its name.
+        variable: String,
+        /// How long.
+        reason: TooMuch,
+    },
     /// A value that is not allowed.
     #[error("{place}: {key} = {value} is not allowed: use {allowed}")]
     Value {
@@ -61,7 +71,7 @@ impl Config {
         env: &BTreeMap<String, String>,
     ) -> Result<(Self, Vec<String>), ConfigError> {
         let mut config = Self::default();
-        match std::fs::read_to_string(path) {
+        match bounds::CONFIG_FILE.read_to_string(path) {
             Ok(text) => apply_file(&mut config, path, &text)?,
             Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
@@ -133,6 +143,9 @@ fn apply_environment(
     for key in KEYS {
         let variable = key.variable();
         let Some(text) = env.get(&variable) else { continue };
+        if let Err(reason) = bounds::ENVIRONMENT.check("it", text.len()) {
+            return Err(ConfigError::LongVariable { variable, reason });
+        }
         if key.set_text(config, text) {
             continue;
         }

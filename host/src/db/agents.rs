@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
 use serde::Serialize;
+use twobox_shared::bounds;
 use twobox_shared::ids::{AgentGroupId, IdSource};
 use twobox_shared::time::UnixMillis;
 
@@ -37,7 +38,7 @@ pub enum AgentError {
         /// What was given.
         name: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// The name is taken.
     #[error("there is already an agent {name:?}: choose another name, or remove it first")]
@@ -76,12 +77,18 @@ impl AgentGroup {
 /// # Errors
 /// [`AgentError::BadName`].
 pub fn check_name(name: &str) -> Result<(), AgentError> {
-    let bad = |reason| Err(AgentError::BadName { name: name.chars().take(80).collect(), reason });
+    let bad = |reason: &str| {
+        let (name, reason) = (name.chars().take(80).collect(), reason.to_owned());
+        Err(AgentError::BadName { name, reason })
+    };
     if name.eq_ignore_ascii_case("global") {
         return bad("is reserved");
     }
-    if name.is_empty() || name.len() > 64 {
-        return bad("is empty or too long");
+    if name.is_empty() {
+        return bad("is empty");
+    }
+    if let Err(error) = bounds::AGENT_NAME.check("it", name.len()) {
+        return bad(&format!("is too long: {error}"));
     }
     if !name.as_bytes()[0].is_ascii_alphanumeric() {
         return bad("does not begin with a letter or digit");

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params};
 use serde::Serialize;
+use twobox_shared::bounds;
 use twobox_shared::content::shorten;
 use twobox_shared::ids::{IdSource, MessagingGroupId};
 use twobox_shared::time::UnixMillis;
@@ -27,7 +28,7 @@ pub enum WireError {
         /// What was asked for.
         value: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// A terminal is an agent's.
     #[error("there is no terminal {platform_id:?}: a terminal has the name of its agent")]
@@ -63,18 +64,19 @@ pub enum WireError {
     Db(#[from] DbError),
 }
 
-/// The longest id of a chat, and the longest name of one, in bytes.
-const CHAT_MAX: usize = 255;
-
 /// Checks the id of a chat, or the name that agents call it.
 ///
 /// # Errors
 /// [`WireError::Bad`].
 pub fn check_chat(what: &'static str, value: &str) -> Result<(), WireError> {
-    let bad = |reason| Err(WireError::Bad { what, value: shorten(value, 80), reason });
+    let bad = |reason: &str| {
+        Err(WireError::Bad { what, value: shorten(value, 80), reason: reason.to_owned() })
+    };
+    if let Err(error) = bounds::NAME.check("it", value.len()) {
+        return bad(&format!("is too long: {error}"));
+    }
     match value {
         "" => bad("is empty"),
-        long if long.len() > CHAT_MAX => bad("is too long: at most 255 bytes"),
         odd if odd.contains(char::is_control) => bad("contains a control character"),
         _ => Ok(()),
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use twobox_shared::bounds::{self, TooMuch};
 use twobox_shared::content::digest16;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{NewOccurrence, Occurrence, Status};
@@ -13,9 +14,6 @@ use crate::schedule::Slot;
 use crate::schedule::cadence::{Cadence, CadenceError, Kind};
 use crate::schedule::timetable::{Bounds, Timetable};
 use crate::schedule::zone::{UnknownZone, Zone};
-
-/// The longest text of a recurrence, in bytes.
-const TEXT_MAX: usize = 256;
 
 /// The longest id of a series that the ids of its occurrences begin with, in bytes.
 const STEM_MAX: usize = 200;
@@ -30,8 +28,8 @@ pub enum RecurrenceError {
     #[error(transparent)]
     Zone(#[from] UnknownZone),
     /// It is longer than any that makes sense.
-    #[error("a recurrence has at most {TEXT_MAX} bytes")]
-    TooLong,
+    #[error(transparent)]
+    TooLong(#[from] TooMuch),
     /// An instant.
     #[error("`once` is no recurrence: give `process_after` alone")]
     Once,
@@ -52,9 +50,7 @@ impl Recurrence {
     /// # Errors
     /// [`RecurrenceError`], with what to write instead.
     pub fn parse(text: &str, zone: Zone) -> Result<Self, RecurrenceError> {
-        if text.len() > TEXT_MAX {
-            return Err(RecurrenceError::TooLong);
-        }
+        bounds::CADENCE.check("the recurrence", text.len())?;
         let text = text.trim();
         let (word, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         let cadence = match Kind::from_word(word) {

@@ -33,7 +33,7 @@ const RUNNING_MAX: usize = 16;
 const ERROR_MAX: usize = 300;
 
 /// The longest platform's id that is kept, in bytes.
-const PLATFORM_ID_MAX: usize = 255;
+const PLATFORM_ID_MAX: usize = twobox_shared::bounds::NAME.most;
 
 /// The longest pause that a program may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);

@@ -14,13 +14,14 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc, watch};
+use twobox_shared::bounds::{self, TooMuch};
 use twobox_shared::content::{CONTENT_MAX, Chat};
 use twobox_shared::ids::MessageId;
 
 use super::line::{LINE_MAX, Line, LineReader};
 use super::protocol::{Chosen, Event, Request};
 use crate::channel::terminal::{Address, Listener, ListenerId, Terminal};
-use crate::channel::{Desk, Inbound, Place, Refusal};
+use crate::channel::{Desk, Inbound, Place, Refusal, ScheduleOrder};
 use crate::dead::{ORDER_MAX, Order, Verb};
 
 /// How many requests of one client may be under way.
@@ -28,9 +29,6 @@ const UNDER_WAY_MAX: usize = 256;
 
 /// How many events may wait for a client to read them.
 const QUEUE: usize = 64;
-
-/// The longest name of a chat or a thread, in bytes.
-const NAME_MAX: usize = 255;
 
 /// Serves one client until it leaves.
 pub(super) async fn run(
@@ -159,16 +157,24 @@ impl<'a> Client<'a> {
                     .and_then(|()| said_at(agent, channel, chat, thread));
                 Some(accept(desk, place, id, Chat { sender, ..Chat::text(text) }))
             }
-            Request::Listen { agent, thread } => match check("thread", thread.as_deref()) {
-                Err(reason) => at_once(Event::error(reason)),
-                Ok(()) => {
-                    let address = Address { agent, thread };
-                    self.terminal.listen(self.id, address.clone());
-                    desk.ready(&address.place());
-                    at_once(Event::Listening { agent: address.agent, thread: address.thread })
+            Request::Listen { agent, thread } => {
+                let fit =
+                    check("agent", Some(&agent)).and_then(|()| check("thread", thread.as_deref()));
+                let address = Address { agent, thread };
+                let listening =
+                    fit.and_then(|()| self.terminal.listen(self.id, address.clone()).map_err(told));
+                match listening {
+                    Err(reason) => at_once(Event::error(reason)),
+                    Ok(()) => {
+                        desk.ready(&address.place());
+                        at_once(Event::Listening { agent: address.agent, thread: address.thread })
+                    }
                 }
-            },
+            }
             Request::Ack { key } => {
+                if let Err(error) = bounds::LETTER_KEY.check("key", key.len()) {
+                    return at_once(Event::error(told(error)));
+                }
                 if !self.terminal.acknowledge(self.id, &key) {
                     tracing::debug!(key, "nobody waited for this acknowledgement");
                 }
@@ -188,6 +194,11 @@ impl<'a> Client<'a> {
             ),
             Request::Schedules(order) => Some(
                 async move {
+                    if let ScheduleOrder::Run { schedule, .. } = &order
+                        && let Err(reason) = check("schedule", Some(schedule))
+                    {
+                        return Event::error(reason);
+                    }
                     match desk.schedules(order).await {
                         Ok(answer) => Event::Schedules { answer },
                         Err(reason) => Event::error(reason),
@@ -262,6 +273,8 @@ fn said_at(
     thread: Option<String>,
 ) -> Result<Place, String> {
     check("thread", thread.as_deref())?;
+    check("agent", agent.as_deref())?;
+    check("channel", channel.as_deref())?;
     match (agent, channel, chat) {
         (Some(agent), None, None) => Ok(Address { agent, thread }.place()),
         (None, Some(channel_type), Some(platform_id)) => {
@@ -274,8 +287,16 @@ fn said_at(
 
 fn check(what: &str, name: Option<&str>) -> Result<(), String> {
     let Some(name) = name else { return Ok(()) };
-    match !name.is_empty() && name.len() <= NAME_MAX && !name.contains(char::is_control) {
+    bounds::NAME.check(what, name.len()).map_err(told)?;
+    match !name.is_empty() && !name.contains(char::is_control) {
         true => Ok(()),
-        false => Err(format!("{what}: use 1 to {NAME_MAX} bytes without control characters")),
+        false => {
+            let most = bounds::NAME.most;
+            Err(format!("{what}: use 1 to {most} bytes without control characters"))
+        }
     }
+}
+
+fn told(error: TooMuch) -> String {
+    error.to_string()
 }

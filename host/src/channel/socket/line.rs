@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 /// The longest line in either direction, in bytes, without its end.
-pub const LINE_MAX: usize = 2 << 20;
+pub const LINE_MAX: usize = twobox_shared::bounds::SOCKET_LINE.most;
 
 /// What came.
 #[derive(Debug, Clone, PartialEq, Eq)]

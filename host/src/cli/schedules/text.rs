@@ -5,7 +5,7 @@ use std::time::Duration;
 use twobox_shared::ids::RunId;
 use twobox_shared::time::UnixMillis;
 
-use super::super::output::{printable, table};
+use super::super::output::{self, one, printable, table};
 use super::{advice, now};
 use crate::book::view::{
     BackfillView, Detail, MetricsList, Paused, Removed, Resumed, RunPage, RunView, ScheduleList,
@@ -23,7 +23,7 @@ pub(super) fn saved(verb: &str, detail: &Detail) -> String {
     lines.extend(upcoming(next));
     lines.extend(next.is_empty().then(|| format!("next      none: {}", state(schedule))));
     lines.extend(warnings.all().iter().map(warning));
-    printable(&lines.join("\n"))
+    output::lines(&lines)
 }
 
 pub(super) fn list(list: &ScheduleList) -> String {
@@ -56,14 +56,15 @@ pub(super) fn list(list: &ScheduleList) -> String {
 
 pub(super) fn shown(shown: &Shown, is_up: bool, at: UnixMillis) -> String {
     let Detail { schedule, next, warnings } = &shown.detail;
-    let mut lines = definition(schedule);
-    lines.extend(now::going_on(shown));
+    // Each of its lines is one, whatever stands in it.
+    let mut lines = vec![output::lines(&definition(schedule))];
+    lines.extend(now::going_on(shown).iter().map(|line| one(line)));
     let mut next_lines = upcoming(next);
     if let (Some(first), Some(span)) = (next_lines.first_mut(), now::in_how_long(next, at)) {
         first.push_str(&span);
     }
     lines.extend(next_lines);
-    lines.extend(warnings.all().iter().map(warning));
+    lines.extend(warnings.all().iter().map(|it| one(&warning(it))));
     if !shown.runs.is_empty() {
         lines.push("last runs".to_owned());
         lines.push(indented(&run_table(&shown.runs)));
@@ -72,7 +73,7 @@ pub(super) fn shown(shown: &Shown, is_up: bool, at: UnixMillis) -> String {
     let advice = advice::about(shown, is_up);
     if !advice.is_empty() {
         lines.push("what to do".to_owned());
-        lines.extend(advice.into_iter().map(|advice| format!("  {advice}")));
+        lines.extend(advice.into_iter().map(|advice| format!("  {}", one(&advice))));
     }
     printable(&lines.join("\n"))
 }
@@ -301,7 +302,7 @@ pub(super) fn backfilled(done: &BackfillView) -> String {
 fn unreadable(rows: &[Unreadable]) -> Option<String> {
     let told: Vec<String> =
         rows.iter().map(|row| format!("not read: {} {}", row.id, row.error)).collect();
-    (!told.is_empty()).then(|| told.join("\n"))
+    (!told.is_empty()).then(|| output::lines(&told))
 }
 
 fn indented(text: &str) -> String {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use twobox_shared::bounds;
 use twobox_shared::content::shorten;
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Amended, NewOccurrence, NewTask, Occurrence, Origin};
@@ -21,9 +22,6 @@ use shown::Shown;
 pub use shown::local_time;
 pub use tasks::TASKS_MAX;
 use tasks::{Empty, Named};
-
-/// The longest request, in bytes.
-const REQUEST_MAX: usize = 64 << 10;
 
 /// How many characters of a reason are told.
 const REASON_MAX: usize = 500;
@@ -137,9 +135,7 @@ pub fn respond(view: &View<'_>, id: &MessageId, content: &str) -> Response {
 }
 
 fn read(content: &str) -> Result<Map<String, Value>, String> {
-    if content.len() > REQUEST_MAX {
-        return Err(format!("a request has at most {REQUEST_MAX} bytes"));
-    }
+    bounds::REQUEST.check("the request", content.len()).map_err(|error| error.to_string())?;
     match serde_json::from_str(content) {
         Ok(Value::Object(fields)) => Ok(fields),
         _ => Err("a request is a JSON object with an `action`".to_owned()),

@@ -3,7 +3,6 @@ use twobox_shared::content::Chat;
 use twobox_shared::inbox::Status;
 use twobox_shared::seq::Seq;
 
-use super::tasks::PROMPT_MAX;
 use super::*;
 use crate::session::recurrence::occurrence_id;
 
@@ -170,8 +169,16 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         (json!({"action": "schedule_task"}), "prompt"),
         (json!({"action": "schedule_task", "prompt": " \n"}), "empty"),
         (json!({"action": "schedule_task", "prompt": 5}), "string"),
-        (task(json!({"prompt": "x".repeat(PROMPT_MAX + 1)})), "more than 8192 bytes"),
-        (task(json!({"filler": "x".repeat(REQUEST_MAX)})), "at most 65536 bytes"),
+        (
+            task(json!({"prompt": "x".repeat(8193)})),
+            "`prompt` has 8193 bytes, at most 8192 are taken",
+        ),
+        (task(json!({"zone": "x".repeat(65)})), "`zone` has 65 bytes, at most 64 are taken"),
+        (
+            task(json!({"recurrence": format!("{:257}", "daily 09:00")})),
+            "the recurrence has 257 bytes, at most 256 are taken",
+        ),
+        (task(json!({"filler": "x".repeat(65536)})), "bytes, at most 65536 are taken"),
         (task(json!({"recurence": "daily 09:00"})), "recurence"),
         (task(json!({"wake": "yes"})), "wake"),
         (task(json!({"recurrence": "* * *"})), "cron expression"),
@@ -427,4 +434,27 @@ fn every_id_of_a_series_reaches_its_live_occurrence_alone() {
         let expected = Effect::Cancel { series: "task-a".into(), live, at_work: vec![] };
         assert_eq!(ask(&tasks, cancel).effect, expected, "{id}");
     }
+}
+
+#[test]
+fn what_is_just_not_too_long_is_taken() {
+    let with = |field: &str, text: String| {
+        let mut request =
+            json!({ "action": "schedule_task", "prompt": "p", "recurrence": "daily 09:00" });
+        request[field] = json!(text);
+        request
+    };
+    let longest = |field: &str, text: &str, most: usize| with(field, format!("{text:most$}"));
+    begun(with("prompt", "x".repeat(8192)));
+    begun(longest("recurrence", "daily 09:00", 256));
+    let room = 65_536 - with("prompt", String::new()).to_string().len();
+    let whole = longest("prompt", "x", room);
+    assert_eq!(whole.to_string().len(), 65_536);
+    begun(whole);
+    let more = ask(&[], longest("prompt", "x", room + 1));
+    assert_eq!(more.effect, Effect::Nothing);
+    let reason = more.refusal.unwrap();
+    assert_eq!(reason, "the request has 65537 bytes, at most 65536 are taken");
+    let deep = format!(r#"{{"action":{}0{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
+    assert!(read(&deep).is_err());
 }

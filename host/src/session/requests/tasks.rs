@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Deserializer};
+use twobox_shared::bounds;
 use twobox_shared::content::{Chat, shorten};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Amended, NewOccurrence, NewTask, Occurrence, Status};
@@ -18,9 +19,6 @@ use crate::session::recurrence::{Recurrence, belongs, occurrence_id, zone_of};
 
 /// How many live tasks a session has at most.
 pub const TASKS_MAX: usize = 100;
-
-/// The longest prompt, in bytes.
-pub(super) const PROMPT_MAX: usize = 8 << 10;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +70,7 @@ impl View<'_> {
             return Err("this task is there already".to_owned());
         }
         let content = content(&asked.prompt)?;
+        check_zone(asked.zone.as_deref())?;
         let zone = zone_of(asked.zone.as_deref()).map_err(|error| error.to_string())?;
         let recurrence = asked.recurrence.map(|text| self.recurrence(&text, &zone)).transpose()?;
         let nominal = match (asked.process_after, &recurrence) {
@@ -122,6 +121,7 @@ impl View<'_> {
         let at_work = self.at_work(row);
         let changed = prompt.map(|prompt| content(&prompt)).transpose()?;
         let retimed = recurrence.is_some() || zone.is_some();
+        check_zone(zone.as_deref())?;
         let zone = zone_of(zone.as_deref().or(row.zone.as_deref())).map_err(|e| e.to_string())?;
         let recurrence = match recurrence {
             Some(text) => text.map(|text| self.recurrence(&text, &zone)).transpose()?,
@@ -330,11 +330,18 @@ fn busy(id: &str) -> String {
     )
 }
 
+fn check_zone(zone: Option<&str>) -> Result<(), String> {
+    let length = zone.map_or(0, str::len);
+    bounds::TIME_ZONE.check("`zone`", length).map_err(|error| error.to_string())
+}
+
 fn content(prompt: &str) -> Result<String, String> {
     let prompt = prompt.trim();
     match prompt.len() {
         0 => Err("`prompt` is empty: say what is to be done".to_owned()),
-        1..=PROMPT_MAX => Ok(Chat::text(prompt).to_json()),
-        _ => Err(format!("`prompt` has more than {PROMPT_MAX} bytes")),
+        length => match bounds::TASK_PROMPT.check("`prompt`", length) {
+            Ok(()) => Ok(Chat::text(prompt).to_json()),
+            Err(error) => Err(error.to_string()),
+        },
     }
 }

@@ -10,6 +10,7 @@ use crate::scripts::echo;
 on_process!(
     a_schedule_is_added_shown_edited_paused_resumed_and_removed,
     every_mistake_in_a_body_names_its_field_and_stores_nothing,
+    a_field_takes_as_much_as_it_may_and_no_more,
     what_is_not_there_is_not_found,
     an_edit_of_another_revision_changes_nothing,
     what_is_no_json_is_not_taken_in,
@@ -155,6 +156,56 @@ fn every_mistake_in_a_body_names_its_field_and_stores_nothing(setup: Setup) {
         assert_eq!(answer.body["error"]["field"], Value::Null, "{answer:?}");
         assert_eq!(client.ask("GET", "/api/schedules/old").body, before, "{nothing}");
     }
+}
+
+fn a_field_takes_as_much_as_it_may_and_no_more(setup: Setup) {
+    let world = setup.api().agent("ada", echo()).up();
+    let client = world.client();
+    let with = |field: &str, value: Value| {
+        let mut body = daily("new");
+        body[field] = value;
+        body
+    };
+    let text = |field: &str, length: usize| with(field, json!("x".repeat(length)));
+    let cron = |length: usize| {
+        let value = format!("0 9 * *{}*", " ".repeat(length - 8));
+        with("cadence", json!({ "kind": "cron", "value": value }))
+    };
+    let kind =
+        |length: usize| with("cadence", json!({ "kind": "x".repeat(length), "value": "23:30" }));
+    let cases = [
+        ("name", text("name", 65), Some(text("name", 64)), 65, 64),
+        ("prompt", text("prompt", 65_537), Some(text("prompt", 65_536)), 65_537, 65_536),
+        ("cadence", cron(257), Some(cron(256)), 257, 256),
+        ("cadence", kind(257), None, 257, 256),
+        ("time_zone", text("time_zone", 65), None, 65, 64),
+    ];
+    for (field, long, fit, given, most) in cases {
+        let answer = client.ask_with("POST", "/api/schedules", &long);
+        assert_eq!(answer.error(), (422, "invalid"), "{field}");
+        assert_eq!(answer.body["error"]["field"], field, "{answer:?}");
+        let message = answer.body["error"]["message"].as_str().unwrap();
+        for part in [format!("{given} bytes"), most.to_string()] {
+            assert!(message.contains(&part), "{field}: {message} lacks {part}");
+        }
+        assert_eq!(names(&client), Vec::<Value>::new(), "{field}");
+        if let Some(fit) = fit {
+            let added = client.ask_with("POST", "/api/schedules", &fit);
+            assert_eq!(added.status, 201, "{field}: {added:?}");
+            let place = added.header("location").unwrap().to_owned();
+            assert_eq!(client.ask("DELETE", &place).status, 200, "{field}");
+        }
+    }
+    let [host, token] = client.headers();
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let length = deep.len();
+    let head = format!(
+        "POST /api/schedules HTTP/1.1\r\n{host}\r\n{token}\r\ncontent-type: application/json\r\n\
+         connection: close\r\ncontent-length: {length}\r\n\r\n{deep}"
+    );
+    let answer = client.send_raw(head.as_bytes());
+    assert!((400..500).contains(&answer.status), "{answer:?}");
+    assert_eq!(names(&client), Vec::<Value>::new());
 }
 
 fn what_is_not_there_is_not_found(setup: Setup) {
