@@ -11,8 +11,10 @@ pub(crate) enum Exit {
     Data,
     /// The provider did not stop when its turn was over. A fresh process is the only cure.
     Stuck,
-    /// The outbox could not be written, and there was no time left to try again.
+    /// The boxes could not be read or written, and there was no time left to try again.
     Write,
+    /// The session's folder is gone, or is another one.
+    Gone,
     /// Another runner serves this session.
     Locked,
     /// The claims are no longer ours: somebody has decided that we are gone.
@@ -23,17 +25,25 @@ pub(crate) enum Exit {
     Asked(u8),
 }
 
+impl Exit {
+    /// What the process ends with.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Data => 65,
+            Self::Stuck => 70,
+            Self::System => 71,
+            Self::Gone => 72,
+            Self::Write => 74,
+            Self::Locked => 75,
+            Self::Fenced => 76,
+            Self::Asked(code) => code,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Usage => 2,
-            Exit::Data => 65,
-            Exit::Stuck => 70,
-            Exit::System => 71,
-            Exit::Write => 74,
-            Exit::Locked => 75,
-            Exit::Fenced => 76,
-            Exit::Asked(code) => code,
-        })
+        Self::from(exit.code())
     }
 }

@@ -16,12 +16,16 @@ use crate::say::say;
 use crate::signals::spawn;
 
 /// Starts the thread. At each beat it also opens the outbox, which rolls back a commit that another
-/// process of this container began and did not survive: the host may not.
+/// process of this container began and did not survive: the host may not. Whatever the main thread
+/// is busy with, a session whose folder is gone ends the process: nothing can be committed any more.
 pub(crate) fn start(options: &Options, outbox: Arc<Outbox>) -> Result<(), Exit> {
     let (file, pause) = (options.paths.heartbeat(), options.heartbeat);
     spawn("heartbeat", move || {
         let mut failing = false;
         loop {
+            if outbox.ground().check().is_err() {
+                std::process::exit(Exit::Gone.code().into());
+            }
             let beat = touch(&file, SystemClock.now());
             if let Err(error) = &beat
                 && !failing

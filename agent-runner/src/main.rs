@@ -9,6 +9,7 @@ mod confine;
 mod drafts;
 mod event;
 mod exit;
+mod ground;
 mod heartbeat;
 mod lock;
 mod outbox;
@@ -77,7 +78,8 @@ fn start(options: &Options) -> Result<(), Exit> {
 
     let (events, inbound) = mpsc::channel();
     let stop = signals::listen(events.clone())?;
-    let outbox = Arc::new(outbox::Outbox::new(options));
+    let ground = Arc::new(ground::Ground::take(&options.paths)?);
+    let outbox = Arc::new(outbox::Outbox::new(options, ground));
     heartbeat::start(options, Arc::clone(&outbox))?;
     let watch = wake::watch(options.paths.in_dir(), events.clone());
     run::Runner::new(options, &SystemClock, outbox, stop, events, inbound, watch.is_some()).run()

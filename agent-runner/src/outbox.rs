@@ -4,7 +4,7 @@
 //! most one connection is open at a time: every use goes through [`Outbox::with`].
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use twobox_shared::ids::RunnerId;
 use twobox_shared::open::BoxError;
@@ -12,6 +12,7 @@ use twobox_shared::outbox::OutboxWriter;
 
 use crate::args::Options;
 use crate::exit::Exit;
+use crate::ground::Ground;
 use crate::patience::Patience;
 
 /// The outbox, opened for each operation and closed after it.
@@ -19,12 +20,19 @@ use crate::patience::Patience;
 pub(crate) struct Outbox {
     path: PathBuf,
     runner: RunnerId,
+    ground: Arc<Ground>,
     door: Mutex<()>,
 }
 
 impl Outbox {
-    pub(crate) fn new(options: &Options) -> Self {
-        Self { path: options.paths.outbound_db(), runner: options.runner, door: Mutex::new(()) }
+    pub(crate) fn new(options: &Options, ground: Arc<Ground>) -> Self {
+        let path = options.paths.outbound_db();
+        Self { path, runner: options.runner, ground, door: Mutex::new(()) }
+    }
+
+    /// The folders that it lies in, with the inbox.
+    pub(crate) fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     /// Runs `work` on a fresh connection.
@@ -68,7 +76,7 @@ impl Outbox {
         go_on: impl Fn() -> bool,
         mut work: impl FnMut(&mut OutboxWriter) -> Result<T, BoxError>,
     ) -> Result<Option<T>, Exit> {
-        until_done(go_on, || self.with(&mut work))
+        until_done(&self.ground, go_on, || self.with(&mut work))
     }
 
     /// As [`Outbox::insist`], for work that only reads, as [`Outbox::read`].
@@ -80,7 +88,7 @@ impl Outbox {
         go_on: impl Fn() -> bool,
         mut work: impl FnMut(&OutboxWriter) -> Result<T, BoxError>,
     ) -> Result<Option<T>, Exit> {
-        until_done(go_on, || self.read(&mut work))
+        until_done(&self.ground, go_on, || self.read(&mut work))
     }
 }
 
@@ -89,6 +97,7 @@ impl Outbox {
 /// # Errors
 /// The reason to leave, where another try cannot help.
 pub(crate) fn until_done<T>(
+    ground: &Ground,
     go_on: impl Fn() -> bool,
     mut attempt: impl FnMut() -> Result<T, BoxError>,
 ) -> Result<Option<T>, Exit> {
@@ -100,6 +109,7 @@ pub(crate) fn until_done<T>(
                 return Ok(Some(done));
             }
             Err(error) => {
+                ground.check()?;
                 let pause = patience.failed(&error)?;
                 if !go_on() {
                     return Ok(None);

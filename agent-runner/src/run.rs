@@ -34,6 +34,10 @@ const POLL: Duration = Duration::from_millis(250);
 /// are no longer believed. Once may be a race between the event and the look.
 const SILENT_FINDS_MAX: u32 = 2;
 
+/// How long an answer is kept that cannot be committed. It outlasts a disk that somebody has to make
+/// room on, and no runner outlasts it.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(60 * 60);
+
 /// Why the inbox is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -122,9 +126,11 @@ impl<'a> Runner<'a> {
         // Opening repairs and migrates; whatever tool a predecessor named does not run any more.
         let now = self.clock.now();
         let stop = self.stop.clone();
-        if self.outbox.insist(|| !stop.requested(), |outbox| outbox.set_tool(None, now))?.is_none()
-        {
-            return Ok(()); // told to leave before anything was claimed
+        let patience = self.patience();
+        let ready = self.outbox.insist(patience, |outbox| outbox.set_tool(None, now))?;
+        if ready.is_none() {
+            // Nothing was claimed yet.
+            return if stop.requested() { Ok(()) } else { Err(self.given_up()) };
         }
         let mut cause = Cause::Start;
         let mut idle_since = self.clock.monotonic();
@@ -138,7 +144,11 @@ impl<'a> Runner<'a> {
             if work.is_empty() {
                 let Some(look) = self.look_patiently()? else { continue };
                 next_due = look.next_due;
-                work = self.claim(look.chosen)?;
+                work = match self.claim(look.chosen)? {
+                    Some(work) => work,
+                    None if self.stop.requested() => continue,
+                    None => return Err(self.given_up()),
+                };
             }
             if !work.is_empty() {
                 self.note_find(cause);
@@ -252,9 +262,13 @@ impl<'a> Runner<'a> {
 
     /// As [`Runner::look`] for a new turn, again and again until it works. `None` when told to leave
     /// meanwhile.
+    ///
+    /// # Errors
+    /// The session's folder is gone, or no look has worked for as long as a runner stays without work.
     fn look_patiently(&mut self) -> Result<Option<Look>, Exit> {
-        let mut patience = Patience::default();
+        let (mut patience, go_on) = (Patience::default(), self.patience());
         loop {
+            self.outbox.ground().check()?;
             match self.look(Purpose::Turn { first: self.first }) {
                 Ok(look) => {
                     patience.succeeded();
@@ -268,9 +282,28 @@ impl<'a> Runner<'a> {
                     if self.stop.requested() {
                         return Ok(None);
                     }
+                    if !go_on() {
+                        return Err(self.given_up());
+                    }
                 }
             }
         }
+    }
+
+    /// Says for how long to insist on what no turn waits for: until told to leave, and no longer than
+    /// a runner stays without work. A box that is broken for good must not keep it for ever.
+    fn patience(&self) -> impl Fn() -> bool + use<'a> {
+        let (stop, clock) = (self.stop.clone(), self.clock);
+        let end = clock.monotonic() + self.options.idle;
+        move || !stop.requested() && clock.monotonic() < end
+    }
+
+    fn given_up(&self) -> Exit {
+        let idle = self.options.idle.as_millis();
+        say!(
+            "nothing could be read or written for {idle} ms, the idle time, so this process leaves"
+        );
+        Exit::Write
     }
 
     /// Reads anew where the agent may send to, insisting for as long as `go_on` says. Returns whether
@@ -280,38 +313,37 @@ impl<'a> Runner<'a> {
     /// The inbox is beyond help.
     pub(crate) fn read_destinations(&mut self, go_on: impl Fn() -> bool) -> Result<bool, Exit> {
         let inbox = self.options.paths.inbound_db();
-        let read = until_done(go_on, || InboxReader::open(&inbox)?.routing())?;
+        let read =
+            until_done(self.outbox.ground(), go_on, || InboxReader::open(&inbox)?.routing())?;
         let Some((_, destinations)) = read else { return Ok(false) };
         self.destinations = destinations;
         Ok(true)
     }
 
-    /// Claims `chosen` and returns what was claimed: nothing, or messages of which one triggers.
+    /// Claims `chosen` and returns what was claimed: nothing, or messages of which one triggers. `None`
+    /// if the outbox could not be written for too long.
     ///
     /// # Errors
     /// The reason to leave.
     pub(crate) fn claim(
         &mut self,
         chosen: Vec<InboundMessage>,
-    ) -> Result<Vec<InboundMessage>, Exit> {
+    ) -> Result<Option<Vec<InboundMessage>>, Exit> {
         if chosen.is_empty() {
-            return Ok(chosen);
+            return Ok(Some(chosen));
         }
         let wanted: Vec<Claim> = chosen.iter().map(claim_of).collect();
         let now = self.clock.now();
-        let stop = self.stop.clone();
-        let made = self
-            .outbox
-            .insist(|| !stop.requested(), |outbox| outbox.claim(&wanted, now))?
-            .unwrap_or_default();
+        let made = self.outbox.insist(self.patience(), |outbox| outbox.claim(&wanted, now))?;
+        let Some(made) = made else { return Ok(None) };
         fault::point(CrashPoint::RunnerClaimed);
         let claimed: Vec<_> =
             chosen.into_iter().filter(|message| made.contains(&claim_of(message))).collect();
         if claimed.iter().any(|message| message.trigger) {
-            return Ok(claimed);
+            return Ok(Some(claimed));
         }
         self.release(&claimed)?; // somebody else got what the context was for
-        Ok(Vec::new())
+        Ok(Some(Vec::new()))
     }
 
     /// Gives claimed messages back: the host tries them again without charging anybody.
@@ -325,19 +357,21 @@ impl<'a> Runner<'a> {
         self.end_turn(&TurnEnd { claims: &claims, outcome, turns: 0, continuation: None })
     }
 
-    /// Commits the end of a turn, however long that takes: an answer is not given up because a disk
-    /// is full. Only after SIGTERM the time is bounded.
+    /// Commits the end of a turn, however long that takes within [`COMMIT_PATIENCE`]: an answer is not
+    /// given up because a disk is full. After SIGTERM the time is the grace.
     ///
     /// # Errors
     /// [`Exit::Fenced`] if the claims were taken away, [`Exit::Write`] if there was no time left.
     pub(crate) fn end_turn(&self, end: &TurnEnd<'_>) -> Result<(), Exit> {
         let (stop, clock, grace) = (&self.stop, self.clock, self.options.grace);
         let told_at = std::cell::Cell::new(None);
+        let end_of_all = clock.monotonic() + COMMIT_PATIENCE;
         let go_on = || {
             if stop.requested() && told_at.get().is_none() {
                 told_at.set(Some(clock.monotonic()));
             }
-            told_at.get().is_none_or(|at| clock.monotonic() < at + grace)
+            let now = clock.monotonic();
+            now < end_of_all && told_at.get().is_none_or(|at| now < at + grace)
         };
         let now = clock.now();
         self.outbox.insist(go_on, |outbox| outbox.end_turn(end, self.floor, now))?.ok_or_else(

@@ -95,6 +95,7 @@ impl Turn<'_, '_> {
 
     /// Looks at what has happened in the inbox.
     fn look(&mut self, reins: &Reins) -> Result<(), Exit> {
+        self.runner.outbox.ground().check()?;
         self.next_look = self.runner.clock.monotonic() + self.runner.look_interval();
         match self.run.clone() {
             None => self.offer_follow_ups(reins),
@@ -119,7 +120,7 @@ impl Turn<'_, '_> {
         let origin: Origin = self.answering.origin.clone();
         // What cannot be looked at now is seen by the next look.
         let Ok(look) = self.runner.look(Purpose::FollowUp(&origin)) else { return Ok(()) };
-        let claimed = self.runner.claim(look.chosen)?;
+        let claimed = self.runner.claim(look.chosen)?.unwrap_or_default();
         if !claimed.is_empty() {
             reins.push(Push::FollowUp(claimed.iter().map(PromptMessage::from).collect()));
             self.offered.extend(claimed);

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::outbox::{AckStatus, OutboxWriter};
 
-use crate::session::{Session, leave_hot_journal, message, wait_for};
+use crate::session::{Session, accept_in, leave_hot_journal, message, wait_for};
 
 #[test]
 fn a_second_runner_on_one_session_leaves() {
@@ -114,17 +114,96 @@ fn an_inbox_that_changes_without_file_events_is_polled_in_the_end() {
     session.say("m0", "x");
     let runner = session.start_with(&["--heartbeat-ms", "100"]);
     session.wait_ack("m0", AckStatus::Completed);
-    // The kernel goes on to watch the folder that was moved away, and never says a word again.
-    let (folder, moved) = (session.paths.in_dir(), session.paths.in_dir().with_extension("old"));
-    std::fs::rename(folder, &moved).unwrap();
-    std::fs::create_dir(folder).unwrap();
-    std::fs::copy(moved.join("inbound.db"), session.paths.inbound_db()).unwrap();
+    // The kernel tells of what is done in a folder, not of what is done to the same file in another.
+    let elsewhere = session.folder("elsewhere.db");
+    std::fs::hard_link(session.paths.inbound_db(), &elsewhere).unwrap();
     for name in ["m1", "m2", "m3"] {
-        session.say(name, "x");
+        accept_in(&elsewhere, &[message(name, "x")]);
         session.wait_ack(name, AckStatus::Completed);
     }
     let stderr = runner.stop();
     assert_eq!(stderr.matches("polled from now on").count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_runner_whose_folder_is_gone_leaves_at_once() {
+    let moved = |session: &Session, name: &str| {
+        std::fs::rename(session.folder(name), session.folder("old")).unwrap();
+    };
+    type Change = fn(&dyn Fn(&str), &Session);
+    let cases: [(&str, &str, Change); 4] = [
+        ("in", "moved away", |moved, _| moved("in")),
+        ("in", "was deleted", |_, session| {
+            std::fs::remove_dir_all(session.folder("in")).unwrap();
+        }),
+        ("out", "moved away", |moved, _| moved("out")),
+        ("out", "replaced", |moved, session| {
+            moved("out");
+            std::fs::create_dir(session.folder("out")).unwrap();
+        }),
+    ];
+    for (name, how, change) in cases {
+        let session = Session::new();
+        session.say("m1", "x");
+        // What happens to the inbox is announced, what happens to the outbox seen at a heartbeat.
+        let heartbeat = if name == "in" { "60000" } else { "50" };
+        let mut runner = session.start_with(&["--heartbeat-ms", heartbeat]);
+        session.wait_ack("m1", AckStatus::Completed);
+        change(&|name| moved(&session, name), &session);
+        let (code, stderr) = runner.end();
+        assert_eq!(code, Some(72), "{name} {how}: {stderr}");
+        assert!(stderr.contains(how) && stderr.contains("this process leaves"), "{how}: {stderr}");
+        assert!(!session.folder("out").join("heartbeat").exists() || name == "in", "{how}");
+    }
+}
+
+#[test]
+fn a_runner_whose_folder_is_gone_leaves_in_the_middle_of_a_turn() {
+    let session = Session::new();
+    session.program_file("agent.sh", "echo $$ >\"$HOME/pid\"; exec sleep 600");
+    session.configure(r#"{"provider": "command", "command": ["sh", "agent.sh"]}"#);
+    session.say("m1", "x");
+    let mut runner = session.start_with(&["--heartbeat-ms", "50"]);
+    let pid: i32 = wait_for("the program", || {
+        std::fs::read_to_string(session.folder("work").join("pid")).ok()?.trim().parse().ok()
+    });
+    std::fs::remove_dir_all(session.folder("out")).unwrap();
+    let (code, stderr) = runner.end();
+    assert_eq!(code, Some(72), "{stderr}");
+    let proc = format!("/proc/{pid}/stat");
+    wait_for("its program to be gone", || {
+        std::fs::read_to_string(&proc).map_or(true, |stat| stat.contains(") Z ")).then_some(())
+    });
+}
+
+#[test]
+fn a_runner_that_can_read_or_write_nothing_leaves_after_its_idle_time() {
+    type Break = fn(&Session);
+    let cases: [(&str, Break); 2] = [
+        ("the inbox cannot be read", |session| {
+            std::fs::remove_file(session.paths.inbound_db()).unwrap();
+        }),
+        ("the outbox cannot be written", |session| {
+            let conn = Connection::open(session.paths.outbound_db()).unwrap();
+            conn.execute_batch(
+                "CREATE TRIGGER no BEFORE INSERT ON processing_ack
+                 BEGIN SELECT RAISE(ABORT, 'no claims today'); END",
+            )
+            .unwrap();
+            drop(conn);
+            session.say("m2", "x");
+        }),
+    ];
+    for (case, spoil) in cases {
+        let session = Session::new();
+        session.say("m1", "x");
+        let mut runner = session.start_with(&["--idle-ms", "400", "--heartbeat-ms", "30"]);
+        session.wait_ack("m1", AckStatus::Completed);
+        spoil(&session);
+        let (code, stderr) = runner.end();
+        assert_eq!(code, Some(74), "{case}: {stderr}");
+        assert!(stderr.contains("400 ms, the idle time"), "{case}: {stderr}");
+    }
 }
 
 #[test]

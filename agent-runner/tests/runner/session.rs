@@ -86,12 +86,7 @@ impl Session {
 
     /// Accepts messages in one transaction.
     pub(crate) fn accept(&self, messages: &[NewMessage]) {
-        let mut inbox = Inbox::open(&self.paths.inbound_db()).unwrap();
-        let tx = inbox.write().unwrap();
-        for message in messages {
-            tx.accept(message, Seq(0), SystemClock.now()).unwrap();
-        }
-        tx.commit().unwrap();
+        accept_in(&self.paths.inbound_db(), messages);
     }
 
     pub(crate) fn say(&self, name: &str, text: &str) {
@@ -182,6 +177,16 @@ impl Session {
             .unwrap();
         Runner { child, runner, stderr }
     }
+}
+
+/// Accepts messages in one transaction, in the inbox at `path`.
+pub(crate) fn accept_in(path: &Path, messages: &[NewMessage]) {
+    let mut inbox = Inbox::open(path).unwrap();
+    let tx = inbox.write().unwrap();
+    for message in messages {
+        tx.accept(message, Seq(0), SystemClock.now()).unwrap();
+    }
+    tx.commit().unwrap();
 }
 
 pub(crate) fn message(name: &str, text: &str) -> NewMessage {

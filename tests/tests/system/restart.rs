@@ -17,9 +17,22 @@ on_all_runtimes!(
     the_second_host_is_told_who_holds_the_directory,
     a_chat_that_reconnects_shows_each_message_once,
     without_waiting_for_the_disk_no_kill_loses_anything,
+    whoever_removes_a_data_directory_is_rid_of_its_runners,
 );
 
 on_process!(a_host_with_nothing_to_do_stops_at_once,);
+
+fn whoever_removes_a_data_directory_is_rid_of_its_runners(setup: Setup) {
+    let world = setup.agent("ada", echo()).agent("bob", hangs_at_first()).up();
+    let (ada, bob) = (world.chat("ada"), world.chat("bob"));
+    assert_eq!(ada.ask("hello"), "echo: hello");
+    let idle = world.container(&world.session("ada")).expect("it waits for more");
+    let (_, _, working) = world.occupy(&bob, "bob", "hang");
+    world.kill_host();
+    std::fs::remove_dir_all(world.data()).unwrap();
+    idle.wait_gone();
+    working.wait_gone();
+}
 
 fn a_working_container_is_adopted_after_sigterm(setup: Setup) {
     let world = setup.agent("ada", slow(2500)).up();
