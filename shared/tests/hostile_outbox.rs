@@ -189,7 +189,7 @@ fn rows_that_no_honest_runner_writes_are_refused() {
         ("id with NUL", set("id = 'a' || char(0) || 'b'"), "control character"),
         ("id missing", set("id = NULL"), "missing"),
         ("id as number", set("id = 5"), "messages_out"),
-        ("id too long", set("id = printf('%.256c', 'x')"), "longer than 255"),
+        ("id too long", set("id = printf('%.256c', 'x')"), "is too long: it has 256 bytes"),
         ("id not UTF-8", set("id = CAST(x'ff' AS TEXT)"), "messages_out"),
         ("content not UTF-8", set("content = CAST(x'c328' AS TEXT)"), "messages_out"),
         ("content as blob", set("content = x'00'"), "messages_out"),

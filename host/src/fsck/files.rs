@@ -31,6 +31,8 @@ const KNOWN: &[(&str, FileKind, Owner)] = &[
     ("out/runner.lock", FileKind::File, Owner::Container),
     ("out/tmp", FileKind::Folder, Owner::Container), // of runners before there was `work`
     ("work", FileKind::Folder, Owner::Container),    // what is in it is the container's business
+    // What bubblewrap says of a sandbox; the host gave it the open file.
+    ("sandbox.status", FileKind::File, Owner::Host),
     ("runner.log", FileKind::File, Owner::Container),
     ("runner.log.1", FileKind::File, Owner::Container),
     (LOST_AND_FOUND, FileKind::Folder, Owner::Host),

@@ -58,11 +58,20 @@ fn tree(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What others than its owner may do something with: all but what the container's user reads, its
-/// half of a session and the agent's program, in folders that are closed.
+/// half of a session and the agent's program, in folders that are closed. A probe at the start has
+/// both of its own for a moment.
 fn open_to_others(data: &Path) -> Vec<(PathBuf, u32)> {
+    let of_probe = |path: &Path| {
+        path.strip_prefix(data.join("scratch")).is_ok_and(|below| {
+            let names: Vec<_> = below.iter().filter_map(|name| name.to_str()).collect();
+            let is_probe = names.first().is_some_and(|name| name.starts_with("probe-"));
+            is_probe && matches!(names[1..], ["program"] | ["session", "in"])
+        })
+    };
     let meant = |path: &Path| {
         let is_program = path.parent() != Some(data) && path.starts_with(data.join("programs"));
         is_program
+            || of_probe(path)
             || path.strip_prefix(data.join("sessions")).is_ok_and(|below| {
                 let names: Vec<_> = below.iter().skip(2).filter_map(|name| name.to_str()).collect();
                 matches!(
