@@ -82,13 +82,19 @@ fn restrict(options: &Options) -> Result<RestrictionStatus, RulesetError> {
         .add_rules(path_beneath_rules(program(options), AccessFs::from_read(WANTED)))?
         .add_rules(path_beneath_rules(readable, AccessFs::from_read(WANTED)))?
         .add_rules(path_beneath_rules(DEVICES, devices))?
-        .add_rules(path_beneath_rules([SHARED_MEMORY], memory))?
+        .add_rules(path_beneath_rules(shared_memory(options.paths.in_dir()), memory))?
         .add_rules(path_beneath_rules(
             [options.paths.in_dir()],
             AccessFs::ReadFile | AccessFs::ReadDir,
         ))?
         .add_rules(path_beneath_rules(writable(options), AccessFs::from_all(WANTED)))?
         .restrict_self()
+}
+
+/// Shared memory, unless the session lies in it: whoever may write there could write the inbox.
+fn shared_memory(inbox: &Path) -> Option<&'static str> {
+    let inbox = inbox.canonicalize().unwrap_or_else(|_| inbox.to_owned());
+    (!inbox.starts_with(SHARED_MEMORY)).then_some(SHARED_MEMORY)
 }
 
 /// The folder of the agent's program, which may lie anywhere, or only the program where that folder
@@ -112,4 +118,16 @@ fn writable(options: &Options) -> impl Iterator<Item = &Path> {
     let folders = &options.folders;
     let shared = folders.agent.as_deref().filter(|_| folders.access == SharedFolder::Rw);
     [Some(options.paths.out_dir()), folders.work.as_deref(), shared].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_memory_is_given_where_the_session_does_not_lie_in_it() {
+        assert_eq!(shared_memory(Path::new("/var/lib/twobox/s/in")), Some(SHARED_MEMORY));
+        assert_eq!(shared_memory(Path::new("/dev/shm/data/s/in")), None);
+        assert_eq!(shared_memory(Path::new("/dev/shmem/s/in")), Some(SHARED_MEMORY));
+    }
 }

@@ -45,6 +45,7 @@ pub struct Setup {
     pub(crate) agents: Vec<(String, Mode, Player)>,
     pub(crate) disk: Option<(Part, u32)>,
     pub(crate) umask: Option<u32>,
+    pub(crate) parent: std::path::PathBuf,
 }
 
 impl Setup {
@@ -58,7 +59,8 @@ impl Setup {
             let image = engine::image().expect("checked by `play`");
             settings.push(("containers.image".to_owned(), format!("{image:?}")));
         }
-        Self { runtime, settings, agents: Vec::new(), disk: None, umask: None }
+        let parent = std::env::temp_dir();
+        Self { runtime, settings, agents: Vec::new(), disk: None, umask: None, parent }
     }
 
     /// The runtime.
@@ -138,6 +140,13 @@ impl Setup {
     #[must_use]
     pub fn umask(mut self, mask: u32) -> Self {
         self.umask = Some(mask);
+        self
+    }
+
+    /// Makes it in a folder of its own below `parent`, and not where temporary files are.
+    #[must_use]
+    pub fn below(mut self, parent: &std::path::Path) -> Self {
+        self.parent = parent.to_owned();
         self
     }
 

@@ -50,7 +50,8 @@ pub struct World {
 
 impl World {
     pub(crate) fn make(setup: Setup) -> Self {
-        let dir = tempfile::Builder::new().prefix("twobox-test-").tempdir().unwrap();
+        let dir =
+            tempfile::Builder::new().prefix("twobox-test-").tempdir_in(&setup.parent).unwrap();
         let data = dir.path().join("data");
         let host = RefCell::default();
         let (runtime, install) = (setup.runtime, String::new());

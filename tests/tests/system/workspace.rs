@@ -13,7 +13,10 @@ on_all_runtimes!(
     what_conversations_share_is_what_the_configuration_says,
 );
 
-on_process!(an_older_installation_keeps_its_agents_and_is_told_to_look_at_them);
+on_process!(
+    an_older_installation_keeps_its_agents_and_is_told_to_look_at_them,
+    a_data_directory_in_shared_memory_is_served_and_as_closed_as_elsewhere,
+);
 
 /// A world with the agent `ada`, which does with files what it is told, and has one conversation for
 /// each thread.
@@ -127,4 +130,24 @@ fn an_older_installation_keeps_its_agents_and_is_told_to_look_at_them(setup: Set
     assert!(log.contains("a symbolic link, which is not followed"), "{log}");
     assert_eq!(std::fs::read_dir(world.program_folder("bob")).unwrap().count(), 0);
     assert!(std::fs::metadata(secret).is_ok());
+}
+
+fn a_data_directory_in_shared_memory_is_served_and_as_closed_as_elsewhere(setup: Setup) {
+    let memory = std::path::Path::new("/dev/shm");
+    if !memory.is_dir() {
+        return eprintln!("SKIPPED: this machine has no {}", memory.display());
+    }
+    let world = obedient(setup.below(memory));
+    world.up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("write work note mine"), "written");
+    assert_eq!(chat.ask("write shared note ours"), "written");
+    for order in
+        ["write program x y", "write work ../in/inbound.db y", "read work ../../../../host.db"]
+    {
+        let said = chat.ask(order);
+        let hidden = said == "NotFound" && order.starts_with("read");
+        assert!(hidden || REFUSALS.contains(&said.as_str()), "{order}: {said}");
+    }
+    world.assert_fsck_clean();
 }

@@ -44,7 +44,12 @@ pub(super) struct Nobody {
     /// Where `kept` is held open while it is covered. Filled by the child.
     held: Vec<Option<OwnedFd>>,
     home: CString,
+    /// Whether it gets a [`SHARED_MEMORY`] of its own: not where that would cover what is kept.
+    own_memory: bool,
 }
+
+/// Files in memory that all users of a machine share. A data directory may lie there.
+const SHARED_MEMORY: &str = "/dev/shm";
 
 /// The highest number that a capability may ever have, as the kernel's masks have so many bits.
 const CAPABILITIES: libc::c_ulong = 64;
@@ -75,8 +80,10 @@ impl Nobody {
                 }
             }
         }
+        let mut needed = kept.iter().map(|kept| &*kept.path).chain([data, home]);
         Ok(Self {
             user,
+            own_memory: !needed.any(|path| path.starts_with(SHARED_MEMORY)),
             cover: text(&cover)?,
             made: made
                 .iter()
@@ -126,9 +133,11 @@ impl Nobody {
         }
         let fixed = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | locked;
         mount(NONE, cover, NONE, fixed, NONE)?;
-        let shm = Some("mode=1777,size=64m");
-        // A machine without one has no use for it.
-        mount(Some("twobox"), "/dev/shm", Some("tmpfs"), locked, shm).ok();
+        if self.own_memory {
+            let shm = Some("mode=1777,size=64m");
+            // A machine without one has no use for it.
+            mount(Some("twobox"), SHARED_MEMORY, Some("tmpfs"), locked, shm).ok();
+        }
         // Others' processes are nobody's business. A kernel before 5.8 does not know the word, and all
         // are seen there as before.
         let proc = Some("hidepid=ptraceable");
