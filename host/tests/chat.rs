@@ -35,6 +35,8 @@ struct Stored {
     /// There may be something to deliver; remembered while a delivery is under way.
     changed: Notify,
     silent: Mutex<bool>,
+    /// Whether it says that messages have failed instead of answering them.
+    fails: Mutex<bool>,
     /// How many messages one letter answers; 0 is 1.
     batch: Mutex<usize>,
     unanswered: Mutex<Vec<MessageId>>,
@@ -78,12 +80,14 @@ impl Desk for EchoDesk {
                 if fresh && enough { std::mem::take(&mut *unanswered) } else { Vec::new() }
             };
             if !answers.is_empty() && !*self.stored.silent.lock().unwrap() {
+                let failed = *self.stored.fails.lock().unwrap();
                 let letter = Letter {
                     key: format!("key-{}", message.id),
-                    in_reply_to: Some(message.id.clone()),
+                    in_reply_to: (!failed).then(|| message.id.clone()),
                     answers,
                     text: format!("echo: {}\x1b[2J", message.chat.text),
                     files: vec![],
+                    failed,
                 };
                 self.stored.letters.lock().unwrap().push_back((message.place, letter));
                 self.stored.changed.notify_one();
@@ -204,10 +208,17 @@ async fn send_prints_the_answer_or_says_that_none_came() {
     assert!(text(&output.stderr).contains("echo: hi"), "{}", text(&output.stderr));
     *stored.silent.lock().unwrap() = true;
     let mut send = twobox(&data);
-    send.args(["send", "--wait", "0.2", "anybody?"]);
+    send.args(["send", "--agent", "assistant", "--thread", "my t", "--wait", "0.2", "anybody?"]);
     let output = finish(send, "").await;
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).starts_with("twobox: no answer came in time"));
+    let place = data.display();
+    assert_eq!(
+        text(&output.stderr),
+        format!(
+            "twobox: no answer came in time: if one comes later, `twobox --data {place} chat --agent \
+             assistant --thread 'my t'` shows it\n"
+        )
+    );
     let mut chat = twobox(&data);
     chat.args(["chat", "--wait", "0.2"]);
     assert_eq!(finish(chat, "hello?\n").await.status.code(), Some(3));
@@ -267,4 +278,30 @@ async fn a_chat_outlives_the_host_and_shows_each_answer_once() {
         ["before", "meanwhile", "after"].map(|line| format!("echo: {line}\\u{{1b}}[2J\n"));
     assert_eq!(text(&output.stdout), expected.concat());
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_failed_ends_the_wait_at_once_with_its_reason() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    *stored.fails.lock().unwrap() = true;
+    let _host = Host::start(&data, &stored);
+    let run = |arguments: &[&str], input: &'static str| {
+        let mut command = twobox(&data);
+        command.args(arguments);
+        finish(command, input)
+    };
+    let sent = run(&["send", "--wait", "600", "hi"], "").await;
+    assert_eq!((sent.status.code(), text(&sent.stdout).as_str()), (Some(1), ""));
+    assert_eq!(text(&sent.stderr), "twobox: echo: hi\\u{1b}[2J\n", "the reason and nothing else");
+    let json = run(&["--json", "send", "--id", "m", "--wait", "600", "hi"], "").await;
+    assert_eq!(json.status.code(), Some(1));
+    let letter: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&letter["answers"], &letter["failed"]), (&json!(["m"]), &json!(true)));
+    let error: Value = serde_json::from_slice(&json.stderr).unwrap();
+    assert_eq!(error["error"], letter["text"]);
+    let piped = run(&["chat", "--wait", "600"], "one\ntwo\n").await;
+    assert_eq!(piped.status.code(), Some(1));
+    assert!(text(&piped.stderr).contains("2 messages were not answered, because they failed"));
+    assert_eq!(text(&piped.stdout).lines().count(), 2, "each is told");
 }

@@ -273,6 +273,43 @@ fn mistakes_in_the_command_line_are_usage_errors() {
 }
 
 #[test]
+fn what_is_said_has_to_be_something_and_in_quotes() {
+    let (_dir, data) = initialised();
+    for empty in ["", " \n\t"] {
+        let error = fails(&twobox(&data, &["send", empty]), 2);
+        assert!(error.contains("empty"), "{error}");
+    }
+    assert!(
+        fails(&twobox(&data, &["send", "-"]), 2).contains("empty"),
+        "nothing on standard input"
+    );
+    let words = ["send", "--agent", "assistant", "how", "are", "you?"];
+    assert!(fails(&twobox(&data, &words), 2).contains("quotes"));
+}
+
+#[test]
+fn hints_are_about_the_directory_that_was_named_on_the_command_line() {
+    let (_dir, data) = initialised();
+    let named = format!("`twobox --data {} up`", data.display());
+    let unset = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twobox"));
+        command.args(arguments).env("TWOBOX_DATA", &data).stdin(std::process::Stdio::null());
+        command.env("DOCKER_HOST", "unix:///nonexistent.sock").output().unwrap()
+    };
+    for arguments in [&["send", "hi"][..], &["chat"], &["status"], &["doctor"]] {
+        let told = |output: &Output| text(&output.stdout) + &text(&output.stderr);
+        let given = told(&twobox(&data, arguments));
+        assert!(given.contains(&named), "{arguments:?}: {given}");
+        let from_environment = told(&unset(arguments));
+        assert!(from_environment.contains("`twobox up`"), "{arguments:?}: {from_environment}");
+    }
+    let after = unset(&["send", "--data", data.to_str().unwrap(), "hi"]);
+    assert!(text(&after.stderr).contains(&named), "wherever it was said: {after:?}");
+    let json = twobox(&data, &["--json", "send", "hi"]);
+    assert!(text(&json.stderr).contains(&named), "{json:?}");
+}
+
+#[test]
 fn a_directory_that_was_not_initialised_names_the_command() {
     let dir = tempfile::tempdir().unwrap();
     for command in ["up", "status", "chat"] {
@@ -302,7 +339,7 @@ fn without_a_host_commands_say_how_to_start_one() {
     let (_dir, data) = initialised();
     for arguments in [&["send", "hi"][..], &["chat"], &["send", "--wait", "1", "hi"]] {
         let error = fails(&twobox(&data, arguments), 1);
-        assert!(error.contains("twobox up"), "{arguments:?}: {error}");
+        assert!(error.contains(" up`"), "{arguments:?}: {error}");
     }
     let status = twobox(&data, &["status"]);
     assert_eq!(status.status.code(), Some(1));
@@ -403,7 +440,7 @@ fn a_session_is_shown_and_tailed_from_its_two_boxes() {
     let list = ok(&twobox(&data, &["sessions", "list", "--agent", "assistant"]));
     assert!(list.contains(&id) && list.contains("active"), "{list}");
     let retry = fails(&twobox(&data, &["sessions", "retry", end]), 1);
-    assert!(retry.contains("twobox up"), "{retry}");
+    assert!(retry.contains(" up`"), "{retry}");
 }
 
 #[test]

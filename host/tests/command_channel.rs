@@ -82,6 +82,7 @@ fn letter(text: &str) -> Letter {
         answers: ["q1", "q2"].map(|id| MessageId::parse(id).unwrap()).to_vec(),
         text: text.to_owned(),
         files: vec!["plan.pdf".to_owned()],
+        failed: false,
     }
 }
 
@@ -106,7 +107,7 @@ async fn the_program_reads_one_json_object_and_names_the_platforms_id() {
         "chat": "room \"1\"",
         "thread": "t",
         "text": "two\nlines \u{1f9ed} $(rm -rf .)",
-        "files": ["plan.pdf"],
+        "files": ["plan.pdf"], "failed": false,
         "in_reply_to": "q2",
         "answers": ["q1", "q2"],
     });

@@ -34,10 +34,8 @@ impl World {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twobox"));
         command
-            .arg("--data")
-            .arg(&self.data)
             .args(arguments)
-            .env_remove("TWOBOX_DATA")
+            .env("TWOBOX_DATA", &self.data)
             .env("DOCKER_HOST", "unix:///nonexistent.sock")
             .stdin(Stdio::null());
         command

@@ -206,6 +206,7 @@ fn letter(key: &str) -> Letter {
         answers: vec![],
         text: format!("<{key}>"),
         files: vec![],
+        failed: false,
     }
 }
 
@@ -261,6 +262,12 @@ async fn refusals_say_whether_to_try_again() {
         client.send(message(agent, "m")).await;
         let answer = client.next().await;
         assert_eq!((&answer["event"], &answer["retry"]), (&json!("refused"), &json!(retry)));
+    }
+    for empty in ["", " \n"] {
+        client.send(json!({ "op": "message", "agent": "ann", "id": "e", "text": empty })).await;
+        let answer = client.next().await;
+        assert_eq!((&answer["event"], &answer["retry"]), (&json!("refused"), &json!(false)));
+        assert!(answer["reason"].as_str().unwrap().contains("empty"), "{answer}");
     }
     let huge = "x".repeat(1 << 20);
     client.send(json!({ "op": "message", "agent": "ann", "id": "h", "text": huge })).await;

@@ -194,8 +194,11 @@ pub(crate) fn place(agent: &str, thread: Option<&str>) -> String {
     }
 }
 
-/// All messages that a letter answers.
+/// All messages that a letter answers. The host's word that one has failed is no answer.
 fn answers(event: &Value) -> Vec<String> {
+    if event["failed"] == true {
+        return Vec::new();
+    }
     let listed = event["answers"].as_array().into_iter().flatten();
     listed.chain([&event["in_reply_to"]]).filter_map(|id| Some(id.as_str()?.to_owned())).collect()
 }

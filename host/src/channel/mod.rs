@@ -39,6 +39,9 @@ pub struct Letter {
     pub text: String,
     /// Names of attached files.
     pub files: Vec<String>,
+    /// It is the host's word that these messages have failed: no answer to them follows, unless a
+    /// person has them tried again.
+    pub failed: bool,
 }
 
 /// What became of one letter.

@@ -196,7 +196,7 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
             .map(|agent| [agent.name.clone(), agent.id.to_string(), agent.created_at.to_string()])
             .collect();
         match rows.is_empty() {
-            true => "no agents yet: `twobox agents add NAME` makes one".to_owned(),
+            true => context.output.advise("no agents yet: `twobox agents add NAME` makes one"),
             false => table(["NAME", "ID", "ADDED"], &rows),
         }
     });

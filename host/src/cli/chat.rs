@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 use twobox_shared::visible;
 
-use super::conversation::{Conversation, News, Partner, Recipient};
+use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
 use super::output::{Failure, Output, json_line, note, print, reply};
 use super::{Context, seconds, select};
 use crate::channel::Letter;
@@ -38,6 +38,7 @@ pub(super) struct ChatArguments {
 
 pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<ExitCode, Failure> {
     let (data, db) = context.look_db()?;
+    let to_listen = chat_command(arguments.agent.as_deref(), arguments.thread.as_deref());
     let agent = select::agent(&db, arguments.agent.as_deref())?.name;
     drop(db);
     let at_terminal = std::io::stdin().is_terminal();
@@ -54,7 +55,7 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<E
     if at_terminal {
         note(&format!("talking to {agent}; Ctrl-D leaves"));
     }
-    let mut chat = Chat { output: context.output, ..Chat::default() };
+    let mut chat = Chat::new(context.output, to_listen);
     let result = chat.run(&mut conversation, wait).await;
     conversation.end().await;
     result.map(|()| ExitCode::SUCCESS)
@@ -67,16 +68,18 @@ struct Chat {
     /// Said and not yet answered.
     unanswered: Vec<MessageId>,
     refused: usize,
-}
-
-impl Default for Chat {
-    fn default() -> Self {
-        let output = Output { json: false };
-        Self { output, unaccepted: Vec::new(), unanswered: Vec::new(), refused: 0 }
-    }
+    /// Taken, and given up by the host.
+    failed: usize,
+    /// The command that shows what comes later.
+    to_listen: String,
 }
 
 impl Chat {
+    fn new(output: Output, to_listen: String) -> Self {
+        let (unaccepted, unanswered) = (Vec::new(), Vec::new());
+        Self { output, unaccepted, unanswered, refused: 0, failed: 0, to_listen }
+    }
+
     async fn run(
         &mut self,
         conversation: &mut Conversation,
@@ -90,9 +93,13 @@ impl Chat {
                 && (self.unanswered.is_empty() || wait.is_zero())
             {
                 tracing::debug!(after = ?ended.elapsed(), "everything was answered");
-                return match self.refused {
-                    0 => Ok(()),
-                    count => Err(Failure::new(format!("{count} messages were refused"))),
+                return match (self.refused, self.failed) {
+                    (0, 0) => Ok(()),
+                    (0, failed) => Err(Failure::new(format!(
+                        "{} not answered, because they failed",
+                        messages(failed)
+                    ))),
+                    (refused, _) => Err(Failure::new(format!("{} refused", messages(refused)))),
                 };
             }
             let least = match self.unaccepted.is_empty() {
@@ -128,12 +135,13 @@ impl Chat {
                 self.refused += 1;
                 self.output.complain(&reason);
             }
-            News::Letter(Letter { key, in_reply_to, answers, text, files }) => {
+            News::Letter(Letter { key, in_reply_to, answers, text, files, failed }) => {
                 self.answered(&answers);
+                self.failed += usize::from(failed);
                 if self.output.json {
                     let line = json!({
                         "in_reply_to": in_reply_to, "answers": answers, "text": text,
-                        "files": files,
+                        "files": files, "failed": failed,
                     });
                     json_line(&line);
                 } else {
@@ -155,12 +163,21 @@ impl Chat {
     fn overdue(&self) -> String {
         match self.unaccepted.len() {
             0 => format!(
-                "{} messages were not answered in time; the answers will be delivered to the next \
-                 `twobox chat`",
-                self.unanswered.len()
+                "{} not answered in time: what is answered later, the next {} shows",
+                messages(self.unanswered.len()),
+                self.to_listen
             ),
+            1 => "the host did not accept a message in time: send it again".to_owned(),
             count => format!("the host did not accept {count} messages in time: send them again"),
         }
+    }
+}
+
+/// So many messages, as they begin a sentence about what was done with them.
+fn messages(count: usize) -> String {
+    match count {
+        1 => "1 message was".to_owned(),
+        count => format!("{count} messages were"),
     }
 }
 
@@ -200,7 +217,8 @@ mod tests {
             ("nothing", vec![], said()),
         ];
         for (case, answers, left) in cases {
-            let mut chat = Chat { unanswered: said(), ..Chat::default() };
+            let output = Output::new(false, None);
+            let mut chat = Chat { unanswered: said(), ..Chat::new(output, String::new()) };
             chat.answered(&answers);
             assert_eq!(chat.unanswered, left, "{case}");
         }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use twobox_shared::ids::MessageId;
 
 use super::client::Client;
-use super::output::Failure;
+use super::output::{Failure, flag};
 use crate::channel::socket::{Event, Request};
 use crate::channel::{Letter, Receipt};
 
@@ -79,6 +79,15 @@ impl Recipient {
             Self::Chat { channel, chat } => (None, Some(channel), Some(chat)),
         }
     }
+}
+
+/// The command that shows what comes later: a chat with the agent that was named, if one was, and in
+/// the same thread.
+pub(super) fn chat_command(agent: Option<&str>, thread: Option<&str>) -> String {
+    let named = [("agent", agent), ("thread", thread)];
+    let flags = named.into_iter().filter_map(|(name, value)| Some(flag(name, value?)));
+    let words: Vec<String> = ["`twobox chat".to_owned()].into_iter().chain(flags).collect();
+    words.join(" ") + "`"
 }
 
 /// The owner's end.
@@ -252,8 +261,8 @@ impl Task {
             Event::Message { key, .. } if self.shown.contains(&key) => {
                 client.ask(&Request::Ack { key }).await?;
             }
-            Event::Message { key, in_reply_to, answers, text, files } => {
-                self.tell(News::Letter(Letter { key, in_reply_to, answers, text, files }));
+            Event::Message { key, in_reply_to, answers, text, files, failed } => {
+                self.tell(News::Letter(Letter { key, in_reply_to, answers, text, files, failed }));
             }
             Event::Error { reason } => self.tell(News::Error { reason }),
             Event::Listening { .. }

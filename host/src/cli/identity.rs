@@ -50,7 +50,7 @@ pub(super) fn copy(context: &Context, force: bool) -> Result<ExitCode, Failure> 
     let copied =
         identity::copy(&data, &lock, &mut db, &SystemIds, quota, force, SystemClock.now())?;
     let answer = json!({ "data": data.root(), "copied": copied });
-    context.output.show(&answer, |_| printable(&told_copy(&data, &copied)));
+    context.output.show(&answer, |_| context.output.advise(&printable(&told_copy(&data, &copied))));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,7 +10,7 @@ use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::SystemIds;
 
-use super::output::{Failure, chain, json_line, say};
+use super::output::{Failure, chain, flag, json_line, say};
 use super::{Context, agents};
 use crate::api::token::Token;
 use crate::config::{self, Config, RuntimeKind};
@@ -160,9 +160,9 @@ async fn next_steps(context: &Context, config: &Config, data: &DataDir) -> Vec<S
         }
         Err(error) => steps.push(chain(&error)),
     }
-    let place = context.data.display();
-    steps.push(format!("twobox --data {place} up"));
-    steps.push(format!("twobox --data {place} chat   (in another terminal)"));
+    let place = flag("data", &context.data.to_string_lossy());
+    steps.push(format!("twobox {place} up"));
+    steps.push(format!("twobox {place} chat   (in another terminal)"));
     steps
 }
 

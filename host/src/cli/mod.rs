@@ -31,7 +31,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, RuntimeKind};
 use crate::data::DataDir;
@@ -176,11 +177,15 @@ impl Context {
 /// out.
 pub fn main() -> ExitCode {
     twobox_shared::private::close_new_files();
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let parsed = Arguments::command().try_get_matches().and_then(|matches| {
+        let given = matches.value_source("data") == Some(ValueSource::CommandLine);
+        Ok((Arguments::from_arg_matches(&matches)?, given))
+    });
+    let (arguments, given) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
-    let output = Output { json: arguments.json };
+    let output = Output::new(arguments.json, given.then_some(&*arguments.data));
     // Variables that are not text cannot be overrides of ours.
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -273,7 +278,6 @@ fn usage(error: &clap::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -16,6 +17,9 @@ pub(super) const TIMED_OUT: u8 = 3;
 pub struct Output {
     /// JSON instead of text.
     pub json: bool,
+    /// What to add to a command of ours that people are told to run, so that it is about the same data
+    /// directory: `--data DIR`, where that was said on the command line.
+    pub(super) same_data: Option<&'static str>,
 }
 
 /// Why a command failed: a whole sentence, with what to do.
@@ -75,7 +79,48 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text.replace('\n', " ")
 }
 
+/// What a command of ours looks like where people are told to run it.
+const COMMAND: &str = "`twobox ";
+
+/// `word` as a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./+,:@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// `--flag value`, as one types it.
+pub(super) fn flag(name: &str, value: &str) -> String {
+    format!("--{name} {}", quoted(value))
+}
+
 impl Output {
+    /// For a program that was told on its command line that its data is in `given`, if it was told
+    /// anything. Called once: what it makes stays for the life of the process.
+    pub(super) fn new(json: bool, given: Option<&Path>) -> Self {
+        let flag = given.map(|data| flag("data", &data.to_string_lossy()));
+        Self { json, same_data: flag.map(|flag| &*flag.leak()) }
+    }
+
+    /// `text`, in which the commands of ours that people are told to run are about the data directory
+    /// that they have named. Whoever set a variable, or is in the right folder, need not be told.
+    pub(super) fn advise(self, text: &str) -> String {
+        let Some(same_data) = self.same_data else { return text.to_owned() };
+        let mut parts = text.split(COMMAND);
+        let mut advice = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            advice.push_str(COMMAND);
+            if !part.starts_with("--data ") {
+                advice.push_str(same_data);
+                advice.push(' ');
+            }
+            advice.push_str(part);
+        }
+        advice
+    }
+
     /// Prints `value` as one line of JSON, or what `text` makes of it.
     pub fn show<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) {
         match self.json {
@@ -87,17 +132,18 @@ impl Output {
     /// Tells on standard error what is wrong although the command goes on.
     pub(super) fn warn(self, reason: &str) {
         let line = match self.json {
-            true => json!({ "warning": reason }).to_string(),
-            false => format!("twobox: warning: {}", printable(reason)),
+            true => json!({ "warning": self.advise(reason) }).to_string(),
+            false => format!("twobox: warning: {}", printable(&self.advise(reason))),
         };
         note(&line);
     }
 
     /// Tells an error on standard error.
     pub(super) fn complain(self, reason: &str) {
+        let reason = self.advise(reason);
         let line = match self.json {
             true => visible::json(&json!({ "error": reason }).to_string()),
-            false => format!("twobox: {}", visible::line(reason)),
+            false => format!("twobox: {}", visible::line(&reason)),
         };
         note(&line);
     }
@@ -206,6 +252,23 @@ mod tests {
             assert_eq!(reply(said), shown);
         }
         assert_eq!(json_text(&"\u{9b}\u{202e}"), r#""\u009b\u202e""#);
+    }
+
+    #[test]
+    fn what_to_run_is_about_the_directory_that_was_named() {
+        let text = "start it with `twobox up`, or `twobox --data /b init`; `runs` shows more";
+        assert_eq!(Output::new(false, None).advise(text), text);
+        let cases = [
+            ("/a/b", "--data /a/b"),
+            ("my data", "--data 'my data'"),
+            ("it's", r"--data 'it'\''s'"),
+            ("$(x)", "--data '$(x)'"),
+        ];
+        for (given, flag) in cases {
+            let output = Output::new(false, Some(Path::new(given)));
+            let expected = text.replacen("`twobox up`", &format!("`twobox {flag} up`"), 1);
+            assert_eq!(output.advise(text), expected);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
-use super::conversation::{Conversation, News, Partner, Recipient};
+use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
 use super::output::{Failure, json_line, json_text, note, print, printable};
 use super::{Context, seconds, select};
 use crate::channel::Letter;
@@ -45,6 +45,9 @@ pub(super) struct SendArguments {
     /// The message; "-" reads it from standard input.
     #[arg(allow_hyphen_values = true)]
     text: String,
+    /// Further words, which belong into the quotes of the message.
+    #[arg(hide = true)]
+    more: Vec<String>,
 }
 
 fn message_id(text: &str) -> Result<MessageId, String> {
@@ -52,6 +55,12 @@ fn message_id(text: &str) -> Result<MessageId, String> {
 }
 
 pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<ExitCode, Failure> {
+    if !arguments.more.is_empty() {
+        return Err(Failure::usage(
+            "the message is more than one word for the shell: put it in quotes, or say \"-\" and give \
+             it on standard input",
+        ));
+    }
     let (data, to) = match (arguments.channel, arguments.chat) {
         (Some(channel), Some(chat)) => (context.open_data()?, Recipient::Chat { channel, chat }),
         _ => {
@@ -69,6 +78,10 @@ pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<E
         }
         _ => arguments.text,
     };
+    if text.trim().is_empty() {
+        return Err(Failure::usage("the message is empty: say something"));
+    }
+    let to_listen = chat_command(arguments.agent.as_deref(), arguments.thread.as_deref());
     let id = arguments.id.unwrap_or_else(|| MessageId::from(SystemIds.uuid()));
     let partner = Partner {
         socket: data.socket(),
@@ -79,24 +92,35 @@ pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<E
     };
     let mut conversation = Conversation::begin(partner).await?;
     conversation.say(id.clone(), text);
-    let result = wait_for(context, &mut conversation, &id, arguments.wait).await;
+    let said = Said { id, wait: arguments.wait, to_listen };
+    let result = wait_for(context, &mut conversation, &said).await;
     conversation.end().await;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// What was said, and what is wanted of the answer.
+struct Said {
+    id: MessageId,
+    wait: Option<Duration>,
+    /// The command that shows what comes later.
+    to_listen: String,
 }
 
 async fn wait_for(
     context: &Context,
     conversation: &mut Conversation,
-    id: &MessageId,
-    wait: Option<Duration>,
+    said: &Said,
 ) -> Result<(), Failure> {
+    let Said { id, wait, to_listen } = said;
     let mut deadline = Instant::now() + ACCEPT_PATIENCE;
+    // Under which ids it is stored: its own, unless that was taken by another message.
+    let mut ids = vec![id.clone()];
     let mut accepted = false;
     loop {
         let Ok(news) = timeout_at(deadline, conversation.next()).await else {
             let reason = match accepted {
-                true => "no answer came in time; it will be delivered to the next `twobox chat`",
-                false => "the host did not accept the message in time: send it again",
+                true => format!("no answer came in time: if one comes later, {to_listen} shows it"),
+                false => "the host did not accept the message in time: send it again".to_owned(),
             };
             return Err(Failure::timed_out(reason));
         };
@@ -108,29 +132,34 @@ async fn wait_for(
                     });
                     return Ok(());
                 };
+                ids.extend(receipts.into_iter().map(|receipt| receipt.id));
                 accepted = true;
-                deadline = Instant::now() + wait;
+                deadline = Instant::now() + *wait;
             }
             News::Refused { reason, .. } | News::Error { reason } => {
                 return Err(Failure::new(reason));
             }
             News::Letter(letter) => {
-                let ours = letter.answers.contains(id);
-                let Letter { key, in_reply_to, answers, text, files } = letter;
+                let ours = letter.answers.iter().any(|answered| ids.contains(answered));
+                let Letter { key, in_reply_to, answers, text, files, failed } = letter;
                 let line = json!({
                     "in_reply_to": in_reply_to, "answers": answers, "text": text, "files": files,
+                    "failed": failed,
                 });
                 // Whoever takes a letter has to show it: an older one that waited for somebody to
                 // listen goes to standard error.
                 match (ours, context.output.json) {
                     (true, true) => json_line(&line),
+                    (true, false) if failed => {} // told as the reason, below
                     (true, false) => print(&printable(&text)), // nothing else is there
                     (false, true) => note(&json_text(&line)),
                     (false, false) => note(&format!("(another message) {text}")),
                 }
                 conversation.shown(key);
-                if ours {
-                    return Ok(());
+                match (ours, failed) {
+                    (true, true) => return Err(Failure::new(text)),
+                    (true, false) => return Ok(()),
+                    (false, _) => {}
                 }
             }
             News::Accepted { .. } | News::Lost | News::Back => {}

@@ -16,11 +16,11 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
         let (agents, sessions) = (agents::list(&db)?.len(), overview::sessions(&db, None)?.len());
         let answer = json!({ "running": false, "agents": agents, "sessions": sessions });
         context.output.show(&answer, |_| {
-            format!(
+            context.output.advise(&format!(
                 "no host runs on {}: start it with `twobox up`\nagents    {agents}\n\
                  sessions  {sessions}",
                 data.root().display()
-            )
+            ))
         });
         return Ok(ExitCode::FAILURE);
     };

@@ -42,7 +42,9 @@ fn renew(context: &Context) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
     Token::renew(&data.api_token())?;
     context.output.show(&json!({ "renewed": data.api_token() }), |_| {
-        "the old token is refused from now on; `twobox token show` shows the new one".to_owned()
+        context
+            .output
+            .advise("the old token is refused from now on; `twobox token show` shows the new one")
     });
     Ok(ExitCode::SUCCESS)
 }

@@ -109,7 +109,9 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
             })
             .collect();
         match rows.is_empty() {
-            true => "no agent listens anywhere: `twobox agents add NAME` makes one".to_owned(),
+            true => context
+                .output
+                .advise("no agent listens anywhere: `twobox agents add NAME` makes one"),
             false => table(["AGENT", "CHANNEL", "CHAT", "NAME", "SESSIONS"], &rows),
         }
     });

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 use twobox_shared::dead::Fate;
-use twobox_shared::ids::SessionId;
+use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::DeliveryStatus;
 use twobox_shared::time::UnixMillis;
 
@@ -40,6 +40,27 @@ impl Notice {
             next_attempt_at: None,
             created_at: now,
         }
+    }
+
+    /// What begins the cause of a notice that a message has failed.
+    const FAILED: &str = "failed:";
+
+    /// A fresh notice that `message` has failed with this attempt.
+    pub fn failed(
+        message: &MessageId,
+        attempt: i64,
+        place: Place,
+        text: String,
+        now: UnixMillis,
+    ) -> Self {
+        Self::held(format!("{}{message}:{attempt}", Self::FAILED), place, text, now)
+    }
+
+    /// The message that it says has failed, if it says so.
+    pub fn failed_message(&self) -> Option<MessageId> {
+        // An id may have a colon in it, an attempt has none.
+        let (message, _attempt) = self.cause.strip_prefix(Self::FAILED)?.rsplit_once(':')?;
+        MessageId::parse(message).ok()
     }
 
     const SELECT_OPEN: &str = "
@@ -207,4 +228,21 @@ pub fn dismiss(
     )
     .map(|changed| changed == 1)
     .map_err(failed("drop a notice"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_of_a_failure_names_its_message_and_no_other_does() {
+        let place = Place { channel_type: "c".into(), platform_id: "p".into(), thread_id: None };
+        for id in ["m", "a:b", "0:1:2"] {
+            let id = MessageId::parse(id).unwrap();
+            let notice = Notice::failed(&id, 4, place.clone(), "sorry".into(), UnixMillis(1));
+            assert_eq!(notice.failed_message(), Some(id));
+        }
+        let other = Notice::held("start:m:1".into(), place, "later".into(), UnixMillis(1));
+        assert_eq!(other.failed_message(), None);
+    }
 }

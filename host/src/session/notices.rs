@@ -120,11 +120,13 @@ impl Task {
         }
         for notice in plan.send {
             let notice = self.announce(notice).await?;
+            let failed = notice.failed_message();
             let letter = Letter {
                 // No row's id has a slash in it, so no container can use a notice's key first.
                 key: key(self.core.parts.install, self.id, &format!("notice/{}", notice.cause)),
                 in_reply_to: None,
-                answers: Vec::new(),
+                failed: failed.is_some(),
+                answers: failed.into_iter().collect(),
                 text: notice.text.clone(),
                 files: Vec::new(),
             };

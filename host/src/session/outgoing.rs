@@ -310,6 +310,7 @@ impl Task {
             in_reply_to,
             text: chat.text,
             files: chat.files,
+            failed: false,
         }
     }
 

@@ -202,9 +202,8 @@ impl Task {
                 tracing::warn!(session = %self.id, message = %message.id,
                     reason = failure.reason, detail = failure.detail, "a message failed");
                 let place = place_of_origin(&message.origin, &self.home);
-                let cause = format!("failed:{}:{attempt}", message.id);
                 let text = failure_text(message, *attempt, failure);
-                self.notify_person(Notice::held(cause, place, text, now)).await?;
+                self.notify_person(Notice::failed(&message.id, *attempt, place, text, now)).await?;
             }
         }
         fault::point(CrashPoint::HostSettleNoticed);

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use twobox_tests::{
-    PATIENCE, Runtime, Session, Setup, binary, docker, image, on_all_runtimes, wait_for,
-    wait_within,
+    PATIENCE, Runtime, Session, Setup, binary, docker, image, on_all_runtimes, on_process,
+    wait_for, wait_within,
 };
 
 use crate::scripts::{at_first, echo, hangs_at_first};
@@ -18,6 +18,19 @@ on_all_runtimes!(
     a_mistake_in_the_configuration_is_named_and_the_answer_comes_after_the_repair,
     starts_that_fail_are_told_once_and_the_answer_comes_after_the_repair,
 );
+
+on_process!(a_wait_for_a_message_that_fails_ends_at_once_with_its_reason);
+
+fn a_wait_for_a_message_that_fails_ends_at_once_with_its_reason(setup: Setup) {
+    let failure = json!({ "reason": "auth_failed", "detail": "no key", "retryable": false });
+    let world = setup.agent("ada", json!({ "otherwise": [{ "fail": failure }] })).up();
+    let sent = world.run(&["--json", "send", "--agent", "ada", "--id", "m", "--wait", "600", "hi"]);
+    let errors = String::from_utf8_lossy(&sent.stderr);
+    assert_eq!(sent.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("no key"), "{errors}");
+    let notice: serde_json::Value = serde_json::from_slice(&sent.stdout).unwrap();
+    assert_eq!((&notice["answers"], &notice["failed"]), (&json!(["m"]), &json!(true)));
+}
 
 fn a_killed_container_costs_one_try_and_no_time(setup: Setup) {
     let world = setup.agent("ada", hangs_at_first()).up();

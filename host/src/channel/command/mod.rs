@@ -158,6 +158,7 @@ struct Told<'a> {
     files: &'a [String],
     in_reply_to: Option<&'a MessageId>,
     answers: &'a [MessageId],
+    failed: bool,
 }
 
 impl<'a> Told<'a> {
@@ -170,6 +171,7 @@ impl<'a> Told<'a> {
             files: &letter.files,
             in_reply_to: letter.in_reply_to.as_ref(),
             answers: &letter.answers,
+            failed: letter.failed,
         }
     }
 

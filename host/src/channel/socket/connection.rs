@@ -245,6 +245,7 @@ fn accept(
     chat: Chat,
 ) -> BoxFuture<'_, Event> {
     let checked = place.and_then(|place| match chat.to_json().len() {
+        _ if chat.text.trim().is_empty() => Err("the message is empty: say something".to_owned()),
         0..=CONTENT_MAX => Ok(place),
         length => Err(format!("the message has {length} bytes, at most {CONTENT_MAX} are taken")),
     });

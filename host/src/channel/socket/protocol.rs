@@ -121,6 +121,9 @@ pub enum Event {
         /// Names of attached files.
         #[serde(default)]
         files: Vec<String>,
+        /// Whether it is the host's word that these messages have failed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
     },
     /// How the daemon is.
     Status {
@@ -169,6 +172,7 @@ impl Event {
             answers: letter.answers.clone(),
             text: letter.text.clone(),
             files: letter.files.clone(),
+            failed: letter.failed,
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::Context;
 use super::client::Client;
-use super::output::{Failure, chain, printable, say};
+use super::output::{Failure, Output, chain, printable, say};
 use crate::channel::command;
 use crate::channel::socket::{Event, Request};
 use crate::config::{Config, RuntimeKind, WatchMode};
@@ -67,6 +67,15 @@ impl Finding {
     /// Something to mend.
     pub fn fail(detail: impl Into<String>, help: impl Into<String>) -> Self {
         Self::Fail { detail: detail.into(), help: help.into() }
+    }
+
+    /// With what to do about the data directory that was named.
+    fn advised(self, output: Output) -> Self {
+        match self {
+            Self::Ok { detail } => Self::Ok { detail },
+            Self::Warn { detail, help } => Self::Warn { detail, help: output.advise(&help) },
+            Self::Fail { detail, help } => Self::Fail { detail, help: output.advise(&help) },
+        }
     }
 }
 
@@ -125,7 +134,8 @@ async fn report(context: &Context, checks: Vec<Check>) -> Result<ExitCode, Failu
     }
     let mut entries = Vec::new();
     for check in checks {
-        let entry = Entry { check: check.name, finding: check.run.await };
+        let finding = check.run.await.advised(context.output);
+        let entry = Entry { check: check.name, finding };
         if !context.output.json {
             let (level, detail, help) = match &entry.finding {
                 Finding::Ok { detail } => ("ok  ", detail, None),

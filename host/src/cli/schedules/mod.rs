@@ -179,14 +179,15 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
         SchedulesCommand::List { agent } => {
             let (_, db) = context.look_db()?;
             let list = book::list(&db, agent.as_deref()).map_err(told)?;
-            context.output.show(&list, text::list);
+            context.output.show(&list, |list| context.output.advise(&text::list(list)));
         }
         SchedulesCommand::Show { name } => {
             let (data, db) = context.look_db()?;
             let now = SystemClock.now();
             let shown = book::show(&db, &name, now).map_err(told)?;
             let is_up = data.holder()?.is_some();
-            context.output.show(&shown, |shown| text::shown(shown, is_up, now));
+            let output = context.output;
+            output.show(&shown, |shown| text::shown(shown, is_up, now, output));
         }
         SchedulesCommand::Pause { name, reason } => {
             let reason =
@@ -204,7 +205,7 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
         SchedulesCommand::Remove { name } => {
             let (_, mut db) = context.open_db()?;
             let removed = book::remove(&mut db, &name, SystemClock.now()).map_err(told)?;
-            context.output.show(&removed, text::removed);
+            context.output.show(&removed, |removed| context.output.advise(&text::removed(removed)));
         }
         SchedulesCommand::Runs { name, before, limit } => {
             let (_, db) = context.look_db()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use twobox_shared::ids::RunId;
 use twobox_shared::time::UnixMillis;
 
-use super::super::output::{self, one, printable, table};
+use super::super::output::{self, Output, one, printable, table};
 use super::{advice, now};
 use crate::book::view::{
     BackfillView, Detail, MetricsList, Paused, Removed, Resumed, RunPage, RunView, ScheduleList,
@@ -54,7 +54,7 @@ pub(super) fn list(list: &ScheduleList) -> String {
     printable(&lines.join("\n"))
 }
 
-pub(super) fn shown(shown: &Shown, is_up: bool, at: UnixMillis) -> String {
+pub(super) fn shown(shown: &Shown, is_up: bool, at: UnixMillis, output: Output) -> String {
     let Detail { schedule, next, warnings } = &shown.detail;
     // Each of its lines is one, whatever stands in it.
     let mut lines = vec![output::lines(&definition(schedule))];
@@ -73,7 +73,8 @@ pub(super) fn shown(shown: &Shown, is_up: bool, at: UnixMillis) -> String {
     let advice = advice::about(shown, is_up);
     if !advice.is_empty() {
         lines.push("what to do".to_owned());
-        lines.extend(advice.into_iter().map(|advice| format!("  {}", one(&advice))));
+        lines
+            .extend(advice.into_iter().map(|advice| format!("  {}", one(&output.advise(&advice)))));
     }
     printable(&lines.join("\n"))
 }
