@@ -21,7 +21,7 @@ use crate::dead::{Handled, Order};
 use crate::scheduler::Scheduler;
 use crate::session::command::Command;
 use crate::session::signal::Reason;
-use crate::storage::explain;
+use crate::storage::{explain, passes};
 
 /// How many messages are routed with one look into `host.db`.
 const ROUTE_BATCH: usize = 256;
@@ -58,17 +58,16 @@ impl DaemonDesk {
     }
 
     async fn accept_message(&self, message: Inbound) -> Result<Vec<Receipt>, Refusal> {
-        let stopping = || Refusal::TryAgain { reason: "the host is stopping".to_owned() };
         if self.core.is_stopping() {
-            return Err(stopping());
+            return Err(Refusal::stopping());
         }
         let (routed, pending) = oneshot::channel();
-        self.router.send(Arrival { message, routed }).map_err(|_| stopping())?;
-        let pending = pending.await.map_err(|_| stopping())??;
+        self.router.send(Arrival { message, routed }).map_err(|_| Refusal::stopping())?;
+        let pending = pending.await.map_err(|_| Refusal::stopping())??;
         // All of them or an error: a channel that hears an error hands the message in again, and
         // whoever had it already changes nothing.
         try_join_all(pending.into_iter().map(|Pending { session, answer }| async move {
-            let accepted = answer.await.map_err(|_| stopping())??;
+            let accepted = answer.await.map_err(|_| Refusal::stopping())??;
             Ok(Receipt { session, id: accepted.id, seq: accepted.seq.0 })
         }))
         .await
@@ -183,9 +182,9 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
         let places = batch.iter().map(|arrival| arrival.message.place.clone()).collect();
         let found = sessions_of(&core, places).await.map_err(|error| {
             let reason = explain(&error, core.parts.data.root());
-            format!("the message could not be stored: {reason}")
+            (format!("the message could not be stored: {reason}"), passes(&error))
         });
-        let trouble = found.as_ref().err();
+        let trouble = found.as_ref().err().map(|(reason, _)| reason);
         if let Some(reason) = trouble.filter(|reason| complaint.as_ref() != Some(reason)) {
             tracing::warn!(reason, "messages are refused");
         }
@@ -201,7 +200,9 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
                         Err(Refusal::TooManyThreads { most, minutes: wait.as_secs() / 60 + 1 })
                     }
                 },
-                Err(reason) => Err(Refusal::TryAgain { reason: reason.clone() }),
+                Err((reason, passes)) => {
+                    Err(Refusal::TryAgain { reason: reason.clone(), passes: *passes })
+                }
             };
             // Whoever asked may have gone; the message is on its way all the same.
             drop(arrival.routed.send(routed));
@@ -267,6 +268,7 @@ fn hand_over(
                 true => Ok(Pending { session: *session, answer }),
                 false => Err(Refusal::TryAgain {
                     reason: format!("session {session} takes nothing at the moment"),
+                    passes: true,
                 }),
             }
         })

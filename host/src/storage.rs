@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use rusqlite::ErrorCode;
+use twobox_shared::open::{BoxError, Remedy};
 
 use crate::session::task::chain;
 
@@ -16,6 +17,28 @@ pub(crate) fn explain(error: &(dyn Error + 'static), root: &Path) -> String {
         Some(advice) => format!("{text}; {advice} {}", root.display()),
         None => text,
     }
+}
+
+/// Whether an error is likely to be over within seconds, without anybody who mends something: a file
+/// is locked, or a disk full.
+pub(crate) fn passes(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let remedy = error.downcast_ref::<BoxError>().map(BoxError::remedy);
+        let code = error.downcast_ref::<rusqlite::Error>().and_then(|it| it.sqlite_error_code());
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(remedy, Some(Remedy::TryAgain | Remedy::Repair))
+            || matches!(
+                code,
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
+            )
+            || matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
@@ -46,7 +69,8 @@ fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
 mod tests {
     use super::*;
     use rusqlite::ffi;
-    use twobox_shared::open::BoxError;
+
+    use crate::db::failed;
 
     #[test]
     fn an_error_of_the_disk_says_where_and_what_to_do() {
@@ -77,5 +101,33 @@ mod tests {
                 None => assert!(!text.contains(';'), "{text}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_busy_or_full_passes_and_nothing_else() {
+        let sqlite =
+            |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some("why".to_owned()));
+        let cases = [
+            (ffi::SQLITE_BUSY, true),
+            (ffi::SQLITE_BUSY_SNAPSHOT, true),
+            (ffi::SQLITE_LOCKED, true),
+            (ffi::SQLITE_FULL, true),
+            (ffi::SQLITE_CONSTRAINT_TRIGGER, false),
+            (ffi::SQLITE_READONLY, false),
+            (ffi::SQLITE_IOERR_WRITE, false),
+            (ffi::SQLITE_CORRUPT, false),
+        ];
+        for (code, expected) in cases {
+            assert_eq!(passes(&failed("prepare a run")(sqlite(code))), expected, "host.db, {code}");
+            let in_a_box = BoxError::sqlite("store a message", sqlite(code));
+            assert_eq!(passes(&in_a_box), expected, "a box, {code}");
+        }
+        let io = |errno| BoxError::Io {
+            action: "create",
+            path: "/data/sessions/x".into(),
+            source: io::Error::from_raw_os_error(errno),
+        };
+        assert!(passes(&io(nix::libc::ENOSPC)));
+        assert!(!passes(&io(nix::libc::EROFS)));
     }
 }

@@ -42,7 +42,9 @@ impl Desk for FakeDesk {
                         (message.place.channel_type, message.place.platform_id);
                     return Err(Refusal::NobodyListens { channel_type, platform_id });
                 }
-                "busy" => return Err(Refusal::TryAgain { reason: "disk full".to_owned() }),
+                "busy" => {
+                    return Err(Refusal::TryAgain { reason: "disk full".to_owned(), passes: true });
+                }
                 "stuck" => return std::future::pending().await,
                 _ => {}
             }

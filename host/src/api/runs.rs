@@ -128,8 +128,8 @@ pub(super) async fn execute(
             let message = format!("{message}: try again later, or with ?force=true");
             ApiError::new(Code::CapacityFull, message).beside("slot_eta_sec", json!(slot_eta_sec))
         }
-        ExecuteError::PrepareFailed(run) => {
-            let OneRun { run } = view(&api, run.id).await?;
+        ExecuteError::PrepareFailed { run, .. } => {
+            let OneRun { run } = view(&api, run).await?;
             ApiError::new(Code::PrepareFailed, message).beside("run", json!(run))
         }
         ExecuteError::NotNow(_) => ApiError::new(Code::NotReady, message),

@@ -150,6 +150,8 @@ pub enum Refusal {
     TryAgain {
         /// Why.
         reason: String,
+        /// Whether that is likely to be over within seconds: something is busy, full, or stopping.
+        passes: bool,
     },
     /// The chat has begun as many new threads as it may for now; those that are there go on.
     #[error(
@@ -168,6 +170,13 @@ pub enum Refusal {
         /// What, and how.
         reason: String,
     },
+}
+
+impl Refusal {
+    /// The host takes nothing any more; the next one will.
+    pub fn stopping() -> Self {
+        Self::TryAgain { reason: "the host is stopping".to_owned(), passes: true }
+    }
 }
 
 /// What channels and the command line may ask of the daemon.

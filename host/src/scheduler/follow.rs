@@ -24,9 +24,14 @@ use crate::session::command::Command;
 use crate::session::run::{RunOrder, RunState};
 use crate::session::signal;
 use crate::session::task::chain;
+use crate::storage::{explain, passes};
 
 /// The pause before something is tried again that did not work.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// For how long a run is tried to be prepared again while what hinders it is likely to pass: longer than
+/// one wait for the lock of `host.db`, so that there is a second try.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How often a run is looked at that says nothing.
 const LOOK: Duration = Duration::from_secs(30);
@@ -41,12 +46,43 @@ struct Memory {
     end: Option<Monotonic>,
     /// Since when it has been told to end.
     ending: Option<Instant>,
-    /// Why its message could not be stored so far.
-    unstored: Option<String>,
+    /// What has kept it from being prepared so far.
+    hindrance: Option<Hindrance>,
+}
+
+/// What keeps a run from being prepared.
+#[derive(Debug, Clone)]
+struct Hindrance {
+    /// Since when something does.
+    since: Instant,
+    /// What did last, for people.
+    cause: String,
+    /// Whether the run ends because of it.
+    is_final: bool,
+}
+
+impl Memory {
+    /// Why the run ends though its time is not over and nobody ended it.
+    fn doom(&self) -> Option<&Hindrance> {
+        self.hindrance.as_ref().filter(|hindrance| hindrance.is_final)
+    }
+
+    fn cause(&self) -> Option<&str> {
+        self.hindrance.as_ref().map(|hindrance| hindrance.cause.as_str())
+    }
+}
+
+/// How far a run has come that somebody wants to have started.
+#[derive(Debug)]
+pub(super) enum Brought {
+    /// It goes on, or will when what hinders it has passed; it may have ended already.
+    Begun,
+    /// It could not be prepared: why, for people.
+    Unprepared(String),
 }
 
 /// Ends with the task that follows a run, however that ends.
-struct Following {
+pub(super) struct Following {
     scheduler: Arc<Scheduler>,
     run: RunId,
 }
@@ -58,11 +94,20 @@ impl Drop for Following {
     }
 }
 
+impl Following {
+    /// Sees the run to its end, and says in `report` how far it came at once.
+    pub(super) async fn see_through(self, report: Option<oneshot::Sender<Brought>>) {
+        self.scheduler.follow_to_the_end(self.run, report).await;
+    }
+}
+
 /// What comes after a step.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     /// The next step, at once.
     Next,
+    /// The same: its message is in its session.
+    Begun,
     /// The next step after so long, or when something has moved.
     Wait(Duration),
     /// Nothing: the run is over, or another host's.
@@ -72,20 +117,37 @@ enum Step {
 impl Scheduler {
     /// Sees a run to its end, in a task of its own. Following it twice changes nothing.
     pub(super) fn follow(self: &Arc<Self>, run: RunId) {
-        if lock(&self.followed).insert(run) {
-            let following = Following { scheduler: Arc::clone(self), run };
-            tokio::spawn(async move { following.scheduler.follow_to_the_end(run).await });
+        if let Some(following) = self.reserve(run) {
+            tokio::spawn(following.see_through(None));
         }
     }
 
-    async fn follow_to_the_end(&self, run: RunId) {
+    /// The right to follow a run, which perhaps is not made yet; `None` if somebody follows it.
+    pub(super) fn reserve(self: &Arc<Self>, run: RunId) -> Option<Following> {
+        let is_new = lock(&self.followed).insert(run);
+        is_new.then(|| Following { scheduler: Arc::clone(self), run })
+    }
+
+    async fn follow_to_the_end(&self, run: RunId, report: Option<oneshot::Sender<Brought>>) {
         let mut memory = Memory::default();
         let mut moves = self.core.run_moves();
         let mut complaint = None;
+        let mut report = report;
         loop {
             moves.borrow_and_update(); // what happens from here on ends the wait
-            let pause = match self.step(run, &mut memory).await {
-                Ok(Step::Next) => continue,
+            let step = self.step(run, &mut memory).await;
+            // Who waits for it hears what became of it: that it has begun, or has to wait, or is over.
+            if !matches!(step, Ok(Step::Next))
+                && let Some(report) = report.take()
+            {
+                let brought = match memory.doom() {
+                    None => Brought::Begun,
+                    Some(doom) => Brought::Unprepared(doom.cause.clone()),
+                };
+                drop(report.send(brought)); // whoever asked may have gone
+            }
+            let pause = match step {
+                Ok(Step::Next | Step::Begun) => continue,
                 Ok(Step::Over) => return,
                 Ok(Step::Wait(pause)) => pause,
                 Err(error) => {
@@ -108,21 +170,6 @@ impl Scheduler {
         }
     }
 
-    /// Takes a run that was just started as far as its session, and returns it as it is then.
-    pub(super) async fn bring_up(&self, run: Run) -> Result<Run, DbError> {
-        let mut memory = Memory::default();
-        let id = run.id;
-        loop {
-            let step = self.step(id, &mut memory).await?;
-            let now = self.core.parts.db.call(move |db| schedules::run(db, id)).await?;
-            let Some(now) = now else { return Ok(run) };
-            let there = now.hold.as_ref().is_some_and(|hold| hold.phase == Phase::Executing);
-            if there || step != Step::Next {
-                return Ok(now);
-            }
-        }
-    }
-
     /// One step of a run.
     async fn step(&self, id: RunId, memory: &mut Memory) -> Result<Step, DbError> {
         let Some(run) = self.core.parts.db.call(move |db| schedules::run(db, id)).await? else {
@@ -137,30 +184,11 @@ impl Scheduler {
         let clock = &self.core.parts.clock;
         let end = *memory.end.get_or_insert_with(|| clock.monotonic() + self.left(&run, &hold));
         let expired = clock.monotonic() >= end;
-        if expired || run.cancel_requested_at.is_some() {
+        if expired || run.cancel_requested_at.is_some() || memory.doom().is_some() {
             return self.end_early(&run, &hold, expired, memory).await;
         }
         match hold.phase {
-            Phase::Claimed => {
-                let (ids, now) = (Arc::clone(&self.core.parts.ids), self.now());
-                let (of, held) = (run.clone(), hold.clone());
-                let prepared = self
-                    .core
-                    .parts
-                    .db
-                    .call(move |db| schedules::prepare(db, &of, &held, &*ids, now))
-                    .await?;
-                match prepared {
-                    Prepared::Done => {
-                        fault::point(CrashPoint::HostRunPrepared);
-                        Ok(Step::Next)
-                    }
-                    Prepared::NotOurs => Ok(Step::Over),
-                    Prepared::Refused(reason) => {
-                        self.fail(&run, Reason::PrepareFailed, &reason, None).await
-                    }
-                }
-            }
+            Phase::Claimed => self.prepare(&run, &hold, memory).await,
             Phase::Prepared => self.store(&run, &hold, memory).await,
             Phase::Executing => match self.ask(&hold, RunOrder::Look).await {
                 Err(_) => Ok(Step::Wait(AGAIN)),
@@ -178,6 +206,60 @@ impl Scheduler {
             .and_then(|ms| u64::try_from(ms).ok())
             .map_or(self.core.parts.config.schedule.max_run, Duration::from_millis);
         hold.lease_until.since(self.now()).min(whole)
+    }
+
+    /// Makes the run's session ready.
+    async fn prepare(&self, run: &Run, hold: &Hold, memory: &mut Memory) -> Result<Step, DbError> {
+        let (ids, now) = (Arc::clone(&self.core.parts.ids), self.now());
+        let (of, held) = (run.clone(), hold.clone());
+        let prepared =
+            self.core.parts.db.call(move |db| schedules::prepare(db, &of, &held, &*ids, now)).await;
+        match prepared {
+            Ok(Prepared::Done) => {
+                fault::point(CrashPoint::HostRunPrepared);
+                memory.hindrance = None;
+                Ok(Step::Next)
+            }
+            Ok(Prepared::NotOurs) => Ok(Step::Over),
+            Ok(Prepared::Refused(reason)) => self.hindered(run, hold, memory, reason, false).await,
+            Err(error) => self.hindered_by(run, hold, memory, &error).await,
+        }
+    }
+
+    async fn hindered_by(
+        &self,
+        run: &Run,
+        hold: &Hold,
+        memory: &mut Memory,
+        error: &DbError,
+    ) -> Result<Step, DbError> {
+        let cause = explain(error, self.core.parts.data.root());
+        self.hindered(run, hold, memory, cause, passes(error)).await
+    }
+
+    /// What follows when `cause` keeps a run from being prepared: another try if that is likely to
+    /// pass and has not been there for long, and its end otherwise. A run that waited for more would
+    /// keep its place, and others theirs, for as long as it may take.
+    async fn hindered(
+        &self,
+        run: &Run,
+        hold: &Hold,
+        memory: &mut Memory,
+        cause: String,
+        passes: bool,
+    ) -> Result<Step, DbError> {
+        if memory.cause() != Some(cause.as_str()) {
+            tracing::warn!(run = %run.id, schedule = %run.schedule, cause, passes,
+                "the run cannot be prepared");
+        }
+        let since = memory.hindrance.as_ref().map_or_else(Instant::now, |known| known.since);
+        // A host that stops prepares nothing, and the next one takes the run over.
+        let again = passes && (since.elapsed() < PATIENCE || self.core.is_stopping());
+        memory.hindrance = Some(Hindrance { since, cause, is_final: !again });
+        match again {
+            true => Ok(Step::Wait(AGAIN)),
+            false => self.end_early(run, hold, false, memory).await,
+        }
     }
 
     /// Puts the run's message into its session's inbox. The same message again changes nothing.
@@ -201,26 +283,23 @@ impl Scheduler {
         match answer.await {
             Ok(Ok(_)) => {
                 fault::point(CrashPoint::HostRunStored);
-                memory.unstored = None;
                 let (id, owner) = (run.id, self.owner);
-                let ours = self
-                    .core
-                    .parts
-                    .db
-                    .call(move |db| {
-                        schedules::advance(db, id, owner, Phase::Prepared, Phase::Executing)
-                    })
-                    .await?;
-                Ok(if ours { Step::Next } else { Step::Over })
+                let advance = move |db: &mut Connection| {
+                    schedules::advance(db, id, owner, Phase::Prepared, Phase::Executing)
+                };
+                match self.core.parts.db.call(advance).await {
+                    Ok(true) => {
+                        memory.hindrance = None;
+                        Ok(Step::Begun)
+                    }
+                    Ok(false) => Ok(Step::Over),
+                    Err(error) => self.hindered_by(run, hold, memory, &error).await,
+                }
             }
-            Ok(Err(Refusal::TryAgain { reason })) => {
-                memory.unstored.get_or_insert(reason);
-                Ok(Step::Wait(AGAIN))
+            Ok(Err(Refusal::TryAgain { reason, passes })) => {
+                self.hindered(run, hold, memory, reason, passes).await
             }
-            Ok(Err(refusal)) => {
-                memory.unstored.get_or_insert_with(|| refusal.to_string());
-                self.end_unstored(run, hold, Reason::PrepareFailed, memory).await
-            }
+            Ok(Err(refusal)) => self.hindered(run, hold, memory, refusal.to_string(), false).await,
             Err(_) => Ok(Step::Wait(AGAIN)), // the session's task went away
         }
     }
@@ -234,13 +313,13 @@ impl Scheduler {
         expired: bool,
         memory: &mut Memory,
     ) -> Result<Step, DbError> {
-        let reason = match (expired, &memory.unstored) {
-            (true, Some(_)) => Reason::PrepareFailed,
+        let reason = match (expired, &memory.hindrance) {
+            (_, Some(Hindrance { is_final: true, .. })) | (true, Some(_)) => Reason::PrepareFailed,
             (true, None) => Reason::LeaseExpired,
             (false, _) => Reason::Aborted,
         };
         if hold.phase == Phase::Claimed {
-            return self.give_up(run, reason, memory.unstored.as_deref(), None).await;
+            return self.end_unstored(run, hold, reason, memory).await;
         }
         let began = *memory.ending.get_or_insert_with(Instant::now);
         let order = match began.elapsed() > self.core.parts.config.containers.stop_grace {
@@ -249,16 +328,17 @@ impl Scheduler {
         };
         match self.ask(hold, order).await {
             Err(()) if self.is_overdue(began) => {
-                let unstored = memory.unstored.as_deref();
-                let error = unstored.unwrap_or("its session cannot be looked at");
+                let error = memory.cause().unwrap_or("its session cannot be looked at");
                 self.give_up(run, reason, Some(error), None).await
             }
             Err(()) => Ok(Step::Wait(AGAIN)),
             Ok(RunState::Going) => Ok(Step::Wait(LOOK_ENDING)),
             Ok(RunState::Missing) => self.end_unstored(run, hold, reason, memory).await,
-            Ok(RunState::Withdrawn { turns }) => self.give_up(run, reason, None, turns).await,
+            Ok(RunState::Withdrawn { turns }) => {
+                self.give_up(run, reason, memory.cause(), turns).await
+            }
             Ok(RunState::Failed { failure, turns }) if failure.reason == Failure::ABORTED => {
-                self.give_up(run, reason, None, turns).await
+                self.give_up(run, reason, memory.cause(), turns).await
             }
             Ok(state) => self.settle(run, state, reason).await,
         }
@@ -275,8 +355,9 @@ impl Scheduler {
     ) -> Result<Step, DbError> {
         let (session, id) = (hold.session, run.id);
         let made = move |db: &mut Connection| schedules::was_made_for(db, session, id);
-        let mut error = memory.unstored.clone();
-        if hold.phase == Phase::Prepared && self.core.parts.db.call(made).await? {
+        let mut error = memory.cause().map(str::to_owned);
+        // Of a run that is not prepared too: a commit that reports an error may have been one.
+        if hold.phase != Phase::Executing && self.core.parts.db.call(made).await? {
             let began = *memory.ending.get_or_insert_with(Instant::now);
             let left = match self.forget_session(session).await {
                 Ok(true) => None,

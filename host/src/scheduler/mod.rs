@@ -16,11 +16,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
+use self::follow::Brought;
 use self::judge::self_pause;
 use self::plan::{Known, Plan};
 use crate::book;
@@ -78,9 +79,14 @@ pub enum ExecuteError {
     /// One is going on, and the schedule allows no other beside it.
     #[error("a run of this schedule is going on, and it allows no other beside it")]
     Overlaps,
-    /// It could not be made ready; this is how it ended.
-    #[error("the run could not be prepared: {}", .0.error.as_deref().unwrap_or("no reason known"))]
-    PrepareFailed(Box<Run>),
+    /// It could not be made ready, and has ended, or does as soon as that can be recorded.
+    #[error("the run could not be prepared: {cause}")]
+    PrepareFailed {
+        /// Which run.
+        run: RunId,
+        /// Why, for people.
+        cause: String,
+    },
     /// The host cannot do it now.
     #[error("{0}")]
     NotNow(String),
@@ -347,6 +353,8 @@ impl Scheduler {
         }
         let (cap, start) = (self.cap(), self.fresh_start());
         let id = RunId::generate(&*self.core.parts.ids);
+        // Before it is there: from then on somebody else would begin to follow it.
+        let following = self.reserve(id);
         let executed = self
             .core
             .parts
@@ -370,16 +378,15 @@ impl Scheduler {
             Executed::Gone => return Err(ExecuteError::Gone),
         };
         fault::point(CrashPoint::HostRunStarted);
-        let brought = self.bring_up(run.clone()).await;
-        // It has begun: whatever was in its way, who follows it tries again.
-        self.follow(run.id);
-        let run = brought.unwrap_or(run);
-        match run.reason {
-            Some(crate::schedule::reason::Reason::PrepareFailed) => {
-                Err(ExecuteError::PrepareFailed(Box::new(run)))
-            }
-            _ => Ok(run),
+        let (report, brought) = oneshot::channel();
+        let following = following.expect("an id that was just made up is nobody's");
+        tokio::spawn(following.see_through(Some(report)));
+        if let Ok(Brought::Unprepared(cause)) = brought.await {
+            return Err(ExecuteError::PrepareFailed { run: id, cause });
         }
+        // It has begun: whatever was in its way, who follows it tries again.
+        let now = self.core.parts.db.call(move |db| schedules::run(db, id)).await;
+        Ok(now.ok().flatten().unwrap_or(run))
     }
 
     /// In how many seconds a run will probably have ended and made room.

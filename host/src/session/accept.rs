@@ -17,7 +17,7 @@ use crate::admission::Sender;
 use crate::blocking::blocking;
 use crate::channel::{Place, Refusal};
 use crate::db::sessions::DUE_NOW;
-use crate::storage::explain;
+use crate::storage::{explain, passes};
 
 /// How many messages share one transaction at most.
 const ACCEPT_BATCH: usize = 256;
@@ -98,11 +98,12 @@ impl Task {
             return Err(Refusal::Blocked { reason: format!("session {} was deleted", self.id) });
         }
         if self.closing || self.core.is_stopping() {
-            return Err(Refusal::TryAgain { reason: "the host is stopping".to_owned() });
+            return Err(Refusal::stopping());
         }
         let root = self.core.parts.data.root().to_owned();
         let not_now = |error: &(dyn std::error::Error + 'static)| Refusal::TryAgain {
             reason: format!("the message could not be stored: {}", explain(error, &root)),
+            passes: passes(error),
         };
         self.mark(Some(DUE_NOW)).await.map_err(|error| not_now(&error))?;
         fault::point(CrashPoint::HostAcceptMarked);

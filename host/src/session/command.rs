@@ -64,9 +64,22 @@ pub enum Command {
 impl Command {
     /// Says that nobody carries it out, and `why`. Whoever waits for anything else than a message to be
     /// accepted hears it by the end of the wait.
-    pub(super) fn refuse(self, why: &str) {
+    pub(super) fn refuse(self, why: Refusal) {
         if let Self::Accept { reply, .. } = self {
-            answer(reply, Err(Refusal::Blocked { reason: why.to_owned() }));
+            answer(reply, Err(why));
+        }
+    }
+
+    /// Whether whoever sent it waits for an answer, and can do something else or try again.
+    pub(super) fn is_asked(&self) -> bool {
+        match self {
+            Self::Accept { .. } | Self::Run { .. } => true,
+            Self::Sent(_)
+            | Self::Retry { .. }
+            | Self::Notices
+            | Self::Forget { .. }
+            | Self::Dead { .. }
+            | Self::Shutdown { .. } => false,
         }
     }
 }

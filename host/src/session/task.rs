@@ -31,7 +31,7 @@ use crate::core::{Core, Handle};
 use crate::db::DbError;
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::identity;
-use crate::storage::explain;
+use crate::storage::{explain, passes};
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
 pub(crate) const RETIRE_BEYOND: Duration = Duration::from_secs(60);
@@ -97,6 +97,7 @@ pub(crate) async fn run(
     commands: mpsc::Receiver<Command>,
 ) {
     let mut commands = commands;
+    let mut backlog = VecDeque::new();
     let mut stopping = core.stopping();
     let record = loop {
         match core.parts.db.call(move |db| sessions::find(db, id)).await {
@@ -107,9 +108,20 @@ pub(crate) async fn run(
             }
             Err(error) => {
                 tracing::error!(session = %id, error = chain(&error), "cannot wake the session");
+                // Nobody is kept waiting for what may need a person: a run has its place meanwhile.
+                if !passes(&error) {
+                    let reason = explain(&error, core.parts.data.root());
+                    let why = Refusal::TryAgain { reason, passes: false };
+                    while let Ok(command) = commands.try_recv() {
+                        match command.is_asked() {
+                            true => command.refuse(why.clone()),
+                            false => backlog.push_back(command),
+                        }
+                    }
+                }
                 let stop = stopping.wait_for(|stopping| *stopping);
                 if tokio::time::timeout(OPERATOR_PAUSE, stop).await.is_ok() {
-                    return refuse_all(&mut commands, "the host is stopping").await;
+                    return refuse_all(&mut commands).await;
                 }
             }
         }
@@ -123,7 +135,7 @@ pub(crate) async fn run(
         id,
         record,
         commands,
-        backlog: VecDeque::new(),
+        backlog,
         asker: None,
         container: None,
         outgoing: Outgoing::default(),
@@ -179,7 +191,7 @@ pub(super) fn leave(
     loop {
         signal.take();
         while let Ok(command) = commands.try_recv() {
-            command.refuse(why);
+            command.refuse(Refusal::Blocked { reason: why.to_owned() });
         }
         if core.retire(id, signal, commands) {
             return;
@@ -187,10 +199,10 @@ pub(super) fn leave(
     }
 }
 
-async fn refuse_all(commands: &mut mpsc::Receiver<Command>, reason: &str) {
+async fn refuse_all(commands: &mut mpsc::Receiver<Command>) {
     commands.close();
     while let Some(command) = commands.recv().await {
-        command.refuse(reason);
+        command.refuse(Refusal::stopping());
     }
 }
 
@@ -476,8 +488,7 @@ impl Task {
                     }
                 }
                 Some(Command::Accept { reply, .. }) => {
-                    let reason = "the host is stopping".to_owned();
-                    answer(reply, Err(Refusal::TryAgain { reason }));
+                    answer(reply, Err(Refusal::stopping()));
                 }
                 // Dropped is answered.
                 Some(

@@ -16,7 +16,6 @@ on_process!(
     a_schedule_is_executed_now_and_the_answer_is_the_run_that_began,
     a_full_host_says_when_there_will_be_room_and_can_be_forced,
     a_run_that_cannot_be_prepared_is_told_with_its_end,
-    a_run_that_began_goes_on_when_host_db_works_again,
     a_run_that_began_goes_on_when_its_client_has_left,
 );
 
@@ -186,21 +185,6 @@ fn a_run_that_cannot_be_prepared_is_told_with_its_end(setup: Setup) {
     quarantine(None);
     let run = client.ask("POST", "/api/schedules/there/execute").body["run"].clone();
     assert_eq!(wait_ended(&client, &run)["status"], "completed");
-}
-
-fn a_run_that_began_goes_on_when_host_db_works_again(setup: Setup) {
-    let world = setup.api().agent("ada", echo()).up();
-    let client = world.client();
-    client.ask_with("POST", "/api/schedules", &daily("evening"));
-    let host = db::open(&world.data().join("host.db")).unwrap();
-    host.execute_batch(
-        "CREATE TRIGGER broken BEFORE INSERT ON sessions BEGIN SELECT RAISE(ABORT, 'broken'); END",
-    )
-    .unwrap();
-    let answer = client.ask("POST", "/api/schedules/evening/execute");
-    assert_eq!((answer.status, &answer.body["run"]["phase"]), (202, &json!("claimed")));
-    host.execute_batch("DROP TRIGGER broken").unwrap();
-    assert_eq!(wait_ended(&client, &answer.body["run"])["status"], "completed");
 }
 
 fn a_run_that_began_goes_on_when_its_client_has_left(setup: Setup) {

@@ -1,8 +1,12 @@
-//! What becomes of a run when a statement on its way fails: nothing is half done, and it goes on by
-//! itself when the statement works again.
+//! What becomes of a run when a statement on its way fails: nothing is half done. What cannot be
+//! prepared ends at once and makes room; everything else goes on by itself when the statement works
+//! again.
+
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use twobox_host::db::schedules::{Phase, Run, Status};
+use twobox_host::schedule::reason::Reason;
 use twobox_tests::{Setup, World, on_process, wait_for};
 
 use super::{Book, Rhythm};
@@ -11,6 +15,8 @@ use crate::scripts::echo;
 on_process!(
     a_scheduled_run_survives_the_failure_of_each_statement,
     a_manual_run_survives_the_failure_of_each_statement,
+    a_scheduled_run_that_host_db_cannot_prepare_ends_at_once_and_makes_room,
+    a_manual_run_that_host_db_cannot_prepare_is_refused_with_the_cause,
 );
 
 /// How far a run is while the statement fails.
@@ -35,22 +41,27 @@ impl Stuck {
 
     /// How many sessions were made for the run.
     fn sessions(self) -> usize {
-        usize::from(matches!(self, Self::Running(Phase::Prepared | Phase::Executing)))
+        usize::from(matches!(self, Self::Running(_)))
     }
 }
 
-/// Each statement, as a trigger that lets it fail, and how far a run comes.
-const FAULTS: [(&str, Stuck); 10] = [
+/// Each statement outside of the preparations, as a trigger that lets it fail, and how far a run comes.
+const FAULTS: [(&str, Stuck); 6] = [
     ("BEFORE INSERT ON runs", Stuck::Unmade),
     ("BEFORE UPDATE OF next_slot_ms ON schedules", Stuck::Unmade),
     ("BEFORE UPDATE ON runs WHEN NEW.phase = 'claimed'", Stuck::Queued),
-    ("BEFORE INSERT ON messaging_groups", Stuck::Running(Phase::Claimed)),
-    ("BEFORE INSERT ON sessions", Stuck::Running(Phase::Claimed)),
-    ("BEFORE UPDATE ON runs WHEN NEW.phase = 'prepared'", Stuck::Running(Phase::Claimed)),
-    ("BEFORE UPDATE ON runs WHEN NEW.phase = 'executing'", Stuck::Running(Phase::Prepared)),
     ("BEFORE UPDATE ON runs WHEN NEW.status = 'completed'", Stuck::Running(Phase::Executing)),
     ("BEFORE INSERT ON run_metrics", Stuck::Running(Phase::Executing)),
     ("BEFORE UPDATE OF failure_streak ON schedules", Stuck::Running(Phase::Executing)),
+];
+
+/// Each statement that prepares a run, and whether its session stays, with the message taken back.
+const PREPARING: [(&str, bool); 5] = [
+    ("BEFORE INSERT ON messaging_groups", false),
+    ("BEFORE INSERT ON sessions", false),
+    ("BEFORE UPDATE ON runs WHEN NEW.phase = 'prepared'", false),
+    ("BEFORE UPDATE OF next_due_at_ms ON sessions WHEN NEW.next_due_at_ms IS NOT NULL", false),
+    ("BEFORE UPDATE ON runs WHEN NEW.phase = 'executing' AND NEW.status = 'running'", true),
 ];
 
 /// Lets a statement fail as long as it lives, and says so in the host's log.
@@ -146,6 +157,67 @@ fn a_manual_run_survives_the_failure_of_each_statement(setup: Setup) {
         }
         assert_whole(&world, &book, &book.wait_ended(id), event);
         assert_eq!((book.runs(id).len(), book.schedule(id).next), (1, next), "{event}");
+    }
+    world.assert_fsck_clean();
+}
+
+/// A run that was not prepared: ended while the fault was still there, and nothing of it by halves.
+fn assert_unprepared(world: &World, book: &Book, run: &Run, fault: &Fault<'_>, stays: bool) {
+    let event = &fault.word;
+    assert_eq!((run.status, run.reason), (Status::Failed, Some(Reason::PrepareFailed)), "{event}");
+    let error = run.error.as_deref().unwrap();
+    assert!(error.contains(&fault.word) && !error.contains("is left"), "{event}: {error}");
+    assert_eq!(count(&book.db, &format!("run_metrics WHERE run_id = '{}'", run.id)), 1, "{event}");
+    let id = run.hold.as_ref().unwrap().session.to_string();
+    let session = world.sessions().into_iter().find(|session| session.id == id);
+    assert_eq!(session.is_some(), stays, "{event}");
+    if let Some(session) = session {
+        let statuses: Vec<_> = session.messages().into_iter().map(|it| it.status).collect();
+        assert_eq!(statuses, ["cancelled"], "{event}");
+    }
+}
+
+fn a_scheduled_run_that_host_db_cannot_prepare_ends_at_once_and_makes_room(setup: Setup) {
+    let world = setup.setting("schedule.max_concurrent", 1).agent("ada", echo()).up();
+    let book = Book::of(&world);
+    for (number, (event, stays)) in PREPARING.into_iter().enumerate() {
+        let fault = Fault::inject(&book.db, number, event);
+        let began = Instant::now();
+        let ids = ["one", "two"]
+            .map(|which| book.add(&format!("{which} {number}"), Rhythm::Once, |_| {}));
+        for id in ids {
+            assert_unprepared(&world, &book, &book.wait_ended(id), &fault, stays);
+            assert_eq!(book.schedule(id).streaks.failures, 1, "{event}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{event}: not at the end of its lease");
+        drop(fault);
+        let next = book.add(&format!("next {number}"), Rhythm::Once, |_| {});
+        assert_whole(&world, &book, &book.wait_ended(next), event);
+    }
+    world.assert_fsck_clean();
+}
+
+fn a_manual_run_that_host_db_cannot_prepare_is_refused_with_the_cause(setup: Setup) {
+    let world = setup.api().setting("schedule.max_concurrent", 1).agent("ada", echo()).up();
+    let (book, client) = (Book::of(&world), world.client());
+    for (number, (event, stays)) in PREPARING.into_iter().enumerate() {
+        let name = format!("tidy-{number}");
+        let id = book.add_at(&name, Rhythm::Once, Book::later(), |_| {});
+        let fault = Fault::inject(&book.db, number, event);
+        let answer = client.ask("POST", &format!("/api/schedules/{name}/execute"));
+        assert_eq!(answer.error(), (500, "prepare_failed"), "{event}");
+        assert!(answer.body["error"]["message"].as_str().unwrap().contains(&fault.word), "{event}");
+        let run = book.wait_ended(id);
+        assert_eq!(answer.body["run"]["id"], run.id.to_string(), "{event}");
+        assert_unprepared(&world, &book, &run, &fault, stays);
+        let ran = world.run(&["schedules", "run", &name]);
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(!ran.status.success() && said.contains(&fault.word), "{event}: {said}");
+        drop(fault);
+        world.twobox(&["schedules", "run", &name]);
+        wait_for("the run that was prepared", || {
+            book.runs(id).into_iter().find(|run| run.status == Status::Completed)
+        });
     }
     world.assert_fsck_clean();
 }
