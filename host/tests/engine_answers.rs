@@ -76,6 +76,7 @@ impl Engine {
             },
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(2),
+            heartbeat: twobox_host::config::HEARTBEAT,
             poll: None,
             durability: Durability::PowerLoss,
         }

@@ -83,6 +83,7 @@ impl Machine {
             },
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(1),
+            heartbeat: twobox_host::config::HEARTBEAT,
             poll: None,
             durability: Durability::PowerLoss,
         }

@@ -112,14 +112,18 @@ pub const KEYS: &[Key] = &[
         "Path of `agent-runner` for the sandbox and process runtimes. Empty: beside `twobox`.",
         |c| Field::Text(&mut c.containers.runner),
     ),
+    key("limits.heartbeat", "How often a runner gives a sign of life.", |c| {
+        Field::Span(&mut c.limits.heartbeat)
+    }),
     key(
         "limits.heartbeat_ceiling",
-        "A container without a sign of life for this long is stopped.",
+        "A container without a sign of life for this long is stopped; not less than `limits.heartbeat`.",
         |c| Field::Span(&mut c.limits.heartbeat_ceiling),
     ),
     key(
         "limits.claim_tolerance",
-        "A claim without any sign of life since it was made is stuck after this long.",
+        "A claim without any sign of life since it was made is stuck after this long; not less than \
+         `limits.heartbeat`.",
         |c| Field::Span(&mut c.limits.claim_tolerance),
     ),
     key(

@@ -77,8 +77,40 @@ impl Config {
             Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
         }
         let warnings = apply_environment(&mut config, env)?;
+        check_heartbeat(&config, path, env)?;
         Ok((config, warnings))
     }
+}
+
+/// A limit that is shorter than the time between two signs of life ends every runner whose turn takes
+/// longer, whatever it does.
+fn check_heartbeat(
+    config: &Config,
+    path: &Path,
+    env: &BTreeMap<String, String>,
+) -> Result<(), ConfigError> {
+    let limits = &config.limits;
+    let spans = [
+        ("limits.claim_tolerance", limits.claim_tolerance),
+        ("limits.heartbeat_ceiling", limits.heartbeat_ceiling),
+    ];
+    for (name, span) in spans {
+        if span >= limits.heartbeat {
+            continue;
+        }
+        let key = KEYS.iter().find(|key| key.name == name).expect("both are in the table");
+        let variable = key.variable();
+        let place = match env.contains_key(&variable) {
+            true => format!("environment variable {variable}"),
+            false => path.display().to_string(),
+        };
+        let allowed = format!(
+            "{} or more, for runners give a sign of life only that often (limits.heartbeat)",
+            humantime::format_duration(limits.heartbeat)
+        );
+        return Err(ConfigError::Value { place, key: key.name, value: key.show(config), allowed });
+    }
+    Ok(())
 }
 
 fn apply_file(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigError> {
@@ -233,6 +265,15 @@ mod tests {
             ),
             ("[api]\nlisten = 8642", &["api.listen = 8642", "127.0.0.1:8642"]),
             ("containers = 3", &["unknown key containers"]),
+            (
+                "[limits]\nclaim_tolerance = '9s'",
+                &["limits.claim_tolerance = \"9s\"", "use 10s or more", "(limits.heartbeat)"],
+            ),
+            ("[limits]\nheartbeat = '1h'", &["limits.claim_tolerance = \"1m\"", "use 1h or more"]),
+            (
+                "[limits]\nheartbeat = '2s'\nclaim_tolerance = '2s'\nheartbeat_ceiling = '1s'",
+                &["limits.heartbeat_ceiling = \"1s\"", "use 2s or more"],
+            ),
             ("[limits\n", &["not valid TOML: line 1"]),
         ];
         for (file, expected) in cases {
@@ -257,6 +298,14 @@ mod tests {
         let (config, warnings) = load("", &[("TWOBOX_LIMITS_MAX_TOOL", "soon")]).unwrap();
         assert_eq!(config, Config::default());
         assert!(warnings[0].contains("limits.max_tool stays \"2h\""), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_limit_below_the_heartbeat_is_refused_where_it_was_set() {
+        let error = load("", &[("TWOBOX_LIMITS_CLAIM_TOLERANCE", "2s")]).unwrap_err();
+        assert!(error.starts_with("environment variable TWOBOX_LIMITS_CLAIM_TOLERANCE"), "{error}");
+        let beat = ("TWOBOX_LIMITS_HEARTBEAT", "2s");
+        assert!(load("[limits]\nclaim_tolerance = '2s'", &[beat]).is_ok());
     }
 
     #[test]

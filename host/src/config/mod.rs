@@ -96,9 +96,14 @@ pub struct Containers {
     pub runner: String,
 }
 
+/// How often a runner gives a sign of life that is told nothing else.
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+
 /// `[limits]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
+    /// How often a runner gives a sign of life.
+    pub heartbeat: Duration,
     /// A container without a sign of life for this long is stopped.
     pub heartbeat_ceiling: Duration,
     /// A claim without any sign of life since it was made is stuck after this long.
@@ -203,6 +208,7 @@ impl Default for Config {
                 runner: String::new(),
             },
             limits: Limits {
+                heartbeat: HEARTBEAT,
                 heartbeat_ceiling: Duration::from_secs(30 * 60),
                 claim_tolerance: Duration::from_secs(60),
                 start_grace: Duration::from_secs(30),

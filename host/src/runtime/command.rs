@@ -8,6 +8,7 @@ use twobox_shared::ids::InstallId;
 
 use super::StartSpec;
 use super::mounts::{Room, Seen, mounts};
+use crate::config::HEARTBEAT;
 
 /// The environment variables by which every process of an incarnation can be recognised.
 pub(super) const INSTALL_VARIABLE: &str = "TWOBOX_INSTALL";
@@ -37,6 +38,9 @@ pub(super) fn arguments(install: InstallId, spec: &StartSpec, seen: Seen) -> Vec
     }
     pair("--idle-ms", spec.idle.as_millis().to_string().into());
     pair("--grace-ms", turn_grace(spec.grace).as_millis().to_string().into());
+    if spec.heartbeat != HEARTBEAT {
+        pair("--heartbeat-ms", spec.heartbeat.as_millis().to_string().into());
+    }
     if let Some(poll) = spec.poll {
         pair("--poll-ms", poll.as_millis().to_string().into());
     }
@@ -113,6 +117,7 @@ pub(super) mod tests {
             },
             idle: Duration::from_secs(1),
             grace: Duration::from_secs(2),
+            heartbeat: HEARTBEAT,
             poll: None,
             durability: Durability::PowerLoss,
         }

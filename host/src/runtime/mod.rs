@@ -73,6 +73,8 @@ pub struct StartSpec {
     pub idle: Duration,
     /// How long the runner may take to end its turn when it is told to leave.
     pub grace: Duration,
+    /// How often the runner gives a sign of life.
+    pub heartbeat: Duration,
     /// Whether the runner has to poll its inbox, and how often.
     pub poll: Option<Duration>,
     /// What the runner's commits survive.

@@ -367,6 +367,7 @@ impl Room {
             },
             idle: Duration::from_secs(1),
             grace: Duration::from_secs(1),
+            heartbeat: crate::config::HEARTBEAT,
             poll: None,
             durability: Durability::default(),
         };

@@ -268,6 +268,7 @@ impl Task {
             agent,
             idle: config.idle,
             grace: config.stop_grace,
+            heartbeat: core.parts.config.limits.heartbeat,
             poll: core.parts.watch.is_none().then_some(watch::POLL),
             durability: core.parts.config.durability,
         };

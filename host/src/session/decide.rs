@@ -22,6 +22,9 @@ pub type Acks = HashMap<MessageId, Ack>;
 /// bound, a container that always says so would be given the message for ever.
 pub const RELEASES_MAX: i64 = 20;
 
+/// What is said of a turn that was released because the host enforced a limit.
+const LIMIT: &str = "the host ended the turn, because it broke a limit";
+
 /// The pause before the second retry.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -267,11 +270,18 @@ fn end_of_attempt(
     failure: Failure,
 ) -> Action {
     let named = view.after.get(&message.id).is_some_and(|ack| ack.attempt.is_some());
-    let released = failure.reason == Failure::RELEASED && message.forgiven < RELEASES_MAX;
-    let forgiven = released || view.stop_cause == Some(StopCause::Host);
+    let released = failure.reason == Failure::RELEASED;
+    let (forgiven, failure) = match view.stop_cause {
+        Some(StopCause::Host) => (true, failure),
+        // It obeyed the signal that enforces the limit, which is no merit of its turn.
+        Some(StopCause::Limit) if released => (false, Failure::retryable(Failure::TIMEOUT, LIMIT)),
+        Some(StopCause::Limit) => (false, failure),
+        None => (released && message.forgiven < RELEASES_MAX, failure),
+    };
     let id = message.id.clone();
     let counted = attempt + 1 - message.forgiven;
-    if !forgiven && (counted >= view.max_tries || !failure.retryable) {
+    let is_final = !failure.retryable && !was_for_several(view, message);
+    if !forgiven && (counted >= view.max_tries || is_final) {
         return Action::Fail { message: id, attempt, failure };
     }
     let pause = match (forgiven, named) {
@@ -282,6 +292,22 @@ fn end_of_attempt(
     };
     let process_after = pause.map(|span| view.now + span);
     Action::Charge { message: id, attempt, forgiven, process_after }
+}
+
+/// Whether the failed turn of `message` was for several messages that trigger: then nobody knows which
+/// of them it was that cannot be answered, and each is tried again, alone, with the context of them
+/// all. The acks of a turn are committed together, so that they tell the same instant.
+fn was_for_several(view: &View<'_>, message: &PendingMessage) -> bool {
+    let Some(own) = view.after.get(&message.id) else { return false };
+    let is_of_turn = |other: &&PendingMessage| {
+        other.trigger
+            && view.after.get(&other.id).is_some_and(|ack| {
+                ack.status == AckStatus::Failed
+                    && (ack.runner, ack.changed_at) == (own.runner, own.changed_at)
+                    && ack.attempt.is_none_or(|attempt| attempt == other.tries)
+            })
+    };
+    view.pending.iter().filter(is_of_turn).nth(1).is_some()
 }
 
 /// Whether a retry is due later than any backoff could have put it, which shows that the clock was

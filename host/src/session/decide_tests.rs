@@ -431,3 +431,63 @@ fn a_start_waits_no_longer_than_any_pause_whatever_the_clock_did() {
     assert_eq!(start_waits(at(300), NOW), at(300));
     assert_eq!(start_waits(at(301), NOW), None);
 }
+
+#[test]
+fn of_a_turn_of_several_that_cannot_be_repeated_each_is_tried_again_alone() {
+    let (gone, other) = (runner(), runner());
+    let failed = |attempt, runner, changed_at| Ack {
+        failure: Some(Failure::permanent(Failure::PROVIDER_ERROR, "an unreadable picture")),
+        changed_at: Some(UnixMillis(changed_at)),
+        ..ack(AckStatus::Failed, attempt, runner)
+    };
+    let (first, second) = (failed(0, gone, 10), failed(0, gone, 10));
+    let both = acks(&[("a", &first), ("b", &second)]);
+    let decision = run(&[pending("a", 0), pending("b", 0)], &both, &both, Alive::None);
+    assert_eq!(decision.actions, [charge("a", 0, None), charge("b", 0, None)]);
+    assert_eq!(decision.wake, Wake::Start);
+
+    let alone = |case: &str, companion: PendingMessage, ack: Ack| {
+        let acks = acks(&[("a", &failed(0, gone, 10)), ("b", &ack)]);
+        let decision = run(&[pending("a", 0), companion], &acks, &acks, Alive::None);
+        let fails = |action: &&Action| matches!(action, Action::Fail { message, .. } if *message == id("a"));
+        assert_eq!(decision.actions.iter().filter(fails).count(), 1, "{case}: {decision:?}");
+    };
+    alone("its company was context", PendingMessage { trigger: false, ..pending("b", 0) }, second);
+    alone("the other failed in another turn", pending("b", 0), failed(0, gone, 11));
+    alone("under another runner", pending("b", 0), failed(0, other, 10));
+    alone("in an attempt that was charged", pending("b", 1), failed(0, gone, 10));
+    let answered = Ack { status: AckStatus::Completed, ..failed(0, gone, 10) };
+    alone("and the other did not fail", pending("b", 0), answered);
+}
+
+#[test]
+fn a_turn_that_is_released_because_of_a_limit_is_charged() {
+    let gone = runner();
+    let released = Ack {
+        failure: Some(Failure::retryable(Failure::RELEASED, "the runner was told to leave")),
+        ..ack(AckStatus::Failed, 4, gone)
+    };
+    let acks = acks(&[("m", &released)]);
+    let decide_after = |stop_cause| {
+        decide(&View {
+            now: NOW,
+            pending: &[pending("m", 4)],
+            answered: &[],
+            before: &acks,
+            after: &acks,
+            alive: Alive::None,
+            stop_cause,
+            max_tries: MAX_TRIES,
+        })
+        .actions
+        .remove(0)
+    };
+    let Action::Fail { failure, .. } = decide_after(Some(StopCause::Limit)) else {
+        panic!("it was the fifth")
+    };
+    assert_eq!((failure.reason.as_str(), failure.detail.as_str()), (Failure::TIMEOUT, LIMIT));
+    for cause in [None, Some(StopCause::Host)] {
+        let forgiven = matches!(decide_after(cause), Action::Charge { forgiven: true, .. });
+        assert!(forgiven, "{cause:?}");
+    }
+}

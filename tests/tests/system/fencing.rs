@@ -78,6 +78,7 @@ fn a_second_runner_on_one_session_leaves_with_75_and_touches_nothing(setup: Setu
 fn impatient(setup: Setup) -> Setup {
     setup
         .setting("limits.start_grace", "500ms")
+        .setting("limits.heartbeat", "1s")
         .setting("limits.claim_tolerance", "1s")
         .setting("containers.stop_grace", "3s")
 }

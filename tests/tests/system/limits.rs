@@ -14,6 +14,8 @@ on_all_runtimes!(a_hung_turn_ends_at_its_deadline_and_is_tried_again);
 on_process!(
     a_declared_tool_outlives_the_tolerance,
     a_silent_container_without_a_tool_is_stopped_and_its_message_tried_again,
+    a_turn_that_obeys_the_signal_of_its_limit_is_charged,
+    one_bad_message_takes_no_other_with_it,
     an_old_heartbeat_is_no_sign_of_a_new_container,
 );
 
@@ -34,6 +36,7 @@ fn a_hung_turn_ends_at_its_deadline_and_is_tried_again(setup: Setup) {
 fn impatient(setup: Setup) -> Setup {
     setup
         .setting("limits.start_grace", "500ms")
+        .setting("limits.heartbeat", "2s")
         .setting("limits.claim_tolerance", "2s")
         .setting("containers.stop_grace", "500ms")
 }
@@ -66,6 +69,44 @@ fn a_silent_container_without_a_tool_is_stopped_and_its_message_tried_again(setu
     let message = session.message(&id);
     assert_eq!((message.tries, message.forgiven), (1, 0), "its own fault");
     assert!(world.host_log().contains("no sign of life since it claimed"));
+}
+
+fn a_turn_that_obeys_the_signal_of_its_limit_is_charged(setup: Setup) {
+    let world = setup
+        .setting("limits.start_grace", "100ms")
+        .setting("limits.turn_ceiling", "500ms")
+        .setting("containers.stop_grace", "500ms")
+        .setting("limits.max_tries", 1)
+        .agent("ada", json!({ "otherwise": [{ "hang": true }] }))
+        .up();
+    let chat = world.chat("ada");
+    let id = chat.say("hang on");
+    let session = world.session("ada");
+    let message = wait_for("its end", || {
+        let message = session.messages().into_iter().find(|message| message.id == id)?;
+        (message.status == "failed").then_some(message)
+    });
+    assert_eq!(message.forgiven, 0);
+    let notices = wait_for("the notice", || Some(chat.notices()).filter(|all| !all.is_empty()));
+    assert!(notices[0].text.contains("it broke a limit"), "{notices:?}");
+}
+
+/// The three are there before the runner is, so that they make one turn. The script goes by the last.
+fn one_bad_message_takes_no_other_with_it(setup: Setup) {
+    let bad = json!([{ "fail": { "reason": "provider_error", "retryable": false } }]);
+    let mut script = echo();
+    script["rules"] = json!([{ "match": "bad", "do": bad }]);
+    let world = setup.agent("ada", script).up();
+    let chat = world.chat("ada");
+    let ids = ["one", "two", "bad"].map(|text| chat.hand_in(None, text));
+    for (id, text) in [(&ids[0], "one"), (&ids[1], "two")] {
+        assert_eq!(chat.wait_answer(id).text, format!("echo: {text}"));
+    }
+    let session = world.session("ada");
+    session.wait_settled();
+    let statuses = ids.map(|id| session.message(&id).status);
+    assert_eq!(statuses, ["completed", "completed", "failed"]);
+    assert_eq!(chat.notices().len(), 1, "one failed");
 }
 
 /// Puts `program` in the runner's place.

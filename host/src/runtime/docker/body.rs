@@ -211,6 +211,7 @@ mod tests {
             folder: "/data/s".into(),
             idle: Duration::from_secs(600),
             grace: Duration::from_millis(7500),
+            heartbeat: crate::config::HEARTBEAT,
             poll: Some(Duration::from_millis(250)),
             ..command::tests::spec()
         };

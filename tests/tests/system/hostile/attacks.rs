@@ -150,6 +150,7 @@ pub(super) fn attacked(setup: Setup, attacks: &[&str]) -> World {
         .setting("containers.max_running", 64)
         .setting("containers.stop_grace", "1s")
         .setting("limits.start_grace", "500ms")
+        .setting("limits.heartbeat", "5s")
         .setting("limits.claim_tolerance", tolerance)
         .setting("limits.outbox_quota_mb", 8)
         .agent("healthy", echo())

@@ -70,7 +70,10 @@ impl Fault for Freeze {
     }
 
     fn prepare(&self, setup: Setup) -> Setup {
-        setup.setting("limits.claim_tolerance", "2s").setting("limits.start_grace", "2s")
+        setup
+            .setting("limits.heartbeat", "2s")
+            .setting("limits.claim_tolerance", "2s")
+            .setting("limits.start_grace", "2s")
     }
 
     fn inject(&mut self, site: &mut Site<'_>) -> Option<Injection> {
