@@ -104,7 +104,8 @@ usage: agent-runner --install UUID --session UUID --runner UUID [options]
 Each option may also be given in the environment: TWOBOX_RUNNER, TWOBOX_IDLE_MS, TWOBOX_CONFINE=1, ...
 Exit codes: 0 idle or told to leave, 2 usage, 65 unusable database, 70 a provider that hangs,
 71 the system refused something, 72 the session's folder is gone or another one, 74 the boxes cannot
-be read or written, 75 another runner serves the session, 76 the claims were taken away.";
+be read or written, 75 another runner serves the session, 76 the claims were taken away, 78 the agent's
+configuration or program cannot be used.";
 
 const VALUED: &[&str] = &[
     "install",

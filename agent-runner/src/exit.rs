@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Write,
     /// The session's folder is gone, or is another one.
     Gone,
+    /// The agent's configuration or program cannot be used, and has to change first.
+    Broken,
     /// Another runner serves this session.
     Locked,
     /// The claims are no longer ours: somebody has decided that we are gone.
@@ -37,6 +39,7 @@ impl Exit {
             Self::Write => 74,
             Self::Locked => 75,
             Self::Fenced => 76,
+            Self::Broken => 78,
             Self::Asked(code) => code,
         }
     }

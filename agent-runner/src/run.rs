@@ -152,7 +152,7 @@ impl<'a> Runner<'a> {
             }
             if !work.is_empty() {
                 self.note_find(cause);
-                let Left { unused, stuck } = Turn::run(self, work)?;
+                let Left { unused, stuck, broken } = Turn::run(self, work)?;
                 carried = unused;
                 if stuck {
                     self.release(&carried)?;
@@ -163,6 +163,11 @@ impl<'a> Runner<'a> {
                             Err(Exit::Stuck)
                         }
                     };
+                }
+                if broken {
+                    self.release(&carried)?;
+                    say!("this process leaves, until the configuration or the program has changed");
+                    return Err(Exit::Broken);
                 }
                 idle_since = self.clock.monotonic();
                 cause = Cause::Start;

@@ -18,6 +18,7 @@ use twobox_shared::ids::{IdSource, InstallId, SessionId};
 
 use crate::admission::{Admission, Class, Order, Population, Seat};
 use crate::blocking::Background;
+use crate::broken::Broken;
 use crate::channel::Channel;
 use crate::config::Config;
 use crate::data::DataDir;
@@ -66,6 +67,8 @@ pub struct Core {
     /// What became of the look around at the start.
     probe: Mutex<Value>,
     chatting: Mutex<HashSet<SessionId>>,
+    /// Agents for which nothing is started.
+    pub(crate) broken: Broken,
     /// Moves when a scheduled run may have.
     runs: watch::Sender<()>,
     /// How late the host's own loop was last, in milliseconds.
@@ -103,6 +106,7 @@ impl Core {
             api_socket: OnceLock::new(),
             probe: Mutex::new(json!({ "state": "not yet" })),
             chatting: Mutex::default(),
+            broken: Broken::default(),
             runs: watch::Sender::new(()),
             lag_ms: AtomicU64::new(0),
             background: Background::start()

@@ -311,6 +311,10 @@ impl Desk for DaemonDesk {
         self.ask(session, |reply| Command::Retry { message, reply }).boxed()
     }
 
+    fn restart(&self, session: SessionId) -> BoxFuture<'_, Result<bool, String>> {
+        self.ask(session, |reply| Command::Restart { reply }).boxed()
+    }
+
     fn schedules(&self, order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
         self.schedules_order(order).boxed()
     }

@@ -113,6 +113,10 @@ impl Desk for EchoDesk {
         Box::pin(async { Ok(0) })
     }
 
+    fn restart(&self, _session: SessionId) -> BoxFuture<'_, Result<bool, String>> {
+        Box::pin(async { Ok(false) })
+    }
+
     fn schedules(&self, _order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
         Box::pin(async { Err("there are no schedules here".to_owned()) })
     }

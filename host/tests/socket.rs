@@ -76,6 +76,11 @@ impl Desk for FakeDesk {
         Box::pin(async move { if known { Ok(2) } else { Err("no such session".to_owned()) } })
     }
 
+    fn restart(&self, session: SessionId) -> BoxFuture<'_, Result<bool, String>> {
+        let known = session == self.session;
+        Box::pin(async move { if known { Ok(true) } else { Err("no such session".to_owned()) } })
+    }
+
     fn schedules(&self, _order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
         Box::pin(async { Err("there are no schedules here".to_owned()) })
     }

@@ -119,6 +119,9 @@ impl Failure {
     pub const ABORTED: &str = "aborted";
     /// The provider could not answer.
     pub const PROVIDER_ERROR: &str = "provider_error";
+    /// Nothing can be answered with this configuration and this program: it cannot be read, or cannot
+    /// be started. Another attempt helps once one of them has changed.
+    pub const AGENT_BROKEN: &str = "agent_broken";
     /// It was open when the data directory was copied, and the original answers it.
     pub const COPIED: &str = "copied";
     /// The runner ended in the middle of the turn.

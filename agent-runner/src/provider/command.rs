@@ -140,9 +140,13 @@ impl Program {
                 }
             }
         }
+        let program = self.command[0].clone();
         let failed = |error: std::io::Error| {
-            let detail = format!("could not start {:?}: {error}", self.command[0]);
-            Failure::retryable(Failure::PROVIDER_ERROR, detail)
+            let detail = format!("could not start {program:?}: {}", why(&program, &error));
+            match is_lasting(&error) {
+                true => Failure::permanent(Failure::AGENT_BROKEN, detail),
+                false => Failure::retryable(Failure::PROVIDER_ERROR, detail),
+            }
         };
         let mut command = Command::new(&self.command[0]);
         command
@@ -158,7 +162,7 @@ impl Program {
         unsafe {
             command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from));
         }
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = command.spawn().map_err(&failed)?;
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("Linux numbers fit into i32"));
         *desk.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
         self.number += 1;
@@ -200,11 +204,12 @@ impl Program {
         drop(running.stdin.write_all(text.as_bytes()).and_then(|()| running.stdin.flush()));
     }
 
-    /// Follows the program until it says how the turn ended. The flag says whether it may live on.
+    /// Follows the program until it says how the turn ended. A line that is none of the protocol ends
+    /// the turn for good: the program would write it again. The flag says whether it may live on.
     fn follow(&mut self, desk: &Desk) -> (Result<Done, Failure>, bool) {
         loop {
             let wrong =
-                |detail: String| (Err(Failure::retryable(Failure::PROVIDER_ERROR, detail)), false);
+                |detail: String| (Err(Failure::permanent(Failure::PROVIDER_ERROR, detail)), false);
             let output = match desk.next(CHECK) {
                 Some(Push::FollowUp(messages)) => {
                     self.tell(&json!({"type": "follow_up", "messages": messages}));
@@ -232,7 +237,14 @@ impl Program {
                 Output::Ended => {
                     let status = self.stop(desk, LEAVE_PATIENCE);
                     let how = status.map_or("closed its output".to_owned(), |it| it.to_string());
-                    return wrong(format!("the program ended before turn_done: {how}"));
+                    let mut detail = format!("the program ended before turn_done: {how}");
+                    // As shells say it: there is no such program, or it cannot be run.
+                    if matches!(status.and_then(|status| status.code()), Some(126 | 127)) {
+                        detail.push_str(", which is how a shell says that it cannot run a program");
+                        return wrong(detail);
+                    }
+                    let failure = Failure::retryable(Failure::PROVIDER_ERROR, detail);
+                    return (Err(failure), false);
                 }
             };
             if text.trim().is_empty() {
@@ -304,6 +316,41 @@ impl Provider for Program {
 
     fn leave(&mut self, desk: &Desk) {
         self.stop(desk, Duration::ZERO);
+    }
+}
+
+/// Why `program` could not be started. One that is searched for is denied if a single folder of the
+/// search is, which nobody would understand.
+fn why(program: &str, error: &std::io::Error) -> String {
+    let (name, path) = (Path::new(program), std::env::var_os("PATH").unwrap_or_default());
+    let bare = name.components().count() == 1;
+    match bare && !std::env::split_paths(&path).any(|folder| folder.join(name).exists()) {
+        true => format!("there is no such program in {}", path.display()),
+        false => error.to_string(),
+    }
+}
+
+/// Whether a program that could not be started will not be started by another try either: it is not
+/// there, or is no program. A machine that has no room for a process may have it later.
+fn is_lasting(error: &std::io::Error) -> bool {
+    use nix::libc::{
+        E2BIG, EACCES, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOEXEC, ENOTDIR, EPERM,
+    };
+    match error.raw_os_error() {
+        Some(code) => matches!(
+            code,
+            E2BIG
+                | EACCES
+                | EINVAL
+                | EISDIR
+                | ELOOP
+                | ENAMETOOLONG
+                | ENOENT
+                | ENOEXEC
+                | ENOTDIR
+                | EPERM
+        ),
+        None => true, // a NUL in a name
     }
 }
 

@@ -77,7 +77,7 @@ impl Script {
     fn load(path: &Path) -> Result<Self, Failure> {
         let wrong = |reason: String| {
             let detail = format!("{}: {reason}", path.display());
-            Failure::permanent(Failure::PROVIDER_ERROR, detail)
+            Failure::permanent(Failure::AGENT_BROKEN, detail)
         };
         let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))

@@ -23,6 +23,7 @@ impl Turn<'_, '_> {
         fault::point(CrashPoint::RunnerTurnDone);
         let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
         let turns = i64::from(self.limits.turns());
+        let broken = matches!(&outcome, Err(failure) if failure.reason == Failure::AGENT_BROKEN);
         match &outcome {
             Ok((rows, continuation)) => {
                 let continuation = continuation.as_deref();
@@ -40,7 +41,7 @@ impl Turn<'_, '_> {
                 fault::point(CrashPoint::RunnerFailed);
             }
         }
-        Ok(Left { unused: self.offered, stuck })
+        Ok(Left { unused: self.offered, stuck, broken })
     }
 
     /// What a turn that the provider calls done commits.

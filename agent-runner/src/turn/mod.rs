@@ -39,6 +39,8 @@ pub(crate) struct Left {
     pub(crate) unused: Vec<InboundMessage>,
     /// Whether the provider's thread still runs, so that this process is of no more use.
     pub(crate) stuck: bool,
+    /// Whether no turn can work with this configuration and program.
+    pub(crate) broken: bool,
 }
 
 /// How the provider's part of a turn ended.
@@ -105,7 +107,7 @@ impl<'r, 'a> Turn<'r, 'a> {
         let end = match config {
             Ok(_) => turn.answer()?,
             Err(wrong) => {
-                let failure = Failure::permanent(Failure::PROVIDER_ERROR, wrong.to_string());
+                let failure = Failure::permanent(Failure::AGENT_BROKEN, wrong.to_string());
                 End::Outcome(Err(failure))
             }
         };

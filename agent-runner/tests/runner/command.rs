@@ -202,23 +202,45 @@ say(type='turn_done')",
 #[test]
 fn what_a_program_does_wrong_is_quoted() {
     let cases = [
-        ("it ended", "os._exit(3)", "exit status: 3"),
-        ("it said no JSON", "print('hello there', flush=True)", "hello there"),
-        ("it said something unknown", "say(type='jump')", "jump"),
-        ("it said nothing", "say(type='turn_done')", "answered nothing"),
+        ("it ended", "os._exit(3)", "exit status: 3", true),
+        ("it said nothing", "say(type='turn_done')", "answered nothing", true),
+        // It would write that again.
+        ("it said no JSON", "print('hello there', flush=True)", "hello there", false),
+        ("it said something unknown", "say(type='jump')", "jump", false),
+        ("its shell found nothing to run", "os._exit(127)", "cannot run a program", false),
     ];
-    for (case, body, expected) in cases {
+    for (case, body, expected, retryable) in cases {
         let session = session(&python(body), "");
         session.say("m1", "x");
         let runner = session.start();
         let failure = session.wait_failed("m1");
         assert_eq!(
             (failure.reason.as_str(), failure.retryable),
-            ("provider_error", true),
+            ("provider_error", retryable),
             "{case}"
         );
         assert!(failure.detail.contains(expected), "{case}: {failure:?}");
         runner.stop();
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_started_says_so_once_and_its_runner_leaves() {
+    let cases = [
+        ("it is not there", r#"["no-such-program"]"#, "there is no such program in /"),
+        ("it is not executable", r#"["./agent.py"]"#, "Permission denied"),
+        ("it is a folder", r#"["."]"#, "Permission denied"),
+    ];
+    for (case, command, expected) in cases {
+        let session = session("", "");
+        session.configure(&format!(r#"{{"provider": "command", "command": {command}}}"#));
+        session.say("m1", "x");
+        let mut runner = session.start();
+        let (code, stderr) = runner.end();
+        assert_eq!(code, Some(78), "{case}: {stderr}");
+        let failure = session.wait_failed("m1");
+        assert_eq!((failure.reason.as_str(), failure.retryable), ("agent_broken", false), "{case}");
+        assert!(failure.detail.contains(expected), "{case}: {failure:?}");
     }
 }
 

@@ -114,18 +114,21 @@ fn a_file_with_a_dangerous_name_is_not_written() {
 fn a_wrong_script_or_configuration_fails_the_turn_for_good() {
     let session = Session::scripted("{\n\"rules\": [{\"mach\": \"x\"}]}");
     session.say("m1", "go");
-    let runner = session.start();
+    let mut runner = session.start();
     let failure = session.wait_failed("m1");
-    assert!(!failure.retryable);
+    assert_eq!((failure.reason.as_str(), failure.retryable), ("agent_broken", false));
+    assert_eq!(runner.end().0, Some(78), "it is of no use until something has changed");
     for part in ["script.json", "mach", "line 2"] {
         assert!(failure.detail.contains(part), "{failure:?}");
     }
     session.configure(r#"{"max_turn": 1}"#);
     session.say("m2", "go");
+    assert_eq!(session.start().end().0, Some(78));
     let failure = session.wait_failed("m2");
     assert!(!failure.retryable && failure.detail.contains("max_turn"), "{failure:?}");
     session.configure("{}");
     session.say("m3", "mended");
+    let runner = session.start();
     session.wait_ack("m3", AckStatus::Completed);
     runner.stop();
 }

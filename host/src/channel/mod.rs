@@ -205,6 +205,13 @@ pub trait Desk: Send + Sync {
         message: Option<MessageId>,
     ) -> BoxFuture<'_, Result<usize, String>>;
 
+    /// Lets a session's container go, so that the next turn has a fresh one. What it works on is tried
+    /// again, and nobody is charged. Returns whether there was one.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn restart(&self, session: SessionId) -> BoxFuture<'_, Result<bool, String>>;
+
     /// Carries out a person's order about schedules that needs the running host.
     ///
     /// # Errors

@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use twobox_shared::agent_config::{AgentConfig, ProviderKind, SharedFolder};
+use twobox_shared::bounds;
 use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::content::Failure as Reason;
 use twobox_shared::ids::SystemIds;
+use twobox_shared::inbox::Destination;
 
 use super::init::write_new;
 use super::output::{Failure, table};
@@ -18,6 +22,7 @@ use crate::db::agents::{self, AgentGroup};
 use crate::db::messaging::{self, SessionMode};
 use crate::db::overview;
 use crate::program::{self, Migrated};
+use crate::trial::{self, Trial};
 
 /// What can be done with agents.
 #[derive(Debug, Subcommand)]
@@ -61,6 +66,15 @@ pub(super) enum AgentsCommand {
         name: String,
         /// A path in the program folder; the configuration if left out.
         file: Option<PathBuf>,
+    },
+    /// Have an agent answer one message outside of any conversation, and show what happens. Nothing is
+    /// delivered and no request carried out; what it does to its shared folder is done.
+    Test {
+        /// Its name or id.
+        name: String,
+        /// What to say.
+        #[arg(default_value = "hello")]
+        text: String,
     },
     /// Remove an agent. Its folders, its configuration and its sessions stay on disk.
     Remove {
@@ -107,8 +121,58 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
             programs::put(context, &name, &files, target.as_deref())
         }
         AgentsCommand::Edit { name, file } => programs::edit(context, &name, file.as_deref()),
+        AgentsCommand::Test { name, text } => super::in_tokio(test(context, &name, &text)),
         AgentsCommand::Remove { name } => remove(context, &name),
     }
+}
+
+async fn test(context: &Context, name: &str, text: &str) -> Result<ExitCode, Failure> {
+    bounds::MESSAGE
+        .check("the text", text.len())
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let (data, db) = context.open_db()?;
+    let agent = agents::find(&db, name)?;
+    let places = messaging::places_of(&db, agent.id)?;
+    drop(db);
+    let places = places.into_iter().map(|place| Destination {
+        name: place.name,
+        channel_type: place.channel_type,
+        platform_id: place.platform_id,
+    });
+    let (config, _) = context.load_config(&data.config())?;
+    let trial =
+        trial::run(&config, &data, &agent, places.collect(), text, &SystemIds, &SystemClock)
+            .await?;
+    context.output.show(&trial, |trial| output::lines(&trial_lines(&agent.name, trial)));
+    Ok(if trial.answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn trial_lines(name: &str, trial: &Trial) -> Vec<String> {
+    let took = humantime::format_duration(Duration::from_millis(trial.took_ms));
+    let turns = trial.turns.filter(|turns| *turns > 0);
+    let turns = turns.map(|turns| format!(", {turns} model turns")).unwrap_or_default();
+    let mut lines = vec![match (&trial.failure, trial.answered) {
+        (_, true) => format!("{name} answered within {took}{turns}"),
+        (Some(failure), false) => {
+            let again = match failure.retryable {
+                true => "in a chat it would be tried again",
+                false => "in a chat it would not be tried again as it is",
+            };
+            let Reason { reason, detail, .. } = failure;
+            format!("{name} failed after {took}{turns}: {reason}: {detail} ({again})")
+        }
+        (None, false) => format!("{name} did nothing: its runner ended after {took}"),
+    }];
+    for said in &trial.said {
+        lines.push(match (&said.to, said.request) {
+            (_, true) => format!("request  {}", said.text),
+            (Some(to), false) => format!("to {to}: {}", said.text),
+            (None, false) => format!("reply    {}", said.text),
+        });
+        lines.extend(said.files.iter().map(|file| format!("file     {file}")));
+    }
+    lines.extend(trial.log.iter().map(|line| format!("log      {line}")));
+    lines
 }
 
 fn add(

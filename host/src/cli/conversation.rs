@@ -268,6 +268,7 @@ impl Task {
             Event::Listening { .. }
             | Event::Status { .. }
             | Event::Retried { .. }
+            | Event::Restarted { .. }
             | Event::Handled { .. }
             | Event::Schedules { .. }
             | Event::Closing => {}

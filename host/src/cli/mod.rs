@@ -247,6 +247,9 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Sessions(sessions::SessionsCommand::Retry { id, message }) => {
             in_tokio(sessions::retry(context, &id, message))
         }
+        Command::Sessions(sessions::SessionsCommand::Restart { id }) => {
+            in_tokio(sessions::restart(context, &id))
+        }
         Command::Status { token: true } => token::show(context),
         Command::Token(command) => token::run(context, &command),
         Command::Status { token: false } => in_tokio(status::run(context)),

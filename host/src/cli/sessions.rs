@@ -60,6 +60,12 @@ pub(super) enum SessionsCommand {
         #[arg(long)]
         message: Option<MessageId>,
     },
+    /// Let a session's container go, so that its next turn has a fresh one. A turn that is under way is
+    /// begun again. The host must run.
+    Restart {
+        /// The session's id, or its beginning or end.
+        id: String,
+    },
     /// Check what lies in the session folders. Changes nothing without --repair.
     Fsck {
         /// The session's id, or its beginning or end; all sessions without it.
@@ -211,6 +217,25 @@ pub(super) async fn retry(
         Event::Retried { count, .. } => {
             context.output.show(&json!({ "session": session, "retried": count }), |_| {
                 format!("{count} messages will be tried again")
+            });
+            Ok(ExitCode::SUCCESS)
+        }
+        other => Err(Failure::new(format!("the host answered something else: {other:?}"))),
+    }
+}
+
+pub(super) async fn restart(context: &Context, part: &str) -> Result<ExitCode, Failure> {
+    let (data, db) = context.look_db()?;
+    let session = select::session(&db, part)?.id;
+    drop(db);
+    let mut client = Client::reach(&data.socket()).await?;
+    match client.answer(&Request::Restart { session }).await? {
+        Event::Restarted { stopped, .. } => {
+            context.output.show(&json!({ "session": session, "stopped": stopped }), |_| {
+                match stopped {
+                    true => "its container is gone; the next turn has a fresh one".to_owned(),
+                    false => "it had no container; the next turn has a fresh one".to_owned(),
+                }
             });
             Ok(ExitCode::SUCCESS)
         }

@@ -140,6 +140,12 @@ pub trait Runtime: Send + Sync {
         None
     }
 
+    /// What runners are started from, in a word that changes with it; `None` if that cannot be known
+    /// now.
+    fn stamp(&self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(std::future::ready(Some(String::new())))
+    }
+
     /// Starts a runner, or says why not. When this returns `Ok`, the incarnation is visible to
     /// [`Runtime::list`] until its exit is over. Dropping the future may leave a started runner
     /// behind; the next look finds it.
@@ -262,6 +268,13 @@ pub async fn probe(config: &Config, place: &Path) -> Result<Probed, RuntimeError
 pub(crate) fn guard(runtime: &Arc<dyn Runtime>) -> Guard {
     let runtime = Arc::clone(runtime);
     Arc::new(move |pid| runtime.is_agent(pid))
+}
+
+/// As [`Runtime::stamp`], where runners are the program `runner` of this machine. Blocks for a moment.
+fn stamp_of_runner(runner: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(runner).ok()?;
+    Some(format!("{} {} {}.{}", meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }
 
 /// The configured `agent-runner`, or the one beside this program.

@@ -29,6 +29,11 @@ pub enum Command {
         /// How many will be tried again.
         reply: oneshot::Sender<Result<usize, String>>,
     },
+    /// Let the container go, whatever it does: what it works on is given to its successor.
+    Restart {
+        /// Whether there was one.
+        reply: oneshot::Sender<Result<bool, String>>,
+    },
     /// Look at the message of a scheduled run, or take it back.
     Run {
         /// The message.
@@ -79,6 +84,7 @@ impl Command {
             | Self::Notices
             | Self::Forget { .. }
             | Self::Dead { .. }
+            | Self::Restart { .. }
             | Self::Shutdown { .. } => false,
         }
     }

@@ -1,20 +1,25 @@
 //! The session's container: finding it, starting it, stopping it, and recording its end.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::content::Failure;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::RunnerId;
-use twobox_shared::inbox::{Destination, Origin};
+use twobox_shared::inbox::{Destination, Origin, PendingMessage};
+use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Ack, AckStatus};
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::Look;
-use super::decide::{self, Alive};
+use super::boxes::{Changes, Look};
+use super::decide::{self, Action, Alive};
 use super::limits::Vitals;
+use super::outgoing::place_of_origin;
 use super::signal::{Reason, Reasons};
-use super::task::{Task, Trouble, chain};
+use super::stamp;
+use super::task::{Task, Trouble, chain, for_a_terminal};
 use crate::admission::Class;
 use crate::blocking::blocking;
 use crate::db::messaging;
@@ -38,6 +43,16 @@ pub(crate) struct Container {
     pub(crate) acked: bool,
     /// Whether this task saw its start; of one that it found, the past is unknown.
     started_here: bool,
+    /// What it was started from, if that is known.
+    stamp: Option<String>,
+}
+
+/// Why there is nothing to start a container with.
+enum Unfit {
+    /// The agent has to change first.
+    Broken(String),
+    /// Something else, which may pass.
+    Trouble(String),
 }
 
 impl Task {
@@ -94,7 +109,8 @@ impl Task {
             tracing::info!(session = %self.id, %runner, "adopted a running container");
             let now = self.core.parts.clock.monotonic();
             let vitals = Vitals::new(runner, now, self.boxes.heartbeat());
-            self.container = Some(Container { vitals, acked: false, started_here: false });
+            let stamp = self.boxes.stamp();
+            self.container = Some(Container { vitals, acked: false, started_here: false, stamp });
             self.core.adopt_place(self.id, self.record.seat(self.asker));
         }
     }
@@ -143,6 +159,11 @@ impl Task {
                 tracing::info!(session = %self.id, "the idle container makes room for another");
                 StopCause::Host
             }
+            // Once a minute, and whenever something is said (`renew`).
+            Ok(_) if reasons.contains(Reason::Runtime) && !busy && self.is_outdated().await => {
+                tracing::info!(session = %self.id, %runner, "letting the container of an older agent go");
+                StopCause::Host
+            }
             Ok(next) => {
                 self.core.set_idle(self.id, !busy && !waiting);
                 self.look_in(next);
@@ -150,6 +171,52 @@ impl Task {
             }
         };
         self.record_and_stop(runner, cause).await
+    }
+
+    /// Whether the container was started from something that the agent is no more.
+    async fn is_outdated(&self) -> bool {
+        let Some(begun) = self.container.as_ref().and_then(|container| container.stamp.as_ref())
+        else {
+            return false;
+        };
+        let now = stamp::of(&self.core, &self.record.agent_folder).await;
+        now.is_some_and(|now| now != *begun)
+    }
+
+    /// Lets an idle container go that was started from something that the agent is no more, before a
+    /// message is stored that it would answer. Nothing is accepted meanwhile: messages are stored in
+    /// the order in which they came.
+    pub(super) async fn renew(&mut self) {
+        let Some(container) = &self.container else { return };
+        let (runner, busy) = (container.vitals.runner, container.vitals.is_busy());
+        if busy || !self.is_outdated().await {
+            return;
+        }
+        tracing::info!(session = %self.id, %runner, "letting the container of an older agent go");
+        self.handle.signal.raise(Reason::Runtime); // its end, and a start, are the next sweep's
+        if let Err(trouble) = self.record_stop(runner, StopCause::Host).await {
+            return self.complain(&trouble);
+        }
+        let incarnation = Incarnation { session: self.id, runner };
+        let grace = self.core.parts.config.containers.stop_grace;
+        if let Err(error) = self.core.parts.runtime.stop(incarnation, grace).await {
+            self.complain(&error);
+        }
+    }
+
+    /// Lets the container go, on a person's word, and forgets why none was started. Returns whether
+    /// there was one.
+    pub(super) async fn restart(&mut self) -> Result<bool, Trouble> {
+        for session in self.core.broken.forget(self.record.agent_group) {
+            self.core.wake(session, Reason::Due);
+        }
+        self.handle.signal.raise(Reason::Runtime);
+        let Some(runner) = self.record.runner else { return Ok(false) };
+        let alive = self.record_and_stop(runner, StopCause::Host).await?;
+        match alive {
+            Alive::None => Ok(true),
+            Alive::Runner(_) | Alive::Unknown => Err(Trouble::Lives),
+        }
     }
 
     /// Stops a container that holds a lock against its host.
@@ -200,15 +267,20 @@ impl Task {
         runner: RunnerId,
         cause: StopCause,
     ) -> Result<Alive, Trouble> {
+        self.record_stop(runner, cause).await?;
+        Ok(match self.stop(runner).await {
+            true => Alive::None,
+            false => Alive::Unknown,
+        })
+    }
+
+    async fn record_stop(&mut self, runner: RunnerId, cause: StopCause) -> Result<(), Trouble> {
         let id = self.id;
         if self.record.stop_cause.is_none() && self.record.runner == Some(runner) {
             self.core.parts.db.call(move |db| sessions::record_stop(db, id, runner, cause)).await?;
             self.record.stop_cause = Some(cause);
         }
-        Ok(match self.stop(runner).await {
-            true => Alive::None,
-            false => Alive::Unknown,
-        })
+        Ok(())
     }
 
     /// Whether the runtime confirmed that nothing of the incarnation lives. If not, no other is
@@ -240,7 +312,12 @@ impl Task {
 
     /// Starts a container, if there is a place for one. Everything that a crash could leave behind
     /// is recorded first.
-    pub(crate) async fn start(&mut self, class: Class, now: UnixMillis) -> Result<(), Trouble> {
+    pub(crate) async fn start(
+        &mut self,
+        class: Class,
+        look: &Look,
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
         if self.closing || self.core.is_stopping() || self.record.quarantine.is_some() {
             return Ok(());
         }
@@ -248,13 +325,27 @@ impl Task {
             self.look_in(after.since(now));
             return Ok(());
         }
+        let (group, id) = (self.record.agent_group, self.id);
+        let stamp = stamp::of(&self.core, &self.record.agent_folder).await;
+        let broken = stamp.as_ref().and_then(|stamp| self.core.broken.why(group, stamp, id));
+        if let (Some(reason), Some(stamp)) = (broken, &stamp) {
+            self.core.release_place(id);
+            return self.wait_for_change(&reason, stamp, look, now).await;
+        }
         if !self.core.request_place(self.id, self.record.seat(self.asker), class) {
             return Ok(()); // it is told when there is one
         }
         self.watch_outbox().await;
         self.project_routing().await?;
+        let furnished = self.furnish(stamp.clone()).await;
+        if let (Err(Unfit::Broken(reason)), Some(stamp)) = (&furnished, &stamp) {
+            let folder = &self.record.agent_folder;
+            self.core.agent_is_broken(group, folder, stamp.clone(), reason.clone());
+            self.core.broken.why(group, stamp, id); // to be woken
+            self.core.release_place(id);
+            return self.wait_for_change(reason, stamp, look, now).await;
+        }
         let runner = RunnerId::generate(&*self.core.parts.ids);
-        let id = self.id;
         self.core.parts.db.call(move |db| sessions::record_start(db, id, runner, now)).await?;
         self.record.runner = Some(runner);
         self.record.stop_cause = None;
@@ -274,15 +365,18 @@ impl Task {
         };
         // What a predecessor left is no sign of life of this one.
         let vitals = Vitals::new(runner, core.parts.clock.monotonic(), self.boxes.heartbeat());
-        let started = match self.furnish().await.map(spec) {
+        let started = match furnished.map(spec) {
             Ok(spec) => self.while_accepting(core.parts.runtime.start(&spec)).await,
-            Err(reason) => Err(RuntimeError::Start { reason }),
+            Err(Unfit::Broken(reason) | Unfit::Trouble(reason)) => {
+                Err(RuntimeError::Start { reason })
+            }
         };
         match started {
             Ok(()) => {
                 fault::point(CrashPoint::HostStartDone);
                 tracing::info!(session = %id, %runner, "started a container");
-                self.container = Some(Container { vitals, acked: false, started_here: true });
+                self.container =
+                    Some(Container { vitals, acked: false, started_here: true, stamp });
                 self.handle.signal.raise(Reason::Due); // its limits need a first look
                 Ok(())
             }
@@ -326,22 +420,97 @@ impl Task {
     ///
     /// # Errors
     /// Why there is nothing to start with; about a mistake, the file and the field.
-    async fn furnish(&self) -> Result<AgentFolders, String> {
+    async fn furnish(&self, stamp: Option<String>) -> Result<AgentFolders, Unfit> {
         let data = &self.core.parts.data;
         let source = data.agent_config(&self.record.agent_folder);
         let program = data.program_folder(&self.record.agent_folder);
         let shared = data.group_folder(&self.record.agent_folder);
         let boxes = Arc::clone(&self.boxes);
         blocking(move || {
-            let (config, text) =
-                AgentConfig::load_with_text(&source).map_err(|error| error.to_string())?;
+            let (config, text) = AgentConfig::load_with_text(&source)
+                .map_err(|error| Unfit::Broken(error.to_string()))?;
             let agent = AgentFolders { program, shared, access: config.shared_folder };
-            agent.check()?;
-            boxes.create().map_err(|error| chain(&error))?; // an older host made no workspace
-            boxes.project_config(&text).map_err(|error| chain(&error))?;
+            agent.check().map_err(Unfit::Trouble)?;
+            let trouble = |error: BoxError| Unfit::Trouble(chain(&error));
+            boxes.create().map_err(trouble)?; // an older host made no workspace
+            boxes.project_config(&text).map_err(trouble)?;
+            boxes.record_stamp(stamp.as_deref());
             Ok(agent)
         })
         .await
+    }
+
+    /// Takes in that a runner found its agent broken. It has charged nobody, and leaves.
+    pub(super) async fn note_broken(&mut self, look: &Look) {
+        let found = look.pending.iter().find_map(|message| {
+            let ack = look.acks.get(&message.id)?;
+            let now = ack.attempt.is_none_or(|attempt| attempt == message.tries);
+            let failure = ack.failure.as_ref().filter(|failure| {
+                now && ack.status == AckStatus::Failed && failure.reason == Failure::AGENT_BROKEN
+            })?;
+            Some(failure.detail.clone())
+        });
+        let Some(reason) = found else { return };
+        // What it is now, where nobody knows what it was.
+        let begun = self.container.as_ref().and_then(|container| container.stamp.clone());
+        let stamp = match begun {
+            Some(begun) => Some(begun),
+            None => stamp::of(&self.core, &self.record.agent_folder).await,
+        };
+        if let Some(stamp) = stamp {
+            let (group, folder) = (self.record.agent_group, &self.record.agent_folder);
+            self.core.agent_is_broken(group, folder, stamp, for_a_terminal(&reason));
+        }
+    }
+
+    /// Starts nothing until the agent has changed, of which the session is told. Whoever waits hears
+    /// why, once for each message and state of the agent; runs end, for their schedules come again.
+    async fn wait_for_change(
+        &mut self,
+        reason: &str,
+        stamp: &str,
+        look: &Look,
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        let due = |message: &&PendingMessage| {
+            message.trigger && message.process_after.is_none_or(|due| due <= now)
+        };
+        let (runs, others): (Vec<_>, Vec<_>) =
+            look.pending.iter().filter(due).partition(|message| message.of_run);
+        let mut told = HashSet::new();
+        for message in others.into_iter().rev() {
+            let place = place_of_origin(&message.origin, &self.home);
+            if told.insert(place.clone()) {
+                let cause = format!("broken:{stamp}:{}", message.id);
+                let text = format!(
+                    "I cannot answer at the moment: {}. Your message is kept, and I will answer it \
+                     once that is mended.",
+                    reason.trim_end_matches('.')
+                );
+                self.notify_person(Notice::held(cause, place, text, now)).await?;
+            }
+        }
+        let failure = Failure::permanent(Failure::AGENT_BROKEN, reason);
+        let end = |run: &PendingMessage| Action::Fail {
+            message: run.id.clone(),
+            attempt: run.tries,
+            failure: failure.clone(),
+        };
+        let actions: Vec<_> = runs.into_iter().map(end).collect();
+        if !actions.is_empty() {
+            let changes = Changes { actions, cursor: look.cursor, ..Changes::default() };
+            self.apply(changes, now).await?;
+            self.core.run_moved();
+            self.look_once_more();
+        }
+        if self.record.failed_starts == 0 {
+            let error = Some(reason.to_owned());
+            let trouble = StartTrouble { failed_starts: 1, start_after: None, error };
+            let id = self.id;
+            self.core.parts.db.call(move |db| sessions::record_end(db, id, &trouble)).await?;
+            self.record.failed_starts = 1;
+        }
+        Ok(())
     }
 
     /// After nothing of the recorded incarnation lives and what it left is settled: records its

@@ -271,12 +271,14 @@ fn end_of_attempt(
 ) -> Action {
     let named = view.after.get(&message.id).is_some_and(|ack| ack.attempt.is_some());
     let released = failure.reason == Failure::RELEASED;
+    // Of a broken agent a message waits for a change; a run does not, for its schedule comes again.
+    let broken = failure.reason == Failure::AGENT_BROKEN && !message.of_run;
     let (forgiven, failure) = match view.stop_cause {
         Some(StopCause::Host) => (true, failure),
         // It obeyed the signal that enforces the limit, which is no merit of its turn.
         Some(StopCause::Limit) if released => (false, Failure::retryable(Failure::TIMEOUT, LIMIT)),
         Some(StopCause::Limit) => (false, failure),
-        None => (released && message.forgiven < RELEASES_MAX, failure),
+        None => ((released || broken) && message.forgiven < RELEASES_MAX, failure),
     };
     let id = message.id.clone();
     let counted = attempt + 1 - message.forgiven;

@@ -161,6 +161,21 @@ fn p20_a_message_in_backoff_wakes_nobody_before_its_time() {
 }
 
 #[test]
+fn a_broken_agent_charges_nobody_but_a_run_that_it_has() {
+    let broken = Failure::permanent(Failure::AGENT_BROKEN, "no program");
+    let ack = Ack { failure: Some(broken.clone()), ..ack(AckStatus::Failed, 1, runner()) };
+    let rows = acks(&[("m", &ack)]);
+    let decide = |message: PendingMessage| run(&[message], &rows, &rows, Alive::None).actions;
+    let kept = Action::Charge { message: id("m"), attempt: 1, forgiven: true, process_after: None };
+    assert_eq!(decide(pending("m", 1)), [kept]);
+    let failed = Action::Fail { message: id("m"), attempt: 1, failure: broken };
+    let of_run = PendingMessage { of_run: true, ..pending("m", 1) };
+    assert_eq!(decide(of_run), std::slice::from_ref(&failed));
+    let often = PendingMessage { forgiven: RELEASES_MAX, ..pending("m", 1) };
+    assert_eq!(decide(often), [failed], "a container that always says so is not believed for ever");
+}
+
+#[test]
 fn p7_a_released_turn_is_forgiven_and_tried_again_at_once() {
     let released = Ack {
         failure: Some(Failure::retryable(Failure::RELEASED, "")),

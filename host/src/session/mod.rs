@@ -21,5 +21,6 @@ pub mod requests;
 pub mod run;
 mod serving;
 pub mod signal;
+pub(crate) mod stamp;
 mod sweep;
 pub mod task;

@@ -92,7 +92,7 @@ impl Task {
         match decision.wake {
             Wake::Start => {
                 let class = if chatting { Class::Chat } else { Class::Scheduled };
-                self.start(class, now).await?;
+                self.start(class, &after, now).await?;
             }
             Wake::Not { next } => {
                 if let Some(next) = next {
@@ -226,6 +226,7 @@ impl Task {
         };
         self.apply(changes, now).await?;
         fault::point(CrashPoint::HostSettleCommitted);
+        self.note_broken(look).await;
         if goes_on {
             self.look_once_more();
         }

@@ -87,6 +87,8 @@ pub(crate) enum Trouble {
     Box(#[from] BoxError),
     #[error(transparent)]
     Db(#[from] DbError),
+    #[error("the container may still live: the runtime did not confirm its end")]
+    Lives,
 }
 
 /// Runs the task of `id` until it retires or the host stops.
@@ -307,6 +309,9 @@ impl Task {
                 other => others.push_back(other),
             }
         }
+        if accepts.iter().any(|(message, _)| message.trigger) {
+            self.renew().await;
+        }
         self.accept(accepts).await;
         while let Some(command) = others.pop_front() {
             match command {
@@ -319,6 +324,10 @@ impl Task {
                 Command::Retry { message, reply } => {
                     let result = self.retry(message).await;
                     answer(reply, result.map_err(|trouble| chain(&trouble)));
+                }
+                Command::Restart { reply } => {
+                    let stopped = self.restart().await;
+                    answer(reply, stopped.map_err(|trouble| chain(&trouble)));
                 }
                 Command::Run { message, order, reply } => {
                     let state = self.handle_run(message, order).await;
@@ -383,6 +392,7 @@ impl Task {
 
     async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {
         self.mark(Some(DUE_NOW)).await?;
+        self.restart().await?; // whatever was mended, what runs now is what failed
         let boxes = Arc::clone(&self.boxes);
         let torn = self.record.quarantine.as_deref().is_some_and(identity::is_torn);
         let now = self.now();
@@ -408,6 +418,7 @@ impl Task {
         let remedy = match &trouble {
             Trouble::Box(error) => error.remedy(),
             Trouble::Db(_) => Remedy::Operator,
+            Trouble::Lives => Remedy::TryAgain,
         };
         match remedy {
             Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
@@ -493,6 +504,7 @@ impl Task {
                 // Dropped is answered.
                 Some(
                     Command::Retry { .. }
+                    | Command::Restart { .. }
                     | Command::Run { .. }
                     | Command::Notices
                     | Command::Forget { .. }

@@ -192,6 +192,15 @@ impl<'a> Client<'a> {
                 }
                 .boxed(),
             ),
+            Request::Restart { session } => Some(
+                async move {
+                    match desk.restart(session).await {
+                        Ok(stopped) => Event::Restarted { session, stopped },
+                        Err(reason) => Event::error(reason),
+                    }
+                }
+                .boxed(),
+            ),
             Request::Schedules(order) => Some(
                 async move {
                     if let ScheduleOrder::Run { schedule, .. } = &order

@@ -56,6 +56,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<MessageId>,
     },
+    /// Lets a session's container go.
+    Restart {
+        /// Of which session.
+        session: SessionId,
+    },
     /// Wants something of schedules that only the running host can do.
     Schedules(ScheduleOrder),
     /// Tries once more what ended without success.
@@ -136,6 +141,13 @@ pub enum Event {
         session: SessionId,
         /// How many.
         count: usize,
+    },
+    /// The session's container is gone.
+    Restarted {
+        /// Of which session.
+        session: SessionId,
+        /// Whether there was one.
+        stopped: bool,
     },
     /// An order about what ended without success was carried out.
     Handled {

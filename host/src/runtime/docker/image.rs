@@ -65,6 +65,11 @@ pub(super) async fn find(engine: &Engine, name: &str) -> Result<Option<Image>, R
     Ok(Some(Image { name: name.to_owned(), id, created, twins }))
 }
 
+/// The id of that image.
+pub(super) async fn id(engine: &Engine, name: &str) -> Result<Option<String>, RuntimeError> {
+    Ok(inspect(engine, name).await?.map(|(id, _)| id))
+}
+
 async fn inspect(engine: &Engine, name: &str) -> Result<Option<(String, String)>, RuntimeError> {
     let question = engine.client().await?.inspect_image(name);
     match engine.answer(QUICK, question).await? {

@@ -20,7 +20,7 @@ mod words;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum as State};
 use bollard::query_parameters::{
@@ -63,7 +63,12 @@ struct Inner {
     cautions: Vec<Caution>,
     /// Starts under way here: their containers may be created and not started yet.
     starting: Mutex<HashSet<RunnerId>>,
+    /// The image's id, and when it was asked for.
+    image: Mutex<Option<(Instant, String)>>,
 }
+
+/// How long the image is taken for what it was: a talk should not ask the engine with each message.
+const IMAGE_KNOWN_FOR: Duration = Duration::from_secs(2);
 
 impl Docker {
     /// The runtime of `install`, whose sessions lie in `sessions`. Exits go to `events`. The engine need not be there yet. Must be
@@ -88,7 +93,8 @@ impl Docker {
         let engine = Engine::new(install, &socket);
         let watch = tokio::spawn(watch::run(engine.clone(), events)).abort_handle();
         let (whose, starting) = (Whose::new(sessions), Mutex::default());
-        let inner = Inner { engine, whose, settings: settings.clone(), cautions, starting };
+        let (settings, image) = (settings.clone(), Mutex::default());
+        let inner = Inner { engine, whose, settings, cautions, starting, image };
         Ok(Self { inner: Arc::new(inner), watch })
     }
 }
@@ -330,6 +336,20 @@ impl Inner {
         }
     }
 
+    /// The id of the image that a start would take, as the engine said it not long ago.
+    async fn image_id(&self) -> Option<String> {
+        let known = || self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, id)) = &*known()
+            && when.elapsed() < IMAGE_KNOWN_FOR
+        {
+            return Some(id.clone());
+        }
+        // One that is missing has no id, and one that comes back has.
+        let id = image::id(&self.engine, &self.settings.image).await.ok()?.unwrap_or_default();
+        *known() = Some((Instant::now(), id.clone()));
+        Some(id)
+    }
+
     async fn clear(&self, incarnation: Incarnation, log: &Path) -> Result<(), RuntimeError> {
         for container in self.of_incarnation(incarnation).await? {
             let id = container.id.unwrap_or_default();
@@ -414,6 +434,10 @@ impl Runtime for Docker {
 
     fn of_session(&self, session: SessionId) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {
         self.inner.sightings(Some(format!("{SESSION_LABEL}={session}"))).boxed()
+    }
+
+    fn stamp(&self) -> BoxFuture<'_, Option<String>> {
+        self.inner.image_id().boxed()
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {

@@ -297,6 +297,11 @@ impl Runtime for Process {
         self.sightings(move |incarnation| incarnation.session == session).boxed()
     }
 
+    fn stamp(&self) -> BoxFuture<'_, Option<String>> {
+        let stamp = super::stamp_of_runner(&self.shared.way.program);
+        async move { stamp }.boxed()
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {
         self.sightings(|_| true).boxed()
     }

@@ -377,6 +377,11 @@ impl Runtime for Sandbox {
         async move { Ok(sightings(self.entries(false, |it| it.session == session).await?)) }.boxed()
     }
 
+    fn stamp(&self) -> BoxFuture<'_, Option<String>> {
+        let stamp = super::stamp_of_runner(&self.shared.runner_binary);
+        async move { stamp }.boxed()
+    }
+
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {
         async move { Ok(sightings(self.entries(true, |_| true).await?)) }.boxed()
     }

@@ -17,6 +17,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::decide::Action;
 use super::recurrence::Succession;
+use super::stamp;
 pub(super) use look::{ContentRoom, LARGE_PAGE, OPEN_PER_DESTINATION, READ_PATIENCE, SCAN_MAX};
 pub use look::{Look, Writers};
 
@@ -26,6 +27,7 @@ pub struct Boxes {
     session: SessionId,
     paths: SessionPaths,
     work: PathBuf,
+    stamp: PathBuf,
     scratch: PathBuf,
     quota: u64,
 }
@@ -56,6 +58,7 @@ impl Boxes {
             session,
             paths: SessionPaths::of_folder(folder),
             work: SessionPaths::work_of(folder),
+            stamp: folder.join(stamp::FILE),
             scratch: scratch.join(session.to_string()),
             quota,
         }
@@ -214,6 +217,21 @@ impl Boxes {
             .and_then(|()| std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o644)))
             .and_then(|()| std::fs::rename(&fresh, &path))
             .map_err(|source| io_error("write", &path, source))
+    }
+
+    /// Says, for the next host, under which word the runner is started; `None` if nobody knows. Where
+    /// that cannot be kept, its runner is let go without need, or serves a little longer.
+    pub(super) fn record_stamp(&self, stamp: Option<&str>) {
+        let kept = match stamp {
+            Some(stamp) => std::fs::write(&self.stamp, stamp),
+            None => std::fs::remove_file(&self.stamp),
+        };
+        kept.ok();
+    }
+
+    /// Under which word the runner was started that is there.
+    pub(super) fn stamp(&self) -> Option<String> {
+        std::fs::read_to_string(&self.stamp).ok()
     }
 
     /// Gives failed messages new attempts: one, or all. Returns how many had failed.
