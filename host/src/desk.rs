@@ -12,7 +12,7 @@ use twobox_shared::content::KIND_CHAT;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 
-use crate::channel::{Desk, Inbound, Place, Receipt, Refusal, ScheduleOrder};
+use crate::channel::{Desk, Inbound, Place, Receipt, Refusal, ScheduleOrder, Stopped};
 use crate::core::Core;
 use crate::db::schedules::{self, Cancelled};
 use crate::db::sessions::Found;
@@ -20,6 +20,7 @@ use crate::db::{DbError, messaging, overview, sessions};
 use crate::dead::{Handled, Order};
 use crate::scheduler::Scheduler;
 use crate::session::command::Command;
+use crate::session::run::{RunOrder, RunState};
 use crate::session::signal::Reason;
 use crate::storage::{explain, passes};
 
@@ -313,6 +314,26 @@ impl Desk for DaemonDesk {
 
     fn restart(&self, session: SessionId) -> BoxFuture<'_, Result<bool, String>> {
         self.ask(session, |reply| Command::Restart { reply }).boxed()
+    }
+
+    fn stop(
+        &self,
+        session: SessionId,
+        message: MessageId,
+        force: bool,
+    ) -> BoxFuture<'_, Result<Stopped, String>> {
+        let order = if force { RunOrder::Stop } else { RunOrder::Withdraw };
+        async move {
+            let state = self.ask(session, |reply| Command::Run { message, order, reply }).await?;
+            Ok(match state {
+                RunState::Going => Stopped::Told,
+                RunState::Withdrawn { .. } => Stopped::Stopped,
+                RunState::Missing | RunState::Completed { .. } | RunState::Failed { .. } => {
+                    Stopped::Over
+                }
+            })
+        }
+        .boxed()
     }
 
     fn schedules(&self, order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {

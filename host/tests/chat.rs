@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use twobox_host::channel::socket;
 use twobox_host::channel::terminal::Terminal;
 use twobox_host::channel::{
-    Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder,
+    Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder, Stopped,
 };
 use twobox_host::dead::{Handled, Order};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
@@ -30,6 +30,8 @@ struct EchoDesk {
 #[derive(Default)]
 struct Stored {
     ids: Mutex<HashSet<MessageId>>,
+    /// What was said, in order.
+    said: Mutex<Vec<String>>,
     /// Letters that no listener has acknowledged, the oldest first.
     letters: Mutex<VecDeque<(Place, Letter)>>,
     /// There may be something to deliver; remembered while a delivery is under way.
@@ -73,6 +75,9 @@ impl Desk for EchoDesk {
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         Box::pin(async move {
             let fresh = self.stored.ids.lock().unwrap().insert(message.id.clone());
+            if fresh {
+                self.stored.said.lock().unwrap().push(message.chat.text.clone());
+            }
             let answers = {
                 let mut unanswered = self.stored.unanswered.lock().unwrap();
                 unanswered.extend(fresh.then(|| message.id.clone()));
@@ -115,6 +120,16 @@ impl Desk for EchoDesk {
 
     fn restart(&self, _session: SessionId) -> BoxFuture<'_, Result<bool, String>> {
         Box::pin(async { Ok(false) })
+    }
+
+    fn stop(
+        &self,
+        _session: SessionId,
+        _message: MessageId,
+        force: bool,
+    ) -> BoxFuture<'_, Result<Stopped, String>> {
+        let outcome = if force { Stopped::Stopped } else { Stopped::Told };
+        Box::pin(async move { Ok(outcome) })
     }
 
     fn schedules(&self, _order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
@@ -308,4 +323,285 @@ async fn a_message_that_failed_ends_the_wait_at_once_with_its_reason() {
     assert_eq!(piped.status.code(), Some(1));
     assert!(text(&piped.stderr).contains("2 messages were not answered, because they failed"));
     assert_eq!(text(&piped.stdout).lines().count(), 2, "each is told");
+}
+
+/// Just as much of a terminal as the program uses: what is on its screen, line by line.
+#[derive(Debug, Default)]
+struct Screen {
+    lines: Vec<Vec<char>>,
+    row: usize,
+    column: usize,
+}
+
+/// Wide enough that no line of these tests is broken.
+const COLUMNS: u16 = 10_000;
+
+impl Screen {
+    /// What is shown after `bytes`.
+    fn after(bytes: &[u8]) -> Vec<String> {
+        let mut screen = Self::default();
+        let text = String::from_utf8_lossy(bytes);
+        let mut rest = text.chars().peekable();
+        while let Some(c) = rest.next() {
+            match c {
+                '\x1b' if rest.peek() == Some(&'[') => {
+                    rest.next();
+                    let mut parameters = String::new();
+                    let end = loop {
+                        match rest.next() {
+                            Some(c @ ('0'..='9' | ';' | '?' | '>')) => parameters.push(c),
+                            other => break other.unwrap_or('m'),
+                        }
+                    };
+                    screen.control(end, &parameters);
+                }
+                '\r' => screen.column = 0,
+                '\n' => {
+                    screen.row += 1;
+                    screen.column = 0; // the terminal turns it into both
+                }
+                c if c.is_control() => {}
+                c => screen.put(c),
+            }
+        }
+        let lines = screen.lines.into_iter().map(|line| line.into_iter().collect::<String>());
+        lines.map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    fn line(&mut self) -> &mut Vec<char> {
+        let most = self.lines.len().max(self.row + 1);
+        self.lines.resize(most, Vec::new());
+        &mut self.lines[self.row]
+    }
+
+    fn put(&mut self, c: char) {
+        let column = self.column;
+        let line = self.line();
+        let most = line.len().max(column + 1);
+        line.resize(most, ' ');
+        line[column] = c;
+        self.column += 1;
+    }
+
+    fn control(&mut self, end: char, parameters: &str) {
+        let count = parameters.parse().unwrap_or(1);
+        match end {
+            'A' => self.row = self.row.saturating_sub(count),
+            'B' => self.row += count,
+            'C' => self.column += count,
+            'D' => self.column = self.column.saturating_sub(count),
+            'G' => self.column = count - 1,
+            'J' | 'K' => {
+                let column = self.column;
+                self.line().truncate(column);
+                let row = self.row;
+                if end == 'J' {
+                    self.lines.truncate(row + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `twobox chat` at a terminal of its own.
+struct AtTerminal {
+    child: std::process::Child,
+    keys: std::fs::File,
+    shown: Arc<Mutex<Vec<u8>>>,
+    _slave: std::os::fd::OwnedFd,
+}
+
+impl AtTerminal {
+    fn chat(data: &Path, arguments: &[&str]) -> Self {
+        let size = nix::pty::Winsize { ws_row: 50, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = nix::pty::openpty(&size, None).unwrap();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut command = twobox(data);
+        command.args(arguments).arg("chat").env("TERM", "xterm");
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let keys = std::fs::File::from(pty.master);
+        let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (mut output, theirs) = (keys.try_clone().unwrap(), Arc::clone(&shown));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = std::io::Read::read(&mut output, &mut buffer) {
+                theirs.lock().unwrap().extend_from_slice(&buffer[..length]);
+            }
+        });
+        Self { child, keys, shown, _slave: pty.slave }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn lines(&self) -> Vec<String> {
+        Screen::after(&self.shown.lock().unwrap())
+    }
+
+    /// Waits until the screen is as `wanted`.
+    async fn wait(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+        for _ in 0..3000 {
+            let lines = self.lines();
+            if wanted(&lines) {
+                return lines;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what}: {:#?}", self.lines());
+    }
+
+    /// Waits for the prompt, with nothing typed.
+    async fn wait_prompt(&self) {
+        self.wait("no prompt", |lines| lines.last().is_some_and(|line| line == ">")).await;
+    }
+
+    /// Waits for the program to end, and says how; the terminal has to be as it was.
+    async fn wait_end(mut self) -> (Option<i32>, Vec<String>) {
+        use nix::sys::termios::{LocalFlags, tcgetattr};
+        let mut child = self.child;
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        let flags = tcgetattr(&self._slave).unwrap().local_flags;
+        assert!(flags.contains(LocalFlags::ICANON | LocalFlags::ECHO), "{flags:?}");
+        // The end of what it has said, which this end of the terminal may not have read yet.
+        self.keys.flush().unwrap();
+        (status.code(), Screen::after(&self.shown.lock().unwrap()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_takes_long_lines_and_several_as_one_message() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    let _host = Host::start(&data, &stored);
+    let mut chat = AtTerminal::chat(&data, &[]);
+    chat.wait_prompt().await;
+    let long = "long ".repeat(1200); // a terminal that edits lines itself takes 4095 bytes
+    chat.press(&format!("{long}\r"));
+    stored.heard(1).await;
+    chat.press("\x1b[200~one\rtwo\r\rfour\x1b[201~");
+    chat.press(" and\x1b\rmore\r");
+    stored.heard(2).await;
+    chat.press("up\r");
+    stored.heard(3).await;
+    chat.press("\x1b[A\x1b[D\x1b[D<\r"); // what was typed before, two to the left
+    stored.heard(4).await;
+    let said = stored.said.lock().unwrap().clone();
+    assert_eq!(said, [&long, "one\ntwo\n\nfour and\nmore", "up", "<up"]);
+    chat.wait("the answer", |lines| lines.iter().any(|line| line.starts_with("echo: <up"))).await;
+    chat.press("\x04");
+    assert_eq!(chat.wait_end().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_one_types_stands_above_the_line() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    let _host = Host::start(&data, &stored);
+    let mut chat = AtTerminal::chat(&data, &[]);
+    chat.wait_prompt().await;
+    chat.press("half a");
+    chat.wait("what was typed", |lines| lines.last().is_some_and(|line| line == "> half a")).await;
+    let place =
+        Place { channel_type: "terminal".into(), platform_id: "assistant".into(), thread_id: None };
+    for number in 0..50 {
+        let letter = Letter {
+            key: format!("k{number}"),
+            in_reply_to: None,
+            answers: vec![],
+            text: format!("letter {number}\nof two lines"),
+            files: vec!["a.txt".to_owned()],
+            failed: false,
+        };
+        stored.letters.lock().unwrap().push_back((place.clone(), letter));
+    }
+    stored.changed.notify_one();
+    let last = |line: &String| line.starts_with("letter 49");
+    let lines = chat.wait("the letters", |lines| lines.iter().any(last)).await;
+    let typed: Vec<_> = lines.iter().filter(|line| line.contains("half")).collect();
+    assert_eq!(typed, ["> half a"], "nothing is glued to it: {lines:#?}");
+    let lines = chat
+        .wait("the line below", |lines| lines.last().is_some_and(|line| line == "> half a"))
+        .await;
+    let shown: Vec<_> = lines.iter().filter(|line| line.starts_with("letter ")).collect();
+    let expected: Vec<_> = (0..50).map(|number| format!("letter {number}")).collect();
+    assert_eq!(shown, expected.iter().collect::<Vec<_>>(), "each once, in order");
+    chat.press(" line\r");
+    stored.heard(1).await;
+    assert_eq!(*stored.said.lock().unwrap(), ["half a line"]);
+    chat.press("/quit\r");
+    let (code, lines) = chat.wait_end().await;
+    assert_eq!(code, Some(0), "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_to_the_program_do_what_they_say_and_are_not_sent() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    *stored.silent.lock().unwrap() = true;
+    let _host = Host::start(&data, &stored);
+    let mut chat = AtTerminal::chat(&data, &[]);
+    chat.wait_prompt().await;
+    let says =
+        |part: &'static str| move |lines: &[String]| lines.iter().any(|line| line.contains(part));
+    chat.press("/help\r");
+    chat.wait("help", says("Alt-Enter")).await;
+    chat.press("/stpo\r");
+    chat.wait("an explanation", says("there is no /stpo")).await;
+    chat.press("/stop\r");
+    chat.wait("nothing to stop", says("nothing waits for an answer")).await;
+    chat.press("hang\r");
+    stored.heard(1).await;
+    chat.wait("that it works", says("(assistant is working …)")).await;
+    chat.press("/stop\r");
+    chat.wait("what became of it", says("was told to stop")).await;
+    chat.press("/stop\r");
+    chat.wait("the end", says("(stopped:")).await;
+    chat.press("//stop\r");
+    stored.heard(2).await;
+    assert_eq!(*stored.said.lock().unwrap(), ["hang", "/stop"]);
+    chat.press("gone\x03");
+    chat.wait("how to leave", says("Ctrl-C once more")).await;
+    chat.press("\x03");
+    assert_eq!(chat.wait_end().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_when_one_leaves_is_on_the_screen() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    let _host = Host::start(&data, &stored);
+    let mut chat = AtTerminal::chat(&data, &[]);
+    chat.wait_prompt().await;
+    let place =
+        Place { channel_type: "terminal".into(), platform_id: "assistant".into(), thread_id: None };
+    let count = 300;
+    for number in 0..count {
+        let letter = Letter {
+            key: format!("k{number}"),
+            in_reply_to: None,
+            answers: vec![],
+            text: format!("letter {number}."),
+            files: vec![],
+            failed: false,
+        };
+        stored.letters.lock().unwrap().push_back((place.clone(), letter));
+    }
+    stored.changed.notify_one();
+    let first = |line: &String| line == "letter 0.";
+    chat.wait("the first", |lines| lines.iter().any(first)).await;
+    chat.press("\x04");
+    let shown = Arc::clone(&chat.shown);
+    assert_eq!(chat.wait_end().await.0, Some(0));
+    let left = stored.letters.lock().unwrap().len();
+    let last = format!("letter {}.", count - left - 1);
+    for _ in 0..3000 {
+        let lines = Screen::after(&shown.lock().unwrap());
+        if lines.contains(&last) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{last} was taken and is not shown, {left} were left");
 }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use twobox_host::channel::socket::{self, Line, LineReader};
 use twobox_host::channel::terminal::Terminal;
 use twobox_host::channel::{
-    Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder,
+    Channel, Desk, Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder, Stopped,
 };
 use twobox_host::dead::{self, Handled, Order, Verb};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
@@ -79,6 +79,17 @@ impl Desk for FakeDesk {
     fn restart(&self, session: SessionId) -> BoxFuture<'_, Result<bool, String>> {
         let known = session == self.session;
         Box::pin(async move { if known { Ok(true) } else { Err("no such session".to_owned()) } })
+    }
+
+    fn stop(
+        &self,
+        session: SessionId,
+        _message: MessageId,
+        force: bool,
+    ) -> BoxFuture<'_, Result<Stopped, String>> {
+        let known = session == self.session;
+        let outcome = if force { Stopped::Stopped } else { Stopped::Told };
+        Box::pin(async move { if known { Ok(outcome) } else { Err("no such session".to_owned()) } })
     }
 
     fn schedules(&self, _order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {

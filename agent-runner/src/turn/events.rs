@@ -97,18 +97,21 @@ impl Turn<'_, '_> {
     fn look(&mut self, reins: &Reins) -> Result<(), Exit> {
         self.runner.outbox.ground().check()?;
         self.next_look = self.runner.clock.monotonic() + self.runner.look_interval();
-        match self.run.clone() {
-            None => self.offer_follow_ups(reins),
-            Some(run) => {
-                // What cannot be looked at now is seen by the next look.
-                if self.cut.is_none() && self.runner.is_pending(&run).is_ok_and(|pending| !pending)
-                {
-                    let detail = "the host has taken the run back";
-                    self.cut(Failure::permanent(Failure::ABORTED, detail), reins);
-                }
-                Ok(())
-            }
+        if self.cut.is_none() && self.is_taken_back() {
+            let detail = "the host has taken back what this turn is for";
+            self.cut(Failure::permanent(Failure::ABORTED, detail), reins);
         }
+        match self.of_run {
+            true => Ok(()),
+            false => self.offer_follow_ups(reins),
+        }
+    }
+
+    /// Whether the host wants none of this turn any more. What cannot be looked at now is seen by the
+    /// next look.
+    fn is_taken_back(&self) -> bool {
+        let is_gone = |id| self.runner.is_pending(id).is_ok_and(|pending| !pending);
+        !self.wanted.is_empty() && self.wanted.iter().all(is_gone)
     }
 
     /// Claims what has arrived for this conversation and offers it to the provider.
@@ -123,6 +126,9 @@ impl Turn<'_, '_> {
         let claimed = self.runner.claim(look.chosen)?.unwrap_or_default();
         if !claimed.is_empty() {
             reins.push(Push::FollowUp(claimed.iter().map(PromptMessage::from).collect()));
+            if !self.wanted.is_empty() {
+                self.wanted.extend(claimed.iter().map(|message| message.id.clone()));
+            }
             self.offered.extend(claimed);
         }
         Ok(())

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::Monotonic;
-use twobox_shared::content::{Failure, RunLimits};
+use twobox_shared::content::{Failure, KIND_CHAT, RunLimits};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboundMessage;
 use twobox_shared::open::BoxError;
@@ -61,11 +61,26 @@ pub(crate) struct Turn<'r, 'a> {
     /// What was sent at once, in case the turn has to begin again.
     sent: Vec<String>,
     worked: bool,
-    /// The message of the scheduled run, if this is its turn.
-    run: Option<MessageId>,
+    /// Without which the turn is for nothing: the message of the scheduled run, if this is its turn,
+    /// else what people have said. The host may take all of it back.
+    wanted: Vec<MessageId>,
+    /// Whether this is the turn of a scheduled run.
+    of_run: bool,
     limits: Limits,
     cut: Option<Cut>,
     next_look: Monotonic,
+}
+
+/// Those of `messages` that the host may take back, and the turn with them. A task that is cancelled
+/// is finished, so a turn that has one is wanted in any case.
+fn wanted(messages: &[InboundMessage]) -> Vec<MessageId> {
+    let ids = |of: &[&InboundMessage]| of.iter().map(|message| message.id.clone()).collect();
+    let triggers: Vec<_> = messages.iter().filter(|message| message.trigger).collect();
+    match triggers.iter().find(|message| message.run_id.is_some()) {
+        Some(run) => ids(&[run]),
+        None if triggers.iter().all(|message| message.kind == KIND_CHAT) => ids(&triggers),
+        None => Vec::new(),
+    }
 }
 
 impl<'r, 'a> Turn<'r, 'a> {
@@ -92,7 +107,8 @@ impl<'r, 'a> Turn<'r, 'a> {
         }
         let mut turn = Self {
             limits,
-            run: run.map(|run| run.id.clone()),
+            wanted: wanted(&messages),
+            of_run: run.is_some(),
             next_look: now + runner.look_interval(),
             drafts: Drafts::new(runner.options.paths.outbox_files()),
             config: config.as_ref().cloned().unwrap_or_default(),

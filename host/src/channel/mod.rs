@@ -121,6 +121,18 @@ pub enum ScheduleOrder {
     Look,
 }
 
+/// What became of a person's wish that a message be worked on no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stopped {
+    /// Nobody works on it, and nobody will.
+    Stopped,
+    /// Nobody will begin with it; whoever works on it was told to end.
+    Told,
+    /// It was answered before, or has failed, or is not there.
+    Over,
+}
+
 /// A message that is durably in an inbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -211,6 +223,17 @@ pub trait Desk: Send + Sync {
     /// # Errors
     /// A sentence for people.
     fn restart(&self, session: SessionId) -> BoxFuture<'_, Result<bool, String>>;
+
+    /// Has a message worked on no longer; with `force` the container that goes on with it is stopped.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn stop(
+        &self,
+        session: SessionId,
+        message: MessageId,
+        force: bool,
+    ) -> BoxFuture<'_, Result<Stopped, String>>;
 
     /// Carries out a person's order about schedules that needs the running host.
     ///

@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use twobox_shared::ids::MessageId;
+use twobox_shared::ids::{MessageId, SessionId};
 
 use super::client::Client;
 use super::output::{Failure, flag};
 use crate::channel::socket::{Event, Request};
-use crate::channel::{Letter, Receipt};
+use crate::channel::{Letter, Receipt, Stopped};
 
 /// How many messages may be under way: few enough that their answers fit into the socket's buffer,
 /// or both ends could wait for each other.
@@ -38,6 +38,8 @@ pub(super) enum News {
     Refused { id: MessageId, reason: String },
     /// A letter, to be confirmed with [`Conversation::shown`].
     Letter(Letter),
+    /// What became of the wish that a message be worked on no longer.
+    Stopped { message: MessageId, outcome: Stopped },
     /// The host complained.
     Error { reason: String },
     /// The host is gone; the task tries to reach it.
@@ -49,6 +51,7 @@ pub(super) enum News {
 enum Order {
     Say { id: MessageId, text: String },
     Shown { key: String },
+    Stop { session: SessionId, message: MessageId },
 }
 
 /// Whom a conversation is with.
@@ -109,6 +112,7 @@ impl Conversation {
             report,
             unaccepted: VecDeque::new(),
             shown: HashSet::new(),
+            stopped: HashSet::new(),
             not_before: None,
         };
         Ok(Self { orders, news, task: tokio::spawn(task.run(client)) })
@@ -122,6 +126,11 @@ impl Conversation {
     /// A letter has been shown: it may be forgotten.
     pub(super) fn shown(&self, key: String) {
         drop(self.orders.send(Order::Shown { key }));
+    }
+
+    /// Has a message stopped; the second time with its container. Forgotten if the host is gone.
+    pub(super) fn stop(&self, session: SessionId, message: MessageId) {
+        drop(self.orders.send(Order::Stop { session, message }));
     }
 
     /// The next news. May be dropped and called again.
@@ -145,6 +154,8 @@ struct Task {
     report: mpsc::UnboundedSender<News>,
     unaccepted: VecDeque<Unaccepted>,
     shown: HashSet<String>,
+    /// What was to be stopped already.
+    stopped: HashSet<MessageId>,
     not_before: Option<Instant>,
 }
 
@@ -174,7 +185,7 @@ impl Task {
                     () = sleep(pause) => {}
                     order = self.orders.recv() => match order {
                         None => return,
-                        Some(order) => { self.note(order); continue; }
+                        Some(order) => { drop(self.note(order)); continue; }
                     },
                 }
                 match Client::connect(&self.partner.socket).await {
@@ -198,8 +209,8 @@ impl Task {
             tokio::select! {
                 order = self.orders.recv() => match order {
                     None => return Ok(Ended),
-                    Some(order) => if let Some(key) = self.note(order) {
-                        client.ask(&Request::Ack { key }).await?;
+                    Some(order) => if let Some(request) = self.note(order) {
+                        client.ask(&request).await?;
                     },
                 },
                 event = client.next() => match event? {
@@ -211,8 +222,8 @@ impl Task {
         }
     }
 
-    /// Keeps what the owner ordered; returns a key to acknowledge.
-    fn note(&mut self, order: Order) -> Option<String> {
+    /// Keeps what the owner ordered; returns what the host is to be told now.
+    fn note(&mut self, order: Order) -> Option<Request> {
         match order {
             Order::Say { id, text } => {
                 self.unaccepted.push_back(Unaccepted { id, text, sent: false });
@@ -220,7 +231,11 @@ impl Task {
             }
             Order::Shown { key } => {
                 self.shown.insert(key.clone());
-                Some(key)
+                Some(Request::Ack { key })
+            }
+            Order::Stop { session, message } => {
+                let force = !self.stopped.insert(message.clone());
+                Some(Request::Stop { session, message, force })
             }
         }
     }
@@ -263,6 +278,9 @@ impl Task {
             }
             Event::Message { key, in_reply_to, answers, text, files, failed } => {
                 self.tell(News::Letter(Letter { key, in_reply_to, answers, text, files, failed }));
+            }
+            Event::Stopped { message, outcome, .. } => {
+                self.tell(News::Stopped { message, outcome });
             }
             Event::Error { reason } => self.tell(News::Error { reason }),
             Event::Listening { .. }

@@ -140,12 +140,16 @@ impl Output {
 
     /// Tells an error on standard error.
     pub(super) fn complain(self, reason: &str) {
+        note(&self.complaint(reason));
+    }
+
+    /// The line that tells an error.
+    pub(super) fn complaint(self, reason: &str) -> String {
         let reason = self.advise(reason);
-        let line = match self.json {
+        match self.json {
             true => visible::json(&json!({ "error": reason }).to_string()),
             false => format!("twobox: {}", visible::line(&reason)),
-        };
-        note(&line);
+        }
     }
 }
 

@@ -162,7 +162,7 @@ async fn wait_for(
                     (false, _) => {}
                 }
             }
-            News::Accepted { .. } | News::Lost | News::Back => {}
+            News::Accepted { .. } | News::Stopped { .. } | News::Lost | News::Back => {}
         }
     }
 }

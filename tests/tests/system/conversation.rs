@@ -1,10 +1,12 @@
 //! Conversations in which nothing goes wrong.
 
 use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use twobox_tests::{
     Mode, PATIENCE, Runtime, Setup, World, binary, on_all_runtimes, on_process, wait_for,
 };
@@ -30,7 +32,10 @@ mod slow_starts {
     twobox_tests::on_both_runtimes!(a_message_written_while_the_container_starts_is_answered);
 }
 
-on_process!(every_listener_gets_a_letter_and_one_ack_settles_it);
+on_process!(
+    every_listener_gets_a_letter_and_one_ack_settles_it,
+    a_message_that_is_stopped_is_worked_on_no_longer,
+);
 
 fn a_round_trip(setup: Setup) {
     let world = setup.agent("ada", echo()).up();
@@ -224,6 +229,32 @@ fn send_with_wait_prints_the_reply(setup: Setup) {
 fn settle_unheard(world: &World) {
     let chat = world.chat("ada");
     assert_eq!(chat.wait_letters(1)[0].text, "echo: slow");
+}
+
+/// Says one thing at the host's socket, and returns the answer.
+fn ask(world: &World, request: &Value) -> Value {
+    let mut stream = UnixStream::connect(world.data().join("host.sock")).unwrap();
+    writeln!(stream, "{request}").unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+fn a_message_that_is_stopped_is_worked_on_no_longer(setup: Setup) {
+    let world = setup.agent("ada", slow(60_000)).up();
+    let chat = world.chat("ada");
+    let (id, session, _) = world.occupy(&chat, "ada", "slow");
+    let stop = json!({ "op": "stop", "session": session.id, "message": id });
+    wait_for("it to be over", || {
+        let answer = ask(&world, &stop);
+        assert_eq!(answer["event"], "stopped", "{answer}");
+        (answer["outcome"] == "stopped").then_some(())
+    });
+    assert_eq!(session.message(&id).status, "cancelled");
+    assert_eq!(chat.ask("and now?"), "echo: and now?", "the session goes on");
+    let answered = ask(&world, &json!({ "op": "stop", "session": session.id, "message": "x" }));
+    assert_eq!(answered["outcome"], "over", "{answered}");
+    assert!(chat.answers(&id).is_empty() && chat.notices().is_empty(), "nothing more is said");
 }
 
 fn every_listener_gets_a_letter_and_one_ack_settles_it(setup: Setup) {

@@ -201,6 +201,15 @@ impl<'a> Client<'a> {
                 }
                 .boxed(),
             ),
+            Request::Stop { session, message, force } => Some(
+                async move {
+                    match desk.stop(session, message.clone(), force).await {
+                        Ok(outcome) => Event::Stopped { session, message, outcome },
+                        Err(reason) => Event::error(reason),
+                    }
+                }
+                .boxed(),
+            ),
             Request::Schedules(order) => Some(
                 async move {
                     if let ScheduleOrder::Run { schedule, .. } = &order

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
 
-use crate::channel::{Letter, Receipt, ScheduleOrder};
+use crate::channel::{Letter, Receipt, ScheduleOrder, Stopped};
 use crate::dead::{Handled, Kind};
 
 /// What a client asks.
@@ -60,6 +60,16 @@ pub enum Request {
     Restart {
         /// Of which session.
         session: SessionId,
+    },
+    /// Wants a message to be worked on no longer.
+    Stop {
+        /// In which session.
+        session: SessionId,
+        /// Its id there, as the receipt has it.
+        message: MessageId,
+        /// Whether to stop the container if it goes on with it.
+        #[serde(default)]
+        force: bool,
     },
     /// Wants something of schedules that only the running host can do.
     Schedules(ScheduleOrder),
@@ -149,6 +159,15 @@ pub enum Event {
         /// Whether there was one.
         stopped: bool,
     },
+    /// A message is worked on no longer, or soon.
+    Stopped {
+        /// In which session.
+        session: SessionId,
+        /// Which one.
+        message: MessageId,
+        /// What became of it.
+        outcome: Stopped,
+    },
     /// An order about what ended without success was carried out.
     Handled {
         /// In which session.
@@ -222,6 +241,7 @@ mod tests {
             r#"{"op":"status"}"#,
             r#"{"op":"retry","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
             r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
+            r#"{"op":"stop","session":"01890000-0000-7000-8000-00000000aaaa","message":"m","force":true}"#,
             r#"{"op":"schedules","do":"run","schedule":"tidy","force":true}"#,
             r#"{"op":"schedules","do":"cancel","run":"01890000-0000-7000-8000-00000000aaaa"}"#,
             r#"{"op":"schedules","do":"look"}"#,
