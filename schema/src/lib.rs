@@ -25,4 +25,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0004_sessions_of_runs.sql"),
     include_str!("../host/0005_new_sessions.sql"),
     include_str!("../host/0006_place.sql"),
+    include_str!("../host/0007_refused.sql"),
 ];

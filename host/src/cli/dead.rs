@@ -21,6 +21,7 @@ use super::{Context, output, select};
 use crate::channel::socket::{Chosen, Event, Request};
 use crate::data::DataDir;
 use crate::db::audit::{self, DeadNotice};
+use crate::db::refused::{self, Refused};
 use crate::dead::{Handled, Kind, Outcome, Verb, notice_id};
 
 /// How many of each kind are listed for one session, the newest.
@@ -33,6 +34,9 @@ pub(super) enum DeadCommand {
     List {
         /// Only that of this session.
         session: Option<String>,
+        /// A line for each, also for those that ended alike.
+        #[arg(long)]
+        each: bool,
     },
     /// Show one message, delivery or notice, with what it says.
     Show {
@@ -108,7 +112,15 @@ impl What {
     }
 }
 
-pub(super) fn list(context: &Context, part: Option<&str>) -> Result<ExitCode, Failure> {
+/// What was refused and only counted, of one session.
+#[derive(Debug, Serialize)]
+struct Counted {
+    session: SessionId,
+    #[serde(flatten)]
+    refused: Refused,
+}
+
+pub(super) fn list(context: &Context, part: Option<&str>, each: bool) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
     let db = audit::open(&data.host_db())?;
     context.warn_elsewhere(&db, &data);
@@ -119,8 +131,10 @@ pub(super) fn list(context: &Context, part: Option<&str>) -> Result<ExitCode, Fa
         }
         None => audit::folders(&db)?,
     };
-    let (mut all, mut unread) = (Vec::new(), Vec::new());
+    let (mut all, mut counted, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for session in sessions {
+        let refused = refused::of_session(&db, session.1)?.into_iter();
+        counted.extend(refused.map(|refused| Counted { session: session.1, refused }));
         match of_session(&data, &db, session) {
             Ok(dead) => all.extend(dead),
             // One damaged session does not hide the others.
@@ -129,8 +143,8 @@ pub(super) fn list(context: &Context, part: Option<&str>) -> Result<ExitCode, Fa
             })),
         }
     }
-    let answer = json!({ "dead": all, "unread": unread });
-    context.output.show(&answer, |_| readable(&all, &unread));
+    let answer = json!({ "dead": all, "counted": counted, "unread": unread });
+    context.output.show(&answer, |_| readable(&all, &counted, &unread, each));
     Ok(if unread.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -229,24 +243,57 @@ fn from_delivery(session: SessionId, delivery: DeadDelivery, row: Option<Payload
     }
 }
 
-fn readable(all: &[Dead], unread: &[serde_json::Value]) -> String {
-    let rows: Vec<_> = all
-        .iter()
-        .map(|dead| {
-            [
-                dead.session.to_string(),
-                dead.what.kind().word().to_owned(),
-                dead.status.clone(),
-                one_line(&dead.id),
-                one_line(&dead.reason),
-                one_line(&dead.text),
-            ]
-        })
-        .collect();
+/// So many that ended alike, one after the other, are one line.
+const ALIKE: usize = 4;
+
+fn readable(all: &[Dead], counted: &[Counted], unread: &[serde_json::Value], each: bool) -> String {
+    let alike = |one: &Dead, other: &Dead| {
+        (one.session, one.what.kind(), &one.status, &one.reason)
+            == (other.session, other.what.kind(), &other.status, &other.reason)
+    };
+    let row = |dead: &Dead, times: usize| {
+        let status = match times {
+            1 => dead.status.clone(),
+            times => format!("{} ×{times}", dead.status),
+        };
+        [
+            dead.session.to_string(),
+            dead.what.kind().word().to_owned(),
+            status,
+            one_line(&dead.id),
+            one_line(&dead.reason),
+            one_line(&dead.text),
+        ]
+    };
+    let mut rows = Vec::new();
+    for group in all.chunk_by(alike) {
+        match group.last() {
+            Some(last) if !each && group.len() >= ALIKE => rows.push(row(last, group.len())),
+            _ => rows.extend(group.iter().map(|dead| row(dead, 1))),
+        }
+    }
+    let folded = rows.len() < all.len();
     let mut text = match rows.is_empty() {
-        true => "nothing ended without success".to_owned(),
+        true if counted.is_empty() => "nothing ended without success".to_owned(),
+        true => String::new(),
         false => table(["SESSION", "KIND", "STATUS", "ID", "REASON", "TEXT"], &rows),
     };
+    if folded {
+        text.push_str(
+            "\n× stands for several that ended alike, with the last one's id; --each lists them",
+        );
+    }
+    for Counted { session, refused } in counted {
+        let Refused { count, first_at, last_at, error, .. } = refused;
+        let line = format!(
+            "refused and only counted: {session} ×{count} from {first_at} to {last_at}, the last: {}",
+            one_line(error)
+        );
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&line);
+    }
     for session in unread {
         text.push_str(&format!("\nnot read: {} {}", session["session"], session["error"])); // JSON: one line
     }

@@ -226,8 +226,8 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Sessions(sessions::SessionsCommand::Fsck { id, repair }) => {
             fsck::run(context, id.as_deref(), repair)
         }
-        Command::Dead(dead::DeadCommand::List { session }) => {
-            dead::list(context, session.as_deref())
+        Command::Dead(dead::DeadCommand::List { session, each }) => {
+            dead::list(context, session.as_deref(), each)
         }
         Command::Dead(dead::DeadCommand::Show { session, id }) => {
             dead::show(context, &session, &id)

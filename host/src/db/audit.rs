@@ -9,7 +9,7 @@ use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::{DbError, failed};
+use super::{DbError, failed, refused};
 use crate::fsck::evidence::SessionFacts;
 
 /// Opens `host.db` to look at it. What a killed host left in the write-ahead log stays there.
@@ -52,16 +52,22 @@ pub fn facts(db: &Connection, session: SessionId) -> Result<Option<SessionFacts>
             next_due: row.get("next_due_at_ms")?,
             runner: row.get("runner_id")?,
             last_active: row.get("last_active_at_ms")?,
+            refused: Vec::new(),
         })
     };
-    db.query_row(
-        "SELECT quarantine_reason, next_due_at_ms, runner_id, last_active_at_ms
+    let found = db
+        .query_row(
+            "SELECT quarantine_reason, next_due_at_ms, runner_id, last_active_at_ms
          FROM sessions WHERE id = :id",
-        named_params! { ":id": session },
-        from_row,
-    )
-    .optional()
-    .map_err(failed("read a session"))
+            named_params! { ":id": session },
+            from_row,
+        )
+        .optional()
+        .map_err(failed("read a session"))?;
+    let Some(facts) = found else { return Ok(None) };
+    let refused = refused::of_session(db, session)?;
+    let numbers = refused.iter().map(|refused| (refused.first, refused.last)).collect();
+    Ok(Some(SessionFacts { refused: numbers, ..facts }))
 }
 
 /// Every session, with the agent group in whose folder it lies.

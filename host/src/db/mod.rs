@@ -13,6 +13,7 @@ pub mod messaging;
 pub mod notices;
 pub mod overview;
 pub mod place;
+pub mod refused;
 pub mod schedules;
 pub mod sessions;
 pub mod wirings;

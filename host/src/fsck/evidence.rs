@@ -11,6 +11,7 @@ use twobox_shared::audit::{self, InboxAudit, OutboxAudit};
 use twobox_shared::ids::{RunnerId, SessionId};
 use twobox_shared::open::BoxError;
 use twobox_shared::paths::SessionPaths;
+use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use crate::db::audit as rows;
@@ -65,6 +66,8 @@ pub struct SessionFacts {
     pub runner: Option<RunnerId>,
     /// When something last happened.
     pub last_active: UnixMillis,
+    /// The first and last numbers of rows that were refused and are only counted.
+    pub refused: Vec<(Seq, Seq)>,
 }
 
 /// Everything that is known of one session.

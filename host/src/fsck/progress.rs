@@ -25,7 +25,7 @@ pub(super) fn check(
         let outbox = outbox.unwrap_or(&nothing);
         let whole = !inbox.cut && !outbox.cut;
         acks(evidence, inbox, outbox, whole, findings);
-        deliveries(inbox, outbox, whole, findings);
+        deliveries(evidence, inbox, outbox, whole, findings);
         cursor(inbox, Some(outbox).filter(|_| whole), findings);
     } else {
         cursor(inbox, None, findings);
@@ -115,7 +115,13 @@ fn is_settled(record: &DeliveryRow) -> bool {
     DeliveryStatus::parse(&record.status).is_none_or(DeliveryStatus::is_settled)
 }
 
-fn deliveries(inbox: &InboxAudit, outbox: &OutboxAudit, whole: bool, findings: &mut Vec<Finding>) {
+fn deliveries(
+    evidence: &Evidence,
+    inbox: &InboxAudit,
+    outbox: &OutboxAudit,
+    whole: bool,
+    findings: &mut Vec<Finding>,
+) {
     let rows: HashSet<&str> = outbox.rows.iter().map(|row| row.id.as_str()).collect();
     let records: HashMap<&str, &DeliveryRow> =
         inbox.deliveries.iter().map(|record| (record.row.as_str(), record)).collect();
@@ -138,6 +144,10 @@ fn deliveries(inbox: &InboxAudit, outbox: &OutboxAudit, whole: bool, findings: &
         // A record that says "not yet" is a person's order to send the row once more, and a record
         // that is not there may have been forgotten.
         let forgotten = row.seq.is_some_and(|seq| seq <= inbox.forgotten.rows.0);
+        let counted = |(first, last): &(Seq, Seq)| {
+            row.seq.is_some_and(|seq| (first.0..=last.0).contains(&seq))
+        };
+        let forgotten = forgotten || evidence.session.refused.iter().any(counted);
         if !records.contains_key(row.id.as_str()) && !forgotten {
             findings.push(Finding::new(
                 Name::UndeliveredBelowCursor,

@@ -79,6 +79,12 @@ pub struct View<'a> {
     pub unavailable: &'a HashSet<Place>,
     /// How long a row is kept that cannot be sent.
     pub hold: Hold,
+    /// The first row that is not among `rows` although those behind it are.
+    pub left_out: Option<Seq>,
+    /// How many refusals may be told one by one. What is refused beyond that is only counted.
+    pub may_tell: usize,
+    /// Whether a request was refused before, and is only counted.
+    pub judged: &'a dyn Fn(Seq) -> bool,
 }
 
 /// How long letters are kept that nobody takes.
@@ -114,6 +120,11 @@ pub struct Batch {
 pub struct Plan {
     /// Records to write: rows that are settled without being sent, and rows that are held from now.
     pub records: Vec<(usize, Delivery)>,
+    /// How many of these are refusals.
+    pub told: usize,
+    /// Rows that were refused and get no record, each with the reason if it was found here. Only
+    /// those that the cursor passes now are done with.
+    pub counted: Vec<(usize, Option<String>)>,
     /// What to send.
     pub batches: Vec<Batch>,
     /// Requests of the agent to carry out now, in order: indexes into the view's rows.
@@ -135,11 +146,12 @@ pub fn plan(view: &View<'_>) -> Plan {
     let mut settled_rows = Vec::with_capacity(view.rows.len());
     for (index, (row, record)) in view.rows.iter().enumerate() {
         let settled = record.as_ref().is_some_and(|record| record.status.is_settled())
-            || match refuse(view, row, record.as_ref())
+            || plan.refuse(view, index)
+            || match interrupted(view, row, record.as_ref())
                 .or_else(|| plan.expire(view, row, record.as_ref()))
             {
-                Some(refusal) => {
-                    plan.records.push((index, refusal));
+                Some(end) => {
+                    plan.records.push((index, end));
                     true
                 }
                 None => false,
@@ -171,7 +183,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         });
         queue.offer(view, &mut plan, index, record.as_ref());
     }
-    plan.cursor = passed(view.cursor, settled_rows);
+    plan.cursor = passed(view.cursor, view.left_out, settled_rows);
     for place in order {
         if let Some(Queue::Open { rows, announce }) = queues.remove(&place)
             && !rows.is_empty()
@@ -183,11 +195,15 @@ pub fn plan(view: &View<'_>) -> Plan {
 }
 
 /// How far the cursor comes, given the numbers of the rows in order and whether each is settled: to
-/// the last one before the first that is not.
-pub fn passed(cursor: Seq, rows: impl IntoIterator<Item = (Seq, bool)>) -> Seq {
+/// the last one before the first that is not, and before the first that was left out.
+pub fn passed(
+    cursor: Seq,
+    left_out: Option<Seq>,
+    rows: impl IntoIterator<Item = (Seq, bool)>,
+) -> Seq {
     rows.into_iter()
         .filter(|(seq, _)| *seq > cursor)
-        .take_while(|(_, settled)| *settled)
+        .take_while(|(seq, settled)| *settled && left_out.is_none_or(|left_out| *seq < left_out))
         .last()
         .map_or(cursor, |(seq, _)| seq)
 }
@@ -195,6 +211,24 @@ pub fn passed(cursor: Seq, rows: impl IntoIterator<Item = (Seq, bool)>) -> Seq {
 impl Plan {
     fn look_at(&mut self, when: UnixMillis) {
         self.next = Some(self.next.map_or(when, |other| other.min(when)));
+    }
+
+    /// Whether a row is refused. It gets a final record, or is counted if so many were told already
+    /// and nothing was recorded of it.
+    fn refuse(&mut self, view: &View<'_>, index: usize) -> bool {
+        let (row, record) = &view.rows[index];
+        if (view.judged)(row.seq) {
+            self.counted.push((index, None));
+            return true;
+        }
+        let Some(error) = refusal(view, row) else { return false };
+        if record.is_none() && self.told >= view.may_tell {
+            self.counted.push((index, Some(error)));
+        } else {
+            self.told += 1;
+            self.records.push((index, failed(record.as_ref(), view.now, error)));
+        }
+        true
     }
 
     /// The final record of a row that nobody took in time. Whoever is there by now is asked first.
@@ -294,20 +328,22 @@ fn failed(record: Option<&Delivery>, now: UnixMillis, error: String) -> Delivery
     }
 }
 
-/// A row that will never be sent, as its final record.
-fn refuse(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<Delivery> {
-    let failed = |error| failed(record, view.now, error);
+/// Why a row will never be sent.
+fn refusal(view: &View<'_>, row: &OutRow) -> Option<String> {
     if (view.standing)(row) == Standing::Superseded {
-        return Some(failed(format!("{SUPERSEDED}: its runner was given up before it wrote this")));
+        return Some(format!("{SUPERSEDED}: its runner was given up before it wrote this"));
     }
     if row.kind == KIND_SYSTEM {
         return None; // it may be refused when it is decided
     }
     let place = place_of(row, view.home);
-    if !(view.may_send)(&place) {
-        return Some(failed(not_wired(&place)));
-    }
-    let record = record?;
+    (!(view.may_send)(&place)).then(|| not_wired(&place))
+}
+
+/// The final record of a row of which nobody knows whether it was sent.
+fn interrupted(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<Delivery> {
+    let record = record.filter(|_| row.kind != KIND_SYSTEM)?;
+    let place = place_of(row, view.home);
     let honours_keys =
         (view.channel)(&place.channel_type).is_some_and(|channel| channel.honours_keys);
     if record.status == DeliveryStatus::Sending && !honours_keys && !view.in_flight.contains(&place)

@@ -34,6 +34,9 @@ struct World {
     allowed: bool,
     standing: Standing,
     last_call: Duration,
+    left_out: Option<Seq>,
+    may_tell: usize,
+    judged: Vec<Seq>,
 }
 
 fn world() -> World {
@@ -45,6 +48,9 @@ fn world() -> World {
         allowed: true,
         standing: Standing::Inside,
         last_call: Duration::ZERO,
+        left_out: None,
+        may_tell: usize::MAX,
+        judged: Vec::new(),
     }
 }
 
@@ -73,6 +79,9 @@ impl World {
             in_flight: &self.in_flight,
             unavailable: &self.unavailable,
             hold: Hold { max: HOLD, last_call: self.last_call },
+            left_out: self.left_out,
+            may_tell: self.may_tell,
+            judged: &|row| self.judged.contains(&row),
         })
     }
 
@@ -328,4 +337,41 @@ fn p14_one_notice_for_a_cause_until_a_delivery_succeeds() {
     assert_eq!(id("gone", 1), id("gone", 1));
     assert_ne!(id("gone", 1), id("gone", 3));
     assert_ne!(id("gone", 1), id("blocked", 1));
+}
+
+#[test]
+fn refusals_beyond_what_may_be_told_are_counted_where_the_cursor_passes_them() {
+    let rows = [1, 3, 5, 7].map(|seq| (row(seq, "t"), None));
+    let few = World { allowed: false, may_tell: 2, ..world() };
+    let plan = few.plan(&rows);
+    assert_eq!((plan.records.len(), plan.told, plan.cursor), (2, 2, Seq(7)));
+    let counted: Vec<_> = plan.counted.iter().map(|(index, _)| *index).collect();
+    assert_eq!(counted, [2, 3]);
+    assert!(plan.counted[0].1.as_ref().unwrap().contains("not wired"), "{:?}", plan.counted);
+
+    // What the inbox has a record of keeps one: it would be sent on a person's word otherwise.
+    let mut open = rows.clone();
+    open[3].1 = record(DeliveryStatus::Held);
+    let plan = World { may_tell: 0, ..few }.plan(&open);
+    assert_eq!(plan.records.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [3]);
+    assert_eq!((plan.counted.len(), plan.cursor), (3, Seq(7)));
+}
+
+#[test]
+fn a_request_that_was_judged_waits_for_the_cursor_and_is_not_decided_again() {
+    let request = |seq| OutRow { kind: KIND_SYSTEM.into(), ..row(seq, "t") };
+    let rows = [(row(1, "t"), None), (request(3), None), (request(5), None)];
+    let judged = World { judged: vec![Seq(3)], in_flight: [place("t")].into(), ..world() };
+    let plan = judged.plan(&rows);
+    assert_eq!((&plan.requests[..], plan.cursor), (&[2][..], Seq(0)), "row 1 is on its way");
+    assert_eq!(plan.counted, [(1, None)]);
+    let sent = [(row(1, "t"), record(DeliveryStatus::Delivered)), rows[1].clone()];
+    assert_eq!(judged.plan(&sent).cursor, Seq(3));
+}
+
+#[test]
+fn the_cursor_never_passes_a_row_that_the_look_left_out() {
+    let rows = [1, 3, 9, 11].map(|seq| (row(seq, "t"), None));
+    let plan = World { allowed: false, left_out: Some(Seq(5)), ..world() }.plan(&rows);
+    assert_eq!((plan.records.len(), plan.cursor), (4, Seq(3)), "5 is a row of its own");
 }

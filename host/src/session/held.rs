@@ -146,7 +146,11 @@ fn settle(look: &Look, now: UnixMillis) -> Changes {
     let records: Vec<(MessageId, Delivery)> = open.chain(gone).collect();
     // Behind open rows there may be some that this look left out.
     let seq = match records.is_empty() {
-        true => delivery::passed(look.cursor.seq, look.rows.iter().map(|(row, _)| (row.seq, true))),
+        true => delivery::passed(
+            look.cursor.seq,
+            look.left_out,
+            look.rows.iter().map(|(row, _)| (row.seq, true)),
+        ),
         false => look.cursor.seq,
     };
     let cursor = Cursor { seq, ..look.cursor };

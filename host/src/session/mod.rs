@@ -17,6 +17,7 @@ mod notices;
 mod outgoing;
 pub mod recurrence;
 mod redrive;
+mod refusals;
 pub mod requests;
 pub mod run;
 mod serving;

@@ -25,6 +25,7 @@ use crate::channel::{Letter, Outcome, Place};
 use crate::core::Parts;
 use crate::db::messaging;
 use crate::db::notices::Notice;
+use crate::db::refused;
 
 type Row = (OutRow, Option<Delivery>);
 
@@ -37,6 +38,8 @@ pub(crate) struct Outgoing {
     pub(super) rows: Vec<Row>,
     /// How far the host had come when it read them.
     cursor: Seq,
+    /// The first of them that it did not read although it read others behind it.
+    left_out: Option<Seq>,
     last_delivered: HashMap<Place, Seq>,
     /// Since when there is a last call for letters whose time is over.
     last_call: Option<Monotonic>,
@@ -116,10 +119,14 @@ impl Task {
     ) -> Result<Plan, Trouble> {
         self.outgoing.rows = rows;
         self.outgoing.cursor = look.cursor.seq;
+        self.outgoing.left_out = look.left_out;
+        self.refusals.passed(look.cursor.seq);
+        let may_tell = self.refusals.left(self.core.parts.clock.monotonic());
         if self.outgoing.allowed.is_none() && !self.outgoing.rows.is_empty() {
             self.load_allowed().await?;
         }
-        let mut plan = self.plan(look, fence, now);
+        let mut plan = self.plan(look, fence, may_tell, now);
+        self.refusals.spend(plan.told);
         for batch in &mut plan.batches {
             self.load_contents(&mut batch.rows, look).await?;
         }
@@ -149,8 +156,11 @@ impl Task {
         next = next.into_iter().chain(notices_next).min();
         let began = self.outgoing.last_call.unwrap_or_else(|| self.core.parts.clock.monotonic());
         self.outgoing.last_call = (plan.last_call || notices_last_call).then_some(began);
-        if look.more && !plan.records.is_empty() {
-            next = Some(now); // what was settled makes room for rows that this look did not take
+        let counted = !plan.counted.is_empty() && plan.cursor > look.cursor.seq;
+        if counted || (look.more && !plan.records.is_empty()) {
+            // What was settled makes room for rows that this look did not take, and the cursor can
+            // pass what was settled behind that.
+            next = Some(now);
         }
         if let Some(when) = next {
             self.look_in(when.since(now));
@@ -158,7 +168,7 @@ impl Task {
         Ok(next)
     }
 
-    fn plan(&self, look: &Look, fence: &Fence<'_>, now: UnixMillis) -> Plan {
+    fn plan(&self, look: &Look, fence: &Fence<'_>, may_tell: usize, now: UnixMillis) -> Plan {
         let out = &self.outgoing;
         let channels = &self.core.parts.channels;
         delivery::plan(&delivery::View {
@@ -176,6 +186,9 @@ impl Task {
             in_flight: &out.in_flight,
             unavailable: &out.unavailable,
             hold: self.hold(),
+            left_out: look.left_out,
+            may_tell,
+            judged: &|row| self.refusals.is_judged(row),
         })
     }
 
@@ -221,7 +234,34 @@ impl Task {
         if records.is_empty() && plan.cursor == look.cursor.seq {
             return Ok(());
         }
-        self.write(records, Cursor { seq: plan.cursor, seen: look.cursor.seen }, now).await
+        let note = self.count_refused(plan, now).await?;
+        let cursor = Cursor { seq: plan.cursor, seen: look.cursor.seen };
+        self.write(records, note, cursor, now).await
+    }
+
+    /// Counts the refused rows that the cursor passes without records. First, so that no row is passed
+    /// of which nothing is known. Returns what the agent is to be told of it.
+    async fn count_refused(
+        &mut self,
+        plan: &Plan,
+        now: UnixMillis,
+    ) -> Result<Option<NewMessage>, Trouble> {
+        let rows = &self.outgoing.rows;
+        let number = |(index, _): &(usize, _)| rows[*index].0.seq;
+        let passed = plan.counted.iter().map(number).filter(|row| *row <= plan.cursor);
+        let numbers: Vec<Seq> = passed.collect();
+        let Some(first) = numbers.first().copied() else { return Ok(None) };
+        let found_here = plan.counted.iter().rev().find_map(|(_, error)| error.as_deref());
+        let error = found_here.or(self.refusals.last()).unwrap_or_default().to_owned();
+        if let Some(repeats) = self.refusals.log("refusals are counted") {
+            tracing::warn!(session = %self.id, error, repeats,
+                "so much of what the agent asks and sends is refused that it is only counted, which \
+                 `twobox dead list` shows");
+        }
+        let session = self.id;
+        let db = &self.core.parts.db;
+        db.call(move |db| refused::count(db, session, &numbers, &error, now)).await?;
+        Ok(self.refusals.note(session, first))
     }
 
     /// Makes new records of rows durable, each failure with a note to the agent, and only then
@@ -229,10 +269,11 @@ impl Task {
     async fn write(
         &mut self,
         records: Vec<(usize, Delivery)>,
+        notice: Option<NewMessage>,
         cursor: Cursor,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
-        let mut changes = Changes { cursor, ..Changes::default() };
+        let mut changes = Changes { cursor, notice, ..Changes::default() };
         let mut last_delivered = self.outgoing.last_delivered.clone();
         for (index, record) in &records {
             let row = &self.outgoing.rows[*index].0;
@@ -244,9 +285,12 @@ impl Task {
                 DeliveryStatus::Failed | DeliveryStatus::Uncertain => {
                     let error = record.error.clone().unwrap_or_default();
                     let epoch = last_delivered.get(&place).copied().unwrap_or_default();
-                    tracing::warn!(session = %self.id, row = %row.id, channel = place.channel_type,
-                        platform_id = place.platform_id, status = record.status.as_str(), error,
-                        "a message was not delivered");
+                    if let Some(repeats) = self.refusals.log(&error) {
+                        tracing::warn!(session = %self.id, row = %row.id,
+                            channel = place.channel_type, platform_id = place.platform_id,
+                            status = record.status.as_str(), error, repeats,
+                            "a message was not delivered");
+                    }
                     changes.notes.push(undeliverable_note(&place, record.status, &error, epoch));
                 }
                 DeliveryStatus::Held | DeliveryStatus::Sending => {}
@@ -408,9 +452,9 @@ impl Task {
             let record = new.or(record.as_ref());
             (row.seq, record.is_some_and(|record| record.status.is_settled()))
         });
-        let seq = delivery::passed(self.outgoing.cursor, settled);
+        let seq = delivery::passed(self.outgoing.cursor, self.outgoing.left_out, settled);
         // What was read besides stands in the inbox already.
-        self.write(records, Cursor { seq, ..Cursor::default() }, now).await?;
+        self.write(records, None, Cursor { seq, ..Cursor::default() }, now).await?;
         fault::point(CrashPoint::HostDeliverRecorded);
         Ok(())
     }

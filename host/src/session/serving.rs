@@ -49,6 +49,17 @@ struct Circumstances {
     min_interval: Duration,
     /// The attempt that is being worked on, of each message of which one is.
     at_work: HashMap<MessageId, i64>,
+    /// How many refusals may be told.
+    may_tell: usize,
+}
+
+/// What became of requests, by their indexes.
+#[derive(Default)]
+struct Served {
+    /// Records of those that were not settled before.
+    records: Vec<(usize, Delivery)>,
+    /// Those that were refused and are only counted, with the reason. Nothing was stored of them.
+    judged: Vec<(usize, String)>,
 }
 
 impl Task {
@@ -72,16 +83,24 @@ impl Task {
             seen: look.cursor.seen,
             min_interval: self.core.parts.config.schedule.min_interval,
             at_work: at_work(&look.acks),
+            may_tell: self.refusals.left(self.core.parts.clock.monotonic()),
         };
         let boxes = Arc::clone(&self.boxes);
         let served = self.at_its_expense(move || boxes.serve(&asked, &circumstances)).await?;
         fault::point(CrashPoint::HostRequestCommitted);
-        for (index, record) in served {
+        for (index, record) in served.records {
             let (row, known) = &mut self.outgoing.rows[index];
             if let Some(error) = &record.error {
-                tracing::info!(session = %self.id, row = %row.id, error, "a request was refused");
+                self.refusals.spend(1);
+                if let Some(repeats) = self.refusals.log(error) {
+                    tracing::info!(session = %self.id, row = %row.id, error, repeats,
+                        "a request was refused");
+                }
             }
             *known = Some(record);
+        }
+        for (index, refusal) in served.judged {
+            self.refusals.judge(self.outgoing.rows[index].0.seq, refusal);
         }
         self.look_once_more();
         Ok(())
@@ -114,23 +133,26 @@ fn at_work(acks: &Acks) -> HashMap<MessageId, i64> {
 }
 
 impl Boxes {
-    /// Carries out requests in one transaction, and answers them. Returns the record of each that was
-    /// not settled before.
-    fn serve(
-        &self,
-        asked: &[Asked],
-        circumstances: &Circumstances,
-    ) -> Result<Vec<(usize, Delivery)>, BoxError> {
+    /// Carries out requests in one transaction, and answers them.
+    fn serve(&self, asked: &[Asked], circumstances: &Circumstances) -> Result<Served, BoxError> {
         let mut inbox = Inbox::open(&self.paths().inbound_db())?;
         let tx = inbox.write()?;
-        let mut served = Vec::new();
+        let mut served = Served::default();
+        let mut told = 0;
         for asked in asked {
             let response = self.respond(&tx, asked, circumstances)?;
+            if let Some(refusal) = &response.refusal {
+                if told == circumstances.may_tell {
+                    served.judged.push((asked.index, refusal.clone()));
+                    continue;
+                }
+                told += 1;
+            }
             let record = record(&response, circumstances.now);
             if tx.record_delivery(&asked.row, &record)? {
                 apply(&tx, &response.effect, circumstances)?;
                 self.answer(&tx, asked, response, circumstances)?;
-                served.push((asked.index, record));
+                served.records.push((asked.index, record));
             }
         }
         tx.commit()?;

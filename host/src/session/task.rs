@@ -23,6 +23,7 @@ use super::command::Command;
 use super::container::Container;
 use super::damper::Damper;
 use super::outgoing::Outgoing;
+use super::refusals::Refusals;
 use super::signal::{Reason, Reasons, Signal};
 use crate::admission::Sender;
 use crate::blocking::{blocking, blocking_timed};
@@ -69,6 +70,7 @@ pub(crate) struct Task {
     /// Why the last message could not be stored, until something was done about it.
     pub(super) unstored: Option<BoxError>,
     pub(super) damper: Damper,
+    pub(super) refusals: Refusals,
     /// The last complaint, so that the same one is logged once.
     complaint: Option<String>,
     /// How often in a row the runtime did not answer.
@@ -149,6 +151,7 @@ pub(crate) async fn run(
         unreadable_since: None,
         unstored: None,
         damper: Damper::default(),
+        refusals: Refusals::default(),
         complaint: None,
         runtime_silent: 0,
         mark_in_doubt: false,

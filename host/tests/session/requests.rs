@@ -19,16 +19,21 @@ use crate::world::{Then, World, answer_all, claim_all, number, outbound, until};
 
 /// Writes requests, each under its id, as rows of no turn.
 fn ask(spec: &StartSpec, destination: &Origin, requests: &[(&str, Value)]) {
+    write(spec, "system", destination, requests);
+}
+
+/// Writes rows of a kind, each under its id, as rows of no turn.
+fn write(spec: &StartSpec, kind: &str, destination: &Origin, rows: &[(&str, Value)]) {
     let row = |(id, request): &(&str, Value)| NewRow {
         in_reply_to: None,
-        kind: "system".to_owned(),
+        kind: kind.to_owned(),
         destination: destination.clone(),
         content: request.to_string(),
         deliver_after: None,
         attempt: 0,
         id: MessageId::parse(id).unwrap(),
     };
-    let rows: Vec<_> = requests.iter().map(row).collect();
+    let rows: Vec<_> = rows.iter().map(row).collect();
     let end = TurnEnd { claims: &[], outcome: Ok(&rows), turns: 0, continuation: None };
     let mut outbox = OutboxWriter::open(&outbound(spec), spec.incarnation.runner).unwrap();
     outbox.end_turn(&end, Seq::default(), SystemClock.now()).unwrap();
@@ -204,6 +209,65 @@ async fn a_flood_of_requests_is_bounded_and_hides_no_answer() {
     let wakes = notes.replace("trigger = 0", "trigger = 1");
     assert_eq!(number(&inbound, &wakes), 10);
     assert!(answers(&inbound).contains_key("r129"), "the newest answer is there");
+}
+
+/// What is left of `flood` refused rows, whose ids begin with `r`, and of an honest request behind
+/// them: so many records, so many that were counted, and one note.
+async fn assert_counted(world: &World, session: SessionId, flood: usize) {
+    let inbound = world.inbound(session).await;
+    until("the honest request to be answered", async || answers(&inbound).contains_key("honest"))
+        .await;
+    let last = "SELECT seq FROM messages_out WHERE id = 'honest'";
+    let last = number(&world.outbound(session).await, last);
+    until("the cursor to pass it", async || {
+        number(&inbound, "SELECT seq FROM outbound_cursor") >= last
+    })
+    .await;
+    let told = number(&inbound, "SELECT count(*) FROM delivered WHERE message_out_id LIKE 'r%'");
+    assert!((60..=62).contains(&told), "{told}: a machine this slow would be another surprise");
+    let counted = format!("SELECT sum(count) FROM refused WHERE session_id = '{session}'");
+    assert_eq!(number(&world.core.parts.data.host_db(), &counted) + told, flood as i64);
+    let notes = "SELECT count(*) FROM messages_in WHERE id LIKE 'refusals-%'";
+    assert_eq!(number(&inbound, notes), 1);
+    assert_eq!(answers(&inbound)["honest"]["ok"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_refused_without_end_are_counted_and_an_honest_one_is_served() {
+    let world = World::new(|_| ()).await;
+    // A session pays for the host's time, so that many more would take long.
+    let mut requests: Vec<(&'static str, Value)> = Vec::new();
+    for number in 0..100 {
+        let id: &'static str = format!("r{number}").leak();
+        requests.push((id, json!({ "action": "nonsense" })));
+    }
+    requests.push(("honest", later("p")));
+    let session = asked(&world, requests).await;
+    assert_counted(&world, session, 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_to_nowhere_are_counted_too() {
+    const FLOOD: usize = 300; // more rows than one look takes of one destination
+    let world = World::new(|_| ()).await;
+    let once = Mutex::new(true);
+    world.runtime.next_life(move |spec| {
+        answer_all(spec);
+        if std::mem::take(&mut *once.lock().unwrap()) {
+            let ids: Vec<String> = (0..FLOOD).map(|n| format!("r{n}")).collect();
+            let rows: Vec<_> = ids.iter().map(|id| (id.as_str(), json!({ "text": "x" }))).collect();
+            let nowhere = Origin {
+                channel_type: Some("terminal".into()),
+                platform_id: Some("nowhere".into()),
+                thread_id: None,
+            };
+            write(spec, "chat", &nowhere, &rows);
+            ask(spec, &Origin::default(), &[("honest", later("p"))]);
+        }
+        Then::Leaves
+    });
+    let session = world.say("t", "m1").await.unwrap().session;
+    assert_counted(&world, session, FLOOD).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

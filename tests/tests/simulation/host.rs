@@ -205,6 +205,9 @@ pub(crate) fn deliver(
         in_flight: &task.in_flight,
         unavailable: &HashSet::new(),
         hold: Hold { max: Duration::from_secs(1 << 40), last_call: Duration::ZERO },
+        left_out: None,
+        may_tell: usize::MAX,
+        judged: &|_| false,
     });
     if !plan.requests.is_empty() {
         let asked: Vec<_> = plan.requests.iter().map(|index| asked(&rows[*index].0)).collect();

@@ -1,7 +1,7 @@
 //! What ended without success and is tried once more, or given up, on a person's word.
 
 use serde_json::{Value, json};
-use twobox_tests::{Session, Setup, World, on_all_runtimes, wait_for};
+use twobox_tests::{Session, Setup, World, on_all_runtimes, on_process, wait_for};
 
 use crate::scripts::echo;
 
@@ -10,6 +10,8 @@ on_all_runtimes!(
     everything_that_ended_without_success_is_redriven_at_once,
     what_is_dropped_is_gone_from_the_list_and_stays_unsent,
 );
+
+on_process!(what_is_refused_without_end_is_counted_and_told_in_one_line);
 
 /// Letters that nobody takes fail soon.
 const HOLDS_SHORTLY: (&str, &str) = ("TWOBOX_DELIVERY_MAX_HOLD", "200ms");
@@ -116,4 +118,38 @@ fn what_is_dropped_is_gone_from_the_list_and_stays_unsent(setup: Setup) {
     assert_eq!(chat.ask("more"), "echo: more");
     assert_eq!(chat.deliveries().len(), 1);
     world.twobox(&["sessions", "fsck"]);
+}
+
+fn what_is_refused_without_end_is_counted_and_told_in_one_line(setup: Setup) {
+    let world = setup.agent("ada", echo()).up();
+    assert_eq!(world.chat("ada").ask("hello"), "echo: hello");
+    let session = world.session("ada");
+    world.container(&session).expect("it waits for more").kill();
+    world.wait_no_containers();
+    // As a runner does that has gone astray.
+    let outbox = rusqlite::Connection::open(session.folder.join("out/outbound.db")).unwrap();
+    let astray = "
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 150)
+        INSERT INTO messages_out (id, seq, timestamp, kind, content)
+        SELECT 'r' || i, (SELECT max(seq) FROM messages_out) + 2 * i, '2027-01-15T08:00:00.000Z',
+          'system', '{}' FROM n";
+    assert_eq!(outbox.execute(astray, []).unwrap(), 150);
+    drop(outbox);
+    assert_eq!(world.chat("ada").ask("more"), "echo: more");
+    let list =
+        || -> Value { serde_json::from_str(&world.twobox(&["--json", "dead", "list"])).unwrap() };
+    let counted = wait_for("all of them to be settled", || {
+        let list = list();
+        let told = list["dead"].as_array().unwrap().len() as u64;
+        let counted = list["counted"][0]["count"].as_u64()?;
+        (told + counted == 150).then_some(counted)
+    });
+    assert!((80..=90).contains(&counted), "{counted}: one more is told in each minute");
+    let lines = |arguments: &[&str]| world.twobox(arguments).lines().count();
+    let short = world.twobox(&["dead", "list"]);
+    assert!(short.contains(&format!("×{}", 150 - counted)), "{short}");
+    assert!(short.contains(&format!("only counted: {} ×{counted}", session.id)), "{short}");
+    assert_eq!(short.lines().count(), 4, "heading, line, what × means, the counted: {short}");
+    assert!(lines(&["dead", "list", "--each"]) > 60);
+    world.assert_fsck_clean();
 }

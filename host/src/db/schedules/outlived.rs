@@ -84,6 +84,7 @@ fn try_forget(db: &mut Connection, session: SessionId) -> rusqlite::Result<bool>
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let params = named_params! { ":session": session };
     tx.execute("DELETE FROM notices WHERE session_id = :session", params)?;
+    tx.execute("DELETE FROM refused WHERE session_id = :session", params)?;
     tx.execute("DELETE FROM applied WHERE session_id = :session", params)?;
     let deleted =
         tx.execute("DELETE FROM sessions WHERE id = :session AND status = 'closed'", params)?;

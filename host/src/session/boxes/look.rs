@@ -61,6 +61,8 @@ pub struct Look {
     pub charged: Seq,
     /// Whether there may be rows beyond these.
     pub more: bool,
+    /// The first row beyond the cursor that was left out although rows behind it were not.
+    pub left_out: Option<Seq>,
     /// How far the host has come, `seen` including this look.
     pub cursor: Cursor,
     /// Whether this look saw a higher number than the inbox records.
@@ -207,11 +209,12 @@ fn read_outbox(
     let answered = answered.collect();
     let mut high_water = inbox.high_water()?.max(cursor.seen);
     let mut room = ContentRoom::default();
-    let Redriven { mut rows, gone, mut left_out } =
+    let Redriven { mut rows, gone, left_out: fewer } =
         redrive::read_redriven(outbox, inbox, cursor.seq, high_water, &mut room)?;
     // What the agent asks of the host waits for no destination.
     let mut open: HashMap<Option<Origin>, usize> = HashMap::new();
     let mut scanned = 0;
+    let mut left_out = None;
     let mut last = cursor.seq;
     loop {
         let Page { rows: page, more } = outbox.rows(last, high_water, PAGE)?;
@@ -236,7 +239,7 @@ fn read_outbox(
                     room.admit(&mut row);
                     rows.push((row, record));
                 }
-                false => left_out = true,
+                false => left_out = left_out.or(Some(row.seq)),
             }
         }
         if !more || scanned >= SCAN_MAX {
@@ -253,7 +256,8 @@ fn read_outbox(
                 answers: outbox.acks(&replied_to)?,
                 withdrawn: inbox.withdrawn(&replied_to)?,
                 newest: outbox.newest()?.max(last),
-                more: more || left_out,
+                more: more || fewer || left_out.is_some(),
+                left_out,
                 cursor: Cursor { seen: cursor.seen.max(last), ..cursor },
                 seen_more: last > cursor.seen,
                 tool: outbox.tool()?,

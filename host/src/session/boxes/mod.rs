@@ -44,6 +44,8 @@ pub struct Changes {
     /// Messages from the host to the agent. Those beyond what one turn takes as context are left
     /// out, so that a container that provokes them does not fill its inbox.
     pub notes: Vec<NewMessage>,
+    /// One more, in whose place the oldest of those that wait goes, if there are so many.
+    pub notice: Option<NewMessage>,
     /// How far the host has come.
     pub cursor: Cursor,
     /// The highest number in the outbox, if an attempt is charged.
@@ -165,6 +167,10 @@ impl Boxes {
         };
         for note in changes.notes.iter().take(room) {
             tx.accept(note, changes.cursor.seen, now)?;
+        }
+        if let Some(notice) = &changes.notice {
+            while tx.waiting_notes()? as usize >= CONTEXT_MAX && tx.drop_oldest_note()? {}
+            tx.accept(notice, changes.cursor.seen, now)?;
         }
         tx.advance(changes.cursor)?;
         tx.raise_charged(changes.charged)?;
