@@ -79,7 +79,7 @@ enum Command {
     /// Run the daemon.
     Up {
         /// How log lines look.
-        #[arg(long, value_enum, default_value_t)]
+        #[arg(long, value_enum, default_value_t, env = "TWOBOX_LOG_FORMAT")]
         log_format: LogFormat,
     },
     /// Show how the daemon is.
@@ -186,6 +186,15 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let output = Output::new(arguments.json, given.then_some(&*arguments.data));
+    let log = match &arguments.command {
+        Command::Up { log_format } => *log_format,
+        _ => LogFormat::Text,
+    };
+    let report = |failure: &Failure| match log {
+        LogFormat::Text => failure.report(output),
+        // Whoever reads the log as JSON reads why it ends there, too.
+        LogFormat::Json => failure.log(output),
+    };
     // Variables that are not text cannot be overrides of ours.
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -199,13 +208,13 @@ pub fn main() -> ExitCode {
                 "{place} is another user's, and root cannot become that user here ({error}): run \
                  twobox as that user, or give root a directory of its own"
             );
-            return Failure::new(reason).report(output);
+            return report(&Failure::new(reason));
         }
     };
     let context = Context { data: arguments.data, became, output, env };
     match run(arguments.command, &context) {
         Ok(code) => code,
-        Err(failure) => failure.report(output),
+        Err(failure) => report(&failure),
     }
 }
 

@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde_json::json;
 use twobox_shared::visible;
 
+use crate::logging;
+
 /// Exit code of a command that waited in vain.
 pub(super) const TIMED_OUT: u8 = 3;
 
@@ -48,6 +50,12 @@ impl Failure {
     /// The sentence.
     pub(super) fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Tells it as the last line of a log of JSON.
+    pub(super) fn log(&self, output: Output) -> ExitCode {
+        logging::fatal(&output.advise(&self.reason));
+        ExitCode::from(self.code)
     }
 
     /// Tells it on standard error, in one line.

@@ -157,7 +157,7 @@ impl Task {
     /// Stops the container that works on the message of a run. Returns whether none lives any more.
     async fn stop_for_run(&mut self, message: &MessageId) -> Result<bool, Trouble> {
         let Some(runner) = self.living() else { return Ok(false) };
-        tracing::warn!(session = %self.id, %runner, %message,
+        tracing::warn!(session = %self.id, %runner, message_id = %message,
             "stopping the container, because it goes on with a run that was taken back");
         self.owed = self.owed.with(Reason::Runtime);
         let gone = self.record_and_stop(runner, StopCause::Host).await? == Alive::None;

@@ -199,7 +199,7 @@ impl Task {
                 && !message.of_run
             // nobody asked for context, and of a run its schedule tells
             {
-                tracing::warn!(session = %self.id, message = %message.id,
+                tracing::warn!(session = %self.id, message_id = %message.id,
                     reason = failure.reason, detail = failure.detail, "a message failed");
                 let place = place_of_origin(&message.origin, &self.home);
                 let text = failure_text(message, *attempt, failure);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::Instrument;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::open::{BoxError, Remedy};
@@ -160,9 +161,20 @@ pub(crate) async fn run(
         handle,
         core,
     };
-    task.watch_outbox().await;
-    task.handle.signal.raise(Reason::Runtime); // nothing is known of it yet
-    task.live().await;
+    // Not a span of `info`: its names are wanted in a log of warnings too.
+    let names = tracing::error_span!(
+        "of",
+        agent = task.record.agent_folder,
+        channel = task.home.channel_type,
+        chat = task.home.platform_id,
+        thread = task.home.thread_id
+    );
+    let life = async {
+        task.watch_outbox().await;
+        task.handle.signal.raise(Reason::Runtime); // nothing is known of it yet
+        task.live().await;
+    };
+    life.instrument(names).await;
     if let Some(watch) = &task.core.parts.watch {
         watch.remove(task.boxes.paths().out_dir(), &task.handle.signal);
     }

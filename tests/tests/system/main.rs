@@ -18,6 +18,7 @@ mod fencing;
 mod hostile;
 mod init;
 mod limits;
+mod logs;
 mod places;
 mod process;
 mod reach;
