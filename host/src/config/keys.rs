@@ -187,6 +187,11 @@ pub const KEYS: &[Key] = &[
         Field::Span(&mut c.schedule.max_run)
     }),
     key(
+        "schedule.chat_pause",
+        "By how much a firing is put off while somebody waits in a chat, for 10 minutes in all at most.",
+        |c| Field::Span(&mut c.schedule.chat_pause),
+    ),
+    key(
         "schedule.history",
         "Runs that have ended are deleted after this time, with the sessions that were made for them.",
         |c| Field::Span(&mut c.schedule.history),

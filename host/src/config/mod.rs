@@ -157,6 +157,8 @@ pub struct Schedule {
     pub max_concurrent: usize,
     /// How long a run may take whose schedule does not say.
     pub max_run: Duration,
+    /// By how much a firing is put off while somebody waits in a chat.
+    pub chat_pause: Duration,
     /// Ended runs are deleted after this time.
     pub history: Duration,
 }
@@ -229,6 +231,7 @@ impl Default for Config {
                 min_interval: Duration::from_secs(60),
                 max_concurrent: 2,
                 max_run: Duration::from_secs(20 * 60),
+                chat_pause: Duration::from_secs(30),
                 history: Duration::from_secs(90 * 24 * 60 * 60),
             },
             api: Api { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8642))) },

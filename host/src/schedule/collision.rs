@@ -46,9 +46,9 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Warning {
-    /// These schedules meet, again and again or once.
+    /// These schedules meet the one that is warned, again and again or once.
     CronCollision {
-        /// Their names, in order.
+        /// The names of the others, in order: not of the one that is warned.
         overlapping_schedules: Vec<String>,
         /// At which minutes of the hour, on the clock of the schedule that is warned.
         overlapping_minutes: BTreeSet<i8>,
@@ -258,7 +258,8 @@ impl<'a> Window<'a> {
 }
 
 fn warning(entries: &[&Entry], group: &Group, meetings: &Meetings) -> Warning {
-    let mut names: Vec<String> = group.entries().map(|at| entries[at].name.clone()).collect();
+    let others = group.entries().filter(|at| *at != OWN);
+    let mut names: Vec<String> = others.map(|at| entries[at].name.clone()).collect();
     names.sort_unstable();
     let turns = group.entries().map(|at| entries[at].average_turns);
     Warning::CronCollision {

@@ -30,6 +30,9 @@ pub enum End {
     Failed(Reason),
     /// Somebody did not want it any more, or a newer run took its place.
     Cancelled,
+    /// However a run ended that a person started: somebody watches it, and it may be tried while the
+    /// schedule is being mended.
+    ByHand,
 }
 
 /// How often in a row the runs of a schedule have failed.
@@ -59,6 +62,7 @@ impl Streaks {
             // These say nothing about the schedule: a person or another run ended it, the host died,
             // or there was no run at all.
             End::Cancelled
+            | End::ByHand
             | End::Failed(
                 Reason::Aborted
                 | Reason::Interrupted
@@ -108,7 +112,7 @@ mod tests {
     use crate::schedule::cadence::{Cadence, Kind};
     use crate::schedule::timetable::Bounds;
     use crate::schedule::zone::Zone;
-    use End::{Cancelled, Completed, Failed};
+    use End::{ByHand, Cancelled, Completed, Failed};
     use Reason::{
         Aborted, AuthFailed, BudgetExceeded, Interrupted, LeaseExpired, PrepareFailed,
         ProviderError, RateLimited, Timeout, TurnLimitExceeded,
@@ -147,6 +151,11 @@ mod tests {
                 "what says nothing about the schedule leaves a streak as it is",
                 vec![failure, Cancelled, failure, Failed(Aborted), failure],
                 Some((5, Pause::Failures)),
+            ),
+            (
+                "nor does what a person starts",
+                vec![failure, ByHand, failure, ByHand, ByHand, failure],
+                Some((6, Pause::Failures)),
             ),
         ];
         for (case, ends, expected) in cases {

@@ -4,7 +4,7 @@ use twobox_shared::content::Failure;
 use twobox_shared::ids::SessionId;
 
 use crate::book;
-use crate::db::schedules::{Run, Schedule, SelfPause, Status, Verdict};
+use crate::db::schedules::{Run, Schedule, SelfPause, Status, Trigger, Verdict};
 use crate::schedule::reason::Reason;
 use crate::schedule::streak::{self, Pause};
 
@@ -33,6 +33,7 @@ pub fn judge(schedule: &Schedule, run: &Run, teller: SessionId) -> Verdict {
             .is_ok_and(|plan| streak::in_grace(&plan.timetable, edited_at, fired_at))
     });
     let end = match (run.status, run.reason) {
+        _ if run.trigger == Trigger::Manual => streak::End::ByHand,
         (Status::Failed, Some(reason)) => streak::End::Failed(reason),
         (Status::Completed, _) => streak::End::Completed,
         _ => streak::End::Cancelled,
@@ -41,11 +42,16 @@ pub fn judge(schedule: &Schedule, run: &Run, teller: SessionId) -> Verdict {
     let pause = pause.map(|pause| match pause {
         Pause::Breaches => format!("{} runs in a row used up their model turns", streaks.breaches),
         Pause::Failures => {
-            let error = run.error.as_deref().unwrap_or("no reason known");
-            format!("{} runs in a row failed, the last one because: {error}", streaks.failures)
+            format!("{} runs in a row failed, the last one because: {}", streaks.failures, why(run))
         }
     });
     Verdict { streaks, pause: pause.map(|reason| self_pause(schedule, reason, teller)) }
+}
+
+/// Why a run failed: what was said about it, or else what is known.
+fn why(run: &Run) -> &str {
+    let said = run.error.as_deref().filter(|said| !said.trim().is_empty());
+    said.or(run.reason.map(book::in_words)).unwrap_or("no reason known")
 }
 
 /// A pause of `schedule` for `reason`, with the words for the person who has to know.
@@ -61,6 +67,64 @@ pub(super) fn self_pause(schedule: &Schedule, reason: String, session: SessionId
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::missed;
+    use crate::schedule::streak::Streaks;
+    use crate::scheduler::plan::tests::hourly;
+    use twobox_shared::ids::{RunId, SystemIds};
+    use twobox_shared::time::UnixMillis;
+
+    fn failed(trigger: Trigger, error: &str) -> Run {
+        let schedule = hourly(missed::Policy::Latest, None);
+        Run {
+            id: RunId::generate(&SystemIds),
+            schedule: schedule.id,
+            slot: None,
+            due: UnixMillis(0),
+            trigger,
+            status: Status::Failed,
+            reason: Some(Reason::RateLimited),
+            error: Some(error.to_owned()),
+            hold: None,
+            prompt: schedule.definition.prompt,
+            max_turns: None,
+            max_run_ms: None,
+            turns: None,
+            output: None,
+            cancel_requested_at: None,
+            slot_count: 1,
+            last_slot: None,
+            created_at: UnixMillis(0),
+            ended_at: Some(UnixMillis(1)),
+        }
+    }
+
+    #[test]
+    fn a_pause_names_its_reason_also_when_the_failure_has_no_detail() {
+        let mut schedule = hourly(missed::Policy::Latest, None);
+        schedule.streaks.failures = streak::FAILURES - 1;
+        for (error, expected) in [
+            ("out of credit", "because: out of credit"),
+            ("", "because: the provider wanted fewer calls"),
+            (" \n", "because: the provider wanted fewer calls"),
+        ] {
+            let run = failed(Trigger::Scheduled, error);
+            let pause = judge(&schedule, &run, SessionId::generate(&SystemIds)).pause.unwrap();
+            assert!(pause.reason.ends_with(expected), "{error:?}: {}", pause.reason);
+            assert!(pause.text.contains(expected), "{error:?}: {}", pause.text);
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_started_by_hand_counts_towards_no_pause() {
+        let mut schedule = hourly(missed::Policy::Latest, None);
+        let streaks = Streaks { breaches: 1, failures: streak::FAILURES - 1 };
+        schedule.streaks = streaks;
+        let completed = Run { status: Status::Completed, ..failed(Trigger::Manual, "") };
+        for run in [failed(Trigger::Manual, "no"), completed] {
+            let verdict = judge(&schedule, &run, SessionId::generate(&SystemIds));
+            assert_eq!(verdict, Verdict { streaks, pause: None });
+        }
+    }
 
     #[test]
     fn a_runner_is_believed_about_what_only_it_can_know() {

@@ -235,7 +235,8 @@ impl Scheduler {
                 return Ok(paused.is_some());
             }
         };
-        if let Some(until) = plan::put_off(&schedule, next, self.core.chat_turns(), now) {
+        let (chats, pause) = (self.core.chat_turns(), self.core.parts.config.schedule.chat_pause);
+        if let Some(until) = plan::put_off(&schedule, next, chats, pause, now) {
             let revision = schedule.revision;
             let put_off =
                 db.call(move |db| schedules::put_off(db, id, revision, next.slot, until)).await?;

@@ -16,23 +16,21 @@ use crate::schedule::{Slot, jitter};
 /// How late the host may be for a slot without having missed it.
 const ON_TIME: Duration = Duration::from_secs(60);
 
-/// While chat turns are going on, a firing is put off by this much,
-const CHAT_PAUSE: Duration = Duration::from_secs(30);
-
-/// but never for longer than this in all.
+/// For how long in all a firing is put off because chat turns are going on.
 const CHAT_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Until when the next slot of a schedule is put off because `chat_turns` are going on; `None` if it is
-/// to be fired now.
+/// Until when the next slot of a schedule is put off because `chat_turns` are going on, by `pause` at a
+/// time; `None` if it is to be fired now.
 pub fn put_off(
     schedule: &Schedule,
     next: Next,
     chat_turns: usize,
+    pause: Duration,
     now: UnixMillis,
 ) -> Option<UnixMillis> {
     let jitter = u64::try_from(schedule.definition.jitter_ms).unwrap_or(0);
     let patience = Duration::from_millis(jitter) + CHAT_PAUSE_MAX;
-    (chat_turns > 0 && now < next.slot + patience).then_some(now + CHAT_PAUSE)
+    (chat_turns > 0 && now < next.slot + patience).then_some(now + pause)
 }
 
 /// What is to be stored.
@@ -142,7 +140,7 @@ fn count(open: &[Run]) -> Unended {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;
 
 #[cfg(test)]
 #[path = "put_off_tests.rs"]

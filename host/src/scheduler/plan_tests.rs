@@ -9,7 +9,7 @@ use crate::schedule::{missed::Policy, overlap};
 const HOUR: i64 = 3_600_000;
 
 /// A schedule that fires each hour and whose next slot is the first.
-pub(super) fn hourly(missed: Policy, max_runs: Option<i64>) -> Schedule {
+pub(in crate::scheduler) fn hourly(missed: Policy, max_runs: Option<i64>) -> Schedule {
     let slot = UnixMillis(HOUR);
     let definition = Definition {
         name: "tidy".to_owned(),

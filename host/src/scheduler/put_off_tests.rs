@@ -2,8 +2,9 @@ use super::tests::hourly;
 use super::*;
 
 #[test]
-fn a_firing_waits_for_chat_half_a_minute_at_a_time_and_ten_minutes_in_all() {
+fn a_firing_waits_for_chat_a_pause_at_a_time_and_ten_minutes_in_all() {
     const SECOND: i64 = 1000;
+    const PAUSE: Duration = Duration::from_secs(30);
     const MINUTE: i64 = 60 * SECOND;
     let cases = [
         ("nobody chats", 0, 0, 0, false),
@@ -24,7 +25,7 @@ fn a_firing_waits_for_chat_half_a_minute_at_a_time_and_ten_minutes_in_all() {
         // When it was put off before, that says nothing about how long it may be.
         for due in [slot, now] {
             let next = Next { slot, due };
-            assert_eq!(put_off(&schedule, next, chat_turns, now), until, "{case}");
+            assert_eq!(put_off(&schedule, next, chat_turns, PAUSE, now), until, "{case}");
         }
     }
 }

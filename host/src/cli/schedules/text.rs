@@ -159,8 +159,9 @@ fn warning(warning: &Warning) -> String {
     } = warning;
     let minutes: Vec<String> = overlapping_minutes.iter().map(ToString::to_string).collect();
     format!(
-        "warning   {} fire at the same time (minute {} of the hour, first at {first_at}) and take \
-         about {estimated_concurrent_steps} turns together: move one of them by more than 5 minutes",
+        "warning   it fires at the same time as {} (minute {} of the hour, first at {first_at}), and \
+         together they take about {estimated_concurrent_steps} turns: move one of them by more than \
+         5 minutes",
         overlapping_schedules.join(", "),
         minutes.join(", ")
     )

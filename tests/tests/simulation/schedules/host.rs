@@ -2,6 +2,7 @@
 //! that it can die, or others can do something, between any two.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use twobox_host::book;
 use twobox_host::db::schedules::{
@@ -26,6 +27,9 @@ const BATCH: u32 = 64;
 
 /// How long a run may take whose schedule does not say.
 pub(super) const MAX_RUN_MS: i64 = 90_000;
+
+/// By how much chat puts a firing off.
+const CHAT_PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Host {
     pub(super) id: HostId,
@@ -127,7 +131,8 @@ impl World {
         };
         let Some(next) = schedule.next else { return };
         let id = schedule.id;
-        if let Some(until) = plan::put_off(&schedule, next, self.chat_turns, host.looked_at) {
+        let (chats, now) = (self.chat_turns, host.looked_at);
+        if let Some(until) = plan::put_off(&schedule, next, chats, CHAT_PAUSE, now) {
             let revision = schedule.revision;
             let put_off = self.write(format!("host {at} puts {id} off"), |db| {
                 schedules::put_off(db, id, revision, next.slot, until)
@@ -262,7 +267,7 @@ impl World {
                 Some(run) => {
                     let lease = run.hold.as_ref().expect("it runs").lease_until;
                     let whole = run.max_run_ms.unwrap_or(MAX_RUN_MS).unsigned_abs();
-                    let whole = std::time::Duration::from_millis(whole);
+                    let whole = Duration::from_millis(whole);
                     following.end.get_or_insert_with(|| monotonic + lease.since(now).min(whole));
                     following.seen = Some(run);
                 }

@@ -128,8 +128,7 @@ fn a_full_host_says_when_there_will_be_room_and_can_be_forced(setup: Setup) {
     let first = client.ask("POST", "/api/schedules/one/execute").body["run"].clone();
     let full = client.ask("POST", "/api/schedules/two/execute");
     assert_eq!(full.error(), (429, "capacity_full"));
-    let eta = full.body["slot_eta_sec"].as_i64().unwrap();
-    assert!((1..=20 * 60).contains(&eta), "within schedule.max_run: {eta}");
+    assert_eq!(full.body["slot_eta_sec"], Value::Null, "no run has ended by which to estimate");
     let runs =
         |name: &str| client.ask("GET", &format!("/api/schedules/{name}/runs")).body["runs"].clone();
     assert_eq!(runs("two"), json!([]), "nothing was done");

@@ -99,6 +99,7 @@ impl Kept {
     /// A run of it ended.
     pub(super) fn count_end(&mut self, run: &Row) {
         match (run.status.as_str(), run.reason.as_deref()) {
+            _ if run.trigger == "manual" => {} // somebody watches it
             ("completed", _) => (self.breaches, self.failures) = (0, 0),
             ("failed", Some("turn_limit_exceeded")) if self.in_grace(run) => {}
             ("failed", Some("turn_limit_exceeded")) => {
