@@ -120,6 +120,10 @@ impl DaemonDesk {
         match order {
             ScheduleOrder::Look => {
                 self.scheduler.look();
+                let removed = self.core.parts.db.call(|db| sessions::of_removed_agents(db)).await;
+                for session in removed.map_err(host_db)? {
+                    self.core.wake(session, Reason::Runtime);
+                }
                 Ok(json!({}))
             }
             ScheduleOrder::Run { schedule: name, force } => {

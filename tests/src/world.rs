@@ -171,8 +171,8 @@ impl World {
     #[track_caller]
     pub fn twobox(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "twobox {arguments:?}: {}: {errors}", output.status);
+        let said = [&output.stderr, &output.stdout].map(|said| String::from_utf8_lossy(said));
+        assert!(output.status.success(), "twobox {arguments:?}: {}: {said:?}", output.status);
         String::from_utf8(output.stdout).unwrap()
     }
 

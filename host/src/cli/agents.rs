@@ -16,6 +16,7 @@ use twobox_shared::inbox::Destination;
 
 use super::init::write_new;
 use super::output::{Failure, table};
+use super::schedules::announce;
 use super::{Context, output, programs};
 use crate::data::DataDir;
 use crate::db::agents::{self, AgentGroup};
@@ -76,7 +77,8 @@ pub(super) enum AgentsCommand {
         #[arg(default_value = "hello")]
         text: String,
     },
-    /// Remove an agent. Its folders, its configuration and its sessions stay on disk.
+    /// Remove an agent. Its sessions are closed: what waits in them is given up, and tasks end. Its folders,
+    /// its configuration and the files of its sessions stay on disk.
     Remove {
         /// Its name or id.
         name: String,
@@ -331,6 +333,8 @@ fn shared_means(access: SharedFolder) -> &'static str {
 fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     let (data, mut db) = context.open_db()?;
     let agent = agents::remove(&mut db, name, SystemClock.now())?;
+    drop(db);
+    super::in_tokio(announce(context))?;
     let folder = data.group_folder(&agent.folder);
     let program = data.program_folder(&agent.folder);
     let file = data.agent_config(&agent.folder);
@@ -340,7 +344,8 @@ fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
         let (name, folder, file) = (&agent.name, folder.display(), file.display());
         let program = program.display();
         format!(
-            "removed {name}; its folders {program} and {folder} and its configuration {file} stay"
+            "removed {name}: its sessions are closed, its tasks over and its schedules paused; its folders \
+             {program} and {folder} and its configuration {file} stay"
         )
     });
     Ok(ExitCode::SUCCESS)

@@ -192,8 +192,8 @@ pub fn by_id(db: &Connection, id: AgentGroupId) -> Result<Option<AgentGroup>, Db
         .map_err(failed("find an agent"))
 }
 
-/// Removes an agent: nothing listens for it any more, and its schedules are paused. Its folder and
-/// its sessions stay on disk.
+/// Removes an agent: nothing listens for it any more, its schedules are paused, and all its sessions
+/// are marked, so that the host gives up what waits in them. Its folder and their files stay on disk.
 ///
 /// # Errors
 /// [`AgentError::Unknown`].
@@ -211,6 +211,8 @@ pub fn remove(
         named_params! { ":id": agent.id, ":now": now },
     )
     .map_err(&step)?;
+    tx.execute("UPDATE sessions SET next_due_at_ms = 0 WHERE agent_group_id = ?1", [agent.id])
+        .map_err(&step)?;
     schedules::pause_all_of(&tx, agent.id, "its agent was removed", now).map_err(&step)?;
     tx.commit().map_err(&step)?;
     Ok(agent)

@@ -22,7 +22,7 @@ pub struct SessionOverview {
     pub platform_id: String,
     /// The thread; `None` for the chat itself.
     pub thread: Option<String>,
-    /// `active`, `quarantined` or `closed`.
+    /// `active`, `quarantined` or `closed`, which those of a removed agent are.
     pub status: String,
     /// Why it is quarantined.
     pub quarantine_reason: Option<String>,
@@ -43,7 +43,9 @@ pub struct SessionOverview {
 impl SessionOverview {
     const SELECT: &str = "
         SELECT s.id, s.agent_group_id, a.name, m.channel_type, m.platform_id,
-               nullif(s.thread_id, '') AS thread, s.status, s.quarantine_reason,
+               nullif(s.thread_id, '') AS thread, s.quarantine_reason,
+               CASE WHEN s.status = 'active' AND a.removed_at_ms IS NOT NULL THEN 'closed'
+                    ELSE s.status END AS status,
                s.next_due_at_ms, s.runner_id IS NOT NULL AS running, s.failed_starts,
                s.start_error, s.created_at_ms, s.last_active_at_ms
         FROM sessions s

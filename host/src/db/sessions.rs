@@ -57,6 +57,8 @@ pub struct SessionRecord {
     pub quarantine: Option<String>,
     /// Whether it is being deleted: nothing may be stored there any more.
     pub closed: bool,
+    /// Whether its agent was removed: what waits there is given up, and nothing is started.
+    pub agent_removed: bool,
     /// When somebody has to look.
     pub next_due_at: Option<UnixMillis>,
     /// The incarnation that was started last and whose end was not recorded yet.
@@ -87,7 +89,8 @@ impl SessionRecord {
     const SELECT: &str = "
         SELECT s.id, s.agent_group_id, g.folder, s.messaging_group_id, m.channel_type,
                m.platform_id, s.thread_id, s.quarantine_reason, s.next_due_at_ms, s.runner_id,
-               s.stop_requested, s.failed_starts, s.start_after_ms, s.status = 'closed' AS closed
+               s.stop_requested, s.failed_starts, s.start_after_ms, s.status = 'closed' AS closed,
+               g.removed_at_ms IS NOT NULL AS agent_removed
         FROM sessions s
         JOIN agent_groups g ON g.id = s.agent_group_id
         JOIN messaging_groups m ON m.id = s.messaging_group_id";
@@ -104,6 +107,7 @@ impl SessionRecord {
             thread_id: row.get("thread_id")?,
             quarantine: row.get("quarantine_reason")?,
             closed: row.get("closed")?,
+            agent_removed: row.get("agent_removed")?,
             next_due_at: row.get("next_due_at_ms")?,
             runner: row.get("runner_id")?,
             stop_cause: cause.map(|word| match word.as_str() {
@@ -126,6 +130,35 @@ pub fn find(db: &Connection, id: SessionId) -> Result<Option<SessionRecord>, DbE
             select.query_row(named_params! { ":id": id }, SessionRecord::from_row).optional()
         })
         .map_err(failed("find a session"))
+}
+
+/// Whether the agent of a session was removed.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn agent_removed(db: &Connection, id: SessionId) -> Result<bool, DbError> {
+    db.prepare_cached(
+        "SELECT g.removed_at_ms IS NOT NULL FROM sessions s
+         JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.id = :id",
+    )
+    .and_then(|mut select| {
+        select.query_row(named_params! { ":id": id }, |row| row.get(0)).optional()
+    })
+    .map(|removed| removed.unwrap_or(true))
+    .map_err(failed("look whether an agent was removed"))
+}
+
+/// The sessions of removed agents that somebody has to look at.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn of_removed_agents(db: &Connection) -> Result<Vec<SessionId>, DbError> {
+    db.prepare_cached(
+        "SELECT s.id FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
+         WHERE g.removed_at_ms IS NOT NULL AND s.next_due_at_ms IS NOT NULL",
+    )
+    .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+    .map_err(failed("list the sessions of removed agents"))
 }
 
 /// The session of `agent` with the chat `messaging_group` and thread key `thread`, created as `fresh`

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::evidence::{Entry, FileKind};
 use super::finding::{Finding, Name, Repair};
+use crate::session::stamp;
 
 /// Who writes an entry, which says how open it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,7 @@ const KNOWN: &[(&str, FileKind, Owner)] = &[
     ("sandbox.status", FileKind::File, Owner::Host),
     ("runner.log", FileKind::File, Owner::Container),
     ("runner.log.1", FileKind::File, Owner::Container),
+    (stamp::FILE, FileKind::File, Owner::Host),
     (LOST_AND_FOUND, FileKind::Folder, Owner::Host),
 ];
 

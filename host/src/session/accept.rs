@@ -97,6 +97,12 @@ impl Task {
         if self.record.closed {
             return Err(Refusal::Blocked { reason: format!("session {} was deleted", self.id) });
         }
+        if self.record.agent_removed {
+            let agent = &self.record.agent_folder;
+            let reason =
+                format!("agent {agent} was removed; `twobox agents add {agent}` brings it back");
+            return Err(Refusal::Blocked { reason });
+        }
         if self.closing || self.core.is_stopping() {
             return Err(Refusal::stopping());
         }

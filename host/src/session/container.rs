@@ -159,6 +159,10 @@ impl Task {
                 tracing::info!(session = %self.id, "the idle container makes room for another");
                 StopCause::Host
             }
+            Ok(_) if self.record.agent_removed => {
+                tracing::info!(session = %self.id, %runner, "the agent was removed");
+                StopCause::Host
+            }
             // Once a minute, and whenever something is said (`renew`).
             Ok(_) if reasons.contains(Reason::Runtime) && !busy && self.is_outdated().await => {
                 tracing::info!(session = %self.id, %runner, "letting the container of an older agent go");
@@ -326,6 +330,12 @@ impl Task {
             return Ok(());
         }
         let (group, id) = (self.record.agent_group, self.id);
+        // The last word before a start: somebody may have removed it a moment ago.
+        if self.core.parts.db.call(move |db| sessions::agent_removed(db, id)).await? {
+            self.core.release_place(id);
+            self.handle.signal.raise(Reason::Runtime);
+            return Ok(());
+        }
         let stamp = stamp::of(&self.core, &self.record.agent_folder).await;
         let broken = stamp.as_ref().and_then(|stamp| self.core.broken.why(group, stamp, id));
         if let (Some(reason), Some(stamp)) = (broken, &stamp) {

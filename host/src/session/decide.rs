@@ -198,6 +198,33 @@ pub fn decide(view: &View<'_>) -> Decision {
     decision
 }
 
+/// Gives up what `decision` leaves waiting of `pending`, where nothing lives and nothing will: all but
+/// tasks, which are ended as a whole, and context, for which nobody waits.
+pub fn give_up(decision: &mut Decision, pending: &[PendingMessage], failure: &Failure) {
+    decision.wake = Wake::Not { next: None };
+    let fail = |message: &MessageId, attempt: i64| Action::Fail {
+        message: message.clone(),
+        attempt,
+        failure: failure.clone(),
+    };
+    let mut given_up = Vec::new();
+    for message in pending.iter().filter(|message| message.trigger && !message.of_task) {
+        let settled = |action: &Action| match action {
+            Action::Complete { message: id } | Action::Fail { message: id, .. } => {
+                *id == message.id
+            }
+            Action::Charge { .. } | Action::Hasten { .. } => false,
+        };
+        if !decision.actions.iter().any(settled) {
+            given_up.push(fail(&message.id, message.tries));
+        }
+    }
+    decision
+        .actions
+        .retain(|action| matches!(action, Action::Complete { .. } | Action::Fail { .. }));
+    decision.actions.append(&mut given_up);
+}
+
 /// What one ack means for its message.
 enum Judgement {
     /// It says nothing about the present attempt.

@@ -2,9 +2,10 @@
 //! and what its runners are started from. A runner that was started under another word is let go when
 //! it is idle; an agent that does not work is tried again under another one.
 
-use std::fmt::Write;
-use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fmt::Write as _;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,12 +15,15 @@ use twobox_shared::content::digest16;
 use crate::blocking::blocking;
 use crate::core::Core;
 
+/// The longest word that is read.
+const WORD_MAX: u64 = 64;
+
 /// How many files of a program are looked at, those nearest to the top first. A look is due with each
 /// message, so that it may cost about a millisecond.
 const FILES_MAX: usize = 1000;
 
 /// Where a session's folder says under which word its runner was started, for the next host.
-pub(super) const FILE: &str = "runner.stamp";
+pub(crate) const FILE: &str = "runner.stamp";
 
 /// The word for the agent whose folder is called `agent`; `None` if it cannot be known now.
 pub(crate) async fn of(core: &Arc<Core>, agent: &str) -> Option<String> {
@@ -32,6 +36,30 @@ pub(crate) async fn of(core: &Arc<Core>, agent: &str) -> Option<String> {
         of_files(&config, &program, &path)
     });
     Some(digest16(&format!("{runtime}\n{}", made.await)))
+}
+
+/// Keeps `stamp` in `file`, or that nobody knows one. Where that fails, a runner is let go without need,
+/// or serves a little longer.
+pub(super) fn keep(file: &Path, stamp: Option<&str>) {
+    let kept = match stamp {
+        Some(stamp) => open(OpenOptions::new().write(true).create(true).truncate(true), file)
+            .and_then(|mut file| file.write_all(stamp.as_bytes())),
+        None => fs::remove_file(file),
+    };
+    kept.ok();
+}
+
+/// The word that was kept in `file`.
+pub(super) fn kept(file: &Path) -> Option<String> {
+    let mut word = String::new();
+    let file = open(OpenOptions::new().read(true), file).ok()?;
+    file.take(WORD_MAX).read_to_string(&mut word).ok()?;
+    (!word.is_empty()).then_some(word)
+}
+
+/// No link is followed and nothing waited for: where nothing is confined, anybody may have put it there.
+fn open(options: &mut OpenOptions, file: &Path) -> io::Result<File> {
+    options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(file)
 }
 
 /// Everything about an agent that lies in files, in one text. What cannot be read is part of it too.

@@ -21,8 +21,9 @@ use super::recurrence::{self, Succession};
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
 use crate::admission::Class;
+use crate::blocking::blocking;
 use crate::db::notices::Notice;
-use crate::db::sessions::{DUE_NOW, StopCause};
+use crate::db::sessions::{self, DUE_NOW, StopCause};
 use crate::watch;
 
 /// The pause before a claim that moved between two reads is looked at again.
@@ -36,6 +37,12 @@ impl Task {
             return self.rest_in_quarantine(reasons).await;
         }
         self.record_reports().await?;
+        if reasons.contains(Reason::Runtime) || self.record.agent_removed {
+            let id = self.id;
+            let removed =
+                self.core.parts.db.call(move |db| sessions::agent_removed(db, id)).await?;
+            self.record.agent_removed = removed;
+        }
         if reasons.contains(Reason::Runtime) {
             self.outgoing.forget_allowed(); // the safety net's reason: at least once a minute
         }
@@ -59,7 +66,7 @@ impl Task {
         let rows = std::mem::take(&mut after.rows);
         let recurring = std::mem::take(&mut after.recurring);
         self.seen = self.seen.max(after.cursor.seen);
-        let decision = decide::decide(&View {
+        let mut decision = decide::decide(&View {
             now,
             pending: &after.pending,
             answered: &after.answered,
@@ -72,10 +79,23 @@ impl Task {
         if let Some(violation) = decision.violation {
             return Err(BoxError::Refused { reason: violation }.into());
         }
+        let given_up = self.record.agent_removed && alive == Alive::None && !decision.look_again;
+        let mut recurring = recurring;
+        if given_up {
+            let failure = Failure::permanent(Failure::ABORTED, "the agent was removed");
+            decide::give_up(&mut decision, &after.pending, &failure);
+            recurring.clear(); // nothing follows
+        }
         let fence = Fence::after(&after, &decision.actions);
         let plan = self.plan_delivery(rows, &after, &fence, now).await?;
         let successions = self.successions(recurring, &decision.actions, &after.acks, now).await;
         self.settle(&decision.actions, successions, &fence, &after, now).await?;
+        if given_up {
+            let boxes = Arc::clone(&self.boxes);
+            if blocking(move || boxes.end_tasks()).await? || !decision.actions.is_empty() {
+                self.look_once_more(); // there may be more than one look shows
+            }
+        }
         let chatting = somebody_waits(&after, &decision.actions, now);
         self.core.set_chatting(self.id, chatting);
         if let Alive::Runner(_) = alive {

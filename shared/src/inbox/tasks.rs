@@ -21,6 +21,9 @@ use crate::open::BoxError;
 use crate::seq::Seq;
 use crate::time::UnixMillis;
 
+/// What becomes of a live occurrence that is cancelled.
+const CANCELLED: &str = "status = 'cancelled', recurrence = NULL, process_after = NULL";
+
 /// The state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -358,6 +361,43 @@ impl InboxTx<'_> {
              WHERE id = :id AND status = 'pending' AND series_id IS NOT NULL",
             named_params! { ":id": id },
         )
+    }
+
+    /// Cancels every live occurrence, and takes the recurrence from all that have one: no task of this
+    /// session is left. Returns how many rows that were.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn end_all_tasks(&self) -> Result<usize, BoxError> {
+        let mut ended = 0;
+        // A statement for each of three indexes, so that history costs nothing.
+        for (set, rows) in [
+            (CANCELLED, "status = 'pending' AND series_id IS NOT NULL"),
+            (CANCELLED, "status = 'paused' AND series_id IS NOT NULL"),
+            ("recurrence = NULL", "recurrence IS NOT NULL"),
+        ] {
+            let update = format!("UPDATE messages_in SET {set} WHERE {rows}");
+            ended += self.conn().execute(&update, []).map_err(failed("end all tasks"))?;
+        }
+        Ok(ended)
+    }
+
+    /// Whether there is anything for [`InboxTx::end_all_tasks`].
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn has_any_task(&self) -> Result<bool, BoxError> {
+        self.conn()
+            .query_row(
+                "SELECT EXISTS (SELECT 1 FROM messages_in WHERE recurrence IS NOT NULL)
+                     OR EXISTS (SELECT 1 FROM messages_in
+                                WHERE status = 'pending' AND series_id IS NOT NULL)
+                     OR EXISTS (SELECT 1 FROM messages_in
+                                WHERE status = 'paused' AND series_id IS NOT NULL)",
+                [],
+                |row| row.get(0),
+            )
+            .map_err(failed("look for tasks"))
     }
 
     /// Takes the recurrence from every row of a series: nothing follows. Returns from how many.

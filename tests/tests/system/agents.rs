@@ -23,6 +23,8 @@ on_process!(
     a_change_counts_from_the_next_turn_on,
     a_restart_gives_the_turn_to_a_fresh_runner,
     a_retry_never_reuses_the_runner_that_failed,
+    a_removed_agent_starts_nothing_and_who_waits_is_told,
+    an_agent_that_is_removed_while_no_host_runs_starts_nothing_later,
 );
 
 on_docker!(a_new_image_counts_from_the_next_turn_on);
@@ -142,6 +144,7 @@ fn a_change_counts_from_the_next_turn_on(setup: Setup) {
     assert_eq!((chat.ask("who?"), world.starts()), ("echo: who?".into(), 3));
     let session = world.session("ada");
     assert!(session.messages().iter().all(|message| message.tries == 0));
+    world.assert_fsck_clean();
 }
 
 fn a_new_image_counts_from_the_next_turn_on(setup: Setup) {
@@ -233,4 +236,69 @@ fn one_turn_is_tried_outside_of_any_conversation(setup: Setup) {
     assert!(world.sessions().is_empty() && world.containers().is_empty());
     let left: Vec<_> = fs::read_dir(world.data().join("scratch")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Makes a task when it hears `task`, hangs at `hang`, and answers all else.
+fn with_tasks() -> Value {
+    let task = json!({ "action": "schedule_task", "prompt": "tick", "recurrence": "every 1s" });
+    json!({
+        "rules": [
+            { "match": "^task", "do": [{ "system": task }, { "reply": "every second" }] },
+            { "match": "^hang", "do": [{ "hang": true }] },
+        ],
+        "otherwise": [{ "reply": "echo: {text}" }],
+    })
+}
+
+/// The occurrences of tasks that are still to come, or pending.
+fn live_tasks(world: &World) -> usize {
+    let session = world.session("ada").id;
+    let shown = world.twobox(&["--json", "sessions", "tasks", &session]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    shown["live"].as_array().unwrap().len()
+}
+
+fn a_removed_agent_starts_nothing_and_who_waits_is_told(setup: Setup) {
+    let setup = setup.setting("containers.stop_grace", "1s").setting("schedule.min_interval", "1s");
+    let world = setup.agent("ada", with_tasks()).up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("task"), "every second");
+    wait_for("the task", || (live_tasks(&world) == 1).then_some(()));
+    let (id, session, container) = world.occupy(&chat, "ada", "hang");
+    let said = world.twobox(&["agents", "remove", "ada"]);
+    assert!(said.contains("its sessions are closed, its tasks over"), "{said}");
+    container.wait_gone();
+    session.wait_status(&id, "failed");
+    assert_eq!(live_tasks(&world), 0);
+    let told = |text: &str| chat.notices().iter().any(|letter| letter.text.contains(text));
+    wait_for("who waits to be told", || told("the agent was removed").then_some(()));
+    let list = world.twobox(&["sessions", "list"]);
+    assert!(list.contains("closed"), "{list}");
+    wait_for("the mark to go", || (!world.is_marked(&session)).then_some(()));
+    let starts = world.starts();
+    world.stop_host();
+    world.up();
+    assert!(!world.is_marked(&session), "there is nothing to look at");
+    assert_eq!((world.starts(), world.containers().len()), (starts, 0));
+
+    world.twobox(&["agents", "add", "ada", "--provider", "scripted"]);
+    assert_eq!(chat.ask("hello"), "echo: hello", "it comes back with its conversations");
+    assert_eq!(live_tasks(&world), 0, "and without its tasks");
+}
+
+fn an_agent_that_is_removed_while_no_host_runs_starts_nothing_later(setup: Setup) {
+    let world = setup.setting("schedule.min_interval", "1s").agent("ada", with_tasks()).up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("task"), "every second");
+    wait_for("the task", || (live_tasks(&world) == 1).then_some(()));
+    let session = world.session("ada");
+    let container = world.wait_container(&session);
+    world.kill_host();
+    world.twobox(&["agents", "remove", "ada"]);
+    let starts = world.starts();
+    world.up();
+    container.wait_gone();
+    wait_for("its tasks to end", || (live_tasks(&world) == 0).then_some(()));
+    wait_for("the mark to go", || (!world.is_marked(&session)).then_some(()));
+    assert_eq!(world.starts(), starts);
 }

@@ -4,6 +4,7 @@
 mod advice;
 mod now;
 mod order;
+pub(super) use order::announce;
 mod said;
 mod text;
 
@@ -139,7 +140,7 @@ pub(super) fn run(context: &Context, command: SchedulesCommand) -> Result<ExitCo
     let changes = command.changes();
     let code = carry_out(context, command)?;
     if changes {
-        in_tokio(order::announce(context))?;
+        in_tokio(announce(context))?;
     }
     Ok(code)
 }

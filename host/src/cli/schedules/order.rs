@@ -60,7 +60,7 @@ async fn carry_out(data: &DataDir, order: ScheduleOrder) -> Result<serde_json::V
 ///
 /// # Errors
 /// There is no data directory.
-pub(super) async fn announce(context: &Context) -> Result<(), Failure> {
+pub(in crate::cli) async fn announce(context: &Context) -> Result<(), Failure> {
     let data = context.open_data()?;
     let told = async {
         if let Ok(mut client) = Client::connect(&data.socket()).await {

@@ -189,6 +189,23 @@ impl Boxes {
         Ok(!inbox.read()?.live_occurrences()?.is_empty())
     }
 
+    /// Ends every task of the session. Returns whether there was one.
+    ///
+    /// # Errors
+    /// As for [`Boxes::accept`].
+    pub(super) fn end_tasks(&self) -> Result<bool, BoxError> {
+        if !self.has_inbox()
+            || !Inbox::open_to_read(&self.paths.inbound_db())?.read()?.has_any_task()?
+        {
+            return Ok(false);
+        }
+        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let tx = inbox.write()?;
+        let ended = tx.end_all_tasks()?;
+        tx.commit()?;
+        Ok(ended > 0)
+    }
+
     /// Makes the inbox say where the agent answers and what it may name.
     ///
     /// # Errors
@@ -225,19 +242,14 @@ impl Boxes {
             .map_err(|source| io_error("write", &path, source))
     }
 
-    /// Says, for the next host, under which word the runner is started; `None` if nobody knows. Where
-    /// that cannot be kept, its runner is let go without need, or serves a little longer.
-    pub(super) fn record_stamp(&self, stamp: Option<&str>) {
-        let kept = match stamp {
-            Some(stamp) => std::fs::write(&self.stamp, stamp),
-            None => std::fs::remove_file(&self.stamp),
-        };
-        kept.ok();
+    /// Says, for the next host, under which word the runner is started; `None` if nobody knows.
+    pub(super) fn record_stamp(&self, word: Option<&str>) {
+        stamp::keep(&self.stamp, word);
     }
 
     /// Under which word the runner was started that is there.
     pub(super) fn stamp(&self) -> Option<String> {
-        std::fs::read_to_string(&self.stamp).ok()
+        stamp::kept(&self.stamp)
     }
 
     /// Gives failed messages new attempts: one, or all. Returns how many had failed.
