@@ -95,6 +95,7 @@ impl DaemonDesk {
             Err(error) => json!({ "error": crate::session::task::chain(&error) }),
         };
         json!({
+            "running": true,
             "version": env!("CARGO_PKG_VERSION"),
             "install": parts.install,
             "pid": std::process::id(),

@@ -200,7 +200,8 @@ fn chats_are_wired_listed_and_unwired() {
     let list: Value =
         serde_json::from_str(&ok(&twobox(&data, &["--json", "wire", "list"]))).unwrap();
     let listed = |agent: &str| {
-        let mine = list.as_array().unwrap().iter().filter(|wiring| wiring["agent"] == agent);
+        let mine =
+            list["wirings"].as_array().unwrap().iter().filter(|wiring| wiring["agent"] == agent);
         mine.map(|wiring| (wiring["name"].clone(), wiring["mode"].clone())).collect::<Vec<_>>()
     };
     let pair = |name: &str, mode: &str| (Value::from(name), Value::from(mode));
@@ -226,8 +227,13 @@ fn doctor_says_when_the_program_of_the_command_channel_cannot_be_run() {
         let config = format!("runtime = 'process'\n[channels]\ncommand = '{program}'\n");
         std::fs::write(data.join("twobox.toml"), config).unwrap();
         let output = twobox(&data, &["--json", "doctor"]);
-        let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-        checks.into_iter().find(|check| check["check"] == "command channel")
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        said["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|check| check["check"] == "command channel")
+            .cloned()
     };
     assert_eq!(check(""), None, "nobody wants it");
     ok(&twobox(&data, &["wire", "add", "assistant", "command", "42"]));
@@ -352,7 +358,10 @@ fn without_a_host_commands_say_how_to_start_one() {
     }
     let sessions = ok(&twobox(&data, &["sessions", "list"]));
     assert!(sessions.contains("no sessions yet"), "{sessions}");
-    assert_eq!(ok(&twobox(&data, &["--json", "sessions", "list"])), "[]\n");
+    assert_eq!(
+        ok(&twobox(&data, &["--json", "sessions", "list"])),
+        "{\"runs_left_out\":0,\"sessions\":[]}\n"
+    );
     let unknown = fails(&twobox(&data, &["sessions", "show", "ffff"]), 1);
     assert!(unknown.contains("sessions list"), "{unknown}");
 }
@@ -427,7 +436,7 @@ fn a_session_is_shown_and_tailed_from_its_two_boxes() {
     let id = with_session(&data);
     let (start, end) = (&id[..13], &id[id.len() - 6..]);
     let show = ok(&twobox(&data, &["sessions", "show", start]));
-    for part in ["1 completed, 1 failed, 1 pending", "two after 1 tries: auth_failed no key"] {
+    for part in ["1 completed, 1 failed, 1 pending", "two after 1 try: auth_failed no key"] {
         assert!(show.contains(part), "{show}");
     }
     let tail = ok(&twobox(&data, &["sessions", "tail", end]));
@@ -441,6 +450,73 @@ fn a_session_is_shown_and_tailed_from_its_two_boxes() {
     assert!(list.contains(&id) && list.contains("active"), "{list}");
     let retry = fails(&twobox(&data, &["sessions", "retry", end]), 1);
     assert!(retry.contains(" up`"), "{retry}");
+}
+
+#[test]
+fn a_list_of_sessions_says_where_they_are_and_when_something_was_said() {
+    let (_dir, data) = initialised();
+    let id = with_session(&data);
+    let db = twobox_host::db::open(&data.join("host.db")).unwrap();
+    let run = SessionId::generate(&SystemIds);
+    db.execute_batch(&format!(
+        "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
+           VALUES ('g', 'schedule', 's1', 'tidy', 1);
+         INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
+             last_active_at_ms)
+           SELECT '{run}', id, 'g', 'r1', 1, 1 FROM agent_groups;
+         UPDATE sessions SET last_active_at_ms = 4000000000000;"
+    ))
+    .unwrap();
+    let list = ok(&twobox(&data, &["sessions", "list"]));
+    assert!(list.contains("chat  terminal assistant"), "{list}");
+    // The message that the runner of the test has written, not the last start.
+    assert!(list.contains("1970-01-01T00:00:00.000Z") && !list.contains("2096"), "{list}");
+    assert!(!list.contains("tidy"), "{list}");
+    assert!(list.contains("1 session was made for scheduled runs: --runs"), "{list}");
+    let all = ok(&twobox(&data, &["sessions", "list", "--runs"]));
+    assert!(all.contains("run   tidy") && all.contains("r1"), "{all}");
+    let json: Value =
+        serde_json::from_str(&ok(&twobox(&data, &["--json", "sessions", "list", "--runs"])))
+            .unwrap();
+    let kinds: Vec<_> = json["sessions"].as_array().unwrap().iter().map(|it| &it["kind"]).collect();
+    assert_eq!(kinds, ["run", "chat"], "a session without a message is as old as it is: {json}");
+    assert_eq!(json["sessions"][1]["id"], id.as_str());
+    let show = ok(&twobox(&data, &["sessions", "show", &id]));
+    assert!(show.contains("last       message 1970-01-01T00:00:00.000Z"), "{show}");
+}
+
+/// `--json`: one value on one line, an object, and what is listed stands under its name.
+#[test]
+fn json_has_one_shape_everywhere() {
+    let (_dir, data) = initialised();
+    let id = with_session(&data);
+    let cases: [(&[&str], &str); 14] = [
+        (&["agents", "list"], "agents"),
+        (&["agents", "show", "assistant"], "agent"),
+        (&["wire", "list"], "wirings"),
+        (&["sessions", "list"], "sessions"),
+        (&["sessions", "show", &id], "session"),
+        (&["sessions", "tasks", &id], "live"),
+        (&["sessions", "fsck"], "findings"),
+        (&["schedules", "list"], "schedules"),
+        (&["schedules", "runs"], "runs"),
+        (&["schedules", "metrics"], "metrics"),
+        (&["dead", "list"], "dead"),
+        (&["dead", "show", &id, "two"], "dead"),
+        (&["doctor"], "checks"),
+        (&["status"], "running"),
+    ];
+    for (arguments, key) in cases {
+        let output = twobox(&data, &[&["--json"], arguments].concat());
+        let said = text(&output.stdout);
+        assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+        let value: Value = serde_json::from_str(&said).unwrap();
+        assert!(value.get(key).is_some(), "{arguments:?} has no {key}: {said}");
+    }
+    let tail = text(&twobox(&data, &["--json", "sessions", "tail", &id]).stdout);
+    for line in tail.lines() {
+        assert!(serde_json::from_str::<Value>(line).unwrap().is_object(), "one for each message");
+    }
 }
 
 #[test]

@@ -527,7 +527,7 @@ fn what_ended_without_success_is_listed_and_shown() {
     );
     let session = world.session.to_string();
     let show = report(&twobox(world.data.root(), &["--json", "dead", "show", &session, "r2"]));
-    assert_eq!(show[0]["row"]["in_reply_to"], "m2");
+    assert_eq!(show["dead"][0]["row"]["in_reply_to"], "m2");
     for verb in ["redrive", "drop"] {
         for what in ["m2", "r2", "notice:start:1"] {
             let refusal = twobox(world.data.root(), &["dead", verb, &session, what]);

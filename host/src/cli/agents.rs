@@ -256,7 +256,7 @@ pub(super) fn make_files(
 fn list(context: &Context) -> Result<ExitCode, Failure> {
     let (_, db) = context.look_db()?;
     let agents = agents::list(&db)?;
-    context.output.show(&agents, |agents| {
+    context.output.show(&json!({ "agents": agents }), |_| {
         let rows: Vec<_> = agents
             .iter()
             .map(|agent| [agent.name.clone(), agent.id.to_string(), agent.created_at.to_string()])

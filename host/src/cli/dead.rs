@@ -164,7 +164,7 @@ pub(super) fn show(context: &Context, part: &str, id: &str) -> Result<ExitCode, 
             session.id
         )));
     }
-    context.output.show(&found, |found| {
+    context.output.show(&json!({ "dead": found }), |_| {
         let told: Vec<String> = found
             .iter()
             .map(|dead| serde_json::to_string_pretty(dead).expect("what we print serialises"))

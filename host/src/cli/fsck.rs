@@ -9,7 +9,7 @@ use twobox_shared::clock::SystemClock;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::visible;
 
-use super::output::{Failure, chain, printable};
+use super::output::{Failure, chain, count_of, printable};
 use super::{Context, select};
 use crate::data::{DataDir, HostLock};
 use crate::db::audit;
@@ -168,10 +168,13 @@ fn readable(report: &Report) -> String {
             lines.push(format!("  --repair, with the host stopped, would {}", repair.describe()));
         }
     }
-    let (checked, count) = (report.checked, report.findings.len());
-    lines.push(match count {
-        0 => format!("{checked} sessions checked, nothing found"),
-        _ => format!("{checked} sessions checked, {count} findings; docs/fsck.md explains each"),
+    let checked = count_of(report.checked, "session", "sessions");
+    lines.push(match report.findings.len() {
+        0 => format!("{checked} checked, nothing found"),
+        found => {
+            let findings = count_of(found, "finding", "findings");
+            format!("{checked} checked, {findings}; docs/fsck.md explains each")
+        }
     });
     lines.join("\n")
 }

@@ -224,8 +224,8 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Agents(command) => agents::run(context, command),
         Command::Schedules(command) => schedules::run(context, command),
         Command::Wire(command) => wire::run(context, &command),
-        Command::Sessions(sessions::SessionsCommand::List { agent }) => {
-            sessions::list(context, agent.as_deref())
+        Command::Sessions(sessions::SessionsCommand::List { agent, runs }) => {
+            sessions::list(context, agent.as_deref(), runs)
         }
         Command::Sessions(sessions::SessionsCommand::Show { id }) => sessions::show(context, &id),
         Command::Sessions(sessions::SessionsCommand::Tail { id, number, follow }) => {

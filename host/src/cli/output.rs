@@ -223,6 +223,19 @@ pub(super) fn reply(text: &str) -> String {
     }
 }
 
+/// So many of something, in words.
+pub(super) fn count(count: impl Into<i128>, one: &str, many: &str) -> String {
+    match count.into() {
+        1 => format!("1 {one}"),
+        count => format!("{count} {many}"),
+    }
+}
+
+/// As [`count`], of what a collection holds.
+pub(super) fn count_of(length: usize, one: &str, many: &str) -> String {
+    count(i128::try_from(length).unwrap_or(i128::MAX), one, many)
+}
+
 /// Columns, as wide as they need to be. A cell is one line, whoever wrote it.
 pub(super) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> =

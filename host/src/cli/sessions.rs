@@ -1,23 +1,30 @@
 //! `twobox sessions`: list, show, retry. `tail`, `tasks` and `fsck` have modules of their own.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::json;
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::content::KIND_SYSTEM;
 use twobox_shared::history::StoredMessage;
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboxReader;
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{self, Source, ToolState};
 use twobox_shared::paths::SessionPaths;
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
 
 use super::client::Client;
-use super::output::{Failure, chain, table};
+use super::output::{Failure, chain, count, count_of, table};
 use super::{Context, output, select};
 use crate::channel::socket::{Event, Request};
-use crate::db::{agents, overview};
+use crate::db::agents;
+use crate::db::overview::{self, SessionKind, SessionOverview};
 
 /// How long a look at a container's outbox may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,11 +32,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// What can be done with sessions. An ID may be given by its beginning or end.
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionsCommand {
-    /// List sessions, the one active last first.
+    /// List the sessions of chats, the one with the last message first.
     List {
         /// Only those of this agent.
         #[arg(long)]
         agent: Option<String>,
+        /// Those that were made for a scheduled run too.
+        #[arg(long)]
+        runs: bool,
     },
     /// Show one session and what is open in it.
     Show {
@@ -76,30 +86,95 @@ pub(super) enum SessionsCommand {
     },
 }
 
-pub(super) fn list(context: &Context, agent: Option<&str>) -> Result<ExitCode, Failure> {
-    let (_, db) = context.look_db()?;
+/// A session in a list.
+#[derive(Debug, Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    session: SessionOverview,
+    /// When the last message went in or out, of a chat or a task.
+    last_message: Option<UnixMillis>,
+}
+
+pub(super) fn list(
+    context: &Context,
+    agent: Option<&str>,
+    runs: bool,
+) -> Result<ExitCode, Failure> {
+    let (data, db) = context.look_db()?;
     let agent = agent.map(|name| agents::find(&db, name)).transpose()?;
-    let sessions = overview::sessions(&db, agent.map(|agent| agent.id))?;
-    context.output.show(&sessions, |sessions| {
-        let rows: Vec<_> = sessions
-            .iter()
-            .map(|session| {
-                [
-                    session.id.to_string(),
-                    session.agent.clone(),
-                    session.thread.as_deref().unwrap_or("-").to_owned(),
-                    session.status.clone(),
-                    if session.running { "running" } else { "-" }.to_owned(),
-                    session.last_active.to_string(),
-                ]
-            })
-            .collect();
-        match rows.is_empty() {
-            true => "no sessions yet: a first message makes one".to_owned(),
-            false => table(["ID", "AGENT", "THREAD", "STATUS", "CONTAINER", "LAST ACTIVE"], &rows),
-        }
+    let all = overview::sessions(&db, agent.map(|agent| agent.id))?;
+    drop(db);
+    let (shown, hidden): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|session| runs || session.kind == SessionKind::Chat);
+    let now = SystemClock.now();
+    let mut sessions: Vec<Listed> = shown
+        .into_iter()
+        .map(|session| {
+            let paths = data.session_paths(session.agent_id, session.id);
+            Listed { last_message: last_message(&paths, now), session }
+        })
+        .collect();
+    sessions.sort_by_key(|listed| {
+        let Listed { session, last_message } = listed;
+        (Reverse(last_message.unwrap_or(session.created_at)), session.id)
     });
+    let answer = json!({ "sessions": sessions, "runs_left_out": hidden.len() });
+    context.output.show(&answer, |_| readable(&sessions, hidden.len()));
     Ok(ExitCode::SUCCESS)
+}
+
+fn readable(sessions: &[Listed], hidden: usize) -> String {
+    let row = |listed: &Listed| {
+        let Listed { session, last_message } = listed;
+        let chat = match session.kind {
+            SessionKind::Chat => format!("{} {}", session.channel_type, session.platform_id),
+            SessionKind::Run => session.chat_name.clone().unwrap_or_else(|| "-".to_owned()),
+        };
+        [
+            session.id.to_string(),
+            session.agent.clone(),
+            session.kind.word().to_owned(),
+            chat,
+            session.thread.as_deref().unwrap_or("-").to_owned(),
+            session.status.clone(),
+            if session.running { "running" } else { "-" }.to_owned(),
+            last_message.map_or_else(|| "-".to_owned(), |time| time.to_string()),
+        ]
+    };
+    let rows: Vec<_> = sessions.iter().map(row).collect();
+    let heads = ["ID", "AGENT", "KIND", "CHAT", "THREAD", "STATUS", "CONTAINER", "LAST MESSAGE"];
+    let mut text = match (rows.is_empty(), hidden) {
+        (true, 0) => return "no sessions yet: a first message makes one".to_owned(),
+        (true, _) => "no sessions of chats yet: a first message makes one".to_owned(),
+        (false, _) => table(heads, &rows),
+    };
+    if hidden > 0 {
+        let made = count_of(hidden, "session was made", "sessions were made");
+        text.push_str(&format!("\n{made} for scheduled runs: --runs shows them too"));
+    }
+    text
+}
+
+/// When the last message went in or out that people or the agent have written. What cannot be read
+/// just now counts for nothing here.
+fn last_message(paths: &SessionPaths, now: UnixMillis) -> Option<UnixMillis> {
+    /// Notes of the host are no messages, and rarely many in a row.
+    const LOOK_AT: u32 = 50;
+    let inward = match paths.inbound_db().exists() {
+        true => InboxReader::open(&paths.inbound_db())
+            .and_then(|inbox| inbox.newest(Default::default(), LOOK_AT))
+            .unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let inward = inward.iter().rfind(|message| message.kind != KIND_SYSTEM);
+    let outward = outbox::read_untrusted(&paths.outbound_db(), Source::Live, PATIENCE, |outbox| {
+        let newest = outbox.newest()?;
+        outbox.rows(Seq(newest.0 - 1), newest, 1)
+    });
+    let outward = outward.ok().flatten().and_then(|page| page.rows.into_iter().next());
+    // The container says when it wrote, so that can be any time.
+    let outward = outward.and_then(|row| row.timestamp).map(|time| time.min(now));
+    inward.and_then(|message| message.timestamp).max(outward)
 }
 
 pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
@@ -125,8 +200,10 @@ pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
         }
     }
     let told = |error: &BoxError| chain(error);
+    let last = last_message(&paths, SystemClock.now());
     let answer = json!({
         "session": session,
+        "last_message": last,
         "folder": folder,
         "messages": inbox.as_ref().ok().map(|inbox| {
             inbox.counts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()
@@ -140,21 +217,30 @@ pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
         let mut lines = vec![
             format!("session    {}", session.id),
             format!("agent      {}", session.agent),
-            format!("place      {} {}", session.channel_type, session.platform_id),
+            match session.kind {
+                SessionKind::Chat => {
+                    format!("chat       {} {}", session.channel_type, session.platform_id)
+                }
+                SessionKind::Run => format!(
+                    "run        of schedule {}",
+                    session.chat_name.as_deref().unwrap_or(&session.platform_id)
+                ),
+            },
             format!("thread     {}", session.thread.as_deref().unwrap_or("-")),
             format!("status     {}", session.status),
             format!("container  {}", if session.running { "running" } else { "none" }),
             format!("made       {}", session.created_at),
-            format!("active     {}", session.last_active),
+            format!(
+                "last       {}",
+                last.map_or_else(|| "no message".to_owned(), |time| format!("message {time}"))
+            ),
             format!("folder     {}", folder.display()),
         ];
         lines.extend(session.quarantine_reason.iter().map(|why| format!("reason     {why}")));
-        lines.extend(
-            session
-                .start_error
-                .iter()
-                .map(|why| format!("start      failed {} times: {why}", session.failed_starts)),
-        );
+        lines.extend(session.start_error.iter().map(|why| {
+            let times = count(session.failed_starts, "time", "times");
+            format!("start      failed {times}: {why}")
+        }));
         describe_inbox(&inbox, &mut lines);
         match &tool {
             Ok(ToolState { current: Some(tool), .. }) => lines.push(format!("tool       {tool}")),
@@ -195,10 +281,10 @@ fn describe_inbox(inbox: &Result<InboxView, BoxError>, lines: &mut Vec<String>) 
         let why = message.failure.as_ref();
         let why = why.map(|failure| format!(": {} {}", failure.reason, failure.detail));
         lines.push(format!(
-            "{:<9}  {} after {} tries{}",
+            "{:<9}  {} after {}{}",
             message.status,
             message.id,
-            message.tries,
+            count(message.tries, "try", "tries"),
             why.unwrap_or_default()
         ));
     }
@@ -216,7 +302,8 @@ pub(super) async fn retry(
     match client.answer(&Request::Retry { session, message }).await? {
         Event::Retried { count, .. } => {
             context.output.show(&json!({ "session": session, "retried": count }), |_| {
-                format!("{count} messages will be tried again")
+                let messages = count_of(count, "message", "messages");
+                format!("{messages} will be tried again")
             });
             Ok(ExitCode::SUCCESS)
         }

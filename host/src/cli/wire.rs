@@ -95,7 +95,7 @@ fn add(context: &Context, agent: &str, new: NewWiring<'_>) -> Result<ExitCode, F
 fn list(context: &Context) -> Result<ExitCode, Failure> {
     let (_, db) = context.look_db()?;
     let wirings = wirings::list(&db)?;
-    context.output.show(&wirings, |wirings| {
+    context.output.show(&json!({ "wirings": wirings }), |_| {
         let rows: Vec<_> = wirings
             .iter()
             .map(|wiring| {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
 
+use super::schedules::SCHEDULE_CHANNEL;
 use super::{DbError, failed};
 
 /// What `host.db` says about one session.
@@ -36,8 +37,32 @@ pub struct SessionOverview {
     pub start_error: Option<String>,
     /// When it was made.
     pub created_at: UnixMillis,
-    /// When something last happened in it.
+    /// When something last happened in it, a start for example.
     pub last_active: UnixMillis,
+    /// What it was made for.
+    pub kind: SessionKind,
+    /// The name of the chat, as agents know it; of a run, the schedule's.
+    pub chat_name: Option<String>,
+}
+
+/// What a session was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionKind {
+    /// People talk there.
+    Chat,
+    /// One run of a schedule.
+    Run,
+}
+
+impl SessionKind {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Run => "run",
+        }
+    }
 }
 
 impl SessionOverview {
@@ -47,13 +72,19 @@ impl SessionOverview {
                CASE WHEN s.status = 'active' AND a.removed_at_ms IS NOT NULL THEN 'closed'
                     ELSE s.status END AS status,
                s.next_due_at_ms, s.runner_id IS NOT NULL AS running, s.failed_starts,
-               s.start_error, s.created_at_ms, s.last_active_at_ms
+               s.start_error, s.created_at_ms, s.last_active_at_ms, m.name AS chat_name
         FROM sessions s
         JOIN agent_groups a ON a.id = s.agent_group_id
         JOIN messaging_groups m ON m.id = s.messaging_group_id";
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let channel: String = row.get("channel_type")?;
         Ok(Self {
+            kind: match channel == SCHEDULE_CHANNEL {
+                true => SessionKind::Run,
+                false => SessionKind::Chat,
+            },
+            chat_name: row.get("chat_name")?,
             id: row.get("id")?,
             agent_id: row.get("agent_group_id")?,
             agent: row.get("name")?,

@@ -357,7 +357,8 @@ fn root_becomes_the_owner_and_leaves_nothing_that_is_not_theirs(setup: Setup) {
 fn finding(world: &World, check: &str) -> Value {
     let said = world.run(&["--json", "doctor"]);
     let all: Value = serde_json::from_slice(&said.stdout).unwrap();
-    let found = all.as_array().unwrap().iter().find(|entry| entry["check"] == check).cloned();
+    let found =
+        all["checks"].as_array().unwrap().iter().find(|entry| entry["check"] == check).cloned();
     found.unwrap_or_else(|| panic!("no {check}: {all}"))
 }
 

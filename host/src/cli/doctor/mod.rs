@@ -11,11 +11,11 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Context;
 use super::client::Client;
-use super::output::{Failure, Output, chain, printable, say};
+use super::output::{self, Failure, Output, chain, printable, say};
 use crate::channel::command;
 use crate::channel::socket::{Event, Request};
 use crate::config::{Config, RuntimeKind, WatchMode};
@@ -148,7 +148,7 @@ async fn report(context: &Context, checks: Vec<Check>) -> Result<ExitCode, Failu
         entries.push(entry);
     }
     if context.output.json {
-        context.output.show(&entries, |_| String::new());
+        context.output.show(&json!({ "checks": entries }), |_| String::new());
     }
     let failed = entries.iter().any(|entry| matches!(entry.finding, Finding::Fail { .. }));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -301,7 +301,8 @@ fn failed_starts(data: DataDir) -> Check {
         match found {
             Some(FailedStarts { sessions, last }) if sessions > 0 => Finding::warn(
                 format!(
-                    "starts come to nothing (sessions: {sessions}), the last one because: {}",
+                    "starts come to nothing for {}, the last one because: {}",
+                    output::count(sessions, "session", "sessions"),
                     printable(&last.unwrap_or_else(|| "it is not known why".to_owned()))
                 ),
                 "`twobox sessions list` names them; they are tried again, at the latest every 5 minutes",

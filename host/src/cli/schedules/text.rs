@@ -110,16 +110,22 @@ fn definition(schedule: &ScheduleView) -> Vec<String> {
         lines.push(format!("jitter    up to {}", duration(schedule.jitter_sec)));
     }
     let of = schedule.max_runs.map(|most| format!(" of {most}")).unwrap_or_default();
-    lines.push(format!("fired     {}{of} times", schedule.fired));
+    // Of so many, it is always "times".
+    let times = if schedule.fired == 1 && of.is_empty() { "time" } else { "times" };
+    lines.push(format!("fired     {}{of} {times}", schedule.fired));
     let streaks = schedule.streaks;
     let in_a_row = [
-        (streaks.failures, "failures", streak::FAILURES),
-        (streaks.breaches, "runs that used up their turns", streak::BREACHES),
+        (streaks.failures, ["failure", "failures"], streak::FAILURES),
+        (
+            streaks.breaches,
+            ["run that used up its turns", "runs that used up their turns"],
+            streak::BREACHES,
+        ),
     ];
     let in_a_row = in_a_row.into_iter().filter(|(count, ..)| *count > 0);
-    lines.extend(
-        in_a_row.map(|(count, what, most)| format!("in a row  {count} {what} ({most} pause it)")),
-    );
+    lines.extend(in_a_row.map(|(times, [one, many], most)| {
+        format!("in a row  {} ({most} pause it)", output::count(times, one, many))
+    }));
     lines
 }
 
@@ -284,10 +290,7 @@ pub(super) fn backfilled(done: &BackfillView) -> String {
     let (Some(first), Some(last)) = (first, last) else {
         return format!("{schedule} has no slot in that time: nothing to do");
     };
-    let count = |count: usize, one: &str, many: &str| match count {
-        1 => format!("1 {one}"),
-        count => format!("{count} {many}"),
-    };
+    let count = output::count_of;
     let kept = match kept {
         0 => String::new(),
         kept => format!(

@@ -20,7 +20,8 @@ on_process!(
 #[track_caller]
 fn said(world: &World, name: &str) -> (String, String) {
     let output = world.run(&["--json", "doctor"]);
-    let checks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = said["checks"].as_array().unwrap();
     let mut found = checks.iter().filter(|check| check["check"] == name);
     let found = found.next().unwrap_or_else(|| panic!("no {name:?} in {checks:?}"));
     let [level, detail, help] =
