@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use twobox_tests::{Runtime, Setup, World, docker, image, on_docker, on_sandbox};
+use twobox_tests::{Runtime, Setup, World, docker, image, on_docker, on_process, on_sandbox};
 
 use crate::scripts::echo;
 
@@ -16,7 +16,9 @@ on_docker!(
 on_sandbox!(
     code_inside_cannot_write_the_inbox_or_reach_out,
     an_agent_cannot_change_its_configuration,
+    tools_work_that_need_more_than_files,
 );
+on_process!(tools_work_that_need_more_than_files);
 
 fn the_engine_was_told_every_limit(setup: Setup) {
     let world = setup.agent("ada", echo()).up();
@@ -200,4 +202,39 @@ fn an_agent_cannot_change_its_configuration(setup: Setup) {
     let third = world.container(&world.session("ada")).expect("it waits for more");
     assert_ne!(second.runner, third.runner);
     assert!(planted.is_file());
+}
+
+/// What an agent's tools use besides files: processes that share memory and semaphores, and locks.
+const TOOLS: &str = r#"
+read -r turn
+said=$({
+    cd "$TWOBOX_WORK"
+    git init -q repository && cd repository && echo a >a && git add a &&
+        git -c user.name=a -c user.email=a@b commit -qm first && git log --oneline | wc -l
+    python3 - <<'PYTHON'
+from multiprocessing import Pool, Queue, Process, shared_memory
+def square(n): return n * n
+def put(queue): queue.put("queue")
+with Pool(2) as pool: print(sum(pool.map(square, range(4))))
+queue = Queue(); child = Process(target=put, args=(queue,)); child.start()
+print(queue.get()); child.join()
+memory = shared_memory.SharedMemory(create=True, size=16); memory.buf[0] = 7
+print("shared", memory.buf[0]); memory.close(); memory.unlink()
+PYTHON
+} 2>&1 | tr '\n' ' ' | tr -d '"\\')
+printf '{"type":"reply","text":"%s"}\n{"type":"turn_done"}\n' "$said"
+"#;
+
+fn tools_work_that_need_more_than_files(setup: Setup) {
+    for tool in ["git", "/usr/bin/python3"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            return eprintln!("SKIPPED: this machine has no {tool}");
+        }
+    }
+    let world = setup.agent("ada", echo()).make();
+    std::fs::write(world.program_folder("ada").join("tools.sh"), TOOLS).unwrap();
+    world
+        .configure_agent("ada", &json!({ "provider": "command", "command": ["bash", "tools.sh"] }));
+    world.up();
+    assert_eq!(world.chat("ada").ask("work").trim(), "1 14 queue shared 7");
 }
