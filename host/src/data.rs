@@ -32,6 +32,16 @@ pub enum DataError {
         /// What was given.
         path: PathBuf,
     },
+    /// Its database is gone, and other files are there.
+    #[error(
+        "host.db is missing or empty in {path}, where an installation was: restore it from a backup; \
+         without one, `twobox --data {path} sessions fsck --rebuild` makes a new one of what the \
+         sessions' folders tell"
+    )]
+    Lost {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// Another host holds it.
     #[error("{path} belongs to a running host ({holder}): stop that one first")]
     Held {
@@ -135,7 +145,10 @@ impl DataDir {
         match std::fs::metadata(root.join("host.db")) {
             Ok(meta) if meta.is_file() => {}
             Ok(_) => return Err(missing()),
-            Err(error) if is_absent(&error) => return Err(missing()),
+            Err(error) if is_absent(&error) => {
+                let data = Self { root };
+                return Err(if data.was_used() { data.lost() } else { missing() });
+            }
             // What keeps us from looking is most likely that it is another user's.
             Err(error) => return Err(allowed.err().unwrap_or_else(|| unreachable(&root, error))),
         }
@@ -144,12 +157,44 @@ impl DataDir {
         Ok(Self { root })
     }
 
+    /// As [`DataDir::open`], of one whose `host.db` need not be there.
+    ///
+    /// # Errors
+    /// As there; [`DataError::NotInitialised`] if there is nothing of an installation.
+    pub fn open_without_db(path: &Path) -> Result<Self, DataError> {
+        let root = match path.canonicalize() {
+            Err(error) if is_absent(&error) => {
+                return Err(DataError::NotInitialised { path: path.to_owned() });
+            }
+            root => root.map_err(|error| unreachable(path, error))?,
+        };
+        Self::allowed(&root)?;
+        refuse_strays(&root)?;
+        let data = Self { root };
+        match data.was_used() {
+            true => Ok(data),
+            false => Err(DataError::NotInitialised { path: path.to_owned() }),
+        }
+    }
+
+    /// Whether there are traces of an installation: sessions, or agents.
+    pub fn was_used(&self) -> bool {
+        [self.sessions(), self.agents(), self.groups()]
+            .iter()
+            .any(|folder| folder.is_dir() && !is_empty(folder))
+    }
+
+    /// That its database is gone.
+    pub fn lost(&self) -> DataError {
+        DataError::Lost { path: self.root.clone() }
+    }
+
     /// Creates the directory and the folders in it, readable by its owner only, and makes the path
     /// canonical. One that is there has to be this user's, and nobody else may write in it unless it
     /// is empty: then it is closed to them. Existing folders stay as they are.
     ///
     /// # Errors
-    /// Any [`DataError`] but [`DataError::NotInitialised`] and [`DataError::Held`].
+    /// Any [`DataError`] but [`DataError::NotInitialised`], [`DataError::Lost`] and [`DataError::Held`].
     pub fn create(path: &Path) -> Result<Self, DataError> {
         make_private(path).map_err(|error| cannot_create(path, error))?;
         let root = path.canonicalize().map_err(io_error("resolve", path))?;

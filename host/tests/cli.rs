@@ -385,7 +385,7 @@ fn with_session(data: &Path) -> String {
 /// message failed.
 fn with_session_that_says(data: &Path, thread: &str, answer: &str, reason: &str) -> String {
     let id = SessionId::generate(&SystemIds);
-    let db = twobox_host::db::open(&data.join("host.db")).unwrap();
+    let db = twobox_host::db::create(&data.join("host.db")).unwrap();
     let heard = messaging::listening(&db, "terminal", "assistant").unwrap().remove(0);
     db.execute(
         "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,

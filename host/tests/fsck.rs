@@ -79,7 +79,7 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::create(&dir.path().join("data")).unwrap();
-        let mut db = twobox_host::db::open(&data.host_db()).unwrap();
+        let mut db = twobox_host::db::create(&data.host_db()).unwrap();
         agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, NOW).unwrap();
         let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
         let (group, chat) = (heard.agent, heard.messaging_group);
@@ -137,7 +137,7 @@ impl World {
     }
 
     fn host(&self, sql: &str) {
-        let db = twobox_host::db::open(&self.data.host_db()).unwrap();
+        let db = twobox_host::db::create(&self.data.host_db()).unwrap();
         db.execute_batch(sql).unwrap();
     }
 

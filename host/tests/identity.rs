@@ -84,7 +84,7 @@ impl World {
     fn in_the_middle() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::create(&dir.path().join("data")).unwrap();
-        let mut db = twobox_host::db::open(&data.host_db()).unwrap();
+        let mut db = twobox_host::db::create(&data.host_db()).unwrap();
         twobox_host::db::install_id(&db, &SystemIds, NOW).unwrap();
         agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, NOW).unwrap();
         let heard = listening(&db, "terminal", "ann").unwrap().remove(0);

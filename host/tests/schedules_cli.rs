@@ -68,7 +68,7 @@ impl World {
     }
 
     fn db(&self) -> Connection {
-        twobox_host::db::open(&data_file(&self.data)).unwrap()
+        twobox_host::db::create(&data_file(&self.data)).unwrap()
     }
 
     /// What becomes of the next slot of a schedule, by the statements that the host uses.

@@ -18,7 +18,7 @@ pub(super) struct World {
 
 pub(super) fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
-    let mut db = crate::db::open(&dir.path().join("host.db")).unwrap();
+    let mut db = crate::db::create(&dir.path().join("host.db")).unwrap();
     for name in ["ann", "bob"] {
         agents::add(&mut db, name, SessionMode::Shared, &SystemIds, NOW).unwrap();
     }

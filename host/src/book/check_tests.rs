@@ -19,7 +19,7 @@ struct World {
 
 fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
-    let mut db = crate::db::open(&dir.path().join("host.db")).unwrap();
+    let mut db = crate::db::create(&dir.path().join("host.db")).unwrap();
     let mut add = |name| {
         let agent = agents::add(&mut db, name, SessionMode::Shared, &SystemIds, NOW).unwrap().id;
         let chat = listening(&db, TERMINAL, name).unwrap().remove(0).messaging_group;

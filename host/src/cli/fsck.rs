@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use rusqlite::Connection;
 use serde::Serialize;
-use twobox_shared::clock::SystemClock;
-use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
 use twobox_shared::visible;
 
 use super::output::{Failure, chain, count_of, printable};
 use super::{Context, select};
 use crate::data::{DataDir, HostLock};
 use crate::db::audit;
+use crate::fsck::rebuild::{self, Rebuilt, Unknown};
 use crate::fsck::{Finding, examine};
 use crate::place;
 
@@ -69,6 +70,39 @@ pub(super) fn run(
     let clean = report.findings.is_empty();
     context.output.show(&report, |report| printable(&readable(report)));
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Makes a new `host.db` where the old one is lost.
+pub(super) fn rebuild(context: &Context) -> Result<ExitCode, Failure> {
+    let data = DataDir::open_without_db(&context.data)?;
+    let lock = data.lock()?;
+    let now = SystemClock.now();
+    let rebuilt = rebuild::rebuild(&data, &lock, &SystemIds, now)?;
+    let db = crate::db::open(&data.host_db())?;
+    place::settle(&db, &data, now)?;
+    context.output.show(&rebuilt, |rebuilt| printable(&told_rebuilt(rebuilt)));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told_rebuilt(rebuilt: &Rebuilt) -> String {
+    let Rebuilt { agents, chats, sessions, unknown } = rebuilt;
+    let mut lines = vec![format!(
+        "made a new host.db with {} agents ({}), {chats} chats and {sessions} sessions",
+        agents.len(),
+        agents.join(", ")
+    )];
+    for Unknown { path, why } in unknown {
+        lines.push(format!("unknown  {}: {}", visible::line(&path.display().to_string()), why));
+    }
+    lines.push(
+        "lost     schedules with their runs, people and their roles, notices under way, and the \
+         installation's id: what was being delivered may be delivered once more"
+            .to_owned(),
+    );
+    lines.push(
+        "next     look at `twobox agents list` and `twobox wire list`, then `twobox up`".to_owned(),
+    );
+    lines.join("\n")
 }
 
 fn chosen(db: &Connection, part: Option<&str>) -> Result<Vec<(AgentGroupId, SessionId)>, Failure> {

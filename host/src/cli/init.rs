@@ -31,6 +31,10 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     let now = SystemClock.now();
     let data = DataDir::create(&context.data)?;
+    // Only where nothing is: a new one beside the sessions of an old one would forget them all.
+    if db::is_blank(&data.host_db())? && data.was_used() {
+        return Err(data.lost().into());
+    }
     let closed = data.close_to_others()?;
     let config_exists = data.config().exists();
     let (runtime, why) = match (config_exists, asked) {
@@ -38,7 +42,7 @@ pub(super) async fn run(
         (false, Some(asked)) => (asked, "as you asked".to_owned()),
         (false, None) => choose(context, &data).await?,
     };
-    let mut host = db::open(&data.host_db())?;
+    let mut host = db::create(&data.host_db())?;
     place::settle(&host, &data, now)?;
     let install = db::install_id(&host, &SystemIds, now)?;
     let (mut made, mut taken_over) = (Vec::new(), Vec::new());

@@ -232,7 +232,10 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
             tail::run(context, &id, number, follow)
         }
         Command::Sessions(sessions::SessionsCommand::Tasks { id }) => tasks::run(context, &id),
-        Command::Sessions(sessions::SessionsCommand::Fsck { id, repair }) => {
+        Command::Sessions(sessions::SessionsCommand::Fsck { rebuild: true, .. }) => {
+            fsck::rebuild(context)
+        }
+        Command::Sessions(sessions::SessionsCommand::Fsck { id, repair, rebuild: false }) => {
             fsck::run(context, id.as_deref(), repair)
         }
         Command::Dead(dead::DeadCommand::List { session, each }) => {

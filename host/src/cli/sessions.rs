@@ -83,6 +83,10 @@ pub(super) enum SessionsCommand {
         /// Mend what can be mended safely. The host must be stopped.
         #[arg(long)]
         repair: bool,
+        /// Where host.db is lost: make a new one of what the sessions' folders tell. The host must be
+        /// stopped.
+        #[arg(long, conflicts_with_all = ["id", "repair"])]
+        rebuild: bool,
     },
 }
 

@@ -251,7 +251,7 @@ mod tests {
 
     fn host_db() -> (tempfile::TempDir, Connection) {
         let dir = tempfile::tempdir().unwrap();
-        let db = super::super::open(&dir.path().join("host.db")).unwrap();
+        let db = super::super::create(&dir.path().join("host.db")).unwrap();
         (dir, db)
     }
 

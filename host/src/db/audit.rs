@@ -28,6 +28,9 @@ pub fn open(path: &Path) -> Result<Connection, DbError> {
     db.pragma_update(None, "query_only", true).map_err(&configure)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, left_behind)
         .map_err(&configure)?;
+    if super::has_no_tables(&db).map_err(&configure)? {
+        return Err(DbError::Empty);
+    }
     let found = super::version(&db).map_err(&configure)?;
     let known = u32::try_from(twobox_schema::HOST.len()).expect("a handful of migrations");
     match found {

@@ -16,7 +16,7 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens, creates or migrates the file.
+    /// Opens or migrates the file.
     ///
     /// # Errors
     /// As for [`open`].

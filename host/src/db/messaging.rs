@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn an_agent_listens_to_its_own_terminal_and_may_send_there() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::open(&dir.path().join("host.db")).unwrap();
+        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
         let mut add =
             |name, mode| agents::add(&mut db, name, mode, &SystemIds, UnixMillis(1)).unwrap();
         let ann = add("ann", SessionMode::PerThread);

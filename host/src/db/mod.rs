@@ -39,6 +39,13 @@ pub enum DbError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// There is no table in it.
+    #[error(
+        "host.db is empty: an installation was there, or `init` broke off. Restore it from a backup; \
+         without one, `twobox sessions fsck --rebuild` makes a new one of what the sessions' folders \
+         tell, and where there are none, `twobox init` a fresh one"
+    )]
+    Empty,
     /// The file was written by a newer build.
     #[error("host.db has version {found}, this build knows up to {known}: update Twobox")]
     Newer {
@@ -57,7 +64,7 @@ impl DbError {
             Self::Sqlite { source, .. } => {
                 source.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
             }
-            Self::Newer { .. } => false,
+            Self::Newer { .. } | Self::Empty => false,
         }
     }
 
@@ -81,14 +88,50 @@ pub(crate) fn failed(action: &'static str) -> impl Fn(rusqlite::Error) -> DbErro
     move |source| DbError::Sqlite { action, source }
 }
 
-/// Opens, creates or migrates `host.db`.
+/// Opens or migrates `host.db`. An empty one is no installation but what is left of one.
+///
+/// # Errors
+/// [`DbError::Newer`] for a file of a newer build, [`DbError::Empty`] for one without tables.
+pub fn open(path: &Path) -> Result<Connection, DbError> {
+    match is_blank(path)? {
+        true => Err(DbError::Empty),
+        false => open_with(path, OpenFlags::empty()),
+    }
+}
+
+/// As [`open`], and makes a new one where there is none or an empty one. Whoever calls this knows that
+/// nothing is lost there.
 ///
 /// # Errors
 /// [`DbError::Newer`] for a file of a newer build.
-pub fn open(path: &Path) -> Result<Connection, DbError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+pub fn create(path: &Path) -> Result<Connection, DbError> {
+    open_with(path, OpenFlags::SQLITE_OPEN_CREATE)
+}
+
+/// Whether the file is missing, or has no tables. Nothing is changed.
+///
+/// # Errors
+/// [`DbError::Sqlite`] if it is no database, or cannot be read.
+pub fn is_blank(path: &Path) -> Result<bool, DbError> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        _ => {} // SQLite says what is wrong
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let look = || {
+        let db = Connection::open_with_flags(path, flags)?;
+        db.busy_timeout(Duration::from_secs(10))?;
+        has_no_tables(&db)
+    };
+    look().map_err(failed("open the database"))
+}
+
+fn has_no_tables(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
+}
+
+fn open_with(path: &Path, create: OpenFlags) -> Result<Connection, DbError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let mut db = Connection::open_with_flags(path, flags).map_err(failed("open the database"))?;
     let configure = failed("configure the database");
     db.busy_timeout(Duration::from_secs(10)).map_err(&configure)?;
@@ -162,7 +205,11 @@ mod tests {
     fn a_newer_file_is_refused_and_an_install_keeps_its_id() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.db");
-        let db = open(&path).unwrap();
+        assert!(is_blank(&path).unwrap() && open(&path).is_err());
+        std::fs::write(&path, "").unwrap();
+        let refusal = open(&path).unwrap_err().to_string();
+        assert!(refusal.contains("fsck --rebuild"), "{refusal}");
+        let db = create(&path).unwrap();
         let first = install_id(&db, &SystemIds, UnixMillis(1)).unwrap();
         assert_eq!(install_id(&db, &SystemIds, UnixMillis(2)).unwrap(), first);
         db.pragma_update(None, "user_version", 1000).unwrap();

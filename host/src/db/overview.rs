@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_session_is_found_by_either_end_of_its_id() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::open(&dir.path().join("host.db")).unwrap();
+        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
         agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, UnixMillis(1)).unwrap();
         let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
         for id in ["01890000-0000-7000-8000-00000000aaaa", "01890000-0000-7000-8000-00000000bbbb"] {

@@ -494,7 +494,7 @@ mod tests {
     fn a_chat_begins_so_many_sessions_an_hour_and_keeps_those_that_it_has() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.db");
-        let mut db = super::super::open(&path).unwrap();
+        let mut db = super::super::create(&path).unwrap();
         for name in ["ann", "bob"] {
             agents::add(&mut db, name, SessionMode::PerThread, &SystemIds, NOW).unwrap();
         }
@@ -503,7 +503,7 @@ mod tests {
         let last = begin(&mut db, "ann", &["c"], NOW + minutes(10));
         assert!(made.iter().chain(&last).all(|found| matches!(found, Found::Sessions(_))));
         drop(db);
-        let mut db = super::super::open(&path).unwrap(); // another life of the host
+        let mut db = super::super::create(&path).unwrap(); // another life of the host
         let full = Found::TooMany { until: NOW + minutes(60) };
         assert_eq!(begin(&mut db, "ann", &["d", "e"], NOW + minutes(20)), [full.clone(), full]);
         let count: i64 =
@@ -526,7 +526,7 @@ mod tests {
     #[test]
     fn of_several_who_listen_all_get_a_session_or_none() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::open(&dir.path().join("host.db")).unwrap();
+        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
         let all = ["ann", "bob"].map(|name| {
             agents::add(&mut db, name, SessionMode::PerThread, &SystemIds, NOW).unwrap();
             messaging::listening(&db, "terminal", name).unwrap().remove(0)

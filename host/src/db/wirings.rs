@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_chat_is_wired_under_a_name_that_no_other_place_of_its_agents_has() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::open(&dir.path().join("host.db")).unwrap();
+        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
         let [ann, bob] = ["ann", "bob"].map(|name| {
             agents::add(&mut db, name, SessionMode::Shared, &SystemIds, UnixMillis(1)).unwrap()
         });

@@ -14,6 +14,7 @@ pub mod examine;
 mod files;
 mod finding;
 mod progress;
+pub mod rebuild;
 pub mod repair;
 mod rows;
 mod tasks;

@@ -249,7 +249,7 @@ fn a_later_slot_takes_the_place_of_earlier_runs() {
 fn a_busy_database_is_told_apart() {
     let mut world = world();
     let id = world.add("report");
-    let other = twobox_host::db::open(&world.path).unwrap();
+    let other = twobox_host::db::create(&world.path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     world.db.busy_timeout(Duration::ZERO).unwrap();
     let rows = [row(1000, Fate::Run)];

@@ -33,7 +33,7 @@ fn a_file_of_the_version_before_keeps_what_it_has_and_gains_the_tables() {
     assert_eq!(had.len(), 11, "a row in each table: {had:#?}");
     drop(old);
 
-    let migrated = db::open(&path).unwrap();
+    let migrated = db::create(&path).unwrap();
     assert_eq!(dump(&migrated), had);
     let fresh = world();
     assert_eq!(schema(&migrated), schema(&fresh.db));

@@ -45,7 +45,7 @@ struct Tally {
 /// and then claim all of it, one from the `front` and one from the back. So whatever the machine does,
 /// each gets what it begins with and is refused what the other one began with.
 fn claim_all(path: &Path, front: bool, mut meet: impl FnMut()) -> Tally {
-    let mut db = db::open(path).unwrap();
+    let mut db = db::create(path).unwrap();
     let mut tally = Tally::default();
     loop {
         meet(); // nobody claims any more
@@ -221,7 +221,7 @@ fn however_many_start_runs_the_cap_holds_at_every_change() {
         started(schedules::start_next(&mut world.db, CAP, &start(host_id(), LAST)).unwrap()).id
     });
     let host = |path: &Path| {
-        let mut db = db::open(path).unwrap();
+        let mut db = db::create(path).unwrap();
         let owner = host_id();
         let (mut held, mut ended, mut refused) = (None, 0, 0);
         loop {

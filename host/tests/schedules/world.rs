@@ -41,7 +41,7 @@ pub(crate) struct World {
 pub(crate) fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("host.db");
-    let mut db = db::open(&path).unwrap();
+    let mut db = db::create(&path).unwrap();
     let agent = agents::add(&mut db, "ann", SessionMode::PerThread, &SystemIds, at(1)).unwrap();
     World { path, db, agent, _dir: dir }
 }

@@ -273,6 +273,7 @@ impl World {
         let mut config = Config::default();
         config.limits.start_grace = Duration::from_millis(1);
         change(&mut config);
+        drop(db::create(&data.host_db()).unwrap());
         let db = Db::open(&data.host_db()).unwrap();
         let now = SystemClock.now();
         let install = db.call(move |db| db::install_id(db, &SystemIds, now)).await.unwrap();

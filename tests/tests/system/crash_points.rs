@@ -247,7 +247,7 @@ fn outlive(setup: Setup, point: CrashPoint) {
 /// The session of a run that is forgotten, and its folder.
 fn outlived(world: &World) -> PathBuf {
     let data = world.data();
-    let db = db::open(&data.join("host.db")).unwrap();
+    let db = db::create(&data.join("host.db")).unwrap();
     let (group, session) =
         (MessagingGroupId::generate(&SystemIds), SessionId::generate(&SystemIds));
     let agent = agents::find(&db, "ada").unwrap().id;

@@ -22,6 +22,7 @@ mod logs;
 mod places;
 mod process;
 mod reach;
+mod rebuild;
 mod redrive;
 mod restart;
 mod schedules;

@@ -184,6 +184,11 @@ fn host_db(data: DataDir) -> Check {
                 format!("it has version {version}, this build knows up to {known}"),
                 "update Twobox",
             ),
+            Ok((0, _)) => Finding::fail(
+                "it is empty, and no installation",
+                "restore it from a backup, or `twobox sessions fsck --rebuild` makes one of what the \
+                 sessions' folders tell",
+            ),
             Ok((version, verdict)) if verdict == "ok" => {
                 Finding::ok(format!("version {version}, no damage found"))
             }

@@ -75,7 +75,7 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new() -> Self {
-        let mut db = db::open(":memory:".as_ref()).expect("a database in memory");
+        let mut db = db::create(":memory:".as_ref()).expect("a database in memory");
         let touched = Arc::<Mutex<BTreeSet<Touched>>>::default();
         let told = Arc::clone(&touched);
         let hook = move |_, _: &str, table: &str, row| {

@@ -56,7 +56,7 @@ pub(crate) struct Book {
 
 impl Book {
     pub(crate) fn of(world: &World) -> Self {
-        Self { db: db::open(&world.data().join("host.db")).unwrap() }
+        Self { db: db::create(&world.data().join("host.db")).unwrap() }
     }
 
     /// A schedule that says its own name, with what `change` makes of it.
@@ -108,7 +108,7 @@ impl Book {
         let agent = agents::find(&self.db, "ada").expect("the agent of every test here");
         let id = ScheduleId::generate(&SystemIds);
         let next = Next { slot: first, due: first };
-        let mut db = db::open(self.db.path().unwrap().as_ref()).unwrap();
+        let mut db = db::create(self.db.path().unwrap().as_ref()).unwrap();
         let added =
             schedules::add(&mut db, id, agent.id, &definition, Some(next), SystemClock.now());
         assert_eq!(added.unwrap(), Added::Done);
