@@ -26,4 +26,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0005_new_sessions.sql"),
     include_str!("../host/0006_place.sql"),
     include_str!("../host/0007_refused.sql"),
+    include_str!("../host/0008_turns.sql"),
 ];

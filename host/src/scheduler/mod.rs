@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
@@ -49,6 +50,10 @@ const STUCK_PAUSE: Duration = Duration::from_secs(1);
 /// How many schedules are fired between two looks at what else is to be done.
 const BATCH: u32 = 64;
 
+/// For how long a place that becomes free is kept from what makes up for the past, after a person found
+/// none for a run: long enough to try again.
+const KEPT_FREE: Duration = Duration::from_secs(30);
+
 /// How often what has ended long ago is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -62,6 +67,8 @@ pub struct Scheduler {
     owner: HostId,
     changed: Notify,
     followed: Mutex<HashSet<RunId>>,
+    /// When a person found no room for a run last.
+    refused: Mutex<Option<tokio::time::Instant>>,
 }
 
 /// Why a schedule was not executed.
@@ -76,8 +83,11 @@ pub enum ExecuteError {
         /// In how many seconds one of them will probably have ended.
         slot_eta_sec: Option<u64>,
     },
-    /// One is going on, and the schedule allows no other beside it.
-    #[error("a run of this schedule is going on, and it allows no other beside it")]
+    /// One is going on, and the schedule allows no other beside it, or is part of its conversation.
+    #[error(
+        "a run of this schedule is going on and it allows no other beside it, or one goes on in the \
+         conversation that it is part of"
+    )]
     Overlaps,
     /// It could not be made ready, and has ended, or does as soon as that can be recorded.
     #[error("the run could not be prepared: {cause}")]
@@ -96,7 +106,13 @@ impl Scheduler {
     /// For the sessions of `core`, under a name that no other host has.
     pub fn new(core: Arc<Core>) -> Arc<Self> {
         let owner = HostId::generate(&*core.parts.ids);
-        Arc::new(Self { core, owner, changed: Notify::new(), followed: Mutex::default() })
+        Arc::new(Self {
+            core,
+            owner,
+            changed: Notify::new(),
+            followed: Mutex::default(),
+            refused: Mutex::default(),
+        })
     }
 
     /// Definitions have changed, or runs were asked for: look at once.
@@ -303,13 +319,16 @@ impl Scheduler {
             .await
     }
 
-    /// Starts runs, the one that is due for longest first, until there is no room or none left.
+    /// Starts runs, each when it is its turn, until there is no room or none left.
     async fn start(self: &Arc<Self>) -> Result<(), DbError> {
         loop {
             let (cap, start) = (self.cap(), self.fresh_start());
-            let started =
-                self.core.parts.db.call(move |db| schedules::start_next(db, cap, &start)).await?;
-            match started {
+            let is_wanted = lock(&self.refused).is_some_and(|when| when.elapsed() < KEPT_FREE);
+            let start_one = move |db: &mut Connection| match is_wanted {
+                true => schedules::start_due_now(db, cap, &start),
+                false => schedules::start_next(db, cap, &start),
+            };
+            match self.core.parts.db.call(start_one).await? {
                 Started::Run(run) => {
                     fault::point(CrashPoint::HostRunStarted);
                     self.follow(run.id);
@@ -372,6 +391,7 @@ impl Scheduler {
         let run = match executed {
             Executed::Run(run) => *run,
             Executed::Full => {
+                *lock(&self.refused) = Some(tokio::time::Instant::now());
                 let slot_eta_sec = self.eta().await.map_err(not_now)?;
                 return Err(ExecuteError::Full { slot_eta_sec });
             }
@@ -379,6 +399,7 @@ impl Scheduler {
             Executed::Gone => return Err(ExecuteError::Gone),
         };
         fault::point(CrashPoint::HostRunStarted);
+        *lock(&self.refused) = None;
         let (report, brought) = oneshot::channel();
         let following = following.expect("an id that was just made up is nobody's");
         tokio::spawn(following.see_through(Some(report)));

@@ -4,7 +4,7 @@ use twobox_host::db::schedules::{self, Capacity, Definition, Executed, Phase, St
 use twobox_host::schedule::overlap;
 use twobox_shared::ids::{ScheduleId, SystemIds};
 
-use super::world::{World, at, definition, dump, host_id, run_id, start, started, world};
+use super::world::{World, at, definition, dump, host_id, past, run_id, start, started, world};
 
 #[test]
 fn the_run_that_is_due_for_longest_starts_first_and_not_before_it_is_due() {
@@ -143,4 +143,107 @@ fn a_manual_execution_runs_at_once_or_leaves_no_trace() {
     }
     let (run, outcome, _) = execute(other, Capacity::Forced { actor: "ann" });
     assert!(matches!(outcome, Executed::Run(stored) if stored.id == run));
+}
+
+/// Lets `count` slots of the past of a schedule wait for their turn.
+fn backfill(world: &mut World, id: ScheduleId, count: i64, now: i64) {
+    let slots: Vec<_> = (1..=count).map(|slot| past(run_id(), slot)).collect();
+    schedules::enqueue_backfill(&mut world.db, id, &slots, at(now)).unwrap();
+}
+
+fn started_names(world: &mut World, cap: u32, now: i64) -> Vec<String> {
+    let owner = host_id();
+    std::iter::from_fn(|| {
+        match schedules::start_next(&mut world.db, cap, &start(owner, now)).unwrap() {
+            Started::Run(run) => Some(world.schedule(run.schedule).definition.name),
+            Started::Full | Started::Nothing => None,
+        }
+    })
+    .collect()
+}
+
+fn end_all(world: &mut World, now: i64) {
+    for run in schedules::running(&world.db).unwrap().rows {
+        let owner = run.hold.unwrap().owner;
+        world.finish(run.id, owner, schedules::Outcome::Completed, now);
+    }
+}
+
+#[test]
+fn what_is_due_now_comes_before_what_is_made_up_for_and_that_leaves_a_place() {
+    let mut world = world();
+    let allow = Definition { overlap: overlap::Policy::Allow, ..definition("backlog") };
+    let backlog = world.add_as(&allow);
+    backfill(&mut world, backlog, 200, 1000);
+    assert_eq!(started_names(&mut world, 3, 1000), ["backlog", "backlog"], "one place is left");
+    let now = world.add("now");
+    world.fire(now);
+    assert_eq!(started_names(&mut world, 3, 1000), ["now"], "made later, and before 198 others");
+    end_all(&mut world, 2000);
+    assert_eq!(started_names(&mut world, 1, 2000), ["backlog"], "a single place is used");
+    let by_hand = |world: &mut World, cap| {
+        let capacity = Capacity::AtMost(cap);
+        schedules::execute(&mut world.db, now, run_id(), capacity, &start(host_id(), 2000)).unwrap()
+    };
+    assert_eq!(by_hand(&mut world, 1), Executed::Full);
+    assert!(matches!(by_hand(&mut world, 2), Executed::Run(_)), "with two there is one");
+    end_all(&mut world, 3000);
+    let kept = schedules::start_due_now(&mut world.db, 1, &start(host_id(), 3000)).unwrap();
+    assert_eq!(kept, Started::Nothing, "the single place is kept for who was refused");
+    // Slots that were missed are made up for too.
+    let missed = world.add("missed");
+    world.fire(missed);
+    let late = "UPDATE runs SET created_at_ms = due_ms + 3600000 WHERE schedule_id = ?1";
+    world.db.execute(late, [missed]).unwrap();
+    world.fire(now);
+    assert_eq!(started_names(&mut world, 2, 4_000_000)[0], "now");
+}
+
+#[test]
+fn schedules_that_make_up_for_the_past_take_turns() {
+    let mut world = world();
+    let ids = ["a", "b", "c"].map(|name| {
+        let overlap = overlap::Policy::Allow;
+        world.add_as(&Definition { overlap, ..definition(name) })
+    });
+    for (now, id) in (1000..).zip(ids) {
+        backfill(&mut world, id, 50, now); // all of one were wanted before any of the next
+    }
+    let mut turns = Vec::new();
+    for now in (2000..).step_by(10).take(6) {
+        turns.extend(started_names(&mut world, 2, now));
+        end_all(&mut world, now + 5);
+    }
+    assert_eq!(turns, ["a", "b", "c", "a", "b", "c"]);
+    assert_eq!(started_names(&mut world, 5, 3000), ["a", "b", "c", "a"]);
+}
+
+#[test]
+fn of_one_conversation_one_run_goes_at_a_time_whatever_its_schedules_allow() {
+    let mut world = world();
+    let session = Some(world.session("t"));
+    let shared = |name| Definition { session, overlap: overlap::Policy::Allow, ..definition(name) };
+    let [first, second] = ["first", "second"].map(|name| world.add_as(&shared(name)));
+    backfill(&mut world, first, 100, 1000);
+    world.fire(second);
+    assert_eq!(started_names(&mut world, 9, 1000), ["second"]);
+    let forced = Capacity::Forced { actor: "ann" };
+    let by_hand =
+        schedules::execute(&mut world.db, first, run_id(), forced, &start(host_id(), 1000));
+    assert_eq!(by_hand.unwrap(), Executed::Overlaps);
+    end_all(&mut world, 2000);
+    assert_eq!(started_names(&mut world, 9, 2000), ["first"]);
+}
+
+#[test]
+fn a_pause_cancels_a_backfill_and_a_later_one_runs_all_the_same() {
+    let mut world = world();
+    let id = world.add("report");
+    backfill(&mut world, id, 3, 1000);
+    world.begin(world.open(id)[0], host_id(), 1000);
+    let paused = schedules::pause(&mut world.db, id, "ann", None, at(1100)).unwrap();
+    assert!(matches!(paused, schedules::Paused::Done { cancelled: 2, .. }), "{paused:?}");
+    assert_eq!(world.open(id).len(), 1, "what runs goes on");
+    backfill(&mut world, id, 3, 1200);
+    assert_eq!(world.open(id).len(), 3, "the two that were cancelled wait again");
 }

@@ -38,7 +38,9 @@ pub use outlived::{close_session, forget_session, outlived, was_made_for};
 pub use prepare::{Prepared, SCHEDULE_CHANNEL, prepare};
 pub use runs::{Counts, Hold, Past, Run, counts, open_runs, page, past, prune, run, running};
 pub use self_pause::{PausedItself, SelfPause, pause_itself};
-pub use starts::{Capacity, Executed, Start, Started, execute, start_next, start_run};
+pub use starts::{
+    Capacity, Executed, Start, Started, execute, start_due_now, start_next, start_run,
+};
 pub use words::{Phase, Status, Trigger};
 
 pub use crate::schedule::reason::Reason;

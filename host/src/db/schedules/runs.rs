@@ -242,10 +242,10 @@ pub fn past(db: &Connection, schedule: ScheduleId, limit: u32) -> Result<Vec<Pas
 pub(super) const CANCEL_QUEUED: &str = "
     UPDATE runs SET status = 'cancelled', reason = :reason, ended_at_ms = :now
     WHERE schedule_id = :schedule AND ended_at_ms IS NULL AND status = 'queued'
-      AND (:all OR trigger = 'scheduled')";
+      AND (:all OR trigger <> 'manual')";
 
 /// Cancels the runs of a schedule that wait for their turn: all of them when it is removed, and
-/// those that its cadence made when it is paused.
+/// those that its cadence or a backfill made when it is paused.
 pub(super) fn cancel_queued(
     tx: &Connection,
     schedule: ScheduleId,

@@ -1,4 +1,5 @@
-//! Starting runs: at most so many at once, and of one schedule one after the other.
+//! Starting runs: at most so many at once, of one schedule one after the other, and of several schedules
+//! in turn.
 
 use rusqlite::{Connection, OptionalExtension, ToSql, TransactionBehavior, named_params};
 use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
@@ -43,15 +44,34 @@ pub enum Started {
     Run(Box<Run>),
     /// As many run as may.
     Full,
-    /// Nothing may start: no run is queued and due, or only such whose schedule has a running one.
+    /// Nothing may start: no run is queued and due, or only such whose schedule or conversation has a
+    /// running one, or that make up for the past and have as many places as they may.
     Nothing,
 }
 
-/// Of one schedule one run goes at a time, unless it allows more.
-const NOT_BESIDE_ANOTHER: &str = "
-    (NOT EXISTS (SELECT 1 FROM runs r
-                 WHERE r.schedule_id = q.schedule_id AND r.status = 'running')
-     OR (SELECT overlap FROM schedules WHERE id = q.schedule_id) = 'allow')";
+/// How long after it was due a run was made that makes up for a missed slot: later than jitter and chat
+/// put a firing off.
+const MADE_UP_AFTER_MS: i64 = 11 * 60 * 1000;
+
+/// Whether the run `r` makes up for a slot of the past, so that it waits for all that is due now.
+fn is_made_up(r: &str) -> String {
+    format!(
+        "({r}.trigger = 'backfill'
+          OR ({r}.trigger = 'scheduled' AND {r}.created_at_ms > {r}.due_ms + {MADE_UP_AFTER_MS}))"
+    )
+}
+
+/// Whether a run of the schedule `s` may go beside those that go on. Of one schedule one goes at a time,
+/// unless it allows more, and in a conversation that people have with the agent always: whoever says
+/// something there waits for the end of one run at most.
+fn may_begin(s: &str) -> String {
+    format!(
+        "(({s}.overlap = 'allow' OR NOT EXISTS (
+             SELECT 1 FROM runs r WHERE r.schedule_id = {s}.id AND r.status = 'running'))
+          AND ({s}.session_id IS NULL OR NOT EXISTS (
+             SELECT 1 FROM runs r WHERE r.status = 'running' AND r.session_id = {s}.session_id)))"
+    )
+}
 
 fn update(which: &str) -> String {
     format!(
@@ -68,32 +88,80 @@ fn update(which: &str) -> String {
     )
 }
 
-pub(super) fn start_oldest() -> String {
+/// The run whose turn it is. What is due now comes before what makes up for the past, of which at most
+/// `:made_up_cap` go on: there is a place for the other, and for people. A schedule of which fewer go on
+/// comes first; of those that make up, the one of which nothing was started for longest.
+pub(super) fn start_whose_turn_it_is() -> String {
+    let oldest = |such: &str| {
+        format!(
+            "SELECT o.id FROM runs o
+             WHERE o.schedule_id = w.schedule AND o.status = 'queued' AND o.due_ms <= :now AND {such}
+             ORDER BY o.due_ms, o.id LIMIT 1"
+        )
+    };
+    let (made_up, running) = (is_made_up("o"), is_made_up("r"));
+    let due_now = oldest(&format!("NOT {made_up}"));
+    let past = oldest(&format!(
+        "{made_up} AND (SELECT count(*) FROM runs r WHERE r.status = 'running' AND {running})
+                       < :made_up_cap"
+    ));
+    let (of_the_past, may_begin) = (is_made_up("q"), may_begin("s"));
     update(&format!(
-        "SELECT q.id FROM runs q
-         WHERE q.status = 'queued' AND q.due_ms <= :now AND {NOT_BESIDE_ANOTHER}
-         ORDER BY q.due_ms, q.id LIMIT 1"
+        "WITH RECURSIVE waiting (schedule) AS (
+           SELECT min(schedule_id) FROM runs WHERE status = 'queued'
+           UNION ALL
+           SELECT (SELECT min(r.schedule_id) FROM runs r
+                   WHERE r.status = 'queued' AND r.schedule_id > waiting.schedule)
+           FROM waiting WHERE schedule IS NOT NULL)
+         SELECT q.id
+         FROM waiting w JOIN schedules s ON s.id = w.schedule
+           JOIN runs q ON q.id = coalesce(({due_now}), ({past}))
+         WHERE {may_begin}
+         ORDER BY {of_the_past},
+           (SELECT count(*) FROM runs r WHERE r.schedule_id = s.id AND r.status = 'running'),
+           CASE WHEN {of_the_past}
+                THEN (SELECT max(started_at_ms) FROM runs r
+                      WHERE r.schedule_id = s.id AND r.started_at_ms IS NOT NULL) END,
+           q.due_ms, q.id
+         LIMIT 1"
     ))
 }
 
 fn start_given() -> String {
+    let may_begin = may_begin("s");
     update(&format!(
-        "SELECT q.id FROM runs q
-         WHERE q.id = :run AND q.status = 'queued' AND {NOT_BESIDE_ANOTHER}"
+        "SELECT q.id FROM runs q JOIN schedules s ON s.id = q.schedule_id
+         WHERE q.id = :run AND q.status = 'queued' AND {may_begin}"
     ))
 }
 
-/// Starts the queued run that is due for longest, if fewer than `cap` run.
+/// Starts the queued run whose turn it is, if fewer than `cap` run: what is due now, and then what
+/// makes up for slots of the past, which takes all places but one.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
 pub fn start_next(db: &mut Connection, cap: u32, start: &Start) -> Result<Started, DbError> {
-    try_start_next(db, cap, start).map_err(failed("start a run"))
+    let made_up = cap.saturating_sub(1).max(1);
+    try_start_next(db, cap, made_up, start).map_err(failed("start a run"))
 }
 
-fn try_start_next(db: &mut Connection, cap: u32, start: &Start) -> rusqlite::Result<Started> {
+/// The same, but of what makes up for slots of the past nothing is started: somebody wants the place.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn start_due_now(db: &mut Connection, cap: u32, start: &Start) -> Result<Started, DbError> {
+    try_start_next(db, cap, 0, start).map_err(failed("start a run"))
+}
+
+fn try_start_next(
+    db: &mut Connection,
+    cap: u32,
+    made_up: u32,
+    start: &Start,
+) -> rusqlite::Result<Started> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let started = attempt(&tx, &start_oldest(), Some(cap), start, &[])?;
+    let params = named_params! { ":made_up_cap": made_up };
+    let started = attempt(&tx, &start_whose_turn_it_is(), Some(cap), start, params)?;
     tx.commit()?;
     Ok(started)
 }
@@ -130,7 +198,8 @@ pub enum Executed {
     Run(Box<Run>),
     /// As many run as may.
     Full,
-    /// The schedule has a running run, and allows no other beside it.
+    /// The schedule, or the conversation that it is part of, has a running run that allows no other
+    /// beside it.
     Overlaps,
     /// There is no such schedule, or it was removed.
     Gone,

@@ -69,6 +69,9 @@ impl World {
         let rhythm = self.rhythm();
         let jitter = self.jitter(rhythm);
         let grid = Grid { rhythm, anchor: self.now.0, not_before: None, not_after: None };
+        let count = self.oracle.schedules.len();
+        let agent = AGENTS[count % AGENTS.len()];
+        let own = agent != AGENTS[0] || self.rng.bool();
         let rule = Rule {
             grid,
             missed: missed::Policy::ALL[self.rng.usize(..missed::Policy::ALL.len())],
@@ -78,11 +81,9 @@ impl World {
             max_runs: (self.rng.u8(..) < 50).then(|| self.rng.i64(1..9)),
             max_turns: None,
             turns_edited: None,
+            is_at_home: !own,
         };
         let id = ScheduleId::generate(&*self.ids);
-        let count = self.oracle.schedules.len();
-        let agent = AGENTS[count % AGENTS.len()];
-        let own = agent != AGENTS[0] || self.rng.bool();
         let draft = Draft {
             name: Some(format!("s{count}")),
             agent: Some(agent.to_owned()),

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use twobox_host::db::schedules::{self, Added, Definition, Next, Run, Schedule, Status};
+use twobox_host::db::schedules::{
+    self, Added, Definition, Next, PastSlot, Phase, Run, Schedule, Status,
+};
 use twobox_host::db::{self, agents};
 use twobox_host::schedule::reason::Reason;
 use twobox_host::schedule::{missed, overlap};
@@ -34,6 +36,7 @@ on_process!(
     runs_that_use_up_their_turns_pause_their_schedule_and_a_person_is_told,
     runs_that_fail_pause_their_schedule_and_a_person_is_told,
     a_run_in_a_conversation_leaves_the_chat_alone,
+    a_person_waits_for_one_run_at_most_while_many_are_made_up_for,
     a_run_whose_session_is_quarantined_ends_and_makes_room,
     runs_for_a_quarantined_session_pause_their_schedule_and_a_person_is_told,
     a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run,
@@ -313,6 +316,41 @@ fn a_run_in_a_conversation_leaves_the_chat_alone(setup: Setup) {
     });
     assert_eq!(world.sessions().len(), 1);
     world.assert_fsck_clean();
+}
+
+fn a_person_waits_for_one_run_at_most_while_many_are_made_up_for(setup: Setup) {
+    let world = setup.setting("schedule.max_concurrent", 4).agent("ada", slow(200)).up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("hello"), "echo: hello");
+    let home = world.session("ada").id.parse().unwrap();
+    let book = Book::of(&world);
+    let many = book.add_at("slow news", Rhythm::EverySecond, Book::later(), |it| {
+        it.session = Some(home);
+        it.overlap = overlap::Policy::Allow;
+    });
+    let slots: Vec<_> = (1..=20)
+        .map(|second| PastSlot {
+            run: RunId::generate(&SystemIds),
+            slot: UnixMillis(second * 1000),
+            following: None,
+        })
+        .collect();
+    let mut db = db::open(&world.data().join("host.db")).unwrap();
+    schedules::enqueue_backfill(&mut db, many, &slots, SystemClock.now()).unwrap();
+    book.tell_host();
+    let ended = || book.runs(many).iter().filter(|run| run.ended_at.is_some()).count();
+    for _ in 0..2 {
+        let goes_on = |run: &Run| run.hold.as_ref().is_some_and(|it| it.phase == Phase::Executing);
+        wait_for("a run that goes on", || {
+            book.runs(many).iter().any(|run| run.ended_at.is_none() && goes_on(run)).then_some(())
+        });
+        let before = ended();
+        assert_eq!(chat.ask("and me?"), "echo: and me?");
+        let waited = ended() - before;
+        assert!(waited <= 2, "it waited for {waited} runs"); // the second has begun after its answer
+    }
+    world.twobox(&["schedules", "pause", "slow news"]);
+    assert!(ended() < 20, "the pause ends the backfill");
 }
 
 fn a_run_whose_session_is_quarantined_ends_and_makes_room(setup: Setup) {

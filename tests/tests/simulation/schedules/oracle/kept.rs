@@ -18,6 +18,8 @@ pub(crate) struct Rule {
     pub(crate) missed: missed::Policy,
     pub(crate) window_ms: i64,
     pub(crate) overlap: overlap::Policy,
+    /// Whether its runs are part of the conversation that several have.
+    pub(crate) is_at_home: bool,
     pub(crate) jitter_ms: i64,
     pub(crate) max_runs: Option<i64>,
     pub(crate) max_turns: Option<i64>,

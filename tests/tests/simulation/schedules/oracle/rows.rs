@@ -23,6 +23,7 @@ pub(crate) struct Row {
     pub(super) started: Option<i64>,
     pub(super) ended: Option<i64>,
     pub(super) cancel: Option<i64>,
+    created: i64,
 }
 
 impl Row {
@@ -30,7 +31,7 @@ impl Row {
         db.prepare_cached(
             "SELECT id, schedule_id, slot_ms, due_ms, trigger, status, reason, phase, owner,
                     lease_until_ms, slot_count, last_slot_ms, message_id, started_at_ms,
-                    ended_at_ms, cancel_requested_at_ms
+                    ended_at_ms, cancel_requested_at_ms, created_at_ms
              FROM runs WHERE rowid = ?1",
         )?
         .query_row([number], |row| {
@@ -51,6 +52,7 @@ impl Row {
                 started: row.get(13)?,
                 ended: row.get(14)?,
                 cancel: row.get(15)?,
+                created: row.get(16)?,
             })
         })
         .optional()
@@ -67,6 +69,12 @@ impl Row {
     /// Whether a cadence made it.
     pub(super) fn is_scheduled(&self) -> bool {
         self.trigger == "scheduled"
+    }
+
+    /// Whether it makes up for a slot of the past.
+    pub(super) fn is_made_up(&self) -> bool {
+        let late = self.created - self.due > 11 * 60 * 1000;
+        self.trigger == "backfill" || (self.is_scheduled() && late)
     }
 
     /// The slots that it stands for, from the first to the last.
@@ -156,10 +164,12 @@ fn may_become(old: &Row, new: &Row, deed: &Deed) -> bool {
             (Deed::Claimed { .. }, Some("replaced")) => true,
             (Deed::Removed { schedule }, Some("removed")) => old.schedule == *schedule,
             (Deed::Paused { schedule }, Some("paused")) => {
-                old.schedule == *schedule && old.is_scheduled()
+                old.schedule == *schedule && old.trigger != "manual"
             }
             // The end of another run of the schedule may pause it.
-            (Deed::Finished { run, .. }, Some("paused")) => old.id != *run && old.is_scheduled(),
+            (Deed::Finished { run, .. }, Some("paused")) => {
+                old.id != *run && old.trigger != "manual"
+            }
             (Deed::Cancelled { run }, Some("aborted")) => old.id == *run,
             _ => false,
         },
