@@ -17,6 +17,7 @@ use twobox_shared::time::UnixMillis;
 use crate::api;
 use crate::blocking::blocking;
 use crate::channel::command::{self, CommandChannel};
+use crate::channel::health::Observed;
 use crate::channel::socket::{self, SocketError};
 use crate::channel::terminal::Terminal;
 use crate::channel::{Channel, Desk};
@@ -149,6 +150,10 @@ async fn build(
         }
         channels.insert(channel.channel_type(), Arc::new(channel));
     }
+    let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
+    for channel in channels.values_mut() {
+        *channel = Arc::new(Observed::new(Arc::clone(channel), Arc::clone(&clock)));
+    }
     Ok(Core::new(Parts {
         data,
         install,
@@ -156,7 +161,7 @@ async fn build(
         db,
         runtime,
         channels,
-        clock: Arc::new(HostClock::default()),
+        clock,
         ids: Arc::new(SystemIds),
         watch,
     }))

@@ -94,6 +94,11 @@ impl DaemonDesk {
             Ok(failed) => json!(failed),
             Err(error) => json!({ "error": crate::session::task::chain(&error) }),
         };
+        let channels: serde_json::Map<String, Value> = parts
+            .channels
+            .iter()
+            .filter_map(|(kind, channel)| Some(((*kind).to_owned(), json!(channel.health()?))))
+            .collect();
         json!({
             "running": true,
             "version": env!("CARGO_PKG_VERSION"),
@@ -107,6 +112,7 @@ impl DaemonDesk {
             "runtime": runtime,
             "probe": self.core.probe(),
             "failed_starts": failed,
+            "channels": channels,
             "containers": {
                 "running": running,
                 "waiting": waiting,

@@ -2,6 +2,7 @@
 //! destination and says, letter by letter, what became of them.
 
 pub mod command;
+pub mod health;
 pub mod socket;
 pub mod terminal;
 
@@ -87,6 +88,11 @@ pub trait Channel: Send + Sync {
     /// tried: the first that is not [`Outcome::Delivered`] ends the batch.
     fn deliver<'a>(&'a self, place: &'a Place, letters: Vec<Letter>)
     -> BoxFuture<'a, Vec<Outcome>>;
+
+    /// How it does, if somebody looks after that.
+    fn health(&self) -> Option<health::Health> {
+        None
+    }
 }
 
 /// A message that a channel hands in.

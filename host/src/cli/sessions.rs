@@ -12,7 +12,7 @@ use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::KIND_SYSTEM;
 use twobox_shared::history::StoredMessage;
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::InboxReader;
+use twobox_shared::inbox::{Delivery, InboxReader};
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{self, Source, ToolState};
 use twobox_shared::paths::SessionPaths;
@@ -213,6 +213,7 @@ pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
             inbox.counts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>()
         }),
         "open": inbox.as_ref().ok().map(|inbox| &inbox.open),
+        "undelivered": inbox.as_ref().ok().map(|inbox| &inbox.waiting),
         "inbox_error": inbox.as_ref().err().map(told),
         "tool": tool.as_ref().ok().and_then(|tool| tool.current.clone()),
         "outbox_error": tool.as_ref().err().map(told),
@@ -256,20 +257,52 @@ pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How many answers that wait are shown.
+const WAITING_MAX: u32 = 20;
+
+/// An answer that waits for its channel.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    id: MessageId,
+    attempts: i64,
+    since: UnixMillis,
+    next_attempt: Option<UnixMillis>,
+    error: Option<String>,
+}
+
+impl Waiting {
+    fn of((id, record): (MessageId, Delivery)) -> Self {
+        let Delivery { attempts, next_attempt_at: next_attempt, changed_at: since, error, .. } =
+            record;
+        Self { id, attempts, since, next_attempt, error }
+    }
+
+    fn line(&self) -> String {
+        let next = self.next_attempt.map(|at| format!(", next at {at}")).unwrap_or_default();
+        let why = self.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let tries = count(self.attempts, "try", "tries");
+        format!("undelivered {} since {} after {tries}{next}{why}", self.id, self.since)
+    }
+}
+
 struct InboxView {
     counts: Vec<(String, i64)>,
     /// Pending and failed among the newest rows.
     open: Vec<StoredMessage>,
+    /// Answers that wait for their channel.
+    waiting: Vec<Waiting>,
 }
 
 fn read_inbox(paths: &SessionPaths) -> Result<InboxView, BoxError> {
     if !paths.inbound_db().exists() {
-        return Ok(InboxView { counts: Vec::new(), open: Vec::new() });
+        return Ok(InboxView { counts: Vec::new(), open: Vec::new(), waiting: Vec::new() });
     }
     let inbox = InboxReader::open(&paths.inbound_db())?;
     let mut open = inbox.newest(Default::default(), 1000)?;
     open.retain(|message| message.status != "completed" && message.status != "cancelled");
-    Ok(InboxView { counts: inbox.count_by_status()?, open })
+    let counts = inbox.count_by_status()?;
+    let waiting = inbox.waiting_deliveries(WAITING_MAX)?;
+    Ok(InboxView { counts, open, waiting: waiting.into_iter().map(Waiting::of).collect() })
 }
 
 fn describe_inbox(inbox: &Result<InboxView, BoxError>, lines: &mut Vec<String>) {
@@ -292,6 +325,7 @@ fn describe_inbox(inbox: &Result<InboxView, BoxError>, lines: &mut Vec<String>) 
             why.unwrap_or_default()
         ));
     }
+    lines.extend(inbox.waiting.iter().map(Waiting::line));
 }
 
 pub(super) async fn retry(

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::doctor::channel_trouble;
 use super::output::Failure;
 use super::{Context, output};
 use crate::channel::socket::{Event, Request};
@@ -101,6 +102,16 @@ fn readable(status: &Value) -> String {
             let why = last.map(|last| format!(": {last}")).unwrap_or_default();
             let those = output::count(sessions, "session", "sessions");
             tell("starts", format!("come to nothing for {those}{why}"));
+        }
+    }
+    if let Some(Value::Object(channels)) = take("/channels") {
+        for (kind, health) in &channels {
+            if let Some(trouble) = channel_trouble(kind, health) {
+                tell("channel", trouble);
+            } else if let Some(since) = health["calling_since"].as_str() {
+                let calls = output::count(health["calls"].as_i64().unwrap_or(0), "call", "calls");
+                tell("channel", format!("{kind}: {calls} under way, the longest since {since}"));
+            }
         }
     }
     let (address, socket) = (text(take("/api")), text(take("/api_socket")));

@@ -135,7 +135,10 @@ pub fn record(
 ) -> Result<bool, DbError> {
     db.execute(
         "UPDATE notices
-         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next, error = :error
+         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next,
+             -- Why its time was over is what the channel said last.
+             error = CASE WHEN :status = 'failed' AND next_attempt_at_ms IS NOT NULL
+                     THEN :error || coalesce('; the last answer was: ' || error, '') ELSE :error END
          WHERE session_id = :session AND cause = :cause AND status IN ('held', 'sending')",
         named_params! {
             ":session": session,

@@ -252,7 +252,12 @@ impl Plan {
             return None;
         }
         if left.is_zero() {
-            return Some(failed(Some(record), view.now, EXPIRED.to_owned()));
+            // What the channel said last tells more than that the time is over.
+            let why = match &record.error {
+                Some(last) => format!("{EXPIRED}; the last answer was: {last}"),
+                None => EXPIRED.to_owned(),
+            };
+            return Some(failed(Some(record), view.now, why));
         }
         self.last_call = true;
         self.look_at(view.now + left);

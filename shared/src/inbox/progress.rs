@@ -1,8 +1,8 @@
 //! How far the host has come with the outbox: the cursor, and a record for each delivery.
 
-use rusqlite::{OptionalExtension, named_params};
+use rusqlite::{OptionalExtension, Row, named_params};
 
-use super::{Cursor, Delivery, DeliveryStatus, InboxTx, failed, instant};
+use super::{Cursor, Delivery, DeliveryStatus, InboxReader, InboxTx, failed, instant};
 use crate::ids::MessageId;
 use crate::open::BoxError;
 use crate::seq::Seq;
@@ -75,19 +75,7 @@ impl InboxTx<'_> {
         self.conn()
             .prepare_cached(SELECT)
             .and_then(|mut select| {
-                select
-                    .query_row(named_params! { ":row": row }, |row| {
-                        let word: String = row.get("status")?;
-                        Ok(Delivery {
-                            status: DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Failed),
-                            attempts: row.get::<_, Option<i64>>("attempts")?.unwrap_or(0),
-                            next_attempt_at: instant(row, "next_attempt_at")?,
-                            changed_at: instant(row, "delivered_at")?.unwrap_or_default(),
-                            error: row.get("error")?,
-                            platform_message_id: row.get("platform_message_id")?,
-                        })
-                    })
-                    .optional()
+                select.query_row(named_params! { ":row": row }, record_of).optional()
             })
             .map_err(failed("read a delivery record"))
     }
@@ -139,4 +127,37 @@ impl InboxTx<'_> {
             },
         )
     }
+}
+
+impl InboxReader {
+    /// Up to `limit` rows that wait for their channel, with their records, the longest waiting first.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn waiting_deliveries(&self, limit: u32) -> Result<Vec<(MessageId, Delivery)>, BoxError> {
+        self.conn()
+            .prepare(
+                "SELECT message_out_id, status, attempts, next_attempt_at, delivered_at, error,
+                        platform_message_id
+                 FROM delivered WHERE status IN ('held', 'sending')
+                 ORDER BY delivered_at, message_out_id LIMIT :limit",
+            )
+            .and_then(|mut select| {
+                let row = |row: &Row<'_>| Ok((row.get("message_out_id")?, record_of(row)?));
+                select.query_map(named_params! { ":limit": limit }, row)?.collect()
+            })
+            .map_err(failed("list what waits for its channel"))
+    }
+}
+
+fn record_of(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+    let word: String = row.get("status")?;
+    Ok(Delivery {
+        status: DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Failed),
+        attempts: row.get::<_, Option<i64>>("attempts")?.unwrap_or(0),
+        next_attempt_at: instant(row, "next_attempt_at")?,
+        changed_at: instant(row, "delivered_at")?.unwrap_or_default(),
+        error: row.get("error")?,
+        platform_message_id: row.get("platform_message_id")?,
+    })
 }

@@ -20,6 +20,7 @@ on_process!(
     an_agent_sends_to_a_chat_by_its_name_and_only_while_it_is_wired,
     a_program_that_asks_for_another_time_gets_it_and_nothing_overtakes,
     a_letter_that_is_refused_for_good_is_told_and_later_ones_go_on,
+    a_channel_that_refuses_for_now_is_seen_everywhere,
     a_hanging_program_is_killed_and_its_letter_uncertain_without_keys,
     a_hanging_program_is_killed_and_its_letter_sent_again_with_keys,
     a_missing_program_keeps_its_letters_until_it_is_there,
@@ -458,4 +459,40 @@ fn the_documented_scripts_carry_a_conversation(setup: Setup) {
         let shown = called.replace(&format!("--id {secret} "), "");
         assert!(!shown.contains(secret), "{secret:?} is seen by everybody: {called}");
     }
+}
+
+fn a_channel_that_refuses_for_now_is_seen_everywhere(setup: Setup) {
+    let courier = Courier::new();
+    courier.plan(&json!([{ "text": "", "exit": 75, "complains": "the platform is down" }]));
+    let setup = setup.setting("delivery.max_hold", "1s");
+    let world = wired(setup, &courier, false, echo());
+    world.up();
+    world.hand_in("42", "m1", "hello");
+    let session = world.session("ada");
+    let health = wait_for("the refusal", || {
+        let health = world.status()?["channels"]["command"].clone();
+        health["trouble"].is_object().then_some(health)
+    });
+    assert_eq!(health["trouble"]["error"], "the platform is down", "{health}");
+    assert_eq!((&health["waiting"], &health["trouble"]["chat"]), (&json!(1), &json!("42")));
+    assert!(health["waiting_since"].is_string(), "{health}");
+    let said = world.twobox(&["status"]);
+    let line = said.lines().find(|line| line.starts_with("channel ")).expect("a line");
+    assert!(
+        line.contains("the platform is down (since ") && line.contains("1 letter waits"),
+        "{said}"
+    );
+    let doctor = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+    let line = doctor.lines().find(|line| line.contains("  channels ")).expect("a check");
+    assert!(line.starts_with("warn") && line.contains("the platform is down"), "{doctor}");
+    let shown = world.twobox(&["sessions", "show", &session.id]);
+    assert!(shown.contains("undelivered ") && shown.contains(": the platform is down"), "{shown}");
+    let log = world.host_log();
+    assert_eq!(log.matches("a channel did not take a letter").count(), 1, "{log}");
+    // In the end the reason is still there.
+    let record = session.wait_delivery("echo: hello", "failed");
+    assert!(record.error.is_some_and(|it| it.contains("expired") && it.contains("is down")));
+    courier.plan(&json!([]));
+    assert_goes_on(&world, &courier, &session);
+    assert!(world.status().unwrap()["channels"]["command"]["trouble"].is_null());
 }

@@ -109,6 +109,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             checks.push(host_db(data.clone()));
             checks.push(identity(data.clone()));
             checks.push(daemon(data.clone()));
+            checks.push(channels(data.clone()));
             if let Ok((config, _)) = loaded {
                 checks.push(runtime(config.clone()));
                 checks.push(start(&data, config.clone()));
@@ -220,6 +221,36 @@ async fn status_of(data: &DataDir) -> Result<Value, String> {
         Ok(Err(failure)) => Err(failure.reason().to_owned()),
         Err(_) => Err("it did not answer within 5 s".to_owned()),
     }
+}
+
+/// Whether channels take letters, by the word of the host that runs.
+fn channels(data: DataDir) -> Check {
+    let look = async move {
+        let Ok(status) = status_of(&data).await else {
+            return Finding::ok("known while a host runs");
+        };
+        let known = status["channels"].as_object().cloned().unwrap_or_default();
+        let told: Vec<String> =
+            known.iter().filter_map(|(kind, health)| channel_trouble(kind, health)).collect();
+        match told.is_empty() {
+            true => Finding::ok("they take what is sent"),
+            false => Finding::warn(
+                printable(&told.join("; ")),
+                "look at the channel's program and its platform; `twobox sessions show` names the letters",
+            ),
+        }
+    };
+    Check { name: "channels", run: look.boxed() }
+}
+
+/// What is wrong with a channel, in one line, if anything is.
+pub(super) fn channel_trouble(kind: &str, health: &Value) -> Option<String> {
+    let trouble = &health["trouble"];
+    let error = trouble["error"].as_str()?;
+    let waiting =
+        output::count(health["waiting"].as_i64().unwrap_or(0), "letter waits", "letters wait");
+    let since = trouble["since"].as_str().unwrap_or("some time ago");
+    Some(format!("{kind}: {error} (since {since}, {waiting})"))
 }
 
 fn daemon(data: DataDir) -> Check {
