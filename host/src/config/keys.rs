@@ -196,6 +196,9 @@ pub const KEYS: &[Key] = &[
         "Runs that have ended are deleted after this time, with the sessions that were made for them.",
         |c| Field::Span(&mut c.schedule.history),
     ),
+    key("schedule.timezone", "The zone of a schedule that does not say one: an IANA name.", |c| {
+        Field::Text(&mut c.schedule.timezone)
+    }),
     key("api.listen", "Address and port of the HTTP API. Empty: only its socket.", |c| {
         Field::Address(&mut c.api.listen)
     }),
