@@ -249,6 +249,30 @@ fn doctor_says_when_the_program_of_the_command_channel_cannot_be_run() {
 }
 
 #[test]
+fn ids_that_begin_with_a_hyphen_need_no_dashes_before_them() {
+    let (_dir, data) = initialised();
+    ok(&twobox(&data, &["wire", "add", "assistant", "command", "-1001234", "--name", "family"]));
+    assert!(ok(&twobox(&data, &["wire", "list"])).contains("-1001234"));
+    ok(&twobox(&data, &["wire", "remove", "assistant", "command", "-1001234"]));
+    // A message needs a host: what is refused is not the line.
+    let send =
+        ["send", "--channel", "command", "--chat", "-1001234", "--id", "-7", "--sender", "-5"];
+    let sent = fails(&twobox(&data, &[&send[..], &["--thread", "-3", "-hello"]].concat()), 1);
+    assert!(sent.contains("no host answers"), "{sent}");
+}
+
+#[test]
+fn an_agent_may_be_added_with_the_life_of_its_program() {
+    let (_dir, data) = initialised();
+    let add = ["agents", "add", "bob", "--provider", "command", "--lifetime", "runner", "--", "a"];
+    ok(&twobox(&data, &add));
+    let config = std::fs::read_to_string(data.join("agents/bob.json")).unwrap();
+    assert!(config.contains("\"lifetime\": \"runner\""), "{config}");
+    let bad = ["agents", "add", "eve", "--provider", "command", "--lifetime", "day", "--", "a"];
+    assert_eq!(twobox(&data, &bad).status.code(), Some(2));
+}
+
+#[test]
 fn mistakes_in_the_command_line_are_usage_errors() {
     let (_dir, data) = initialised();
     let bad: [&[&str]; 16] = [

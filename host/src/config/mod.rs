@@ -237,7 +237,7 @@ impl Default for Config {
                 history: Duration::from_secs(90 * 24 * 60 * 60),
                 timezone: "UTC".to_owned(),
             },
-            api: Api { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8642))) },
+            api: Api { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 28642))) },
             shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },
         }
     }
