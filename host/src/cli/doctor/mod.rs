@@ -106,6 +106,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             let loaded = context.load_config(&data.config());
             checks.push(place::closed(data.clone(), context.became));
             checks.extend(place::owners(data.root()));
+            checks.extend(place::sockets(&data));
             checks.push(configuration(&data, loaded.as_ref()));
             checks.push(host_db(data.clone()));
             checks.push(identity(data.clone()));
@@ -117,7 +118,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
                 checks.push(failed_starts(data.clone()));
                 checks.push(time_zones(config.schedule.timezone.clone()));
                 checks.push(file_events(data.clone(), config.watch));
-                checks.extend(agents::check(&data));
+                checks.extend(agents::check(&data, config.runtime));
                 checks.extend(command_channel(&data, config.channels.command.clone()));
                 checks.extend(api::checks(&data, config.api.listen));
                 checks.push(folders(data, config));
