@@ -119,7 +119,7 @@ impl World {
         let end = End { outcome, turns: Some(3), output: None, load: Load::default(), now };
         let judge = |_: &Schedule, _: &schedules::Run| verdict.clone();
         let finished = schedules::finish(&mut db, run, owner, &end, judge).unwrap();
-        let Finished::Done { paused } = finished else { panic!("{finished:?}") };
+        let Finished::Done { paused, .. } = finished else { panic!("{finished:?}") };
         assert_eq!(paused.is_some(), verdict.pause.is_some());
     }
 }
@@ -362,6 +362,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     let failures = |failures, pause: Option<&str>| Verdict {
         streaks: Streaks { breaches: 0, failures },
         pause: pause.map(self_pause),
+        news: None,
     };
     world.fail("failed", Reason::AuthFailed, "401 \x1b[2J", &failures(2, None));
     says(
@@ -376,6 +377,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     let breaches = Verdict {
         streaks: Streaks { breaches: 5, failures: 0 },
         pause: Some(self_pause("too many turns")),
+        news: None,
     };
     world.fail("over", Reason::TurnLimitExceeded, "", &breaches);
     says(&world.schedules(&["show", "over"]), &["edit over --max-turns N`, or ask for less, then"]);

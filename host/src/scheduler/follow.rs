@@ -455,13 +455,16 @@ impl Scheduler {
             })
             .await?;
         fault::point(CrashPoint::HostRunEnded);
-        let (Finished::Done { paused }, Some(hold)) = (finished, &run.hold) else {
+        let (Finished::Done { paused, teller }, Some(hold)) = (finished, &run.hold) else {
             return Ok(Step::Over);
         };
         tracing::info!(run = %id, schedule = %run.schedule, reason = ?told.reason,
             error = told.error, "the run is over");
         if let Some(paused) = paused {
             self.tell_of_pause(run.schedule, paused);
+        }
+        if let Some(teller) = teller {
+            self.have_told(teller);
         }
         let session = hold.session;
         let made = move |db: &mut Connection| schedules::was_made_for(db, session, id);
@@ -475,9 +478,14 @@ impl Scheduler {
     /// Has a person told that a schedule paused itself.
     pub(super) fn tell_of_pause(&self, schedule: ScheduleId, paused: PausedItself) {
         tracing::warn!(%schedule, "the schedule paused itself");
-        if let Some(teller) = paused.teller
-            && !self.core.offer(teller, Command::Notices)
-        {
+        if let Some(teller) = paused.teller {
+            self.have_told(teller);
+        }
+    }
+
+    /// Has a session look for the notice that was stored with its mark.
+    fn have_told(&self, teller: SessionId) {
+        if !self.core.offer(teller, Command::Notices) {
             tracing::debug!(session = %teller, "told later: its session is marked");
         }
     }

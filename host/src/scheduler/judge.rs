@@ -4,7 +4,8 @@ use twobox_shared::content::Failure;
 use twobox_shared::ids::SessionId;
 
 use crate::book;
-use crate::db::schedules::{Run, Schedule, SelfPause, Status, Trigger, Verdict};
+use crate::db::schedules::{News, Run, Schedule, SelfPause, Status, Trigger, Verdict};
+use crate::schedule::cadence::Kind;
 use crate::schedule::reason::Reason;
 use crate::schedule::streak::{self, Pause};
 
@@ -45,7 +46,26 @@ pub fn judge(schedule: &Schedule, run: &Run, teller: SessionId) -> Verdict {
             format!("{} runs in a row failed, the last one because: {}", streaks.failures, why(run))
         }
     });
-    Verdict { streaks, pause: pause.map(|reason| self_pause(schedule, reason, teller)) }
+    let pause = pause.map(|reason| self_pause(schedule, reason, teller));
+    // Of a pause a person hears anyway.
+    let news = (pause.is_none() && is_over_without_success(schedule, run)).then(|| {
+        let name = &schedule.definition.name;
+        let text = format!(
+            "The schedule {name:?} was to run once, and its run failed: {}. `twobox schedules run \
+             {name}` runs it again.",
+            why(run)
+        );
+        News { text, session: teller }
+    });
+    Verdict { streaks, pause, news }
+}
+
+/// Whether `run` was the only one that the cadence of `schedule` makes, and failed: no later one will make
+/// good for it, and nobody watches it. Of one that was started by hand whoever did so sees the end.
+fn is_over_without_success(schedule: &Schedule, run: &Run) -> bool {
+    schedule.definition.cadence_kind == Kind::Once.word()
+        && run.status == Status::Failed
+        && run.trigger != Trigger::Manual
 }
 
 /// Why a run failed: what was said about it, or else what is known.
@@ -115,6 +135,24 @@ mod tests {
     }
 
     #[test]
+    fn a_one_shot_that_fails_for_good_is_told_of() {
+        let mut schedule = hourly(missed::Policy::Latest, None);
+        let news = |schedule: &Schedule, run: &Run| {
+            judge(schedule, run, SessionId::generate(&SystemIds)).news.map(|news| news.text)
+        };
+        let run = failed(Trigger::Scheduled, "out of credit");
+        assert_eq!(news(&schedule, &run), None, "another one comes");
+        schedule.definition.cadence_kind = "once".to_owned();
+        let text = news(&schedule, &run).unwrap();
+        assert!(text.contains("\"tidy\"") && text.contains("failed: out of credit"), "{text}");
+        assert_eq!(news(&schedule, &failed(Trigger::Manual, "no")), None, "somebody watches");
+        let completed = Run { status: Status::Completed, ..run.clone() };
+        assert_eq!(news(&schedule, &completed), None);
+        schedule.streaks.failures = streak::FAILURES - 1;
+        assert_eq!(news(&schedule, &run), None, "the pause says it");
+    }
+
+    #[test]
     fn a_run_that_was_started_by_hand_counts_towards_no_pause() {
         let mut schedule = hourly(missed::Policy::Latest, None);
         let streaks = Streaks { breaches: 1, failures: streak::FAILURES - 1 };
@@ -122,7 +160,7 @@ mod tests {
         let completed = Run { status: Status::Completed, ..failed(Trigger::Manual, "") };
         for run in [failed(Trigger::Manual, "no"), completed] {
             let verdict = judge(&schedule, &run, SessionId::generate(&SystemIds));
-            assert_eq!(verdict, Verdict { streaks, pause: None });
+            assert_eq!(verdict, Verdict { streaks, pause: None, news: None });
         }
     }
 

@@ -185,6 +185,7 @@ fn resuming_begins_anew_from_the_slot_that_is_given() {
     let judge = |_: &_, _: &_| schedules::Verdict {
         streaks: Streaks { breaches: 1, failures: 3 },
         pause: Some(pause("3 failures in a row")),
+        news: None,
     };
     let end = end(failed, 1500);
     schedules::finish(&mut world.db, run, owner, &end, judge).unwrap();
@@ -217,7 +218,7 @@ fn removing_cancels_what_waits_and_frees_the_name() {
     // What ran ends as ever.
     let end = end(schedules::Outcome::Completed, 5000);
     let finished = schedules::finish(&mut world.db, running, owner, &end, leave).unwrap();
-    assert_eq!(finished, schedules::Finished::Done { paused: None });
+    assert_eq!(finished, schedules::Finished::Done { paused: None, teller: None });
     let successor = world.add("report");
     assert_eq!(schedules::find(&world.db, "report").unwrap().unwrap().id, successor);
     let listed = schedules::list(&world.db, Some(world.agent.id)).unwrap();

@@ -37,7 +37,7 @@ fn a_run_ends_once_by_its_owner() {
         let as_it_was = dump(&world.db);
         assert_eq!(finish(&mut world, other), Finished::NotOurs);
         assert_eq!(dump(&world.db), as_it_was);
-        assert_eq!(finish(&mut world, owner), Finished::Done { paused: None });
+        assert_eq!(finish(&mut world, owner), Finished::Done { paused: None, teller: None });
         let as_it_is = dump(&world.db);
         let again = End { output: Some("otherwise"), ..end(Outcome::Completed, 1800) };
         let repeated = schedules::finish(&mut world.db, run, owner, &again, |_, _| {
@@ -65,11 +65,12 @@ fn the_schedule_is_judged_by_the_ended_run_in_the_same_breath() {
         Verdict {
             streaks: Streaks { breaches: 2, failures: schedule.streaks.failures + 1 },
             pause: Some(pause("it fails")),
+            news: None,
         }
     };
     let finished =
         schedules::finish(&mut world.db, run, owner, &end(TIMEOUT, 2000), judge).unwrap();
-    let Finished::Done { paused: Some(itself) } = finished else { panic!("{finished:?}") };
+    let Finished::Done { paused: Some(itself), .. } = finished else { panic!("{finished:?}") };
     let teller = itself.teller.expect("its agent listens to its terminal");
     let told = notices::open(&world.db, teller).unwrap();
     let told: Vec<_> =
@@ -92,10 +93,11 @@ fn a_paused_schedule_keeps_its_reason_and_counts_on() {
     let judge = |_: &_, _: &_| Verdict {
         streaks: Streaks { breaches: 0, failures: 3 },
         pause: Some(pause("it fails")),
+        news: None,
     };
     let finished =
         schedules::finish(&mut world.db, run, owner, &end(TIMEOUT, 2000), judge).unwrap();
-    assert_eq!(finished, Finished::Done { paused: None });
+    assert_eq!(finished, Finished::Done { paused: None, teller: None });
     let schedule = world.schedule(id);
     assert_eq!(schedule.pause_reason.as_deref(), Some("by ann"));
     assert_eq!((schedule.streaks.failures, schedule.revision), (3, 2));
@@ -239,6 +241,6 @@ fn a_schedule_that_cannot_be_read_keeps_no_run_from_its_end() {
     let finished = schedules::finish(&mut world.db, run, owner, &end(TIMEOUT, 2000), |_, _| {
         panic!("nobody can judge")
     });
-    assert_eq!(finished.unwrap(), Finished::Done { paused: None });
+    assert_eq!(finished.unwrap(), Finished::Done { paused: None, teller: None });
     assert_eq!(world.run(run).status, Status::Failed);
 }

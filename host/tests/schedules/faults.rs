@@ -127,10 +127,12 @@ fn an_end_is_whole_or_nothing() {
         let judge = |_: &_, _: &_| Verdict {
             streaks: Streaks { breaches: 0, failures: 3 },
             pause: Some(pause("3 failures in a row")),
+            news: None,
         };
         let end = end(failed, 2000);
-        schedules::finish(&mut world.db, props.running, props.owner, &end, judge)
-            .map(|finished| assert!(matches!(finished, Finished::Done { paused: Some(_) })))
+        schedules::finish(&mut world.db, props.running, props.owner, &end, judge).map(|finished| {
+            assert!(matches!(finished, Finished::Done { paused: Some(_), teller: None }))
+        })
     });
 }
 

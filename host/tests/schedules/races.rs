@@ -229,7 +229,7 @@ fn however_many_start_runs_the_cap_holds_at_every_change() {
             if let Some(run) = held.take() {
                 let end = end(Outcome::Completed, LAST + 1);
                 let finished = schedules::finish(&mut db, run, owner, &end, leave).unwrap();
-                assert_eq!(finished, Finished::Done { paused: None });
+                assert_eq!(finished, Finished::Done { paused: None, teller: None });
                 ended += 1;
             }
             match outcome {

@@ -107,7 +107,7 @@ pub(crate) fn pause(reason: &str) -> SelfPause {
 
 /// Counts nothing and pauses nothing.
 pub(crate) fn leave(_: &Schedule, _: &Run) -> Verdict {
-    Verdict { streaks: Streaks::default(), pause: None }
+    Verdict { streaks: Streaks::default(), pause: None, news: None }
 }
 
 impl World {
@@ -192,7 +192,7 @@ impl World {
 
     pub(crate) fn finish(&mut self, run: RunId, owner: HostId, outcome: Outcome<'_>, now: i64) {
         let finished = schedules::finish(&mut self.db, run, owner, &end(outcome, now), leave);
-        assert_eq!(finished.unwrap(), Finished::Done { paused: None });
+        assert_eq!(finished.unwrap(), Finished::Done { paused: None, teller: None });
     }
 
     pub(crate) fn count(&self, select: &str) -> i64 {

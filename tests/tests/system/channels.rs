@@ -417,10 +417,13 @@ fn the_documented_scripts_carry_a_conversation(setup: Setup) {
             .env("PATH", &path)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let message = json!({ "chat": chat, "id": id, "text": text });
-        writeln!(feed.stdin.take().unwrap(), "{message}\n{message}").unwrap();
+        let without = json!({ "chat": chat, "text": "left out, without an id" });
+        let lines = format!("{without}\n{message}\nno JSON\n{message}");
+        writeln!(feed.stdin.take().unwrap(), "{lines}").unwrap();
         assert!(feed.wait().unwrap().success());
     };
     let odd = "--help \"two\nlines\" $(exit 3)";
@@ -433,13 +436,20 @@ fn the_documented_scripts_carry_a_conversation(setup: Setup) {
         ("gone", "failed", Some("the hook answered 404")),
         ("unsure", "uncertain", Some("the program was killed by signal 9")),
         ("fine", "delivered", None),
+        ("-1001234", "delivered", None),
     ];
     for (text, status, error) in cases {
         feed("42", text, text);
         let record = session.wait_delivery(&format!("echo: {text}"), status);
         assert_eq!(record.error.as_deref(), error, "{text}");
     }
-    let busy = ["503 echo: busy", "204 echo: busy", "404 echo: gone", "204 echo: fine"];
+    let busy = [
+        "503 echo: busy",
+        "204 echo: busy",
+        "404 echo: gone",
+        "204 echo: fine",
+        "204 echo: -1001234",
+    ];
     assert_eq!(hook.taken()[1..], busy);
     assert_eq!(hook.taken()[0], format!("204 {echoed}"));
     let key = |number: usize| hook.taken.lock().unwrap()[number].0.clone();

@@ -1,14 +1,14 @@
 //! The end of a run: once, by its owner, together with what it means for the schedule.
 
 use rusqlite::{Connection, TransactionBehavior, named_params};
-use twobox_shared::ids::{HostId, RunId};
+use twobox_shared::ids::{HostId, RunId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::changes::exactly_one;
 use super::definitions::{Schedule, by_id};
 use super::metrics::{self, Load};
 use super::runs::{self, Run};
-use super::self_pause::{PausedItself, SelfPause, pause_itself_in};
+use super::self_pause::{PausedItself, SelfPause, pause_itself_in, tell_in};
 use super::words::Status;
 use crate::db::{DbError, failed, is_unreadable};
 use crate::schedule::reason::Reason;
@@ -57,6 +57,17 @@ pub struct Verdict {
     pub streaks: Streaks,
     /// Why the schedule has to be paused, if it has to.
     pub pause: Option<SelfPause>,
+    /// What a person is told of the end of a schedule that goes on no further.
+    pub news: Option<News>,
+}
+
+/// What a person is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The words.
+    pub text: String,
+    /// The session that tells it, if the chat has none yet.
+    pub session: SessionId,
 }
 
 /// What came of ending a run. Only [`Finished::Done`] changed something.
@@ -66,6 +77,8 @@ pub enum Finished {
     Done {
         /// Whether the schedule paused itself with it, and who tells a person.
         paused: Option<PausedItself>,
+        /// Who tells a person of the end.
+        teller: Option<SessionId>,
     },
     /// It does not run, or has another owner: whoever ended it or has it now speaks for it.
     NotOurs,
@@ -87,25 +100,30 @@ pub fn finish(
     let step = failed("end a run");
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
     let judged = finish_in(&tx, run, owner, end, judge).map_err(&step)?;
-    let Some(pause) = judged else { return Ok(Finished::NotOurs) };
-    let paused = match pause {
-        None => None,
-        Some((schedule, pause)) => pause_itself_in(&tx, &schedule, &pause, end.now)?,
-    };
+    let Some(judged) = judged else { return Ok(Finished::NotOurs) };
+    let (mut paused, mut teller) = (None, None);
+    if let Some((schedule, Verdict { pause, news, .. })) = judged {
+        if let Some(pause) = pause {
+            paused = pause_itself_in(&tx, &schedule, &pause, end.now)?;
+        }
+        if let Some(news) = news {
+            let cause = format!("ended:{run}");
+            teller = tell_in(&tx, &schedule, cause, &news.text, news.session, end.now)?;
+        }
+    }
     tx.commit().map_err(&step)?;
-    Ok(Finished::Done { paused })
+    Ok(Finished::Done { paused, teller })
 }
 
-/// Returns the schedule that has to be paused, as it was before, and why; outside of that, `None` if the
-/// run does not run or has another owner. A schedule that cannot be read is not judged: it keeps no run
-/// from its end.
+/// Returns the schedule as it was before, and the verdict; outside of that, `None` if the run does not run
+/// or has another owner. A schedule that cannot be read is not judged: it keeps no run from its end.
 fn finish_in(
     tx: &Connection,
     run: RunId,
     owner: HostId,
     end: &End<'_>,
     judge: impl FnOnce(&Schedule, &Run) -> Verdict,
-) -> rusqlite::Result<Option<Option<(Schedule, SelfPause)>>> {
+) -> rusqlite::Result<Option<Option<(Schedule, Verdict)>>> {
     if !record(tx, run, owner, end)? {
         return Ok(None);
     }
@@ -125,7 +143,7 @@ fn finish_in(
         },
     )?;
     exactly_one(counted)?;
-    Ok(Some(verdict.pause.map(|pause| (schedule, pause))))
+    Ok(Some(Some((schedule, verdict))))
 }
 
 /// Returns whether the run was running and `owner` had it.

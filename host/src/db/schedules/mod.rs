@@ -29,7 +29,7 @@ pub use changes::{
 };
 pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off, taken};
 pub use definitions::{Definition, Next, Schedule, due, find, list, next_due};
-pub use ends::{End, Finished, Outcome, Verdict, finish};
+pub use ends::{End, Finished, News, Outcome, Verdict, finish};
 pub use life::{Cancelled, advance, end_unreadable, of_other_owners, request_cancel, take_over};
 pub use listed::{Listed, Unreadable};
 pub use manual::{Backfilled, Enqueued, PastSlot, enqueue_backfill, enqueue_manual};

@@ -66,14 +66,26 @@ pub(super) fn pause_itself_in(
     if !matches!(paused.map_err(failed("pause a schedule"))?, Paused::Done { .. }) {
         return Ok(None);
     }
-    let Some((teller, place)) = who_listens(tx, schedule, pause.session, now)? else {
-        return Ok(Some(PausedItself { teller: None }));
-    };
     // Each pause has a revision of its own.
     let cause = format!("paused:{}/{}", schedule.id, schedule.revision);
-    notices::add(tx, teller, &Notice::held(cause, place, pause.text.clone(), now))?;
+    let teller = tell_in(tx, schedule, cause, &pause.text, pause.session, now)?;
+    Ok(Some(PausedItself { teller }))
+}
+
+/// Stores a notice for whoever listens to the schedule's agent, once for each `cause`. Returns the session
+/// that tells it, which is marked; `fresh` is its id if the chat has none yet.
+pub(super) fn tell_in(
+    tx: &Connection,
+    schedule: &Schedule,
+    cause: String,
+    text: &str,
+    fresh: SessionId,
+    now: UnixMillis,
+) -> Result<Option<SessionId>, DbError> {
+    let Some((teller, place)) = who_listens(tx, schedule, fresh, now)? else { return Ok(None) };
+    notices::add(tx, teller, &Notice::held(cause, place, text.to_owned(), now))?;
     sessions::mark(tx, teller, Some(DUE_NOW))?;
-    Ok(Some(PausedItself { teller: Some(teller) }))
+    Ok(Some(teller))
 }
 
 /// Where a person hears of it: in the chat that the schedule's session belongs to, or the first one

@@ -35,6 +35,7 @@ on_both_runtimes!(
 on_process!(
     runs_that_use_up_their_turns_pause_their_schedule_and_a_person_is_told,
     runs_that_fail_pause_their_schedule_and_a_person_is_told,
+    a_one_shot_that_fails_for_good_tells_somebody,
     a_run_in_a_conversation_leaves_the_chat_alone,
     a_person_waits_for_one_run_at_most_while_many_are_made_up_for,
     a_run_whose_session_is_quarantined_ends_and_makes_room,
@@ -316,6 +317,20 @@ fn a_run_in_a_conversation_leaves_the_chat_alone(setup: Setup) {
     });
     assert_eq!(world.sessions().len(), 1);
     world.assert_fsck_clean();
+}
+
+fn a_one_shot_that_fails_for_good_tells_somebody(setup: Setup) {
+    let failure =
+        json!({ "fail": { "reason": "auth_failed", "detail": "no key", "retryable": false } });
+    let world = setup.agent("ada", json!({ "otherwise": [failure] })).up();
+    let chat = world.chat("ada");
+    let book = Book::of(&world);
+    let once = book.add("reminder", Rhythm::Once, |_| {});
+    assert_eq!(book.wait_ended(once).status, Status::Failed);
+    let notices = wait_for("the notice", || Some(chat.notices()).filter(|all| !all.is_empty()));
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    let text = &notices[0].text;
+    assert!(text.contains("\"reminder\" was to run once") && text.contains("no key"), "{text}");
 }
 
 fn a_person_waits_for_one_run_at_most_while_many_are_made_up_for(setup: Setup) {
