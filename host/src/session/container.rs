@@ -42,10 +42,23 @@ pub(crate) struct Container {
     pub(crate) vitals: Vitals,
     /// Whether it has claimed or acked anything.
     pub(crate) acked: bool,
-    /// Whether this task saw its start; of one that it found, the past is unknown.
-    started_here: bool,
+    /// When this task started it; of one that it found, the past is unknown.
+    started_at: Option<UnixMillis>,
     /// What it was started from, if that is known.
     stamp: Option<String>,
+}
+
+impl Container {
+    /// Whether it wrote `ack`. A runner of version 0 does not say who it is: of one that was started
+    /// here is what was written since, and one that was found is believed to have written all of it.
+    fn has_written(&self, ack: &Ack) -> bool {
+        match ack.runner {
+            Some(runner) => runner == self.vitals.runner,
+            None => {
+                self.started_at.is_none_or(|start| ack.changed_at.is_some_and(|at| at >= start))
+            }
+        }
+    }
 }
 
 /// Why there is nothing to start a container with.
@@ -111,7 +124,7 @@ impl Task {
             let now = self.core.parts.clock.monotonic();
             let vitals = Vitals::new(runner, now, self.boxes.heartbeat());
             let stamp = self.boxes.stamp();
-            self.container = Some(Container { vitals, acked: false, started_here: false, stamp });
+            self.container = Some(Container { vitals, acked: false, started_at: None, stamp });
             self.core.adopt_place(self.id, self.record.seat(self.asker));
         }
     }
@@ -121,14 +134,13 @@ impl Task {
         let now = self.core.parts.clock.monotonic();
         let heartbeat = self.boxes.heartbeat();
         let Some(container) = &mut self.container else { return };
-        let runner = container.vitals.runner;
-        let of_this = |ack: &&Ack| ack.runner == Some(runner);
-        container.acked |= look.acks.values().any(|ack| of_this(&ack));
-        let claims = look
+        container.acked |= look.acks.values().any(|ack| container.has_written(ack));
+        let claims: Vec<_> = look
             .acks
             .iter()
-            .filter(|(_, ack)| of_this(ack) && ack.status == AckStatus::Processing)
-            .map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(0)));
+            .filter(|(_, ack)| container.has_written(ack) && ack.status == AckStatus::Processing)
+            .map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(0)))
+            .collect();
         container.vitals.observe(now, heartbeat, claims, look.tool.declared_timeout);
     }
 
@@ -402,7 +414,7 @@ impl Task {
                 fault::point(CrashPoint::HostStartDone);
                 tracing::info!(session = %id, %runner, "started a container");
                 self.container =
-                    Some(Container { vitals, acked: false, started_here: true, stamp });
+                    Some(Container { vitals, acked: false, started_at: Some(now), stamp });
                 self.handle.signal.raise(Reason::Due); // its limits need a first look
                 Ok(())
             }
@@ -547,8 +559,8 @@ impl Task {
             return Ok(());
         };
         let acked = match &self.container {
-            Some(container) if container.started_here => {
-                container.acked || look.acks.values().any(|ack| ack.runner == Some(runner))
+            Some(container) if container.started_at.is_some() => {
+                container.acked || look.acks.values().any(|ack| container.has_written(ack))
             }
             _ => true, // its past is unknown, so nothing is held against it
         };

@@ -17,8 +17,8 @@ use twobox_shared::inbox::Origin;
 use twobox_shared::open::WRITE_PATIENCE;
 
 use crate::world::{
-    NOBODY, Then, World, answer_all, claim_all, number, open, outbound, reject_all, send_rows,
-    send_texts, until,
+    NOBODY, Then, World, answer_all, answer_all_as_version_0, claim_all, number, open, outbound,
+    reject_all, send_rows, send_texts, until,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -488,4 +488,19 @@ async fn wakes_that_race_make_one_container() {
     assert_eq!(*world.runtime.occupied.lock().unwrap(), 0, "no start met another container");
     assert!(*world.runtime.starts.lock().unwrap() <= 30, "one for each message at most");
     assert_eq!((world.runtime.lives(), world.record(session).await.failed_starts), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_does_not_name_itself_has_worked_all_the_same() {
+    let world = World::new(|_| ()).await;
+    for message in ["m1", "m2"] {
+        world.runtime.next_life(|spec| {
+            answer_all_as_version_0(spec);
+            Then::Leaves
+        });
+        let session = world.say("t", message).await.unwrap().session;
+        world.rest().await;
+        let record = world.record(session).await;
+        assert_eq!((record.failed_starts, record.start_after), (0, None), "{message}");
+    }
 }

@@ -400,6 +400,13 @@ pub(crate) fn answer_all(spec: &StartSpec) {
     work(spec, Some(true));
 }
 
+/// As [`answer_all`], as a runner of version 0 does it, which names neither itself nor an attempt.
+pub(crate) fn answer_all_as_version_0(spec: &StartSpec) {
+    work(spec, Some(true));
+    let outbox = Connection::open(outbound(spec)).unwrap();
+    outbox.execute("UPDATE processing_ack SET runner_id = NULL, attempt = NULL", []).unwrap();
+}
+
 /// Claims every pending message and fails it for good.
 pub(crate) fn reject_all(spec: &StartSpec) {
     work(spec, Some(false));

@@ -27,8 +27,8 @@ use crate::runtime::command::{
     FOLDER_VARIABLE, INSTALL_VARIABLE, RUNNER_VARIABLE, SESSION_VARIABLE,
 };
 
-/// The file name of the runner's binary.
-const RUNNER_NAME: &str = "agent-runner";
+/// What a runner's arguments begin with, whatever its file is called.
+const FIRST_ARGUMENT: &[u8] = b"--install";
 
 /// What makes a process one of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -284,11 +284,14 @@ pub(super) fn of_a_runner(ours: &Ours, pid: Pid) -> io::Result<bool> {
 
 /// Whether NUL-separated arguments are a runner's.
 fn names_runner(cmdline: &[u8]) -> bool {
-    let mut arguments = cmdline.split(|byte| *byte == 0);
-    let named = |argument: &[u8]| {
-        Path::new(OsStr::from_bytes(argument)).file_name() == Some(OsStr::new(RUNNER_NAME))
-    };
-    arguments.by_ref().take(2).any(named) && arguments.any(|it| it == b"--runner")
+    let arguments: Vec<&[u8]> = cmdline.split(|byte| *byte == 0).collect();
+    after_program(&arguments).is_some_and(|own| own.contains(&&b"--runner"[..]))
+}
+
+/// The arguments after the program's name, if they begin as a runner's do. It may be a script: then the
+/// interpreter comes first.
+fn after_program<'a, 'b>(arguments: &'a [&'b [u8]]) -> Option<&'a [&'b [u8]]> {
+    (1..=2).find(|at| arguments.get(*at) == Some(&FIRST_ARGUMENT)).map(|at| &arguments[at..])
 }
 
 /// The user that a process is, if it is one and the same in every respect: a program that runs with
@@ -350,17 +353,13 @@ fn judge(ours: &Ours, (incarnation, folder): Named, leads: bool) -> Recognised {
 /// An incarnation, and the folder of its session.
 type Named = (Incarnation, PathBuf);
 
-/// What NUL-separated arguments name, if they are a runner's of `install`. The runner may be a
-/// script: then the interpreter comes first.
+/// What NUL-separated arguments name, if they are a runner's of `install`.
 fn from_arguments(install: InstallId, cmdline: &[u8]) -> Option<Named> {
     let arguments: Vec<&[u8]> = cmdline.split(|byte| *byte == 0).collect();
-    let named = |argument: &&[u8]| {
-        Path::new(OsStr::from_bytes(argument)).file_name() == Some(OsStr::new(RUNNER_NAME))
-    };
-    let first = arguments.iter().take(2).position(named)? + 1;
+    let own = after_program(&arguments)?;
     let bytes = |name: &str| {
-        let at = arguments[first..].iter().position(|argument| *argument == name.as_bytes())?;
-        arguments.get(first + at + 1).copied()
+        let at = own.iter().position(|argument| *argument == name.as_bytes())?;
+        own.get(at + 1).copied()
     };
     let value = |name: &str| str::from_utf8(bytes(name)?).ok();
     if value("--install")?.parse() != Ok(install) {
@@ -461,10 +460,11 @@ mod tests {
         let (_, folder) = from_arguments(install, &joined(&apart.concat())).unwrap();
         assert_eq!(folder, Path::new(""), "two folders are none");
         assert!(is(&with(&["/bin/bash", "/tmp/x/agent-runner"])), "a script");
+        assert!(is(&with(&["/opt/twobox-runner-2"])), "any name");
+        assert!(names_runner(&joined(&with(&["/opt/twobox-runner-2"]))));
         for (case, arguments) in [
-            ("another program", with(&["/usr/bin/less"])),
-            ("its name is an argument further on", with(&["less", "-r", "agent-runner"])),
-            ("a longer name", with(&["/usr/bin/agent-runner-old"])),
+            ("they come further on", with(&["less", "-r", "agent-runner"])),
+            ("they are a program's own", tail.clone()),
             ("another install", vec!["agent-runner", "--install", &other, "--session", &s]),
             ("no runner id", vec!["agent-runner", "--install", &i, "--session", &s]),
             ("the value is missing", vec!["agent-runner", "--install"]),
