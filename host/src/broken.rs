@@ -1,6 +1,9 @@
 //! Agents that do not work as they are: their configuration cannot be read, or their program cannot
 //! be started. Nothing is started for them until something of that has changed, which is looked for
 //! once a second while there is one.
+//!
+//! What the host has found holds all conversations of an agent. What a container says of its agent
+//! holds its own conversation only: it may be lying.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -23,8 +26,8 @@ pub(crate) struct Broken(Mutex<HashMap<AgentGroupId, State>>);
 struct State {
     /// What the agent was made of when it did not work.
     stamp: String,
-    /// Why it did not, in one sentence.
-    reason: String,
+    /// Why it did not, in one sentence: for all, by the host, or for one session, by its container.
+    reasons: HashMap<Option<SessionId>, String>,
     /// Who waits for a change.
     waiting: HashSet<SessionId>,
 }
@@ -35,8 +38,9 @@ impl Broken {
     pub(crate) fn why(&self, agent: AgentGroupId, stamp: &str, asker: SessionId) -> Option<String> {
         let mut agents = lock(&self.0);
         let state = agents.get_mut(&agent).filter(|state| state.stamp == stamp)?;
+        let reason = state.reasons.get(&None).or_else(|| state.reasons.get(&Some(asker)))?;
         state.waiting.insert(asker);
-        Some(state.reason.clone())
+        Some(reason.clone())
     }
 
     /// Lets `agent` be tried again, on a person's word. Returns who waits for that.
@@ -53,34 +57,45 @@ impl Broken {
         }
     }
 
-    /// Takes in that an agent made of `stamp` does not work. Returns whether nobody looks after it yet.
-    fn add(&self, agent: AgentGroupId, stamp: String, reason: String) -> bool {
+    /// Takes in that an agent made of `stamp` does not work, `by` the word of that session's container
+    /// or, without one, the host's. Returns whether nobody looks after it yet.
+    fn add(
+        &self,
+        agent: AgentGroupId,
+        by: Option<SessionId>,
+        stamp: String,
+        reason: String,
+    ) -> bool {
         let mut agents = lock(&self.0);
-        match agents.get_mut(&agent) {
-            Some(state) => {
-                (state.stamp, state.reason) = (stamp, reason);
-                false
-            }
-            None => {
-                agents.insert(agent, State { stamp, reason, waiting: HashSet::new() });
-                true
-            }
+        let is_new = !agents.contains_key(&agent);
+        let state = agents.entry(agent).or_insert_with(|| State {
+            stamp: stamp.clone(),
+            reasons: HashMap::new(),
+            waiting: HashSet::new(),
+        });
+        if state.stamp != stamp {
+            state.stamp = stamp;
+            state.reasons.clear();
         }
+        state.reasons.insert(by, reason);
+        is_new
     }
 }
 
 impl Core {
     /// Takes in that the agent whose folder is called `folder`, made of `stamp`, does not work, and
-    /// why. Whoever asks [`Broken::why`] from now on is woken when it has changed.
+    /// why, `by` the word of a session's container or the host's own. Whoever asks [`Broken::why`] from
+    /// now on is woken when it has changed.
     pub(crate) fn agent_is_broken(
         self: &Arc<Self>,
         agent: AgentGroupId,
+        by: Option<SessionId>,
         folder: &str,
         stamp: String,
         reason: String,
     ) {
         tracing::warn!(%agent, folder, reason, "an agent does not work as it is");
-        if !self.broken.add(agent, stamp, reason) {
+        if !self.broken.add(agent, by, stamp, reason) {
             return;
         }
         let (core, folder) = (Arc::clone(self), folder.to_owned());
@@ -113,17 +128,33 @@ mod tests {
         let (broken, agent) = (Broken::default(), AgentGroupId::generate(&SystemIds));
         let session = SessionId::generate(&SystemIds);
         assert_eq!(broken.why(agent, "one", session), None);
-        assert!(broken.add(agent, "one".into(), "no program".into()), "somebody has to look");
+        assert!(broken.add(agent, None, "one".into(), "no program".into()), "somebody has to look");
         assert_eq!(broken.why(agent, "one", session).as_deref(), Some("no program"));
         assert_eq!(broken.why(agent, "two", session), None, "it has changed");
         assert_eq!(broken.changed(agent, Some("one")), None);
         assert_eq!(broken.changed(agent, None), None, "nobody knows");
-        assert!(!broken.add(agent, "two".into(), "no rights".into()), "somebody looks already");
+        assert!(
+            !broken.add(agent, None, "two".into(), "no rights".into()),
+            "somebody looks already"
+        );
         assert_eq!(broken.changed(agent, Some("one")), Some(HashSet::from([session])));
         assert_eq!(broken.why(agent, "two", session), None);
-        broken.add(agent, "two".into(), "no rights".into());
+        broken.add(agent, None, "two".into(), "no rights".into());
         broken.why(agent, "two", session);
         assert_eq!(broken.forget(agent), HashSet::from([session]), "a person's word");
         assert!(broken.changed(agent, Some("two")).is_some_and(|all| all.is_empty()));
+    }
+
+    #[test]
+    fn a_container_that_calls_its_agent_broken_stops_its_own_conversation_only() {
+        let (broken, agent) = (Broken::default(), AgentGroupId::generate(&SystemIds));
+        let [liar, other] = [0; 2].map(|_| SessionId::generate(&SystemIds));
+        assert!(broken.add(agent, Some(liar), "one".into(), "so it says".into()));
+        assert_eq!(broken.why(agent, "one", liar).as_deref(), Some("so it says"));
+        assert_eq!(broken.why(agent, "one", other), None);
+        assert_eq!(broken.changed(agent, Some("two")), Some(HashSet::from([liar])));
+        broken.add(agent, Some(liar), "two".into(), "so it says".into());
+        broken.add(agent, None, "two".into(), "no program".into());
+        assert_eq!(broken.why(agent, "two", other).as_deref(), Some("no program"));
     }
 }

@@ -26,7 +26,6 @@ use crate::db::messaging;
 use crate::db::notices::Notice;
 use crate::db::sessions::{self, StartTrouble, StopCause};
 use crate::repeat::warned;
-use crate::runtime::log::rotate_live;
 use crate::runtime::{AgentFolders, Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
 use crate::watch;
 
@@ -152,9 +151,6 @@ impl Task {
         reasons: Reasons,
         now: UnixMillis,
     ) -> Result<Alive, Trouble> {
-        if self.container.is_some() {
-            self.rotate_log().await;
-        }
         let Some(container) = &self.container else { return Ok(Alive::None) };
         let (runner, busy) = (container.vitals.runner, container.vitals.is_busy());
         let config = &self.core.parts.config;
@@ -191,18 +187,6 @@ impl Task {
             }
         };
         self.record_and_stop(runner, cause).await
-    }
-
-    /// Keeps what the runner prints small while it lives.
-    async fn rotate_log(&self) {
-        let log =
-            self.core.parts.data.session_folder(self.record.agent_group, self.id).join(RUNNER_LOG);
-        let name = log.display().to_string();
-        if let Err(error) = blocking(move || rotate_live(&log)).await
-            && let Some(before) = warned("runner.log", &error.to_string())
-        {
-            tracing::warn!(session = %self.id, log = name, %error, before, "a log grows on");
-        }
     }
 
     /// Whether the container was started from something that the agent is no more.
@@ -378,7 +362,7 @@ impl Task {
         let furnished = self.furnish(stamp.clone()).await;
         if let (Err(Unfit::Broken(reason)), Some(stamp)) = (&furnished, &stamp) {
             let folder = &self.record.agent_folder;
-            self.core.agent_is_broken(group, folder, stamp.clone(), reason.clone());
+            self.core.agent_is_broken(group, None, folder, stamp.clone(), reason.clone());
             self.core.broken.why(group, stamp, id); // to be woken
             self.core.release_place(id);
             return self.wait_for_change(reason, stamp, look, now).await;
@@ -497,7 +481,8 @@ impl Task {
         };
         if let Some(stamp) = stamp {
             let (group, folder) = (self.record.agent_group, &self.record.agent_folder);
-            self.core.agent_is_broken(group, folder, stamp, for_a_terminal(&reason));
+            let by = Some(self.id);
+            self.core.agent_is_broken(group, by, folder, stamp, for_a_terminal(&reason));
         }
     }
 
