@@ -6,7 +6,7 @@
 
 mod command;
 pub mod docker;
-pub(crate) mod log;
+mod log;
 pub mod mounts;
 pub mod probe;
 pub mod process;

@@ -1,5 +1,7 @@
 //! The folders of an agent and of its conversations: who can change what.
 
+use std::os::unix::fs::MetadataExt;
+
 use serde_json::json;
 use twobox_tests::{
     Mode, Runtime, Setup, World, binary, image_with, on_all_runtimes, on_process, wait_for,
@@ -11,6 +13,7 @@ on_all_runtimes!(
     no_conversation_changes_what_its_agent_is,
     each_conversation_has_a_workspace_of_its_own,
     what_conversations_share_is_what_the_configuration_says,
+    what_a_runner_of_root_has_left_is_given_to_its_user,
 );
 
 on_process!(
@@ -58,11 +61,11 @@ fn no_conversation_changes_what_its_agent_is(setup: Setup) {
         assert!(REFUSALS.contains(&said.as_str()), "{order}: {said}");
     }
     assert_eq!(chat.ask("read program prompt.md"), "be kind");
-    // A person may, and it counts at once: the folder is mounted, not what was in it.
+    // A person may, and it counts at once, in a container that has begun with it.
     std::fs::write(&put, "be brief").unwrap();
     world.twobox(&["agents", "put", "ada", put.to_str().unwrap()]);
     assert_eq!(chat.ask("read program prompt.md"), "be brief");
-    assert_eq!(world.starts(), 1, "in the same container");
+    assert_eq!(world.starts(), 2);
     world.assert_fsck_clean();
 }
 
@@ -149,5 +152,33 @@ fn a_data_directory_in_shared_memory_is_served_and_as_closed_as_elsewhere(setup:
         let hidden = said == "NotFound" && order.starts_with("read");
         assert!(hidden || REFUSALS.contains(&said.as_str()), "{order}: {said}");
     }
+    world.assert_fsck_clean();
+}
+
+fn what_a_runner_of_root_has_left_is_given_to_its_user(setup: Setup) {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root has runners that are somebody else");
+    }
+    let world = obedient(setup);
+    world.up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("write work note mine"), "written");
+    let session = world.session("ada");
+    world.container(&session).expect("it waits for more").kill();
+    world.wait_no_containers();
+    // As the process runtime of an older host did, and with a trap in it.
+    let secret = world.aside().join("secret");
+    std::fs::write(&secret, "root's").unwrap();
+    let (out, work) = (session.folder.join("out"), session.folder.join("work"));
+    std::os::unix::fs::symlink(&secret, work.join("link")).unwrap();
+    std::fs::hard_link(&secret, work.join("second name")).unwrap();
+    for folder in [&out, &work] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            std::os::unix::fs::lchown(entry.unwrap().path(), Some(0), Some(0)).unwrap();
+        }
+    }
+    assert_eq!(chat.ask("write work note again"), "written");
+    assert_eq!(std::fs::metadata(&secret).unwrap().uid(), 0);
+    std::fs::remove_file(work.join("second name")).unwrap();
     world.assert_fsck_clean();
 }

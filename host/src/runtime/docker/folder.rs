@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -10,6 +11,8 @@ use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
+use rustix::fs::{AtFlags, Dir, FileType, Gid, OFlags, Uid, chownat, openat, statat};
+use rustix::io::Errno;
 use twobox_shared::paths::SessionPaths;
 
 use super::facts::Facts;
@@ -135,6 +138,57 @@ pub(in crate::runtime) fn prepare(spec: &StartSpec, own: User, user: User) -> io
                 Room::Program => program::open_to_readers(&mount.source)?,
                 Room::Outbox | Room::Work | Room::Shared => give(&mount.source, user)?,
             }
+        }
+        let was_roots = |file: &Path| fs::symlink_metadata(file).is_ok_and(|file| file.uid() == 0);
+        if user.uid != 0
+            && [paths.outbound_db(), paths.runner_lock()].into_iter().any(|file| was_roots(&file))
+        {
+            hand_over(paths.out_dir(), user)?;
+            hand_over(&SessionPaths::work_of(&spec.folder), user)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many entries of a folder are handed over at one start, and how deep.
+const ENTRIES_MAX: u32 = 10_000;
+const DEPTH_MAX: u32 = 16;
+
+/// Gives what root owns below `folder`, which is a session's, to `user`: runners were root once, and
+/// left files there. A file that is called something else besides, perhaps elsewhere, is left alone,
+/// and nothing is followed out of the folder, whoever exchanges what is in it meanwhile.
+fn hand_over(folder: &Path, user: User) -> io::Result<()> {
+    match rustix::fs::open(folder, FOLDER, rustix::fs::Mode::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        opened => {
+            let mut left = ENTRIES_MAX;
+            hand_over_in(&opened?, user, 0, &mut left)
+        }
+    }
+}
+
+const FOLDER: OFlags =
+    OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+
+fn hand_over_in(folder: &OwnedFd, user: User, depth: u32, left: &mut u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        let Some(fewer) = left.checked_sub(1) else { return Ok(()) };
+        *left = fewer;
+        let meta = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let kind = FileType::from_raw_mode(meta.st_mode);
+        if kind == FileType::Directory && depth < DEPTH_MAX {
+            let inner = openat(folder, name, FOLDER, rustix::fs::Mode::empty())?;
+            hand_over_in(&inner, user, depth + 1, left)?;
+        }
+        let is_plain = kind == FileType::RegularFile && meta.st_nlink == 1;
+        if meta.st_uid == 0 && (kind == FileType::Directory || is_plain) {
+            chownat(folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
     }
     Ok(())

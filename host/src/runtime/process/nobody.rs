@@ -11,7 +11,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -146,38 +146,6 @@ impl Nobody {
         chdir(self.home.as_c_str())?;
         drop_rights(self.user)
     }
-}
-
-/// How many entries of a folder are handed over at one start, and how deep.
-const ENTRIES_MAX: usize = 10_000;
-const DEPTH_MAX: usize = 16;
-
-/// Gives what root owns below `folder`, which is nobody's but the session's and in which nobody works
-/// now, to `user`: runners were root once, and left files there. A file that is called something else
-/// besides, perhaps elsewhere, is left alone, and no link is followed.
-///
-/// # Errors
-/// Something of it could not be read or given away.
-pub(super) fn hand_over(folder: &Path, user: User) -> io::Result<()> {
-    let mut folders = vec![(folder.to_owned(), 0)];
-    let mut left = ENTRIES_MAX;
-    while let Some((folder, depth)) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let path = entry?.path();
-            let meta = fs::symlink_metadata(&path)?;
-            left = left.saturating_sub(1);
-            if left == 0 {
-                return Ok(());
-            }
-            if meta.is_dir() && depth < DEPTH_MAX {
-                folders.push((path.clone(), depth + 1));
-            }
-            if meta.uid() == 0 && (meta.is_dir() || (meta.is_file() && meta.nlink() == 1)) {
-                std::os::unix::fs::lchown(&path, Some(user.uid), Some(user.gid))?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Takes another user's place, without a way back.

@@ -14,10 +14,10 @@ use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::outside;
 use twobox_shared::paths::SessionPaths;
 
-use super::nobody::{self, Kept, Nobody};
+use super::nobody::{Kept, Nobody};
 use super::scan::Ours;
 use crate::runtime::docker::folder::{self, User};
-use crate::runtime::mounts::{Room, Seen, mounts};
+use crate::runtime::mounts::{Seen, mounts};
 use crate::runtime::{StartSpec, command, log};
 
 /// The largest file that a runner may write, its log included.
@@ -94,9 +94,6 @@ fn nobody(way: &Way, spec: &StartSpec) -> io::Result<Option<Nobody>> {
     kept.push(keep(&way.program.canonicalize()?, true));
     let writable: Vec<PathBuf> =
         kept.iter().filter(|kept| !kept.read_only).map(|kept| kept.path.clone()).collect();
-    for folder in folders.iter().filter(|it| matches!(it.room, Room::Outbox | Room::Work)) {
-        nobody::hand_over(&folder.source, way.user)?;
-    }
     let writable: Vec<&Path> = writable.iter().map(PathBuf::as_path).collect();
     // A configuration that cannot be read is reported later, by the turn that needs it.
     let config = AgentConfig::load(&SessionPaths::of_folder(&spec.folder).agent_config())
