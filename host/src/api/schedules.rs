@@ -33,8 +33,7 @@ pub(super) async fn add(
     State(api): State<Api>,
     Body(Object(draft)): Body<Object<Draft>>,
 ) -> Result<Response, ApiError> {
-    let (now, rules) = (api.now(), &api.core.parts.config.schedule);
-    let (draft, least) = (draft.in_zone(&rules.timezone, true), rules.min_interval);
+    let (now, least) = (api.now(), api.core.parts.config.schedule.min_interval);
     let id = ScheduleId::generate(&*api.core.parts.ids);
     let added = api.write(move |db| book::add(db, id, &draft, least, now)).await?;
     let place = HeaderValue::from_str(&format!("/api/schedules/{id}"));
@@ -105,11 +104,9 @@ pub(super) async fn patch(
     Path(name_or_id): Path<String>,
     Body(fields): Body<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
-    let (now, rules) = (api.now(), &api.core.parts.config.schedule);
-    let least = rules.min_interval;
+    let (now, least) = (api.now(), api.core.parts.config.schedule.min_interval);
     Ok(match Patch::read(fields)? {
         Patch::Edit { draft, revision } => {
-            let draft = draft.in_zone(&rules.timezone, false);
             let edit = move |db: &mut _| {
                 book::edit(db, &name_or_id, &draft, revision, least, &SystemIds, now)
             };

@@ -4,11 +4,9 @@ use std::io::Read;
 
 use clap::{Args, ValueEnum};
 
-use twobox_shared::time::UnixMillis;
-
 use crate::book::{Change, Draft, PROMPT_MAX, WrittenCadence};
 use crate::cli::output::Failure;
-use crate::schedule::cadence::{Kind, refuse_months};
+use crate::schedule::cadence::Kind;
 
 /// `twobox schedules add`.
 #[derive(Debug, Args)]
@@ -48,7 +46,7 @@ pub(in crate::cli) struct EditArguments {
 struct Flags {
     #[command(flatten)]
     cadence: CadenceFlags,
-    /// The zone in which times are read, like Europe/Berlin. Default: the setting schedule.timezone.
+    /// The zone in which times are read, like Europe/Berlin. Default: UTC.
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
     /// Run in this session, given by its id or the beginning or end of it.
@@ -76,10 +74,10 @@ struct Flags {
     /// Start up to this much later than the slot, like 5m; the same for a slot whoever asks.
     #[arg(long, value_name = "DUR", value_parser = seconds)]
     jitter: Option<i64>,
-    /// No slot before this, as --at takes it.
+    /// No slot before this: RFC 3339, like 2026-12-01T00:00:00+01:00.
     #[arg(long, value_name = "T")]
     not_before: Option<String>,
-    /// No slot after this, as --at takes it.
+    /// No slot after this: RFC 3339.
     #[arg(long, value_name = "T")]
     not_after: Option<String>,
     /// After so many firings it is over.
@@ -109,12 +107,9 @@ struct CadenceFlags {
     /// After each interval, like 90m, counted from now.
     #[arg(long, value_name = "DUR")]
     every: Option<String>,
-    /// Once: like "2026-12-01 09:00" in the schedule's zone, or 2026-12-01T09:00:00+01:00.
+    /// Once: RFC 3339, like 2026-12-01T09:00:00+01:00.
     #[arg(long, value_name = "T")]
     at: Option<String>,
-    /// Once, after this time from now, like 20m.
-    #[arg(long = "in", value_name = "DUR", value_parser = seconds)]
-    after: Option<i64>,
 }
 
 /// What `edit` can take back, by the name of its flag.
@@ -135,7 +130,6 @@ enum Clear {
 
 /// A duration in whole seconds.
 fn seconds(text: &str) -> Result<i64, String> {
-    refuse_months(text)?;
     match humantime::parse_duration(text) {
         Ok(span) if span.subsec_nanos() == 0 => {
             i64::try_from(span.as_secs()).map_err(|_| "is too long".to_owned())
@@ -146,22 +140,22 @@ fn seconds(text: &str) -> Result<i64, String> {
 }
 
 impl AddArguments {
-    pub(super) fn draft(&self, now: UnixMillis) -> Result<Draft, Failure> {
+    pub(super) fn draft(&self) -> Result<Draft, Failure> {
         Ok(Draft {
             name: Some(self.name.clone()),
             agent: Some(self.agent.clone()),
             prompt: Some(prompt(&self.prompt)?),
-            ..self.flags.draft(now)
+            ..self.flags.draft()
         })
     }
 }
 
 impl EditArguments {
-    pub(super) fn draft(&self, now: UnixMillis) -> Result<Draft, Failure> {
+    pub(super) fn draft(&self) -> Result<Draft, Failure> {
         let mut draft = Draft {
             name: self.new_name.clone(),
             prompt: self.prompt.as_deref().map(prompt).transpose()?,
-            ..self.flags.draft(now)
+            ..self.flags.draft()
         };
         for clear in &self.clear {
             let is_free = match clear {
@@ -206,14 +200,14 @@ fn reset<T>(change: &mut Change<T>) -> bool {
 }
 
 impl Flags {
-    fn draft(&self, now: UnixMillis) -> Draft {
+    fn draft(&self) -> Draft {
         let session = match (&self.session, self.new_session) {
             (Some(id), _) => Change::Set(id.clone()),
             (None, true) => Change::Reset,
             (None, false) => Change::Keep,
         };
         Draft {
-            cadence: self.cadence.written(now),
+            cadence: self.cadence.written(),
             time_zone: self.timezone.clone().into(),
             session,
             max_turns: self.max_turns.into(),
@@ -231,10 +225,8 @@ impl Flags {
 }
 
 impl CadenceFlags {
-    fn written(&self, now: UnixMillis) -> Option<WrittenCadence> {
-        let Self { cron, daily, weekdays, weekly, hourly, every, at, after } = self;
-        let after =
-            after.map(|seconds| UnixMillis(now.0.saturating_add(seconds * 1000)).to_string());
+    fn written(&self) -> Option<WrittenCadence> {
+        let Self { cron, daily, weekdays, weekly, hourly, every, at } = self;
         let said = [
             (Kind::Cron, cron),
             (Kind::Daily, daily),
@@ -243,7 +235,6 @@ impl CadenceFlags {
             (Kind::Hourly, hourly),
             (Kind::Every, every),
             (Kind::Once, at),
-            (Kind::Once, &after),
         ];
         said.into_iter().find_map(|(kind, value)| {
             let value = value.clone()?;
@@ -282,9 +273,7 @@ pub(super) fn flag(field: &'static str, draft: Option<&Draft>) -> String {
         "cadence" => match draft.and_then(|draft| draft.cadence.as_ref()) {
             Some(said) if said.kind == Kind::Once.word() => "--at".to_owned(),
             Some(said) => format!("--{}", said.kind),
-            None => {
-                "--cron, --daily, --weekdays, --weekly, --hourly, --every, --at or --in".to_owned()
-            }
+            None => "--cron, --daily, --weekdays, --weekly, --hourly, --every or --at".to_owned(),
         },
         other => format!("--{}", other.replace('_', "-")),
     }
