@@ -595,3 +595,15 @@ async fn a_request_that_is_nested_deeply_is_an_error_and_the_connection_lives() 
     client.send(message("ann", "m1")).await;
     assert_eq!(client.next().await["event"], "accepted");
 }
+
+#[tokio::test]
+async fn a_line_that_is_almost_json_is_understood() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let line =
+        "\u{feff}{\"op\":\"message\",\"agent\":\"ann\",\"id\":\"m\",\"text\":\"cut \\ud83d\"}\n";
+    client.output.write_all(line.as_bytes()).await.unwrap();
+    let answer = client.next().await;
+    assert_eq!(answer["event"], "accepted", "{answer}");
+    assert_eq!(server.desk.accepted.lock().unwrap()[0].1, "cut \u{fffd}");
+}

@@ -132,7 +132,8 @@ impl AgentConfig {
     pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigError> {
         let error = |reason: String| ConfigError { path: path.display().to_string(), reason };
         let text = match crate::bounds::CONFIG_FILE.read_to_string(path) {
-            Ok(text) => text,
+            // Some editors write a byte order mark.
+            Ok(text) => text.trim_start_matches('\u{feff}').to_owned(),
             Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => "{}".to_owned(),
             Err(other) => return Err(error(other.to_string())),
         };

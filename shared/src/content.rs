@@ -5,6 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::bounds;
+use crate::mend::mended;
 use crate::time::UnixMillis;
 
 /// `kind` of an ordinary message.
@@ -49,7 +50,7 @@ impl Chat {
     /// Reads a `content` column. Text that is not such an object is taken as the message itself,
     /// so that no row is unreadable.
     pub fn from_content(content: &str) -> Self {
-        match serde_json::from_str::<Value>(content) {
+        match serde_json::from_str::<Value>(&mended(content)) {
             Ok(Value::Object(object)) => serde_json::from_value(Value::Object(object))
                 .unwrap_or_else(|_| Self::text(content)),
             Ok(Value::String(text)) => Self::text(text),

@@ -17,6 +17,7 @@ pub mod fault;
 pub mod history;
 pub mod ids;
 pub mod inbox;
+pub mod mend;
 pub mod open;
 pub mod outbox;
 pub mod outside;

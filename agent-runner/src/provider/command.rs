@@ -6,6 +6,7 @@
 //! turns its output into pushes, so that the turn waits in one place for the program and for the
 //! main thread, and the program never waits for us to read.
 
+use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 use twobox_shared::agent_config::{AgentConfig, Lifetime};
 use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::MessageId;
+use twobox_shared::mend::mended;
 
 use super::{Desk, Done, Prompt, Provider, Push, cancelled, kill_group};
 use crate::args::{Folders, Options};
@@ -96,6 +98,8 @@ pub(crate) struct Program {
     /// Counts the starts, so that the last words of an earlier process are not taken for this one's.
     number: u64,
     running: Option<Running>,
+    /// Whether it was said that what the program writes has to be mended.
+    told_mended: bool,
 }
 
 struct Running {
@@ -112,6 +116,7 @@ impl Program {
             temp: options.temp(),
             number: 0,
             running: None,
+            told_mended: false,
         }
     }
 
@@ -250,7 +255,11 @@ impl Program {
             if text.trim().is_empty() {
                 continue;
             }
-            match serde_json::from_str(&text) {
+            let mended = mended(&text);
+            if matches!(mended, Cow::Owned(_)) || mended.len() < text.len() {
+                self.tell_mended();
+            }
+            match serde_json::from_str(&mended) {
                 Err(error) => {
                     let line = shorten(&text, 200);
                     return wrong(format!(
@@ -263,6 +272,16 @@ impl Program {
                 Ok(Line::Failed(failure)) => return (Err(failure), true),
                 Ok(line) => desk.say(self.said(line)),
             }
+        }
+    }
+
+    /// Says that what the program wrote is no JSON, once for each program that is started.
+    fn tell_mended(&mut self) {
+        if !std::mem::replace(&mut self.told_mended, true) {
+            say!(
+                "the program writes halves of surrogate pairs, or a byte order mark, which is no JSON: \
+                 they are read as U+FFFD, and passed over"
+            );
         }
     }
 

@@ -7,6 +7,7 @@ use regex_lite::Regex;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use twobox_shared::content::Failure;
+use twobox_shared::mend::mended;
 
 use super::{Desk, Done, Prompt, PromptMessage, Provider, cancelled};
 use crate::event::{Attachment, Content, Said};
@@ -80,7 +81,7 @@ impl Script {
             Failure::permanent(Failure::AGENT_BROKEN, detail)
         };
         let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
+        serde_json::from_str(&mended(&text)).map_err(|error| wrong(error.to_string()))
     }
 
     fn steps_for(&self, text: &str, attempt: i64) -> &[Step] {

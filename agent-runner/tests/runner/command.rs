@@ -307,3 +307,21 @@ fn a_program_that_hangs_is_killed_with_everything_it_started() {
     assert!(runner.running(), "a program that was killed costs no restart");
     runner.stop();
 }
+
+#[test]
+fn what_is_almost_json_costs_no_turn() {
+    // As programs write it that cut texts, and those that begin with a mark.
+    let program = "import sys\n\
+        sys.stdout.reconfigure(encoding='utf-8')\n\
+        for line in sys.stdin:\n    \
+            print('\\ufeff{\"type\": \"reply\", \"text\": \"cut \\\\ud83d\"}')\n    \
+            print('{\"type\": \"reply\", \"text\": \"\\\\ude00 whole \\\\ud83d\\\\ude00\"}')\n    \
+            print('{\"type\": \"turn_done\"}', flush=True)\n";
+    let session = session(program, "");
+    session.say("m1", "hello");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    assert_eq!(session.texts(), ["cut \u{fffd}", "\u{fffd} whole \u{1f600}"]);
+    let errors = runner.stop();
+    assert_eq!(errors.matches("halves of surrogate pairs").count(), 1, "{errors}");
+}

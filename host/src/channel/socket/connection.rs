@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use twobox_shared::bounds::{self, TooMuch};
 use twobox_shared::content::{CONTENT_MAX, Chat};
 use twobox_shared::ids::MessageId;
+use twobox_shared::mend::mended;
 
 use super::line::{LINE_MAX, Line, LineReader};
 use super::protocol::{Chosen, Event, Request};
@@ -139,7 +140,12 @@ impl<'a> Client<'a> {
         if line.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
-        match serde_json::from_slice(&line) {
+        // What is no text at all is refused: two ids in it might become the same.
+        let read = match str::from_utf8(&line) {
+            Ok(text) => serde_json::from_str(&mended(text)),
+            Err(_) => serde_json::from_slice(&line),
+        };
+        match read {
             Ok(request) => self.carry_out(request, closing),
             Err(error) => at_once(Event::error(format!("the line is not a request: {error}"))),
         }
