@@ -128,13 +128,17 @@ impl Drafts {
     /// Stores a file, durably, to go with the latest reply, or with the next one if there is none.
     ///
     /// # Errors
-    /// If it cannot be read or stored, or has no usable name.
+    /// [`Unstored`]: what was said before is as it was.
     pub(crate) fn file(
         &mut self,
         answering: &Answering,
         file: Attachment,
         ids: &impl IdSource,
-    ) -> io::Result<()> {
+    ) -> Result<(), Unstored> {
+        // A name that is fit for a message id is fit for a file.
+        let name = MessageId::parse(&file.name)
+            .map_err(|error| Unstored::Unfit(format!("its name cannot be used: {error}")))?
+            .to_string();
         if !matches!(self.drafts.last(), Some(Draft { body: Body::Files(_) | Body::Reply(..), .. }))
         {
             self.add(answering, Body::Files(Vec::new()), ids);
@@ -144,15 +148,30 @@ impl Drafts {
         else {
             unreachable!("a draft that takes files was just added");
         };
-        // A name that is fit for a message id is fit for a file.
-        let name = MessageId::parse(&file.name).map_err(io::Error::other)?.to_string();
         let name = match files.contains(&name) {
             true => format!("{}-{name}", files.len() + 1),
             false => name,
         };
-        store(&self.folder, id.as_str(), &name, &file.source)?;
-        files.push(name);
-        Ok(())
+        let stored = store(&self.folder, id.as_str(), &name, &file.source);
+        if stored.is_ok() {
+            files.push(name);
+        }
+        stored
+    }
+
+    /// Says, with what was said last, what else there is to know.
+    pub(crate) fn remark(&mut self, answering: &Answering, remark: &str, ids: &impl IdSource) {
+        match self.drafts.last_mut().map(|draft| &mut draft.body) {
+            Some(Body::Reply(text, _)) if text.is_empty() => *text = remark.to_owned(),
+            Some(Body::Reply(text, _)) => *text = format!("{text}\n\n{remark}"),
+            Some(body @ Body::Files(_)) => {
+                let Body::Files(files) = body else { unreachable!("it was just looked at") };
+                *body = Body::Reply(remark.to_owned(), std::mem::take(files));
+            }
+            Some(Body::System(_)) | None => {
+                self.add(answering, Body::Reply(remark.to_owned(), Vec::new()), ids);
+            }
+        }
     }
 
     fn add(&mut self, answering: &Answering, body: Body, ids: &impl IdSource) {
@@ -186,21 +205,67 @@ impl Drafts {
     }
 }
 
+/// Why a file was not stored.
+#[derive(Debug)]
+pub(crate) enum Unstored {
+    /// The file's own fault: another attempt would find the same.
+    Unfit(String),
+    /// The disk's, which another attempt may find mended.
+    Trouble(io::Error),
+}
+
 /// Everything down to the names is synced: the row that lists the file may be durable in a moment.
-fn store(folder: &Path, row: &str, name: &str, source: &Content) -> io::Result<()> {
-    let row_folder = folder.join(row);
-    fs::create_dir_all(&row_folder)?;
-    let mut file = File::create_new(row_folder.join(name))?;
-    match source {
-        Content::Bytes(bytes) => io::Write::write_all(&mut file, bytes)?,
+fn store(folder: &Path, row: &str, name: &str, source: &Content) -> Result<(), Unstored> {
+    let unfit = |error: io::Error| Unstored::Unfit(error.to_string());
+    let mut read = match source {
+        Content::Bytes(bytes) => Source::Bytes(bytes),
+        // First of all: one that is not there leaves no trace.
         Content::Path(path) => {
-            if !fs::metadata(path)?.is_file() {
-                return Err(io::Error::other("not a file"));
+            // A pipe would be waited for.
+            if !fs::metadata(path).map_err(unfit)?.is_file() {
+                return Err(Unstored::Unfit("it is not a file".to_owned()));
             }
-            io::copy(&mut File::open(path)?, &mut file)?;
+            Source::File(File::open(path).map_err(unfit)?)
         }
+    };
+    let row_folder = folder.join(row);
+    fs::create_dir_all(&row_folder).map_err(Unstored::Trouble)?;
+    let path = row_folder.join(name);
+    let written = File::create_new(&path).and_then(|mut file| {
+        match &mut read {
+            Source::Bytes(bytes) => io::Write::write_all(&mut file, bytes)?,
+            Source::File(source) => drop(io::copy(source, &mut file)?),
+        }
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        // Half of it is of no use; where it cannot be removed, it costs room.
+        drop(fs::remove_file(&path));
+        return Err(match error.kind() {
+            io::ErrorKind::FileTooLarge => Unstored::Unfit(too_large()),
+            io::ErrorKind::InvalidFilename => unfit(error),
+            _ => Unstored::Trouble(error),
+        });
     }
-    file.sync_all()?;
     let above = folder.parent().unwrap_or(folder);
-    [&row_folder, folder, above].iter().try_for_each(|folder| File::open(folder)?.sync_all())
+    [&row_folder, folder, above]
+        .iter()
+        .try_for_each(|folder| File::open(folder)?.sync_all())
+        .map_err(Unstored::Trouble)
+}
+
+enum Source<'a> {
+    Bytes(&'a [u8]),
+    File(File),
+}
+
+/// That a file is larger than any may be here, and how large that is.
+fn too_large() -> String {
+    use nix::sys::resource::{Resource, getrlimit};
+    match getrlimit(Resource::RLIMIT_FSIZE) {
+        Ok((limit, _)) if limit < nix::sys::resource::RLIM_INFINITY => {
+            format!("it is larger than {limit} bytes, the most that a file may have here")
+        }
+        _ => "it is larger than a file may be here".to_owned(),
+    }
 }

@@ -62,6 +62,7 @@ fn main() -> ExitCode {
 
 /// Builds the pieces and runs the loop until there is a reason to leave.
 fn start(options: &Options) -> Result<(), Exit> {
+    heed_file_limit();
     options.durability.choose();
     if let Some(processes) = options.processes {
         limit_processes(processes);
@@ -83,6 +84,16 @@ fn start(options: &Options) -> Result<(), Exit> {
     heartbeat::start(options, Arc::clone(&outbox))?;
     let watch = wake::watch(options.paths.in_dir(), events.clone());
     run::Runner::new(options, &SystemClock, outbox, stop, events, inbound, watch.is_some()).run()
+}
+
+/// A file that grows beyond the limit is an error where it is written, and no end of this process or of
+/// what it starts: a program would take the turn with it, and its attempt.
+fn heed_file_limit() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: to ignore a signal runs no code of ours.
+    if let Err(error) = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) } {
+        say!("a file beyond the limit ends this process: {error}");
+    }
 }
 
 /// Has the kernel refuse more processes and threads of this user. In a sandbox these are the

@@ -23,6 +23,9 @@ pub struct DataDir {
     root: PathBuf,
 }
 
+/// How long the path of a unix socket may be, in bytes: `sun_path` without its end.
+pub const SOCKET_PATH_MAX: usize = 107;
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -117,6 +120,17 @@ pub enum DataError {
         /// Whose it should be.
         us: String,
     },
+    /// No socket in it could be reached.
+    #[error(
+        "{path} is too long a name for a data directory: a socket in it would have {length} bytes, and \
+         at most {SOCKET_PATH_MAX} are possible: take a shorter one"
+    )]
+    TooLong {
+        /// The directory.
+        path: PathBuf,
+        /// How long the path of a socket would be.
+        length: usize,
+    },
     /// The operating system refused.
     #[error("could not {action} {path}")]
     Io {
@@ -196,8 +210,12 @@ impl DataDir {
     /// # Errors
     /// Any [`DataError`] but [`DataError::NotInitialised`], [`DataError::Lost`] and [`DataError::Held`].
     pub fn create(path: &Path) -> Result<Self, DataError> {
+        // Before anything is made: a host could never be reached there.
+        let absolute = std::path::absolute(path).map_err(io_error("resolve", path))?;
+        Self { root: absolute }.fits_sockets()?;
         make_private(path).map_err(|error| cannot_create(path, error))?;
         let root = path.canonicalize().map_err(io_error("resolve", path))?;
+        Self { root: root.clone() }.fits_sockets()?;
         match Self::allowed(&root) {
             Err(DataError::Writable { .. }) if is_empty(&root) => {
                 modes::close(&root).map_err(io_error("close to others", &root))?;
@@ -254,6 +272,19 @@ impl DataDir {
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.root.join("twobox.toml")
+    }
+
+    /// Whether the paths of its sockets are as short as the system wants them.
+    ///
+    /// # Errors
+    /// [`DataError::TooLong`].
+    pub fn fits_sockets(&self) -> Result<(), DataError> {
+        let lengths = [self.socket(), self.api_socket()].map(|path| path.as_os_str().len());
+        let length = lengths.into_iter().max().unwrap_or(0);
+        match length <= SOCKET_PATH_MAX {
+            true => Ok(()),
+            false => Err(DataError::TooLong { path: self.root.clone(), length }),
+        }
     }
 
     /// The socket of the terminal channel and of the command line.

@@ -249,6 +249,87 @@ fn doctor_says_when_the_program_of_the_command_channel_cannot_be_run() {
 }
 
 #[test]
+fn doctor_names_every_agent_that_cannot_run_and_why() {
+    let (_dir, data) = initialised();
+    for (name, command) in [
+        ("gone", "./agent.py"),
+        ("asleep", "./asleep"),
+        ("nowhere", "no-such-program"),
+        ("fine", "sh"),
+    ] {
+        ok(&twobox(&data, &["agents", "add", name, "--provider", "command", "--", command]));
+    }
+    std::fs::write(data.join("programs/asleep/asleep"), "").unwrap();
+    ok(&twobox(&data, &["agents", "add", "torn"]));
+    std::fs::write(data.join("agents/torn.json"), "{").unwrap();
+    let output = twobox(&data, &["--json", "doctor"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = said["checks"].as_array().unwrap();
+    let agents = checks.iter().find(|check| check["check"] == "agents").unwrap();
+    assert_eq!(agents["level"], "fail", "{agents}");
+    let detail = agents["detail"].as_str().unwrap();
+    for part in [
+        "gone: ",
+        "agent.py is missing",
+        "asleep is not executable",
+        "\"no-such-program\" is in no folder of PATH",
+        "torn: ",
+    ] {
+        assert!(detail.contains(part), "{part}: {detail}");
+    }
+    assert!(!detail.contains("fine"), "{detail}");
+    // What is in an image cannot be seen from here, what is in the program folder can.
+    let toml = data.join("twobox.toml");
+    std::fs::write(&toml, "runtime = 'docker'\n").unwrap();
+    let said: Value = serde_json::from_slice(&twobox(&data, &["--json", "doctor"]).stdout).unwrap();
+    let checks = said["checks"].as_array().unwrap();
+    let agents = checks.iter().find(|check| check["check"] == "agents").unwrap();
+    let detail = agents["detail"].as_str().unwrap();
+    assert!(detail.contains("agent.py is missing") && !detail.contains("no-such"), "{detail}");
+}
+
+#[test]
+fn a_directory_whose_sockets_nobody_could_reach_is_refused_and_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = 107 - "/host.sock".len() - dir.path().as_os_str().len() - 1;
+    let [fits, long] = [room, room + 1].map(|length| dir.path().join("d".repeat(length)));
+    let refused = fails(&twobox(&long, &["init", "--runtime", "process"]), 1);
+    assert!(refused.contains("108 bytes") && refused.contains("107"), "{refused}");
+    assert!(!long.exists(), "nothing was made");
+    ok(&twobox(&fits, &["init", "--runtime", "process"]));
+    let fine = text(&twobox(&fits, &["doctor"]).stdout);
+    assert!(!fine.contains("sockets"), "{fine}");
+    std::fs::rename(&fits, &long).unwrap();
+    let found = text(&twobox(&long, &["doctor"]).stdout);
+    assert!(found.contains("FAIL  sockets") && found.contains("108 bytes"), "{found}");
+}
+
+#[test]
+fn ids_that_begin_with_a_hyphen_need_no_dashes_before_them() {
+    let (_dir, data) = initialised();
+    ok(&twobox(&data, &["wire", "add", "assistant", "command", "-1001234", "--name", "family"]));
+    assert!(ok(&twobox(&data, &["wire", "list"])).contains("-1001234"));
+    ok(&twobox(&data, &["wire", "remove", "assistant", "command", "-1001234"]));
+    // A message needs a host: what is refused is not the line.
+    let send =
+        ["send", "--channel", "command", "--chat", "-1001234", "--id", "-7", "--sender", "-5"];
+    let sent = fails(&twobox(&data, &[&send[..], &["--thread", "-3", "-hello"]].concat()), 1);
+    assert!(sent.contains("no host answers"), "{sent}");
+}
+
+#[test]
+fn an_agent_may_be_added_with_the_life_of_its_program() {
+    let (_dir, data) = initialised();
+    let add = ["agents", "add", "bob", "--provider", "command", "--lifetime", "runner", "--", "a"];
+    ok(&twobox(&data, &add));
+    let config = std::fs::read_to_string(data.join("agents/bob.json")).unwrap();
+    assert!(config.contains("\"lifetime\": \"runner\""), "{config}");
+    let bad = ["agents", "add", "eve", "--provider", "command", "--lifetime", "day", "--", "a"];
+    assert_eq!(twobox(&data, &bad).status.code(), Some(2));
+}
+
+#[test]
 fn mistakes_in_the_command_line_are_usage_errors() {
     let (_dir, data) = initialised();
     let bad: [&[&str]; 16] = [

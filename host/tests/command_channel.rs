@@ -161,7 +161,7 @@ async fn it_runs_in_the_given_folder_with_a_short_environment_and_a_group_of_its
     let folder = PathBuf::from(post.file("folder").trim());
     assert_eq!(folder.canonicalize().unwrap(), post.dir.path().canonicalize().unwrap());
     // The shell adds some of its own.
-    let known = ["HOME", "LANG", "OLDPWD", "PATH", "PWD", "SHLVL", "_"];
+    let known = ["HOME", "LANG", "OLDPWD", "PATH", "PWD", "SHLVL", "TWOBOX_RUN", "_"];
     let names = post.file("names");
     assert!(names.lines().any(|name| name == "PATH"), "{names}");
     assert!(names.lines().all(|name| known.contains(&name)), "{names}");
@@ -283,4 +283,41 @@ async fn wait_gone(pid: &str) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("process {pid} still lives after 30 s");
+}
+
+#[tokio::test]
+async fn what_left_the_group_of_a_program_is_killed_with_it() {
+    // One with a session of its own, one whose parents are gone as well.
+    let script = "setsid sh -c 'echo $$ > first; exec sleep 600' & \
+                  (setsid sh -c 'echo $$ > second; exec sleep 600' &) ; \
+                  while [ ! -s first ] || [ ! -s second ]; do sleep 0.01; done; sleep 600";
+    let post = Post::with(script, true, Duration::from_secs(1));
+    assert_eq!(post.deliver(&["x"]).await, [transient("the program was killed after 1s")]);
+    for name in ["first", "second"] {
+        let pid: i32 = post.file(name).trim().parse().unwrap();
+        let ended = || match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Err(_) => true,
+            Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim().starts_with('Z')),
+        };
+        for _ in 0..1000 {
+            if ended() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(ended(), "{name} lives");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_talker_is_listened_to_now_and_then() {
+    let post = Post::with("exec cat /dev/zero", true, Duration::from_secs(1));
+    let before = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
+    assert_eq!(post.deliver(&["x"]).await, [transient("the program was killed after 1s")]);
+    let after = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
+    let spent = (after.user_time() + after.system_time()).tv_sec() * 1000
+        + (after.user_time() + after.system_time()).tv_usec() / 1000
+        - (before.user_time() + before.system_time()).tv_sec() * 1000
+        - (before.user_time() + before.system_time()).tv_usec() / 1000;
+    assert!(spent < 300, "{spent} ms of one second");
 }

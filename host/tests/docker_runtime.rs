@@ -484,6 +484,10 @@ async fn a_missing_image_names_the_command_that_builds_it() {
     ] {
         assert!(error.to_string().contains("scripts/build-image"), "{error}");
     }
+    let own = Containers { image: "somebodys/agent:2".to_owned(), ..settings() };
+    let machine = Machine::with("exit 0", InstallId::generate(&SystemIds), own);
+    let error = machine.runtime.check().await.unwrap_err().to_string();
+    assert!(error.contains("one of your own") && error.contains("docs/images.md"), "{error}");
     let present = Machine::new("exit 0");
     let line = present.runtime.check().await.unwrap();
     assert!(line.contains(IMAGE), "{line}");

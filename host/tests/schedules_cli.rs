@@ -36,6 +36,7 @@ impl World {
         command
             .args(arguments)
             .env("TWOBOX_DATA", &self.data)
+            .env("TZ", "UTC")
             .env("DOCKER_HOST", "unix:///nonexistent.sock")
             .stdin(Stdio::null());
         command
@@ -186,7 +187,9 @@ fn a_schedule_is_added_with_every_flag_and_says_when_it_fires() {
         assert_eq!(&schedule[field], value, "{field}");
     }
     assert_eq!(shown["next"][2]["slot"], "2100-01-17T02:30:00+01:00");
-    assert_eq!((&shown["warnings"], &shown["runs"]), (&json!([]), &json!([])));
+    let short =
+        json!([{ "type": "short_missed_window", "period_sec": 604_800, "window_sec": 21_600 }]);
+    assert_eq!((&shown["warnings"], &shown["runs"]), (&short, &json!([])));
 }
 
 #[test]
@@ -234,7 +237,7 @@ fn every_mistake_names_its_flag_and_stores_nothing() {
     let with = |flag, value| add("report", &[&daily[..], &[flag, value]].concat());
     let cases = [
         (add("a b", &daily), "NAME: \"a b\" contains other characters"),
-        (add("report", &[]), "--every or --at: say how often"),
+        (add("report", &[]), "--every, --at or --in: say how often"),
         (add("report", &["--daily", "25:00"]), "--daily: \"25:00\" is not a time of day"),
         (add("report", &["--cron", "0 0 31 2 *"]), "--cron: cron expression"),
         (add("report", &["--every", "5s"]), "--every: every 5s is too often"),
@@ -476,4 +479,70 @@ fn a_change_is_done_beside_a_host_that_stands_still() {
 fn self_pause(reason: &str) -> SelfPause {
     let session = SessionId::generate(&SystemIds);
     SelfPause { reason: reason.to_owned(), text: reason.to_owned(), session }
+}
+
+#[test]
+fn a_time_without_an_offset_is_one_in_the_schedules_zone() {
+    let world = world();
+    let berlin = ["--timezone", "Europe/Berlin"];
+    let once = |name: &str, at: &str| world.add(name, &[&["--at", at], &berlin[..]].concat());
+    let cases = [
+        ("winter", "2098-12-01 09:00", "2098-12-01T09:00:00+01:00"),
+        ("summer", "2098-07-01T09:00", "2098-07-01T09:00:00+02:00"),
+        ("seconds", "2098-12-01 09:00:30", "2098-12-01T09:00:30+01:00"),
+        ("offset", "2098-12-01T09:00:00+05:00", "2098-12-01T05:00:00+01:00"),
+    ];
+    for (name, at, slot) in cases {
+        says(&once(name, at), &[slot]);
+    }
+    let bounds = ["--daily", "09:00", "--not-before", "2098-12-01 08:59"];
+    says(&world.add("bound", &[&bounds, &berlin[..]].concat()), &["2098-12-01T09:00:00+01:00"]);
+    let base = ["add", "x", "--agent", "assistant", "--prompt", "Hi"];
+    for bad in ["tomorrow", "2098-12-01", "09:00", "2098-13-01 09:00"] {
+        let told = world.refused(&[&base[..], &["--at", bad], &berlin].concat(), 2);
+        assert!(told.contains("--at") && told.contains("Europe/Berlin"), "{told}");
+    }
+    let soon = world.add("soon", &["--in", "20m"]);
+    says(&soon, &["once at", "next"]);
+    let both = [&["schedules"], &base[..], &["--in", "20m", "--at", "2098-12-01 09:00"]].concat();
+    assert_eq!(world.command(&both).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn a_schedule_without_a_zone_is_in_the_configured_one() {
+    let world = world();
+    let toml = world.data.join("twobox.toml");
+    std::fs::write(&toml, "runtime = 'process'\n[schedule]\ntimezone = 'Asia/Tokyo'\n").unwrap();
+    says(&world.add("a", &["--daily", "09:00"]), &["(Asia/Tokyo)", "T09:00:00+09:00"]);
+    says(&world.schedules(&["edit", "a", "--timezone", "UTC"]), &["(UTC)"]);
+    says(&world.schedules(&["edit", "a", "--daily", "10:00"]), &["(UTC)"]);
+    says(&world.schedules(&["edit", "a", "--clear", "timezone"]), &["(Asia/Tokyo)"]);
+    says(&world.schedules(&["show", "a"]), &["rules     of time zones: 20"]);
+}
+
+#[test]
+fn months_and_years_are_refused_with_what_to_say_instead() {
+    let world = world();
+    let base = ["add", "x", "--agent", "assistant", "--prompt", "Hi"];
+    for (flags, told) in [
+        (&["--every", "1month"][..], "--cron '0 9 1 * *'"),
+        (&["--every", "1y"], "--cron '0 9 1 1 *'"),
+        (&["--every", "30M"], "write 30m for minutes"),
+        (&["--every", "1h", "--missed-window", "30M"], "write 30m for minutes"),
+        (&["--every", "1h", "--jitter", "1year"], "@yearly"),
+        (&["--in", "1M"], "write 30m for minutes"),
+    ] {
+        let output = world.command(&[&["schedules"], &base[..], flags].concat()).output().unwrap();
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {line}");
+        assert!(line.contains(told), "{flags:?}: {line}");
+    }
+    // What is stored and shown counts in days, and can be typed again.
+    let long = world.add("long", &["--every", "40days"]);
+    says(&long, &["every 40days", "--missed-window 40d would do it"]);
+    says(&world.schedules(&["edit", "long", "--every", "40days 6h"]), &["every 40days 6h"]);
+    let bad = world.refused(&["edit", "long", "--cron", "@reboot"], 2);
+    assert!(bad.contains("@midnight") && bad.contains("@annually"), "{bad}");
+    let zone = world.refused(&["edit", "long", "--timezone", "GMT+2"], 2);
+    assert!(zone.contains("is it Etc/GMT-2?"), "{zone}");
 }

@@ -275,6 +275,18 @@ fn p3_a_claim_is_made_only_by_a_higher_attempt_and_never_over_an_answer() {
 }
 
 #[test]
+fn turns_that_nobody_counted_are_not_known() {
+    for (counted, kept) in [(0, None), (3, Some(3))] {
+        let boxes = Boxes::new();
+        let mut outbox = OutboxWriter::open(&boxes.outbox(), runner()).unwrap();
+        let claims = outbox.claim(&[claim("m", 0)], NOW).unwrap();
+        let end = TurnEnd { claims: &claims, outcome: Ok(&[]), turns: counted, continuation: None };
+        outbox.end_turn(&end, Seq(0), NOW).unwrap();
+        assert_eq!(outbox.ack(&id("m")).unwrap().unwrap().turns, kept, "{counted}");
+    }
+}
+
+#[test]
 fn a_claim_is_repeated_only_by_whom_it_belongs_to_and_only_while_it_stands() {
     let boxes = Boxes::new();
     let (mine, other) = (runner(), runner());

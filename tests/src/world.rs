@@ -158,6 +158,7 @@ impl World {
         for name in ours.filter(|name| name.as_encoded_bytes().starts_with(b"TWOBOX_")) {
             command.env_remove(name);
         }
+        command.env("TZ", "UTC"); // a schedule without a zone is in the machine's
         command.arg("--data").arg(self.data()).args(arguments);
         command
     }

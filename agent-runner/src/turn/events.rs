@@ -5,14 +5,14 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use twobox_shared::clock::Monotonic;
-use twobox_shared::content::{Failure, KIND_CHAT};
+use twobox_shared::content::{Failure, KIND_CHAT, shorten};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{MessageId, SystemIds};
 use twobox_shared::inbox::{Origin, Purpose};
 use twobox_shared::outbox::{Claim, NewRow, new_row_id};
 
 use super::{End, Turn, claim_of};
-use crate::drafts::{Answering, check_size};
+use crate::drafts::{Answering, Unstored, check_size};
 use crate::event::{Attachment, Event, Said};
 use crate::exit::Exit;
 use crate::provider::{PromptMessage, Push, Reins};
@@ -171,10 +171,22 @@ impl Turn<'_, '_> {
 
     fn attach(&mut self, file: Attachment, reins: &Reins) {
         let name = file.name.clone();
-        if let Err(error) = self.drafts.file(&self.answering, file, &SystemIds) {
-            let detail = format!("could not store the file {name:?}: {error}");
-            say!("{detail}");
-            self.cut(Failure::retryable(Failure::PROVIDER_ERROR, detail), reins);
+        match self.drafts.file(&self.answering, file, &SystemIds) {
+            Ok(()) => {}
+            // No reason to lose the answer: both sides hear which file is missing, and why.
+            Err(Unstored::Unfit(reason)) => {
+                let detail = format!("could not attach the file {name:?}: {reason}");
+                say!("{detail}");
+                let name = shorten(&name, 80);
+                let remark = format!("(The file {name:?} could not be attached: {reason}.)");
+                self.drafts.remark(&self.answering, &remark, &SystemIds);
+                reins.push(Push::Notice(detail));
+            }
+            Err(Unstored::Trouble(error)) => {
+                let detail = format!("could not store the file {name:?}: {error}");
+                say!("{detail}");
+                self.cut(Failure::retryable(Failure::PROVIDER_ERROR, detail), reins);
+            }
         }
     }
 

@@ -200,6 +200,46 @@ say(type='turn_done')",
 }
 
 #[test]
+fn a_file_that_cannot_be_attached_costs_no_answer() {
+    let long = "ü".repeat(255);
+    let program = python(
+        "\
+home = os.environ['HOME']
+open(home + '/good.txt', 'w').write('good')
+open(home + '/two\\nlines', 'w').write('x')
+os.mkfifo(home + '/pipe')
+files = ['good.txt', 'two\\nlines', chr(252) * 255, 'missing.txt', '..', 'pipe', 'huge']
+say(type='reply', text='see', files=files)
+errors = [json.loads(sys.stdin.readline()) for _ in files[1:]]
+say(type='reply', text=json.dumps([e['detail'] for e in errors], ensure_ascii=False))
+say(type='turn_done')",
+    );
+    let session = session(&program, "");
+    session.program_file("huge", &"x".repeat(300_000));
+    session.say("m1", "x");
+    let runner = session.start_limited(200_000);
+    session.wait_ack("m1", AckStatus::Completed);
+    let rows = session.rows();
+    assert_eq!(rows[0].chat().files, ["good.txt"], "{}", runner.stderr());
+    let (told, heard) = (rows[0].chat().text, rows[1].chat().text);
+    assert!(told.starts_with("see\n\n(The file "), "{told}");
+    for (name, why) in [
+        ("two", "control character"),
+        (&long[..20], "too long"),
+        ("missing.txt", "No such file"),
+        ("..", "directory reference"),
+        ("pipe", "not a file"),
+        ("huge", "larger than 200000 bytes"),
+    ] {
+        for text in [&told, &heard] {
+            assert!(text.contains(name) && text.contains(why), "{name}: {text}");
+        }
+    }
+    assert_eq!(session.ack("m1").unwrap().attempt, Some(0), "at the first attempt");
+    runner.stop();
+}
+
+#[test]
 fn what_a_program_does_wrong_is_quoted() {
     let cases = [
         ("it ended", "os._exit(3)", "exit status: 3", true),

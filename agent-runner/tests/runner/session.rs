@@ -154,6 +154,16 @@ impl Session {
         self.start_as(RunnerId::generate(&SystemIds), args, &[])
     }
 
+    /// Starts one whose files may have so many bytes.
+    pub(crate) fn start_limited(&self, bytes: u64) -> Runner {
+        let runner = self.start_with(&[]);
+        let pid = runner.child.id().to_string();
+        let limit = format!("--fsize={bytes}");
+        let set = Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
+        assert!(set.success());
+        runner
+    }
+
     pub(crate) fn start_as(&self, runner: RunnerId, args: &[&str], env: &[(&str, &str)]) -> Runner {
         let stderr = self.dir.path().join(format!("stderr-{runner}"));
         let child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))

@@ -105,7 +105,8 @@ fn a_file_with_a_dangerous_name_is_not_written() {
         Session::scripted(r#"{"otherwise": [{"file": {"name": "../../evil", "text": "x"}}]}"#);
     session.say("m1", "go");
     let runner = session.start();
-    assert!(session.wait_failed("m1").detail.contains("evil"));
+    session.wait_ack("m1", AckStatus::Completed);
+    assert!(session.texts()[0].contains("evil"), "and whoever reads the answer is told");
     assert!(!session.paths.out_dir().join("evil").exists());
     runner.stop();
 }

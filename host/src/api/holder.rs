@@ -26,6 +26,27 @@ impl fmt::Display for Holder {
     }
 }
 
+/// Whose port that is by default, of programs that run where a host may: what a process is called says
+/// less, when it is called `python3`.
+pub fn usual(port: u16) -> Option<&'static str> {
+    match port {
+        8642 => Some("Hermes Agent"),
+        8080 | 8000 | 3000 => Some("many a web server"),
+        11434 => Some("Ollama"),
+        18789 => Some("OpenClaw"),
+        _ => None,
+    }
+}
+
+/// `holder` in words, and whose port it usually is.
+pub fn described(holder: Option<&Holder>, port: u16) -> String {
+    let who = holder.map_or_else(|| "another program".to_owned(), ToString::to_string);
+    match usual(port) {
+        Some(program) => format!("{who} (port {port} is usually that of {program})"),
+        None => who,
+    }
+}
+
 /// Who listens on `address`, or in a way that takes it. Blocks.
 ///
 /// Source: "/proc/net/tcp" in <https://docs.kernel.org/networking/proc_net_tcp.html>.
@@ -86,6 +107,17 @@ fn process_with(inode: u64) -> Option<(u32, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_taken_port_is_said_to_be_whose_it_seems() {
+        let holder = Holder { user: "ann".to_owned(), process: Some((7, "python3".to_owned())) };
+        let said = described(Some(&holder), 8642);
+        assert_eq!(
+            said,
+            "process 7 (python3) of user ann (port 8642 is usually that of Hermes Agent)"
+        );
+        assert_eq!(described(None, 28_642), "another program");
+    }
 
     #[test]
     fn who_listens_is_found_by_the_kernels_word() {

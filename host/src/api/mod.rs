@@ -84,7 +84,7 @@ pub enum ApiUnavailable {
         "could not listen on {address}, which {} has: every request that was sent there since showed it \
          the token, so `twobox token renew` if one may have been; set api.listen to another address, or \
          to \"\" for none",
-        .holder.as_ref().map_or_else(|| "another program".to_owned(), ToString::to_string)
+        holder::described(.holder.as_ref(), .address.port())
     )]
     Taken {
         /// Where.

@@ -33,7 +33,8 @@ pub(super) async fn add(
     State(api): State<Api>,
     Body(Object(draft)): Body<Object<Draft>>,
 ) -> Result<Response, ApiError> {
-    let (now, least) = (api.now(), api.core.parts.config.schedule.min_interval);
+    let (now, rules) = (api.now(), &api.core.parts.config.schedule);
+    let (draft, least) = (draft.in_zone(&rules.timezone, true), rules.min_interval);
     let id = ScheduleId::generate(&*api.core.parts.ids);
     let added = api.write(move |db| book::add(db, id, &draft, least, now)).await?;
     let place = HeaderValue::from_str(&format!("/api/schedules/{id}"));
@@ -104,9 +105,11 @@ pub(super) async fn patch(
     Path(name_or_id): Path<String>,
     Body(fields): Body<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
-    let (now, least) = (api.now(), api.core.parts.config.schedule.min_interval);
+    let (now, rules) = (api.now(), &api.core.parts.config.schedule);
+    let least = rules.min_interval;
     Ok(match Patch::read(fields)? {
         Patch::Edit { draft, revision } => {
+            let draft = draft.in_zone(&rules.timezone, false);
             let edit = move |db: &mut _| {
                 book::edit(db, &name_or_id, &draft, revision, least, &SystemIds, now)
             };

@@ -7,11 +7,11 @@ use twobox_shared::bounds;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::plan::{Plan, cadence, zone};
+use super::plan::{Plan, cadence, short, zone};
 use super::{BookError, Change, Draft, Mistake};
 use crate::db::overview;
 use crate::db::schedules::Definition;
-use crate::schedule::cadence::parse_instant;
+use crate::schedule::cadence::{Cadence, Kind, parse_instant, parse_reading, refuse_months};
 use crate::schedule::timetable::{Bounds, Timetable};
 use crate::schedule::{missed, overlap};
 
@@ -117,19 +117,31 @@ fn applied(
         check_prompt(prompt)?;
         new.prompt.clone_from(prompt);
     }
+    new.time_zone = match &draft.time_zone {
+        Change::Keep => new.time_zone,
+        Change::Reset => blank.time_zone,
+        Change::Set(name) => zone(name.trim())?.name().to_owned(),
+    };
     if let Some(written) = &draft.cadence {
-        let cadence = cadence(&written.kind, &written.value)?;
+        let cadence = match Kind::from_word(&written.kind) {
+            Some(Kind::Once) => {
+                Cadence::Once { at: instant_of("cadence", &written.value, &new.time_zone)? }
+            }
+            Some(Kind::Every) => {
+                refuse_months(&written.value).map_err(|problem| {
+                    let given: String = written.value.chars().take(64).collect();
+                    Mistake::new("cadence", &written.value, format!("{given:?} {problem}"))
+                })?;
+                cadence(&written.kind, &written.value)?
+            }
+            _ => cadence(&written.kind, &written.value)?,
+        };
         let (kind, value) = (cadence.kind().word().to_owned(), cadence.value());
         // The same said again leaves the slots of an interval where they are.
         if (&kind, &value) != (&new.cadence_kind, &new.cadence_value) {
             (new.cadence_kind, new.cadence_value, new.anchor) = (kind, value, now);
         }
     }
-    new.time_zone = match &draft.time_zone {
-        Change::Keep => new.time_zone,
-        Change::Reset => blank.time_zone,
-        Change::Set(name) => zone(name.trim())?.name().to_owned(),
-    };
     new.session = match &draft.session {
         Change::Keep => new.session,
         Change::Reset => None,
@@ -163,8 +175,8 @@ fn applied(
             unknown_word("overlap", word, overlap::Policy::ALL.iter().map(|known| known.as_str()))
         })?,
     };
-    new.not_before = instant("not_before", &draft.not_before, new.not_before)?;
-    new.not_after = instant("not_after", &draft.not_after, new.not_after)?;
+    new.not_before = instant("not_before", &draft.not_before, new.not_before, &new.time_zone)?;
+    new.not_after = instant("not_after", &draft.not_after, new.not_after, &new.time_zone)?;
     Ok(new)
 }
 
@@ -344,13 +356,32 @@ fn instant(
     field: &'static str,
     said: &Change<String>,
     old: Option<UnixMillis>,
+    time_zone: &str,
 ) -> Result<Option<UnixMillis>, Mistake> {
     match said {
         Change::Keep => Ok(old),
         Change::Reset => Ok(None),
-        Change::Set(text) => parse_instant(text.trim())
-            .map(Some)
-            .map_err(|error| Mistake::new(field, text, error.to_string())),
+        Change::Set(text) => instant_of(field, text, time_zone).map(Some),
+    }
+}
+
+/// Reads an instant, or what a clock in `time_zone` shows then: the first time, if it shows it twice, and
+/// right after a gap that leaves it out.
+fn instant_of(field: &'static str, text: &str, time_zone: &str) -> Result<UnixMillis, Mistake> {
+    short(field, text, bounds::CADENCE)?;
+    let read = parse_instant(text.trim());
+    let Err(error) = read else {
+        return read.map_err(|error| Mistake::new(field, text, error.to_string()));
+    };
+    let zone = zone(time_zone)?;
+    let instant = parse_reading(text.trim()).and_then(|reading| zone.first_instant(reading));
+    match instant.map(|instant| instant.as_millisecond()) {
+        Some(millis @ 0..) => Ok(UnixMillis(millis)),
+        _ => {
+            let problem =
+                format!("{error}, or without an offset as a clock in {time_zone} shows it");
+            Err(Mistake::new(field, text, problem))
+        }
     }
 }
 

@@ -135,7 +135,7 @@ fn each_mistake_names_its_field_and_says_what_is_allowed() {
         (fires("cron", "61 * * * *"), "cadence", "minute"),
         (fires("every", "59s"), "cadence", "at least 1m are required"),
         (fires("once", "2026-10-31T00:00:00Z"), "cadence", "has no slot after 2026-11-01T00:00"),
-        (fires("once", "2026-12-01T00:00:00"), "cadence", "with its offset"),
+        (fires("once", "2026-12-01"), "cadence", "with its offset"),
         (Draft { time_zone: set("Berlin"), ..draft() }, "time_zone", "is it Europe/Berlin?"),
         (Draft { session: set("ffff"), ..draft() }, "session", "twobox sessions list"),
         (Draft { session: set(""), ..draft() }, "session", "there is no session"),

@@ -82,3 +82,13 @@ pub struct Draft {
 fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(given: D) -> Result<Option<T>, D::Error> {
     T::deserialize(given).map(Some)
 }
+impl Draft {
+    /// The same, in which a zone that is not said of a new schedule, or taken back, is `zone`.
+    #[must_use]
+    pub fn in_zone(mut self, zone: &str, is_new: bool) -> Self {
+        if self.time_zone == Change::Reset || (is_new && self.time_zone == Change::Keep) {
+            self.time_zone = Change::Set(zone.to_owned());
+        }
+        self
+    }
+}

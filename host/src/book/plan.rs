@@ -69,7 +69,7 @@ pub(super) fn zone(name: &str) -> Result<Zone, Mistake> {
     })
 }
 
-fn short(field: &'static str, text: &str, bound: Bound) -> Result<(), Mistake> {
+pub(super) fn short(field: &'static str, text: &str, bound: Bound) -> Result<(), Mistake> {
     bound.check("it", text.len()).map_err(|error| Mistake::new(field, text, error.to_string()))
 }
 

@@ -4,6 +4,7 @@
 //! which may take long where there are many schedules: nobody has to wait for the database meanwhile.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use serde::{Serialize, Serializer};
@@ -13,6 +14,7 @@ use super::BookError;
 use super::plan::Plan;
 use crate::db::schedules::{self, Definition, Schedule};
 use crate::schedule::collision::{self, Entry, Warning};
+use crate::schedule::missed::Policy;
 use crate::schedule::timetable::Timetable;
 
 /// From so many of its last completed runs the average turns of a schedule are taken.
@@ -21,6 +23,8 @@ const AVERAGED: u32 = 20;
 /// What a person is to be warned of. Reckoned once, by whoever asks or writes it first.
 #[derive(Debug, Clone, Default)]
 pub struct Warnings {
+    /// What follows from the schedule alone.
+    own: Option<Warning>,
     asked: Option<Asked>,
     found: OnceLock<Vec<Warning>>,
 }
@@ -43,8 +47,12 @@ impl Warnings {
         now: UnixMillis,
     ) -> Result<Self, BookError> {
         let average_turns = average(db, schedule)?;
-        if schedule.removed_at.is_some() || average_turns == 0 {
+        if schedule.removed_at.is_some() {
             return Ok(Self::default());
+        }
+        let alone = short_window(&schedule.definition);
+        if average_turns == 0 {
+            return Ok(Self { own: alone, ..Self::default() });
         }
         let mut others = Vec::new();
         for other in schedules::list(db, Some(schedule.agent_group))?.rows {
@@ -54,12 +62,16 @@ impl Warnings {
             }
         }
         let own = Entry { name: schedule.definition.name.clone(), timetable, average_turns };
-        Ok(Self { asked: Some(Asked { own, others, from: now }), found: OnceLock::new() })
+        let asked = Some(Asked { own, others, from: now });
+        Ok(Self { own: alone, asked, found: OnceLock::new() })
     }
 
     /// The warnings. May take long the first time.
     pub fn all(&self) -> &[Warning] {
-        self.found.get_or_init(|| self.asked.as_ref().map(Asked::reckon).unwrap_or_default())
+        self.found.get_or_init(|| {
+            let met = self.asked.as_ref().map(Asked::reckon).unwrap_or_default();
+            self.own.clone().into_iter().chain(met).collect()
+        })
     }
 }
 
@@ -79,6 +91,16 @@ impl Asked {
         let others: Vec<Entry> = self.others.iter().filter_map(entry).collect();
         collision::warnings(&self.own, &others, self.from)
     }
+}
+
+/// Whether a slot that was missed may not be made up for although the next is still far.
+fn short_window(definition: &Definition) -> Option<Warning> {
+    let window = Duration::from_millis(u64::try_from(definition.missed_window_ms).ok()?);
+    let period = Plan::of(definition).ok()?.cadence.shortest_interval()?;
+    (definition.missed != Policy::Skip && window < period).then_some(Warning::ShortMissedWindow {
+        period_sec: period.as_secs(),
+        window_sec: window.as_secs(),
+    })
 }
 
 /// How many turns a schedule's runs take on average. Before its first run, what it may take at most

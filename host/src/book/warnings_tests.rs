@@ -28,7 +28,10 @@ fn a_schedule_is_warned_of_others_of_its_agent_that_it_meets() {
     assert_eq!(world.add(&often).unwrap().warnings.all(), []);
     let added = world.add(&heavy("b", "ann", 1500)).unwrap();
     let Warning::CronCollision { overlapping_schedules, estimated_concurrent_steps, .. } =
-        &added.warnings.all()[0];
+        &added.warnings.all()[0]
+    else {
+        panic!("{:?}", added.warnings)
+    };
     assert_eq!(*overlapping_schedules, ["a"], "and of none that takes no turns");
     assert_eq!(*estimated_concurrent_steps, 3000);
     assert_eq!(warned(&world, "often"), []);
@@ -47,5 +50,28 @@ fn nothing_is_reckoned_while_the_database_is_read() {
         assert_eq!(warnings.found.get(), None);
         assert_eq!(serde_json::to_value(&warnings).unwrap()[0]["type"], "cron_collision");
         assert_eq!(warnings.found.get().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_window_that_is_shorter_than_the_period_is_warned_of() {
+    let mut world = world();
+    let day = 24 * 60 * 60;
+    let weekly = |name: &str| Draft { cadence: written("weekly", "monday@09:00"), ..draft(name) };
+    let cases = [
+        ("a day, as without a word", weekly("a"), true),
+        ("a week", Draft { missed_window_sec: Change::Set(7 * day), ..weekly("b") }, false),
+        ("skipped anyway", Draft { missed: Change::Set("skip".into()), ..weekly("c") }, false),
+        ("each day", Draft { cadence: written("daily", "09:00"), ..draft("d") }, false),
+        ("once", Draft { cadence: written("once", "2027-01-01T00:00:00Z"), ..draft("e") }, false),
+    ];
+    for (case, draft, is_warned) in cases {
+        let added = world.add(&draft).unwrap();
+        let expected = Warning::ShortMissedWindow {
+            period_sec: 7 * day.unsigned_abs(),
+            window_sec: day.unsigned_abs(),
+        };
+        let expected: Vec<Warning> = is_warned.then_some(expected).into_iter().collect();
+        assert_eq!(added.warnings.all(), expected, "{case}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
-use twobox_shared::agent_config::{AgentConfig, ProviderKind, SharedFolder};
+use twobox_shared::agent_config::{AgentConfig, Lifetime, ProviderKind, SharedFolder};
 use twobox_shared::bounds;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Failure as Reason;
@@ -38,6 +38,9 @@ pub(super) enum AgentsCommand {
         /// One session for all, or one for each thread.
         #[arg(long, value_enum, default_value_t)]
         session_mode: SessionMode,
+        /// How long the program lives: one `turn`, or as long as the `runner`, which saves a start each time.
+        #[arg(long, value_parser = lifetime, default_value = "turn")]
+        lifetime: Lifetime,
         /// The program of `--provider command`, with its arguments.
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -92,6 +95,15 @@ pub(super) enum Provider {
     Command,
 }
 
+/// The words are those in the configuration.
+fn lifetime(word: &str) -> Result<Lifetime, String> {
+    match word {
+        "turn" => Ok(Lifetime::Turn),
+        "runner" => Ok(Lifetime::Runner),
+        _ => Err("use turn or runner".to_owned()),
+    }
+}
+
 /// The words are those in the database.
 impl ValueEnum for SessionMode {
     fn value_variants<'a>() -> &'a [Self] {
@@ -105,7 +117,7 @@ impl ValueEnum for SessionMode {
 
 pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode, Failure> {
     match command {
-        AgentsCommand::Add { name, provider, session_mode, command } => {
+        AgentsCommand::Add { name, provider, session_mode, lifetime, command } => {
             let config = AgentConfig {
                 provider: match provider {
                     Provider::Echo => ProviderKind::Echo,
@@ -113,6 +125,7 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
                     Provider::Command => ProviderKind::Command,
                 },
                 command,
+                lifetime,
                 ..AgentConfig::default()
             };
             add(context, &name, session_mode, &config)

@@ -21,6 +21,7 @@ use crate::db::messaging::SessionMode;
 use crate::place;
 use crate::runtime::probe::Difference;
 use crate::runtime::{self, RuntimeError};
+use crate::schedule::zone::Zone;
 
 /// The first agent.
 const FIRST_AGENT: &str = "assistant";
@@ -42,11 +43,12 @@ pub(super) async fn run(
         (false, Some(asked)) => (asked, "as you asked".to_owned()),
         (false, None) => choose(context, &data).await?,
     };
+    let zone = Zone::of_machine(context.env.get("TZ").map(String::as_str));
     let mut host = db::create(&data.host_db())?;
     place::settle(&host, &data, now)?;
     let install = db::install_id(&host, &SystemIds, now)?;
     let (mut made, mut taken_over) = (Vec::new(), Vec::new());
-    if write_new(&data.config(), &config::template(runtime))? {
+    if write_new(&data.config(), &config::template(runtime, zone.name()))? {
         made.push("twobox.toml".to_owned());
     }
     if Token::read(&data.api_token())?.is_none() {
@@ -70,6 +72,7 @@ pub(super) async fn run(
         let answer = json!({
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
             "image": (runtime == RuntimeKind::Docker).then_some(&config.containers.image),
+            "timezone": config.schedule.timezone,
             "made": made, "programs": taken_over, "closed": closed, "next": next,
         });
         json_line(&answer);
@@ -80,6 +83,7 @@ pub(super) async fn run(
     if runtime == RuntimeKind::Process {
         say("               agents run as child processes: no isolation boundary");
     }
+    say(&format!("time zone      {} (schedule.timezone)", config.schedule.timezone));
     match made.is_empty() {
         true => say("made           nothing, everything was there already"),
         false => say(&format!("made           {}", made.join(", "))),

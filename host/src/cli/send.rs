@@ -28,16 +28,16 @@ pub(super) struct SendArguments {
     #[arg(long, requires = "chat", conflicts_with_all = ["agent", "wait"])]
     channel: Option<String>,
     /// The chat on that channel.
-    #[arg(long, requires = "channel")]
+    #[arg(long, requires = "channel", allow_negative_numbers = true)]
     chat: Option<String>,
     /// The thread; without it the chat itself.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     thread: Option<String>,
     /// Who says it, as the channel names them. The agent is told, and no sender takes all places.
-    #[arg(long, requires = "channel")]
+    #[arg(long, requires = "channel", allow_negative_numbers = true)]
     sender: Option<String>,
     /// The message's own id: the same message again under the same id changes nothing.
-    #[arg(long, value_parser = message_id)]
+    #[arg(long, value_parser = message_id, allow_hyphen_values = true)]
     id: Option<MessageId>,
     /// Wait this long for the answer, and print it.
     #[arg(long, value_name = "SECS", value_parser = seconds)]

@@ -23,6 +23,7 @@ pub(super) enum WireCommand {
         /// `command` or `terminal`.
         channel: String,
         /// The chat's id on its platform; for a terminal the name of its agent.
+        #[arg(allow_negative_numbers = true)]
         chat: String,
         /// What agents call the chat; without it its id, or the name that it has.
         #[arg(long)]
@@ -40,6 +41,7 @@ pub(super) enum WireCommand {
         /// `command` or `terminal`.
         channel: String,
         /// The chat.
+        #[arg(allow_negative_numbers = true)]
         chat: String,
     },
 }

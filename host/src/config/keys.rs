@@ -196,6 +196,9 @@ pub const KEYS: &[Key] = &[
         "Runs that have ended are deleted after this time, with the sessions that were made for them.",
         |c| Field::Span(&mut c.schedule.history),
     ),
+    key("schedule.timezone", "The zone of a schedule that does not say one: an IANA name.", |c| {
+        Field::Text(&mut c.schedule.timezone)
+    }),
     key("api.listen", "Address and port of the HTTP API. Empty: only its socket.", |c| {
         Field::Address(&mut c.api.listen)
     }),
@@ -246,7 +249,7 @@ impl Key {
             Field::Bool(_) => "true or false".to_owned(),
             Field::Text(_) => "text in quotes".to_owned(),
             Field::Address(_) => {
-                "an IP address with a port, such as \"127.0.0.1:8642\", or \"\"".to_owned()
+                "an IP address with a port, such as \"127.0.0.1:28642\", or \"\"".to_owned()
             }
             Field::Span(_) if self.range.0 > 0.0 => {
                 format!("a time of {}s or more and up to a year, such as \"10m\"", self.range.0)

@@ -261,9 +261,9 @@ mod tests {
             ("[delivery]\nmax_hold = '900y'", &["max_hold", "up to a year"]),
             (
                 "[api]\nlisten = 'localhost:80'",
-                &["api.listen = \"localhost:80\"", "127.0.0.1:8642"],
+                &["api.listen = \"localhost:80\"", "127.0.0.1:28642"],
             ),
-            ("[api]\nlisten = 8642", &["api.listen = 8642", "127.0.0.1:8642"]),
+            ("[api]\nlisten = 8642", &["api.listen = 8642", "127.0.0.1:28642"]),
             ("containers = 3", &["unknown key containers"]),
             (
                 "[limits]\nclaim_tolerance = '9s'",

@@ -161,6 +161,8 @@ pub struct Schedule {
     pub chat_pause: Duration,
     /// Ended runs are deleted after this time.
     pub history: Duration,
+    /// The zone of a schedule that does not say one: an IANA name.
+    pub timezone: String,
 }
 
 /// `[api]`
@@ -233,8 +235,9 @@ impl Default for Config {
                 max_run: Duration::from_secs(20 * 60),
                 chat_pause: Duration::from_secs(30),
                 history: Duration::from_secs(90 * 24 * 60 * 60),
+                timezone: "UTC".to_owned(),
             },
-            api: Api { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8642))) },
+            api: Api { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 28642))) },
             shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },
         }
     }

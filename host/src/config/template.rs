@@ -6,9 +6,12 @@ use std::fmt::Write;
 use super::keys::KEYS;
 use super::{Config, RuntimeKind};
 
-/// The text of a new `twobox.toml` that sets `runtime` and nothing else.
-pub fn template(runtime: RuntimeKind) -> String {
-    let defaults = Config { runtime, ..Config::default() };
+/// The text of a new `twobox.toml` that sets `runtime`, and the zone of schedules if that is another than
+/// the default, and nothing else.
+pub fn template(runtime: RuntimeKind, zone: &str) -> String {
+    let default_zone = Config::default().schedule.timezone;
+    let mut defaults = Config { runtime, ..Config::default() };
+    zone.clone_into(&mut defaults.schedule.timezone);
     let mut text = String::from(
         "# The configuration of this Twobox installation; docs/configuration.md explains it.\n\
          # A line that is commented out shows the default.\n",
@@ -20,7 +23,12 @@ pub fn template(runtime: RuntimeKind) -> String {
             section = its_section;
             write!(text, "\n[{section}]\n").expect("a string takes every text");
         }
-        let comment = if key.name == "runtime" { "" } else { "# " };
+        let is_set = match key.name {
+            "runtime" => true,
+            "schedule.timezone" => zone != default_zone,
+            _ => false,
+        };
+        let comment = if is_set { "" } else { "# " };
         write!(text, "\n# {}\n{comment}{name} = {}\n", key.meaning, key.show(&defaults))
             .expect("a string takes every text");
     }
@@ -43,8 +51,10 @@ mod tests {
     #[test]
     fn the_first_file_sets_the_runtime_and_its_comments_are_the_defaults() {
         for runtime in [RuntimeKind::Docker, RuntimeKind::Sandbox, RuntimeKind::Process] {
-            let text = template(runtime);
+            let text = template(runtime, "UTC");
             let expected = Config { runtime, ..Config::default() };
+            let there = load(&template(runtime, "Europe/Berlin"));
+            assert_eq!(there.schedule.timezone, "Europe/Berlin");
             assert_eq!(load(&text), expected);
             let uncommented: String = text
                 .lines()

@@ -57,6 +57,13 @@ pub enum Warning {
         /// When they meet first: RFC 3339, on the same clock.
         first_at: String,
     },
+    /// A slot that is missed for longer than the window is not run, and the next comes much later.
+    ShortMissedWindow {
+        /// The shortest time between two slots.
+        period_sec: u64,
+        /// How late a missed slot may be.
+        window_sec: u64,
+    },
 }
 
 /// The collisions of `own` with `others` in the time of [`HORIZON`] from `from` on: one warning for

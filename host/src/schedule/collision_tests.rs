@@ -21,8 +21,9 @@ fn warn(schedules: &[Written]) -> Vec<Warning> {
 }
 
 fn names(warnings: &[Warning]) -> Vec<String> {
-    let joined = |Warning::CronCollision { overlapping_schedules, .. }: &Warning| {
-        overlapping_schedules.join("+")
+    let joined = |warning: &Warning| match warning {
+        Warning::CronCollision { overlapping_schedules, .. } => overlapping_schedules.join("+"),
+        Warning::ShortMissedWindow { .. } => panic!("that is no collision"),
     };
     warnings.iter().map(joined).collect()
 }
@@ -153,7 +154,10 @@ fn what_is_found_near_its_slots_is_what_a_look_at_all_slots_finds() {
                     overlapping_minutes,
                     first_at,
                     ..
-                } = warning;
+                } = warning
+                else {
+                    panic!("that is no collision: {warning:?}")
+                };
                 (overlapping_schedules, overlapping_minutes, first_at)
             })
             .collect();

@@ -18,9 +18,10 @@
 //! - `every` counts real time from the anchor, which is no slot itself; `once` is an instant. Neither
 //!   knows of zones.
 //!
-//! This is Vixie cron's way (cron(8): jobs without wildcards run right after a gap and are not
-//! repeated in an overlap; OCPS 1.4, §4.3.1, agrees about overlaps), with its reading of what a
-//! wildcard is: lists and stepped ranges without `*` follow the calendar. But Vixie cron knows clock
+//! This is close to what Vixie cron says of itself (cron(8): jobs without wildcards run right after a gap
+//! and are not repeated in an overlap; OCPS 1.4, §4.3.1, agrees about overlaps), with its reading of what
+//! a wildcard is: lists and stepped ranges without `*` follow the calendar. But of two fixed times in a
+//! gap Debian's cron runs both, one after the other, which are one slot here; and it knows clock
 //! changes only up to three hours, and here their size plays no part. Lord Howe's are 30 minutes:
 //! `hourly` at minute 45 fires twice within half an hour in autumn, and in spring 90 minutes lie
 //! between two slots whose minute the gap left out. Apia had no 30 December 2011: what the calendar

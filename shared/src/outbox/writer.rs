@@ -170,7 +170,7 @@ impl OutboxWriter {
                     ":status": status.as_str(),
                     ":now": now.to_rfc3339(),
                     ":failure": failure,
-                    ":turns": end.turns,
+                    ":turns": (end.turns > 0).then_some(end.turns),
                     ":message": claim.message,
                 })
             })

@@ -24,6 +24,7 @@ on_process!(
     a_restart_gives_the_turn_to_a_fresh_runner,
     a_retry_never_reuses_the_runner_that_failed,
     a_removed_agent_starts_nothing_and_who_waits_is_told,
+    what_a_living_runner_prints_stays_small,
     an_agent_that_is_removed_while_no_host_runs_starts_nothing_later,
 );
 
@@ -301,4 +302,27 @@ fn an_agent_that_is_removed_while_no_host_runs_starts_nothing_later(setup: Setup
     wait_for("its tasks to end", || (live_tasks(&world) == 0).then_some(()));
     wait_for("the mark to go", || (!world.is_marked(&session)).then_some(()));
     assert_eq!(world.starts(), starts);
+}
+
+fn what_a_living_runner_prints_stays_small(setup: Setup) {
+    let script = r#"
+        while read -r turn; do
+            head -c 3000000 /dev/zero | tr '\\0' x >&2
+            echo '{"type":"reply","text":"said much"}'
+            echo '{"type":"turn_done"}'
+        done"#
+        .replace("\\\\", "\\");
+    let world = world_of(setup, &["/bin/sh", "-c", &script]);
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("talk"), "said much");
+    let session = world.session("ada");
+    let runner = world.container(&session).expect("it waits for more");
+    let size = |name: &str| fs::metadata(session.folder.join(name)).map_or(0, |meta| meta.len());
+    for _ in 0..2 {
+        assert_eq!(chat.ask("talk"), "said much");
+        wait_for("the log to be moved", || (size("runner.log") < 1 << 20).then_some(()));
+        assert!(size("runner.log.1") > 0);
+    }
+    assert_eq!(world.container(&session), Some(runner), "the same runner");
+    world.assert_fsck_clean();
 }

@@ -10,17 +10,25 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use twobox_shared::ids::{IdSource, SystemIds};
 
 /// How much of its standard output is kept: the beginning.
 pub(super) const OUTPUT_MAX: usize = 64 << 10;
 
 /// How much of its standard error is kept: the end.
 pub(super) const ERRORS_MAX: usize = 8 << 10;
+
+/// How much it may say as fast as it can. From there on it is listened to now and then: one that never
+/// stops talking until its time is over costs nothing but its own time.
+const AT_ONCE: usize = 16 << 20;
+
+/// How long a talker waits for 64 KiB to be taken.
+const BREATH: Duration = Duration::from_millis(20);
 
 /// How long its output may stay open after it has ended, by something that it left behind.
 const LINGER: Duration = Duration::from_secs(1);
@@ -31,6 +39,10 @@ const REAP: Duration = Duration::from_secs(5);
 /// The variables of the host's environment that it gets. Nothing else: what is secret to the host
 /// stays there.
 const ENVIRONMENT: [&str; 3] = ["PATH", "HOME", "LANG"];
+
+/// The variable by which whatever a run has started is known, also what has left its group. Nothing is to
+/// be done with it.
+const MARK: &str = "TWOBOX_RUN";
 
 /// What a run came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,9 +76,11 @@ pub(super) async fn run(
     input: &[u8],
     patience: Duration,
 ) -> io::Result<Run> {
+    let mark = SystemIds.uuid().to_string();
     let mut child = Command::new(program)
         .current_dir(folder)
         .env_clear()
+        .env(MARK, &mark)
         .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -74,7 +88,7 @@ pub(super) async fn run(
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let mut group = Group::led_by(&child);
+    let mut group = Group::led_by(&child, mark);
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let end = {
         let (stdin, stdout, stderr) =
@@ -139,9 +153,13 @@ async fn feed(stdin: Option<ChildStdin>, input: &[u8]) {
 /// Reads to the end, also what is not kept: a program must not block because it says much.
 async fn read(stream: Option<impl AsyncRead + Unpin>, mut keep: impl FnMut(&[u8])) {
     let Some(mut stream) = stream else { return };
-    let mut buffer = [0; 4096];
+    let (mut buffer, mut all) = (vec![0; 1 << 16], 0);
     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
         keep(&buffer[..length]);
+        all += length;
+        if all > AT_ONCE {
+            sleep(BREATH).await;
+        }
     }
 }
 
@@ -157,24 +175,57 @@ fn keep_last(kept: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// The process group of a program that has not been waited for, so that its number is its own.
-struct Group(Option<Pid>);
+struct Group {
+    leader: Option<Pid>,
+    mark: String,
+}
 
 impl Group {
-    fn led_by(child: &Child) -> Self {
-        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    fn led_by(child: &Child, mark: String) -> Self {
+        let leader = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        Self { leader, mark }
     }
 
     fn forget(&mut self) {
-        self.0 = None;
+        self.leader = None;
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(leader) = self.0
-            && let Err(error) = killpg(leader, Signal::SIGKILL)
-        {
+        let Some(leader) = self.leader else { return };
+        if let Err(error) = killpg(leader, Signal::SIGKILL) {
             tracing::debug!(%leader, %error, "could not kill a program and what it has started");
         }
+        // Whoever has left the group may start others while it is looked for, so it is looked for until
+        // nobody is found: each look ends all who were there before it.
+        for _ in 0..LOOKS {
+            let left = marked(&self.mark);
+            if left.is_empty() {
+                return;
+            }
+            for pid in left {
+                if let Err(error) = kill(pid, Signal::SIGKILL) {
+                    tracing::debug!(%pid, %error, "it has ended by itself");
+                }
+            }
+        }
+        tracing::warn!(%leader, "a program of the command channel has left processes that do not end");
     }
+}
+
+/// How often is looked for what has left the group of a program that is killed.
+const LOOKS: usize = 20;
+
+/// The processes of this machine that were started with the mark, and have not ended.
+fn marked(mark: &str) -> Vec<Pid> {
+    let wanted = format!("{MARK}={mark}");
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // One that has ended, and that its parent has not taken note of, has no environment any more.
+    let has_mark = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|it| it == wanted.as_bytes()))
+    };
+    pids.filter(has_mark).map(Pid::from_raw).collect()
 }

@@ -24,6 +24,7 @@ pub use protocol::{Chosen, Event, Request};
 
 use super::Desk;
 use super::terminal::Terminal;
+use crate::data::SOCKET_PATH_MAX;
 use crate::repeat::warned;
 
 /// How many clients may be connected at once.
@@ -40,7 +41,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub enum SocketError {
     /// The path is longer than the system allows.
     #[error(
-        "{path} is too long for a unix socket ({length} bytes, at most 107): use a shorter --data"
+        "{path} is too long for a unix socket ({length} bytes, at most {SOCKET_PATH_MAX}): use a shorter --data"
     )]
     TooLong {
         /// The socket.
@@ -106,7 +107,7 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, SocketError> {
     fresh.push(".new");
     let fresh = PathBuf::from(fresh);
     let length = fresh.as_os_str().len();
-    if length > 107 {
+    if length > SOCKET_PATH_MAX {
         return Err(SocketError::TooLong { path: path.to_owned(), length });
     }
     match std::fs::remove_file(&fresh) {

@@ -83,7 +83,7 @@ fn address(listen: SocketAddr) -> Finding {
                 "{listen} can be reached from other machines, and tokens go there in clear text: \
                  whoever listens in on the network can use the API"
             ),
-            "set api.listen to 127.0.0.1:8642, and put a proxy that speaks TLS in front of it",
+            "set api.listen to 127.0.0.1:28642, and put a proxy that speaks TLS in front of it",
         ),
     }
 }
@@ -159,7 +159,10 @@ fn absent(listen: SocketAddr, bound: io::Result<()>) -> Finding {
 fn refusal(listen: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => match holder::of(listen) {
-            Some(holder) => format!("another program listens on {listen}, {holder}"),
+            Some(holder) => {
+                let who = holder::described(Some(&holder), listen.port());
+                format!("another program listens on {listen}, {who}")
+            }
             None => format!("another program listens on {listen}"),
         },
         io::ErrorKind::AddrNotAvailable => format!("{} is no address of this machine", listen.ip()),

@@ -26,6 +26,7 @@ use crate::db::{audit, wirings};
 use crate::runtime::docker::prove_writable;
 use crate::runtime::probe::{Difference, Probed};
 use crate::runtime::{self, RuntimeError};
+use crate::schedule::zone::{self, Zone};
 use crate::watch;
 
 /// What a check found.
@@ -105,6 +106,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             let loaded = context.load_config(&data.config());
             checks.push(place::closed(data.clone(), context.became));
             checks.extend(place::owners(data.root()));
+            checks.extend(place::sockets(&data));
             checks.push(configuration(&data, loaded.as_ref()));
             checks.push(host_db(data.clone()));
             checks.push(identity(data.clone()));
@@ -114,8 +116,9 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
                 checks.push(runtime(config.clone()));
                 checks.push(start(&data, config.clone()));
                 checks.push(failed_starts(data.clone()));
+                checks.push(time_zones(config.schedule.timezone.clone()));
                 checks.push(file_events(data.clone(), config.watch));
-                checks.extend(agents::check(&data));
+                checks.extend(agents::check(&data, config.runtime));
                 checks.extend(command_channel(&data, config.channels.command.clone()));
                 checks.extend(api::checks(&data, config.api.listen));
                 checks.push(folders(data, config));
@@ -326,6 +329,17 @@ fn of_probe(probed: &Probed) -> Finding {
         (false, true) => Finding::fail(what, help),
         (false, false) => Finding::warn(what, help),
     }
+}
+
+/// Which rules of time zones count, and in which zone schedules are that do not say one.
+fn time_zones(default: String) -> Check {
+    Check::now("time zones", move || match default.parse::<Zone>() {
+        Ok(zone) => Finding::ok(format!("rules of {}; schedules are in {zone}", zone::rules())),
+        Err(error) => Finding::fail(
+            format!("schedule.timezone: {error}"),
+            "set it in twobox.toml: schedules that do not say a zone cannot be added before",
+        ),
+    })
 }
 
 /// Whether starts come to nothing for sessions that wait for one.

@@ -47,6 +47,13 @@ pub(super) fn closed(data: DataDir, became: Option<u32>) -> Check {
     })
 }
 
+/// Whether its sockets can be reached at all; nothing if they can.
+pub(super) fn sockets(data: &DataDir) -> Option<Check> {
+    let error = data.fits_sockets().err()?;
+    let help = "stop the host, move the directory, and `twobox init --moved`";
+    Some(Check::now("sockets", move || Finding::fail(chain(&error), help)))
+}
+
 /// What in the directory belongs to somebody else, and the command that gives it back; nothing where
 /// there is no directory, or one into which we may not look.
 pub(super) fn owners(root: &Path) -> Option<Check> {

@@ -19,6 +19,7 @@ use twobox_shared::time::UnixMillis;
 use super::output::{Failure, chain, printable};
 use super::{Context, in_tokio};
 use crate::book::{self, BookError, Draft, MEND, Mistake};
+use crate::config;
 use crate::schedule::cadence::parse_instant;
 use said::{AddArguments, EditArguments};
 
@@ -148,18 +149,22 @@ pub(super) fn run(context: &Context, command: SchedulesCommand) -> Result<ExitCo
 fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, Failure> {
     match command {
         SchedulesCommand::Add(arguments) => {
-            let draft = arguments.draft()?;
+            let draft = arguments.draft(SystemClock.now())?;
             let (data, mut db) = context.open_db()?;
-            let least = context.load_config(&data.config())?.0.schedule.min_interval;
+            let config::Schedule { min_interval: least, timezone, .. } =
+                context.load_config(&data.config())?.0.schedule;
+            let draft = draft.in_zone(&timezone, true);
             let id = ScheduleId::generate(&SystemIds);
             let detail = book::add(&mut db, id, &draft, least, SystemClock.now())
                 .map_err(|error| explained(&error, Some(&draft)))?;
             context.output.show(&detail, |detail| text::saved("added", detail));
         }
         SchedulesCommand::Edit(arguments) => {
-            let draft = arguments.draft()?;
+            let draft = arguments.draft(SystemClock.now())?;
             let (data, mut db) = context.open_db()?;
-            let least = context.load_config(&data.config())?.0.schedule.min_interval;
+            let config::Schedule { min_interval: least, timezone, .. } =
+                context.load_config(&data.config())?.0.schedule;
+            let draft = draft.in_zone(&timezone, false);
             let now = SystemClock.now();
             let detail = book::edit(&mut db, &arguments.name, &draft, None, least, &SystemIds, now)
                 .map_err(|error| explained(&error, Some(&draft)))?;

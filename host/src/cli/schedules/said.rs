@@ -4,9 +4,11 @@ use std::io::Read;
 
 use clap::{Args, ValueEnum};
 
+use twobox_shared::time::UnixMillis;
+
 use crate::book::{Change, Draft, PROMPT_MAX, WrittenCadence};
 use crate::cli::output::Failure;
-use crate::schedule::cadence::Kind;
+use crate::schedule::cadence::{Kind, refuse_months};
 
 /// `twobox schedules add`.
 #[derive(Debug, Args)]
@@ -46,7 +48,7 @@ pub(in crate::cli) struct EditArguments {
 struct Flags {
     #[command(flatten)]
     cadence: CadenceFlags,
-    /// The zone in which times are read, like Europe/Berlin. Default: UTC.
+    /// The zone in which times are read, like Europe/Berlin. Default: the setting schedule.timezone.
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
     /// Run in this session, given by its id or the beginning or end of it.
@@ -74,10 +76,10 @@ struct Flags {
     /// Start up to this much later than the slot, like 5m; the same for a slot whoever asks.
     #[arg(long, value_name = "DUR", value_parser = seconds)]
     jitter: Option<i64>,
-    /// No slot before this: RFC 3339, like 2026-12-01T00:00:00+01:00.
+    /// No slot before this, as --at takes it.
     #[arg(long, value_name = "T")]
     not_before: Option<String>,
-    /// No slot after this: RFC 3339.
+    /// No slot after this, as --at takes it.
     #[arg(long, value_name = "T")]
     not_after: Option<String>,
     /// After so many firings it is over.
@@ -107,9 +109,12 @@ struct CadenceFlags {
     /// After each interval, like 90m, counted from now.
     #[arg(long, value_name = "DUR")]
     every: Option<String>,
-    /// Once: RFC 3339, like 2026-12-01T09:00:00+01:00.
+    /// Once: like "2026-12-01 09:00" in the schedule's zone, or 2026-12-01T09:00:00+01:00.
     #[arg(long, value_name = "T")]
     at: Option<String>,
+    /// Once, after this time from now, like 20m.
+    #[arg(long = "in", value_name = "DUR", value_parser = seconds)]
+    after: Option<i64>,
 }
 
 /// What `edit` can take back, by the name of its flag.
@@ -130,6 +135,7 @@ enum Clear {
 
 /// A duration in whole seconds.
 fn seconds(text: &str) -> Result<i64, String> {
+    refuse_months(text)?;
     match humantime::parse_duration(text) {
         Ok(span) if span.subsec_nanos() == 0 => {
             i64::try_from(span.as_secs()).map_err(|_| "is too long".to_owned())
@@ -140,22 +146,22 @@ fn seconds(text: &str) -> Result<i64, String> {
 }
 
 impl AddArguments {
-    pub(super) fn draft(&self) -> Result<Draft, Failure> {
+    pub(super) fn draft(&self, now: UnixMillis) -> Result<Draft, Failure> {
         Ok(Draft {
             name: Some(self.name.clone()),
             agent: Some(self.agent.clone()),
             prompt: Some(prompt(&self.prompt)?),
-            ..self.flags.draft()
+            ..self.flags.draft(now)
         })
     }
 }
 
 impl EditArguments {
-    pub(super) fn draft(&self) -> Result<Draft, Failure> {
+    pub(super) fn draft(&self, now: UnixMillis) -> Result<Draft, Failure> {
         let mut draft = Draft {
             name: self.new_name.clone(),
             prompt: self.prompt.as_deref().map(prompt).transpose()?,
-            ..self.flags.draft()
+            ..self.flags.draft(now)
         };
         for clear in &self.clear {
             let is_free = match clear {
@@ -200,14 +206,14 @@ fn reset<T>(change: &mut Change<T>) -> bool {
 }
 
 impl Flags {
-    fn draft(&self) -> Draft {
+    fn draft(&self, now: UnixMillis) -> Draft {
         let session = match (&self.session, self.new_session) {
             (Some(id), _) => Change::Set(id.clone()),
             (None, true) => Change::Reset,
             (None, false) => Change::Keep,
         };
         Draft {
-            cadence: self.cadence.written(),
+            cadence: self.cadence.written(now),
             time_zone: self.timezone.clone().into(),
             session,
             max_turns: self.max_turns.into(),
@@ -225,8 +231,10 @@ impl Flags {
 }
 
 impl CadenceFlags {
-    fn written(&self) -> Option<WrittenCadence> {
-        let Self { cron, daily, weekdays, weekly, hourly, every, at } = self;
+    fn written(&self, now: UnixMillis) -> Option<WrittenCadence> {
+        let Self { cron, daily, weekdays, weekly, hourly, every, at, after } = self;
+        let after =
+            after.map(|seconds| UnixMillis(now.0.saturating_add(seconds * 1000)).to_string());
         let said = [
             (Kind::Cron, cron),
             (Kind::Daily, daily),
@@ -235,6 +243,7 @@ impl CadenceFlags {
             (Kind::Hourly, hourly),
             (Kind::Every, every),
             (Kind::Once, at),
+            (Kind::Once, &after),
         ];
         said.into_iter().find_map(|(kind, value)| {
             let value = value.clone()?;
@@ -273,7 +282,9 @@ pub(super) fn flag(field: &'static str, draft: Option<&Draft>) -> String {
         "cadence" => match draft.and_then(|draft| draft.cadence.as_ref()) {
             Some(said) if said.kind == Kind::Once.word() => "--at".to_owned(),
             Some(said) => format!("--{}", said.kind),
-            None => "--cron, --daily, --weekdays, --weekly, --hourly, --every or --at".to_owned(),
+            None => {
+                "--cron, --daily, --weekdays, --weekly, --hourly, --every, --at or --in".to_owned()
+            }
         },
         other => format!("--{}", other.replace('_', "-")),
     }

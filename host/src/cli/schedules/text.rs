@@ -13,7 +13,7 @@ use crate::book::view::{
 };
 use crate::db::schedules::{Status, Unreadable};
 use crate::schedule::collision::Warning;
-use crate::schedule::streak;
+use crate::schedule::{streak, zone};
 
 /// The answer to `add` and `edit`.
 pub(super) fn saved(verb: &str, detail: &Detail) -> String {
@@ -86,6 +86,7 @@ fn definition(schedule: &ScheduleView) -> Vec<String> {
         format!("agent     {}", schedule.agent),
         format!("state     {}", state(schedule)),
         format!("fires     {} ({})", schedule.cadence.text, schedule.time_zone),
+        format!("rules     of time zones: {}", zone::rules()),
         format!("says      {}", one_line(&schedule.prompt, 100)),
         match schedule.session {
             Some(session) => format!("runs in   session {session}"),
@@ -156,13 +157,35 @@ fn upcoming(next: &[Upcoming]) -> Vec<String> {
         .collect()
 }
 
+/// A length of time in days and less, as it may be typed.
+fn days(seconds: u64) -> String {
+    let day = 24 * 60 * 60;
+    match (seconds / day, seconds % day) {
+        (0, rest) => humantime::format_duration(Duration::from_secs(rest)).to_string(),
+        (days, 0) => format!("{days}d"),
+        (days, rest) => format!("{days}d{}", humantime::format_duration(Duration::from_secs(rest)))
+            .replace(' ', ""),
+    }
+}
+
 fn warning(warning: &Warning) -> String {
-    let Warning::CronCollision {
-        overlapping_schedules,
-        overlapping_minutes,
-        estimated_concurrent_steps,
-        first_at,
-    } = warning;
+    let (overlapping_schedules, overlapping_minutes, estimated_concurrent_steps, first_at) =
+        match warning {
+            Warning::CronCollision {
+                overlapping_schedules,
+                overlapping_minutes,
+                estimated_concurrent_steps,
+                first_at,
+            } => (overlapping_schedules, overlapping_minutes, estimated_concurrent_steps, first_at),
+            Warning::ShortMissedWindow { period_sec, window_sec } => {
+                let [period, window] = [period_sec, window_sec].map(|seconds| days(*seconds));
+                return format!(
+                    "warning   a slot that comes while the host is away for more than {window} is not \
+                     made up for, and the next may come {period} later: --missed-window {period} would \
+                     do it"
+                );
+            }
+        };
     let minutes: Vec<String> = overlapping_minutes.iter().map(ToString::to_string).collect();
     format!(
         "warning   it fires at the same time as {} (minute {} of the hour, first at {first_at}), and \

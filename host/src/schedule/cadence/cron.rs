@@ -1,4 +1,4 @@
-//! Cron expressions: five fields, as Vixie cron reads them.
+//! Cron expressions: five fields, read as Vixie cron and its descendants read them.
 //!
 //! A field is `*`, or a comma-separated list of numbers and ranges; `*` and ranges may have a step.
 //! Months and days of the week also have names of three letters, and 7 is Sunday, as 0 is. If the
@@ -50,7 +50,9 @@ pub enum CronError {
         found: usize,
     },
     /// An `@word` that is none of ours.
-    #[error("{given:?} is unknown: there are @hourly, @daily, @weekly, @monthly and @yearly")]
+    #[error(
+        "{given:?} is unknown: there are @hourly, @daily or @midnight, @weekly, @monthly, and @yearly or @annually"
+    )]
     UnknownMacro {
         /// What was given.
         given: String,
@@ -348,7 +350,7 @@ mod tests {
             ),
             (
                 "@reboot",
-                "\"@reboot\" is unknown: there are @hourly, @daily, @weekly, @monthly and @yearly",
+                "\"@reboot\" is unknown: there are @hourly, @daily or @midnight, @weekly, @monthly, and @yearly or @annually",
             ),
             ("0 0 31 2 *", "it never fires: no month that it names has such a day"),
         ];

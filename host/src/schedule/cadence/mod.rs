@@ -17,8 +17,8 @@ use twobox_shared::time::UnixMillis;
 
 use cron::{Cron, CronError};
 use pattern::{Follows, Pattern, span};
-pub use value::parse_instant;
 use value::{Day, Interval, MinuteOfHour, TimeOfDay};
+pub use value::{parse_instant, parse_reading, refuse_months};
 
 /// How often a schedule fires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

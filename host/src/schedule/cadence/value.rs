@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 use twobox_shared::time::UnixMillis;
 
@@ -200,10 +201,64 @@ impl Interval {
     }
 }
 
+/// In days and less: a month and a year are not always as long, and would be read as what they are on
+/// average.
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.duration()).fmt(f)
+        const DAY: u64 = 24 * 60 * 60;
+        let all = self.duration();
+        let days = all.as_secs() / DAY;
+        let rest = all - Duration::from_secs(days * DAY);
+        match (days, rest.is_zero()) {
+            (0, _) => humantime::format_duration(rest).fmt(f),
+            (1, true) => f.write_str("1day"),
+            (1, false) => write!(f, "1day {}", humantime::format_duration(rest)),
+            (days, true) => write!(f, "{days}days"),
+            (days, false) => write!(f, "{days}days {}", humantime::format_duration(rest)),
+        }
     }
+}
+
+/// Refuses a length of time that counts in months or years, which people take for a date on the
+/// calendar, or write for minutes.
+///
+/// # Errors
+/// What to say instead.
+pub fn refuse_months(text: &str) -> Result<(), &'static str> {
+    let units = text.split(|c: char| !c.is_alphabetic());
+    for unit in units {
+        match unit {
+            "M" => {
+                return Err(
+                    "counts in months of 30.44 days: write 30m for minutes; for each month a \
+                            calendar is needed, as in --cron '0 9 1 * *', the first at 09:00",
+                );
+            }
+            "month" | "months" => {
+                return Err(
+                    "would be 30.44 days each time, and not the same day of each month: that is \
+                            --cron '0 9 1 * *', the first at 09:00, or @monthly",
+                );
+            }
+            "y" | "year" | "years" | "yr" | "yrs" => {
+                return Err(
+                    "would be 365.25 days each time, and not the same day of each year: that is \
+                            --cron '0 9 1 1 *', 1 January at 09:00, or @yearly",
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads a date and a time without an offset, as a clock on the wall shows them, such as
+/// `2026-12-01 09:00`.
+pub fn parse_reading(text: &str) -> Option<DateTime> {
+    // An offset would be passed over.
+    let plain = |c: char| c.is_ascii_digit() || "-:. T".contains(c);
+    let is_plain = text.chars().all(plain) && text.matches('-').count() == 2;
+    (is_plain && text.contains(':')).then(|| text.parse().ok())?
 }
 
 /// Reads an RFC 3339 instant. Its offset is required: a time without one would be another instant in
