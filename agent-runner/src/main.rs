@@ -9,6 +9,7 @@ mod confine;
 mod drafts;
 mod event;
 mod exit;
+mod family;
 mod ground;
 mod heartbeat;
 mod lock;
@@ -74,6 +75,7 @@ fn start(options: &Options) -> Result<(), Exit> {
         })?;
         confine::apply(options); // before the first thread, for a thread confines only its own
     }
+    family::adopt();
     let _lock = lock::take(&options.paths.runner_lock())?;
     fault::point(CrashPoint::RunnerLocked);
 

@@ -19,6 +19,7 @@ use twobox_shared::time::UnixMillis;
 use crate::args::Options;
 use crate::event::Event;
 use crate::exit::Exit;
+use crate::family;
 use crate::outbox::{Outbox, until_done};
 use crate::patience::Patience;
 use crate::provider::Worker;
@@ -154,6 +155,10 @@ impl<'a> Runner<'a> {
                 self.note_find(cause);
                 let Left { unused, stuck, broken } = Turn::run(self, work)?;
                 carried = unused;
+                if !stuck {
+                    // The provider is at rest, so whatever else lives below is the turn's.
+                    family::clear(self.worker.as_ref().and_then(Worker::group));
+                }
                 if stuck {
                     self.release(&carried)?;
                     return match self.stop.requested() {

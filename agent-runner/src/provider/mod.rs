@@ -241,6 +241,11 @@ impl Worker {
         self.config == *config && !self.thread.is_finished()
     }
 
+    /// The process group of its program, if that lives on between turns.
+    pub(crate) fn group(&self) -> Option<Pid> {
+        *self.reins.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets the provider answer one turn, whose end is reported as an event.
     ///
     /// # Errors

@@ -200,6 +200,48 @@ say(type='turn_done')",
 }
 
 #[test]
+fn nothing_that_a_turn_started_outlives_it_but_the_program_itself() {
+    // Each leaves somebody behind in a session of its own, without a parent, and one beside itself.
+    const PROGRAM: &str = r#"
+        sleep 600 & beside=$!
+        while read -r turn; do
+            rm -f "$HOME/left"
+            setsid sh -c 'sh -c "echo \$\$ >$0.new; mv $0.new $0; exec sleep 600" &' "$HOME/left" &
+            while [ ! -s "$HOME/left" ]; do sleep 0.01; done
+            echo "{\"type\":\"reply\",\"text\":\"$$ $beside $(cat "$HOME/left")\"}"
+            echo '{"type":"turn_done"}'
+        done"#;
+    let lives = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    for (lifetime, stays) in [("runner", true), ("turn", false)] {
+        let session = session("", "");
+        session.program_file("agent.sh", PROGRAM);
+        session.configure(&format!(
+            r#"{{"provider": "command", "command": ["sh", "agent.sh"], "lifetime": "{lifetime}"}}"#
+        ));
+        let runner = session.start();
+        let mut said = Vec::new();
+        for name in ["m1", "m2"] {
+            session.say(name, "x");
+            session.wait_ack(name, AckStatus::Completed);
+            let text = session.texts().pop().unwrap();
+            let [program, beside, left] = text.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{text}")
+            };
+            wait_for("who was left behind to be gone", || (!lives(left)).then_some(()));
+            wait_for("the rest", || (lives(beside) == stays).then_some(()));
+            said.push(program.to_owned());
+        }
+        assert_eq!(said[0] == said[1], stays, "{lifetime}: {said:?}");
+        assert_eq!(lives(&said[1]), stays, "{lifetime}");
+        let stderr = runner.stop();
+        assert_eq!(stderr.matches("ended what the turn left behind").count(), 2, "{stderr}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_attached_costs_no_answer() {
     let long = "ü".repeat(255);
     let program = python(
