@@ -1,7 +1,7 @@
 //! What runners print: one file per session, owned by the host and bounded.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,36 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         .mode(0o600)
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(path)
+}
+
+/// Moves what a runner that lives has printed aside, if that is much, so that the file stays small.
+/// What is printed at that very moment may be lost. Returns whether it was moved.
+pub(crate) fn rotate_live(path: &Path) -> io::Result<bool> {
+    let options = || {
+        let mut options = OpenOptions::new();
+        options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).mode(0o600);
+        options
+    };
+    let mut file = match options().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    let length = file.metadata()?.len();
+    if length <= ROTATE_AT {
+        return Ok(false);
+    }
+    // Only the end of it: it may have grown much since the last look.
+    file.seek(SeekFrom::Start(length.saturating_sub(ROTATE_AT)))?;
+    let previous = previous(path);
+    match fs::remove_file(&previous) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut aside = options().write(true).create_new(true).open(&previous)?;
+    io::copy(&mut (&mut file).take(ROTATE_AT), &mut aside)?;
+    // Whoever writes appends, and goes on at the new end.
+    file.set_len(0)?;
+    Ok(true)
 }
 
 fn previous(path: &Path) -> PathBuf {
@@ -51,5 +81,25 @@ mod tests {
         open(&path).unwrap().write_all(b"three\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
         assert!(fs::metadata(previous(&path)).unwrap().len() > ROTATE_AT);
+    }
+
+    #[test]
+    fn the_log_of_a_runner_that_lives_stays_small_and_keeps_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(RUNNER_LOG);
+        assert!(!rotate_live(&path).unwrap(), "nothing there");
+        let mut runner = open(&path).unwrap();
+        runner.write_all(b"short\n").unwrap();
+        assert!(!rotate_live(&path).unwrap());
+        for round in 0..2 {
+            runner.write_all(&vec![b'x'; 3 * usize::try_from(ROTATE_AT).unwrap()]).unwrap();
+            runner.write_all(b"last words\n").unwrap();
+            assert!(rotate_live(&path).unwrap(), "{round}");
+            runner.write_all(b"goes on\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "goes on\n", "{round}");
+            let before = fs::read(previous(&path)).unwrap();
+            assert_eq!(u64::try_from(before.len()).unwrap(), ROTATE_AT, "{round}");
+            assert!(before.ends_with(b"last words\n"), "{round}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 mod command;
 pub mod docker;
-mod log;
+pub(crate) mod log;
 pub mod mounts;
 pub mod probe;
 pub mod process;

@@ -26,6 +26,7 @@ use crate::db::messaging;
 use crate::db::notices::Notice;
 use crate::db::sessions::{self, StartTrouble, StopCause};
 use crate::repeat::warned;
+use crate::runtime::log::rotate_live;
 use crate::runtime::{AgentFolders, Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
 use crate::watch;
 
@@ -151,6 +152,9 @@ impl Task {
         reasons: Reasons,
         now: UnixMillis,
     ) -> Result<Alive, Trouble> {
+        if self.container.is_some() {
+            self.rotate_log().await;
+        }
         let Some(container) = &self.container else { return Ok(Alive::None) };
         let (runner, busy) = (container.vitals.runner, container.vitals.is_busy());
         let config = &self.core.parts.config;
@@ -187,6 +191,18 @@ impl Task {
             }
         };
         self.record_and_stop(runner, cause).await
+    }
+
+    /// Keeps what the runner prints small while it lives.
+    async fn rotate_log(&self) {
+        let log =
+            self.core.parts.data.session_folder(self.record.agent_group, self.id).join(RUNNER_LOG);
+        let name = log.display().to_string();
+        if let Err(error) = blocking(move || rotate_live(&log)).await
+            && let Some(before) = warned("runner.log", &error.to_string())
+        {
+            tracing::warn!(session = %self.id, log = name, %error, before, "a log grows on");
+        }
     }
 
     /// Whether the container was started from something that the agent is no more.
