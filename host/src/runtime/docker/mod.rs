@@ -408,9 +408,20 @@ impl Inner {
     }
 
     fn build_advice(&self) -> String {
-        format!("build it with `scripts/build-image {}`", self.settings.image)
+        let image = &self.settings.image;
+        match image.starts_with(OURS) {
+            true => format!("build it with `scripts/build-image {image}`"),
+            false => format!(
+                "it is one of your own, so build it as docs/images.md says, or pull it, with the engine \
+                 at {}; `scripts/build-image` only makes {OURS}local",
+                self.engine.socket
+            ),
+        }
     }
 }
+
+/// What the names of the images begin with that this project makes.
+const OURS: &str = "twobox-runner:";
 
 impl Runtime for Docker {
     fn name(&self) -> &'static str {
