@@ -152,6 +152,12 @@ impl DaemonDesk {
                     Err(error) => Err(format!("the host broke: {error}")),
                 }
             }
+            ScheduleOrder::Task { session, verb, task } => {
+                let id = task.clone();
+                let command = |reply| Command::Task { verb, task, reply };
+                let outcome = self.ask(session, command).await?;
+                Ok(json!({ "session": session, "task": id, "outcome": outcome }))
+            }
             ScheduleOrder::Cancel { run } => {
                 let cancelled = self.scheduler.cancel(run).await.map_err(host_db)?;
                 let outcome = match cancelled {

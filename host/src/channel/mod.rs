@@ -123,8 +123,40 @@ pub enum ScheduleOrder {
         /// Its id.
         run: RunId,
     },
+    /// Do something with a task that an agent has put off; the answer says what was done.
+    Task {
+        /// The session in which it was put off.
+        session: SessionId,
+        /// What to do.
+        verb: TaskVerb,
+        /// Its id.
+        task: String,
+    },
     /// See what has changed in `host.db`.
     Look,
+}
+
+/// What a person wants done with a task of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskVerb {
+    /// It ends.
+    Cancel,
+    /// It waits until it is resumed.
+    Pause,
+    /// It goes on.
+    Resume,
+}
+
+impl TaskVerb {
+    /// The request of an agent that does the same.
+    pub(crate) const fn action(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel_task",
+            Self::Pause => "pause_task",
+            Self::Resume => "resume_task",
+        }
+    }
 }
 
 /// What became of a person's wish that a message be worked on no longer.

@@ -110,6 +110,9 @@ enum Command {
     /// backfill.
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
+    /// What agents have put off for later: list, cancel, pause, resume.
+    #[command(subcommand)]
+    Tasks(tasks::TasksCommand),
     /// What ended without success: list, show, redrive, drop.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -223,6 +226,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Up { log_format } => up::run(context, log_format),
         Command::Agents(command) => agents::run(context, command),
         Command::Schedules(command) => schedules::run(context, command),
+        Command::Tasks(command) => tasks::all(context, command),
         Command::Wire(command) => wire::run(context, &command),
         Command::Sessions(sessions::SessionsCommand::List { agent, runs }) => {
             sessions::list(context, agent.as_deref(), runs)

@@ -192,6 +192,11 @@ pub const KEYS: &[Key] = &[
         |c| Field::Span(&mut c.schedule.chat_pause),
     ),
     key(
+        "schedule.agent_tasks",
+        "Whether agents may put tasks off. Those that there are stay.",
+        |c| Field::Bool(&mut c.schedule.agent_tasks),
+    ),
+    key(
         "schedule.history",
         "Runs that have ended are deleted after this time, with the sessions that were made for them.",
         |c| Field::Span(&mut c.schedule.history),

@@ -159,6 +159,8 @@ pub struct Schedule {
     pub max_run: Duration,
     /// By how much a firing is put off while somebody waits in a chat.
     pub chat_pause: Duration,
+    /// Whether agents may put tasks off.
+    pub agent_tasks: bool,
     /// Ended runs are deleted after this time.
     pub history: Duration,
     /// The zone of a schedule that does not say one: an IANA name.
@@ -234,6 +236,7 @@ impl Default for Config {
                 max_concurrent: 2,
                 max_run: Duration::from_secs(20 * 60),
                 chat_pause: Duration::from_secs(30),
+                agent_tasks: true,
                 history: Duration::from_secs(90 * 24 * 60 * 60),
                 timezone: "UTC".to_owned(),
             },

@@ -7,7 +7,7 @@ use twobox_shared::inbox::{Accepted, NewMessage};
 use super::accept::answer;
 use super::outgoing::Sent;
 use super::run::{RunOrder, RunState};
-use crate::channel::Refusal;
+use crate::channel::{Refusal, TaskVerb};
 use crate::dead::{Handled, Order};
 
 /// What a session's task is told.
@@ -50,6 +50,15 @@ pub enum Command {
         /// Whether it is gone, or is not at rest.
         reply: oneshot::Sender<Result<bool, String>>,
     },
+    /// Carry out a person's order about a task that the agent has put off.
+    Task {
+        /// What to do.
+        verb: TaskVerb,
+        /// The task's id.
+        task: String,
+        /// What was done, or why nothing was.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
     /// Carry out a person's order about what ended without success.
     Dead {
         /// What to do, and with what.
@@ -83,6 +92,7 @@ impl Command {
             | Self::Retry { .. }
             | Self::Notices
             | Self::Forget { .. }
+            | Self::Task { .. }
             | Self::Dead { .. }
             | Self::Restart { .. }
             | Self::Shutdown { .. } => false,

@@ -25,3 +25,4 @@ pub mod signal;
 pub(crate) mod stamp;
 mod sweep;
 pub mod task;
+mod tasking;

@@ -47,6 +47,7 @@ struct Circumstances {
     now: UnixMillis,
     seen: Seq,
     min_interval: Duration,
+    may_make: bool,
     /// The attempt that is being worked on, of each message of which one is.
     at_work: HashMap<MessageId, i64>,
     /// How many refusals may be told.
@@ -82,6 +83,7 @@ impl Task {
             now,
             seen: look.cursor.seen,
             min_interval: self.core.parts.config.schedule.min_interval,
+            may_make: self.core.parts.config.schedule.agent_tasks,
             at_work: at_work(&look.acks),
             may_tell: self.refusals.left(self.core.parts.clock.monotonic()),
         };
@@ -126,7 +128,7 @@ impl Task {
 }
 
 /// The claims that a runner may be working on.
-fn at_work(acks: &Acks) -> HashMap<MessageId, i64> {
+pub(super) fn at_work(acks: &Acks) -> HashMap<MessageId, i64> {
     let claims = acks.iter().filter(|(_, ack)| ack.status == AckStatus::Processing);
     // One that names no attempt is that of the present one.
     claims.map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(i64::MAX))).collect()
@@ -150,7 +152,7 @@ impl Boxes {
             }
             let record = record(&response, circumstances.now);
             if tx.record_delivery(&asked.row, &record)? {
-                apply(&tx, &response.effect, circumstances)?;
+                apply(&tx, &response.effect, circumstances.seen, circumstances.now)?;
                 self.answer(&tx, asked, response, circumstances)?;
                 served.records.push((asked.index, record));
             }
@@ -169,6 +171,7 @@ impl Boxes {
         let view = requests::View {
             now: circumstances.now,
             min_interval: circumstances.min_interval,
+            may_make: circumstances.may_make,
             series: &series_id(self.session(), &asked.row),
             origin: &asked.origin,
             refusal: asked.refusal.as_deref(),
@@ -220,20 +223,21 @@ fn record(response: &Response, now: UnixMillis) -> Delivery {
     }
 }
 
-fn apply(
+pub(super) fn apply(
     tx: &InboxTx<'_>,
     effect: &Effect,
-    Circumstances { seen, now, .. }: &Circumstances,
+    seen: Seq,
+    now: UnixMillis,
 ) -> Result<(), BoxError> {
     match effect {
         Effect::Nothing => Ok(()),
-        Effect::Begin(task) => tx.begin_series(task, *seen, *now),
+        Effect::Begin(task) => tx.begin_series(task, seen, now),
         Effect::Replace { before, at_work, next, content } => {
             match at_work {
                 true => drop(tx.detach_occurrence(before)?), // done once only, it had none
                 false => tx.cancel_occurrence(before)?,
             }
-            tx.continue_series(before, next, content.as_deref(), *seen, *now)
+            tx.continue_series(before, next, content.as_deref(), seen, now)
         }
         Effect::Amend(id, amended) => tx.amend_occurrence(id, amended),
         Effect::Pause(id) => tx.pause_occurrence(id),

@@ -365,6 +365,10 @@ impl Task {
                     answer(reply, gone);
                     others = std::mem::take(&mut self.backlog);
                 }
+                Command::Task { verb, task, reply } => {
+                    let done = self.handle_task(verb, task).await;
+                    answer(reply, done);
+                }
                 Command::Dead { order, reply } => {
                     let handled = self.handle_dead(&order).await;
                     answer(reply, handled);
@@ -523,6 +527,7 @@ impl Task {
                     | Command::Run { .. }
                     | Command::Notices
                     | Command::Forget { .. }
+                    | Command::Task { .. }
                     | Command::Dead { .. }
                     | Command::Shutdown { .. },
                 ) => {}

@@ -155,6 +155,7 @@ impl Boxes {
                 live.into_iter().map(|row| (row, r#"{"text":"p"}"#.to_owned())).collect();
             let response = requests::respond(
                 &requests::View {
+                    may_make: true,
                     now,
                     min_interval: Duration::from_secs(60),
                     series: &recurrence::series_id(session, row),

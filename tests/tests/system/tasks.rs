@@ -18,7 +18,11 @@ on_both_runtimes!(
     an_answer_that_the_agent_waits_for_wakes_it,
 );
 
-on_process!(a_task_is_done_at_its_time_and_nobody_waits_for_it);
+on_process!(
+    a_task_is_done_at_its_time_and_nobody_waits_for_it,
+    an_operator_pauses_and_ends_a_task_and_the_agent_is_told,
+    an_agent_makes_no_task_against_the_setting,
+);
 
 /// A container that has nothing to do leaves soon, and a task may recur each second.
 fn brisk(setup: Setup) -> Setup {
@@ -75,6 +79,56 @@ fn occurrences(session: &Session) -> Vec<String> {
 fn answers(session: &Session) -> Vec<Value> {
     let messages = session.messages().into_iter().filter(|message| message.kind == "system");
     messages.map(|message| serde_json::from_str(&message.content).unwrap()).collect()
+}
+
+fn daily() -> Value {
+    json!({ "action": "schedule_task", "prompt": "ring", "recurrence": "daily 09:00" })
+}
+
+fn an_operator_pauses_and_ends_a_task_and_the_agent_is_told(setup: Setup) {
+    let world = setup.agent("ada", asks(&daily())).up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("ask"), "as you wish");
+    let session = world.session("ada");
+    let task = live(&world, &session)["series"].as_str().unwrap().to_owned();
+    let listed = || -> Vec<Value> {
+        let list = world.twobox(&["--json", "tasks", "list"]);
+        let list: Value = serde_json::from_str(&list).unwrap();
+        assert_eq!(list["unreadable"], json!([]));
+        list["tasks"].as_array().unwrap().clone()
+    };
+    let only = &listed()[0];
+    assert_eq!((&only["series"], &only["session"]), (&json!(task), &json!(session.id)));
+    assert_eq!((&only["agent"], &only["prompt"]), (&json!("ada"), &json!("ring")));
+    for (verb, said, status) in [
+        ("pause", "Paused", Some("paused")),
+        ("resume", "Resumed", Some("pending")),
+        ("cancel", "Cancelled", None),
+    ] {
+        let outcome = world.twobox(&["tasks", verb, &task]);
+        assert!(outcome.starts_with(said), "{verb}: {outcome}");
+        let now: Vec<_> = listed().iter().map(|it| it["status"].clone()).collect();
+        let expected: Vec<Value> = status.into_iter().map(Value::from).collect();
+        assert_eq!(now, expected, "{verb}");
+        let told = answers(&session).pop().unwrap();
+        let text = told["text"].as_str().unwrap();
+        assert!(text.contains("operator") && text.contains(said), "{verb}: {text}");
+    }
+    let again = world.run(&["tasks", "cancel", &task]);
+    let reason = String::from_utf8(again.stderr).unwrap();
+    assert!(!again.status.success() && reason.contains("it is over"), "{reason}");
+    world.assert_fsck_clean();
+}
+
+fn an_agent_makes_no_task_against_the_setting(setup: Setup) {
+    let world = setup.setting("schedule.agent_tasks", false).agent("ada", asks(&daily())).up();
+    let chat = world.chat("ada");
+    assert_eq!(chat.ask("ask"), "as you wish");
+    let session = world.session("ada");
+    let told = wait_for("the answer", || answers(&session).pop());
+    assert_eq!(told["ok"], false);
+    assert!(told["text"].as_str().unwrap().contains("schedule.agent_tasks"), "{told}");
+    assert_eq!(tasks(&world, &session)["live"], json!([]));
 }
 
 fn a_task_is_done_at_its_time_and_nobody_waits_for_it(setup: Setup) {

@@ -4,7 +4,7 @@
 mod advice;
 mod now;
 mod order;
-pub(super) use order::announce;
+pub(super) use order::{announce, carry_out as ask_host};
 mod said;
 mod text;
 

@@ -34,10 +34,13 @@ pub(super) async fn cancel(context: &Context, run: RunId) -> Result<serde_json::
     carry_out(&context.open_data()?, ScheduleOrder::Cancel { run }).await
 }
 
-async fn carry_out(data: &DataDir, order: ScheduleOrder) -> Result<serde_json::Value, Failure> {
+pub(in crate::cli) async fn carry_out(
+    data: &DataDir,
+    order: ScheduleOrder,
+) -> Result<serde_json::Value, Failure> {
     let patience = match order {
         ScheduleOrder::Run { .. } => RUN_PATIENCE,
-        ScheduleOrder::Cancel { .. } | ScheduleOrder::Look => PATIENCE,
+        ScheduleOrder::Cancel { .. } | ScheduleOrder::Task { .. } | ScheduleOrder::Look => PATIENCE,
     };
     let asked = async {
         let mut client = Client::reach(&data.socket()).await?;

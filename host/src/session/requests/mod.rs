@@ -38,6 +38,8 @@ pub struct View<'a> {
     pub now: UnixMillis,
     /// The shortest time between two occurrences of a task.
     pub min_interval: Duration,
+    /// Whether agents may put anything off.
+    pub may_make: bool,
     /// The id of the series that this request would begin.
     pub series: &'a str,
     /// Where the answers of a task go that this request makes.
@@ -154,6 +156,11 @@ fn of<T: DeserializeOwned>(mut fields: Map<String, Value>) -> Result<T, String> 
 
 impl View<'_> {
     fn decide(&self, action: &str, fields: Map<String, Value>) -> Result<Done, String> {
+        if !self.may_make && ["schedule_task", "update_task", "resume_task"].contains(&action) {
+            return Err("the operator of this host lets no agent put tasks off \
+                        (schedule.agent_tasks)"
+                .to_owned());
+        }
         match action {
             "schedule_task" => self.schedule(of(fields)?),
             "list_tasks" => of(fields).map(|Empty {}| self.list()),

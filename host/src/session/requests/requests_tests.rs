@@ -53,6 +53,7 @@ fn ask_in(tasks: &[Live], at_work: bool, request: Value) -> Response {
     let view = View {
         now: now(),
         min_interval: Duration::from_secs(60),
+        may_make: true,
         series: "task-new",
         origin: &origin,
         refusal: None,
@@ -230,6 +231,7 @@ fn a_task_that_may_not_answer_where_it_was_asked_for_is_refused() {
     let view = View {
         now: now(),
         min_interval: Duration::from_secs(60),
+        may_make: true,
         series: "task-new",
         origin: &origin,
         refusal: Some("the agent is not wired to it"),
