@@ -32,6 +32,8 @@ pub(crate) enum Said {
     Reply { text: String, files: Vec<Attachment>, answers: Option<MessageId> },
     /// A message to a named destination, sent at once.
     Send { to: String, text: String },
+    /// An answer that is sent at once, though the turn goes on.
+    ReplyNow(String),
     /// A request to the host.
     System(Value),
     /// A tool began, for at most the given time if it declared one.

@@ -63,6 +63,9 @@ enum Line {
         #[serde(default)]
         files: Vec<PathBuf>,
     },
+    ReplyNow {
+        text: String,
+    },
     Send {
         to: String,
         text: String,
@@ -291,6 +294,7 @@ impl Program {
                 let files = files.iter().map(|file| self.attachment(file)).collect();
                 Said::Reply { text, files, answers: None }
             }
+            Line::ReplyNow { text } => Said::ReplyNow(text),
             Line::Send { to, text } => Said::Send { to, text },
             Line::System { request } => Said::System(request),
             Line::ToolStarted { name, timeout_ms } => {

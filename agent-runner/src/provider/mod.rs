@@ -21,7 +21,7 @@ use serde::Serialize;
 use twobox_shared::agent_config::{AgentConfig, ProviderKind};
 use twobox_shared::content::{Chat, Failure};
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::InboundMessage;
+use twobox_shared::inbox::{InboundMessage, Origin};
 
 use crate::args::Options;
 use crate::event::{Event, Said};
@@ -38,6 +38,15 @@ pub(crate) struct PromptMessage {
     pub(crate) kind: String,
     pub(crate) timestamp: String,
     pub(crate) trigger: bool,
+    /// The channel that it came by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
+    /// The chat there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chat: Option<String>,
+    /// The thread in that chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) thread: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sender: Option<String>,
     pub(crate) text: String,
@@ -48,7 +57,11 @@ pub(crate) struct PromptMessage {
 impl From<&InboundMessage> for PromptMessage {
     fn from(message: &InboundMessage) -> Self {
         let Chat { text, sender, files, answers: _ } = Chat::from_content(&message.content);
+        let Origin { channel_type, platform_id, thread_id } = message.origin.clone();
         Self {
+            channel: channel_type,
+            chat: platform_id,
+            thread: thread_id,
             id: message.id.clone(),
             seq: message.seq.0,
             kind: message.kind.clone(),

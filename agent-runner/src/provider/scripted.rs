@@ -53,6 +53,7 @@ impl<'de> Deserialize<'de> for Pattern {
 enum Step {
     SleepMs(u64),
     Reply(String),
+    ReplyNow(String),
     Send {
         to: String,
         text: String,
@@ -135,6 +136,7 @@ fn play(
             Step::Reply(text) => {
                 desk.say(Said::Reply { text: fill(&text), files: Vec::new(), answers: None });
             }
+            Step::ReplyNow(text) => desk.say(Said::ReplyNow(fill(&text))),
             Step::Send { to, text } => desk.say(Said::Send { to, text: fill(&text) }),
             Step::Tool { name, timeout_ms, run_ms } => {
                 let timeout = timeout_ms.map(Duration::from_millis);

@@ -147,6 +147,10 @@ impl Turn<'_, '_> {
             Said::System(request) => self.drafts.system(&self.answering, request, ids),
             Said::File(file) => self.attach(file, reins),
             Said::Send { to, text } => self.send(&to, text, reins)?,
+            Said::ReplyNow(text) => {
+                let back = self.answering.origin.clone();
+                self.send_at_once("whoever is answered", back, text, reins)?;
+            }
             Said::ToolStarted { name, timeout } => {
                 let span = timeout.unwrap_or(self.config.tool_timeout());
                 let now = self.runner.clock.monotonic();
@@ -210,16 +214,7 @@ impl Turn<'_, '_> {
 
     /// Sends one row now. A name that does not exist does not end the turn: the provider is told.
     fn send(&mut self, to: &str, text: String, reins: &Reins) -> Result<(), Exit> {
-        let refuse = |reason: String| {
-            let detail = format!("could not send to {to:?}: {reason}");
-            say!("{detail}");
-            reins.push(Push::Notice(detail));
-        };
-        let content = self.answering.chat(&text, &[]);
-        if let Err(reason) = check_size(&content) {
-            refuse(reason);
-            return Ok(());
-        }
+        let refuse = |reason: String| refuse(to, &reason, reins);
         if !self.runner.destinations.iter().any(|known| known.name == to) {
             // It may be newer than the turn. That there is none is only ever what the inbox says.
             let (stop, clock, deadline) =
@@ -235,11 +230,31 @@ impl Turn<'_, '_> {
             refuse("there is no such destination".to_owned());
             return Ok(());
         };
+        let asked = &self.answering.origin;
+        let is_here = asked.channel_type.as_ref() == Some(&place.channel_type)
+            && asked.platform_id.as_ref() == Some(&place.platform_id);
         let destination = Origin {
             channel_type: Some(place.channel_type.clone()),
             platform_id: Some(place.platform_id.clone()),
-            thread_id: None,
+            // What is said in a thread about that very chat stays in the thread.
+            thread_id: asked.thread_id.clone().filter(|_| is_here),
         };
+        self.send_at_once(to, destination, text, reins)
+    }
+
+    /// Sends something though the turn goes on. `to` is who that is, for people.
+    fn send_at_once(
+        &mut self,
+        to: &str,
+        destination: Origin,
+        text: String,
+        reins: &Reins,
+    ) -> Result<(), Exit> {
+        let content = self.answering.chat(&text, &[]);
+        if let Err(reason) = check_size(&content) {
+            refuse(to, &reason, reins);
+            return Ok(());
+        }
         let row = NewRow {
             destination,
             ..self.answering.row(new_row_id(&SystemIds), KIND_CHAT, content)
@@ -261,4 +276,11 @@ impl Turn<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Tells the provider, and the log, that something is not sent.
+fn refuse(to: &str, reason: &str, reins: &Reins) {
+    let detail = format!("could not send to {to:?}: {reason}");
+    say!("{detail}");
+    reins.push(Push::Notice(detail));
 }

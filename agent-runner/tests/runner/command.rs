@@ -1,8 +1,9 @@
 //! The `command` provider, with programs in Python.
 
 use serde_json::Value;
+use twobox_shared::content::Chat;
 use twobox_shared::ids::{RunnerId, SystemIds};
-use twobox_shared::inbox::Inbox;
+use twobox_shared::inbox::{Inbox, NewMessage, Origin};
 use twobox_shared::outbox::AckStatus;
 
 use crate::session::{Session, leave_hot_journal, message, repository, wait_for};
@@ -406,4 +407,62 @@ fn what_is_almost_json_costs_no_turn() {
     assert_eq!(session.texts(), ["cut \u{fffd}", "\u{fffd} whole \u{1f600}"]);
     let errors = runner.stop();
     assert_eq!(errors.matches("halves of surrogate pairs").count(), 1, "{errors}");
+}
+
+#[test]
+fn an_agent_knows_where_something_was_said_and_may_answer_at_once() {
+    let program = python(
+        "m = turn['messages'][-1]\n\
+         say(type='reply_now', text='a moment')\n\
+         say(type='send', to='ops', text='aside')\n\
+         say(type='reply', text=' '.join(str(m.get(k)) for k in ['channel', 'chat', 'thread', 'sender']))\n\
+         say(type='turn_done')",
+    );
+    let session = session(&program, "");
+    session.destination("ops"); // the chat elsewhere
+    let from = |name: &str,
+                (channel, chat, thread): (&str, &str, Option<&str>),
+                sender: Option<&str>| {
+        let chat_of = |it: &str| Some(it.to_owned());
+        NewMessage {
+            origin: Origin {
+                channel_type: chat_of(channel),
+                platform_id: chat_of(chat),
+                thread_id: thread.map(str::to_owned),
+            },
+            content: Chat { sender: sender.map(str::to_owned), ..Chat::text("hello") }.to_json(),
+            ..message(name, "")
+        }
+    };
+    session.accept(&[from("m1", ("terminal", "elsewhere", Some("t")), Some("ann"))]);
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    session.accept(&[from("m2", ("command", "42", None), None)]);
+    session.wait_ack("m2", AckStatus::Completed);
+    let rows = session.rows();
+    let said: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row.chat().text,
+                row.destination.platform_id.clone(),
+                row.destination.thread_id.clone(),
+            )
+        })
+        .collect();
+    let at = |text: &str, chat: &str, thread: Option<&str>| {
+        (text.to_owned(), Some(chat.to_owned()), thread.map(str::to_owned))
+    };
+    assert_eq!(
+        said,
+        [
+            at("a moment", "elsewhere", Some("t")),
+            at("aside", "elsewhere", Some("t")),
+            at("terminal elsewhere t ann", "elsewhere", Some("t")),
+            at("a moment", "42", None),
+            at("aside", "elsewhere", None),
+            at("command 42 None None", "42", None),
+        ]
+    );
+    runner.stop();
 }
