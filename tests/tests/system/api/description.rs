@@ -83,6 +83,10 @@ fn everything_that_is_described_is_answered(setup: Setup) {
         schedule["prompt"] = json!(name.replace("hanging", "hang"));
         client.ask_with("POST", "/api/schedules", &schedule);
     }
+    // Of which a slot that is missed is lost for long.
+    let mut seldom = daily("seldom");
+    seldom["cadence"] = json!({ "kind": "weekly", "value": "sunday@23:30" });
+    client.ask_with("POST", "/api/schedules", &seldom);
     client.ask_with("POST", "/api/schedules", &daily("evening"));
     client.ask_with("PATCH", "/api/schedules/evening", &json!({ "name": "hanging" }));
     client.ask_with("PATCH", "/api/schedules/evening", &json!({ "max_turns": 7 }));

@@ -107,7 +107,7 @@ fn every_mistake_in_a_body_names_its_field_and_stores_nothing(setup: Setup) {
         ("cadence", with("cadence", json!({ "kind": "every", "value": "1s" }))),
         ("cadence", with("cadence", json!("daily"))),
         ("cadence.at", with("cadence", json!({ "kind": "daily", "value": "23:30", "at": 1 }))),
-        ("not_before", with("not_before", json!("2026-01-01 00:00"))),
+        ("not_before", with("not_before", json!("2026-01-01"))),
         ("session", with("session", json!("nobody's"))),
     ];
     for (field, body) in cases {
