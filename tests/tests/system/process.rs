@@ -1,6 +1,7 @@
 //! What the process runtime promises although it is no isolation boundary.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -141,8 +142,12 @@ fn what_bears_our_id_elsewhere_is_told_of_once(setup: Setup) {
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
     let uid: u32 = uid.split_whitespace().next().unwrap().parse().unwrap();
 
+    // A script: its arguments stand after the interpreter and its name.
+    let script = world.aside().join("some-runner");
+    fs::write(&script, "sleep 600; :").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let mut of_the_copy = Command::new("/bin/sh");
-    of_the_copy.arg0("agent-runner").args(["-c", "sleep 600; :", "x"]).current_dir("/");
+    of_the_copy.arg(&script).current_dir("/");
     of_the_copy.args(arguments.split_terminator('\0').skip(1)).process_group(0);
     if uid != nix::unistd::geteuid().as_raw() {
         of_the_copy.uid(uid).gid(uid);
