@@ -25,6 +25,7 @@ pub mod logging;
 mod modes;
 mod owner;
 pub mod place;
+mod proc;
 pub mod program;
 mod remove_tree;
 mod repeat;

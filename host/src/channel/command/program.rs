@@ -17,6 +17,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 use twobox_shared::ids::{IdSource, SystemIds};
 
+use crate::proc;
+
 /// How much of its standard output is kept: the beginning.
 pub(super) const OUTPUT_MAX: usize = 64 << 10;
 
@@ -224,8 +226,10 @@ fn marked(mark: &str) -> Vec<Pid> {
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     // One that has ended, and that its parent has not taken note of, has no environment any more.
     let has_mark = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|it| it == wanted.as_bytes()))
+        let process = rustix::process::Pid::from_raw(*pid);
+        process
+            .and_then(|process| proc::read(process, "environ").ok())
+            .is_some_and(|all| all.split(|byte| *byte == 0).any(|it| it == wanted.as_bytes()))
     };
     pids.filter(has_mark).map(Pid::from_raw).collect()
 }

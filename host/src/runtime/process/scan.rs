@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use twobox_shared::ids::{InstallId, SessionId};
 
+use crate::proc;
 use crate::runtime::Incarnation;
 use crate::runtime::command::{
     FOLDER_VARIABLE, INSTALL_VARIABLE, RUNNER_VARIABLE, SESSION_VARIABLE,
@@ -257,8 +258,7 @@ const GENERATIONS_MAX: usize = 1000;
 /// # Errors
 /// It has ended, and nobody can tell any more.
 pub(super) fn of_a_runner(ours: &Ours, pid: Pid) -> io::Result<bool> {
-    let read = |pid: Pid, what: &str| fs::read(format!("/proc/{pid}/{what}"));
-    if from_environment(ours.install, &read(pid, "environ").unwrap_or_default()).is_some() {
+    if from_environment(ours.install, &proc::read(pid, "environ").unwrap_or_default()).is_some() {
         return Ok(true);
     }
     let parent = |pid: &Pid| Pid::from_raw(Stat::read(*pid)?.parent);
@@ -269,7 +269,7 @@ pub(super) fn of_a_runner(ours: &Ours, pid: Pid) -> io::Result<bool> {
         if above.contains(&at) {
             return Ok(false);
         }
-        if names_runner(&read(at, "cmdline")?) {
+        if names_runner(&proc::read(at, "cmdline")?) {
             return Ok(true);
         }
         let stat = Stat::read(at).filter(|stat| stat.live);
@@ -326,7 +326,7 @@ enum Recognised {
 }
 
 fn recognise(ours: &Ours, pid: Pid, group: i32) -> Recognised {
-    let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+    let read = |what: &str| proc::read(pid, what).unwrap_or_default();
     let arguments = read("cmdline");
     if arguments.is_empty() {
         return Recognised::Nobody; // a thread of the kernel, or gone

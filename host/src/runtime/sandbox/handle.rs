@@ -13,6 +13,8 @@ use rustix::process::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::proc;
+
 /// A process of this machine.
 #[derive(Debug, Clone)]
 pub(super) struct Handle {
@@ -112,7 +114,7 @@ impl Facts {
 
 /// The arguments of a process, each without its NUL; empty for one that is gone or a zombie.
 pub(super) fn arguments(pid: Pid) -> Vec<Vec<u8>> {
-    let mut bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut bytes = proc::read(pid, "cmdline").unwrap_or_default();
     if bytes.last() == Some(&0) {
         bytes.pop();
     }
