@@ -217,7 +217,7 @@ impl Plan {
     /// and nothing was recorded of it.
     fn refuse(&mut self, view: &View<'_>, index: usize) -> bool {
         let (row, record) = &view.rows[index];
-        if (view.judged)(row.seq) {
+        if record.is_none() && (view.judged)(row.seq) {
             self.counted.push((index, None));
             return true;
         }

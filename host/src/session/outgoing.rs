@@ -120,7 +120,8 @@ impl Task {
         self.outgoing.rows = rows;
         self.outgoing.cursor = look.cursor.seq;
         self.outgoing.left_out = look.left_out;
-        self.refusals.passed(look.cursor.seq);
+        let beyond = self.outgoing.rows.iter().map(|(row, _)| row.seq);
+        self.refusals.keep(beyond.filter(|row| *row > look.cursor.seq));
         let may_tell = self.refusals.left(self.core.parts.clock.monotonic());
         if self.outgoing.allowed.is_none() && !self.outgoing.rows.is_empty() {
             self.load_allowed().await?;

@@ -87,9 +87,13 @@ impl Refusals {
         self.last.as_deref()
     }
 
-    /// The cursor has come to `cursor`, so what lies behind it is not asked about again.
-    pub(super) fn passed(&mut self, cursor: Seq) {
-        self.judged.retain(|row| *row > cursor);
+    /// Only these rows are still to be passed: others the cursor has passed, or the container has
+    /// taken away.
+    pub(super) fn keep(&mut self, rows: impl Iterator<Item = Seq>) {
+        if !self.judged.is_empty() {
+            let rows: HashSet<Seq> = rows.collect();
+            self.judged.retain(|row| rows.contains(row));
+        }
     }
 
     /// What the agent is told when its refusals begin to be counted, once, by the number of the first
@@ -153,13 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_judged_is_known_until_the_cursor_has_passed_it() {
+    fn what_was_judged_is_known_while_it_is_there_and_not_passed() {
         let mut refusals = Refusals::default();
         refusals.judge(Seq(3), "no".to_owned());
         refusals.judge(Seq(5), "never".to_owned());
         assert!(refusals.is_judged(Seq(3)) && !refusals.is_judged(Seq(7)));
-        refusals.passed(Seq(3));
+        refusals.keep([Seq(5), Seq(7)].into_iter());
         assert!(!refusals.is_judged(Seq(3)) && refusals.is_judged(Seq(5)));
         assert_eq!(refusals.last(), Some("never"));
+        refusals.keep(std::iter::empty());
+        assert!(!refusals.is_judged(Seq(5)), "a container that takes rows away fills no memory");
     }
 }

@@ -40,6 +40,9 @@ struct Asked {
     origin: Origin,
     /// Why it may not say so, if it may not.
     refusal: Option<String>,
+    /// Whether the inbox has a record of it. Then it is to have a final one: without, it would be
+    /// asked about again and again.
+    recorded: bool,
 }
 
 /// What all requests of one transaction have in common.
@@ -123,6 +126,7 @@ impl Task {
                 thread_id,
             },
             refusal,
+            recorded: self.outgoing.rows[index].1.is_some(),
         }
     }
 }
@@ -144,7 +148,7 @@ impl Boxes {
         for asked in asked {
             let response = self.respond(&tx, asked, circumstances)?;
             if let Some(refusal) = &response.refusal {
-                if told == circumstances.may_tell {
+                if told >= circumstances.may_tell && !asked.recorded {
                     served.judged.push((asked.index, refusal.clone()));
                     continue;
                 }
