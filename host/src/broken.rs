@@ -68,6 +68,13 @@ impl Broken {
     ) -> bool {
         let mut agents = lock(&self.0);
         let is_new = !agents.contains_key(&agent);
+        // A container that was begun under another word says nothing of what the host has found.
+        let elsewhere = agents
+            .get(&agent)
+            .is_some_and(|state| state.stamp != stamp && state.reasons.contains_key(&None));
+        if by.is_some() && elsewhere {
+            return false;
+        }
         let state = agents.entry(agent).or_insert_with(|| State {
             stamp: stamp.clone(),
             reasons: HashMap::new(),
@@ -156,5 +163,7 @@ mod tests {
         broken.add(agent, Some(liar), "two".into(), "so it says".into());
         broken.add(agent, None, "two".into(), "no program".into());
         assert_eq!(broken.why(agent, "two", other).as_deref(), Some("no program"));
+        assert!(!broken.add(agent, Some(liar), "one".into(), "so it says".into()));
+        assert_eq!(broken.why(agent, "two", other).as_deref(), Some("no program"), "as before");
     }
 }

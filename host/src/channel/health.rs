@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use twobox_shared::content::shorten;
 use twobox_shared::time::UnixMillis;
 
 use super::{Channel, Letter, Outcome, Place};
-use crate::repeat::warned;
+use crate::repeat::Repeats;
 
 /// How many letters that wait are told apart; more are only fewer than there are.
 const WAITING_MAX: usize = 10_000;
@@ -100,12 +101,14 @@ pub struct Observed {
     channel: Arc<dyn Channel>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    /// What the log was told. Errors may quote what an agent said, so a channel has a table of its own.
+    logged: Repeats,
 }
 
 impl Observed {
     /// `channel`, of which nothing is known yet.
     pub fn new(channel: Arc<dyn Channel>, clock: Arc<dyn Clock>) -> Self {
-        Self { channel, clock, state: Mutex::default() }
+        Self { channel, clock, state: Mutex::default(), logged: Repeats::default() }
     }
 
     /// Every change is one that a panic cannot leave half done.
@@ -128,7 +131,7 @@ impl Observed {
         state.take_in(&place.platform_id, keys, outcomes, self.clock.now());
         match (before, &state.trouble) {
             (_, Some(trouble)) if before != Some(trouble.times) => {
-                if let Some(again) = warned(&format!("channel {channel}"), &trouble.error) {
+                if let Some(again) = self.logged.tell(&trouble.error, Instant::now()) {
                     tracing::warn!(
                         channel, chat = trouble.chat, error = trouble.error, waiting = state.waiting.len(),
                         since = %trouble.since, again, "a channel did not take a letter"
