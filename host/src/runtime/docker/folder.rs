@@ -143,16 +143,16 @@ pub(in crate::runtime) fn prepare(spec: &StartSpec, own: User, user: User) -> io
         if user.uid != 0
             && [paths.outbound_db(), paths.runner_lock()].into_iter().any(|file| was_roots(&file))
         {
-            hand_over(paths.out_dir(), user)?;
+            // What says that there is something to do comes last.
             hand_over(&SessionPaths::work_of(&spec.folder), user)?;
+            hand_over(paths.out_dir(), user)?;
         }
     }
     Ok(())
 }
 
-/// How many entries of a folder are handed over at one start, and how deep.
-const ENTRIES_MAX: u32 = 10_000;
-const DEPTH_MAX: u32 = 16;
+/// How deep folders are handed over. Each level holds a descriptor.
+const DEPTH_MAX: u32 = 64;
 
 /// Gives what root owns below `folder`, which is a session's, to `user`: runners were root once, and
 /// left files there. A file that is called something else besides, perhaps elsewhere, is left alone,
@@ -160,17 +160,14 @@ const DEPTH_MAX: u32 = 16;
 fn hand_over(folder: &Path, user: User) -> io::Result<()> {
     match rustix::fs::open(folder, FOLDER, rustix::fs::Mode::empty()) {
         Err(Errno::NOENT) => Ok(()),
-        opened => {
-            let mut left = ENTRIES_MAX;
-            hand_over_in(&opened?, user, 0, &mut left)
-        }
+        opened => hand_over_in(&opened?, user, 0),
     }
 }
 
 const FOLDER: OFlags =
     OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
 
-fn hand_over_in(folder: &OwnedFd, user: User, depth: u32, left: &mut u32) -> io::Result<()> {
+fn hand_over_in(folder: &OwnedFd, user: User, depth: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -178,13 +175,11 @@ fn hand_over_in(folder: &OwnedFd, user: User, depth: u32, left: &mut u32) -> io:
         if [c".", c".."].contains(&name) {
             continue;
         }
-        let Some(fewer) = left.checked_sub(1) else { return Ok(()) };
-        *left = fewer;
         let meta = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(meta.st_mode);
         if kind == FileType::Directory && depth < DEPTH_MAX {
             let inner = openat(folder, name, FOLDER, rustix::fs::Mode::empty())?;
-            hand_over_in(&inner, user, depth + 1, left)?;
+            hand_over_in(&inner, user, depth + 1)?;
         }
         let is_plain = kind == FileType::RegularFile && meta.st_nlink == 1;
         if meta.st_uid == 0 && (kind == FileType::Directory || is_plain) {
