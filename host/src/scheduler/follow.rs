@@ -19,6 +19,7 @@ use crate::db::DbError;
 use crate::db::schedules::{
     self, End, Finished, Hold, Load, Outcome, PausedItself, Phase, Prepared, Run, Status,
 };
+use crate::db::sessions;
 use crate::schedule::reason::Reason;
 use crate::session::command::Command;
 use crate::session::run::{RunOrder, RunState};
@@ -327,6 +328,10 @@ impl Scheduler {
             false => RunOrder::Withdraw,
         };
         match self.ask(hold, order).await {
+            // Its session went, and then its end could not be recorded.
+            Err(()) if self.is_gone(hold.session).await? => {
+                self.end_unstored(run, hold, reason, memory).await
+            }
             Err(()) if self.is_overdue(began) => {
                 let error = memory.cause().unwrap_or("its session cannot be looked at");
                 self.give_up(run, reason, Some(error), None).await
@@ -372,6 +377,12 @@ impl Scheduler {
             }
         }
         self.give_up(run, reason, error.as_deref(), None).await
+    }
+
+    /// Whether there is no such session.
+    async fn is_gone(&self, session: SessionId) -> Result<bool, DbError> {
+        let found = self.core.parts.db.call(move |db| sessions::find(db, session)).await?;
+        Ok(found.is_none())
     }
 
     /// Whether what should have ended since `began` is not waited for any longer.

@@ -30,7 +30,8 @@ pub fn put_off(
 ) -> Option<UnixMillis> {
     let jitter = u64::try_from(schedule.definition.jitter_ms).unwrap_or(0);
     let patience = Duration::from_millis(jitter) + CHAT_PAUSE_MAX;
-    (chat_turns > 0 && now < next.slot + patience).then_some(now + pause)
+    let end = next.slot + patience;
+    (chat_turns > 0 && now < end).then_some((now + pause).min(end))
 }
 
 /// What is to be stored.

@@ -21,7 +21,8 @@ fn a_firing_waits_for_chat_a_pause_at_a_time_and_ten_minutes_in_all() {
         schedule.definition.jitter_ms = jitter_ms;
         let slot = schedule.next.unwrap().slot;
         let now = UnixMillis(slot.0 + late);
-        let until = expected.then_some(UnixMillis(now.0 + 30 * SECOND));
+        let end = slot.0 + jitter_ms + 10 * MINUTE;
+        let until = expected.then_some(UnixMillis((now.0 + 30 * SECOND).min(end)));
         // When it was put off before, that says nothing about how long it may be.
         for due in [slot, now] {
             let next = Next { slot, due };

@@ -60,7 +60,12 @@ const PREPARING: [(&str, bool); 5] = [
     ("BEFORE INSERT ON messaging_groups", false),
     ("BEFORE INSERT ON sessions", false),
     ("BEFORE UPDATE ON runs WHEN NEW.phase = 'prepared'", false),
-    ("BEFORE UPDATE OF next_due_at_ms ON sessions WHEN NEW.next_due_at_ms IS NOT NULL", false),
+    // Of the run's own session: that of whoever is told of its end is marked as well.
+    (
+        "BEFORE UPDATE OF next_due_at_ms ON sessions WHEN NEW.next_due_at_ms IS NOT NULL AND
+         'schedule' = (SELECT channel_type FROM messaging_groups WHERE id = NEW.messaging_group_id)",
+        false,
+    ),
     ("BEFORE UPDATE ON runs WHEN NEW.phase = 'executing' AND NEW.status = 'running'", true),
 ];
 
