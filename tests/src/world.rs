@@ -226,7 +226,7 @@ impl World {
         replace(&self.program_folder(name).join("script.json"), &script.to_string());
     }
 
-    /// Changes keys of an agent's configuration. It counts from the next start of a container on.
+    /// Changes keys of an agent's configuration. It counts from the next turn on.
     pub fn configure_agent(&self, name: &str, changes: &Value) {
         let path = self.data().join("agents").join(name).with_extension("json");
         let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -89,7 +89,7 @@ pub(super) fn edit(
         printable(&match (unchanged, file) {
             (true, _) => format!("{shown} stays as it was"),
             (false, None) => {
-                format!("changed {shown}; it counts from the next start of a container on")
+                format!("changed {shown}; it counts from the next turn on")
             }
             (false, Some(_)) => format!("changed {shown}; the agent sees it at once"),
         })

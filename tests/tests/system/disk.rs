@@ -288,10 +288,13 @@ fn a_host_that_starts_on_a_full_disk_says_so_or_goes_on_later(setup: Setup) {
     container.kill();
     world.disk().fill();
     world.start(&[]);
-    let log = wait_for("the host to say what is wrong", || {
-        Some(world.host_log()).filter(|log| log.contains("full"))
+    // A file that went may have left it just enough room for what it had to write. Then it is the
+    // runner that waits.
+    let log = wait_for("the host to say what is wrong, or to go on", || {
+        Some(world.host_log()).filter(|log| log.contains("full") || world.starts() == 2)
     });
-    assert!(log.contains("free some space") || log.contains("disk is full"), "{log}");
+    let told = log.contains("free some space") || log.contains("disk is full");
+    assert!(told || world.starts() == 2, "{log}");
     world.disk().free();
     if !world.host_lives() {
         world.wait_host_gone();

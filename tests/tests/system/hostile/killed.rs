@@ -119,7 +119,16 @@ fn a_runner_that_is_killed_inside_its_commits_loses_and_repeats_nothing(setup: S
     while hot < HOT {
         assert!(messages < MESSAGES_MAX, "only {hot} hot journals in {messages} messages");
         session.wait_settled();
-        let container = world.wait_container(&session);
+        // A shot that came after the answer has left nobody, and nothing to do.
+        let container = wait_for("a container", || {
+            let found = world.container(&session).filter(|container| container.lives());
+            if found.is_none() {
+                let again = chat.say("slow again");
+                messages += 1;
+                world.assert_answered_once(&chat, &session, &again, "echo: slow again");
+            }
+            found
+        });
         let process: u32 = container.handle.parse().unwrap();
         let text = format!("slow {messages}");
         // Its claim is one commit and its answer another: each is hit by turns.
