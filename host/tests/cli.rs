@@ -138,7 +138,7 @@ fn what_is_edited_is_checked_and_kept() {
     };
     // An editor is a command with arguments, which gets the file as its last.
     let changed = ok(&edit("sed -i s/50/7/", &[]));
-    assert!(changed.contains("agents/bob.json") && changed.contains("next start"), "{changed}");
+    assert!(changed.contains("agents/bob.json") && changed.contains("next turn"), "{changed}");
     let after = std::fs::read_to_string(&config).unwrap();
     assert_eq!(after, before.replace("50", "7"));
     assert!(ok(&edit("true", &[])).contains("stays as it was"));

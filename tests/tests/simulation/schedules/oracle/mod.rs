@@ -207,8 +207,8 @@ impl Oracle {
             Deed::PutOff { schedule, until, now, chats } => {
                 let kept = self.kept(schedule);
                 let slot = kept.next.ok_or("it has no slot that could be put off")?;
-                let patience = kept.rule.jitter_ms + CHAT_PAUSE_MAX;
-                if *chats == 0 || *until != now + CHAT_PAUSE || *now >= slot + patience {
+                let end = slot + kept.rule.jitter_ms + CHAT_PAUSE_MAX;
+                if *chats == 0 || *until != (now + CHAT_PAUSE).min(end) || *now >= end {
                     return Err(format!("slot {slot} is put off at {now} for {chats} chats"));
                 }
             }
