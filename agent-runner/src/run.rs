@@ -39,6 +39,9 @@ const SILENT_FINDS_MAX: u32 = 2;
 /// room on, and no runner outlasts it.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
+/// Why a runner that ends gives back what it has not begun with.
+const LEAVING: &str = "the runner was told to leave";
+
 /// Why the inbox is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -138,7 +141,7 @@ impl<'a> Runner<'a> {
         let mut carried = Vec::new();
         loop {
             if self.stop.requested() {
-                return self.release(&carried);
+                return self.release(&carried, LEAVING);
             }
             let mut next_due = None;
             let mut work = std::mem::take(&mut carried);
@@ -160,7 +163,7 @@ impl<'a> Runner<'a> {
                     family::clear(self.worker.as_ref().and_then(Worker::group));
                 }
                 if stuck {
-                    self.release(&carried)?;
+                    self.release(&carried, LEAVING)?;
                     return match self.stop.requested() {
                         true => Ok(()),
                         false => {
@@ -170,7 +173,7 @@ impl<'a> Runner<'a> {
                     };
                 }
                 if broken {
-                    self.release(&carried)?;
+                    self.release(&carried, LEAVING)?;
                     say!("this process leaves, until the configuration or the program has changed");
                     return Err(Exit::Broken);
                 }
@@ -352,17 +355,17 @@ impl<'a> Runner<'a> {
         if claimed.iter().any(|message| message.trigger) {
             return Ok(Some(claimed));
         }
-        self.release(&claimed)?; // somebody else got what the context was for
+        self.release(&claimed, "it was context of what another runner got")?; // somebody else got what the context was for
         Ok(Some(Vec::new()))
     }
 
-    /// Gives claimed messages back: the host tries them again without charging anybody.
-    fn release(&self, messages: &[InboundMessage]) -> Result<(), Exit> {
+    /// Gives claimed messages back, and says why: the host tries them again without charging anybody.
+    pub(crate) fn release(&self, messages: &[InboundMessage], why: &str) -> Result<(), Exit> {
         if messages.is_empty() {
             return Ok(());
         }
         let claims: Vec<Claim> = messages.iter().map(claim_of).collect();
-        let failure = Failure::retryable(Failure::RELEASED, "the runner was told to leave");
+        let failure = Failure::retryable(Failure::RELEASED, why);
         let outcome = Err(&failure);
         self.end_turn(&TurnEnd { claims: &claims, outcome, turns: 0, continuation: None })
     }

@@ -2,6 +2,7 @@
 
 use twobox_shared::content::Failure;
 use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::inbox::InboundMessage;
 use twobox_shared::outbox::{Claim, NewRow, TurnEnd};
 
 use super::{End, Left, Turn, claim_of};
@@ -21,12 +22,12 @@ impl Turn<'_, '_> {
             self.show_tool(None);
         }
         fault::point(CrashPoint::RunnerTurnDone);
-        let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
         let turns = i64::from(self.limits.turns());
         let broken = matches!(&outcome, Err(failure) if failure.reason == Failure::AGENT_BROKEN);
         match &outcome {
             Ok((rows, continuation)) => {
                 let continuation = continuation.as_deref();
+                let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
                 let end = TurnEnd { claims: &claims, outcome: Ok(rows), turns, continuation };
                 self.runner.end_turn(&end)?;
                 fault::point(CrashPoint::RunnerAnswered);
@@ -35,13 +36,44 @@ impl Turn<'_, '_> {
                 let reason = &failure.reason;
                 say!("a turn failed ({reason}): {}", failure.detail);
                 self.drafts.discard();
+                // What the host has taken back takes nothing else with it, such as what the agent was
+                // to be told besides.
+                let (of_it, beside): (Vec<_>, Vec<_>) =
+                    std::mem::take(&mut self.messages).into_iter().partition(|message| {
+                        *reason != Failure::ABORTED || self.wanted.contains(&message.id)
+                    });
+                let claims: Vec<Claim> = of_it.iter().map(claim_of).collect();
                 let outcome = Err(failure);
                 let end = TurnEnd { claims: &claims, outcome, turns, continuation: None };
                 self.runner.end_turn(&end)?;
                 fault::point(CrashPoint::RunnerFailed);
+                self.runner.release(&beside, "the turn was taken back")?;
             }
         }
-        Ok(Left { unused: self.offered, stuck, broken })
+        let unused = self.still_wanted()?;
+        Ok(Left { unused, stuck, broken })
+    }
+
+    /// The follow-ups that were not used, without those that the host has taken back meanwhile: nobody
+    /// works on these any more. What cannot be looked at now is seen by the turn that it gets.
+    fn still_wanted(&mut self) -> Result<Vec<InboundMessage>, Exit> {
+        let is_gone = |message: &InboundMessage| {
+            self.runner.is_pending(&message.id).is_ok_and(|pending| !pending)
+        };
+        let (gone, unused): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.offered).into_iter().partition(is_gone);
+        if !gone.is_empty() {
+            let claims: Vec<Claim> = gone.iter().map(claim_of).collect();
+            let failure = Failure::permanent(Failure::ABORTED, "the host has taken it back");
+            let outcome = Err(&failure);
+            self.runner.end_turn(&TurnEnd {
+                claims: &claims,
+                outcome,
+                turns: 0,
+                continuation: None,
+            })?;
+        }
+        Ok(unused)
     }
 
     /// What a turn that the provider calls done commits.

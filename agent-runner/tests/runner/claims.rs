@@ -240,3 +240,26 @@ fn an_inbox_of_the_first_protocol_version_is_read() {
     assert_eq!(session.rows()[0].seq, Seq(9));
     runner.stop();
 }
+
+#[test]
+fn what_is_taken_back_takes_nothing_else_with_it_and_gets_no_turn_later() {
+    let session = Session::scripted(
+        r#"{"rules": [{"match": "^slow", "do": [{"sleep_ms": 60000}]}],
+            "otherwise": [{"reply": "echo: {text}"}]}"#,
+    );
+    session.accept(&[context("c1"), message("m1", "slow")]);
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Processing);
+    session.say("m2", "hurry up");
+    session.wait_ack("m2", AckStatus::Processing);
+    session.take_back(&["m1", "m2"]);
+    for name in ["m1", "m2"] {
+        assert_eq!(session.wait_failed(name).reason, "aborted", "{name}");
+    }
+    let told_later = session.wait_failed("c1");
+    assert_eq!((told_later.reason.as_str(), told_later.retryable), ("released", true));
+    session.say("m3", "after");
+    session.wait_ack("m3", AckStatus::Completed);
+    assert_eq!(session.texts(), ["echo: after"]);
+    runner.stop();
+}

@@ -100,6 +100,16 @@ impl Session {
         tx.commit().unwrap();
     }
 
+    /// Takes messages back, as a host does that is told to stop them.
+    pub(crate) fn take_back(&self, names: &[&str]) {
+        let mut inbox = Inbox::open(&self.paths.inbound_db()).unwrap();
+        let tx = inbox.write().unwrap();
+        for name in names {
+            assert!(tx.withdraw(&id(name)).unwrap());
+        }
+        tx.commit().unwrap();
+    }
+
     pub(crate) fn destination(&self, name: &str) {
         let mut inbox = Inbox::open(&self.paths.inbound_db()).unwrap();
         let tx = inbox.write().unwrap();
