@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, TransactionBehavior, named_params};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId, SessionId};
 use twobox_shared::inbox::{Destination, Inbox, Origin};
@@ -82,6 +84,15 @@ pub enum RebuildError {
         /// The file.
         path: PathBuf,
     },
+    /// Somebody works in a session. The new database would not know it, so its host would start another.
+    #[error(
+        "a runner still works in {path}, and a host with a new database would start a second one \
+         there: stop it, or wait until it leaves because nobody talks to it, then run this again"
+    )]
+    Lives {
+        /// The session's folder.
+        path: PathBuf,
+    },
     /// It could not be written.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -110,6 +121,12 @@ pub fn rebuild(
         return Err(RebuildError::IsThere { path });
     }
     let (found, unknown) = read(data);
+    let alive = found
+        .iter()
+        .find(|found| is_held(&data.session_paths(found.group, found.session).runner_lock()));
+    if let Some(Found { group, session, .. }) = alive {
+        return Err(RebuildError::Lives { path: data.session_folder(*group, *session) });
+    }
     let known = names(&data.agents(), "json");
     let plan = plan(found, unknown, &known, ids);
     // Only whole does it get its name: whatever crash comes, the same again begins afresh.
@@ -139,6 +156,14 @@ pub fn rebuild(
         sessions: plan.sessions.len(),
         unknown: plan.unknown,
     })
+}
+
+/// Whether a runner holds its lock. It lies where a container writes: nothing is followed, and nothing
+/// waited for.
+fn is_held(lock: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(lock, flags, Mode::empty()) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
 /// Everything that the sessions' folders tell, and those that tell nothing.

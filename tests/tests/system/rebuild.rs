@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
-use twobox_tests::{Setup, World, binary, on_process};
+use twobox_tests::{Setup, World, binary, on_process, wait_for};
 
 use crate::scripts::echo;
 
@@ -30,7 +30,15 @@ fn a_lost_database_is_no_new_installation_and_is_made_anew_of_the_folders(setup:
     assert_eq!(world.chat("ada").ask("hello"), "echo: hello");
     let session = world.session("ada");
     world.stop_host();
-    world.container(&session).expect("it waits").kill();
+    let container = world.container(&session).expect("it waits");
+    for name in ["host.db", "host.db-wal", "host.db-shm"] {
+        fs::remove_file(world.data().join(name)).ok();
+    }
+    let said = refused(&world, &["sessions", "fsck", "--rebuild"]);
+    assert!(said.contains("a runner still works in") && said.contains(&session.id), "{said}");
+    assert!(!world.data().join("host.db").exists(), "nothing was made");
+    container.kill();
+    wait_for("its end", || (!container.lives()).then_some(()));
     let stray = world.data().join("sessions/not-an-id/x");
     fs::create_dir_all(&stray).unwrap();
     for (case, lose) in [("empty", false), ("gone", true)] {
