@@ -7,11 +7,9 @@
 use std::ops::AddAssign;
 
 use serde::Serialize;
-use twobox_shared::content::{Chat, Failure, KIND_SYSTEM};
+use twobox_shared::content::{Chat, Failure};
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::{
-    Cursor, Delivery, DeliveryStatus, Inbox, NewMessage, Origin, PendingMessage,
-};
+use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, Inbox, NewMessage, PendingMessage};
 use twobox_shared::open::{BoxError, Remedy};
 use twobox_shared::outbox::{Ack, AckStatus, OutRow};
 use twobox_shared::time::UnixMillis;
@@ -190,14 +188,5 @@ fn paused_note(now: UnixMillis) -> NewMessage {
     let id = MessageId::parse(&format!("copied-{}", now.0)).expect("letters, digits and a hyphen");
     let text = "This conversation is in a copy of its installation. Its tasks are paused here, \
                 because they go on in the original: resume them only if a person wants that.";
-    NewMessage {
-        id,
-        kind: KIND_SYSTEM.to_owned(),
-        content: Chat::text(text).to_json(),
-        origin: Origin::default(),
-        trigger: false,
-        process_after: None,
-        source_session: None,
-        run_id: None,
-    }
+    NewMessage::note(id, Chat::text(text).to_json())
 }

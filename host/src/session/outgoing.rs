@@ -4,10 +4,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use twobox_shared::clock::Monotonic;
-use twobox_shared::content::{Chat, KIND_SYSTEM};
+use twobox_shared::content::Chat;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{InstallId, MessageId, SessionId};
 use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin};
@@ -254,7 +254,7 @@ impl Task {
         let Some(first) = numbers.first().copied() else { return Ok(None) };
         let found_here = plan.counted.iter().rev().find_map(|(_, error)| error.as_deref());
         let error = found_here.or(self.refusals.last()).unwrap_or_default().to_owned();
-        if let Some(repeats) = self.refusals.log("refusals are counted") {
+        if let Some(repeats) = self.refusals.log("refusals are counted", Instant::now()) {
             tracing::warn!(session = %self.id, error, repeats,
                 "so much of what the agent asks and sends is refused that it is only counted, which \
                  `twobox dead list` shows");
@@ -286,7 +286,7 @@ impl Task {
                 DeliveryStatus::Failed | DeliveryStatus::Uncertain => {
                     let error = record.error.clone().unwrap_or_default();
                     let epoch = last_delivered.get(&place).copied().unwrap_or_default();
-                    if let Some(repeats) = self.refusals.log(&error) {
+                    if let Some(repeats) = self.refusals.log(&error, Instant::now()) {
                         tracing::warn!(session = %self.id, row = %row.id,
                             channel = place.channel_type, platform_id = place.platform_id,
                             status = record.status.as_str(), error, repeats,
@@ -504,16 +504,7 @@ fn undeliverable_note(
     };
     let text =
         format!("A message to {} {:?} {fate}: {error}", place.channel_type, place.platform_id);
-    NewMessage {
-        id: delivery::undeliverable_id(place, error, epoch),
-        kind: KIND_SYSTEM.to_owned(),
-        content: Chat::text(text).to_json(),
-        origin: Origin::default(),
-        trigger: false,
-        process_after: None,
-        source_session: None,
-        run_id: None,
-    }
+    NewMessage::note(delivery::undeliverable_id(place, error, epoch), Chat::text(text).to_json())
 }
 
 #[cfg(test)]

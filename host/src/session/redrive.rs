@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use twobox_shared::content::{Chat, KIND_SYSTEM};
+use twobox_shared::content::Chat;
 use twobox_shared::dead::Fate;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
@@ -339,14 +339,6 @@ fn gone_note(first: &MessageId, count: usize, home: &Place) -> NewMessage {
         1 => format!("A message was not delivered: {} ({first}).", delivery::GONE),
         many => format!("{many} messages were not delivered: {} ({first}, …).", delivery::GONE),
     };
-    NewMessage {
-        id: delivery::undeliverable_id(home, &cause, Seq::default()),
-        kind: KIND_SYSTEM.to_owned(),
-        content: Chat::text(text).to_json(),
-        origin: Origin::default(),
-        trigger: false,
-        process_after: None,
-        source_session: None,
-        run_id: None,
-    }
+    let id = delivery::undeliverable_id(home, &cause, Seq::default());
+    NewMessage::note(id, Chat::text(text).to_json())
 }

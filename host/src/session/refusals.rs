@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use twobox_shared::clock::Monotonic;
-use twobox_shared::content::{Chat, KIND_SYSTEM, digest16};
+use twobox_shared::content::{Chat, digest16};
 use twobox_shared::ids::{MessageId, SessionId};
-use twobox_shared::inbox::{NewMessage, Origin};
+use twobox_shared::inbox::NewMessage;
 use twobox_shared::seq::Seq;
 
 use crate::repeat::Repeats;
@@ -65,10 +65,10 @@ impl Refusals {
         self.left = self.left.saturating_sub(u32::try_from(told).unwrap_or(u32::MAX));
     }
 
-    /// Whether the log is to be told of `cause` now, and if so, how often it was there since it was
+    /// Whether the log is to be told of `cause` at `now`, and if so, how often it was there since it was
     /// told last.
-    pub(super) fn log(&self, cause: &str) -> Option<u64> {
-        self.logged.tell(cause, Instant::now())
+    pub(super) fn log(&self, cause: &str, now: Instant) -> Option<u64> {
+        self.logged.tell(cause, now)
     }
 
     /// A request was refused, and nobody is told.
@@ -109,16 +109,8 @@ impl Refusals {
              answered as before.",
             Self::BURST
         );
-        Some(NewMessage {
-            id: MessageId::parse(&format!("refusals-{id}")).expect("letters, digits and a hyphen"),
-            kind: KIND_SYSTEM.to_owned(),
-            content: Chat::text(text).to_json(),
-            origin: Origin::default(),
-            trigger: false,
-            process_after: None,
-            source_session: None,
-            run_id: None,
-        })
+        let id = MessageId::parse(&format!("refusals-{id}")).expect("letters, digits and a hyphen");
+        Some(NewMessage::note(id, Chat::text(text).to_json()))
     }
 }
 

@@ -4,10 +4,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use twobox_shared::claim::CONTEXT_MAX;
-use twobox_shared::content::{KIND_SYSTEM, digest16};
+use twobox_shared::content::digest16;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{
@@ -18,7 +17,7 @@ use twobox_shared::outbox::AckStatus;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Boxes, Look};
+use super::boxes::{Boxes, Look, make_room};
 use super::decide::Acks;
 use super::delivery::{self, Plan};
 use super::recurrence::series_id;
@@ -97,7 +96,7 @@ impl Task {
             let (row, known) = &mut self.outgoing.rows[index];
             if let Some(error) = &record.error {
                 self.refusals.spend(1);
-                if let Some(repeats) = self.refusals.log(error) {
+                if let Some(repeats) = self.refusals.log(error, Instant::now()) {
                     tracing::info!(session = %self.id, row = %row.id, error, repeats,
                         "a request was refused");
                 }
@@ -197,18 +196,13 @@ impl Boxes {
         circumstances: &Circumstances,
     ) -> Result<(), BoxError> {
         let trigger = response.wake && tx.waiting_wakes()? < WAKES_MAX;
-        while !trigger && tx.waiting_notes()? as usize >= CONTEXT_MAX && tx.drop_oldest_note()? {}
+        if !trigger {
+            make_room(tx)?;
+        }
         let id = digest16(&format!("{}\0{}", self.session(), asked.row));
-        let answer = NewMessage {
-            id: MessageId::parse(&format!("answer-{id}")).expect("letters, digits and a hyphen"),
-            kind: KIND_SYSTEM.to_owned(),
-            content: response.answer,
-            origin: if trigger { asked.origin.clone() } else { Origin::default() },
-            trigger,
-            process_after: None,
-            source_session: None,
-            run_id: None,
-        };
+        let id = MessageId::parse(&format!("answer-{id}")).expect("letters, digits and a hyphen");
+        let origin = if trigger { asked.origin.clone() } else { Origin::default() };
+        let answer = NewMessage { origin, trigger, ..NewMessage::note(id, response.answer) };
         tx.accept(&answer, circumstances.seen, circumstances.now).map(drop)
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use twobox_shared::content::{Chat, Failure, KIND_SYSTEM, digest16};
+use twobox_shared::content::{Chat, Failure, digest16};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::{NewMessage, Occurrence, Origin, PendingMessage};
+use twobox_shared::inbox::{NewMessage, Occurrence, PendingMessage};
 use twobox_shared::open::BoxError;
 use twobox_shared::time::UnixMillis;
 
@@ -363,16 +363,9 @@ fn needs_second_read(before: &Look, alive: Alive) -> bool {
 fn over_note(succession: &Succession) -> Option<NewMessage> {
     let Succession { before, next: Err(reason) } = succession else { return None };
     let id = MessageId::parse(&format!("over-{}", digest16(before.as_str())));
-    Some(NewMessage {
-        id: id.expect("letters, digits and a hyphen"),
-        kind: KIND_SYSTEM.to_owned(),
-        content: Chat::text(format!("The task of {before} is over: {reason}.")).to_json(),
-        origin: Origin::default(),
-        trigger: false,
-        process_after: None,
-        source_session: None,
-        run_id: None,
-    })
+    let text = format!("The task of {before} is over: {reason}.");
+    let id = id.expect("letters, digits and a hyphen");
+    Some(NewMessage::note(id, Chat::text(text).to_json()))
 }
 
 fn failure_text(message: &PendingMessage, attempt: i64, failure: &Failure) -> String {

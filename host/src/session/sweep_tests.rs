@@ -1,5 +1,7 @@
 use twobox_shared::seq::Seq;
 
+use twobox_shared::inbox::Origin;
+
 use super::*;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twobox_shared::claim::CONTEXT_MAX;
-use twobox_shared::content::{Chat, KIND_SYSTEM};
+use twobox_shared::content::Chat;
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Inbox, InboxTx, NewMessage, Occurrence, Origin};
 use twobox_shared::open::BoxError;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Boxes, Writers};
+use super::boxes::{Boxes, Writers, make_room};
 use super::requests::{self, View};
 use super::serving::{apply, at_work};
 use super::task::{Task, Trouble, chain};
@@ -134,17 +133,8 @@ impl Wish {
             (_, true) => UNASKED,
         };
         let text = format!("The operator of this host has done this, not you. {said} {rest}");
-        while tx.waiting_notes()? as usize >= CONTEXT_MAX && tx.drop_oldest_note()? {}
-        let note = NewMessage {
-            id: self.note.clone(),
-            kind: KIND_SYSTEM.to_owned(),
-            content: Chat::text(text.trim_end()).to_json(),
-            origin: Origin::default(),
-            trigger: false,
-            process_after: None,
-            source_session: None,
-            run_id: None,
-        };
+        make_room(tx)?;
+        let note = NewMessage::note(self.note.clone(), Chat::text(text.trim_end()).to_json());
         tx.accept(&note, self.seen, self.now).map(drop)
     }
 }

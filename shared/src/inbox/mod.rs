@@ -14,7 +14,7 @@ mod writer;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
-use crate::content::Failure;
+use crate::content::{Failure, KIND_SYSTEM};
 use crate::ids::{MessageId, SessionId};
 use crate::open::BoxError;
 use crate::seq::Seq;
@@ -101,6 +101,23 @@ pub struct NewMessage {
     pub source_session: Option<SessionId>,
     /// The scheduled run that it belongs to.
     pub run_id: Option<String>,
+}
+
+impl NewMessage {
+    /// What the host tells the agent: context of its next turn, which starts none and comes from no
+    /// chat. `content` is JSON.
+    pub fn note(id: MessageId, content: String) -> Self {
+        Self {
+            id,
+            kind: KIND_SYSTEM.to_owned(),
+            content,
+            origin: Origin::default(),
+            trigger: false,
+            process_after: None,
+            source_session: None,
+            run_id: None,
+        }
+    }
 }
 
 /// What became of a [`NewMessage`].

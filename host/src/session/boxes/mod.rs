@@ -9,7 +9,9 @@ use std::time::SystemTime;
 
 use twobox_shared::claim::CONTEXT_MAX;
 use twobox_shared::ids::{MessageId, SessionId};
-use twobox_shared::inbox::{Accepted, Cursor, Delivery, Destination, Inbox, NewMessage, Origin};
+use twobox_shared::inbox::{
+    Accepted, Cursor, Delivery, Destination, Inbox, InboxTx, NewMessage, Origin,
+};
 use twobox_shared::open::BoxError;
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::seq::Seq;
@@ -169,7 +171,7 @@ impl Boxes {
             tx.accept(note, changes.cursor.seen, now)?;
         }
         if let Some(notice) = &changes.notice {
-            while tx.waiting_notes()? as usize >= CONTEXT_MAX && tx.drop_oldest_note()? {}
+            make_room(&tx)?;
             tx.accept(notice, changes.cursor.seen, now)?;
         }
         tx.advance(changes.cursor)?;
@@ -279,6 +281,12 @@ impl Boxes {
         let meta = std::fs::symlink_metadata(self.paths.heartbeat()).ok()?;
         meta.is_file().then(|| meta.modified().ok()).flatten()
     }
+}
+
+/// Has the oldest notes go until one more finds room: a turn is told so many as context.
+pub(super) fn make_room(tx: &InboxTx<'_>) -> Result<(), BoxError> {
+    while tx.waiting_notes()? as usize >= CONTEXT_MAX && tx.drop_oldest_note()? {}
+    Ok(())
 }
 
 fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> BoxError {
