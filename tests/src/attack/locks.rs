@@ -41,7 +41,7 @@ pub static LOCKS: &[Attack] = &[
         lock_for_ever(&ground.outbox(), READ, SHARED, 510)?;
         Ok(ground.nudge()?)
     }),
-    stopped("lock-on-the-inbox", Then::FreezesTheRunner, |ground| {
+    stopped("lock-on-the-inbox", Then::Hangs, |ground| {
         // Opened for reading, as its mount wants it.
         lock_for_ever(&ground.inbox.join("inbound.db"), READ, RESERVED, 1)?;
         lock_for_ever(&ground.inbox.join("inbound.db"), READ, SHARED, 510)

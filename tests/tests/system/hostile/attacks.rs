@@ -262,6 +262,11 @@ impl<'a> Duel<'a> {
                 assert!(refusal.contains("quarantined"), "{}", self.case(&refusal));
             }
             End::Stopped => {
+                if self.is_written_to() {
+                    let done = self.world.agent_folder(self.attack.name).join(attack::DONE);
+                    wait_for(&self.case("the attack"), || done.exists().then_some(()));
+                    self.chat.hand_in(None, "more");
+                }
                 wait_for(&self.case("another attempt"), || {
                     let tries = session().message(&self.message).tries;
                     (tries == 1).then_some(())
@@ -283,6 +288,12 @@ impl<'a> Duel<'a> {
                 wait_within(limit, &self.case("the attack"), || done.exists().then_some(()));
             }
         }
+    }
+
+    /// Whether somebody says something more. A lock is noticed when its host has something to write,
+    /// if the runner goes on living.
+    fn is_written_to(&self) -> bool {
+        matches!((&self.attack.end, &self.attack.then), (End::Stopped, attack::Then::Hangs))
     }
 
     fn assert_no_answer(&self) {
@@ -316,7 +327,12 @@ impl<'a> Duel<'a> {
             self.chat.answers(&self.message).pop()
         });
         assert_eq!(answer.text, format!("echo: {}", self.text));
-        let letters = self.chat.letters();
-        assert_eq!(letters.len(), 1, "{}", self.case(&format!("{letters:?}")));
+        if self.is_written_to() {
+            wait_for(&self.case("the answer to what came later"), || {
+                self.chat.letters().into_iter().find(|letter| letter.text == "echo: more")
+            });
+        }
+        let (letters, said) = (self.chat.letters(), 1 + usize::from(self.is_written_to()));
+        assert_eq!(letters.len(), said, "{}", self.case(&format!("{letters:?}")));
     }
 }
