@@ -16,6 +16,7 @@ on_process!(
     a_scheduled_run_survives_the_failure_of_each_statement,
     a_manual_run_survives_the_failure_of_each_statement,
     a_scheduled_run_that_host_db_cannot_prepare_ends_at_once_and_makes_room,
+    an_end_that_cannot_be_recorded_for_a_moment_is_as_soon_as_it_can,
     a_manual_run_that_host_db_cannot_prepare_is_refused_with_the_cause,
 );
 
@@ -224,5 +225,27 @@ fn a_manual_run_that_host_db_cannot_prepare_is_refused_with_the_cause(setup: Set
             book.runs(id).into_iter().find(|run| run.status == Status::Completed)
         });
     }
+    world.assert_fsck_clean();
+}
+
+fn an_end_that_cannot_be_recorded_for_a_moment_is_as_soon_as_it_can(setup: Setup) {
+    let world = setup.agent("ada", echo()).up();
+    let book = Book::of(&world);
+    let fault = Fault::inject(&book.db, 0, PREPARING[3].0);
+    // The end of a one-shot that failed tells somebody, in the same transaction.
+    let untold = "CREATE TRIGGER untold BEFORE INSERT ON notices
+                  BEGIN SELECT RAISE(ABORT, 'nobody is told'); END";
+    book.db.execute_batch(untold).unwrap();
+    let id = book.add("one", Rhythm::Once, |_| {});
+    wait_for("its end to fail", || {
+        let log = world.host_log();
+        (log.contains("cannot be followed for now") && log.contains("nobody is told")).then_some(())
+    });
+    let made = book.runs(id).pop().and_then(|run| run.hold).expect("it goes on").session;
+    assert!(world.sessions().iter().all(|it| it.id != made.to_string()), "its session went first");
+    drop(fault);
+    book.db.execute_batch("DROP TRIGGER untold").unwrap();
+    let run = book.wait_ended(id);
+    assert_eq!((run.status, run.reason), (Status::Failed, Some(Reason::PrepareFailed)), "{run:?}");
     world.assert_fsck_clean();
 }
