@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use twobox_host::channel::Desk;
+use twobox_host::dead::{Order, Outcome, Verb};
 use twobox_host::runtime::StartSpec;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{MessageId, SessionId};
@@ -244,6 +246,13 @@ async fn requests_that_are_refused_without_end_are_counted_and_an_honest_one_is_
     requests.push(("honest", later("p")));
     let session = asked(&world, requests).await;
     assert_counted(&world, session, 100).await;
+
+    // What a person has it asked once more is refused on record, though nothing more may be told.
+    let order = Order { verb: Verb::Redrive, kind: None, ids: Some(vec!["r0".to_owned()]) };
+    assert_eq!(world.desk.dead(session, order).await.unwrap()[0].outcome, Outcome::Redriven);
+    let inbound = world.inbound(session).await;
+    let again = "SELECT count(*) FROM delivered WHERE message_out_id = 'r0' AND status = 'failed'";
+    until("the second refusal", async || number(&inbound, again) == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
