@@ -10,6 +10,7 @@ mod damper;
 pub mod decide;
 pub mod delivery;
 pub mod fence;
+mod fit;
 mod forgetting;
 pub mod held;
 pub mod limits;
