@@ -200,21 +200,23 @@ async fn follow(
         // Asked before the look, so that what it wrote last is read.
         let sightings = runtime.of_session(incarnation.session).await?;
         let lives = sightings.iter().any(|it| it.condition == Condition::Running);
+        let is_last = !lives || Instant::now() >= end;
         let (path, id) = (outbox.clone(), message.clone());
         let look = blocking(move || {
             read_untrusted(&path, Source::Live, PATIENCE, |outbox| {
                 let ack = outbox.acks([&id])?.remove(&id);
-                Ok((ack, outbox.rows(Seq::default(), Seq::default(), ROWS_MAX)?.rows))
+                let ended = ack.as_ref().is_some_and(|ack| ack.status != AckStatus::Processing);
+                if !ended && !is_last {
+                    return Ok(None); // what it has said so far is of no use yet
+                }
+                let rows = outbox.rows(Seq::default(), Seq::default(), ROWS_MAX)?.rows;
+                Ok(Some((ack, rows)))
             })
         });
         match look.await {
-            Ok(look) => {
-                let (ack, rows) = look.unwrap_or_default();
-                let ended = ack.as_ref().is_some_and(|ack| ack.status != AckStatus::Processing);
-                if ended || !lives || Instant::now() >= end {
-                    return Ok((ack, rows));
-                }
-            }
+            Ok(Some(Some(found))) => return Ok(found),
+            Ok(_) if is_last => return Ok((None, Vec::new())), // there is no outbox
+            Ok(_) => {}
             // Its runner is in the middle of a commit, and alone may roll one back.
             Err(BoxError::Busy { .. } | BoxError::HotJournal) if lives && Instant::now() < end => {}
             Err(error) => return Err(error.into()),

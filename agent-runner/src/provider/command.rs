@@ -264,7 +264,7 @@ impl Program {
             }
             match serde_json::from_str(&mended) {
                 Err(error) => {
-                    let line = shorten(&text, 200);
+                    let line = shorten(text.trim_end(), 200);
                     return wrong(format!(
                         "the program wrote a line that is wrong: {error}: {line}"
                     ));

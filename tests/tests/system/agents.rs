@@ -123,7 +123,10 @@ fn a_line_that_is_none_of_the_protocol_fails_the_message_at_once(setup: Setup) {
     let session = world.session("ada");
     session.wait_status(&id, "failed");
     let told = chat.wait_letters(1).remove(0);
-    assert!(told.text.contains("could not answer") && told.text.contains("got a turn"), "{told:?}");
+    assert!(
+        told.text.contains("could not answer") && told.text.contains(": got a turn."),
+        "{told:?}"
+    );
     assert_eq!(chat.ask("hello"), "fine", "nobody else is kept from it");
 }
 
