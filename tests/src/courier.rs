@@ -20,6 +20,7 @@ pub struct Call {
     pub thread: Option<String>,
     pub text: String,
     pub in_reply_to: Option<String>,
+    pub answers: Vec<String>,
     pub pid: u64,
 }
 
@@ -89,6 +90,12 @@ impl Courier {
                 thread: text(&call["thread"]),
                 text: text(&call["text"]).unwrap(),
                 in_reply_to: text(&call["in_reply_to"]),
+                answers: call["answers"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(text)
+                    .collect(),
                 pid: call["pid"].as_u64().unwrap(),
             })
             .collect()

@@ -2,7 +2,7 @@
 //! is `delivery`; here it is carried out. Channel calls run outside the session's task, one for each
 //! destination at a time, and report back as a command.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,10 @@ use crate::db::refused;
 
 type Row = (OutRow, Option<Delivery>);
 
+/// How many messages a row may list as answered: far more than a turn takes, and few enough to look
+/// for.
+const ANSWERS_MAX: usize = 1024;
+
 /// What the task remembers of its sends.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
@@ -41,6 +45,8 @@ pub(crate) struct Outgoing {
     /// The first of them that it did not read although it read others behind it.
     left_out: Option<Seq>,
     last_delivered: HashMap<Place, Seq>,
+    /// Where the messages were said that the rows answer which are to be sent now.
+    said: HashMap<MessageId, Place>,
     /// Since when there is a last call for letters whose time is over.
     last_call: Option<Monotonic>,
     pub(super) notices: Option<VecDeque<Notice>>,
@@ -131,6 +137,7 @@ impl Task {
         for batch in &mut plan.batches {
             self.load_contents(&mut batch.rows, look).await?;
         }
+        self.load_said(&plan.batches).await?;
         for batch in plan.batches.extract_if(.., |batch| !batch.announce) {
             self.send_rows(&batch, now);
         }
@@ -331,6 +338,23 @@ impl Task {
         Ok(())
     }
 
+    /// Reads where the messages were said that the rows of `batches` say they answer.
+    async fn load_said(&mut self, batches: &[Batch]) -> Result<(), Trouble> {
+        let indexes = batches.iter().flat_map(|batch| &batch.rows);
+        let rows = indexes.map(|index| &self.outgoing.rows[*index].0);
+        let of = |row: &OutRow| answers(row.in_reply_to.as_deref(), &row.chat().answers);
+        let named: BTreeSet<_> = rows.flat_map(of).collect();
+        self.outgoing.said.clear();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let boxes = Arc::clone(&self.boxes);
+        let origins = self.at_its_expense(move || boxes.origins(named)).await?;
+        let place = |(id, origin)| (id, place_of_origin(&origin, &self.home));
+        self.outgoing.said = origins.into_iter().map(place).collect();
+        Ok(())
+    }
+
     fn send_rows(&mut self, batch: &Batch, now: UnixMillis) {
         if batch.rows.is_empty() {
             return;
@@ -346,13 +370,18 @@ impl Task {
         self.hand_over(batch.place.clone(), letters, Letters::Rows(ids));
     }
 
+    /// A row as its channel gets it. Ids are unique in a chat and not among chats, so of what the row
+    /// answers it is told what was said where it goes: elsewhere such an id would be another message.
+    /// What the inbox does not know (any more) is no message of anywhere.
     fn letter(&self, row: &OutRow) -> Letter {
-        let chat = row.chat();
-        let in_reply_to = row.in_reply_to.as_deref().and_then(|id| MessageId::parse(id).ok());
+        let place = delivery::place_of(row, &self.home);
+        let (named, chat) = (row.in_reply_to.as_deref(), row.chat());
+        let mut answers = answers(named, &chat.answers);
+        answers.retain(|id| self.outgoing.said.get(id) == Some(&place));
         Letter {
             key: key(self.core.parts.install, self.id, row.id.as_str()),
-            answers: answers(in_reply_to.as_ref(), &chat.answers),
-            in_reply_to,
+            in_reply_to: answers.iter().find(|id| Some(id.as_str()) == named).cloned(),
+            answers,
             text: chat.text,
             files: chat.files,
             failed: false,
@@ -467,15 +496,15 @@ pub(super) fn key(install: InstallId, session: SessionId, row: &str) -> String {
     format!("{install}:{session}:{row}")
 }
 
-/// Everything that a row answers: what it names, and what its content lists besides. Ids that no
-/// message can have answer nothing.
-fn answers(in_reply_to: Option<&MessageId>, listed: &[String]) -> Vec<MessageId> {
-    let mut answers: Vec<MessageId> =
-        listed.iter().filter_map(|id| MessageId::parse(id).ok()).collect();
-    if let Some(named) = in_reply_to
-        && !answers.contains(named)
+/// Everything that a row says it answers: what it names, and what its content lists besides. Ids that
+/// no message can have answer nothing.
+fn answers(named: Option<&str>, listed: &[String]) -> Vec<MessageId> {
+    let listed = listed.iter().take(ANSWERS_MAX).filter_map(|id| MessageId::parse(id).ok());
+    let mut answers: Vec<MessageId> = listed.collect();
+    if let Some(named) = named.and_then(|id| MessageId::parse(id).ok())
+        && !answers.contains(&named)
     {
-        answers.push(named.clone());
+        answers.push(named);
     }
     answers
 }
@@ -524,7 +553,7 @@ mod tests {
         ];
         for (case, named, listed, expected) in cases {
             let expected: Vec<_> = expected.into_iter().map(id).collect();
-            assert_eq!(answers(named.map(id).as_ref(), &listed), expected, "{case}");
+            assert_eq!(answers(named, &listed), expected, "{case}");
         }
     }
 

@@ -9,7 +9,7 @@ use twobox_host::db::{DbError, audit, notices};
 use twobox_host::dead::{Handled, Kind, Order, Outcome, Verb};
 use twobox_host::session::signal::Reason;
 use twobox_shared::dead::Fate;
-use twobox_shared::ids::SessionId;
+use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{InboxReader, Origin};
 
 use crate::world::{NOBODY, Then, World, answer_all, number, open, reject_all, send_rows, until};
@@ -77,6 +77,24 @@ async fn a_redriven_delivery_is_sent_once_more_under_its_key_and_the_cursor_stay
     assert_eq!(number(&inbound, "SELECT seq FROM outbound_cursor"), cursor);
     assert_eq!(number(&inbound, "SELECT attempts FROM delivered"), 1, "counted anew");
     assert_eq!(world.record(session).await.next_due_at, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_redriven_quotes_its_message_only_while_that_is_known() {
+    for (known, expected) in [(true, Some("m1")), (false, None)] {
+        let world = World::new(|_| ()).await;
+        let (session, row) = world.refused().await;
+        if !known {
+            let inbound = open(&world.inbound(session).await);
+            assert_eq!(inbound.execute("DELETE FROM messages_in WHERE id = 'm1'", []).unwrap(), 1);
+        }
+        assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, Outcome::Redriven);
+        world.wait_letters(1).await;
+        let letter = world.post.letters.lock().unwrap()[0].clone();
+        assert_eq!(letter.in_reply_to.as_ref().map(MessageId::as_str), expected);
+        assert_eq!(letter.answers.len(), usize::from(known));
+        world.rest().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! The host's side: storing messages, and recording what became of them.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::{
@@ -174,6 +175,31 @@ impl InboxTx<'_> {
                 select.query_row(named_params! { ":id": id }, from_row).optional()
             })
             .map_err(failed("look for a message"))
+    }
+
+    /// Where each of `messages` was said; those that are not there, or not any more, are left out.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn origins(
+        &self,
+        messages: impl IntoIterator<Item = MessageId>,
+    ) -> Result<HashMap<MessageId, Origin>, BoxError> {
+        let read = failed("look for where messages were said");
+        let mut select = self
+            .tx
+            .prepare_cached(
+                "SELECT channel_type, platform_id, thread_id FROM messages_in WHERE id = :id",
+            )
+            .map_err(&read)?;
+        let mut origins = HashMap::new();
+        for id in messages {
+            let origin = select.query_row(named_params! { ":id": id }, Origin::from_row);
+            if let Some(origin) = origin.optional().map_err(&read)? {
+                origins.insert(id, origin);
+            }
+        }
+        Ok(origins)
     }
 
     /// Takes a message back that is not settled: no attempt begins any more. Returns whether it was

@@ -18,6 +18,7 @@ on_all_runtimes!(a_message_of_a_chat_is_answered_there,);
 
 on_process!(
     an_agent_sends_to_a_chat_by_its_name_and_only_while_it_is_wired,
+    what_is_sent_to_another_chat_quotes_no_message_of_that_chat,
     a_program_that_asks_for_another_time_gets_it_and_nothing_overtakes,
     a_letter_that_is_refused_for_good_is_told_and_later_ones_go_on,
     a_channel_that_refuses_for_now_is_seen_everywhere,
@@ -117,6 +118,30 @@ fn an_agent_sends_to_a_chat_by_its_name_and_only_while_it_is_wired(setup: Setup)
     let refused = world.run(&["send", "--channel", "command", "--chat", "43", "hello"]);
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(courier.calls().len(), 1);
+}
+
+/// Ids are unique in a chat only: 42 and 43 have an `m1` each.
+fn what_is_sent_to_another_chat_quotes_no_message_of_that_chat(setup: Setup) {
+    let courier = Courier::new();
+    let tell = json!([{ "send": { "to": "family", "text": "news: {text}" } }, { "reply": "told" }]);
+    let script = json!({
+        "rules": [{ "match": "^tell", "do": tell }],
+        "otherwise": [{ "reply": "echo: {text}" }],
+    });
+    let world = wired(setup, &courier, false, script);
+    world.twobox(&["wire", "add", "ada", "command", "43", "--name", "family"]);
+    world.up();
+    world.hand_in("43", "m1", "hello");
+    courier.wait_calls(1);
+    world.hand_in("42", "m1", "tell them");
+    let calls = courier.wait_calls(3);
+    let of = |text: &str| {
+        let call = calls.iter().find(|call| call.text == text).unwrap();
+        (call.chat.as_str(), call.in_reply_to.as_deref(), call.answers.clone())
+    };
+    assert_eq!(of("echo: hello"), ("43", Some("m1"), vec!["m1".to_owned()]));
+    assert_eq!(of("news: tell them"), ("43", None, vec![]), "nobody there asked");
+    assert_eq!(of("told"), ("42", Some("m1"), vec!["m1".to_owned()]));
 }
 
 fn a_program_that_asks_for_another_time_gets_it_and_nothing_overtakes(setup: Setup) {

@@ -1,7 +1,7 @@
 //! A look at both boxes. The outbox is what a container wrote: each look takes a bounded part of it,
 //! and whatever is wrong with it is no reason to wait for a person.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
 
@@ -122,6 +122,20 @@ impl Boxes {
             self.read(writers, |outbox| outbox.rows_of(rows, high_water)).map_err(confine)?;
         let contents = found.unwrap_or_default().into_iter();
         Ok(contents.filter_map(|row| Some((row.id, row.content?))).collect())
+    }
+
+    /// Where messages were said, as far as the inbox still has them.
+    ///
+    /// # Errors
+    /// As for [`Boxes::look`], of the inbox.
+    pub(crate) fn origins(
+        &self,
+        messages: BTreeSet<MessageId>,
+    ) -> Result<HashMap<MessageId, Origin>, BoxError> {
+        if !self.has_inbox() {
+            return Ok(HashMap::new());
+        }
+        Inbox::open_to_read(&self.paths.inbound_db())?.read()?.origins(messages)
     }
 
     /// Reads the outbox as it lies there, or a repaired copy if nobody can be writing.
