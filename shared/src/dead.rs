@@ -15,6 +15,10 @@ use crate::open::BoxError;
 use crate::outbox::UntrustedOutbox;
 use crate::time::UnixMillis;
 
+/// How the error of a row begins that is sent once more, and of which the agent was told that it did
+/// not arrive, or perhaps not. Behind it stands why it failed last. A final record does not have it.
+pub const ONCE_MORE: &str = "sent once more after: ";
+
 /// A message that ended as failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadMessage {
@@ -147,20 +151,33 @@ impl InboxTx<'_> {
             .map_err(|source| BoxError::sqlite("list what failed", source))
     }
 
-    /// Lets a row be sent once more: its record is as if it had never been tried. Returns whether
-    /// it had failed, or perhaps, and was not dropped.
+    /// Lets a row be sent once more: its record is as if it had never been tried, but for the error,
+    /// which says [`ONCE_MORE`] that the agent believes it lost. It does not where the error was
+    /// `untold`, of which agents hear nothing. Returns whether the row had failed, or perhaps, and was
+    /// not dropped.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
-    pub fn redrive_delivery(&self, row: &MessageId, now: UnixMillis) -> Result<bool, BoxError> {
+    pub fn redrive_delivery(
+        &self,
+        row: &MessageId,
+        untold: &str,
+        now: UnixMillis,
+    ) -> Result<bool, BoxError> {
         self.change(
             "redrive a delivery",
             "UPDATE delivered
              SET status = 'held', delivered_at = :now, attempts = 0, next_attempt_at = NULL,
-                 error = NULL
+                 error = CASE WHEN error = :untold THEN NULL
+                              ELSE :once_more || coalesce(error, 'nobody knows why') END
              WHERE message_out_id = :id AND status IN ('failed', 'uncertain')
                AND dropped_at IS NULL",
-            named_params! { ":id": row, ":now": now.to_rfc3339() },
+            named_params! {
+                ":id": row,
+                ":untold": untold,
+                ":once_more": ONCE_MORE,
+                ":now": now.to_rfc3339(),
+            },
         )
     }
 

@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use twobox_shared::content::KIND_SYSTEM;
+use twobox_shared::dead::ONCE_MORE;
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Delivery, DeliveryStatus, Origin};
 use twobox_shared::outbox::OutRow;
@@ -253,7 +254,7 @@ impl Plan {
         }
         if left.is_zero() {
             // What the channel said last tells more than that the time is over.
-            let why = match &record.error {
+            let why = match record.last_error() {
                 Some(last) => format!("{EXPIRED}; the last answer was: {last}"),
                 None => EXPIRED.to_owned(),
             };
@@ -392,7 +393,7 @@ pub fn announced(record: Option<&Delivery>, now: UnixMillis) -> Delivery {
         attempts: record.map_or(0, |record| record.attempts),
         next_attempt_at: None,
         changed_at: held_since(record, now),
-        error: None,
+        error: once_more(record, None),
         platform_message_id: None,
     }
 }
@@ -429,9 +430,19 @@ pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> D
         Outcome::Transient { error, retry_after } => {
             let asked = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
             let pause = pause(attempts + 1).max(asked);
-            held(held_since, attempts + 1, Some(now + pause), Some(error.clone()))
+            held(held_since, attempts + 1, Some(now + pause), once_more(record, Some(error)))
         }
-        Outcome::Unavailable => held(held_since, attempts, None, None),
+        Outcome::Unavailable => held(held_since, attempts, None, once_more(record, None)),
+    }
+}
+
+/// The error of a row that is still to be sent: what was said just now, and, however often it is tried,
+/// that the agent believes it lost.
+fn once_more(record: Option<&Delivery>, error: Option<&String>) -> Option<String> {
+    match (record.filter(|record| record.is_believed_lost()), error) {
+        (Some(_), Some(error)) => Some(format!("{ONCE_MORE}{error}")),
+        (Some(record), None) => record.error.clone(),
+        (None, error) => error.cloned(),
     }
 }
 
@@ -486,6 +497,12 @@ pub(super) fn waits(next_attempt_at: Option<UnixMillis>, now: UnixMillis) -> Opt
 fn pause(attempts: i64) -> Duration {
     let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
     (Duration::from_secs(2) * 2_u32.pow(doublings)).min(PAUSE_MAX)
+}
+
+/// The id of the message that tells the agent that `first`, and perhaps others, arrived after all.
+pub fn arrived_id(first: &MessageId) -> MessageId {
+    let digest = twobox_shared::content::digest16(first.as_str());
+    MessageId::parse(&format!("arrived-{digest}")).expect("letters, digits and a hyphen")
 }
 
 /// The id of the message that tells the agent of a permanent failure: the same cause at the same

@@ -2,7 +2,7 @@
 //! is `delivery`; here it is carried out. Channel calls run outside the session's task, one for each
 //! destination at a time, and report back as a command.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -272,8 +272,8 @@ impl Task {
         Ok(self.refusals.note(session, first))
     }
 
-    /// Makes new records of rows durable, each failure with a note to the agent, and only then
-    /// remembers them.
+    /// Makes new records of rows durable, with a note to the agent for each failure, and one for what
+    /// arrived after all although the agent was told that it had not. Only then remembers them.
     async fn write(
         &mut self,
         records: Vec<(usize, Delivery)>,
@@ -283,11 +283,15 @@ impl Task {
     ) -> Result<(), Trouble> {
         let mut changes = Changes { cursor, notice, ..Changes::default() };
         let mut last_delivered = self.outgoing.last_delivered.clone();
+        let mut arrived: BTreeMap<Place, Vec<&MessageId>> = BTreeMap::new();
         for (index, record) in &records {
-            let row = &self.outgoing.rows[*index].0;
+            let (row, before) = &self.outgoing.rows[*index];
             let place = delivery::place_of(row, &self.home);
             match record.status {
                 DeliveryStatus::Delivered => {
+                    if before.as_ref().is_some_and(Delivery::is_believed_lost) {
+                        arrived.entry(place.clone()).or_default().push(&row.id);
+                    }
                     last_delivered.insert(place, row.seq);
                 }
                 DeliveryStatus::Failed | DeliveryStatus::Uncertain => {
@@ -305,6 +309,8 @@ impl Task {
             }
             changes.records.push((row.id.clone(), record.clone()));
         }
+        let notes = arrived.iter().filter_map(|(place, rows)| arrived_note(place, rows));
+        changes.notes.extend(notes);
         self.apply(changes, now).await?;
         self.outgoing.last_delivered = last_delivered;
         for (index, record) in records {
@@ -519,6 +525,21 @@ pub(crate) fn place_of_origin(origin: &Origin, home: &Place) -> Place {
         },
         _ => home.clone(),
     }
+}
+
+/// What the agent is told of `rows` that a person has had sent once more, and that are at `place` now.
+fn arrived_note(place: &Place, rows: &[&MessageId]) -> Option<NewMessage> {
+    let first = rows.first()?;
+    let Place { channel_type, platform_id, .. } = place;
+    let what = match rows.len() {
+        1 => "A message".to_owned(),
+        many => format!("{many} messages"),
+    };
+    let text = format!(
+        "{what} to {channel_type} {platform_id:?} arrived after all: a person had what did not \
+         arrive, or perhaps not, sent once more. Do not repeat it."
+    );
+    Some(NewMessage::note(delivery::arrived_id(first), Chat::text(text).to_json()))
 }
 
 fn undeliverable_note(

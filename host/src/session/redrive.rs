@@ -19,6 +19,7 @@ use super::boxes::{
     Boxes, Changes, ContentRoom, LARGE_PAGE, OPEN_PER_DESTINATION, SCAN_MAX, Writers,
 };
 use super::delivery;
+use super::held;
 use super::signal::Reason;
 use super::task::{Task, Trouble, chain};
 use crate::blocking::blocking;
@@ -176,7 +177,7 @@ impl Boxes {
             .iter()
             .map(|(kind, id)| match (verb, kind) {
                 (Verb::Redrive, Kind::Message) => tx.revive(id),
-                (Verb::Redrive, Kind::Delivery) => tx.redrive_delivery(id, now),
+                (Verb::Redrive, Kind::Delivery) => tx.redrive_delivery(id, held::HELD, now),
                 (Verb::Drop, Kind::Message) => tx.drop_message(id),
                 (Verb::Drop, Kind::Delivery) => tx.drop_delivery(id, now),
                 (Verb::Redrive | Verb::Drop, Kind::Notice) => Ok(false), // not in this file

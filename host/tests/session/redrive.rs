@@ -98,6 +98,43 @@ async fn what_is_redriven_quotes_its_message_only_while_that_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_learns_once_that_what_it_believed_lost_arrived_after_all() {
+    let copied = "held: this is a copy, and the original may send it";
+    let cases = [
+        ("at once", None, None, 1),
+        ("at a second attempt", None, Some("503"), 1),
+        ("of a copy, whose agent was told nothing", Some(copied), None, 0),
+    ];
+    for (case, error, at_first, expected) in cases {
+        let world = World::new(|_| ()).await;
+        let (session, row) = world.refused().await;
+        let inbound = world.inbound(session).await;
+        if let Some(error) = error {
+            open(&inbound).execute("UPDATE delivered SET error = ?1", [error]).unwrap();
+        }
+        let starts = *world.runtime.starts.lock().unwrap();
+        let notes = "SELECT count(*) FROM messages_in
+                     WHERE kind = 'system' AND trigger = 0 AND status = 'pending'
+                       AND content LIKE '%arrived after all%'";
+        world.channel_says(
+            at_first.map(|error| Said::Transient { error: error.to_owned(), retry_after: None }),
+        );
+        assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, Outcome::Redriven);
+        if at_first.is_some() {
+            let tried = "SELECT count(*) FROM delivered WHERE status = 'held' AND attempts = 1";
+            until("the attempt", async || number(&inbound, tried) == 1).await;
+            assert_eq!(number(&inbound, notes), 0, "{case}: it has not arrived");
+            world.channel_says(None);
+        }
+        until("the letter", async || number(&inbound, DELIVERED) == 1).await;
+        world.rest().await;
+        assert_eq!(number(&inbound, notes), expected, "{case}");
+        assert_eq!(number(&inbound, "SELECT count(error) FROM delivered"), 0, "{case}");
+        assert_eq!(*world.runtime.starts.lock().unwrap(), starts, "{case}: it wakes nobody");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redriven_delivery_that_fails_again_is_dead_again() {
     let world = World::new(|_| ()).await;
     let (session, row) = world.refused().await;
@@ -106,7 +143,10 @@ async fn a_redriven_delivery_that_fails_again_is_dead_again() {
         assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, Outcome::Redriven);
         until("the send", async || world.handed().len() == sends).await;
         world.rest().await;
-        assert_eq!(number(&world.inbound(session).await, DEAD), 1);
+        let inbound = world.inbound(session).await;
+        assert_eq!(number(&inbound, DEAD), 1);
+        let why = "SELECT count(*) FROM delivered WHERE error = 'the chat is closed'";
+        assert_eq!(number(&inbound, why), 1, "only what was said last");
     }
 }
 

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
 use crate::content::{Failure, KIND_SYSTEM};
+use crate::dead::ONCE_MORE;
 use crate::ids::{MessageId, SessionId};
 use crate::open::BoxError;
 use crate::seq::Seq;
@@ -234,6 +235,20 @@ pub struct Delivery {
     pub error: Option<String>,
     /// The platform's id for the message, once delivered.
     pub platform_message_id: Option<String>,
+}
+
+impl Delivery {
+    /// Whether the agent believes that the row did not arrive, or perhaps not, while it is being sent
+    /// once more.
+    pub fn is_believed_lost(&self) -> bool {
+        self.error.as_deref().is_some_and(|error| error.starts_with(ONCE_MORE))
+    }
+
+    /// Why it failed last.
+    pub fn last_error(&self) -> Option<&str> {
+        let error = self.error.as_deref()?;
+        Some(error.strip_prefix(ONCE_MORE).unwrap_or(error))
+    }
 }
 
 /// A place that an agent may name in a `send`.
