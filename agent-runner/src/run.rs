@@ -2,6 +2,7 @@
 //!
 //! What predecessors left claimed is the host's to charge; nothing here touches it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -265,12 +266,17 @@ impl<'a> Runner<'a> {
         Ok(look)
     }
 
-    /// Whether the host still wants `message` to be worked on.
-    ///
-    /// # Errors
-    /// Whatever opening or reading the inbox returns.
-    pub(crate) fn is_pending(&self, message: &MessageId) -> Result<bool, BoxError> {
-        InboxReader::open(&self.options.paths.inbound_db())?.is_pending(message)
+    /// Those of `messages` that the host wants nobody to work on any more. What cannot be looked at now
+    /// is seen by the next look.
+    pub(crate) fn taken_back<'m>(
+        &self,
+        messages: impl IntoIterator<Item = &'m MessageId>,
+    ) -> HashSet<MessageId> {
+        let Ok(inbox) = InboxReader::open(&self.options.paths.inbound_db()) else {
+            return HashSet::new();
+        };
+        let is_gone = |id: &&MessageId| inbox.is_pending(id).is_ok_and(|pending| !pending);
+        messages.into_iter().filter(is_gone).cloned().collect()
     }
 
     /// As [`Runner::look`] for a new turn, again and again until it works. `None` when told to leave

@@ -42,6 +42,8 @@ struct Stored {
     /// How many messages one letter answers; 0 is 1.
     batch: Mutex<usize>,
     unanswered: Mutex<Vec<MessageId>>,
+    /// What it says when it is asked to stop something, in turn; then that it has told somebody.
+    stops: Mutex<VecDeque<Stopped>>,
 }
 
 impl Stored {
@@ -128,7 +130,8 @@ impl Desk for EchoDesk {
         _message: MessageId,
         force: bool,
     ) -> BoxFuture<'_, Result<Stopped, String>> {
-        let outcome = if force { Stopped::Stopped } else { Stopped::Told };
+        let next = self.stored.stops.lock().unwrap().pop_front();
+        let outcome = if force { Stopped::Stopped } else { next.unwrap_or(Stopped::Told) };
         Box::pin(async move { Ok(outcome) })
     }
 
@@ -565,6 +568,34 @@ async fn words_to_the_program_do_what_they_say_and_are_not_sent() {
     chat.wait("how to leave", says("Ctrl-C once more")).await;
     chat.press("\x03");
     assert_eq!(chat.wait_end().await.0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_stopped_is_no_work_and_its_end_is_said_once() {
+    let (_dir, data) = initialised().await;
+    let stored: Arc<Stored> = Arc::default();
+    *stored.silent.lock().unwrap() = true;
+    let _host = Host::start(&data, &stored);
+    let mut chat = AtTerminal::chat(&data, &[]);
+    chat.wait_prompt().await;
+    let counted =
+        |lines: &[String], part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    for count in 1..=2 {
+        chat.press("hang\r");
+        stored.heard(count).await;
+    }
+    chat.wait("that it works", |lines| counted(lines, "is working") == 1).await;
+    // The second of them was not begun with, and the turn of the first takes its time to end.
+    let (told, stopped) = (Stopped::Told, Stopped::Stopped);
+    stored.stops.lock().unwrap().extend([told, stopped, told, told, stopped]);
+    chat.press("/stop\r");
+    chat.wait("that it was told", |lines| counted(lines, "was told to stop") == 1).await;
+    let lines = chat.wait("the end", |lines| counted(lines, "(stopped:") == 1).await;
+    let said = ["is working", "was told to stop"].map(|part| counted(&lines, part));
+    assert_eq!(said, [1, 1], "{lines:#?}");
+    assert!(stored.stops.lock().unwrap().is_empty(), "it asked until it was over");
+    chat.press("/stop\r");
+    chat.wait("nothing to stop", |lines| counted(lines, "nothing waits for an answer") == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

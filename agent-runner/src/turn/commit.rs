@@ -1,5 +1,7 @@
 //! The end of a turn: one fenced commit of everything, or of the reason why there is nothing.
 
+use std::collections::HashSet;
+
 use twobox_shared::content::Failure;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::InboundMessage;
@@ -57,11 +59,13 @@ impl Turn<'_, '_> {
     /// The follow-ups that were not used, without those that the host has taken back meanwhile: nobody
     /// works on these any more. What cannot be looked at now is seen by the turn that it gets.
     fn still_wanted(&mut self) -> Result<Vec<InboundMessage>, Exit> {
-        let is_gone = |message: &InboundMessage| {
-            self.runner.is_pending(&message.id).is_ok_and(|pending| !pending)
+        let offered = std::mem::take(&mut self.offered);
+        let taken_back = match offered.is_empty() {
+            true => HashSet::new(),
+            false => self.runner.taken_back(offered.iter().map(|message| &message.id)),
         };
         let (gone, unused): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.offered).into_iter().partition(is_gone);
+            offered.into_iter().partition(|message| taken_back.contains(&message.id));
         if !gone.is_empty() {
             let claims: Vec<Claim> = gone.iter().map(claim_of).collect();
             let failure = Failure::permanent(Failure::ABORTED, "the host has taken it back");

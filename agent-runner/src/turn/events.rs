@@ -8,7 +8,7 @@ use twobox_shared::clock::Monotonic;
 use twobox_shared::content::{Failure, KIND_CHAT, shorten};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{MessageId, SystemIds};
-use twobox_shared::inbox::{Origin, Purpose};
+use twobox_shared::inbox::{InboundMessage, Origin, Purpose};
 use twobox_shared::outbox::{Claim, NewRow, new_row_id};
 
 use super::{End, Turn, claim_of};
@@ -97,9 +97,10 @@ impl Turn<'_, '_> {
     fn look(&mut self, reins: &Reins) -> Result<(), Exit> {
         self.runner.outbox.ground().check()?;
         self.next_look = self.runner.clock.monotonic() + self.runner.look_interval();
-        if self.cut.is_none() && self.is_taken_back() {
-            let detail = "the host has taken back what this turn is for";
-            self.cut(Failure::permanent(Failure::ABORTED, detail), reins);
+        if self.cut.is_none()
+            && let Some(failure) = self.taken_back()
+        {
+            self.cut(failure, reins);
         }
         match self.of_run {
             true => Ok(()),
@@ -107,11 +108,23 @@ impl Turn<'_, '_> {
         }
     }
 
-    /// Whether the host wants none of this turn any more. What cannot be looked at now is seen by the
-    /// next look.
-    fn is_taken_back(&self) -> bool {
-        let is_gone = |id| self.runner.is_pending(id).is_ok_and(|pending| !pending);
-        !self.wanted.is_empty() && self.wanted.iter().all(is_gone)
+    /// How the turn ends, if the host has taken back what it is for. Of something that is one of several
+    /// nobody can tell the provider not to answer it: the others are given back, and each gets a turn
+    /// without it.
+    fn taken_back(&self) -> Option<Failure> {
+        let of_people = |message: &&InboundMessage| message.trigger && message.kind == KIND_CHAT;
+        let said = self.messages.iter().filter(of_people).map(|message| &message.id);
+        let gone = self.runner.taken_back(self.wanted.iter().chain(said.clone()));
+        if !self.wanted.is_empty() && self.wanted.iter().all(|id| gone.contains(id)) {
+            let detail = "the host has taken back what this turn is for";
+            return Some(Failure::permanent(Failure::ABORTED, detail));
+        }
+        let one_of_several = said.clone().any(|id| gone.contains(id));
+        one_of_several.then(|| {
+            let detail =
+                "the host has taken back a message of this turn; the others are tried again";
+            Failure::retryable(Failure::RELEASED, detail)
+        })
     }
 
     /// Claims what has arrived for this conversation and offers it to the provider.

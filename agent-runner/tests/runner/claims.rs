@@ -263,3 +263,20 @@ fn what_is_taken_back_takes_nothing_else_with_it_and_gets_no_turn_later() {
     assert_eq!(session.texts(), ["echo: after"]);
     runner.stop();
 }
+
+#[test]
+fn what_is_taken_back_of_several_gives_the_others_back() {
+    let session = Session::scripted(
+        r#"{"rules": [{"match": "(?s).", "attempt": 0, "do": [{"sleep_ms": 60000}]}],
+            "otherwise": [{"reply": "echo: {text}"}]}"#,
+    );
+    session.accept(&[message("m1", "slow"), message("m2", "wrong"), message("m3", "right")]);
+    let runner = session.start();
+    session.wait_ack("m3", AckStatus::Processing);
+    session.take_back(&["m2"]);
+    for name in ["m1", "m2", "m3"] {
+        let failure = session.wait_failed(name);
+        assert_eq!((failure.reason.as_str(), failure.retryable), ("released", true), "{name}");
+    }
+    runner.stop();
+}

@@ -51,7 +51,7 @@ pub(super) enum News {
 enum Order {
     Say { id: MessageId, text: String },
     Shown { key: String },
-    Stop { session: SessionId, message: MessageId },
+    Stop { session: SessionId, message: MessageId, force: bool },
 }
 
 /// Whom a conversation is with.
@@ -112,7 +112,6 @@ impl Conversation {
             report,
             unaccepted: VecDeque::new(),
             shown: HashSet::new(),
-            stopped: HashSet::new(),
             not_before: None,
         };
         Ok(Self { orders, news, task: tokio::spawn(task.run(client)) })
@@ -128,9 +127,9 @@ impl Conversation {
         drop(self.orders.send(Order::Shown { key }));
     }
 
-    /// Has a message stopped; the second time with its container. Forgotten if the host is gone.
-    pub(super) fn stop(&self, session: SessionId, message: MessageId) {
-        drop(self.orders.send(Order::Stop { session, message }));
+    /// Has a message stopped; with `force` its container too. Forgotten if the host is gone.
+    pub(super) fn stop(&self, session: SessionId, message: MessageId, force: bool) {
+        drop(self.orders.send(Order::Stop { session, message, force }));
     }
 
     /// The next news. May be dropped and called again.
@@ -154,8 +153,6 @@ struct Task {
     report: mpsc::UnboundedSender<News>,
     unaccepted: VecDeque<Unaccepted>,
     shown: HashSet<String>,
-    /// What was to be stopped already.
-    stopped: HashSet<MessageId>,
     not_before: Option<Instant>,
 }
 
@@ -233,8 +230,7 @@ impl Task {
                 self.shown.insert(key.clone());
                 Some(Request::Ack { key })
             }
-            Order::Stop { session, message } => {
-                let force = !self.stopped.insert(message.clone());
+            Order::Stop { session, message, force } => {
                 Some(Request::Stop { session, message, force })
             }
         }

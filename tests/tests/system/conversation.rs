@@ -11,7 +11,7 @@ use twobox_tests::{
     Mode, PATIENCE, Runtime, Setup, World, binary, on_all_runtimes, on_process, wait_for,
 };
 
-use crate::scripts::{echo, hangs_at_first, slow};
+use crate::scripts::{at_first, echo, hangs_at_first, slow};
 
 on_all_runtimes!(
     a_round_trip,
@@ -35,6 +35,7 @@ mod slow_starts {
 on_process!(
     every_listener_gets_a_letter_and_one_ack_settles_it,
     a_message_that_is_stopped_is_worked_on_no_longer,
+    a_message_that_is_stopped_of_several_leaves_the_others_to_be_answered,
 );
 
 fn a_round_trip(setup: Setup) {
@@ -255,6 +256,26 @@ fn a_message_that_is_stopped_is_worked_on_no_longer(setup: Setup) {
     let answered = ask(&world, &json!({ "op": "stop", "session": session.id, "message": "x" }));
     assert_eq!(answered["outcome"], "over", "{answered}");
     assert!(chat.answers(&id).is_empty() && chat.notices().is_empty(), "nothing more is said");
+}
+
+fn a_message_that_is_stopped_of_several_leaves_the_others_to_be_answered(setup: Setup) {
+    let world = setup.agent("ada", at_first("(?s)slow", &json!([{ "sleep_ms": 60_000 }]))).up();
+    let chat = world.chat("ada");
+    let (slow, session, _) = world.occupy(&chat, "ada", "slow");
+    let wrong = chat.say("wrong");
+    wait_for("a follow-up", || session.acks().into_iter().find(|ack| ack.message == wrong));
+    let stop = json!({ "op": "stop", "session": session.id, "message": slow });
+    wait_for("it to be over", || {
+        let answer = ask(&world, &stop);
+        (answer["outcome"] == "stopped").then_some(())
+    });
+    chat.wait_answer(&wrong);
+    session.wait_settled();
+    let texts: Vec<_> = chat.letters().into_iter().map(|letter| letter.text).collect();
+    assert_eq!(texts, ["echo: wrong"], "of the other nothing is said");
+    let left = session.message(&wrong);
+    assert_eq!((left.status.as_str(), left.tries - left.forgiven), ("completed", 0), "uncharged");
+    assert_eq!(session.message(&slow).status, "cancelled");
 }
 
 fn every_listener_gets_a_letter_and_one_ack_settles_it(setup: Setup) {

@@ -33,6 +33,9 @@ const ACCEPT_PATIENCE: Duration = Duration::from_secs(5);
 /// After which time it is said that the agent is working, and how often it is said again.
 const WORK_TOLD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// After which time the host is asked again whether an agent has stopped that was told to.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What `chat` is told.
 #[derive(Debug, Args)]
 pub(super) struct ChatArguments {
@@ -113,6 +116,8 @@ struct Unanswered {
     id: MessageId,
     /// Where it is stored, and under which ids.
     receipts: Vec<Receipt>,
+    /// Whether a person has had it stopped: an answer is not waited for any more.
+    stopping: bool,
 }
 
 struct Chat {
@@ -130,6 +135,10 @@ struct Chat {
     /// Since when the agent is at what it was told, as far as is seen from here, and when that is
     /// said next.
     at_work: Option<(Instant, Instant)>,
+    /// When the host is asked again about what is being stopped.
+    ask_again: Option<Instant>,
+    /// Whether it was said that the agent was told, since a person last wanted it to stop.
+    told: bool,
     /// What a person did last was Ctrl-C.
     interrupted: bool,
 }
@@ -145,6 +154,8 @@ impl Chat {
             failed: 0,
             to_listen,
             at_work: None,
+            ask_again: None,
+            told: false,
             interrupted: false,
         }
     }
@@ -181,6 +192,7 @@ impl Chat {
                 }
                 news = conversation.next() => self.take(news?, conversation),
                 () = at(tell), if tell.is_some() => self.tell_work(),
+                () = at(self.ask_again), if self.ask_again.is_some() => self.ask_again(conversation),
                 () = received(&mut terminated), if terminated.is_some() => return Ok(()),
                 () = at(deadline), if deadline.is_some() => {
                     return Err(Failure::timed_out(self.overdue()));
@@ -227,20 +239,38 @@ impl Chat {
             Typed::Say(text) => {
                 let id = MessageId::from(SystemIds.uuid());
                 self.unaccepted.push(id.clone());
-                self.unanswered.push(Unanswered { id: id.clone(), receipts: Vec::new() });
+                self.unanswered.push(Unanswered {
+                    id: id.clone(),
+                    receipts: Vec::new(),
+                    stopping: false,
+                });
                 conversation.say(id, text);
             }
         }
         ControlFlow::Continue(())
     }
 
-    /// Has everything stopped that was said here and not answered.
+    /// Has everything stopped that was said here and not answered; what was to stop before, with its
+    /// container. What the host has not taken yet is stopped when it has.
     fn stop(&mut self, conversation: &Conversation) {
-        let receipts: Vec<&Receipt> =
-            self.unanswered.iter().flat_map(|message| &message.receipts).collect();
-        match receipts.is_empty() {
-            true => self.paper.note("(there is nothing to stop: nothing waits for an answer)"),
-            false => receipts.iter().for_each(|it| conversation.stop(it.session, it.id.clone())),
+        if self.unanswered.is_empty() {
+            return self.paper.note("(there is nothing to stop: nothing waits for an answer)");
+        }
+        (self.at_work, self.ask_again, self.told) = (None, None, false);
+        for message in &mut self.unanswered {
+            let force = std::mem::replace(&mut message.stopping, true);
+            for receipt in &message.receipts {
+                conversation.stop(receipt.session, receipt.id.clone(), force);
+            }
+        }
+    }
+
+    /// Asks whether what is being stopped has ended.
+    fn ask_again(&mut self, conversation: &Conversation) {
+        self.ask_again = None;
+        let stopping = self.unanswered.iter().filter(|message| message.stopping);
+        for receipt in stopping.flat_map(|message| &message.receipts) {
+            conversation.stop(receipt.session, receipt.id.clone(), false);
         }
     }
 
@@ -248,10 +278,16 @@ impl Chat {
         match news {
             News::Accepted { id, receipts } => {
                 self.unaccepted.retain(|other| *other != id);
-                let now = Instant::now();
-                self.at_work.get_or_insert((now, now + WORK_TOLD.0));
                 let mut said = self.unanswered.iter_mut();
                 if let Some(message) = said.find(|message| message.id == id) {
+                    if message.stopping {
+                        for receipt in &receipts {
+                            conversation.stop(receipt.session, receipt.id.clone(), false);
+                        }
+                    } else {
+                        let now = Instant::now();
+                        self.at_work.get_or_insert((now, now + WORK_TOLD.0));
+                    }
                     message.receipts = receipts;
                 }
             }
@@ -281,7 +317,11 @@ impl Chat {
             News::Stopped { message, outcome } => self.stopped(&message, outcome),
             News::Error { reason } => self.paper.complain(&reason),
             News::Lost => self.paper.note("(the host is gone, waiting for it)"),
-            News::Back => self.paper.note("(the host is back)"),
+            News::Back => {
+                self.paper.note("(the host is back)");
+                // What it was asked before may be lost.
+                self.ask_again = self.is_stopping().then(Instant::now);
+            }
         }
     }
 
@@ -289,18 +329,29 @@ impl Chat {
         match outcome {
             Stopped::Stopped => {
                 self.answered(std::slice::from_ref(message));
-                self.paper.note("(stopped: what you said last is not answered)");
+                // Of several it is said once, of the last.
+                if !self.is_stopping() {
+                    self.paper.note("(stopped: what you said last is not answered)");
+                }
             }
             Stopped::Told => {
-                self.at_work = None;
-                self.paper
-                    .note("(the agent was told to stop; /stop once more stops its container)");
+                self.ask_again = Some(Instant::now() + ASK_AGAIN);
+                if !std::mem::replace(&mut self.told, true) {
+                    self.paper
+                        .note("(the agent was told to stop; /stop once more stops its container)");
+                }
             }
             Stopped::Over => {
                 self.answered(std::slice::from_ref(message));
-                self.paper.note("(there is nothing to stop: it is over already)");
+                if !self.is_stopping() {
+                    self.paper.note("(there is nothing to stop: it is over already)");
+                }
             }
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.unanswered.iter().any(|message| message.stopping)
     }
 
     /// Says that the agent is at it, and for how long.
@@ -322,8 +373,8 @@ impl Chat {
             !stored.chain([&message.id]).any(|id| answers.contains(id))
         });
         // What is still open is worked on from here on.
-        self.at_work =
-            (!self.unanswered.is_empty()).then(|| (Instant::now(), Instant::now() + WORK_TOLD.0));
+        let waited_for = self.unanswered.iter().any(|message| !message.stopping);
+        self.at_work = waited_for.then(|| (Instant::now(), Instant::now() + WORK_TOLD.0));
     }
 
     fn overdue(&self) -> String {
@@ -403,7 +454,7 @@ mod tests {
         for (case, answers, left) in cases {
             let paper = Paper { output: Output::new(false, None), screen: None };
             let mut chat = Chat::new(paper, "ann".to_owned(), String::new());
-            let open = |id| Unanswered { id, receipts: Vec::new() };
+            let open = |id| Unanswered { id, receipts: Vec::new(), stopping: false };
             chat.unanswered = said().into_iter().map(open).collect();
             chat.answered(&answers);
             let open: Vec<_> = chat.unanswered.into_iter().map(|message| message.id).collect();
