@@ -58,11 +58,14 @@ impl Broken {
     }
 
     /// Takes in that an agent made of `stamp` does not work, `by` the word of that session's container
-    /// or, without one, the host's. Returns whether nobody looks after it yet.
+    /// or, without one, the host's. Whoever `waits` is woken when that changes, from this moment on: a
+    /// change that is seen before they ask why would wake nobody. Returns whether nobody looks after it
+    /// yet.
     fn add(
         &self,
         agent: AgentGroupId,
         by: Option<SessionId>,
+        waits: SessionId,
         stamp: String,
         reason: String,
     ) -> bool {
@@ -85,24 +88,26 @@ impl Broken {
             state.reasons.clear();
         }
         state.reasons.insert(by, reason);
+        state.waiting.insert(waits);
         is_new
     }
 }
 
 impl Core {
     /// Takes in that the agent whose folder is called `folder`, made of `stamp`, does not work, and
-    /// why, `by` the word of a session's container or the host's own. Whoever asks [`Broken::why`] from
-    /// now on is woken when it has changed.
+    /// why, `by` the word of a session's container or the host's own. The session that `waits` is woken
+    /// when it has changed, as is whoever asks [`Broken::why`] until then.
     pub(crate) fn agent_is_broken(
         self: &Arc<Self>,
         agent: AgentGroupId,
         by: Option<SessionId>,
+        waits: SessionId,
         folder: &str,
         stamp: String,
         reason: String,
     ) {
-        tracing::warn!(%agent, folder, reason, "an agent does not work as it is");
-        if !self.broken.add(agent, by, stamp, reason) {
+        tracing::warn!(agent = folder, agent_id = %agent, reason, "an agent does not work as it is");
+        if !self.broken.add(agent, by, waits, stamp, reason) {
             return;
         }
         let (core, folder) = (Arc::clone(self), folder.to_owned());
@@ -135,35 +140,48 @@ mod tests {
         let (broken, agent) = (Broken::default(), AgentGroupId::generate(&SystemIds));
         let session = SessionId::generate(&SystemIds);
         assert_eq!(broken.why(agent, "one", session), None);
-        assert!(broken.add(agent, None, "one".into(), "no program".into()), "somebody has to look");
+        assert!(
+            broken.add(agent, None, session, "one".into(), "no program".into()),
+            "somebody has to look"
+        );
         assert_eq!(broken.why(agent, "one", session).as_deref(), Some("no program"));
         assert_eq!(broken.why(agent, "two", session), None, "it has changed");
         assert_eq!(broken.changed(agent, Some("one")), None);
         assert_eq!(broken.changed(agent, None), None, "nobody knows");
         assert!(
-            !broken.add(agent, None, "two".into(), "no rights".into()),
+            !broken.add(agent, None, session, "two".into(), "no rights".into()),
             "somebody looks already"
         );
         assert_eq!(broken.changed(agent, Some("one")), Some(HashSet::from([session])));
         assert_eq!(broken.why(agent, "two", session), None);
-        broken.add(agent, None, "two".into(), "no rights".into());
+        broken.add(agent, None, session, "two".into(), "no rights".into());
         broken.why(agent, "two", session);
         assert_eq!(broken.forget(agent), HashSet::from([session]), "a person's word");
         assert!(broken.changed(agent, Some("two")).is_some_and(|all| all.is_empty()));
     }
 
     #[test]
+    fn who_finds_an_agent_broken_is_woken_however_soon_it_changes() {
+        let (broken, agent) = (Broken::default(), AgentGroupId::generate(&SystemIds));
+        let [first, second] = [0; 2].map(|_| SessionId::generate(&SystemIds));
+        broken.add(agent, None, first, "one".into(), "no program".into());
+        broken.add(agent, None, second, "two".into(), "no rights".into());
+        // Mended before either of them asks why.
+        assert_eq!(broken.changed(agent, Some("three")), Some(HashSet::from([first, second])));
+    }
+
+    #[test]
     fn a_container_that_calls_its_agent_broken_stops_its_own_conversation_only() {
         let (broken, agent) = (Broken::default(), AgentGroupId::generate(&SystemIds));
         let [liar, other] = [0; 2].map(|_| SessionId::generate(&SystemIds));
-        assert!(broken.add(agent, Some(liar), "one".into(), "so it says".into()));
+        assert!(broken.add(agent, Some(liar), liar, "one".into(), "so it says".into()));
         assert_eq!(broken.why(agent, "one", liar).as_deref(), Some("so it says"));
         assert_eq!(broken.why(agent, "one", other), None);
         assert_eq!(broken.changed(agent, Some("two")), Some(HashSet::from([liar])));
-        broken.add(agent, Some(liar), "two".into(), "so it says".into());
-        broken.add(agent, None, "two".into(), "no program".into());
+        broken.add(agent, Some(liar), liar, "two".into(), "so it says".into());
+        broken.add(agent, None, other, "two".into(), "no program".into());
         assert_eq!(broken.why(agent, "two", other).as_deref(), Some("no program"));
-        assert!(!broken.add(agent, Some(liar), "one".into(), "so it says".into()));
+        assert!(!broken.add(agent, Some(liar), liar, "one".into(), "so it says".into()));
         assert_eq!(broken.why(agent, "two", other).as_deref(), Some("no program"), "as before");
     }
 }

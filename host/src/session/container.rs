@@ -324,8 +324,7 @@ impl Task {
         let furnished = self.furnish(stamp.clone()).await;
         if let (Err(Unfit::Broken(reason)), Some(stamp)) = (&furnished, &stamp) {
             let folder = &self.record.agent_folder;
-            self.core.agent_is_broken(group, None, folder, stamp.clone(), reason.clone());
-            self.core.broken.why(group, stamp, id); // to be woken
+            self.core.agent_is_broken(group, None, id, folder, stamp.clone(), reason.clone());
             self.core.release_place(id);
             return self.wait_for_change(reason, stamp, look, now).await;
         }

@@ -122,8 +122,8 @@ impl Task {
         };
         if let Some(stamp) = stamp {
             let (group, folder) = (self.record.agent_group, &self.record.agent_folder);
-            let by = Some(self.id);
-            self.core.agent_is_broken(group, by, folder, stamp, for_a_terminal(&reason));
+            let (by, reason) = (Some(self.id), for_a_terminal(&reason));
+            self.core.agent_is_broken(group, by, self.id, folder, stamp, reason);
         }
     }
 
