@@ -411,6 +411,31 @@ fn a_clean_session_reports_nothing() {
 }
 
 #[test]
+fn what_is_lost_among_refused_rows_is_found_by_their_number() {
+    for (case, refused, findings) in [("both were refused", 2, 0), ("one of them was", 1, 1)] {
+        let world = World::new();
+        for number in [1, 3] {
+            world.outbox_sql(&format!(
+                "INSERT INTO messages_out (id, seq, timestamp, kind, content)
+                 VALUES ('r{number}-', {number}, '2027-01-15T08:00:00.000Z', 'chat', '{{}}');"
+            ));
+        }
+        world.host(&format!(
+            "INSERT INTO refused (session_id, first_seq, last_seq, count, error, first_at_ms,
+               last_at_ms)
+             SELECT id, 1, 3, {refused}, 'not wired', 1, 1 FROM sessions"
+        ));
+        let report = report(&world.fsck(&[]));
+        let found: Vec<_> = report["findings"].as_array().unwrap().iter().collect();
+        assert_eq!(found.len(), findings, "{case}: {report}");
+        for finding in found {
+            assert_eq!(finding["name"], "undelivered-below-cursor", "{case}");
+            assert_eq!(finding["object"], "rows 1 to 3", "{case}");
+        }
+    }
+}
+
+#[test]
 fn each_broken_invariant_is_told_by_its_name_alone() {
     let mut told: Vec<&str> = Vec::new();
     for (n, (name, repairable, break_it)) in fixtures().into_iter().enumerate() {

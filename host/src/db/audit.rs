@@ -10,7 +10,7 @@ use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::{DbError, failed, refused};
-use crate::fsck::evidence::SessionFacts;
+use crate::fsck::evidence::{Counted, SessionFacts};
 
 /// Opens `host.db` to look at it. What a killed host left in the write-ahead log stays there.
 ///
@@ -69,8 +69,12 @@ pub fn facts(db: &Connection, session: SessionId) -> Result<Option<SessionFacts>
         .map_err(failed("read a session"))?;
     let Some(facts) = found else { return Ok(None) };
     let refused = refused::of_session(db, session)?;
-    let numbers = refused.iter().map(|refused| (refused.first, refused.last)).collect();
-    Ok(Some(SessionFacts { refused: numbers, ..facts }))
+    let counted = refused.iter().map(|refused| Counted {
+        first: refused.first,
+        last: refused.last,
+        count: refused.count,
+    });
+    Ok(Some(SessionFacts { refused: counted.collect(), ..facts }))
 }
 
 /// Every session, with the agent group in whose folder it lies.

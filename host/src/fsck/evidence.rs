@@ -66,8 +66,26 @@ pub struct SessionFacts {
     pub runner: Option<RunnerId>,
     /// When something last happened.
     pub last_active: UnixMillis,
-    /// The first and last numbers of rows that were refused and are only counted.
-    pub refused: Vec<(Seq, Seq)>,
+    /// Rows that were refused and are only counted.
+    pub refused: Vec<Counted>,
+}
+
+/// Rows without records of which some were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// The number of the first that was refused.
+    pub first: Seq,
+    /// That of the last.
+    pub last: Seq,
+    /// How many of those between them were.
+    pub count: u64,
+}
+
+impl Counted {
+    /// Whether a row with this number may be one of them.
+    pub fn covers(&self, number: i64) -> bool {
+        (self.first.0..=self.last.0).contains(&number)
+    }
 }
 
 /// Everything that is known of one session.
