@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use tracing::Span;
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{IdSource, InstallId, SessionId};
 
@@ -22,7 +23,7 @@ use crate::broken::Broken;
 use crate::channel::Channel;
 use crate::config::Config;
 use crate::data::DataDir;
-use crate::db::Db;
+use crate::db::{Db, sessions};
 use crate::runtime::Runtime;
 use crate::session::command::Command;
 use crate::session::signal::{Reason, Signal};
@@ -93,6 +94,15 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
+    /// The names that stand beside the id of `session` in the log, for what is logged of it outside of
+    /// its task. Not there if they cannot be read: then the log has the id alone.
+    pub(crate) async fn names_of(&self, session: SessionId) -> Span {
+        match self.parts.db.call(move |db| sessions::find(db, session)).await {
+            Ok(Some(record)) => task::names(&record),
+            Ok(None) | Err(_) => Span::none(),
+        }
+    }
+
     /// With nobody awake.
     pub fn new(parts: Parts) -> Arc<Self> {
         let admission = Admission::new(parts.config.containers.max_running);

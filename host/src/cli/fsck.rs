@@ -68,7 +68,8 @@ pub(super) fn run(
         true => mend(&data, part)?,
     };
     let clean = report.findings.is_empty();
-    context.output.show(&report, |report| printable(&readable(report)));
+    let output = context.output;
+    output.show(&report, |report| output.advise(&printable(&readable(report))));
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -80,7 +81,8 @@ pub(super) fn rebuild(context: &Context) -> Result<ExitCode, Failure> {
     let rebuilt = rebuild::rebuild(&data, &lock, &SystemIds, now)?;
     let db = crate::db::open(&data.host_db())?;
     place::settle(&db, &data, now)?;
-    context.output.show(&rebuilt, |rebuilt| printable(&told_rebuilt(rebuilt)));
+    let output = context.output;
+    output.show(&rebuilt, |rebuilt| output.advise(&printable(&told_rebuilt(rebuilt))));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,6 +13,7 @@ use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
 use super::output::{Failure, json_line, json_text, note, print, printable};
 use super::{Context, seconds, select};
 use crate::channel::Letter;
+use crate::session::outgoing::is_notice;
 
 /// How long the host may take to accept a message.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -141,6 +142,7 @@ async fn wait_for(
             }
             News::Letter(letter) => {
                 let ours = letter.answers.iter().any(|answered| ids.contains(answered));
+                let by_host = is_notice(&letter.key);
                 let Letter { key, in_reply_to, answers, text, files, failed } = letter;
                 let line = json!({
                     "in_reply_to": in_reply_to, "answers": answers, "text": text, "files": files,
@@ -153,6 +155,7 @@ async fn wait_for(
                     (true, false) if failed => {} // told as the reason, below
                     (true, false) => print(&printable(&text)), // nothing else is there
                     (false, true) => note(&json_text(&line)),
+                    (false, false) if by_host => note(&format!("(the host says) {text}")),
                     (false, false) => note(&format!("(another message) {text}")),
                 }
                 conversation.shown(key);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 use twobox_shared::clock::Monotonic;
 use twobox_shared::content::{Failure, KIND_TASK, RunLimits};
 use twobox_shared::fault::{self, CrashPoint};
@@ -17,7 +18,7 @@ use super::{Scheduler, lock};
 use crate::channel::Refusal;
 use crate::db::DbError;
 use crate::db::schedules::{
-    self, End, Finished, Hold, Load, Outcome, PausedItself, Phase, Prepared, Run, Status,
+    self, End, Finished, Hold, Load, Names, Outcome, PausedItself, Phase, Prepared, Run, Status,
 };
 use crate::db::sessions;
 use crate::schedule::reason::Reason;
@@ -98,7 +99,8 @@ impl Drop for Following {
 impl Following {
     /// Sees the run to its end, and says in `report` how far it came at once.
     pub(super) async fn see_through(self, report: Option<oneshot::Sender<Brought>>) {
-        self.scheduler.follow_to_the_end(self.run, report).await;
+        let names = self.scheduler.names(self.run).await;
+        self.scheduler.follow_to_the_end(self.run, report).instrument(names).await;
     }
 }
 
@@ -127,6 +129,17 @@ impl Scheduler {
     pub(super) fn reserve(self: &Arc<Self>, run: RunId) -> Option<Following> {
         let is_new = lock(&self.followed).insert(run);
         is_new.then(|| Following { scheduler: Arc::clone(self), run })
+    }
+
+    /// What people call that of which `run` is one, for the log. Not there if it cannot be read: then
+    /// the log has the ids alone.
+    pub(super) async fn names(&self, run: RunId) -> Span {
+        match self.core.parts.db.call(move |db| schedules::names(db, run)).await {
+            Ok(Some(Names { schedule, agent })) => {
+                tracing::error_span!("run", agent, name = schedule)
+            }
+            Ok(None) | Err(_) => Span::none(),
+        }
     }
 
     async fn follow_to_the_end(&self, run: RunId, report: Option<oneshot::Sender<Brought>>) {

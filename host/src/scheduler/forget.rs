@@ -47,7 +47,10 @@ impl Scheduler {
             after = Some(*last);
             for session in sessions {
                 if let Err(error) = self.forget_session(session).await {
-                    tracing::warn!(%session, error, "the session of an old run is still there");
+                    let names = self.core.names_of(session).await;
+                    names.in_scope(|| {
+                        tracing::warn!(%session, error, "the session of an old run is still there");
+                    });
                 }
             }
         }

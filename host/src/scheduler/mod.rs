@@ -204,7 +204,9 @@ impl Scheduler {
                 })
                 .await?;
             if taken {
-                tracing::info!(run = %run.id, schedule = %run.schedule, "took a run over");
+                self.names(run.id).await.in_scope(
+                    || tracing::info!(run = %run.id, schedule = %run.schedule, "took a run over"),
+                );
                 self.follow(run.id);
             }
         }
@@ -217,12 +219,12 @@ impl Scheduler {
         let due = told(self.core.parts.db.call(move |db| schedules::due(db, now, BATCH)).await?);
         let mut fired = false;
         for schedule in due {
-            let id = schedule.id;
+            let (id, name) = (schedule.id, schedule.definition.name.clone());
             match self.fire_one(schedule, now).await {
                 Ok(done) => fired |= done,
                 Err(error) => {
                     let error = chain(&error);
-                    tracing::warn!(schedule = %id, error, "the schedule could not be fired");
+                    tracing::warn!(schedule = %id, name, error, "the schedule could not be fired");
                 }
             }
         }

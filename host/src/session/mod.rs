@@ -15,7 +15,7 @@ mod forgetting;
 pub mod held;
 pub mod limits;
 mod notices;
-mod outgoing;
+pub(crate) mod outgoing;
 pub mod recurrence;
 mod redrive;
 mod refusals;

@@ -8,7 +8,7 @@ use twobox_shared::inbox::{Delivery, DeliveryStatus};
 use twobox_shared::time::UnixMillis;
 
 use super::delivery::{self, ChannelTraits, EXPIRED, Hold, INTERRUPTED};
-use super::outgoing::{Letters, key};
+use super::outgoing::{Letters, NOTICE, key};
 use super::task::{Task, Trouble};
 use crate::channel::{Letter, Outcome, Place};
 use crate::db::notices::{self as stored, Notice};
@@ -122,8 +122,7 @@ impl Task {
             let notice = self.announce(notice).await?;
             let failed = notice.failed_message();
             let letter = Letter {
-                // No row's id has a slash in it, so no container can use a notice's key first.
-                key: key(self.core.parts.install, self.id, &format!("notice/{}", notice.cause)),
+                key: key(self.core.parts.install, self.id, &format!("{NOTICE}{}", notice.cause)),
                 in_reply_to: None,
                 failed: failed.is_some(),
                 answers: failed.into_iter().collect(),

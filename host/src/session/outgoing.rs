@@ -502,6 +502,15 @@ pub(super) fn key(install: InstallId, session: SessionId, row: &str) -> String {
     format!("{install}:{session}:{row}")
 }
 
+/// How the last part of a notice's key begins. No row's id has a slash in it, so no container can use a
+/// notice's key first.
+pub(super) const NOTICE: &str = "notice/";
+
+/// Whether a letter with this key is the host's own word.
+pub(crate) fn is_notice(key: &str) -> bool {
+    key.contains(&format!(":{NOTICE}"))
+}
+
 /// Everything that a row says it answers: what it names, and what its content lists besides. Ids that
 /// no message can have answer nothing.
 fn answers(named: Option<&str>, listed: &[String]) -> Vec<MessageId> {
@@ -576,6 +585,14 @@ mod tests {
             let expected: Vec<_> = expected.into_iter().map(id).collect();
             assert_eq!(answers(named, &listed), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn the_hosts_own_word_is_told_by_its_key() {
+        let [install, session] = [InstallId::generate(&SystemIds).to_string(), "s".to_owned()];
+        assert!(is_notice(&format!("{install}:{session}:{NOTICE}failed-m1-0")));
+        assert!(!is_notice(&format!("{install}:{session}:notice")));
+        assert!(MessageId::parse(&format!("a:{NOTICE}b")).is_err(), "no row is called so");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::open::{BoxError, Remedy};
@@ -161,14 +161,7 @@ pub(crate) async fn run(
         handle,
         core,
     };
-    // Not a span of `info`: its names are wanted in a log of warnings too.
-    let names = tracing::error_span!(
-        "of",
-        agent = task.record.agent_folder,
-        channel = task.home.channel_type,
-        chat = task.home.platform_id,
-        thread = task.home.thread_id
-    );
+    let names = names(&task.record);
     let life = async {
         task.watch_outbox().await;
         task.handle.signal.raise(Reason::Runtime); // nothing is known of it yet
@@ -182,6 +175,19 @@ pub(crate) async fn run(
         true => task.commands.close(), // whoever waits for an answer hears that nobody will give it
         false => forward(task).await,
     }
+}
+
+/// The names that stand beside a session's id in the log. Not a span of `info`: they are wanted in a log
+/// of warnings too.
+pub(crate) fn names(record: &SessionRecord) -> Span {
+    let home = record.home();
+    tracing::error_span!(
+        "of",
+        agent = record.agent_folder,
+        channel = home.channel_type,
+        chat = home.platform_id,
+        thread = home.thread_id
+    )
 }
 
 /// Commands that came while the task retired go to the next one.

@@ -17,6 +17,7 @@ on_all_runtimes!(
 );
 
 on_process!(
+    what_the_host_says_meanwhile_is_no_message_of_somebody_else,
     a_mistake_in_the_configuration_is_told_at_once,
     a_run_of_a_broken_agent_ends_at_once,
     a_line_that_is_none_of_the_protocol_fails_the_message_at_once,
@@ -48,6 +49,15 @@ fn world_of(setup: Setup, command: &[&str]) -> World {
     world.configure_agent("ada", &runs(command));
     world.up();
     world
+}
+
+fn what_the_host_says_meanwhile_is_no_message_of_somebody_else(setup: Setup) {
+    let world = world_of(setup, &["no-such-program"]);
+    let waited = world.run(&["send", "--agent", "ada", "--wait", "3", "hello"]);
+    let said = String::from_utf8_lossy(&waited.stderr).into_owned();
+    assert_eq!(waited.status.code(), Some(3), "{said}");
+    let line = said.lines().find(|line| line.contains("no-such-program")).unwrap_or_default();
+    assert!(line.starts_with("(the host says) "), "{said}");
 }
 
 fn a_broken_agent_says_so_at_once_and_answers_when_it_is_mended(setup: Setup) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Value, json};
-use twobox_tests::{Setup, binary, on_process};
+use twobox_tests::{Setup, binary, on_process, wait_for};
 
 use crate::scripts::{echo, hangs_at_first};
 
@@ -46,6 +46,9 @@ fn each_line_of_a_busy_run_is_json_with_each_key_once(setup: Setup) {
         .make();
     world.up_with(&[("TWOBOX_LOG_FORMAT", "json"), ("TWOBOX_LOG", "debug")]);
     let [ada, bob, eve] = ["ada", "bob", "eve"].map(|name| world.chat(name));
+    let add = ["schedules", "add", "ping", "--agent", "ada", "--prompt", "Hi", "--every", "365d"];
+    world.twobox(&add);
+    world.twobox(&["schedules", "run", "ping"]);
     let (id, _, container) = world.occupy(&eve, "eve", "hang");
     ada.ask("hello");
     bob.say("hello");
@@ -60,6 +63,7 @@ fn each_line_of_a_busy_run_is_json_with_each_key_once(setup: Setup) {
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
+    wait_for("the run to be over", || world.host_log().contains("the run is over").then_some(()));
     drop((ada, bob, eve)); // whom the host would wait for
     world.stop_host();
     let log = world.host_log() + &String::from_utf8(second.stderr).unwrap();
@@ -79,6 +83,8 @@ fn each_line_of_a_busy_run_is_json_with_each_key_once(setup: Setup) {
     let failed = lines.iter().find(|line| line["message"] == "a message failed").unwrap();
     assert_eq!((&failed["agent"], &failed["chat"]), (&json!("bob"), &json!("bob")), "{failed:?}");
     assert!(failed["message_id"].is_string() && failed["session"].is_string(), "{failed:?}");
+    let over = lines.iter().find(|line| line["message"] == "the run is over").unwrap();
+    assert_eq!((&over["agent"], &over["name"]), (&json!("ada"), &json!("ping")), "{over:?}");
     let last = lines.last().unwrap();
     let why = last["message"].as_str().unwrap();
     assert!(last["level"] == "ERROR" && why.contains("belongs to a running host"), "{last:?}");

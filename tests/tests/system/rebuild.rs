@@ -64,6 +64,8 @@ fn a_lost_database_is_no_new_installation_and_is_made_anew_of_the_folders(setup:
     assert!(said.contains("with 3 agents (") && said.contains("bob"), "{said}");
     assert!(said.contains("and 1 sessions") && said.contains("not-an-id"), "{said}");
     assert!(said.contains("lost     schedules"), "{said}");
+    let next = format!("`twobox --data {} up`", world.data().display());
+    assert!(said.contains(&next), "what to do next is about this directory: {said}");
     world.take_identity();
     world.up();
     assert_eq!(world.chat("ada").ask("and on"), "echo: and on");

@@ -36,7 +36,9 @@ pub use manual::{Backfilled, Enqueued, PastSlot, enqueue_backfill, enqueue_manua
 pub use metrics::{Load, MetricsPage, RunMetrics, metrics, prune_metrics};
 pub use outlived::{close_session, forget_session, outlived, was_made_for};
 pub use prepare::{Prepared, SCHEDULE_CHANNEL, prepare};
-pub use runs::{Counts, Hold, Past, Run, counts, open_runs, page, past, prune, run, running};
+pub use runs::{
+    Counts, Hold, Names, Past, Run, counts, names, open_runs, page, past, prune, run, running,
+};
 pub use self_pause::{PausedItself, SelfPause, pause_itself};
 pub use starts::{
     Capacity, Executed, Start, Started, execute, start_due_now, start_next, start_run,

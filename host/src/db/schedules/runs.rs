@@ -126,6 +126,32 @@ pub fn run(db: &Connection, id: RunId) -> Result<Option<Run>, DbError> {
     by_id(db, id).map_err(failed("find a run"))
 }
 
+/// What people call a run's schedule, and its agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The schedule's name.
+    pub schedule: String,
+    /// The agent's.
+    pub agent: String,
+}
+
+/// What people call that of which the run with this id is one.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn names(db: &Connection, run: RunId) -> Result<Option<Names>, DbError> {
+    db.query_row(
+        "SELECT s.name, g.folder FROM runs r
+         JOIN schedules s ON s.id = r.schedule_id
+         JOIN agent_groups g ON g.id = s.agent_group_id
+         WHERE r.id = :run",
+        named_params! { ":run": run },
+        |row| Ok(Names { schedule: row.get(0)?, agent: row.get(1)? }),
+    )
+    .optional()
+    .map_err(failed("find the names of a run"))
+}
+
 pub(super) fn by_id(db: &Connection, id: RunId) -> rusqlite::Result<Option<Run>> {
     db.prepare_cached(&select("WHERE id = :id"))?
         .query_row(named_params! { ":id": id }, Run::from_row)
