@@ -12,9 +12,13 @@ unknown() { kill -s KILL $$; }
 
 hook=$(cat "hooks/$(field .chat)") || exit 1
 
+# This hook takes text only, so files are named at its end. One that takes them finds each at its
+# .path while this program runs.
+body='{text: ([.text] + [.attachments[]? | "[\(.name)]"] | join("\n"))}'
+
 # Every user of the machine sees the arguments of a program, and the address may be a secret: curl
 # reads it, and the text.
-status=$(field '{text}' | curl --silent --show-error --max-time 20 --config /dev/fd/3 \
+status=$(field "$body" | curl --silent --show-error --max-time 20 --config /dev/fd/3 \
     --header 'Content-Type: application/json' --header "Idempotency-Key: $(field .key)" \
     --data-binary @- --output /dev/null --write-out '%{http_code}' 3<<URL
 url = "$hook"

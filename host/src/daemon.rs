@@ -144,7 +144,7 @@ async fn build(
     let mut channels: HashMap<&'static str, Arc<dyn Channel>> =
         HashMap::from([(terminal.channel_type(), terminal as Arc<dyn Channel>)]);
     channels.insert(KeptWithRun.channel_type(), Arc::new(KeptWithRun));
-    if let Some(channel) = CommandChannel::new(&config.channels, data.root()) {
+    if let Some(channel) = CommandChannel::new(&config.channels, data.root(), &data.parcels()) {
         if let Err(reason) = command::usable(Path::new(&config.channels.command)) {
             tracing::warn!("{reason}: messages to the command channel wait until it is mended");
         }

@@ -327,6 +327,11 @@ impl DataDir {
         self.root.join("scratch")
     }
 
+    /// A folder for the files of each letter whose program runs.
+    pub fn parcels(&self) -> PathBuf {
+        self.scratch().join("letters")
+    }
+
     /// The folder of one session. `group` and `session` are ids of ours, never a container's word.
     pub fn session_folder(&self, group: AgentGroupId, session: SessionId) -> PathBuf {
         self.sessions().join(group.to_string()).join(session.to_string())

@@ -94,6 +94,7 @@ impl Desk for EchoDesk {
                     answers,
                     text: format!("echo: {}\x1b[2J", message.chat.text),
                     files: vec![],
+                    shelf: None,
                     failed,
                 };
                 self.stored.letters.lock().unwrap().push_back((message.place, letter));
@@ -515,6 +516,7 @@ async fn what_comes_while_one_types_stands_above_the_line() {
             answers: vec![],
             text: format!("letter {number}\nof two lines"),
             files: vec!["a.txt".to_owned()],
+            shelf: None,
             failed: false,
         };
         stored.letters.lock().unwrap().push_back((place.clone(), letter));
@@ -615,6 +617,7 @@ async fn what_was_taken_when_one_leaves_is_on_the_screen() {
             answers: vec![],
             text: format!("letter {number}."),
             files: vec![],
+            shelf: None,
             failed: false,
         };
         stored.letters.lock().unwrap().push_back((place.clone(), letter));

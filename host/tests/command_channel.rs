@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use twobox_host::channel::command::{CommandChannel, usable};
-use twobox_host::channel::{Channel, Letter, Outcome, Place};
+use twobox_host::channel::{Channel, Letter, Outcome, Place, Shelf};
 use twobox_host::config::Channels;
 use twobox_shared::ids::MessageId;
 
@@ -34,7 +34,8 @@ impl Post {
             command_keys: keys,
             command_timeout: patience,
         };
-        let channel = CommandChannel::new(&config, dir.path()).unwrap();
+        let channel =
+            CommandChannel::new(&config, dir.path(), &dir.path().join("letters")).unwrap();
         Self { dir, channel }
     }
 
@@ -82,6 +83,7 @@ fn letter(text: &str) -> Letter {
         answers: ["q1", "q2"].map(|id| MessageId::parse(id).unwrap()).to_vec(),
         text: text.to_owned(),
         files: vec!["plan.pdf".to_owned()],
+        shelf: None,
         failed: false,
     }
 }
@@ -107,7 +109,7 @@ async fn the_program_reads_one_json_object_and_names_the_platforms_id() {
         "chat": "room \"1\"",
         "thread": "t",
         "text": "two\nlines \u{1f9ed} $(rm -rf .)",
-        "files": ["plan.pdf"], "failed": false,
+        "files": ["plan.pdf"], "attachments": [], "failed": false,
         "in_reply_to": "q2",
         "answers": ["q1", "q2"],
     });
@@ -261,9 +263,144 @@ async fn a_program_that_cannot_be_run_keeps_its_letters_and_says_what_is_wrong()
     assert!(usable(Path::new("program")).unwrap_err().contains("not an absolute path"));
     assert!(usable(post.dir.path()).unwrap_err().contains("is not a file"));
     assert!(
-        CommandChannel::new(&Channels { command: String::new(), ..config() }, Path::new("/"))
-            .is_none()
+        CommandChannel::new(
+            &Channels { command: String::new(), ..config() },
+            Path::new("/"),
+            Path::new("/none")
+        )
+        .is_none()
     );
+}
+
+/// What a container has laid out for one row.
+struct Shelves {
+    dir: tempfile::TempDir,
+}
+
+impl Shelves {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("out/outbox/r1")).unwrap();
+        std::fs::write(dir.path().join("secret"), "secret\n").unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("out/outbox/r1").join(name)
+    }
+
+    fn letter(&self, row: &str, files: &[&str]) -> Letter {
+        let within = Path::new("outbox").join(row);
+        Letter {
+            files: files.iter().map(|file| (*file).to_owned()).collect(),
+            shelf: Some(Shelf { base: self.dir.path().join("out"), within }),
+            ..letter("see there")
+        }
+    }
+}
+
+/// Shows every file that the program is told of, with its rights and those of its folder.
+const SHOWS: &str = "cat > told
+for file in letters/*/*; do
+    [ -e \"$file\" ] && stat -c '%a %F' \"$file\" \"${file%/*}\" && cat \"$file\"
+done > seen
+exit 0";
+
+#[tokio::test]
+async fn files_come_as_copies_that_go_with_the_program() {
+    let (post, shelves) = (Post::new(SHOWS), Shelves::new());
+    std::fs::write(shelves.path("plan.pdf"), "the plan\n").unwrap();
+    std::fs::write(shelves.path("-x $(y)"), "").unwrap();
+    let letter = shelves.letter("r1", &["plan.pdf", "-x $(y)", "plan.pdf"]);
+    assert_eq!(post.channel.deliver(&place(), vec![letter]).await, [delivered()]);
+    let seen = "600 regular empty file\n700 directory\n600 regular file\n700 directory\nthe plan\n";
+    assert_eq!(post.file("seen"), seen);
+    let told: Value = serde_json::from_str(&post.file("told")).unwrap();
+    let attachments = told["attachments"].as_array().unwrap();
+    let letters = post.dir.path().join("letters");
+    for (attachment, name) in attachments.iter().zip(["plan.pdf", "-x $(y)", "plan.pdf"]) {
+        let path = Path::new(attachment["path"].as_str().unwrap());
+        assert_eq!((&attachment["name"], path.file_name().unwrap()), (&json!(name), name.as_ref()));
+        assert!(path.is_absolute() && path.starts_with(&letters) && !path.exists(), "{path:?}");
+    }
+    assert_eq!(told["files"], json!(["plan.pdf", "-x $(y)", "plan.pdf"]));
+    assert_eq!(std::fs::read_dir(letters).unwrap().count(), 0, "nothing is left");
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_told_of_and_not_followed() {
+    type Lays = fn(&Shelves);
+    let cases: [(&str, Lays, &str, &str); 9] = [
+        ("link", |_| {}, "link", "no such file"),
+        (
+            "link",
+            |it| std::os::unix::fs::symlink(it.dir.path().join("secret"), it.path("link")).unwrap(),
+            "link",
+            "symbolic link",
+        ),
+        (
+            "second",
+            |it| std::fs::hard_link(it.dir.path().join("secret"), it.path("second")).unwrap(),
+            "second",
+            "other links",
+        ),
+        (
+            "pipe",
+            |it| nix::unistd::mkfifo(&it.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            "pipe",
+            "not a regular file",
+        ),
+        (
+            "folder",
+            |it| std::fs::create_dir(it.path("folder")).unwrap(),
+            "folder",
+            "not a regular file",
+        ),
+        ("up", |_| {}, "../../../secret", "its name cannot be used"),
+        ("whole", |_| {}, "/etc/passwd", "its name cannot be used"),
+        (
+            "large",
+            |it| {
+                let file = std::fs::File::create(it.path("large")).unwrap();
+                file.set_len((64 << 20) + 1).unwrap();
+            },
+            "large",
+            "more than 67108864 bytes",
+        ),
+        (
+            "its folder",
+            |it| {
+                let row = it.path("");
+                std::fs::remove_dir(&row).unwrap();
+                std::os::unix::fs::symlink(it.dir.path(), it.dir.path().join("out/outbox/r1"))
+                    .unwrap();
+            },
+            "secret",
+            "symbolic link",
+        ),
+    ];
+    for (case, lay, name, why) in cases {
+        let (post, shelves) = (Post::new(SHOWS), Shelves::new());
+        lay(&shelves);
+        let letter = shelves.letter("r1", &[name]);
+        assert_eq!(post.channel.deliver(&place(), vec![letter]).await, [delivered()], "{case}");
+        let told: Value = serde_json::from_str(&post.file("told")).unwrap();
+        let attachment = &told["attachments"][0];
+        let error = attachment["error"].as_str().unwrap_or_default().to_lowercase();
+        assert!(attachment["path"].is_null() && error.contains(why), "{case}: {told}");
+        assert_eq!(post.file("seen"), "", "{case}");
+    }
+}
+
+#[tokio::test]
+async fn the_files_of_letters_that_an_earlier_host_left_are_removed() {
+    let post = Post::new(SHOWS);
+    let left = post.dir.path().join("letters/old");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("plan.pdf"), "x").unwrap();
+    // Also where nobody has set a program any more.
+    let channel = CommandChannel::new(&config(), post.dir.path(), left.parent().unwrap());
+    assert!(channel.is_none() && !left.exists());
 }
 
 fn config() -> Channels {

@@ -224,6 +224,7 @@ fn letter(key: &str) -> Letter {
         answers: vec![],
         text: format!("<{key}>"),
         files: vec![],
+        shelf: None,
         failed: false,
     }
 }

@@ -73,11 +73,14 @@ impl SessionPaths {
         self.in_dir.join("inbox")
     }
 
-    /// Attachments that a container wants to send with row `message`.
+    /// Attachments that a container wants to send, a folder for each row.
     pub fn outbox_files(&self) -> PathBuf {
-        self.out_dir.join("outbox")
+        self.out_dir.join(OUTBOX_FILES)
     }
 }
+
+/// The folder of [`SessionPaths::outbox_files`] in [`SessionPaths::out_dir`].
+pub const OUTBOX_FILES: &str = "outbox";
 
 /// The mount points inside a container.
 pub mod container {

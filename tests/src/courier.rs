@@ -21,6 +21,7 @@ pub struct Call {
     pub text: String,
     pub in_reply_to: Option<String>,
     pub answers: Vec<String>,
+    pub contents: Vec<String>,
     pub pid: u64,
 }
 
@@ -85,6 +86,12 @@ impl Courier {
             .filter(|line| line.ends_with('\n'))
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .map(|call| Call {
+                contents: call["contents"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(text)
+                    .collect(),
                 key: text(&call["key"]).unwrap(),
                 chat: text(&call["chat"]).unwrap(),
                 thread: text(&call["thread"]),

@@ -6,6 +6,7 @@ pub mod health;
 pub mod socket;
 pub mod terminal;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -40,9 +41,21 @@ pub struct Letter {
     pub text: String,
     /// Names of attached files.
     pub files: Vec<String>,
+    /// Where they lie, of a row of an outbox.
+    pub shelf: Option<Shelf>,
     /// It is the host's word that these messages have failed: no answer to them follows, unless a
     /// person has them tried again.
     pub failed: bool,
+}
+
+/// Where the files of a letter lie: in a folder in which its container writes. Whoever opens them follows
+/// no link below `base`, and believes nothing of what was there a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shelf {
+    /// A folder that no container can exchange.
+    pub base: PathBuf,
+    /// Their folder in it.
+    pub within: PathBuf,
 }
 
 /// What became of one letter.

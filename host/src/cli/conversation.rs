@@ -273,7 +273,16 @@ impl Task {
                 client.ask(&Request::Ack { key }).await?;
             }
             Event::Message { key, in_reply_to, answers, text, files, failed } => {
-                self.tell(News::Letter(Letter { key, in_reply_to, answers, text, files, failed }));
+                let shelf = None; // its files do not come along
+                self.tell(News::Letter(Letter {
+                    key,
+                    in_reply_to,
+                    answers,
+                    text,
+                    files,
+                    shelf,
+                    failed,
+                }));
             }
             Event::Stopped { message, outcome, .. } => {
                 self.tell(News::Stopped { message, outcome });

@@ -143,7 +143,7 @@ async fn wait_for(
             News::Letter(letter) => {
                 let ours = letter.answers.iter().any(|answered| ids.contains(answered));
                 let by_host = is_notice(&letter.key);
-                let Letter { key, in_reply_to, answers, text, files, failed } = letter;
+                let Letter { key, in_reply_to, answers, text, files, failed, .. } = letter;
                 let line = json!({
                     "in_reply_to": in_reply_to, "answers": answers, "text": text, "files": files,
                     "failed": failed,

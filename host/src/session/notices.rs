@@ -128,6 +128,7 @@ impl Task {
                 answers: failed.into_iter().collect(),
                 text: notice.text.clone(),
                 files: Vec::new(),
+                shelf: None,
             };
             self.hand_over(notice.place.clone(), vec![letter], Letters::Notice(notice));
         }

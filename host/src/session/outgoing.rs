@@ -3,6 +3,7 @@
 //! destination at a time, and report back as a command.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{InstallId, MessageId, SessionId};
 use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin};
 use twobox_shared::outbox::OutRow;
+use twobox_shared::paths::OUTBOX_FILES;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
@@ -21,7 +23,7 @@ use super::delivery::{self, Batch, ChannelTraits, Hold, Plan};
 use super::fence::Fence;
 use super::signal::Reason;
 use super::task::{Task, Trouble};
-use crate::channel::{Letter, Outcome, Place};
+use crate::channel::{Letter, Outcome, Place, Shelf};
 use crate::core::Parts;
 use crate::db::messaging;
 use crate::db::notices::Notice;
@@ -389,6 +391,10 @@ impl Task {
             in_reply_to: answers.iter().find(|id| Some(id.as_str()) == named).cloned(),
             answers,
             text: chat.text,
+            shelf: (!chat.files.is_empty()).then(|| Shelf {
+                base: self.boxes.paths().out_dir().to_owned(),
+                within: Path::new(OUTBOX_FILES).join(row.id.as_str()),
+            }),
             files: chat.files,
             failed: false,
         }

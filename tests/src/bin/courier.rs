@@ -1,7 +1,7 @@
 //! A program for the `command` channel that writes down every call: `courier FOLDER`.
 //!
-//! Each call is one line in `FOLDER/ledger`, appended at once and before anything else is done. What
-//! it does then stands in `FOLDER/plan`: the first rule whose `text` is part of the letter's counts,
+//! Each call is one line in `FOLDER/ledger`, appended at once and before anything else is done, with
+//! what is in the files that came along. What it does then stands in `FOLDER/plan`: the first rule whose `text` is part of the letter's counts,
 //! for the `first` calls with that text, or all.
 #![expect(clippy::unwrap_used, reason = "a program that cannot go on has failed")]
 
@@ -21,6 +21,8 @@ fn main() {
     let mut letter: Value = serde_json::from_str(&line).unwrap();
     let text = letter["text"].as_str().unwrap().to_owned();
     letter["pid"] = std::process::id().into();
+    let read = |file: &Value| std::fs::read_to_string(file["path"].as_str().unwrap()).unwrap();
+    letter["contents"] = letter["attachments"].as_array().unwrap().iter().map(read).collect();
     let mut ledger =
         OpenOptions::new().create(true).append(true).open(folder.join("ledger")).unwrap();
     ledger.write_all(format!("{letter}\n").as_bytes()).unwrap();

@@ -19,6 +19,7 @@ on_all_runtimes!(a_message_of_a_chat_is_answered_there,);
 on_process!(
     an_agent_sends_to_a_chat_by_its_name_and_only_while_it_is_wired,
     what_is_sent_to_another_chat_quotes_no_message_of_that_chat,
+    the_files_of_a_letter_reach_its_program_and_go_with_it,
     a_program_that_asks_for_another_time_gets_it_and_nothing_overtakes,
     a_letter_that_is_refused_for_good_is_told_and_later_ones_go_on,
     a_channel_that_refuses_for_now_is_seen_everywhere,
@@ -142,6 +143,32 @@ fn what_is_sent_to_another_chat_quotes_no_message_of_that_chat(setup: Setup) {
     assert_eq!(of("echo: hello"), ("43", Some("m1"), vec!["m1".to_owned()]));
     assert_eq!(of("news: tell them"), ("43", None, vec![]), "nobody there asked");
     assert_eq!(of("told"), ("42", Some("m1"), vec!["m1".to_owned()]));
+}
+
+fn the_files_of_a_letter_reach_its_program_and_go_with_it(setup: Setup) {
+    let courier = Courier::new();
+    courier.plan(&json!([{ "text": "last", "hang": true }]));
+    let file = json!({ "file": { "name": "plan.txt", "text": "the plan" } });
+    let script = json!({ "otherwise": [{ "reply": "see: {text}" }, file] });
+    let world = wired(setup, &courier, false, script);
+    world.up();
+    let left = || {
+        let letters = world.data().join("scratch/letters");
+        std::fs::read_dir(letters).map_or(0, Iterator::count)
+    };
+    world.hand_in("42", "m1", "first");
+    let session = world.session("ada");
+    session.wait_delivery("see: first", "delivered");
+    session.wait_settled();
+    let calls = courier.calls();
+    assert_eq!(calls.iter().flat_map(|call| &call.contents).collect::<Vec<_>>(), ["the plan"]);
+    assert_eq!(left(), 0, "they went with the program");
+    world.hand_in("42", "m2", "last");
+    courier.wait_calls(2);
+    world.kill_host();
+    assert_eq!(left(), 1, "nobody was there to remove it");
+    world.up();
+    assert_eq!(left(), 0, "the next host removes it");
 }
 
 fn a_program_that_asks_for_another_time_gets_it_and_nothing_overtakes(setup: Setup) {

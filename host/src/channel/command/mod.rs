@@ -8,22 +8,26 @@
 //!
 //! Not here: messages that come in, which a script hands in with `twobox send`.
 
+mod parcel;
 mod program;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use twobox_shared::content::shorten;
-use twobox_shared::ids::MessageId;
+use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
 use super::{Channel, Letter, Outcome, Place};
+use crate::blocking::blocking;
 use crate::config::Channels;
 use crate::db::messaging::COMMAND;
+use parcel::{Attachment, Parcel};
 use program::{End, Run};
 
 /// How many programs run at once; further letters wait for one to end.
@@ -49,6 +53,8 @@ pub struct CommandChannel {
     patience: Duration,
     /// Where the program runs.
     folder: PathBuf,
+    /// Where the files of letters lie while it runs.
+    parcels: PathBuf,
     places: Semaphore,
     /// Why it cannot be run, as it was last logged.
     complaint: Mutex<Option<String>>,
@@ -56,13 +62,16 @@ pub struct CommandChannel {
 
 impl CommandChannel {
     /// The channel that `config` describes, whose program runs in `folder`; `None` if it describes
-    /// none.
-    pub fn new(config: &Channels, folder: &Path) -> Option<Self> {
+    /// none. The files of its letters get folders in `parcels`, which is the host's that runs: what an
+    /// earlier one left there is removed.
+    pub fn new(config: &Channels, folder: &Path, parcels: &Path) -> Option<Self> {
+        parcel::remove(parcels);
         (!config.command.is_empty()).then(|| Self {
             program: PathBuf::from(&config.command),
             honours_keys: config.command_keys,
             patience: config.command_timeout,
             folder: folder.to_owned(),
+            parcels: parcels.to_owned(),
             places: Semaphore::new(RUNNING_MAX),
             complaint: Mutex::default(),
         })
@@ -70,8 +79,21 @@ impl CommandChannel {
 
     async fn hand_over(&self, place: &Place, letter: &Letter) -> Outcome {
         let _place = self.places.acquire().await.expect("it is never closed");
-        let told = Told::of(place, letter).to_line();
-        let started = match usable(&self.program) {
+        let usable = usable(&self.program);
+        // It goes when the program has ended, and also when nobody waits for that any more.
+        let parcel = match usable.is_ok() {
+            true => self.pack(letter).await,
+            false => Ok(Parcel::empty()),
+        };
+        let parcel = match parcel {
+            Ok(parcel) => parcel,
+            Err(error) => {
+                let error = format!("could not put its files ready: {error}");
+                return Outcome::Transient { error, retry_after: None };
+            }
+        };
+        let told = Told::of(place, letter, &parcel.attachments).to_line();
+        let started = match usable {
             Ok(()) => program::run(&self.program, &self.folder, told.as_bytes(), self.patience)
                 .await
                 .map_err(|error| format!("could not run {}: {error}", self.program.display())),
@@ -82,6 +104,20 @@ impl CommandChannel {
             Ok(run) => judge(&run, self.honours_keys, self.patience),
             Err(error) => Outcome::Transient { error, retry_after: None },
         }
+    }
+
+    /// Copies the files of a letter to where its program can have them.
+    async fn pack(&self, letter: &Letter) -> io::Result<Parcel> {
+        let Some(shelf) = letter.shelf.clone() else { return Ok(Parcel::empty()) };
+        let folder = self.parcels.join(SystemIds.uuid().to_string());
+        let (names, deadline) = (letter.files.clone(), Instant::now() + parcel::PATIENCE);
+        let parcel = blocking(move || Parcel::pack(&folder, &shelf, &names, deadline)).await?;
+        for Attachment { name, error, .. } in &parcel.attachments {
+            if let Some(error) = error {
+                tracing::warn!(key = letter.key, file = name, error, "a file is not handed over");
+            }
+        }
+        Ok(parcel)
     }
 
     /// Logs why the program cannot be run, once until that changes.
@@ -156,19 +192,21 @@ struct Told<'a> {
     thread: Option<&'a str>,
     text: &'a str,
     files: &'a [String],
+    attachments: &'a [Attachment],
     in_reply_to: Option<&'a MessageId>,
     answers: &'a [MessageId],
     failed: bool,
 }
 
 impl<'a> Told<'a> {
-    fn of(place: &'a Place, letter: &'a Letter) -> Self {
+    fn of(place: &'a Place, letter: &'a Letter, attachments: &'a [Attachment]) -> Self {
         Self {
             key: &letter.key,
             chat: &place.platform_id,
             thread: place.thread_id.as_deref(),
             text: &letter.text,
             files: &letter.files,
+            attachments,
             in_reply_to: letter.in_reply_to.as_ref(),
             answers: &letter.answers,
             failed: letter.failed,

@@ -297,7 +297,7 @@ impl Chat {
                 self.refused += 1;
                 self.paper.complain(&reason);
             }
-            News::Letter(Letter { key, in_reply_to, answers, text, files, failed }) => {
+            News::Letter(Letter { key, in_reply_to, answers, text, files, failed, .. }) => {
                 self.answered(&answers);
                 self.failed += usize::from(failed);
                 if self.paper.output.json {
