@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use twobox_shared::ids::RunnerId;
-use twobox_shared::open::BoxError;
+use twobox_shared::open::{self, BoxError};
 use twobox_shared::outbox::OutboxWriter;
 
 use crate::args::Options;
@@ -21,13 +21,17 @@ pub(crate) struct Outbox {
     path: PathBuf,
     runner: RunnerId,
     ground: Arc<Ground>,
+    /// How large its pages are to be, should it have to be made.
+    page_size: Option<u32>,
     door: Mutex<()>,
 }
 
 impl Outbox {
+    /// Nobody else in this process may have the inbox open meanwhile.
     pub(crate) fn new(options: &Options, ground: Arc<Ground>) -> Self {
         let path = options.paths.outbound_db();
-        Self { path, runner: options.runner, ground, door: Mutex::new(()) }
+        let page_size = open::page_size_of_inbox(&options.paths.inbound_db());
+        Self { path, runner: options.runner, ground, page_size, door: Mutex::new(()) }
     }
 
     /// The folders that it lies in, with the inbox.
@@ -42,7 +46,7 @@ impl Outbox {
     ) -> Result<T, BoxError> {
         // Nothing is kept behind the lock that a panic could have left half done.
         let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut OutboxWriter::open(&self.path, self.runner)?)
+        work(&mut OutboxWriter::open_of(&self.path, self.runner, self.page_size)?)
     }
 
     /// Runs `work`, which only reads, on a fresh connection that does not wake the host.
@@ -51,7 +55,7 @@ impl Outbox {
         work: impl FnOnce(&OutboxWriter) -> Result<T, BoxError>,
     ) -> Result<T, BoxError> {
         let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&OutboxWriter::open_to_read(&self.path, self.runner)?)
+        work(&OutboxWriter::open_to_read_of(&self.path, self.runner, self.page_size)?)
     }
 
     /// Rolls back a commit that somebody did not survive. Whoever uses the outbox right now has
@@ -63,7 +67,7 @@ impl Outbox {
             Err(TryLockError::WouldBlock) => return,
         };
         // An error shows up again, and is reported, where the outbox is needed.
-        drop(OutboxWriter::open_to_read(&self.path, self.runner));
+        drop(OutboxWriter::open_to_read_of(&self.path, self.runner, self.page_size));
     }
 
     /// Runs `work` until it succeeds, with pauses, for as long as `go_on` says. `None` when it said

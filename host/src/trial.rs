@@ -149,6 +149,7 @@ pub async fn run(
     let known = places.clone();
     let boxes = blocking(move || {
         boxes.create()?;
+        boxes.create_work()?;
         boxes.accept(&[asked], Seq::default(), now)?;
         boxes.project_routing(&Origin::default(), &known)?;
         boxes.project_config(&config_text)?;

@@ -61,6 +61,8 @@ crash_points! {
     HostRequestCommitted = "host.request.committed",
     /// What was settled long ago is deleted from the inbox.
     HostForgot = "host.forgot",
+    /// A session that was made for a run is folded, and marked all the same.
+    HostSessionFolded = "host.session.folded",
     /// A session that nobody needs is closed, its folder is there.
     HostSessionClosed = "host.session.closed",
     /// Its folder is deleted, what `host.db` knows of it is there.

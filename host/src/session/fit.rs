@@ -95,7 +95,7 @@ impl Task {
             let agent = AgentFolders { program, shared, access: config.shared_folder };
             agent.check().map_err(Unfit::Trouble)?;
             let trouble = |error: BoxError| Unfit::Trouble(chain(&error));
-            boxes.create().map_err(trouble)?; // an older host made no workspace
+            boxes.create().and_then(|()| boxes.create_work()).map_err(trouble)?;
             boxes.project_config(&text).map_err(trouble)?;
             boxes.record_stamp(stamp.as_deref());
             Ok(agent)

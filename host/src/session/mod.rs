@@ -11,6 +11,7 @@ pub mod decide;
 pub mod delivery;
 pub mod fence;
 mod fit;
+mod folding;
 mod forgetting;
 pub mod held;
 pub mod limits;

@@ -297,6 +297,9 @@ impl Task {
             (true, None) => Some(DUE_NOW), // it waits for a place, or for the runtime
             _ => [retry, undelivered].into_iter().flatten().min(),
         };
+        if next.is_none() && self.record.next_due_at.is_some() {
+            self.fold().await;
+        }
         self.mark(next).await?;
         if let Some(next) = next.filter(|next| *next != DUE_NOW) {
             self.look_in(next.since(now));

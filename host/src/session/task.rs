@@ -31,6 +31,7 @@ use crate::blocking::{blocking, blocking_timed};
 use crate::channel::{Place, Refusal};
 use crate::core::{Core, Handle};
 use crate::db::DbError;
+use crate::db::schedules::SCHEDULE_CHANNEL;
 use crate::db::sessions::{self, DUE_NOW, SessionRecord};
 use crate::identity;
 use crate::storage::{explain, passes};
@@ -134,9 +135,14 @@ pub(crate) async fn run(
     let data = &core.parts.data;
     let folder = data.session_folder(record.agent_group, id);
     let quota = core.parts.config.limits.outbox_quota_mb << 20;
+    let boxes = Boxes::new(id, &folder, &data.scratch(), quota);
+    let home = record.home();
     let mut task = Task {
-        boxes: Arc::new(Boxes::new(id, &folder, &data.scratch(), quota)),
-        home: record.home(),
+        boxes: Arc::new(match home.channel_type == SCHEDULE_CHANNEL {
+            true => boxes.small(), // one run is not much
+            false => boxes,
+        }),
+        home,
         id,
         record,
         commands,

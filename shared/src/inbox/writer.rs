@@ -31,6 +31,14 @@ impl Inbox {
         Ok(Self { conn: open::inbox_writer(path)? })
     }
 
+    /// As [`Inbox::open`]. An inbox that is not there yet is made of pages of `page_size` bytes.
+    ///
+    /// # Errors
+    /// As for [`Inbox::open`].
+    pub fn open_of(path: &Path, page_size: Option<u32>) -> Result<Self, BoxError> {
+        Ok(Self { conn: open::inbox_writer_of(path, page_size)? })
+    }
+
     /// Opens the inbox at `path` for an operation that only reads, so that nobody is woken by its
     /// end. A write then fails.
     ///

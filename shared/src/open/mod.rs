@@ -36,12 +36,25 @@ pub const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a runner's reader waits for the host's commit.
 pub const READ_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The size of a page of a box that is not expected to grow, in bytes: the smallest that SQLite has. A
+/// box has some twenty tables and indexes, each of which takes a page as soon as it exists. With small
+/// pages a large content takes more reads, so what is talked in for long has SQLite's own size.
+pub const SMALL_PAGE: u32 = 512;
+
 /// The host's side of the inbox: creates and migrates it.
 ///
 /// # Errors
 /// [`BoxError::Busy`] after [`WRITE_PATIENCE`] if the container holds a lock.
 pub fn inbox_writer(path: &Path) -> Result<Connection, BoxError> {
-    owner(path, &migrate::INBOUND)
+    owner(path, &migrate::INBOUND, None)
+}
+
+/// As [`inbox_writer`]. An inbox that is not there yet is made of pages of `page_size` bytes.
+///
+/// # Errors
+/// As for [`inbox_writer`].
+pub fn inbox_writer_of(path: &Path, page_size: Option<u32>) -> Result<Connection, BoxError> {
+    owner(path, &migrate::INBOUND, page_size)
 }
 
 /// The runner's side of the outbox: creates, migrates and, after a crash, rolls it back.
@@ -49,7 +62,22 @@ pub fn inbox_writer(path: &Path) -> Result<Connection, BoxError> {
 /// # Errors
 /// [`BoxError::Busy`] after [`WRITE_PATIENCE`].
 pub fn outbox_writer(path: &Path) -> Result<Connection, BoxError> {
-    owner(path, &migrate::OUTBOUND)
+    owner(path, &migrate::OUTBOUND, None)
+}
+
+/// As [`outbox_writer`]. An outbox that is not there yet is made of pages of `page_size` bytes.
+///
+/// # Errors
+/// As for [`outbox_writer`].
+pub fn outbox_writer_of(path: &Path, page_size: Option<u32>) -> Result<Connection, BoxError> {
+    owner(path, &migrate::OUTBOUND, page_size)
+}
+
+/// How large the pages of the inbox at `path` are, in bytes, so that the outbox beside it is made alike;
+/// `None` if that cannot be known now.
+pub fn page_size_of_inbox(path: &Path) -> Option<u32> {
+    let inbox = inbox_reader_within(path, Duration::ZERO).ok()?;
+    inbox.query_row("PRAGMA page_size", [], |row| row.get(0)).ok()
 }
 
 /// The runner's side of the inbox.
@@ -78,7 +106,7 @@ pub(crate) fn inbox_reader_within(path: &Path, patience: Duration) -> Result<Con
 /// # Errors
 /// As for [`inbox_writer`].
 pub fn inbox_owner(path: &Path) -> Result<Connection, BoxError> {
-    owner_to_read(path, &migrate::INBOUND)
+    owner_to_read(path, &migrate::INBOUND, None)
 }
 
 /// The runner's side of the outbox, for an operation that only reads; as [`inbox_owner`].
@@ -86,10 +114,22 @@ pub fn inbox_owner(path: &Path) -> Result<Connection, BoxError> {
 /// # Errors
 /// As for [`outbox_writer`].
 pub fn outbox_owner(path: &Path) -> Result<Connection, BoxError> {
-    owner_to_read(path, &migrate::OUTBOUND)
+    owner_to_read(path, &migrate::OUTBOUND, None)
 }
 
-fn owner_to_read(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
+/// As [`outbox_owner`]. An outbox that is not there yet is made of pages of `page_size` bytes.
+///
+/// # Errors
+/// As for [`outbox_writer`].
+pub fn outbox_owner_of(path: &Path, page_size: Option<u32>) -> Result<Connection, BoxError> {
+    owner_to_read(path, &migrate::OUTBOUND, page_size)
+}
+
+fn owner_to_read(
+    path: &Path,
+    shape: &Shape,
+    page_size: Option<u32>,
+) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     syscalls::begin();
     let current = Connection::open_with_flags(path, flags)
@@ -101,11 +141,11 @@ fn owner_to_read(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
     match current {
         Ok(Some(conn)) => Ok(conn),
         // Missing, older, newer or hot: the writer knows what to do, or says what is wrong.
-        Ok(None) | Err(_) => owner(path, shape),
+        Ok(None) | Err(_) => owner(path, shape, page_size),
     }
 }
 
-fn owner(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
+fn owner(path: &Path, shape: &Shape, page_size: Option<u32>) -> Result<Connection, BoxError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -113,6 +153,11 @@ fn owner(path: &Path, shape: &Shape) -> Result<Connection, BoxError> {
     let mut conn = Connection::open_with_flags(path, flags)
         .map_err(|source| BoxError::sqlite("open the database", source))?;
     configure_owner(&mut conn, path)?;
+    if let Some(page_size) = page_size {
+        // A file that has pages already keeps them.
+        conn.pragma_update(None, "page_size", page_size)
+            .map_err(|source| BoxError::sqlite("configure the database", source))?;
+    }
     migrate::bring_up(&mut conn, shape)?;
     Ok(conn)
 }

@@ -28,6 +28,18 @@ impl OutboxWriter {
         Ok(Self { conn: open::outbox_writer(path)?, runner })
     }
 
+    /// As [`OutboxWriter::open`]. An outbox that is not there yet is made of pages of `page_size` bytes.
+    ///
+    /// # Errors
+    /// As for [`OutboxWriter::open`].
+    pub fn open_of(
+        path: &Path,
+        runner: RunnerId,
+        page_size: Option<u32>,
+    ) -> Result<Self, BoxError> {
+        Ok(Self { conn: open::outbox_writer_of(path, page_size)?, runner })
+    }
+
     /// Opens the outbox at `path` for an operation that only reads, so that the host is not woken
     /// by its end. A write then fails.
     ///
@@ -35,6 +47,19 @@ impl OutboxWriter {
     /// As for [`OutboxWriter::open`].
     pub fn open_to_read(path: &Path, runner: RunnerId) -> Result<Self, BoxError> {
         Ok(Self { conn: open::outbox_owner(path)?, runner })
+    }
+
+    /// As [`OutboxWriter::open_to_read`]. An outbox that is not there yet is made of pages of `page_size`
+    /// bytes.
+    ///
+    /// # Errors
+    /// As for [`OutboxWriter::open`].
+    pub fn open_to_read_of(
+        path: &Path,
+        runner: RunnerId,
+        page_size: Option<u32>,
+    ) -> Result<Self, BoxError> {
+        Ok(Self { conn: open::outbox_owner_of(path, page_size)?, runner })
     }
 
     /// For the statements of `retention`.

@@ -37,6 +37,8 @@ enum Plan {
     Keyless,
     /// A schedule fires.
     Fire,
+    /// The session of a run has come to rest.
+    Fold,
     /// A session has outlived the run that it was made for.
     Outlive,
 }
@@ -65,6 +67,7 @@ fn plan(point: CrashPoint) -> Plan {
         | P::HostRunPrepared
         | P::HostRunStored
         | P::HostRunEnded => Plan::Fire,
+        P::HostSessionFolded => Plan::Fold,
         P::HostSessionClosed | P::HostSessionRemoved => Plan::Outlive,
         P::RunnerLocked | P::RunnerClaimed | P::RunnerTurnDone | P::RunnerAnswered => {
             Plan::RoundTrip(Who::Runner, "hello")
@@ -109,6 +112,7 @@ at_each_point!(
     host_deliver_sent = HostDeliverSent,
     host_deliver_recorded = HostDeliverRecorded,
     host_request_committed = HostRequestCommitted,
+    host_session_folded = HostSessionFolded,
     host_session_closed = HostSessionClosed,
     host_session_removed = HostSessionRemoved,
     host_redrive_marked = HostRedriveMarked,
@@ -136,6 +140,7 @@ fn survive(point: CrashPoint) {
         Plan::Forget(who) => forget(point, &who),
         Plan::Keyless => keyless(point),
         Plan::Fire => fire(setup, point),
+        Plan::Fold => fold(setup, point),
         Plan::Outlive => outlive(setup, point),
     }
 }
@@ -226,6 +231,28 @@ fn fire(setup: Setup, point: CrashPoint) {
     let hold = run.hold.unwrap();
     let session = world.sessions().pop().unwrap();
     assert_eq!(session.id, hold.session.to_string());
+    assert_eq!(session.messages().len(), 1, "asked once");
+    session.wait_settled();
+    world.assert_fsck_clean();
+}
+
+/// What was folded is looked at once more, and is what it was.
+fn fold(setup: Setup, point: CrashPoint) {
+    let world = setup.make();
+    let book = Book::of(&world);
+    let soon = SystemClock.now() + Duration::from_secs(1);
+    let tidy = book.add_at("tidy", Rhythm::Once, soon, |_| {});
+    up_armed(&world, point);
+    let status = world.wait_host_gone();
+    assert_eq!(status.signal(), Some(nix::libc::SIGKILL), "the host ended with {status}");
+    let session = world.sessions().pop().unwrap();
+    assert!(world.is_marked(&session), "somebody has to look at it");
+    world.up();
+    let run = book.wait_ended(tidy);
+    assert_eq!((run.status, run.reason), (Status::Completed, None), "{run:?}");
+    assert_eq!(book.runs(tidy).len(), 1, "one run for the slot");
+    wait_for("the session to be at rest", || (!world.is_marked(&session)).then_some(()));
+    assert!(!session.folder.join("work").exists() && !session.paths().agent_config().exists());
     assert_eq!(session.messages().len(), 1, "asked once");
     session.wait_settled();
     world.assert_fsck_clean();
@@ -506,6 +533,12 @@ fn every_point_is_reached_without_dying(setup: Setup) {
         let announced =
             log.iter().position(|name| *name == CrashPoint::HostDeliverAnnounced.name());
         log[announced?..].contains(&CrashPoint::HostDeliverRecorded.name().to_owned()).then_some(())
+    });
+    let tomorrow = SystemClock.now() + Duration::from_secs(24 * 3600);
+    book.add_at("own", Rhythm::Once, tomorrow, |_| {});
+    world.twobox(&["schedules", "run", "own"]);
+    wait_for("the session of its own to be folded", || {
+        points(&host).contains(&CrashPoint::HostSessionFolded.name().to_owned()).then_some(())
     });
     world.stop_host();
     let reached = [points(&host), points(&runner)].concat();

@@ -23,7 +23,7 @@ on_process!(
 
 /// A world with the agent `ada`, which does with files what it is told, and has one conversation for
 /// each thread.
-fn obedient(setup: Setup) -> World {
+pub(crate) fn obedient(setup: Setup) -> World {
     let program = binary("workspace-agent");
     let (setup, command) = match setup.runtime() {
         Runtime::Process => (setup, program.display().to_string()),

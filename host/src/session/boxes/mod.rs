@@ -3,6 +3,7 @@
 
 mod look;
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,7 +13,7 @@ use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{
     Accepted, Cursor, Delivery, Destination, Inbox, InboxTx, NewMessage, Origin,
 };
-use twobox_shared::open::BoxError;
+use twobox_shared::open::{BoxError, SMALL_PAGE};
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
@@ -32,6 +33,7 @@ pub struct Boxes {
     stamp: PathBuf,
     scratch: PathBuf,
     quota: u64,
+    page_size: Option<u32>,
 }
 
 /// Changes for one inbound transaction.
@@ -65,7 +67,15 @@ impl Boxes {
             stamp: folder.join(stamp::FILE),
             scratch: scratch.join(session.to_string()),
             quota,
+            page_size: None,
         }
+    }
+
+    /// The same. An inbox that has to be made takes as little room as it can: no more than a few
+    /// messages are expected.
+    #[must_use]
+    pub(super) fn small(self) -> Self {
+        Self { page_size: Some(SMALL_PAGE), ..self }
     }
 
     /// Whose they are.
@@ -78,32 +88,33 @@ impl Boxes {
         &self.paths
     }
 
+    /// The session's own workspace, in which its container may have left anything.
+    pub(super) fn work(&self) -> &Path {
+        &self.work
+    }
+
     /// Whether anything was ever stored in the inbox. An empty file is what is left of one for which a
     /// full disk had no room.
     pub(super) fn has_inbox(&self) -> bool {
         self.paths.inbound_db().metadata().is_ok_and(|file| file.len() > 0)
     }
 
-    /// Creates the folder with its two halves and the workspace. `in/` can be read by the container's user, nothing
-    /// above it can.
+    /// Creates the folder with its two halves. `in/` can be read by the container's user, nothing above
+    /// it can.
     ///
     /// # Errors
     /// [`BoxError::Io`].
     pub fn create(&self) -> Result<(), BoxError> {
-        let folders =
-            [(self.paths.in_dir(), 0o755), (self.paths.out_dir(), 0o700), (&*self.work, 0o700)];
-        for (dir, mode) in folders {
-            if dir.is_dir() {
-                continue;
-            }
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)))
-                .map_err(|source| io_error("create", dir, source))?;
-        }
-        Ok(())
+        create_folder(self.paths.in_dir(), 0o755)?;
+        create_folder(self.paths.out_dir(), 0o700)
+    }
+
+    /// Creates the workspace, which only a container needs.
+    ///
+    /// # Errors
+    /// [`BoxError::Io`].
+    pub(crate) fn create_work(&self) -> Result<(), BoxError> {
+        create_folder(&self.work, 0o700)
     }
 
     /// Stores messages in one transaction: all of them, or none. `seen` is the highest number that
@@ -118,7 +129,7 @@ impl Boxes {
         now: UnixMillis,
     ) -> Result<Vec<Accepted>, BoxError> {
         self.create()?;
-        let mut inbox = Inbox::open(&self.paths.inbound_db())?;
+        let mut inbox = Inbox::open_of(&self.paths.inbound_db(), self.page_size)?;
         let tx = inbox.write()?;
         let accepted = messages
             .iter()
@@ -244,6 +255,21 @@ impl Boxes {
             .map_err(|source| io_error("write", &path, source))
     }
 
+    /// Takes the agent's configuration away, which each start puts there anew.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub(super) fn remove_config(&self) -> std::io::Result<()> {
+        let path = self.paths.agent_config();
+        for file in [path.with_extension("json.new"), path] {
+            match std::fs::remove_file(file) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Says, for the next host, under which word the runner is started; `None` if nobody knows.
     pub(super) fn record_stamp(&self, word: Option<&str>) {
         stamp::keep(&self.stamp, word);
@@ -287,6 +313,18 @@ impl Boxes {
 pub(super) fn make_room(tx: &InboxTx<'_>) -> Result<(), BoxError> {
     while tx.waiting_notes()? as usize >= CONTEXT_MAX && tx.drop_oldest_note()? {}
     Ok(())
+}
+
+fn create_folder(folder: &Path, mode: u32) -> Result<(), BoxError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)))
+        .map_err(|source| io_error("create", folder, source))
 }
 
 fn io_error(action: &'static str, path: &Path, source: std::io::Error) -> BoxError {

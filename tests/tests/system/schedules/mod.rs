@@ -1,6 +1,7 @@
 //! Schedules: each slot has one run, never more than so many go at once, and none is stuck.
 
 mod chat;
+mod cost;
 mod faults;
 mod limits;
 mod sessions;
