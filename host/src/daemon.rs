@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{SessionId, SystemIds};
@@ -33,10 +33,11 @@ use crate::repeat::warned;
 use crate::runtime::probe::{Difference, Weight};
 use crate::runtime::{self, Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting, process};
 use crate::scheduler::{KeptWithRun, Scheduler};
+use crate::service::{self, Vital};
 use crate::session::command::Command;
 use crate::session::signal::Reason;
 use crate::session::task::{RETIRE_BEYOND, chain};
-use crate::watch::{self, Watch};
+use crate::watch::{self as files, Watch};
 
 /// How often everything is compared, in case an event was lost.
 const SAFETY_NET: Duration = Duration::from_secs(60);
@@ -48,7 +49,7 @@ const RUNTIME_PAUSE: Duration = Duration::from_secs(5);
 /// could not start anything.
 const PROBE_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5 * 60));
 
-/// Why the daemon did not start.
+/// Why the daemon did not start. [`DaemonError::is_configuration`] says whether a person has to act.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The data directory cannot be used.
@@ -69,6 +70,20 @@ pub enum DaemonError {
     /// The process cannot receive signals.
     #[error("could not listen for signals")]
     Signals(#[source] std::io::Error),
+}
+
+impl DaemonError {
+    /// Whether it is of no use to start again before a person has changed something.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Data(error) => error.is_configuration(),
+            Self::Db(error) => error.is_configuration(),
+            Self::Place(error) => error.is_configuration(),
+            Self::Runtime(error) => error.is_configuration(),
+            Self::Socket(error) => error.is_configuration(),
+            Self::Signals(_) => false,
+        }
+    }
 }
 
 /// Runs the daemon on `data` until it is told to stop. `warnings` are logged first.
@@ -96,10 +111,19 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let socket = socket::bind(&path)?.guarded(runtime::guard(&core.parts.runtime));
     let server = tokio::spawn(socket.serve(terminal, desk, core.stopping()));
     let api = start_api(&core, &scheduler).await;
-    let keeper = tokio::spawn(keep(Arc::clone(&core), events));
+    let (came_round, net) = watch::channel(None);
+    let keeper = tokio::spawn(keep(Arc::clone(&core), events, came_round));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
     let scheduler = tokio::spawn(scheduler.run());
     let prober = tokio::spawn(look_around(Arc::clone(&core)));
+    let tasks = vec![
+        ("the socket's server", server.abort_handle()),
+        ("the API's server", api.abort_handle()),
+        ("the safety net", keeper.abort_handle()),
+        ("the clock", ticker.abort_handle()),
+        ("the scheduler", scheduler.abort_handle()),
+    ];
+    let reporter = tokio::spawn(report_to_manager(Arc::clone(&core), Vital { tasks, net }));
     tracing::info!(
         data = %core.parts.data.root().display(),
         runtime = core.parts.runtime.name(),
@@ -112,6 +136,10 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
         _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
     }
     core.stop_admitting();
+    reporter.abort();
+    // Whatever it was about to say has been said, or never is.
+    drop(reporter.await);
+    service::stopping(&core.parts.config).await;
     keeper.abort();
     prober.abort();
     ticker.abort();
@@ -126,6 +154,15 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     tracing::info!("stopped");
     drop(lock);
     Ok(())
+}
+
+/// Says when the host is ready, and then that it lives.
+async fn report_to_manager(core: Arc<Core>, vital: Vital) {
+    let mut net = vital.net.clone();
+    if net.wait_for(Option::is_some).await.is_ok() {
+        service::ready(&core).await;
+        service::live(&core, &vital).await;
+    }
 }
 
 async fn build(
@@ -197,7 +234,7 @@ async fn start_watch(data: &DataDir, mode: WatchMode) -> Option<Watch> {
     let started = match mode {
         WatchMode::Poll => return None,
         WatchMode::Auto => {
-            blocking(move || match watch::events_come(&scratch) {
+            blocking(move || match files::events_come(&scratch) {
                 Ok(true) => Watch::start().map(Some),
                 Ok(false) => Ok(None),
                 Err(error) => Err(error),
@@ -269,7 +306,11 @@ async fn tick(core: Arc<Core>) {
 
 /// Listens to the runtime, and looks over everything at the start, once a minute, and whenever
 /// events may have been lost.
-async fn keep(core: Arc<Core>, mut events: mpsc::UnboundedReceiver<RuntimeEvent>) {
+async fn keep(
+    core: Arc<Core>,
+    mut events: mpsc::UnboundedReceiver<RuntimeEvent>,
+    came_round: watch::Sender<Option<Instant>>,
+) {
     let mut before = None;
     loop {
         let now = (core.parts.clock.now(), core.parts.clock.monotonic());
@@ -281,8 +322,12 @@ async fn keep(core: Arc<Core>, mut events: mpsc::UnboundedReceiver<RuntimeEvent>
             false => now.0 + RETIRE_BEYOND,
         };
         let looked = look_over(&core, until).await;
+        // The first time everything that was due is awake now. To an engine that is silent nothing is due.
         if looked.is_ok() {
             before = Some(now);
+        }
+        if looked.is_ok() || came_round.borrow().is_some() {
+            came_round.send_replace(Some(Instant::now()));
         }
         let trouble = match &looked {
             Ok(Ok(())) => None,
@@ -395,12 +440,8 @@ async fn stop_sessions(core: &Arc<Core>) {
             }
         });
     }
-    let patience = match config.shutdown.containers {
-        OnShutdown::Leave => config.shutdown.grace,
-        OnShutdown::Stop => config.shutdown.grace + config.containers.stop_grace * 2,
-    };
     let all = futures_util::future::join_all(pending);
-    if tokio::time::timeout(patience, all).await.is_err() {
+    if tokio::time::timeout(service::stop_patience(config), all).await.is_err() {
         tracing::warn!("some sessions did not come to rest in time; the next start goes on there");
     }
 }

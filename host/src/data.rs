@@ -143,6 +143,30 @@ pub enum DataError {
     },
 }
 
+impl DataError {
+    /// Whether it is of no use to try again before a person has changed something: all of it but a host
+    /// that leaves one day, and what the system may give later.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::NotInitialised { .. }
+            | Self::Lost { .. }
+            | Self::Foreign { .. }
+            | Self::Writable { .. }
+            | Self::Closed { .. }
+            | Self::NotMade { .. }
+            | Self::Stray { .. }
+            | Self::TooLong { .. } => true,
+            Self::Held { .. } => false,
+            Self::Io { source, .. } => is_forbidden(source),
+        }
+    }
+}
+
+/// Whether the system does not let this user do it, which stays so.
+pub(crate) fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
 impl DataDir {
     /// An initialised data directory of this user, in which nobody else may write. The path is made
     /// canonical once, here: everything below it is opened without following links.

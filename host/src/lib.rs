@@ -32,6 +32,7 @@ mod repeat;
 pub mod runtime;
 pub mod schedule;
 pub mod scheduler;
+mod service;
 pub mod session;
 mod storage;
 pub mod trial;

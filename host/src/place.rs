@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use twobox_shared::content::digest16;
 use twobox_shared::time::UnixMillis;
 
-use crate::data::DataDir;
+use crate::data::{DataDir, is_forbidden};
 use crate::db::DbError;
 use crate::db::place as stored;
 
@@ -175,6 +175,17 @@ pub enum PlaceError {
         /// The reason.
         source: io::Error,
     },
+}
+
+impl PlaceError {
+    /// Whether it is of no use to try again before a person has changed something.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Elsewhere { .. } => true,
+            Self::Db(error) => error.is_configuration(),
+            Self::Io { source, .. } => is_forbidden(source),
+        }
+    }
 }
 
 /// What is remembered and what is seen.

@@ -399,8 +399,8 @@ fn hints_are_about_the_directory_that_was_named_on_the_command_line() {
 #[test]
 fn a_directory_that_was_not_initialised_names_the_command() {
     let dir = tempfile::tempdir().unwrap();
-    for command in ["up", "status", "chat"] {
-        let error = fails(&twobox(dir.path(), &[command]), 1);
+    for (command, code) in [("up", 78), ("status", 1), ("chat", 1)] {
+        let error = fails(&twobox(dir.path(), &[command]), code);
         assert!(error.starts_with("twobox: ") && error.contains("init"), "{command}: {error}");
     }
 }
@@ -409,15 +409,15 @@ fn a_directory_that_was_not_initialised_names_the_command() {
 fn a_bad_configuration_is_one_error_that_names_the_field() {
     let (_dir, data) = initialised();
     std::fs::write(data.join("twobox.toml"), "[limits]\nmax_tries = 0\n").unwrap();
-    let error = fails(&twobox(&data, &["up"]), 1);
+    let error = fails(&twobox(&data, &["up"]), 78);
     for part in ["twobox.toml", "limits.max_tries = 0", "from 1 to 100"] {
         assert!(error.contains(part), "{error:?} lacks {part:?}");
     }
-    let json = fails(&twobox(&data, &["--json", "up"]), 1);
+    let json = fails(&twobox(&data, &["--json", "up"]), 78);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(json["error"].as_str().unwrap().contains("limits.max_tries"), "{json}");
     std::fs::remove_file(data.join("twobox.toml")).unwrap();
-    let error = fails(&with_env(&data, &["up"], &[("TWOBOX_LOG", "a=b=c")]), 1);
+    let error = fails(&with_env(&data, &["up"], &[("TWOBOX_LOG", "a=b=c")]), 78);
     assert!(error.contains("TWOBOX_LOG"), "{error}");
 }
 

@@ -177,7 +177,7 @@ impl Context {
 }
 
 /// Runs the program that the process was started as. Exit codes: 0 ok, 1 failed, 2 usage, 3 timed
-/// out.
+/// out, 78 a host that a person has to mend first.
 pub fn main() -> ExitCode {
     twobox_shared::private::close_new_files();
     let parsed = Arguments::command().try_get_matches().and_then(|matches| {
@@ -211,7 +211,11 @@ pub fn main() -> ExitCode {
                 "{place} is another user's, and root cannot become that user here ({error}): run \
                  twobox as that user, or give root a directory of its own"
             );
-            return report(&Failure::new(reason));
+            let failure = match arguments.command {
+                Command::Up { .. } => Failure::configuration(reason),
+                _ => Failure::new(reason),
+            };
+            return report(&failure);
         }
     };
     let context = Context { data: arguments.data, became, output, env };

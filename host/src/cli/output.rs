@@ -14,6 +14,10 @@ use crate::logging;
 /// Exit code of a command that waited in vain.
 pub(super) const TIMED_OUT: u8 = 3;
 
+/// Exit code of a host that is of no use before a person has changed something: `EX_CONFIG` of
+/// sysexits.h, by which a service manager knows not to start it again.
+pub(super) const CONFIGURATION: u8 = 78;
+
 /// Where and how a command prints.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
@@ -45,6 +49,11 @@ impl Failure {
     /// What was waited for did not come: exit code 3.
     pub(super) fn timed_out(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), code: TIMED_OUT }
+    }
+
+    /// A host cannot start, and a person has to change something first: exit code 78.
+    pub(super) fn configuration(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), code: CONFIGURATION }
     }
 
     /// The sentence.

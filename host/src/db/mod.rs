@@ -68,6 +68,11 @@ impl DbError {
         }
     }
 
+    /// Whether it is of no use to try again before a person has changed something.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Empty | Self::Newer { .. })
+    }
+
     /// Whether a row was found that has a value which no build of this version writes.
     pub fn is_unreadable(&self) -> bool {
         matches!(self, Self::Sqlite { source, .. } if is_unreadable(source))

@@ -120,6 +120,14 @@ pub enum RuntimeError {
     },
 }
 
+impl RuntimeError {
+    /// Whether it is of no use to try again before a person has changed something. An engine that does
+    /// not answer may do so later.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Misconfigured { .. })
+    }
+}
+
 /// What a runtime reports without being asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeEvent {
@@ -234,7 +242,10 @@ pub fn build(
         }
         RuntimeKind::Sandbox => {
             let runner = runner_binary(&config.containers.runner)?;
-            Arc::new(sandbox::Sandbox::new(install, sessions, &config.containers, runner, events))
+            let containers = &config.containers;
+            let sandbox = sandbox::Sandbox::new(install, sessions, containers, runner, events);
+            sandbox.can_be()?;
+            Arc::new(sandbox)
         }
         RuntimeKind::Process => {
             let runner = runner_binary(&config.containers.runner)?;
@@ -277,13 +288,24 @@ fn stamp_of_runner(runner: &Path) -> Option<String> {
     Some(format!("{} {} {}.{}", meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }
 
-/// The configured `agent-runner`, or the one beside this program.
+/// The configured `agent-runner`, or the one beside this program. It has to be there when a host begins:
+/// one that goes later, as in an update, comes back.
 fn runner_binary(configured: &str) -> Result<PathBuf, RuntimeError> {
     let unavailable = |reason| RuntimeError::Unavailable { runtime: "process", reason };
-    if !configured.is_empty() {
-        return Ok(PathBuf::from(configured));
+    let runner = match configured.is_empty() {
+        false => PathBuf::from(configured),
+        true => std::env::current_exe()
+            .map(|program| program.with_file_name("agent-runner"))
+            .map_err(|error| unavailable(format!("this program cannot find itself: {error}")))?,
+    };
+    match runner.is_file() {
+        true => Ok(runner),
+        false => Err(RuntimeError::Misconfigured {
+            reason: format!(
+                "{} is not there: build it with `cargo build -p twobox-agent-runner`, or set \
+                 containers.runner",
+                runner.display()
+            ),
+        }),
     }
-    std::env::current_exe()
-        .map(|program| program.with_file_name("agent-runner"))
-        .map_err(|error| unavailable(format!("this program cannot find itself: {error}")))
 }

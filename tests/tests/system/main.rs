@@ -27,6 +27,7 @@ mod redrive;
 mod restart;
 mod schedules;
 mod scripts;
+mod service;
 mod strangers;
 mod tasks;
 mod time;

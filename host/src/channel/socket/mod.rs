@@ -24,7 +24,7 @@ pub use protocol::{Chosen, Event, Request};
 
 use super::Desk;
 use super::terminal::Terminal;
-use crate::data::SOCKET_PATH_MAX;
+use crate::data::{SOCKET_PATH_MAX, is_forbidden};
 use crate::repeat::warned;
 
 /// How many clients may be connected at once.
@@ -59,6 +59,16 @@ pub enum SocketError {
         /// The reason.
         source: io::Error,
     },
+}
+
+impl SocketError {
+    /// Whether it is of no use to try again before a person has changed something.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::TooLong { .. } => true,
+            Self::Io { source, .. } => is_forbidden(source),
+        }
+    }
 }
 
 /// Serves the socket at `path` until `shutdown` becomes true and the clients have left, at most

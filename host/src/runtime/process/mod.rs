@@ -96,7 +96,7 @@ impl Process {
     /// that is root. Exits go to `events`.
     ///
     /// # Errors
-    /// Runners cannot be that user.
+    /// [`RuntimeError::Misconfigured`] if runners cannot be that user.
     pub fn new(
         install: InstallId,
         sessions: PathBuf,
@@ -105,9 +105,10 @@ impl Process {
         events: mpsc::UnboundedSender<RuntimeEvent>,
     ) -> Result<Self, RuntimeError> {
         let own = User::own();
-        let user = User::choose(user, own).map_err(unavailable)?;
+        let refused = |reason| RuntimeError::Misconfigured { reason };
+        let user = User::choose(user, own).map_err(refused)?;
         if own.uid != 0 && user != own {
-            return Err(unavailable(folder::cannot_give(own, user)));
+            return Err(refused(folder::cannot_give(own, user)));
         }
         let ours = Arc::new(Ours { install, sessions, users: [user.uid, own.uid] });
         let way = Way { ours: Arc::clone(&ours), user, program: runner_binary };

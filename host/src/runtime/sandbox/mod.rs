@@ -145,6 +145,18 @@ impl Sandbox {
         }
     }
 
+    /// Whether there may be sandboxes at all, as far as a look tells: nothing is tried out.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Misconfigured`] if bubblewrap is not installed, or agents cannot be the user that
+    /// was asked for.
+    pub fn can_be(&self) -> Result<(), RuntimeError> {
+        let refused = |reason| RuntimeError::Misconfigured { reason };
+        self.shared.user.clone().map_err(refused)?;
+        self.shared.bwrap().map_err(refused)?;
+        Ok(())
+    }
+
     /// Runs `work` on a blocking thread, after everything that earlier hosts left is in the table.
     /// Dropping the future does not interrupt the work.
     async fn blocking<T: Send + 'static>(

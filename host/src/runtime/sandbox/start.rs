@@ -224,7 +224,7 @@ impl Shared {
         })
     }
 
-    fn bwrap(&self) -> Result<&Path, String> {
+    pub(super) fn bwrap(&self) -> Result<&Path, String> {
         // Looked for each time until it is there: it may be installed while the host runs.
         if let Some(found) = self.bwrap.get() {
             return Ok(found);
