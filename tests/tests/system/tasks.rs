@@ -193,7 +193,12 @@ fn a_task_recurs_until_it_is_cancelled(setup: Setup) {
         .into_iter()
         .filter(|it| it.status == "completed" && it.kind == "task")
         .collect();
-    assert_eq!(done.len(), heard, "each occurrence once: {done:?}");
+    // Where a container takes its time to start, one turn may have an occurrence and what was asked.
+    for occurrence in &done {
+        let letters = chat.deliveries();
+        let answers = letters.iter().filter(|letter| letter.answers.contains(&occurrence.id));
+        assert_eq!(answers.count(), 1, "once: {occurrence:?} in {letters:?}");
+    }
     world.assert_fsck_clean();
 }
 
