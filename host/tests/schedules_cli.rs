@@ -102,6 +102,11 @@ impl World {
 
     /// Fires the next slot of a schedule and lets its run fail.
     fn fail(&self, name: &str, reason: Reason, error: &str, verdict: &Verdict) {
+        self.end(name, Outcome::Failed { reason, error }, None, verdict);
+    }
+
+    /// Fires the next slot of a schedule and lets its run end so.
+    fn end(&self, name: &str, outcome: Outcome<'_>, output: Option<&str>, verdict: &Verdict) {
         let run = self.claim(name, Fate::Run);
         let mut db = self.db();
         let owner = HostId::generate(&SystemIds);
@@ -115,8 +120,7 @@ impl World {
         };
         let forced = schedules::Capacity::Forced { actor: "the test" };
         schedules::start_run(&mut db, run, forced, &start).unwrap();
-        let outcome = Outcome::Failed { reason, error };
-        let end = End { outcome, turns: Some(3), output: None, load: Load::default(), now };
+        let end = End { outcome, turns: Some(3), output, load: Load::default(), now };
         let judge = |_: &Schedule, _: &schedules::Run| verdict.clone();
         let finished = schedules::finish(&mut db, run, owner, &end, judge).unwrap();
         let Finished::Done { paused, .. } = finished else { panic!("{finished:?}") };
@@ -545,4 +549,32 @@ fn months_and_years_are_refused_with_what_to_say_instead() {
     assert!(bad.contains("@midnight") && bad.contains("@annually"), "{bad}");
     let zone = world.refused(&["edit", "long", "--timezone", "GMT+2"], 2);
     assert!(zone.contains("is it Etc/GMT-2?"), "{zone}");
+}
+
+#[test]
+fn the_newest_answer_is_shown_with_its_schedule_and_a_line_of_it_with_its_run() {
+    let world = world();
+    world.add("news", &["--hourly", "30"]);
+    let going_on = Verdict { streaks: Streaks::default(), pause: None, news: None };
+    let lines: Vec<String> = (1..=30).map(|n| format!("line {n}")).collect();
+    let long = format!("\u{1b}[2J{}", lines.join("\n"));
+    world.end("news", Outcome::Completed, Some("the first answer"), &going_on);
+    assert!(world.schedules(&["show", "news"]).contains("\n  the first answer\n"));
+    world.end("news", Outcome::Completed, Some(&long), &going_on);
+    world.fail("news", Reason::RateLimited, "too many", &going_on);
+    let shown = world.schedules(&["show", "news"]);
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    assert!(shown.contains("\n  line 2\n") && shown.contains("\n  line 20\n"), "{shown}");
+    assert!(!shown.contains("line 21"), "{shown}");
+    assert!(shown.contains("… and more: `twobox sessions tail "), "{shown}");
+    assert_eq!(shown.matches("last answer, of ").count(), 1, "{shown}");
+    let runs = world.schedules(&["runs", "news"]);
+    let line = |part: &str| runs.lines().find(|line| line.contains(part)).expect(part).to_owned();
+    assert!(line("line 1 line 2").contains('…') && !line("line 1 line 2").contains("line 12"));
+    assert!(line("the first answer").contains("completed, 3 turns"), "{runs}");
+    assert!(line("too many").contains("the provider wanted fewer calls"), "{runs}");
+    assert!(!runs.contains('\u{1b}'), "{runs:?}");
+    let whole = world.json(&["runs", "news"]);
+    assert_eq!(whole["runs"][1]["output"], long);
+    assert_eq!(world.json(&["show", "news"])["runs"][1]["output"], long);
 }

@@ -69,6 +69,7 @@ pub(super) fn shown(shown: &Shown, is_up: bool, at: UnixMillis, output: Output) 
         lines.push("last runs".to_owned());
         lines.push(indented(&run_table(&shown.runs)));
     }
+    lines.extend(shown.runs.iter().find_map(answer));
     lines.extend(unreadable(&shown.unreadable));
     let advice = advice::about(shown, is_up);
     if !advice.is_empty() {
@@ -251,13 +252,38 @@ fn run_table(runs: &[RunView]) -> String {
                 (Some(slot), None) => slot.clone(),
                 (None, _) => format!("{} (by hand)", run.created_at),
             };
+            // Only a run that completed has an answer, and only others have a reason.
+            let answer = run.output.as_deref().map(|said| one_line(said.trim(), LINE_MAX));
             let why = [run.why, run.error.as_deref()];
             let why: Vec<String> =
                 why.into_iter().flatten().map(|why| one_line(why, 120)).collect();
-            [run.schedule.clone(), slots, outcome(run), why.join(": "), run.id.to_string()]
+            let said = answer.unwrap_or_else(|| why.join(": "));
+            [run.schedule.clone(), slots, outcome(run), said, run.id.to_string()]
         })
         .collect();
-    table(["SCHEDULE", "SLOT", "OUTCOME", "WHY", "RUN"], &rows)
+    table(["SCHEDULE", "SLOT", "OUTCOME", "ANSWER, OR WHY NOT", "RUN"], &rows)
+}
+
+/// How many characters of an answer a list of runs shows.
+const LINE_MAX: usize = 60;
+
+/// How many characters, and lines, of an answer are shown with its schedule.
+const ANSWER_MAX: (usize, usize) = (2000, 20);
+
+/// What a run has answered, if it has: its beginning, as lines that look like none of ours.
+fn answer(run: &RunView) -> Option<String> {
+    let said = run.output.as_deref()?.trim();
+    let (most, most_lines) = ANSWER_MAX;
+    let begun: String = said.chars().take(most).collect();
+    let shown: Vec<&str> = begun.lines().take(most_lines).collect();
+    let shown = shown.join("\n");
+    let at = run.ended_at.as_deref().unwrap_or("-");
+    let mut lines = vec![format!("last answer, of {at}"), indented(&printable(&shown))];
+    let whole = run.session.filter(|_| shown.len() < said.len());
+    lines.extend(whole.map(|session| {
+        format!("  … and more: `twobox sessions tail {session}` shows the whole conversation")
+    }));
+    Some(lines.join("\n"))
 }
 
 /// How a run ended or how far it is.
