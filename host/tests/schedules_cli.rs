@@ -578,3 +578,25 @@ fn the_newest_answer_is_shown_with_its_schedule_and_a_line_of_it_with_its_run() 
     assert_eq!(whole["runs"][1]["output"], long);
     assert_eq!(world.json(&["show", "news"])["runs"][1]["output"], long);
 }
+
+#[test]
+fn a_chat_for_the_answers_is_named_as_in_wire_list_and_shown() {
+    let world = world();
+    world.twobox(&["wire", "add", "assistant", "command", "-42", "--name", "family"]);
+    let line = world.refused(
+        &["add", "x", "--agent", "assistant", "--prompt", "x", "--hourly", "3", "--to", "nobody"],
+        2,
+    );
+    assert!(line.contains("--to: assistant knows no chat \"nobody\""), "{line}");
+    world.add("news", &["--hourly", "30", "--to", "-42", "--to-thread", "t"]);
+    let shown = world.schedules(&["show", "news"]);
+    assert!(shown.contains("answers   go to command -42, thread t\n"), "{shown}");
+    let to = json!({ "channel": "command", "chat": "-42", "thread": "t" });
+    assert_eq!(world.json(&["show", "news"])["schedule"]["to"], to);
+    world.schedules(&["edit", "news", "--to", "family"]);
+    assert!(world.schedules(&["show", "news"]).contains("answers   go to command -42\n"));
+    let both = world.refused(&["edit", "news", "--to", "family", "--clear", "to"], 2);
+    assert!(both.contains("--clear to: --to is given too"), "{both}");
+    world.schedules(&["edit", "news", "--clear", "to"]);
+    assert!(world.schedules(&["show", "news"]).contains("answers   are kept with the runs\n"));
+}

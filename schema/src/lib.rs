@@ -27,4 +27,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0006_place.sql"),
     include_str!("../host/0007_refused.sql"),
     include_str!("../host/0008_turns.sql"),
+    include_str!("../host/0009_answers.sql"),
 ];

@@ -5,12 +5,14 @@ use std::time::Duration;
 use rusqlite::Connection;
 use twobox_shared::bounds;
 use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
 use super::plan::{Plan, cadence, short, zone};
-use super::{BookError, Change, Draft, Mistake};
-use crate::db::overview;
+use super::{BookError, Change, Draft, Mistake, WrittenChat};
+use crate::db::messaging::{self, WiredPlace};
 use crate::db::schedules::Definition;
+use crate::db::{agents, overview, wirings};
 use crate::schedule::cadence::{Cadence, Kind, parse_instant, parse_reading, refuse_months};
 use crate::schedule::timetable::{Bounds, Timetable};
 use crate::schedule::{missed, overlap};
@@ -38,6 +40,7 @@ fn blank(now: UnixMillis) -> Definition {
         time_zone: "UTC".to_owned(),
         anchor: now,
         session: None,
+        to: Origin::default(),
         max_turns: None,
         max_run_ms: None,
         missed: missed::Policy::default(),
@@ -147,6 +150,11 @@ fn applied(
         Change::Reset => None,
         Change::Set(part) => Some(session(db, agent, part)?),
     };
+    new.to = match &draft.to {
+        Change::Keep => new.to,
+        Change::Reset => Origin::default(),
+        Change::Set(chat) => destination(db, agent, chat)?,
+    };
     let Draft { max_turns, max_run_sec, missed_window_sec, jitter_sec, max_runs, .. } = draft;
     new.max_turns = number("max_turns", max_turns, new.max_turns, TURNS, 1)?;
     new.max_run_ms = number("max_run_sec", max_run_sec, new.max_run_ms, RUN_SEC, 1000)?;
@@ -190,6 +198,16 @@ fn together(
     min_interval: Duration,
     now: UnixMillis,
 ) -> Result<Checked, Mistake> {
+    if let (Some(session), Some(chat)) = (definition.session, &definition.to.platform_id) {
+        let problem = format!(
+            "the answer of a run in session {session} goes into that conversation, and not to {chat:?}: \
+             have each run get a session of its own, or say no chat"
+        );
+        return Err(match draft.to {
+            Change::Keep => Mistake::new("session", session, problem),
+            Change::Reset | Change::Set(_) => Mistake::new("to", chat, problem),
+        });
+    }
     if let (Some(first), Some(last)) = (definition.not_before, definition.not_after)
         && first >= last
     {
@@ -331,6 +349,77 @@ fn session(db: &Connection, agent: AgentGroupId, part: &str) -> Result<SessionId
         }
         count => mistake(format!("{part:?} fits {count} sessions: give more of the id")),
     }
+}
+
+/// The chat that a person means: one that `agent` listens to, and so may send to.
+fn destination(
+    db: &Connection,
+    agent: AgentGroupId,
+    said: &WrittenChat,
+) -> Result<Origin, BookError> {
+    let WrittenChat { chat, channel, thread } = said;
+    let mistake = |problem: String| Err(Mistake::new("to", chat, problem).into());
+    let parts = [("channel", channel), ("thread", thread)];
+    let parts = parts.into_iter().filter_map(|(what, said)| Some((what, said.as_deref()?)));
+    for (what, value) in std::iter::once(("chat", chat.as_str())).chain(parts) {
+        if let Err(error) = wirings::check_chat(what, value) {
+            return mistake(error.to_string());
+        }
+    }
+    let mut places = messaging::places_of(db, agent)?;
+    places.retain(|place| channel.as_ref().is_none_or(|channel| *channel == place.channel_type));
+    // A name is one chat's, an id may be that of chats on several channels.
+    let of_name: Vec<&WiredPlace> = places.iter().filter(|place| place.name == *chat).collect();
+    let found = match of_name.is_empty() {
+        true => places.iter().filter(|place| place.platform_id == *chat).collect(),
+        false => of_name,
+    };
+    match found.as_slice() {
+        [place] => Ok(Origin {
+            channel_type: Some(place.channel_type.clone()),
+            platform_id: Some(place.platform_id.clone()),
+            thread_id: thread.clone(),
+        }),
+        [] => mistake(not_wired(db, agent, said)?),
+        several => {
+            let names: Vec<&str> = several.iter().map(|place| place.name.as_str()).collect();
+            mistake(format!(
+                "{chat:?} is a chat on several channels: say what the agent calls the one that you mean: \
+                 {}",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// Why the agent cannot send to a chat, and what helps.
+fn not_wired(
+    db: &Connection,
+    agent: AgentGroupId,
+    said: &WrittenChat,
+) -> Result<String, BookError> {
+    let WrittenChat { chat, channel, .. } = said;
+    let agent = agents::by_id(db, agent)?.map_or_else(|| agent.to_string(), |agent| agent.name);
+    let mut elsewhere = wirings::list(db)?;
+    elsewhere.retain(|wiring| {
+        (wiring.name == *chat || wiring.platform_id == *chat)
+            && channel.as_ref().is_none_or(|channel| *channel == wiring.channel_type)
+    });
+    Ok(match elsewhere.first() {
+        Some(other) => format!(
+            "{agent} does not listen to {} {:?}, as {} does, and so may not send there: `twobox wire add \
+             {agent} {} {}` lets it",
+            other.channel_type,
+            other.platform_id,
+            other.agent,
+            other.channel_type,
+            other.platform_id
+        ),
+        None => format!(
+            "{agent} knows no chat {chat:?}: `twobox wire list` shows those that it does, and `twobox \
+             wire add {agent} command CHAT` has it listen to another one"
+        ),
+    })
 }
 
 /// A number in its unit, stored as `factor` of smaller ones.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::book::WrittenCadence;
 use crate::db::agents;
-use crate::db::messaging::{SessionMode, TERMINAL, listening};
+use crate::db::messaging::{NewWiring, SessionMode, TERMINAL, listening};
 use crate::db::sessions;
 use twobox_shared::ids::SystemIds;
 
@@ -257,5 +257,64 @@ fn in_json_null_resets_and_what_is_unknown_is_refused() {
     }
     for bad in [r#"{"timezone": "UTC"}"#, r#"{"max_turns": "3"}"#, r#"{"cadence": "daily"}"#] {
         assert!(read(bad).is_err(), "{bad}");
+    }
+}
+
+fn to(chat: &str, channel: Option<&str>) -> Draft {
+    let channel = channel.map(str::to_owned);
+    let chat = WrittenChat { chat: chat.to_owned(), channel, thread: None };
+    Draft { to: Change::Set(chat), ..draft() }
+}
+
+#[test]
+fn a_chat_is_found_by_its_name_and_by_its_id_and_a_mistake_says_what_helps() {
+    let mut world = world();
+    let mut wire = |agent: &str, channel_type: &str, platform_id: &str, name: Option<&str>| {
+        let agent = agents::find(&world.db, agent).unwrap();
+        let new = NewWiring { channel_type, platform_id, name, mode: SessionMode::Shared };
+        wirings::wire(&mut world.db, &agent, new, &SystemIds, NOW).unwrap();
+    };
+    wire("ann", "command", "42", Some("family"));
+    wire("ann", "command", "ann", Some("other"));
+    wire("bob", "command", "43", Some("work"));
+    let found = |draft: &Draft| {
+        let to = checked(&world, draft).unwrap().definition.to;
+        (to.channel_type.unwrap(), to.platform_id.unwrap())
+    };
+    let place = |channel: &str, chat: &str| (channel.to_owned(), chat.to_owned());
+    assert_eq!(found(&to("family", None)), place("command", "42"));
+    assert_eq!(found(&to("42", None)), place("command", "42"));
+    assert_eq!(found(&to("terminal", None)), place("terminal", "ann"));
+    assert_eq!(found(&to("ann", Some("command"))), place("command", "ann"));
+    let cases = [
+        (
+            to("ann", None),
+            "several channels: say what the agent calls the one that you mean: terminal, other",
+        ),
+        (to("43", None), "ann does not listen to command \"43\", as bob does"),
+        (to("work", None), "`twobox wire add ann command 43` lets it"),
+        (to("42", Some("terminal")), "ann knows no chat \"42\""),
+        (to("44", None), "`twobox wire add ann command CHAT` has it listen"),
+        (to("", None), "chat \"\" is empty"),
+        (
+            Draft { session: set(&world.sessions[0].to_string()), ..to("42", None) },
+            "goes into that conversation",
+        ),
+    ];
+    for (draft, part) in cases {
+        let mistake = checked(&world, &draft).err().unwrap();
+        assert_eq!(mistake.field, "to", "{mistake}");
+        assert!(mistake.problem.contains(part), "{}", mistake.problem);
+    }
+    let old = checked(&world, &to("42", None)).unwrap().definition;
+    let edit = |draft: Draft| edited(&world.db, world.ann, &draft, (&old, 0), MINUTE, NOW);
+    let kept = edit(Draft { max_turns: Change::Set(3), ..Draft::default() }).unwrap().definition;
+    assert_eq!(kept.to, old.to, "what is not said stays");
+    let cleared = edit(Draft { to: Change::Reset, ..Draft::default() }).unwrap().definition;
+    assert_eq!(cleared.to, Origin::default());
+    let session = set(&world.sessions[0].to_string());
+    match edit(Draft { session, ..Draft::default() }) {
+        Err(BookError::Mistake(mistake)) => assert_eq!(mistake.field, "session"),
+        _ => panic!("a run in a conversation answers there"),
     }
 }

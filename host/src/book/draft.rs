@@ -37,6 +37,20 @@ pub struct WrittenCadence {
     pub value: String,
 }
 
+/// A chat, in the words of `twobox send` and `twobox wire`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenChat {
+    /// What the agent calls it, or its id on its channel.
+    pub chat: String,
+    /// The channel's kind; needed where an id is one of several channels.
+    #[serde(default)]
+    pub channel: Option<String>,
+    /// The thread; without it the chat itself.
+    #[serde(default)]
+    pub thread: Option<String>,
+}
+
 /// Everything that may be said when a schedule is added or edited. To add one, `name`, `agent`,
 /// `prompt` and `cadence` are needed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -58,6 +72,9 @@ pub struct Draft {
     pub time_zone: Change<String>,
     /// The id of a session of the agent, or its beginning or end. Default: a new one for each run.
     pub session: Change<String>,
+    /// The chat to which the answers of runs go, if each has a session of its own. Default: they are
+    /// only kept.
+    pub to: Change<WrittenChat>,
     /// How many turns a run may take. Default: what the agent's configuration says.
     pub max_turns: Change<i64>,
     /// How many seconds a run may go on. Default: the setting `schedule.max_run`.

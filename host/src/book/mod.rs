@@ -25,7 +25,7 @@ mod words;
 pub use backfill::{BACKFILL_MAX, backfill};
 pub use changes::{add, edit, pause, remove, resume};
 pub use check::{PROMPT_MAX, check_name};
-pub use draft::{Change, Draft, WrittenCadence};
+pub use draft::{Change, Draft, WrittenCadence, WrittenChat};
 pub use look::{PAGE_MAX, list, metrics, run, runs, show};
 pub use plan::Plan;
 pub use words::in_words;

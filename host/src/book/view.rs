@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use rusqlite::Connection;
 use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, MessageId, RunId, ScheduleId, SessionId};
+use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
 use super::plan::Plan;
@@ -46,6 +47,24 @@ pub struct CadenceView {
     pub text: String,
 }
 
+/// A chat to which answers go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChatView {
+    /// The channel's kind, such as `command`.
+    pub channel: String,
+    /// The chat's id on that channel.
+    pub chat: String,
+    /// The thread; `None` is the chat itself.
+    pub thread: Option<String>,
+}
+
+impl ChatView {
+    fn of(to: Origin) -> Option<Self> {
+        let Origin { channel_type, platform_id, thread_id } = to;
+        Some(Self { channel: channel_type?, chat: platform_id?, thread: thread_id })
+    }
+}
+
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "they are the fields of `Draft` and of `db::schedules::Schedule`")]
@@ -59,6 +78,7 @@ pub struct ScheduleView {
     pub cadence: CadenceView,
     pub time_zone: String,
     pub session: Option<SessionId>,
+    pub to: Option<ChatView>,
     pub max_turns: Option<i64>,
     pub max_run_sec: Option<i64>,
     pub missed: missed::Policy,
@@ -116,6 +136,7 @@ impl ScheduleView {
             },
             time_zone: definition.time_zone.clone(),
             session: definition.session,
+            to: ChatView::of(definition.to.clone()),
             max_turns: definition.max_turns,
             max_run_sec: definition.max_run_ms.map(seconds),
             missed: definition.missed,
@@ -282,6 +303,7 @@ pub struct RunView {
     pub session: Option<SessionId>,
     pub message: Option<MessageId>,
     pub prompt: String,
+    pub to: Option<ChatView>,
     pub max_turns: Option<i64>,
     pub max_run_sec: Option<i64>,
     pub turns: Option<i64>,
@@ -316,6 +338,7 @@ impl RunView {
             lease_until: hold.map(|hold| time(hold.lease_until)),
             started_at: hold.map(|hold| time(hold.started_at)),
             prompt: run.prompt,
+            to: ChatView::of(run.to),
             max_turns: run.max_turns,
             max_run_sec: run.max_run_ms.map(seconds),
             turns: run.turns,

@@ -1,6 +1,6 @@
 //! The channel of sessions that were made for one run. Nobody listens there: what the agent answers is
-//! read from the session when the run ends, and kept with it. To tell somebody, an agent sends to a
-//! destination by its name.
+//! read from the session when the run ends, and kept with it. The answer goes elsewhere if the schedule
+//! names a chat: the run's message then has that one as its origin.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

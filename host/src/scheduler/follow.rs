@@ -11,7 +11,7 @@ use twobox_shared::clock::Monotonic;
 use twobox_shared::content::{Failure, KIND_TASK, RunLimits};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{RunId, ScheduleId, SessionId};
-use twobox_shared::inbox::{NewMessage, Origin};
+use twobox_shared::inbox::NewMessage;
 
 use super::judge::{judge, reason_of};
 use super::{Scheduler, lock};
@@ -286,7 +286,7 @@ impl Scheduler {
             id: hold.message.clone(),
             kind: KIND_TASK.to_owned(),
             content: limits.content(&run.prompt),
-            origin: Origin::default(),
+            origin: run.to.clone(), // so that the answer goes there
             trigger: true,
             process_after: None,
             source_session: None,

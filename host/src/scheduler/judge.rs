@@ -91,6 +91,7 @@ mod tests {
     use crate::schedule::streak::Streaks;
     use crate::scheduler::plan::tests::hourly;
     use twobox_shared::ids::{RunId, SystemIds};
+    use twobox_shared::inbox::Origin;
     use twobox_shared::time::UnixMillis;
 
     fn failed(trigger: Trigger, error: &str) -> Run {
@@ -106,6 +107,7 @@ mod tests {
             error: Some(error.to_owned()),
             hold: None,
             prompt: schedule.definition.prompt,
+            to: Origin::default(),
             max_turns: None,
             max_run_ms: None,
             turns: None,

@@ -1,4 +1,5 @@
 use twobox_shared::ids::{AgentGroupId, ScheduleId};
+use twobox_shared::inbox::Origin;
 use uuid::Uuid;
 
 use super::*;
@@ -19,6 +20,7 @@ pub(in crate::scheduler) fn hourly(missed: Policy, max_runs: Option<i64>) -> Sch
         time_zone: "UTC".to_owned(),
         anchor: UnixMillis(0),
         session: None,
+        to: Origin::default(),
         max_turns: None,
         max_run_ms: None,
         missed,

@@ -9,6 +9,7 @@ use twobox_host::db::schedules::{
 };
 use twobox_host::schedule::{missed, overlap};
 use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId, SystemIds};
+use twobox_shared::inbox::Origin;
 
 use super::world::{World, at, definition, dump, end, host_id, leave, next, pause, run_id, world};
 
@@ -16,7 +17,7 @@ use super::world::{World, at, definition, dump, end, host_id, leave, next, pause
 fn a_schedule_says_what_was_stored_by_name_and_by_id() {
     let mut world = world();
     let full = Definition {
-        session: Some(world.session("t")),
+        to: chat("42"),
         max_turns: Some(10),
         max_run_ms: Some(60_000),
         missed: missed::Policy::All,
@@ -35,6 +36,29 @@ fn a_schedule_says_what_was_stored_by_name_and_by_id() {
     assert_eq!((stored.pause_reason.as_deref(), stored.removed_at), (None, None));
     assert_eq!(world.schedule(id), stored);
     assert_eq!(schedules::find(&world.db, "nothing").unwrap(), None);
+}
+
+fn chat(id: &str) -> Origin {
+    Origin {
+        channel_type: Some("command".to_owned()),
+        platform_id: Some(id.to_owned()),
+        thread_id: Some("t".to_owned()),
+    }
+}
+
+#[test]
+fn a_run_keeps_the_chat_that_its_schedule_named_when_it_was_made() {
+    let mut world = world();
+    let news = Definition { to: chat("42"), ..definition("news") };
+    let id = world.add_as(&news);
+    let (first, second) = (run_id(), run_id());
+    schedules::enqueue_manual(&world.db, id, first, at(2)).unwrap();
+    let edited = Definition { to: Origin::default(), ..news };
+    let next = schedules::NextSlot::Kept;
+    schedules::edit(&mut world.db, id, 1, &edited, next, None, at(3)).unwrap();
+    schedules::enqueue_manual(&world.db, id, second, at(4)).unwrap();
+    let to = |run| schedules::run(&world.db, run).unwrap().unwrap().to;
+    assert_eq!((to(first), to(second)), (chat("42"), Origin::default()));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use twobox_host::db::schedules::{
 use twobox_host::db::{self, schedules, sessions};
 use twobox_host::schedule::{missed, overlap};
 use twobox_shared::ids::{HostId, IdSource, MessageId, RunId, ScheduleId, SessionId, SystemIds};
+use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
 pub(crate) fn at(ms: i64) -> UnixMillis {
@@ -56,6 +57,7 @@ pub(crate) fn definition(name: &str) -> Definition {
         time_zone: "Europe/Berlin".to_owned(),
         anchor: at(0),
         session: None,
+        to: Origin::default(),
         max_turns: None,
         max_run_ms: None,
         missed: missed::Policy::Latest,

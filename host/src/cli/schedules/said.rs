@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use twobox_shared::time::UnixMillis;
 
-use crate::book::{Change, Draft, PROMPT_MAX, WrittenCadence};
+use crate::book::{Change, Draft, PROMPT_MAX, WrittenCadence, WrittenChat};
 use crate::cli::output::Failure;
 use crate::schedule::cadence::{Kind, refuse_months};
 
@@ -57,6 +57,13 @@ struct Flags {
     /// Give each run a session of its own: the default.
     #[arg(long)]
     new_session: bool,
+    /// Deliver the answers to this chat, named as the agent calls it or by its id; `twobox wire list`
+    /// shows both. Without it, and without --session, they are only kept.
+    #[arg(long, value_name = "CHAT", allow_hyphen_values = true)]
+    to: Option<String>,
+    /// The thread in that chat; without it the chat itself.
+    #[arg(long, value_name = "THREAD", requires = "to", allow_hyphen_values = true)]
+    to_thread: Option<String>,
     /// How many turns a run may take.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_turns: Option<i64>,
@@ -122,6 +129,7 @@ struct CadenceFlags {
 enum Clear {
     Timezone,
     Session,
+    To,
     MaxTurns,
     MaxRun,
     Missed,
@@ -168,6 +176,7 @@ impl EditArguments {
                 Clear::Timezone => reset(&mut draft.time_zone),
                 // --new-session says the same.
                 Clear::Session => draft.session == Change::Reset || reset(&mut draft.session),
+                Clear::To => reset(&mut draft.to),
                 Clear::MaxTurns => reset(&mut draft.max_turns),
                 Clear::MaxRun => reset(&mut draft.max_run_sec),
                 Clear::Missed => reset(&mut draft.missed),
@@ -216,6 +225,7 @@ impl Flags {
             cadence: self.cadence.written(now),
             time_zone: self.timezone.clone().into(),
             session,
+            to: self.chat().into(),
             max_turns: self.max_turns.into(),
             max_run_sec: self.max_run.into(),
             missed: self.missed.clone().into(),
@@ -227,6 +237,11 @@ impl Flags {
             max_runs: self.max_runs.into(),
             ..Draft::default()
         }
+    }
+
+    fn chat(&self) -> Option<WrittenChat> {
+        let chat = self.to.clone()?;
+        Some(WrittenChat { chat, channel: None, thread: self.to_thread.clone() })
     }
 }
 

@@ -8,8 +8,8 @@ use twobox_shared::time::UnixMillis;
 use super::super::output::{self, Output, one, printable, table};
 use super::{advice, now};
 use crate::book::view::{
-    BackfillView, Detail, MetricsList, Paused, Removed, Resumed, RunPage, RunView, ScheduleList,
-    ScheduleView, Shown, State, Upcoming,
+    BackfillView, ChatView, Detail, MetricsList, Paused, Removed, Resumed, RunPage, RunView,
+    ScheduleList, ScheduleView, Shown, State, Upcoming,
 };
 use crate::db::schedules::{Status, Unreadable};
 use crate::schedule::collision::Warning;
@@ -93,6 +93,7 @@ fn definition(schedule: &ScheduleView) -> Vec<String> {
             Some(session) => format!("runs in   session {session}"),
             None => "runs in   a new session each time".to_owned(),
         },
+        format!("answers   {}", answers(schedule)),
         format!(
             "missed    {}, if not later than {}",
             schedule.missed.as_str(),
@@ -129,6 +130,18 @@ fn definition(schedule: &ScheduleView) -> Vec<String> {
         format!("in a row  {} ({most} pause it)", output::count(times, one, many))
     }));
     lines
+}
+
+/// Where the answers of runs go.
+fn answers(schedule: &ScheduleView) -> String {
+    match (&schedule.to, schedule.session) {
+        (Some(ChatView { channel, chat, thread: None }), _) => format!("go to {channel} {chat}"),
+        (Some(ChatView { channel, chat, thread: Some(thread) }), _) => {
+            format!("go to {channel} {chat}, thread {thread}")
+        }
+        (None, Some(_)) => "go into that conversation".to_owned(),
+        (None, None) => "are kept with the runs".to_owned(),
+    }
 }
 
 fn state(schedule: &ScheduleView) -> String {

@@ -64,12 +64,13 @@ fn try_add(
     });
     let added = tx.execute(
         "INSERT INTO schedules (id, agent_group_id, name, prompt, cadence_kind, cadence_value,
-           time_zone, anchor_ms, session_id, max_turns, max_run_ms, missed, missed_window_ms,
-           overlap, jitter_ms, not_before_ms, not_after_ms, max_runs, next_slot_ms, next_due_ms,
-           created_at_ms, updated_at_ms)
+           time_zone, anchor_ms, session_id, to_channel_type, to_platform_id, to_thread_id,
+           max_turns, max_run_ms, missed, missed_window_ms, overlap, jitter_ms, not_before_ms,
+           not_after_ms, max_runs, next_slot_ms, next_due_ms, created_at_ms, updated_at_ms)
          VALUES (:id, :agent, :name, :prompt, :cadence_kind, :cadence_value, :time_zone, :anchor,
-           :session, :max_turns, :max_run_ms, :missed, :missed_window_ms, :overlap, :jitter_ms,
-           :not_before, :not_after, :max_runs, :next_slot, :next_due, :now, :now)
+           :session, :to_channel, :to_chat, :to_thread, :max_turns, :max_run_ms, :missed,
+           :missed_window_ms, :overlap, :jitter_ms, :not_before, :not_after, :max_runs,
+           :next_slot, :next_due, :now, :now)
          ON CONFLICT (name) WHERE removed_at_ms IS NULL DO NOTHING",
         params.as_slice(),
     )?;
@@ -178,7 +179,8 @@ fn try_edit(
         "UPDATE schedules
          SET name = :name, prompt = :prompt, cadence_kind = :cadence_kind,
              cadence_value = :cadence_value, time_zone = :time_zone, anchor_ms = :anchor,
-             session_id = :session, max_run_ms = :max_run_ms, missed = :missed,
+             session_id = :session, to_channel_type = :to_channel, to_platform_id = :to_chat,
+             to_thread_id = :to_thread, max_run_ms = :max_run_ms, missed = :missed,
              missed_window_ms = :missed_window_ms, overlap = :overlap, jitter_ms = :jitter_ms,
              not_before_ms = :not_before, not_after_ms = :not_after, max_runs = :max_runs,
              turns_edited_at_ms =

@@ -132,8 +132,9 @@ pub(super) fn claim_in(tx: &Connection, claim: &Claim<'_>) -> rusqlite::Result<C
     Ok(Claimed::Done { already })
 }
 
-pub(super) const OPEN_IDS: &str =
-    "SELECT id FROM runs WHERE schedule_id = :schedule AND ended_at_ms IS NULL";
+/// As `runs::OPEN`, by the index of those that are open.
+pub(super) const OPEN_IDS: &str = "SELECT id FROM runs INDEXED BY runs_open
+    WHERE schedule_id = :schedule AND ended_at_ms IS NULL";
 
 /// Why the claim cannot be carried out, if it cannot.
 fn refusal(tx: &Connection, claim: &Claim<'_>) -> rusqlite::Result<Option<Claimed>> {
@@ -226,9 +227,10 @@ fn insert(tx: &Connection, claim: &Claim<'_>, row: &SlotRow) -> rusqlite::Result
     };
     tx.prepare_cached(
         "INSERT INTO runs (id, schedule_id, slot_ms, due_ms, trigger, status, reason, prompt,
-           max_turns, max_run_ms, slot_count, last_slot_ms, created_at_ms, ended_at_ms)
-         SELECT :id, id, :slot, :due, 'scheduled', :status, :reason, prompt, max_turns, max_run_ms,
-           :count, :last_slot, :now, :ended
+           to_channel_type, to_platform_id, to_thread_id, max_turns, max_run_ms, slot_count,
+           last_slot_ms, created_at_ms, ended_at_ms)
+         SELECT :id, id, :slot, :due, 'scheduled', :status, :reason, prompt, to_channel_type,
+           to_platform_id, to_thread_id, max_turns, max_run_ms, :count, :last_slot, :now, :ended
          FROM schedules WHERE id = :schedule
          ON CONFLICT (schedule_id, slot_ms) DO NOTHING",
     )?

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId};
+use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
 use super::listed::{Listed, listed};
@@ -27,6 +28,8 @@ pub struct Definition {
     pub anchor: UnixMillis,
     /// Where it runs; `None` gives each run a session of its own.
     pub session: Option<SessionId>,
+    /// The chat to which the answers of its runs go; empty if they are only kept.
+    pub to: Origin,
     /// How many turns a run may take.
     pub max_turns: Option<i64>,
     /// How long a run may go on; its lease too.
@@ -58,6 +61,9 @@ impl Definition {
             (":time_zone", &self.time_zone),
             (":anchor", &self.anchor),
             (":session", &self.session),
+            (":to_channel", &self.to.channel_type),
+            (":to_chat", &self.to.platform_id),
+            (":to_thread", &self.to.thread_id),
             (":max_turns", &self.max_turns),
             (":max_run_ms", &self.max_run_ms),
             (":missed", &self.missed),
@@ -79,6 +85,7 @@ impl Definition {
             time_zone: row.get("time_zone")?,
             anchor: row.get("anchor_ms")?,
             session: row.get("session_id")?,
+            to: to_from_row(row)?,
             max_turns: row.get("max_turns")?,
             max_run_ms: row.get("max_run_ms")?,
             missed: row.get("missed")?,
@@ -90,6 +97,15 @@ impl Definition {
             max_runs: row.get("max_runs")?,
         })
     }
+}
+
+/// Where the answers go of what is in this row: a schedule, or a run.
+pub(super) fn to_from_row(row: &Row<'_>) -> rusqlite::Result<Origin> {
+    Ok(Origin {
+        channel_type: row.get("to_channel_type")?,
+        platform_id: row.get("to_platform_id")?,
+        thread_id: row.get("to_thread_id")?,
+    })
 }
 
 /// The slot that comes next.
@@ -134,7 +150,7 @@ pub struct Schedule {
 impl Schedule {
     const SELECT: &str = "
         SELECT id, agent_group_id, name, prompt, cadence_kind, cadence_value, time_zone, anchor_ms,
-               session_id, max_turns, max_run_ms, missed, missed_window_ms, overlap, jitter_ms,
+               session_id, to_channel_type, to_platform_id, to_thread_id, max_turns, max_run_ms, missed, missed_window_ms, overlap, jitter_ms,
                not_before_ms, not_after_ms, max_runs, fired, pause_reason, revision, next_slot_ms,
                next_due_ms, breach_streak, failure_streak, turns_edited_at_ms, created_at_ms,
                updated_at_ms, removed_at_ms

@@ -36,9 +36,10 @@ pub(super) fn insert_manual(
     now: UnixMillis,
 ) -> rusqlite::Result<Enqueued> {
     let added = db.execute(
-        "INSERT INTO runs (id, schedule_id, due_ms, trigger, status, prompt, max_turns, max_run_ms,
-           created_at_ms)
-         SELECT :run, id, :now, 'manual', 'queued', prompt, max_turns, max_run_ms, :now
+        "INSERT INTO runs (id, schedule_id, due_ms, trigger, status, prompt, to_channel_type,
+           to_platform_id, to_thread_id, max_turns, max_run_ms, created_at_ms)
+         SELECT :run, id, :now, 'manual', 'queued', prompt, to_channel_type, to_platform_id,
+           to_thread_id, max_turns, max_run_ms, :now
          FROM schedules WHERE id = :schedule AND removed_at_ms IS NULL",
         named_params! { ":run": run, ":schedule": schedule, ":now": now },
     )?;
@@ -113,13 +114,16 @@ fn try_backfill(
         // A slot that was left out, or whose run was cancelled before it began, has its run after all, in
         // the same row: a slot has one row.
         let mut insert = tx.prepare_cached(
-            "INSERT INTO runs (id, schedule_id, slot_ms, due_ms, trigger, status, prompt, max_turns,
-               max_run_ms, created_at_ms)
-             SELECT :run, id, :slot, :now, 'backfill', 'queued', prompt, max_turns, max_run_ms, :now
+            "INSERT INTO runs (id, schedule_id, slot_ms, due_ms, trigger, status, prompt,
+               to_channel_type, to_platform_id, to_thread_id, max_turns, max_run_ms, created_at_ms)
+             SELECT :run, id, :slot, :now, 'backfill', 'queued', prompt, to_channel_type,
+               to_platform_id, to_thread_id, max_turns, max_run_ms, :now
              FROM schedules WHERE id = :schedule
              ON CONFLICT (schedule_id, slot_ms) DO UPDATE
              SET due_ms = :now, trigger = 'backfill', status = 'queued', reason = NULL,
                  error = NULL, ended_at_ms = NULL, prompt = excluded.prompt,
+                 to_channel_type = excluded.to_channel_type,
+                 to_platform_id = excluded.to_platform_id, to_thread_id = excluded.to_thread_id,
                  max_turns = excluded.max_turns, max_run_ms = excluded.max_run_ms,
                  cancel_requested_at_ms = NULL
              WHERE (status IN ('skipped', 'missed') AND slot_count = 1)

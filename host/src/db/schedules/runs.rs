@@ -3,8 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
+use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
+use super::definitions::to_from_row;
 use super::listed::{Listed, listed};
 use super::words::{Phase, Status, Trigger};
 use crate::db::{DbError, failed};
@@ -33,6 +35,8 @@ pub struct Run {
     pub hold: Option<Hold>,
     /// What the agent is told, as the schedule said when it fired.
     pub prompt: String,
+    /// To which chat its answer goes, as the schedule said then; empty if it is only kept.
+    pub to: Origin,
     /// How many turns it may take.
     pub max_turns: Option<i64>,
     /// How long it may go on.
@@ -74,7 +78,8 @@ impl Run {
     /// The columns of a run, for `SELECT` and `RETURNING`.
     pub(super) const COLUMNS: &str = "
         id, schedule_id, slot_ms, due_ms, trigger, status, reason, error, phase, owner,
-        lease_until_ms, session_id, message_id, prompt, max_turns, max_run_ms, turns, output,
+        lease_until_ms, session_id, message_id, prompt, to_channel_type, to_platform_id,
+        to_thread_id, max_turns, max_run_ms, turns, output,
         cancel_requested_at_ms, slot_count, last_slot_ms, created_at_ms, started_at_ms, ended_at_ms";
 
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
@@ -100,6 +105,7 @@ impl Run {
             error: row.get("error")?,
             hold,
             prompt: row.get("prompt")?,
+            to: to_from_row(row)?,
             max_turns: row.get("max_turns")?,
             max_run_ms: row.get("max_run_ms")?,
             turns: row.get("turns")?,
@@ -158,7 +164,9 @@ pub(super) fn by_id(db: &Connection, id: RunId) -> rusqlite::Result<Option<Run>>
         .optional()
 }
 
-pub(super) const OPEN: &str = "WHERE schedule_id = :schedule AND ended_at_ms IS NULL ORDER BY id";
+/// Of two indexes in this order SQLite may take the one that has all runs, ended ones too.
+pub(super) const OPEN: &str = "INDEXED BY runs_open
+    WHERE schedule_id = :schedule AND ended_at_ms IS NULL ORDER BY id";
 
 /// The runs of a schedule that are not ended, in the order in which they were made.
 ///

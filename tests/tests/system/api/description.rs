@@ -81,6 +81,7 @@ fn everything_that_is_described_is_answered(setup: Setup) {
     for name in ["evening", "hanging"] {
         let mut schedule = daily(name);
         schedule["prompt"] = json!(name.replace("hanging", "hang"));
+        schedule["to"] = json!({ "chat": "ada", "thread": "t" });
         client.ask_with("POST", "/api/schedules", &schedule);
     }
     // Of which a slot that is missed is lost for long.
@@ -136,7 +137,7 @@ fn everything_that_is_described_is_answered(setup: Setup) {
     };
     // Nobody answers what only a request has.
     let asked = |unseen: &str| {
-        ["Draft.", "Patch.", "Cadence."].iter().any(|schema| unseen.starts_with(schema))
+        ["Draft.", "Patch.", "Cadence.", "Chat."].iter().any(|schema| unseen.starts_with(schema))
     };
     let mut unseen = client.description.unseen();
     unseen.retain(|unseen| !faults(unseen) && !asked(unseen));

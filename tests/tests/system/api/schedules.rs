@@ -41,6 +41,7 @@ fn a_schedule_is_added_shown_edited_paused_resumed_and_removed(setup: Setup) {
         "max_turns": 12, "max_run_sec": 600, "missed": "all", "missed_window_sec": 3600,
         "overlap": "queue", "jitter_sec": 60, "not_before": "2026-01-01T00:00:00+01:00",
         "not_after": "2200-01-01T00:00:00Z", "max_runs": 1000,
+        "to": { "channel": "terminal", "chat": "ada", "thread": "t" },
     });
     let added = client.ask_with("POST", "/api/schedules", &asked);
     assert_eq!(added.status, 201);
@@ -48,7 +49,7 @@ fn a_schedule_is_added_shown_edited_paused_resumed_and_removed(setup: Setup) {
     for field in ["name", "agent", "prompt", "time_zone", "max_turns", "max_run_sec", "missed"] {
         assert_eq!(schedule[field], asked[field], "{field}");
     }
-    for field in ["missed_window_sec", "overlap", "jitter_sec", "not_before", "max_runs"] {
+    for field in ["missed_window_sec", "overlap", "jitter_sec", "not_before", "max_runs", "to"] {
         assert_eq!(schedule[field], asked[field], "{field}");
     }
     assert_eq!(schedule["state"], "enabled");
@@ -109,6 +110,9 @@ fn every_mistake_in_a_body_names_its_field_and_stores_nothing(setup: Setup) {
         ("cadence.at", with("cadence", json!({ "kind": "daily", "value": "23:30", "at": 1 }))),
         ("not_before", with("not_before", json!("2026-01-01"))),
         ("session", with("session", json!("nobody's"))),
+        ("to", with("to", json!({ "chat": "nobody's" }))),
+        ("to", with("to", json!("42"))),
+        ("to.room", with("to", json!({ "chat": "ada", "room": 1 }))),
     ];
     for (field, body) in cases {
         let answer = client.ask_with("POST", "/api/schedules", &body);

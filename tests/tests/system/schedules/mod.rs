@@ -1,5 +1,6 @@
 //! Schedules: each slot has one run, never more than so many go at once, and none is stuck.
 
+mod answers;
 mod chat;
 mod cost;
 mod faults;
@@ -21,6 +22,7 @@ use twobox_host::schedule::reason::Reason;
 use twobox_host::schedule::{missed, overlap};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
+use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 use twobox_tests::faults::shim::Shim;
 use twobox_tests::{Setup, World, on_both_runtimes, on_process, wait_for};
@@ -99,6 +101,7 @@ impl Book {
             time_zone: "UTC".to_owned(),
             anchor: first,
             session: None,
+            to: Origin::default(),
             max_turns: None,
             max_run_ms: None,
             missed: missed::Policy::Latest,
@@ -152,6 +155,11 @@ impl Book {
             let ended = runs.iter().filter(|run| run.ended_at.is_some()).count();
             (ended >= count).then_some(runs)
         })
+    }
+
+    /// The id of the schedule with this name.
+    fn id(&self, name: &str) -> ScheduleId {
+        schedules::find(&self.db, name).unwrap().unwrap().id
     }
 
     fn schedule(&self, id: ScheduleId) -> Schedule {
