@@ -21,6 +21,7 @@ pub mod dead;
 pub mod desk;
 pub mod fsck;
 pub mod identity;
+mod inherited;
 pub mod logging;
 mod modes;
 mod owner;

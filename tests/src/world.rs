@@ -44,6 +44,8 @@ pub struct World {
     host: RefCell<Option<Child>>,
     /// What commands are started with, if not with the umask of the test.
     umask: Option<u32>,
+    /// What they have open as descriptor 7, as if their shell had left it there.
+    inherited: RefCell<Option<PathBuf>>,
     /// Where witnesses of this process write, if agents record too.
     pub(crate) ledger: Option<Arc<Ledger>>,
 }
@@ -56,7 +58,16 @@ impl World {
         let host = RefCell::default();
         let (runtime, install) = (setup.runtime, String::new());
         let umask = setup.umask;
-        let mut world = Self { runtime, disk: None, dir, install, host, umask, ledger: None };
+        let mut world = Self {
+            runtime,
+            disk: None,
+            dir,
+            install,
+            host,
+            umask,
+            inherited: RefCell::default(),
+            ledger: None,
+        };
         if let Some((Part::Everything, mib)) = setup.disk {
             fs::create_dir(&data).unwrap();
             world.disk = Some(SmallDisk::mount(&data, mib));
@@ -103,6 +114,7 @@ impl World {
             install: String::new(),
             host: RefCell::default(),
             umask: self.umask,
+            inherited: RefCell::default(),
             ledger: None,
         };
         let status = Command::new("cp").arg("-a").args([self.data(), copy.data()]).status();
@@ -145,11 +157,15 @@ impl World {
     // The command line.
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match self.umask {
-            None => Command::new(binary("twobox")),
-            Some(mask) => {
+        let mask = self.umask.map(|mask| format!("umask {mask:04o}; "));
+        let file = self.inherited.borrow();
+        let file = file.as_ref().map(|file| format!("exec 7<'{}'; ", file.display()));
+        let mut command = match (mask, file) {
+            (None, None) => Command::new(binary("twobox")),
+            (mask, file) => {
+                let before = mask.unwrap_or_default() + &file.unwrap_or_default();
                 let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(format!("umask {mask:04o}; exec \"$0\" \"$@\""));
+                shell.arg("-c").arg(before + "exec \"$0\" \"$@\"");
                 shell.arg(binary("twobox"));
                 shell
             }
@@ -161,6 +177,11 @@ impl World {
         command.env("TZ", "UTC"); // a schedule without a zone is in the machine's
         command.arg("--data").arg(self.data()).args(arguments);
         command
+    }
+
+    /// Has every command from now on started with `file` open.
+    pub fn inherit(&self, file: &Path) {
+        self.inherited.replace(Some(file.to_owned()));
     }
 
     /// Runs `twobox` with these arguments to its end.

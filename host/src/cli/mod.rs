@@ -37,6 +37,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::{Config, RuntimeKind};
 use crate::data::DataDir;
 use crate::dead::Verb;
+use crate::inherited;
 use crate::logging::LogFormat;
 use crate::owner;
 use crate::place;
@@ -180,6 +181,7 @@ impl Context {
 /// out, 78 a host that a person has to mend first.
 pub fn main() -> ExitCode {
     twobox_shared::private::close_new_files();
+    inherited::keep_to_ourselves();
     let parsed = Arguments::command().try_get_matches().and_then(|matches| {
         let given = matches.value_source("data") == Some(ValueSource::CommandLine);
         Ok((Arguments::from_arg_matches(&matches)?, given))

@@ -26,6 +26,7 @@ on_process!(
     a_hanging_program_is_killed_and_its_letter_uncertain_without_keys,
     a_hanging_program_is_killed_and_its_letter_sent_again_with_keys,
     a_missing_program_keeps_its_letters_until_it_is_there,
+    what_the_host_was_started_with_reaches_no_program,
     a_host_that_dies_before_or_after_a_call_without_keys_never_makes_a_second,
     a_host_that_dies_during_a_call_without_keys_never_makes_a_second,
     a_host_that_dies_after_a_call_with_keys_makes_it_again_under_the_same_key,
@@ -557,4 +558,37 @@ fn a_channel_that_refuses_for_now_is_seen_everywhere(setup: Setup) {
     courier.plan(&json!([]));
     assert_goes_on(&world, &courier, &session);
     assert!(world.status().unwrap()["channels"]["command"]["trouble"].is_null());
+}
+
+/// A file that whoever started the host had open, as a shell with `exec 7<file`, is in no program.
+fn what_the_host_was_started_with_reaches_no_program(setup: Setup) {
+    let aside = tempfile::tempdir().unwrap();
+    let (secret, seen) = (aside.path().join("secret"), aside.path().join("seen"));
+    std::fs::write(&secret, "secret").unwrap();
+    let program = aside.path().join("program");
+    let script = "#!/bin/sh\nls -l /proc/self/fd >SEEN.new\nmv SEEN.new SEEN\ncat >/dev/null\n";
+    std::fs::write(&program, script.replace("SEEN", seen.to_str().unwrap())).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+    let setup = setup.setting("channels.command", program.display());
+    let world = setup.agent("ada", echo()).make();
+    world.wire("ada", "42");
+    world.inherit(&secret);
+    world.up();
+    let open = format!("/proc/{}/fd/7", world.host_pid());
+    assert_eq!(std::fs::read_link(open).unwrap(), secret, "the host has it");
+
+    world.hand_in("42", "m1", "hello");
+    let seen = wait_for("the program to look around", || std::fs::read_to_string(&seen).ok());
+    assert!(seen.contains("0 -> pipe:"), "{seen}");
+    assert!(!seen.contains(secret.to_str().unwrap()), "{seen}");
+    // Nor does the runner have it, nor anybody else.
+    let everywhere = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let files = std::fs::read_dir(process.path().join("fd")).ok()?;
+        let has =
+            |it: std::fs::DirEntry| std::fs::read_link(it.path()).is_ok_and(|it| it == secret);
+        files.flatten().any(has).then_some(pid)
+    });
+    world.wait_container(&world.session("ada"));
+    assert_eq!(everywhere.collect::<Vec<_>>(), [world.host_pid()]);
 }
