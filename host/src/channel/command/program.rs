@@ -17,6 +17,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 use twobox_shared::ids::{IdSource, SystemIds};
 
+use crate::blocking::blocking;
 use crate::proc;
 
 /// How much of its standard output is kept: the beginning.
@@ -132,7 +133,7 @@ pub(super) async fn run(
                 })
             }
             Err(_late) => {
-                drop(group); // which kills it
+                group.end().await;
                 if timeout(REAP, child.wait()).await.is_err() {
                     tracing::warn!(?program, "it was killed and is not gone yet");
                 }
@@ -191,29 +192,49 @@ impl Group {
     fn forget(&mut self) {
         self.leader = None;
     }
+
+    /// Kills it, and returns when that is done. To look through all processes of the machine takes a
+    /// while, in which an async worker has other things to do.
+    async fn end(mut self) {
+        let Some(leader) = self.leader else { return };
+        kill_group(leader);
+        let mark = self.mark.clone();
+        blocking(move || kill_marked(leader, &mark)).await;
+        self.leader = None;
+    }
 }
 
+/// Whoever waited for the program has stopped waiting, because the host goes down: what is not killed here
+/// and now never is.
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(leader) = self.leader else { return };
-        if let Err(error) = killpg(leader, Signal::SIGKILL) {
-            tracing::debug!(%leader, %error, "could not kill a program and what it has started");
-        }
-        // Whoever has left the group may start others while it is looked for, so it is looked for until
-        // nobody is found: each look ends all who were there before it.
-        for _ in 0..LOOKS {
-            let left = marked(&self.mark);
-            if left.is_empty() {
-                return;
-            }
-            for pid in left {
-                if let Err(error) = kill(pid, Signal::SIGKILL) {
-                    tracing::debug!(%pid, %error, "it has ended by itself");
-                }
-            }
-        }
-        tracing::warn!(%leader, "a program of the command channel has left processes that do not end");
+        kill_group(leader);
+        kill_marked(leader, &self.mark);
     }
+}
+
+fn kill_group(leader: Pid) {
+    if let Err(error) = killpg(leader, Signal::SIGKILL) {
+        tracing::debug!(%leader, %error, "could not kill a program and what it has started");
+    }
+}
+
+/// Whoever has left the group may start others while it is looked for, so it is looked for until nobody
+/// is found: each look ends all who were there before it. Blocks.
+fn kill_marked(leader: Pid, mark: &str) {
+    for _ in 0..LOOKS {
+        let left = marked(mark);
+        if left.is_empty() {
+            return;
+        }
+        for pid in left {
+            if let Err(error) = kill(pid, Signal::SIGKILL) {
+                tracing::debug!(%pid, %error, "it has ended by itself");
+            }
+        }
+    }
+    tracing::warn!(%leader, "a program of the command channel has left processes that do not end");
 }
 
 /// How often is looked for what has left the group of a program that is killed.
@@ -232,4 +253,28 @@ fn marked(mark: &str) -> Vec<Pid> {
             .is_some_and(|all| all.split(|byte| *byte == 0).any(|it| it == wanted.as_bytes()))
     };
     pids.filter(has_mark).map(Pid::from_raw).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn processes_are_looked_through_on_no_async_worker() {
+        let mark = SystemIds.uuid().to_string();
+        let mut child = Command::new("sleep")
+            .arg("600")
+            .env(MARK, &mark)
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut end = std::pin::pin!(Group::led_by(&child, mark.clone()).end());
+        assert!(end.as_mut().now_or_never().is_none(), "the worker is free meanwhile");
+        end.await;
+        assert_eq!(marked(&mark), []);
+        assert_eq!(child.wait().await.unwrap().signal(), Some(9));
+    }
 }
