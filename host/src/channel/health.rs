@@ -96,6 +96,13 @@ impl State {
     }
 }
 
+impl State {
+    /// A letter that is over waits no more. Of what went wrong that says nothing.
+    fn forget(&mut self, key: &str) {
+        self.waiting.remove(key);
+    }
+}
+
 /// A channel under observation.
 pub struct Observed {
     channel: Arc<dyn Channel>,
@@ -180,6 +187,11 @@ impl Channel for Observed {
         })
     }
 
+    fn forget(&self, key: &str) {
+        self.state().forget(key);
+        self.channel.forget(key);
+    }
+
     fn health(&self) -> Option<Health> {
         let state = self.state();
         Some(Health {
@@ -215,5 +227,9 @@ mod tests {
         assert_eq!(say("c", delivered(), 5), (None, 1), "another one still waits");
         assert_eq!(say("a", delivered(), 6), (None, 0));
         assert_eq!(say("d", transient("gone"), 7), (Some((7, 1, "gone".into())), 1));
+        assert_eq!(say("e", transient("gone"), 8), (Some((7, 2, "gone".into())), 2));
+        state.forget("d");
+        assert_eq!(state.waiting.keys().collect::<Vec<_>>(), ["e"], "one was kept for too long");
+        assert!(state.trouble.is_some(), "and the channel is as bad as before");
     }
 }

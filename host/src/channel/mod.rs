@@ -102,6 +102,10 @@ pub trait Channel: Send + Sync {
     fn deliver<'a>(&'a self, place: &'a Place, letters: Vec<Letter>)
     -> BoxFuture<'a, Vec<Outcome>>;
 
+    /// The letter with this key waits no more, whoever decided so: it was kept for too long, may not be
+    /// sent any more, or was taken.
+    fn forget(&self, _key: &str) {}
+
     /// How it does, if somebody looks after that.
     fn health(&self) -> Option<health::Health> {
         None

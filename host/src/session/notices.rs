@@ -176,6 +176,10 @@ impl Task {
     async fn record_notice(&mut self, notice: Notice, error: Option<&str>) -> Result<(), Trouble> {
         let (id, new, error) = (self.id, notice.clone(), error.map(str::to_owned));
         self.core.parts.db.call(move |db| stored::record(db, id, &new, error.as_deref())).await?;
+        if notice.status.is_settled() {
+            let row = format!("{NOTICE}{}", notice.cause);
+            self.letter_is_over(&notice.place.channel_type, &row);
+        }
         if let Some(notices) = &mut self.outgoing.notices {
             match notices.iter_mut().find(|other| other.cause == notice.cause) {
                 Some(open) => *open = notice,

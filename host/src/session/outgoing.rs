@@ -316,9 +316,21 @@ impl Task {
         self.apply(changes, now).await?;
         self.outgoing.last_delivered = last_delivered;
         for (index, record) in records {
+            if record.status.is_settled() {
+                let row = &self.outgoing.rows[index].0;
+                let place = delivery::place_of(row, &self.home);
+                self.letter_is_over(&place.channel_type, row.id.as_str());
+            }
             self.outgoing.rows[index].1 = Some(record);
         }
         Ok(())
+    }
+
+    /// Tells a channel that a letter waits no more, whoever decided so.
+    pub(super) fn letter_is_over(&self, channel_type: &str, row: &str) {
+        if let Some(channel) = self.core.parts.channels.get(channel_type) {
+            channel.forget(&key(self.core.parts.install, self.id, row));
+        }
     }
 
     /// Reads what the look had no room for, of the rows at `indexes`. Where some is lacking, only the

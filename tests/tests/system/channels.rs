@@ -555,6 +555,11 @@ fn a_channel_that_refuses_for_now_is_seen_everywhere(setup: Setup) {
     // In the end the reason is still there.
     let record = session.wait_delivery("echo: hello", "failed");
     assert!(record.error.is_some_and(|it| it.contains("expired") && it.contains("is down")));
+    // It waits no more.
+    wait_for("nothing to wait", || {
+        let health = world.status()?["channels"]["command"].clone();
+        (health["waiting"] == 0 && health["waiting_since"].is_null()).then_some(())
+    });
     courier.plan(&json!([]));
     assert_goes_on(&world, &courier, &session);
     assert!(world.status().unwrap()["channels"]["command"]["trouble"].is_null());
