@@ -18,6 +18,9 @@ use crate::core::Core;
 /// The longest word that is read.
 const WORD_MAX: u64 = 64;
 
+/// How much of a script is read to see what it runs under: as much as the kernel looks at.
+const HEAD_MAX: u64 = 256;
+
 /// How many files of a program are looked at, those nearest to the top first. A look is due with each
 /// message, so that it may cost about a millisecond.
 const FILES_MAX: usize = 1000;
@@ -70,7 +73,12 @@ fn of_files(config: &Path, program: &Path, path: &[PathBuf]) -> String {
             text.push_str(&config);
             if let Some(command) = parsed.command.first() {
                 let found = executable(Path::new(command), program, path);
+                let interpreters =
+                    found.as_deref().map(|it| interpreters(it, path)).unwrap_or_default();
                 line(&mut text, Path::new(command), found.and_then(|it| fs::metadata(it).ok()));
+                for interpreter in interpreters {
+                    line(&mut text, &interpreter, fs::metadata(&interpreter).ok());
+                }
             }
         }
         Err(error) => text.push_str(&error.to_string()),
@@ -109,6 +117,30 @@ fn executable(command: &Path, program: &Path, path: &[PathBuf]) -> Option<PathBu
     path.iter().map(|folder| folder.join(command)).find(|file| file.is_file())
 }
 
+/// What the first line of a script says that it runs under: an interpreter, and with `env` the program
+/// that is looked for in the folders of `path`. One that is missing is named all the same, so that it
+/// makes a difference when it comes.
+fn interpreters(script: &Path, path: &[PathBuf]) -> Vec<PathBuf> {
+    let mut head = Vec::new();
+    // A pipe or a device would be waited for, and is no script.
+    let opened = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(script);
+    if opened.and_then(|file| file.take(HEAD_MAX).read_to_end(&mut head)).is_err() {
+        return Vec::new();
+    }
+    let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Some(words) = first.strip_prefix(b"#!") else { return Vec::new() };
+    let words = String::from_utf8_lossy(words);
+    let mut words = words.split_ascii_whitespace();
+    let Some(interpreter) = words.next().map(PathBuf::from) else { return Vec::new() };
+    let is_env = interpreter.file_name().is_some_and(|name| name == "env");
+    let named = words.find(|word| is_env && !word.starts_with('-') && !word.contains('='));
+    let found = named.map(|name| {
+        let named = path.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+        named.unwrap_or_else(|| PathBuf::from(name))
+    });
+    [interpreter].into_iter().chain(found).collect()
+}
+
 fn line(text: &mut String, path: &Path, meta: Option<Metadata>) {
     let about = meta.map(|meta| {
         let when = (meta.mtime(), meta.mtime_nsec());
@@ -134,12 +166,25 @@ mod tests {
         let command = r#"{"provider": "command", "command": ["tool", "agent.py"]}"#;
         fs::write(program.join("deep/er/x"), "1").unwrap();
         type Change<'a> = Box<dyn Fn() + 'a>;
-        let changes: [(&str, Change<'_>); 8] = [
+        let own = bin.join("own");
+        let changes: [(&str, Change<'_>); 12] = [
             ("a configuration", Box::new(|| fs::write(&config, command).unwrap())),
             ("a mistake", Box::new(|| fs::write(&config, "{").unwrap())),
             ("another mistake", Box::new(|| fs::write(&config, r#"{"x": 1}"#).unwrap())),
             ("mended", Box::new(|| fs::write(&config, command).unwrap())),
             ("its program is installed", Box::new(|| fs::write(bin.join("tool"), "").unwrap())),
+            (
+                "it is a script of something that is missing",
+                Box::new(|| fs::write(bin.join("tool"), "#!/usr/bin/env -S node -x\n").unwrap()),
+            ),
+            ("which is installed", Box::new(|| fs::write(bin.join("node"), "").unwrap())),
+            (
+                "another one, by its path",
+                Box::new(|| {
+                    fs::write(bin.join("tool"), format!("#! {}\n", own.display())).unwrap();
+                }),
+            ),
+            ("which is installed, too", Box::new(|| fs::write(&own, "").unwrap())),
             ("a file of it", Box::new(|| fs::write(program.join("deep/er/x"), "22").unwrap())),
             (
                 "its rights",
