@@ -157,7 +157,7 @@ fn a_schedule_is_added_with_every_flag_and_says_when_it_fires() {
         "--max-turns",
         "20",
         "--max-run",
-        "600",
+        "10m",
         "--missed",
         "all",
         "--missed-window",
@@ -388,6 +388,13 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     let metrics = world.json(&["metrics", "over", "--since", "2021-01-01T00:00:00Z"]);
     assert_eq!(metrics["metrics"][0]["reason"], "turn_limit_exceeded");
     assert_eq!(metrics["metrics"].as_array().unwrap().len(), 1);
+    for since in ["18000d", "2021-01-01T00:00", "2021-01-01T01:00:00+01:00"] {
+        assert_eq!(world.json(&["metrics", "over", "--since", since]), metrics, "{since}");
+    }
+    let later = world.json(&["metrics", "over", "--since", "2100-01-01T00:00"]);
+    assert_eq!(later["metrics"], json!([]));
+    says(&world.refused(&["metrics", "--since", "soon"], 2), &["--since: ", "12h"]);
+    says(&world.refused(&["metrics", "--since", "90000d"], 2), &["--since: is before 1970"]);
     let costs = ["metrics", "--since", "2021-01-01T00:00:00Z", "-n", "1"];
     let newest = world.json(&costs);
     let before = newest["next_before"].as_str().unwrap();
@@ -422,6 +429,13 @@ fn a_backfill_queues_the_past_and_removing_cancels_it() {
              2021-03-28T03:00:00+02:00"],
     );
     says(&world.schedules(&fill), &["0 runs wait", "2 slots are left out"]);
+    // On the clock of the schedule, as --at takes it.
+    let clock = ["backfill", "report", "--from", "2021-03-28T00:00", "--to", "2021-03-28T23:59"];
+    says(&world.schedules(&clock), &["0 runs wait", "1 slot is left out"]);
+    says(
+        &world.refused(&["backfill", "report", "--from", "60000d"], 2),
+        &["--from: is before 1970"],
+    );
     let none = [&fill[..4], &["--to", "2021-03-27T00:00:00+01:00"]].concat();
     says(&world.schedules(&none), &["has no slot in that time"]);
     let page = world.json(&["runs", "report", "-n", "1"]);
@@ -432,7 +446,7 @@ fn a_backfill_queues_the_past_and_removing_cancels_it() {
         (&rest["runs"][0]["trigger"], &rest["next_before"]),
         (&json!("backfill"), &json!(null))
     );
-    let removed = world.json(&["remove", "report"]);
+    let removed = &world.json(&["remove", "report"])["removed"];
     assert_eq!(removed["cancelled"], 2);
     let shown = world.schedules(&["show", removed["id"].as_str().unwrap()]);
     says(&shown, &["state     removed at ", "the schedule was removed"]);

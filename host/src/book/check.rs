@@ -454,6 +454,31 @@ fn instant(
     }
 }
 
+/// Reads an instant of the past for the parameter `field`: as a draft names one, or as a duration, so long
+/// before `now`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn past_instant(
+    field: &'static str,
+    text: &str,
+    time_zone: &str,
+    now: UnixMillis,
+) -> Result<UnixMillis, Mistake> {
+    match humantime::parse_duration(text.trim()) {
+        Ok(ago) => {
+            refuse_months(text).map_err(|problem| Mistake::new(field, text, problem))?;
+            let early = || Mistake::new(field, text, "is before 1970");
+            let before = i64::try_from(ago.as_millis()).ok().and_then(|ago| now.0.checked_sub(ago));
+            before.filter(|millis| *millis >= 0).map(UnixMillis).ok_or_else(early)
+        }
+        Err(_) => instant_of(field, text, time_zone).map_err(|mistake| Mistake {
+            problem: format!("{}; or so long ago, like 12h", mistake.problem),
+            ..mistake
+        }),
+    }
+}
+
 /// Reads an instant, or what a clock in `time_zone` shows then: the first time, if it shows it twice, and
 /// right after a gap that leaves it out.
 fn instant_of(field: &'static str, text: &str, time_zone: &str) -> Result<UnixMillis, Mistake> {

@@ -24,7 +24,7 @@ mod words;
 
 pub use backfill::{BACKFILL_MAX, backfill};
 pub use changes::{add, edit, pause, remove, resume};
-pub use check::{PROMPT_MAX, check_name};
+pub use check::{PROMPT_MAX, check_name, past_instant};
 pub use draft::{Change, Draft, WrittenCadence, WrittenChat};
 pub use look::{PAGE_MAX, list, metrics, run, runs, show};
 pub use plan::Plan;

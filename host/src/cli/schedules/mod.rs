@@ -12,15 +12,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use serde_json::json;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
-use twobox_shared::time::UnixMillis;
 
 use super::output::{Failure, chain, printable};
 use super::{Context, in_tokio};
 use crate::book::{self, BookError, Draft, MEND, Mistake};
 use crate::config;
-use crate::schedule::cadence::parse_instant;
 use said::{AddArguments, EditArguments};
 
 /// What can be done with schedules.
@@ -87,9 +86,10 @@ pub(super) enum SchedulesCommand {
     Metrics {
         /// The schedule's name or id; all without it.
         name: Option<String>,
-        /// Only runs that ended then or later: RFC 3339. Without it, those of the last 30 days.
-        #[arg(long, value_name = "T", value_parser = instant)]
-        since: Option<UnixMillis>,
+        /// Only runs that ended then or later: as --at takes it, or so long ago, like 12h. Without it,
+        /// those of the last 30 days.
+        #[arg(long, value_name = "T")]
+        since: Option<String>,
         /// Only what comes after this run: the last one of the page before.
         #[arg(long, value_name = "RUN")]
         before: Option<RunId>,
@@ -101,21 +101,17 @@ pub(super) enum SchedulesCommand {
     Backfill {
         /// Its name or id.
         name: String,
-        /// The first instant: RFC 3339.
-        #[arg(long, value_name = "T", value_parser = instant)]
-        from: UnixMillis,
-        /// The last instant; now without it.
-        #[arg(long, value_name = "T", value_parser = instant)]
-        to: Option<UnixMillis>,
+        /// The first instant: as --at takes it, or so long ago, like 12h.
+        #[arg(long, value_name = "T")]
+        from: String,
+        /// The last instant, in the same way; now without it.
+        #[arg(long, value_name = "T")]
+        to: Option<String>,
     },
 }
 
 /// How far back `metrics` looks.
 const RECENT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-fn instant(text: &str) -> Result<UnixMillis, String> {
-    parse_instant(text).map_err(|error| error.to_string())
-}
 
 impl SchedulesCommand {
     /// Whether a host that is up has to see what it did.
@@ -211,7 +207,8 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
         SchedulesCommand::Remove { name } => {
             let (_, mut db) = context.open_db()?;
             let removed = book::remove(&mut db, &name, SystemClock.now()).map_err(told)?;
-            context.output.show(&removed, |removed| context.output.advise(&text::removed(removed)));
+            let answer = json!({ "removed": removed });
+            context.output.show(&answer, |_| context.output.advise(&text::removed(&removed)));
         }
         SchedulesCommand::Runs { name, before, limit } => {
             let (_, db) = context.look_db()?;
@@ -219,15 +216,27 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
             context.output.show(&page, text::runs);
         }
         SchedulesCommand::Metrics { name, since, before, limit } => {
-            let (_, db) = context.look_db()?;
-            let since = since.unwrap_or_else(|| SystemClock.now() - RECENT);
+            let (data, db) = context.look_db()?;
+            let now = SystemClock.now();
+            let since = match since {
+                None => now - RECENT,
+                Some(since) => {
+                    let zone = context.load_config(&data.config())?.0.schedule.timezone;
+                    book::past_instant("since", &since, &zone, now).map_err(|it| told(it.into()))?
+                }
+            };
             let list = book::metrics(&db, name.as_deref(), since, before, limit).map_err(told)?;
             context.output.show(&list, text::metrics);
         }
         SchedulesCommand::Backfill { name, from, to } => {
             let (_, mut db) = context.open_db()?;
             let now = SystemClock.now();
-            let times = (from, to.unwrap_or(now));
+            let zone = book::find(&db, &name).map_err(told)?.definition.time_zone;
+            let read = |field, text: &str| {
+                book::past_instant(field, text, &zone, now).map_err(|it| told(it.into()))
+            };
+            let to = to.map(|to| read("to", &to)).transpose()?;
+            let times = (read("from", &from)?, to.unwrap_or(now));
             let done = book::backfill(&mut db, &name, times, &SystemIds, now).map_err(told)?;
             context.output.show(&done, text::backfilled);
         }

@@ -67,8 +67,9 @@ struct Flags {
     /// How many turns a run may take.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_turns: Option<i64>,
-    /// How many seconds a run may go on. Default: the setting schedule.max_run.
-    #[arg(long, value_name = "SECS", allow_negative_numbers = true)]
+    /// How long a run may go on, like 15m, or a number of seconds. Default: the setting
+    /// schedule.max_run.
+    #[arg(long, value_name = "DUR", value_parser = span, allow_negative_numbers = true)]
     max_run: Option<i64>,
     /// Which slots are run that came while the host was away: skip, latest or all. Default: latest.
     #[arg(long, value_name = "POLICY")]
@@ -151,6 +152,11 @@ fn seconds(text: &str) -> Result<i64, String> {
         Ok(_) => Err("use whole seconds".to_owned()),
         Err(_) => Err("write it like 90s, 5m or 2h 30m".to_owned()),
     }
+}
+
+/// A duration, or a number of seconds; whether that is allowed is said with the other mistakes.
+fn span(text: &str) -> Result<i64, String> {
+    text.parse().or_else(|_| seconds(text))
 }
 
 impl AddArguments {
