@@ -127,6 +127,53 @@ fn an_agent_is_given_its_program_and_all_its_folders_are_shown() {
 }
 
 #[test]
+fn nothing_is_edited_without_a_terminal_or_an_editor() {
+    let (_dir, data) = initialised();
+    let edit = |more: &[&str]| {
+        let arguments = [&["agents", "edit", "assistant"], more].concat();
+        fails(&with_env(&data, &arguments, &[("EDITOR", ""), ("VISUAL", "")]), 1)
+    };
+    let config = edit(&[]);
+    assert!(config.contains("no terminal") && config.contains("agents/assistant.json"), "{config}");
+    let file = edit(&["script.json"]);
+    assert!(file.contains("agents put assistant FILE --as script.json`"), "{file}");
+    assert_eq!(std::fs::read_dir(data.join("scratch")).unwrap().count(), 0, "nothing was begun");
+}
+
+#[test]
+fn an_agent_whose_program_is_missing_is_shown_as_such() {
+    let (_dir, data) = initialised();
+    let add = ["agents", "add", "bob", "--provider", "command", "--", "no-such-program"];
+    ok(&twobox(&data, &add));
+    let shown = ok(&twobox(&data, &["agents", "show", "bob"]));
+    let trouble = shown.lines().find(|line| line.starts_with("trouble ")).expect("a line");
+    assert!(trouble.contains("\"no-such-program\" is in no folder of PATH"), "{shown}");
+    assert!(trouble.contains("agents put bob FILE`"), "{shown}");
+    let json: Value =
+        serde_json::from_str(&ok(&twobox(&data, &["--json", "agents", "show", "assistant"])))
+            .unwrap();
+    assert!(json["trouble"].is_null() && json.get("trouble").is_some(), "{json}");
+}
+
+#[test]
+fn a_mistake_in_the_command_line_is_json_for_who_asked_for_that() {
+    let (_dir, data) = initialised();
+    let cases = [
+        (&["--json", "bogus"][..], "unrecognized subcommand 'bogus'"),
+        (&["agents", "put", "bob", "--json"], "required arguments were not provided: <FILE>..."),
+        (&["schedules", "add", "--json", "--at"], "a value is required for '--at <T>'"),
+    ];
+    for (arguments, part) in cases {
+        let said: Value = serde_json::from_str(&fails(&twobox(&data, arguments), 2)).unwrap();
+        assert!(said["error"].as_str().unwrap().contains(part), "{arguments:?}: {said}");
+    }
+    let people = twobox(&data, &["agents", "add", "--bogus", "--", "--json"]);
+    assert!(text(&people.stderr).starts_with("error: "), "it is another program's: {people:?}");
+    let help = twobox(&data, &["--json", "--help"]);
+    assert!(ok(&help).contains("Usage:"), "help is for people");
+}
+
+#[test]
 fn what_is_edited_is_checked_and_kept() {
     let (dir, data) = initialised();
     ok(&twobox(&data, &["agents", "add", "bob", "--provider", "scripted"]));
@@ -192,6 +239,15 @@ fn chats_are_wired_listed_and_unwired() {
     ok(&twobox(&data, &["agents", "add", "bob"]));
     let add = twobox(&data, &["wire", "add", "bob", "command", "42", "--name", "family"]);
     assert!(text(&add.stderr).contains("channels.command is not set"), "{add:?}");
+    let json = twobox(&data, &["--json", "wire", "add", "bob", "command", "43"]);
+    let said: Value = serde_json::from_str(&ok(&json)).unwrap();
+    assert_eq!(
+        (&said["wiring"]["platform_id"], &said["wiring"]["agent"]),
+        (&"43".into(), &"bob".into())
+    );
+    let warning: Value = serde_json::from_str(&text(&json.stderr)).unwrap();
+    assert!(warning["warning"].as_str().unwrap().contains("channels.command"), "{warning}");
+    ok(&twobox(&data, &["wire", "remove", "bob", "command", "43"]));
     assert_eq!(ok(&add).trim(), "bob listens to command 42 (shared), and calls it \"family\"");
     std::fs::write(data.join("twobox.toml"), "[channels]\ncommand = '/bin/true'\n").unwrap();
     let mode = ["wire", "add", "assistant", "command", "42", "--session-mode", "per-thread"];

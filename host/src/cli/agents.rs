@@ -14,6 +14,7 @@ use twobox_shared::content::Failure as Reason;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::inbox::Destination;
 
+use super::doctor::cannot_run;
 use super::init::write_new;
 use super::output::{Failure, table};
 use super::schedules::announce;
@@ -158,7 +159,9 @@ async fn test(context: &Context, name: &str, text: &str) -> Result<ExitCode, Fai
     let trial =
         trial::run(&config, &data, &agent, places.collect(), text, &SystemIds, &SystemClock)
             .await?;
-    context.output.show(&trial, |trial| output::lines(&trial_lines(&agent.name, trial)));
+    context
+        .output
+        .show(&json!({ "trial": trial }), |_| output::lines(&trial_lines(&agent.name, &trial)));
     Ok(if trial.answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -292,11 +295,17 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     let places = messaging::places_of(&db, agent.id)?;
     let sessions = overview::sessions(&db, Some(agent.id))?.len();
     let own = data.sessions().join(agent.id.to_string());
+    // What an image holds, and whether the settings can be read, is for `doctor`.
+    let runtime = context.load_config(&data.config()).ok().map(|(config, _)| config.runtime);
+    let trouble = match (&config, runtime) {
+        (Ok(config), Some(runtime)) => cannot_run(config, &program, runtime),
+        _ => None,
+    };
     let answer = json!({
         "agent": agent, "folder": folder, "program": program, "config_file": file,
         "config": config.as_ref().ok(),
         "config_error": config.as_ref().err().map(ToString::to_string),
-        "places": places, "sessions": sessions,
+        "trouble": trouble, "places": places, "sessions": sessions,
     });
     context.output.show(&answer, |_| {
         let mut lines = vec![
@@ -325,6 +334,12 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
             format!("own       {}/ID/work of each conversation", own.display()),
             format!("sessions  {sessions}"),
         ];
+        if let Some(trouble) = &trouble {
+            let name = &agent.name;
+            lines.push(context.output.advise(&format!(
+                "trouble   {trouble}: `twobox agents put {name} FILE` or `twobox agents edit {name}`"
+            )));
+        }
         lines.extend(places.iter().map(|place| {
             let mode = place.mode.as_str();
             format!("listens   {} {} ({mode})", place.channel_type, place.platform_id)

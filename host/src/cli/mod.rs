@@ -26,6 +26,7 @@ mod up;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -188,7 +189,7 @@ pub fn main() -> ExitCode {
     });
     let (arguments, given) = match parsed {
         Ok(parsed) => parsed,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, std::env::args_os().skip(1)),
     };
     let output = Output::new(arguments.json, given.then_some(&*arguments.data));
     let log = match &arguments.command {
@@ -290,14 +291,25 @@ fn in_tokio<T>(client: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
         .block_on(client)
 }
 
-/// Help and version are answers; anything else is a mistake in the command line.
-fn usage(error: &clap::Error) -> ExitCode {
-    // The streams may be closed; there is nobody left to tell.
-    drop(error.print());
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ => ExitCode::from(2),
+/// Help and version are answers; anything else is a mistake in the command line, told as JSON to
+/// whoever asked for that anywhere in `arguments`: they could not be read as a whole.
+fn usage(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let json = arguments.take_while(|word| word != "--").any(|word| word == "--json");
+    match json && !is_answer {
+        // What clap advises after the first lines is for people.
+        true => {
+            let text = error.render().to_string();
+            let reason = text.split("\n\n").next().unwrap_or_default();
+            let words: Vec<&str> = reason.split_whitespace().collect();
+            let sentence = words.join(" ");
+            let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
+            Output::new(true, None).complain(sentence);
+        }
+        // The streams may be closed; there is nobody left to tell.
+        false => drop(error.print()),
     }
+    if is_answer { ExitCode::SUCCESS } else { ExitCode::from(2) }
 }
 
 #[cfg(test)]

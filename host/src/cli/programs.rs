@@ -1,7 +1,7 @@
 //! `twobox agents put` and `agents edit`: changing what an agent is, and how it runs.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -45,6 +45,29 @@ pub(super) fn edit(
 ) -> Result<ExitCode, Failure> {
     let (data, db) = context.open_db()?;
     let agent = agents::find(&db, name)?;
+    let chosen = chosen_editor(|name| std::env::var_os(name));
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let editor = match (chosen, is_terminal) {
+        (Some(chosen), _) => chosen,
+        (None, true) => EDITOR.into(),
+        (None, false) => {
+            let otherwise = match file {
+                Some(file) => {
+                    format!(
+                        "`twobox agents put {name} FILE --as {}` puts a file there",
+                        file.display()
+                    )
+                }
+                None => {
+                    format!("change {} by other means", data.agent_config(&agent.folder).display())
+                }
+            };
+            return Err(Failure::new(format!(
+                "there is no terminal here to edit in: {otherwise}, or name a program in EDITOR or \
+                 VISUAL that does it"
+            )));
+        }
+    };
     let (programs, config) = (data.programs(), data.agent_config(&agent.folder));
     let read = || match file {
         Some(file) => Ok(program::read(&programs, &agent.folder, file)?),
@@ -62,7 +85,7 @@ pub(super) fn edit(
     let copy = desk.join(shown.file_name().unwrap_or(OsStr::new("text")));
     lay_out(&copy, before.as_deref().unwrap_or_default())
         .map_err(|error| cannot("write", &copy, &error))?;
-    ask_editor(&copy).map_err(|reason| {
+    ask_editor(&editor, &copy).map_err(|reason| {
         Failure::new(format!("{reason}: nothing was changed; your text is in {}", copy.display()))
     })?;
     let after = std::fs::read(&copy).map_err(|error| cannot("read", &copy, &error))?;
@@ -106,13 +129,15 @@ fn lay_out(copy: &Path, text: &[u8]) -> std::io::Result<()> {
     options.write(true).create_new(true).mode(0o600).open(copy)?.write_all(text)
 }
 
+/// The editor that somebody has named.
+fn chosen_editor(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
+    ["VISUAL", "EDITOR"].into_iter().filter_map(variable).find(|it| !it.is_empty())
+}
+
 /// Has a person edit `copy`. The variables hold a command, perhaps with arguments, as for other
 /// programs.
-fn ask_editor(copy: &Path) -> Result<(), String> {
-    let chosen = ["VISUAL", "EDITOR"].into_iter().filter_map(std::env::var_os);
-    let editor: OsString =
-        chosen.into_iter().find(|it| !it.is_empty()).unwrap_or_else(|| EDITOR.into());
-    let mut line = editor.clone();
+fn ask_editor(editor: &OsStr, copy: &Path) -> Result<(), String> {
+    let mut line = editor.to_owned();
     line.push(" \"$1\"");
     let ended = Command::new("sh").arg("-c").arg(line).arg("sh").arg(copy).status();
     match ended {

@@ -8,7 +8,7 @@ use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::SystemIds;
 
 use super::Context;
-use super::output::{Failure, note, printable, table};
+use super::output::{Failure, printable, table};
 use crate::db::agents;
 use crate::db::messaging::{COMMAND, NewWiring, SessionMode};
 use crate::db::wirings::{self, WireError};
@@ -74,7 +74,7 @@ fn add(context: &Context, agent: &str, new: NewWiring<'_>) -> Result<ExitCode, F
                 other => other.into(),
             }
         })?;
-    context.output.show(&wired, |wired| {
+    context.output.show(&json!({ "wiring": wired }), |_| {
         printable(&format!(
             "{} listens to {} {} ({}), and calls it {:?}",
             wired.agent,
@@ -89,7 +89,7 @@ fn add(context: &Context, agent: &str, new: NewWiring<'_>) -> Result<ExitCode, F
         && let Ok((config, _)) = context.load_config(&data.config())
         && config.channels.command.is_empty()
     {
-        note("channels.command is not set: until it is, nothing is sent there");
+        context.output.warn("channels.command is not set: until it is, nothing is sent there");
     }
     Ok(ExitCode::SUCCESS)
 }

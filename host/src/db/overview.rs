@@ -6,6 +6,7 @@ use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::schedules::SCHEDULE_CHANNEL;
+use super::sessions::DUE_NOW;
 use super::{DbError, failed};
 
 /// What `host.db` says about one session.
@@ -27,8 +28,11 @@ pub struct SessionOverview {
     pub status: String,
     /// Why it is quarantined.
     pub quarantine_reason: Option<String>,
-    /// When somebody has to look at it; 1970 means now.
+    /// When somebody has to look at it: [`DUE_NOW`], or a time.
+    #[serde(serialize_with = "time_of_due")]
     pub next_due: Option<UnixMillis>,
+    /// Whether somebody has to look at it now; then there is no time to name.
+    pub due_now: bool,
     /// Whether a container was started for it and not yet seen to end.
     pub running: bool,
     /// Starts in a row that came to nothing.
@@ -43,6 +47,14 @@ pub struct SessionOverview {
     pub kind: SessionKind,
     /// The name of the chat, as agents know it; of a run, the schedule's.
     pub chat_name: Option<String>,
+}
+
+/// The mark that says "now" is no time.
+fn time_of_due<S: serde::Serializer>(
+    due: &Option<UnixMillis>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    due.filter(|due| *due != DUE_NOW).serialize(serializer)
 }
 
 /// What a session was made for.
@@ -94,6 +106,7 @@ impl SessionOverview {
             status: row.get("status")?,
             quarantine_reason: row.get("quarantine_reason")?,
             next_due: row.get("next_due_at_ms")?,
+            due_now: row.get::<_, Option<UnixMillis>>("next_due_at_ms")? == Some(DUE_NOW),
             running: row.get("running")?,
             failed_starts: row.get("failed_starts")?,
             start_error: row.get("start_error")?,
@@ -151,6 +164,31 @@ mod tests {
     use super::super::messaging::{SessionMode, listening};
     use super::*;
     use twobox_shared::ids::SystemIds;
+
+    #[test]
+    fn a_session_that_is_due_at_once_has_no_time_of_1970() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
+        agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, UnixMillis(1)).unwrap();
+        let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
+        db.execute(
+            "INSERT INTO sessions (id, agent_group_id, messaging_group_id, created_at_ms,
+               last_active_at_ms) VALUES ('01890000-0000-7000-8000-00000000aaaa', ?1, ?2, 1, 1)",
+            rusqlite::params![heard.agent, heard.messaging_group],
+        )
+        .unwrap();
+        let cases = [
+            (Some(DUE_NOW), None, true),
+            (Some(UnixMillis(5)), Some("1970-01-01T00:00:00.005Z"), false),
+            (None, None, false),
+        ];
+        for (stored, time, now) in cases {
+            db.execute("UPDATE sessions SET next_due_at_ms = ?1", [stored]).unwrap();
+            let shown = serde_json::to_value(&sessions(&db, None).unwrap()[0]).unwrap();
+            assert_eq!(shown["next_due"].as_str(), time, "{stored:?}");
+            assert_eq!(shown["due_now"], now, "{stored:?}");
+        }
+    }
 
     #[test]
     fn a_session_is_found_by_either_end_of_its_id() {

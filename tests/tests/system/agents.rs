@@ -234,6 +234,13 @@ fn one_turn_is_tried_outside_of_any_conversation(setup: Setup) {
         said.contains("ada answered within") && said.contains("reply    echo: hello"),
         "{said}"
     );
+    let (_, said) = test(&["--json"]);
+    let json: Value = serde_json::from_str(&said).unwrap();
+    let trial = &json["trial"];
+    assert_eq!(
+        (&trial["answered"], &trial["said"][0]["text"]),
+        (&true.into(), &"echo: hello".into())
+    );
     if runtime == Runtime::Process {
         let (code, said) = test(&["task"]);
         assert!(code == Some(0) && said.contains("request  {\"action\":\"list_tasks\"}"), "{said}");

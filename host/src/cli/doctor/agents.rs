@@ -49,7 +49,11 @@ fn together(findings: Vec<Finding>) -> Finding {
 
 /// Why the program of an agent cannot be run, as far as that can be seen from here: what is in an image
 /// is not.
-fn cannot_run(config: &AgentConfig, program_folder: &Path, runtime: RuntimeKind) -> Option<String> {
+pub(in super::super) fn cannot_run(
+    config: &AgentConfig,
+    program_folder: &Path,
+    runtime: RuntimeKind,
+) -> Option<String> {
     let word = config.command.first().filter(|_| config.provider == ProviderKind::Command)?;
     let is_image = runtime == RuntimeKind::Docker;
     let path = match (word.contains('/'), Path::new(word).is_absolute()) {

@@ -4,6 +4,8 @@ mod agents;
 mod api;
 mod place;
 
+pub(super) use self::agents::cannot_run;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
