@@ -295,7 +295,7 @@ impl World {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = self.command(&["up"]);
         command
-            .env("TWOBOX_LOG", "info,twobox_host=debug")
+            .env("TWOBOX_LOG", "info,twobox=debug")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use twobox_host::channel::{Outcome, Place};
-use twobox_host::config::Config;
-use twobox_host::session::boxes::Look;
-use twobox_host::session::decide::{self, Acks, Action, Alive, View, Wake};
-use twobox_host::session::delivery::{self, ChannelTraits, Hold};
-use twobox_host::session::fence::{Fence, Standing};
-use twobox_host::session::limits::Vitals;
+use twobox_config::Config;
+use twobox_model::channel::{Outcome, Place};
+use twobox_session::boxes::Look;
+use twobox_session::decide::{self, Acks, Action, Alive, View, Wake};
+use twobox_session::delivery::{self, ChannelTraits, Hold};
+use twobox_session::fence::{Fence, Standing};
+use twobox_session::limits::Vitals;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Delivery, Origin, PendingMessage};

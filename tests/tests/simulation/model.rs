@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use twobox_host::db::sessions::StopCause;
-use twobox_host::session::decide::{Acks, Action};
+use twobox_session::decide::{Acks, Action};
 use twobox_shared::ids::{MessageId, RunnerId};
 pub(crate) use twobox_shared::inbox::Status;
 use twobox_shared::inbox::{Cursor, Delivery, InboundMessage, Origin, PendingMessage};
 use twobox_shared::outbox::{Ack, AckStatus, Claim, OutRow};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
+use twobox_store::sessions::StopCause;
 
 use crate::tasks::{Series, Task};
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twobox_host::session::decide::{Acks, Action};
-use twobox_host::session::recurrence::{self, Succession};
-use twobox_host::session::requests::{self, Effect};
+use twobox_session::decide::{Acks, Action};
+use twobox_session::recurrence::{self, Succession};
+use twobox_session::requests::{self, Effect};
 use twobox_shared::content::KIND_SYSTEM;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Delivery, DeliveryStatus, NewOccurrence, Occurrence, Origin};

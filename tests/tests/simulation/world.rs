@@ -8,7 +8,8 @@ mod sweep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use twobox_host::admission::{Admission, Seat};
+use twobox_model::seats::Seat;
+use twobox_session::admission::Admission;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{AgentGroupId, MessageId, MessagingGroupId, RunnerId, SessionId};
 use twobox_shared::seq::Seq;

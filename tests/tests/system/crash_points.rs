@@ -5,12 +5,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use twobox_host::data::DataDir;
-use twobox_host::db::schedules::Status;
-use twobox_host::db::{self, agents};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::fault::CrashPoint;
 use twobox_shared::ids::{MessagingGroupId, SessionId, SystemIds};
+use twobox_store as db;
+use twobox_store::agents;
+use twobox_store::schedules::Status;
+use twobox_system::data::DataDir;
 use twobox_tests::{
     Chat, Courier, Lifetime, Mode, Runtime, Session, Setup, World, on_process, wait_for,
 };

@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use twobox_host::book;
-use twobox_host::db::schedules::{
-    self, Capacity, Claim, Claimed, End, Finished, Load, Outcome, Phase, Prepared, Run, Schedule,
-    Start, Started, Status,
-};
-use twobox_host::schedule::reason::Reason;
-use twobox_host::scheduler::judge;
-use twobox_host::scheduler::plan;
-use twobox_host::scheduler::plan::Known;
+use twobox_schedule::book;
+use twobox_schedule::scheduler::judge;
+use twobox_schedule::scheduler::plan;
+use twobox_schedule::scheduler::plan::Known;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{HostId, MessageId, RunId, SessionId};
 use twobox_shared::time::UnixMillis;
+use twobox_slots::reason::Reason;
+use twobox_store::schedules::{
+    self, Capacity, Claim, Claimed, End, Finished, Load, Outcome, Phase, Prepared, Run, Schedule,
+    Start, Started, Status,
+};
 
 use super::World;
 use super::oracle::Deed;
@@ -392,7 +392,7 @@ impl World {
     fn write<T>(
         &mut self,
         what: String,
-        act: impl FnOnce(&mut rusqlite::Connection) -> Result<T, twobox_host::db::DbError>,
+        act: impl FnOnce(&mut rusqlite::Connection) -> Result<T, twobox_store::DbError>,
     ) -> super::store::Written<T> {
         let trouble = Trouble::roll(self.faults, &mut self.rng);
         self.note(what);

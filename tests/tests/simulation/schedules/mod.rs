@@ -18,11 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use twobox_host::db::messaging::{SessionMode, TERMINAL, listening};
-use twobox_host::db::{agents, sessions};
+use twobox_model::channel::TERMINAL;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{HostId, IdSource, MessageId, SessionId};
 use twobox_shared::time::UnixMillis;
+use twobox_store::messaging::{SessionMode, listening};
+use twobox_store::{agents, sessions};
 use uuid::Uuid;
 
 use self::host::Host;

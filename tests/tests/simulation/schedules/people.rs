@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use twobox_host::book::{self, BookError, Change, Draft};
-use twobox_host::db::schedules::{self, Cancelled};
-use twobox_host::db::{DbError, sessions};
-use twobox_host::schedule::{missed, overlap};
+use twobox_schedule::book::{self, BookError, Change, Draft};
 use twobox_shared::ids::ScheduleId;
 use twobox_shared::time::UnixMillis;
+use twobox_slots::{missed, overlap};
+use twobox_store::schedules::{self, Cancelled};
+use twobox_store::{DbError, sessions};
 
 use super::grid::{Grid, Rhythm};
 use super::oracle::{Deed, Rule};

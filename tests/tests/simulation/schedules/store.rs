@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
-use twobox_host::db::{self, DbError};
+use twobox_store as db;
+use twobox_store::DbError;
 
 /// What becomes of the next transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

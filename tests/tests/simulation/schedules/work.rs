@@ -1,6 +1,6 @@
 //! What agents do with the messages of runs. It goes on whatever becomes of the hosts.
 
-use twobox_host::schedule::reason::Reason;
+use twobox_slots::reason::Reason;
 
 /// How the runs of a schedule tend to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

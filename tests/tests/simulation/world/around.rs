@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use twobox_host::channel::Outcome;
+use twobox_model::channel::Outcome;
 use twobox_shared::ids::{MessageId, RunnerId};
 use uuid::Uuid;
 

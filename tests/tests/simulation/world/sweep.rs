@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use twobox_host::admission::{Class, Order};
-use twobox_host::db::sessions::StopCause;
-use twobox_host::session::decide::{self, Acks, Alive, Wake};
-use twobox_host::session::limits::Vitals;
+use twobox_session::admission::{Class, Order};
+use twobox_session::decide::{self, Acks, Alive, Wake};
+use twobox_session::limits::Vitals;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::RunnerId;
 use twobox_shared::time::UnixMillis;
+use twobox_store::sessions::StopCause;
 use uuid::Uuid;
 
 use super::{Session, World};

@@ -3,9 +3,10 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use twobox_host::{book, db};
+use twobox_schedule::book;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::time::UnixMillis;
+use twobox_store as db;
 use twobox_tests::{Client, Setup, on_process, wait_for};
 
 use super::schedules::daily;

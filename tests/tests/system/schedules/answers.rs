@@ -3,8 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 
 use serde_json::Value;
-use twobox_host::db::schedules::{Run, Status};
 use twobox_shared::fault::CrashPoint;
+use twobox_store::schedules::{Run, Status};
 use twobox_tests::{Courier, Session, Setup, World, on_all_runtimes, on_process, wait_for};
 
 use super::Book;

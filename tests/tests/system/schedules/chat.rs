@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use twobox_host::db::schedules::{self, MetricsPage, Next, Status};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::time::UnixMillis;
+use twobox_store::schedules::{self, MetricsPage, Next, Status};
 use twobox_tests::faults::shim::Shim;
 use twobox_tests::{Setup, on_process, wait_for};
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use twobox_host::db::schedules::Status;
+use twobox_store::schedules::Status;
 use twobox_tests::{Session, Setup, World, on_all_runtimes, on_process, wait_for};
 
 use super::{Book, Rhythm};

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use twobox_host::db::schedules::{Phase, Run, Status};
-use twobox_host::schedule::reason::Reason;
+use twobox_slots::reason::Reason;
+use twobox_store::schedules::{Phase, Run, Status};
 use twobox_tests::{Setup, World, on_process, wait_for};
 
 use super::{Book, Rhythm};

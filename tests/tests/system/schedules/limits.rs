@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use twobox_host::db::schedules::{Run, Status};
-use twobox_host::schedule::reason::Reason;
-use twobox_host::schedule::{missed, overlap};
 use twobox_shared::clock::{Clock, SystemClock};
+use twobox_slots::reason::Reason;
+use twobox_slots::{missed, overlap};
+use twobox_store::schedules::{Run, Status};
 use twobox_tests::{Setup, on_process, wait_for};
 
 use super::{Book, Rhythm};

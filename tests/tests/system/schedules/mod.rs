@@ -14,16 +14,17 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use twobox_host::db::schedules::{
-    self, Added, Definition, Next, PastSlot, Phase, Run, Schedule, Status,
-};
-use twobox_host::db::{self, agents};
-use twobox_host::schedule::reason::Reason;
-use twobox_host::schedule::{missed, overlap};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
 use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
+use twobox_slots::reason::Reason;
+use twobox_slots::{missed, overlap};
+use twobox_store as db;
+use twobox_store::agents;
+use twobox_store::schedules::{
+    self, Added, Definition, Next, PastSlot, Phase, Run, Schedule, Status,
+};
 use twobox_tests::faults::shim::Shim;
 use twobox_tests::{Setup, World, on_both_runtimes, on_process, wait_for};
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use serde_json::json;
-use twobox_host::db::schedules::{Run, Status};
-use twobox_host::schedule::reason::Reason;
+use twobox_slots::reason::Reason;
+use twobox_store::schedules::{Run, Status};
 use twobox_tests::faults::disk::{self, Part};
 use twobox_tests::{Session, Setup, World, on_process, wait_for};
 

@@ -1,6 +1,6 @@
 //! What a claim has to be: each slot that came has one row, and none is dropped in silence.
 
-use twobox_host::schedule::{missed, overlap};
+use twobox_slots::{missed, overlap};
 
 use super::kept::Kept;
 use super::rows::Row;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use twobox_host::schedule::{missed, overlap};
+use twobox_slots::{missed, overlap};
 
 use super::rows::Row;
 use crate::schedules::grid::Grid;

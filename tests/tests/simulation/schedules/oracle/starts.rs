@@ -1,6 +1,6 @@
 //! Which runs may begin.
 
-use twobox_host::schedule::overlap;
+use twobox_slots::overlap;
 
 use super::{Deed, Oracle, Row, When};
 

@@ -1,0 +1,368 @@
+//! The desk: what channels and the command line may ask of the running daemon. It finds the session
+//! of a message and passes the rest to the session's task.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, try_join_all};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use twobox_shared::content::KIND_CHAT;
+use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::inbox::{Accepted, NewMessage, Origin};
+
+use twobox_channels::Desk;
+use twobox_model::channel::{Inbound, Place, Receipt, Refusal, ScheduleOrder, Stopped};
+use twobox_model::dead::{Handled, Order};
+use twobox_schedule::scheduler::Scheduler;
+use twobox_session::command::Command;
+use twobox_session::core::Core;
+use twobox_session::run::{RunOrder, RunState};
+use twobox_session::signal::Reason;
+use twobox_store::schedules::{self, Cancelled};
+use twobox_store::sessions::Found;
+use twobox_store::storage::{explain, passes};
+use twobox_store::{DbError, messaging, overview, sessions};
+
+/// How many messages are routed with one look into `host.db`.
+const ROUTE_BATCH: usize = 256;
+
+/// The desk of a running daemon.
+#[derive(Debug, Clone)]
+pub struct DaemonDesk {
+    core: Arc<Core>,
+    scheduler: Arc<Scheduler>,
+    router: mpsc::UnboundedSender<Arrival>,
+}
+
+/// A message on its way to the sessions that it is for.
+#[derive(Debug)]
+struct Arrival {
+    message: Inbound,
+    /// Gets an answer to wait for from each session.
+    routed: oneshot::Sender<Result<Vec<Pending>, Refusal>>,
+}
+
+/// What one session will say to a message.
+#[derive(Debug)]
+struct Pending {
+    session: SessionId,
+    answer: oneshot::Receiver<Result<Accepted, Refusal>>,
+}
+
+impl DaemonDesk {
+    /// In front of `core` and its scheduler. Must be called within a Tokio runtime.
+    pub fn new(core: Arc<Core>, scheduler: Arc<Scheduler>) -> Self {
+        let (router, arrivals) = mpsc::unbounded_channel();
+        tokio::spawn(route(Arc::clone(&core), arrivals));
+        Self { core, scheduler, router }
+    }
+
+    async fn accept_message(&self, message: Inbound) -> Result<Vec<Receipt>, Refusal> {
+        if self.core.is_stopping() {
+            return Err(Refusal::stopping());
+        }
+        let (routed, pending) = oneshot::channel();
+        self.router.send(Arrival { message, routed }).map_err(|_| Refusal::stopping())?;
+        let pending = pending.await.map_err(|_| Refusal::stopping())??;
+        // All of them or an error: a channel that hears an error hands the message in again, and
+        // whoever had it already changes nothing.
+        try_join_all(pending.into_iter().map(|Pending { session, answer }| async move {
+            let accepted = answer.await.map_err(|_| Refusal::stopping())??;
+            Ok(Receipt { session, id: accepted.id, seq: accepted.seq.0 })
+        }))
+        .await
+    }
+
+    async fn report(&self) -> Value {
+        let parts = &self.core.parts;
+        let (running, waiting) = self.core.places();
+        let runtime = match parts.runtime.list().await {
+            Ok(sightings) => json!({
+                "name": parts.runtime.name(), "answers": true, "known": sightings.len(),
+                "limits": parts.runtime.limits(),
+            }),
+            Err(error) => json!({
+                "name": parts.runtime.name(), "answers": false, "error": error.to_string(),
+            }),
+        };
+        let counts = match parts.db.call(|db| overview::counts(db)).await {
+            Ok(counts) => json!(counts),
+            Err(error) => json!({ "error": twobox_model::errors::chain(&error) }),
+        };
+        let failed = match parts.db.call(|db| overview::failed_starts(db)).await {
+            Ok(failed) => json!(failed),
+            Err(error) => json!({ "error": twobox_model::errors::chain(&error) }),
+        };
+        let channels: serde_json::Map<String, Value> = parts
+            .channels
+            .iter()
+            .filter_map(|(kind, channel)| Some(((*kind).to_owned(), json!(channel.health()?))))
+            .collect();
+        json!({
+            "running": true,
+            "version": env!("CARGO_PKG_VERSION"),
+            "install": parts.install,
+            "pid": std::process::id(),
+            "data": parts.data.root(),
+            "stopping": self.core.is_stopping(),
+            "file_events": parts.watch.is_some(),
+            "api": self.core.api(),
+            "api_socket": self.core.api_socket(),
+            "runtime": runtime,
+            "probe": self.core.probe(),
+            "failed_starts": failed,
+            "channels": channels,
+            "containers": {
+                "running": running,
+                "waiting": waiting,
+                "max_running": parts.config.containers.max_running,
+            },
+            "sessions": { "awake": self.core.awake().len(), "counts": counts },
+        })
+    }
+
+    async fn schedules_order(&self, order: ScheduleOrder) -> Result<Value, String> {
+        let host_db = |error: DbError| explain(&error, self.core.parts.data.root());
+        match order {
+            ScheduleOrder::Look => {
+                self.scheduler.look();
+                let removed = self.core.parts.db.call(|db| sessions::of_removed_agents(db)).await;
+                for session in removed.map_err(host_db)? {
+                    self.core.wake(session, Reason::Runtime);
+                }
+                Ok(json!({}))
+            }
+            ScheduleOrder::Run { schedule: name, force } => {
+                let given = name.clone();
+                let found = self.core.parts.db.call(move |db| schedules::find(db, &given)).await;
+                let Some(schedule) = found.map_err(host_db)? else {
+                    return Err(format!(
+                        "there is no schedule {name:?}; `twobox schedules list` shows all"
+                    ));
+                };
+                let forced_by = force.then(|| "socket".to_owned());
+                let scheduler = Arc::clone(&self.scheduler);
+                // In a task of its own, which goes on when the client leaves.
+                let executing =
+                    tokio::spawn(async move { scheduler.execute(schedule.id, forced_by).await });
+                match executing.await {
+                    Ok(Ok(run)) => Ok(json!({ "run": run })),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(error) => Err(format!("the host broke: {error}")),
+                }
+            }
+            ScheduleOrder::Task { session, verb, task } => {
+                let id = task.clone();
+                let command = |reply| Command::Task { verb, task, reply };
+                let outcome = self.ask(session, command).await?;
+                Ok(json!({ "session": session, "task": id, "outcome": outcome }))
+            }
+            ScheduleOrder::Cancel { run } => {
+                let cancelled = self.scheduler.cancel(run).await.map_err(host_db)?;
+                let outcome = match cancelled {
+                    Cancelled::BeforeStart => "cancelled before it began",
+                    Cancelled::Requested => "told to end",
+                    Cancelled::RequestedBefore => "has been told to end before",
+                    Cancelled::Ended => "has ended before",
+                    Cancelled::Unknown => return Err(format!("there is no run {run}")),
+                };
+                Ok(json!({ "run": run, "outcome": outcome }))
+            }
+        }
+    }
+
+    /// Has the task of a session that exists do what a person wants.
+    async fn ask<T>(
+        &self,
+        session: SessionId,
+        command: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
+    ) -> Result<T, String> {
+        let known = self.core.parts.db.call(move |db| sessions::find(db, session)).await;
+        match known {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(format!("there is no session {session}")),
+            Err(error) => return Err(twobox_model::errors::chain(&error)),
+        }
+        let (reply, answer) = oneshot::channel();
+        self.core.send(session, command(reply)).await;
+        answer.await.unwrap_or_else(|_| Err("the host is stopping".to_owned()))
+    }
+}
+
+/// Hands messages to their sessions in the order in which they arrived, which is the order in which
+/// a person has said them. It never waits for a session or for a client, so that none holds up
+/// another.
+async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
+    let mut batch = Vec::new();
+    let mut complaint: Option<String> = None; // said once, and not for every message
+    while arrivals.recv_many(&mut batch, ROUTE_BATCH).await > 0 {
+        let places = batch.iter().map(|arrival| arrival.message.place.clone()).collect();
+        let found = sessions_of(&core, places).await.map_err(|error| {
+            let reason = explain(&error, core.parts.data.root());
+            (format!("the message could not be stored: {reason}"), passes(&error))
+        });
+        let trouble = found.as_ref().err().map(|(reason, _)| reason);
+        if let Some(reason) = trouble.filter(|reason| complaint.as_ref() != Some(reason)) {
+            tracing::warn!(reason, "messages are refused");
+        }
+        complaint = trouble.cloned();
+        for (number, arrival) in batch.drain(..).enumerate() {
+            let routed = match &found {
+                Ok(found) => match &found[number] {
+                    Found::Sessions(sessions) => hand_over(&core, sessions, arrival.message),
+                    Found::TooMany { until } => {
+                        let most = core.parts.config.limits.new_sessions_per_hour;
+                        let wait = until.since(core.parts.clock.now());
+                        tell_flood(&arrival.message.place);
+                        Err(Refusal::TooManyThreads { most, minutes: wait.as_secs() / 60 + 1 })
+                    }
+                },
+                Err((reason, passes)) => {
+                    Err(Refusal::TryAgain { reason: reason.clone(), passes: *passes })
+                }
+            };
+            // Whoever asked may have gone; the message is on its way all the same.
+            drop(arrival.routed.send(routed));
+        }
+    }
+}
+
+/// Says that a chat wants more threads than it may begin, now and then with how often it did.
+fn tell_flood(Place { channel_type, platform_id, .. }: &Place) {
+    let chat = format!("{channel_type} {platform_id:?}");
+    if let Some(again) = twobox_system::repeat::warned("too many new threads", &chat) {
+        tracing::warn!(chat, again, "a chat begins too many threads: they are refused");
+    }
+}
+
+/// For each place the sessions that a message there is for: one of each agent group that listens.
+async fn sessions_of(core: &Core, places: Vec<Place>) -> Result<Vec<Found>, DbError> {
+    let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
+    let per_hour = core.parts.config.limits.new_sessions_per_hour;
+    let find = move |db: &mut Connection, place: &Place| {
+        let listening = messaging::listening(db, &place.channel_type, &place.platform_id)?;
+        let wanted: Vec<_> = listening
+            .iter()
+            .map(|wiring| {
+                let thread = wiring.mode.thread_key(place.thread_id.as_deref());
+                (wiring.agent, wiring.messaging_group, thread)
+            })
+            .collect();
+        sessions::resolve_all(db, &wanted, per_hour, &*ids, now)
+    };
+    core.parts.db.call(move |db| places.iter().map(|place| find(db, place)).collect()).await
+}
+
+fn hand_over(
+    core: &Arc<Core>,
+    sessions: &[SessionId],
+    message: Inbound,
+) -> Result<Vec<Pending>, Refusal> {
+    let Place { channel_type, platform_id, thread_id } = message.place;
+    if sessions.is_empty() {
+        return Err(Refusal::NobodyListens { channel_type, platform_id });
+    }
+    let new = NewMessage {
+        id: message.id,
+        kind: KIND_CHAT.to_owned(),
+        content: message.chat.to_json(),
+        origin: Origin {
+            channel_type: Some(channel_type),
+            platform_id: Some(platform_id),
+            thread_id,
+        },
+        trigger: true,
+        process_after: None,
+        source_session: None,
+        run_id: None,
+    };
+    sessions
+        .iter()
+        .map(|session| {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Accept { message: new.clone(), reply };
+            match core.offer(*session, command) {
+                true => Ok(Pending { session: *session, answer }),
+                false => Err(Refusal::TryAgain {
+                    reason: format!("session {session} takes nothing at the moment"),
+                    passes: true,
+                }),
+            }
+        })
+        .collect()
+}
+
+impl Desk for DaemonDesk {
+    fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
+        self.accept_message(message).boxed()
+    }
+
+    /// Whoever is awake looks at once; whoever sleeps on undelivered rows is woken.
+    fn ready(&self, _place: &Place) {
+        self.core.channel_ready();
+        let core = Arc::clone(&self.core);
+        tokio::spawn(async move {
+            match core.parts.db.call(|db| sessions::outstanding(db)).await {
+                Ok(outstanding) => {
+                    for session in outstanding {
+                        core.wake(session, Reason::Channel);
+                    }
+                }
+                Err(error) => {
+                    let error = twobox_model::errors::chain(&error);
+                    tracing::warn!(error, "cannot find the sessions that wait for a channel");
+                }
+            }
+        });
+    }
+
+    fn status(&self) -> BoxFuture<'_, Value> {
+        self.report().boxed()
+    }
+
+    fn retry(
+        &self,
+        session: SessionId,
+        message: Option<MessageId>,
+    ) -> BoxFuture<'_, Result<usize, String>> {
+        self.ask(session, |reply| Command::Retry { message, reply }).boxed()
+    }
+
+    fn restart(&self, session: SessionId) -> BoxFuture<'_, Result<bool, String>> {
+        self.ask(session, |reply| Command::Restart { reply }).boxed()
+    }
+
+    fn stop(
+        &self,
+        session: SessionId,
+        message: MessageId,
+        force: bool,
+    ) -> BoxFuture<'_, Result<Stopped, String>> {
+        let order = if force { RunOrder::Stop } else { RunOrder::Withdraw };
+        async move {
+            let state = self.ask(session, |reply| Command::Run { message, order, reply }).await?;
+            Ok(match state {
+                RunState::Going => Stopped::Told,
+                RunState::Withdrawn { .. } => Stopped::Stopped,
+                RunState::Missing | RunState::Completed { .. } | RunState::Failed { .. } => {
+                    Stopped::Over
+                }
+            })
+        }
+        .boxed()
+    }
+
+    fn schedules(&self, order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
+        self.schedules_order(order).boxed()
+    }
+
+    fn dead(
+        &self,
+        session: SessionId,
+        order: Order,
+    ) -> BoxFuture<'_, Result<Vec<Handled>, String>> {
+        self.ask(session, |reply| Command::Dead { order, reply }).boxed()
+    }
+}

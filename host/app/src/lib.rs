@@ -1,0 +1,10 @@
+//! What the host does for whoever comes through one of its doors, the command line, the socket or
+//! HTTP: operations over sessions, schedules and the store. It must not know how a wish was written
+//! down, nor print anything.
+
+pub mod desk;
+pub mod fsck;
+pub mod identity;
+pub mod place;
+pub mod token;
+pub mod trial;

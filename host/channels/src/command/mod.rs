@@ -1,0 +1,365 @@
+//! The `command` channel: a program of the operator's that is run once for each letter, and so
+//! connects any chat platform with a small script. `docs/channels.md` is the description for people
+//! who write one.
+//!
+//! The program's exit code says what became of the letter (`judge`). What it does not say, because
+//! it was killed or took too long, is unknown: tried again if the program drops keys that it knows,
+//! and otherwise never.
+//!
+//! Not here: messages that come in, which a script hands in with `twobox send`.
+
+mod parcel;
+mod program;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use twobox_shared::content::shorten;
+use twobox_shared::ids::{IdSource, MessageId, SystemIds};
+
+use super::Channel;
+use parcel::{Attachment, Parcel};
+use program::{End, Run};
+use twobox_config::Channels;
+use twobox_model::channel::{COMMAND, Letter, Outcome, Place};
+use twobox_system::blocking::blocking;
+
+/// How many programs run at once; further letters wait for one to end.
+const RUNNING_MAX: usize = 16;
+
+/// The longest error that is kept, in characters.
+const ERROR_MAX: usize = 300;
+
+/// The longest platform's id that is kept, in bytes.
+const PLATFORM_ID_MAX: usize = twobox_shared::bounds::NAME.most;
+
+/// The longest pause that a program may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// `EX_TEMPFAIL` of `sysexits.h`.
+const TRY_AGAIN: i32 = 75;
+
+/// The channel.
+#[derive(Debug)]
+pub struct CommandChannel {
+    program: PathBuf,
+    honours_keys: bool,
+    patience: Duration,
+    /// Where the program runs.
+    folder: PathBuf,
+    /// Where the files of letters lie while it runs.
+    parcels: PathBuf,
+    places: Semaphore,
+    /// Why it cannot be run, as it was last logged.
+    complaint: Mutex<Option<String>>,
+}
+
+impl CommandChannel {
+    /// The channel that `config` describes, whose program runs in `folder`; `None` if it describes
+    /// none. The files of its letters get folders in `parcels`, which is the host's that runs: what an
+    /// earlier one left there is removed.
+    pub fn new(config: &Channels, folder: &Path, parcels: &Path) -> Option<Self> {
+        parcel::remove(parcels);
+        (!config.command.is_empty()).then(|| Self {
+            program: PathBuf::from(&config.command),
+            honours_keys: config.command_keys,
+            patience: config.command_timeout,
+            folder: folder.to_owned(),
+            parcels: parcels.to_owned(),
+            places: Semaphore::new(RUNNING_MAX),
+            complaint: Mutex::default(),
+        })
+    }
+
+    async fn hand_over(&self, place: &Place, letter: &Letter) -> Outcome {
+        let _place = self.places.acquire().await.expect("it is never closed");
+        let usable = usable(&self.program);
+        // It goes when the program has ended, and also when nobody waits for that any more.
+        let parcel = match usable.is_ok() {
+            true => self.pack(letter).await,
+            false => Ok(Parcel::empty()),
+        };
+        let parcel = match parcel {
+            Ok(parcel) => parcel,
+            Err(error) => {
+                let error = format!("could not put its files ready: {error}");
+                return Outcome::Transient { error, retry_after: None };
+            }
+        };
+        let told = Told::of(place, letter, &parcel.attachments).to_line();
+        let started = match usable {
+            Ok(()) => program::run(&self.program, &self.folder, told.as_bytes(), self.patience)
+                .await
+                .map_err(|error| format!("could not run {}: {error}", self.program.display())),
+            Err(reason) => Err(reason),
+        };
+        self.complain(started.as_ref().err());
+        match started {
+            Ok(run) => judge(&run, self.honours_keys, self.patience),
+            Err(error) => Outcome::Transient { error, retry_after: None },
+        }
+    }
+
+    /// Copies the files of a letter to where its program can have them.
+    async fn pack(&self, letter: &Letter) -> io::Result<Parcel> {
+        let Some(shelf) = letter.shelf.clone() else { return Ok(Parcel::empty()) };
+        let folder = self.parcels.join(SystemIds.uuid().to_string());
+        let (names, deadline) = (letter.files.clone(), Instant::now() + parcel::PATIENCE);
+        let parcel = blocking(move || Parcel::pack(&folder, &shelf, &names, deadline)).await?;
+        for Attachment { name, error, .. } in &parcel.attachments {
+            if let Some(error) = error {
+                tracing::warn!(key = letter.key, file = name, error, "a file is not handed over");
+            }
+        }
+        Ok(parcel)
+    }
+
+    /// Logs why the program cannot be run, once until that changes.
+    fn complain(&self, reason: Option<&String>) {
+        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = reason
+            && complaint.as_ref() != Some(reason)
+        {
+            tracing::warn!(
+                reason,
+                "the program of the command channel cannot be run; its letters wait"
+            );
+        }
+        *complaint = reason.cloned();
+    }
+}
+
+impl Channel for CommandChannel {
+    fn channel_type(&self) -> &'static str {
+        COMMAND
+    }
+
+    fn honours_keys(&self) -> bool {
+        self.honours_keys
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        place: &'a Place,
+        letters: Vec<Letter>,
+    ) -> BoxFuture<'a, Vec<Outcome>> {
+        Box::pin(async move {
+            let mut outcomes = Vec::with_capacity(letters.len());
+            for letter in &letters {
+                let outcome = self.hand_over(place, letter).await;
+                let delivered = matches!(outcome, Outcome::Delivered { .. });
+                outcomes.push(outcome);
+                if !delivered {
+                    break; // nothing overtakes it
+                }
+            }
+            outcomes
+        })
+    }
+}
+
+/// Whether `program` can be run, as far as that can be told without running it.
+///
+/// # Errors
+/// A sentence that names the setting.
+pub fn usable(program: &Path) -> Result<(), String> {
+    use nix::unistd::{AccessFlags, access};
+    let bad = |what: &str| Err(format!("channels.command = {program:?} {what}"));
+    if !program.is_absolute() {
+        return bad("is not an absolute path");
+    }
+    match std::fs::metadata(program) {
+        Err(error) => bad(&format!("cannot be run: {error}")),
+        Ok(meta) if !meta.is_file() => bad("is not a file"),
+        Ok(_) => match access(program, AccessFlags::X_OK) {
+            Ok(()) => Ok(()),
+            Err(_) => bad("is not executable"),
+        },
+    }
+}
+
+/// What the program reads.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    key: &'a str,
+    chat: &'a str,
+    thread: Option<&'a str>,
+    text: &'a str,
+    files: &'a [String],
+    attachments: &'a [Attachment],
+    in_reply_to: Option<&'a MessageId>,
+    answers: &'a [MessageId],
+    failed: bool,
+}
+
+impl<'a> Told<'a> {
+    fn of(place: &'a Place, letter: &'a Letter, attachments: &'a [Attachment]) -> Self {
+        Self {
+            key: &letter.key,
+            chat: &place.platform_id,
+            thread: place.thread_id.as_deref(),
+            text: &letter.text,
+            files: &letter.files,
+            attachments,
+            in_reply_to: letter.in_reply_to.as_ref(),
+            answers: &letter.answers,
+            failed: letter.failed,
+        }
+    }
+
+    fn to_line(&self) -> String {
+        let mut line = serde_json::to_string(self).expect("strings always serialise");
+        line.push('\n');
+        line
+    }
+}
+
+/// What the program may say. Anything else is passed over.
+#[derive(Debug, Default, Deserialize)]
+struct Says {
+    #[serde(default)]
+    platform_message_id: Value,
+    #[serde(default)]
+    retry_after_secs: Value,
+}
+
+impl Says {
+    fn platform_message_id(&self) -> Option<String> {
+        let id = match &self.platform_message_id {
+            Value::String(id) => id.clone(),
+            Value::Number(id) => id.to_string(),
+            _ => return None,
+        };
+        (id.len() <= PLATFORM_ID_MAX && !id.contains(char::is_control)).then_some(id)
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.retry_after_secs.as_f64().filter(|seconds| *seconds >= 0.0)?;
+        Some(Duration::from_secs_f64(seconds.min(RETRY_AFTER_MAX.as_secs_f64())))
+    }
+}
+
+/// What a run of the program means for the letter.
+fn judge(run: &Run, honours_keys: bool, patience: Duration) -> Outcome {
+    let says: Says = serde_json::from_slice(&run.output).unwrap_or_default();
+    let last_words = |otherwise: String| last_line(&run.errors).unwrap_or(otherwise);
+    let unknown = |error| match honours_keys {
+        true => Outcome::Transient { error, retry_after: None },
+        false => Outcome::Uncertain { error },
+    };
+    match run.end {
+        End::Exited(0) => Outcome::Delivered { platform_message_id: says.platform_message_id() },
+        End::Exited(TRY_AGAIN) => Outcome::Transient {
+            error: last_words(format!("the program asks to be run again (exit code {TRY_AGAIN})")),
+            retry_after: says.retry_after(),
+        },
+        End::Exited(code) => Outcome::Permanent {
+            error: last_words(format!("the program ended with exit code {code}")),
+        },
+        End::Signalled(signal) => unknown(format!("the program was killed by signal {signal}")),
+        End::Late => unknown(format!(
+            "the program was killed after {}",
+            humantime::format_duration(patience)
+        )),
+        End::Unknown => unknown("nobody knows how the program ended".to_owned()),
+    }
+}
+
+/// The last line that says anything, as something that can be shown: short, and without what a
+/// terminal would obey.
+fn last_line(errors: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(errors);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    let safe = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    Some(shorten(&line.chars().map(safe).collect::<String>(), ERROR_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(end: End, output: &str, errors: &[u8]) -> Run {
+        Run { end, output: output.into(), errors: errors.into() }
+    }
+
+    fn delivered(id: Option<&str>) -> Outcome {
+        Outcome::Delivered { platform_message_id: id.map(str::to_owned) }
+    }
+
+    fn transient(error: &str, retry_after: Option<u64>) -> Outcome {
+        let retry_after = retry_after.map(Duration::from_secs);
+        Outcome::Transient { error: error.to_owned(), retry_after }
+    }
+
+    fn permanent(error: &str) -> Outcome {
+        Outcome::Permanent { error: error.to_owned() }
+    }
+
+    #[test]
+    fn the_exit_code_says_what_became_of_a_letter() {
+        let id = |id: &str| format!(r#"{{"platform_message_id":{id}}}"#);
+        let again = "the program asks to be run again (exit code 75)";
+        let most = RETRY_AFTER_MAX.as_secs();
+        let long = "x".repeat(ERROR_MAX + 1);
+        let cases = [
+            ("said nothing", 0, "", "", delivered(None)),
+            ("warned", 0, "", "careful", delivered(None)),
+            ("named its id", 0, &id(r#""m1""#), "", delivered(Some("m1"))),
+            ("a number", 0, &id("17"), "", delivered(Some("17"))),
+            ("no id", 0, &id("[1]"), "", delivered(None)),
+            ("steers terminals", 0, &id(r#""\u001b[2J""#), "", delivered(None)),
+            ("too long an id", 0, &id(&format!("\"{}\"", "x".repeat(256))), "", delivered(None)),
+            ("talks", 0, "sent!", "", delivered(None)),
+            ("talks first", 0, "ok {}", "", delivered(None)),
+            ("later", 75, "", "", transient(again, None)),
+            ("later, and why", 75, "", "503\n", transient("503", None)),
+            ("when", 75, r#"{"retry_after_secs":90}"#, "429", transient("429", Some(90))),
+            ("never mind", 75, r#"{"retry_after_secs":-1}"#, "429", transient("429", None)),
+            (
+                "much later",
+                75,
+                r#"{"retry_after_secs":1e300}"#,
+                "429",
+                transient("429", Some(most)),
+            ),
+            ("never", 1, "", "", permanent("the program ended with exit code 1")),
+            ("never, and why", 1, "", "a\nno such chat\n\n", permanent("no such chat")),
+            ("126", 126, &id("1"), "", permanent("the program ended with exit code 126")),
+            ("steers", 2, "", "\x1b[2Jgone\x07", permanent("\u{fffd}[2Jgone\u{fffd}")),
+            ("long", 2, "", &long, permanent(&format!("{}…", &long[1..]))),
+        ];
+        for (case, code, output, errors, expected) in cases {
+            for honours_keys in [false, true] {
+                let run = run(End::Exited(code), output, errors.as_bytes());
+                assert_eq!(judge(&run, honours_keys, Duration::ZERO), expected, "{case}");
+            }
+        }
+        let torn = run(End::Exited(1), "", b"\xff\xfe gone");
+        assert_eq!(judge(&torn, true, Duration::ZERO), permanent("\u{fffd}\u{fffd} gone"));
+    }
+
+    #[test]
+    fn an_end_that_says_nothing_is_tried_again_only_where_that_shows_once() {
+        let cases = [
+            (End::Signalled(9), "the program was killed by signal 9"),
+            (End::Late, "the program was killed after 30s"),
+            (End::Unknown, "nobody knows how the program ended"),
+        ];
+        for (end, error) in cases {
+            // What it said before may not be all that it wanted to say.
+            let run = run(end, r#"{"platform_message_id":"m1"}"#, b"sent");
+            let patience = Duration::from_secs(30);
+            assert_eq!(judge(&run, true, patience), transient(error, None));
+            assert_eq!(
+                judge(&run, false, patience),
+                Outcome::Uncertain { error: error.to_owned() }
+            );
+        }
+    }
+}

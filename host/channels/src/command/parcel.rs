@@ -1,0 +1,208 @@
+//! The files that come with a letter, where its program can read them.
+//!
+//! They lie where a container writes: it can put a link where a file was, or exchange a file while it
+//! is read. So no path into that folder is handed on. Each file is copied, as far as it is one, into a
+//! folder of the host's own, which is there for one letter and goes with its program. What cannot be
+//! copied keeps no letter: the program is told why.
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
+use serde::Serialize;
+use twobox_shared::ids::MessageId;
+
+use twobox_model::channel::Shelf;
+
+/// How many bytes the files of one letter have together.
+pub(super) const BYTES_MAX: u64 = 64 << 20;
+
+/// How many files of one letter are handed over.
+pub(super) const FILES_MAX: usize = 64;
+
+/// How long copying may take, for all files of a letter.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A file as the program is told of it: where it lies, or why it does not.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Attachment {
+    /// Its name, by the container's word.
+    pub(super) name: String,
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+}
+
+/// The files of one letter. Dropped, they are gone.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    folder: Option<PathBuf>,
+    pub(super) attachments: Vec<Attachment>,
+}
+
+impl Parcel {
+    /// Without anything in it.
+    pub(super) fn empty() -> Self {
+        Self { folder: None, attachments: Vec::new() }
+    }
+
+    /// Copies the files that are called `names` from `shelf` into `folder`, which is made for them.
+    /// Blocks, until `deadline` and no longer than one read of a local file takes.
+    ///
+    /// # Errors
+    /// What is wrong on this side, such as a full disk: later it may do.
+    pub(super) fn pack(
+        folder: &Path,
+        shelf: &Shelf,
+        names: &[String],
+        deadline: Instant,
+    ) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut parcel = Self { folder: Some(folder.to_owned()), attachments: Vec::new() };
+        let row = open_shelf(shelf);
+        let mut packed: HashMap<&str, String> = HashMap::new();
+        let mut room = BYTES_MAX;
+        for name in names {
+            let copied = match (packed.get(name.as_str()), &row) {
+                (Some(path), _) => Ok(path.clone()),
+                (None, Err(reason)) => Err(reason.clone()),
+                (None, Ok(_)) if packed.len() == FILES_MAX => {
+                    Err(format!("a letter has {FILES_MAX} files at most"))
+                }
+                (None, Ok(row)) => copy(row, name, folder, &mut room, deadline)?,
+            };
+            if let Ok(path) = &copied {
+                packed.insert(name, path.clone());
+            }
+            parcel.attachments.push(Attachment {
+                name: name.clone(),
+                path: copied.as_ref().ok().cloned(),
+                error: copied.err(),
+            });
+        }
+        Ok(parcel)
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            remove(folder);
+        }
+    }
+}
+
+/// Removes `folder` with what is in it, if it is there.
+pub(super) fn remove(folder: &Path) {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %folder.display(), %error,
+                "files of a letter are left: the next start of the host removes them");
+        }
+        _ => {}
+    }
+}
+
+/// Opens the folder of the row. Its base is the host's own; below that, each step is the container's
+/// word and follows no link. Step by step rather than by `openat2`, which the seccomp profiles of
+/// older engines refuse to a host that runs in a container itself.
+fn open_shelf(shelf: &Shelf) -> Result<OwnedFd, String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut folder = openat(CWD, &shelf.base, flags, Mode::empty()).map_err(why)?;
+    for step in shelf.within.components() {
+        let Component::Normal(step) = step else { return Err("its folder has no name".to_owned()) };
+        folder = openat(&folder, step, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(why)?;
+    }
+    Ok(folder)
+}
+
+/// Copies one file. The inner error is what is wrong with it, the outer one what is wrong here.
+fn copy(
+    row: &OwnedFd,
+    name: &str,
+    folder: &Path,
+    room: &mut u64,
+    deadline: Instant,
+) -> io::Result<Result<String, String>> {
+    // A name that is fit for a message id is fit for a file: it is one step, and no control character.
+    if let Err(error) = MessageId::parse(name) {
+        return Ok(Err(format!("its name cannot be used: {error}")));
+    }
+    let path = folder.join(name);
+    let Some(told) = path.to_str().map(str::to_owned) else {
+        return Ok(Err("the path of the data directory is not UTF-8".to_owned()));
+    };
+    let mut source = match open(row, name) {
+        Ok(source) => source,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let wrong = fill(&mut source, &mut target, room, deadline)?;
+    Ok(match wrong {
+        None => Ok(told),
+        Some(reason) => {
+            std::fs::remove_file(&path)?;
+            Err(reason)
+        }
+    })
+}
+
+/// Opens a file, and nothing else that may have its name: a pipe would be waited for, and a second
+/// link may be one to a file that the container cannot read itself.
+fn open(row: &OwnedFd, name: &str) -> Result<File, String> {
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(row.as_fd(), name, flags, Mode::empty()).map_err(why)?;
+    let stat = fstat(&file).map_err(why)?;
+    match (FileType::from_raw_mode(stat.st_mode), stat.st_nlink) {
+        (FileType::RegularFile, 1) => Ok(File::from(file)),
+        (FileType::RegularFile, _) => Err("it has other links".to_owned()),
+        _ => Err("it is not a regular file".to_owned()),
+    }
+}
+
+/// Copies `source`, whatever becomes of it meanwhile, as long as there is room and time. Returns what is
+/// wrong with it.
+fn fill(
+    source: &mut File,
+    target: &mut File,
+    room: &mut u64,
+    deadline: Instant,
+) -> io::Result<Option<String>> {
+    let mut buffer = vec![0; 1 << 18];
+    let mut copied = 0;
+    loop {
+        if Instant::now() >= deadline {
+            return Ok(Some("it could not be copied in time".to_owned()));
+        }
+        let length = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Ok(Some(format!("it could not be read: {error}"))),
+        };
+        copied += length as u64;
+        if copied > *room {
+            return Ok(Some(format!(
+                "with it the files of the letter would have more than {BYTES_MAX} bytes"
+            )));
+        }
+        target.write_all(&buffer[..length])?;
+    }
+    *room -= copied;
+    Ok(None)
+}
+
+fn why(error: Errno) -> String {
+    match error {
+        Errno::LOOP => "it is a symbolic link".to_owned(),
+        Errno::NOTDIR => "its folder is none, or a symbolic link".to_owned(),
+        error => io::Error::from(error).to_string(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Channels: how rows of an outbox reach people. A channel is told a batch of letters for one
+//! destination and says, letter by letter, what became of them. What comes in goes to a [`Desk`], so
+//! that no channel knows sessions or `host.db`.
+
+pub mod command;
+pub mod health;
+pub mod socket;
+pub mod terminal;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use twobox_shared::ids::{MessageId, SessionId};
+
+use twobox_model::channel::{
+    Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder, Stopped,
+};
+use twobox_model::dead::{Handled, Order};
+
+/// One way out.
+pub trait Channel: Send + Sync {
+    /// Its kind, as in [`Place::channel_type`].
+    fn channel_type(&self) -> &'static str;
+
+    /// Whether a letter with a key that it has already taken is dropped, so that sending twice
+    /// shows once.
+    fn honours_keys(&self) -> bool;
+
+    /// Hands over `letters` in order, all for `place`. Returns an outcome for each one that was
+    /// tried: the first that is not [`Outcome::Delivered`] ends the batch.
+    fn deliver<'a>(&'a self, place: &'a Place, letters: Vec<Letter>)
+    -> BoxFuture<'a, Vec<Outcome>>;
+
+    /// The letter with this key waits no more, whoever decided so: it was kept for too long, may not be
+    /// sent any more, or was taken.
+    fn forget(&self, _key: &str) {}
+
+    /// How it does, if somebody looks after that.
+    fn health(&self) -> Option<health::Health> {
+        None
+    }
+}
+
+/// What channels and the command line may ask of the daemon.
+pub trait Desk: Send + Sync {
+    /// Accepts a message: when this returns `Ok`, it is durable. One receipt for each agent that
+    /// listens there.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing was stored.
+    fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>>;
+
+    /// Letters for `place` can be delivered again: rows that were held for it are due.
+    fn ready(&self, place: &Place);
+
+    /// The daemon's state, for `twobox status`.
+    fn status(&self) -> BoxFuture<'_, Value>;
+
+    /// Gives the failed messages of a session, or one of them, new attempts, and lifts a
+    /// quarantine. Returns how many messages will be tried again.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn retry(
+        &self,
+        session: SessionId,
+        message: Option<MessageId>,
+    ) -> BoxFuture<'_, Result<usize, String>>;
+
+    /// Lets a session's container go, so that the next turn has a fresh one. What it works on is tried
+    /// again, and nobody is charged. Returns whether there was one.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn restart(&self, session: SessionId) -> BoxFuture<'_, Result<bool, String>>;
+
+    /// Has a message worked on no longer; with `force` the container that goes on with it is stopped.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn stop(
+        &self,
+        session: SessionId,
+        message: MessageId,
+        force: bool,
+    ) -> BoxFuture<'_, Result<Stopped, String>>;
+
+    /// Carries out a person's order about schedules that needs the running host.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn schedules(&self, order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>>;
+
+    /// Carries out a person's order about what ended without success in a session, and says what
+    /// became of each thing.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    fn dead(&self, session: SessionId, order: Order)
+    -> BoxFuture<'_, Result<Vec<Handled>, String>>;
+}

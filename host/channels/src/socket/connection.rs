@@ -1,0 +1,328 @@
+//! One connection: requests in, events out.
+//!
+//! Requests are taken up in order and answered in order; many may be under way, so that a client
+//! that hands in a thousand messages shares the daemon's transactions. Acknowledgements never wait
+//! behind requests. Events leave through a bounded queue and a writer of its own: when the client
+//! does not read, this connection stops reading too, and nothing else does.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::FuturesOrdered;
+use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{Notify, mpsc, watch};
+use twobox_shared::bounds::{self, TooMuch};
+use twobox_shared::content::{CONTENT_MAX, Chat};
+use twobox_shared::ids::MessageId;
+use twobox_shared::mend::mended;
+
+use super::line::{LINE_MAX, Line, LineReader};
+use super::protocol::{Chosen, Event, Request};
+use crate::Desk;
+use crate::terminal::{Address, Listener, ListenerId, Terminal};
+use twobox_model::channel::{Inbound, Place, Refusal, ScheduleOrder};
+use twobox_model::dead::{ORDER_MAX, Order, Verb};
+
+/// How many requests of one client may be under way.
+const UNDER_WAY_MAX: usize = 256;
+
+/// How many events may wait for a client to read them.
+const QUEUE: usize = 64;
+
+/// Serves one client until it leaves.
+pub(super) async fn run(
+    stream: UnixStream,
+    terminal: &Terminal,
+    desk: &dyn Desk,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let (input, output) = stream.into_split();
+    let (queue, events) = mpsc::channel(QUEUE);
+    let dismissed = Arc::new(Notify::new());
+    let listener = Listener { queue: queue.clone(), dismissed: Arc::clone(&dismissed) };
+    let entered = Entered { terminal, id: terminal.enter(listener) };
+    let client = Client { terminal, desk, id: entered.id };
+    let serving = async {
+        let mut lines = LineReader::new(input);
+        let mut answers: FuturesOrdered<BoxFuture<'_, Event>> = FuturesOrdered::new();
+        let mut closing = false;
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = dismissed.notified() => {
+                    let reason = "letters were not acknowledged in time: connect again";
+                    // Its queue may be full, and it may never read: it is told if that is possible.
+                    return drop(queue.try_send(Event::error(reason)));
+                }
+                _ = shutdown.wait_for(|down| *down), if !closing => {
+                    closing = true;
+                    Event::Closing
+                }
+                Some(event) = answers.next() => event,
+                line = lines.next(), if answers.len() < UNDER_WAY_MAX => match line {
+                    Ok(Some(line)) => {
+                        if let Some(answer) = client.take_up(line, closing) {
+                            answers.push_back(answer);
+                        }
+                        continue;
+                    }
+                    Ok(None) | Err(_) => break, // gone; what it asked for is still carried out
+                },
+            };
+            if queue.send(event).await.is_err() {
+                return; // the writer found the client gone
+            }
+        }
+        while let Some(event) = answers.next().await {
+            if queue.send(event).await.is_err() {
+                return;
+            }
+        }
+    };
+    // The writer ends when the client is gone, or when it has written what `serving` left.
+    let writing = write(output, events);
+    tokio::pin!(writing);
+    tokio::select! {
+        () = serving => {}
+        () = &mut writing => return,
+    }
+    drop(entered);
+    drop(queue);
+    if tokio::time::timeout(super::FAREWELL, writing).await.is_err() {
+        tracing::debug!("a client of the socket left without reading");
+    }
+}
+
+async fn write(output: OwnedWriteHalf, mut events: mpsc::Receiver<Event>) {
+    let mut output = BufWriter::new(output);
+    while let Some(event) = events.recv().await {
+        let mut written = output.write_all(event.to_line().as_bytes()).await;
+        if written.is_ok() && events.is_empty() {
+            written = output.flush().await;
+        }
+        if let Err(error) = written {
+            tracing::debug!(%error, "a client of the socket is gone");
+            return;
+        }
+    }
+}
+
+/// A connection's place in the terminal, given up when the connection ends for whatever reason.
+struct Entered<'a> {
+    terminal: &'a Terminal,
+    id: ListenerId,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.terminal.leave(self.id);
+    }
+}
+
+/// What a request is carried out with.
+struct Client<'a> {
+    terminal: &'a Terminal,
+    desk: &'a dyn Desk,
+    id: ListenerId,
+}
+
+impl<'a> Client<'a> {
+    /// Begins a request; `None` if there is nothing to answer.
+    fn take_up(&self, line: Line, closing: bool) -> Option<BoxFuture<'a, Event>> {
+        let line = match line {
+            Line::Text(line) => line,
+            Line::TooLong => {
+                return at_once(Event::error(format!("the line is longer than {LINE_MAX} bytes")));
+            }
+        };
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return None;
+        }
+        // What is no text at all is refused: two ids in it might become the same.
+        let read = match str::from_utf8(&line) {
+            Ok(text) => serde_json::from_str(&mended(text)),
+            Err(_) => serde_json::from_slice(&line),
+        };
+        match read {
+            Ok(request) => self.carry_out(request, closing),
+            Err(error) => at_once(Event::error(format!("the line is not a request: {error}"))),
+        }
+    }
+
+    fn carry_out(&self, request: Request, closing: bool) -> Option<BoxFuture<'a, Event>> {
+        let desk = self.desk;
+        match request {
+            Request::Message { id, .. } if closing => {
+                let reason = "the host is going down; send it again when it is back".to_owned();
+                at_once(Event::Refused { id, retry: true, reason })
+            }
+            Request::Message { agent, channel, chat, thread, sender, id, text } => {
+                let place = check("sender", sender.as_deref())
+                    .and_then(|()| said_at(agent, channel, chat, thread));
+                Some(accept(desk, place, id, Chat { sender, ..Chat::text(text) }))
+            }
+            Request::Listen { agent, thread } => {
+                let fit =
+                    check("agent", Some(&agent)).and_then(|()| check("thread", thread.as_deref()));
+                let address = Address { agent, thread };
+                let listening =
+                    fit.and_then(|()| self.terminal.listen(self.id, address.clone()).map_err(told));
+                match listening {
+                    Err(reason) => at_once(Event::error(reason)),
+                    Ok(()) => {
+                        desk.ready(&address.place());
+                        at_once(Event::Listening { agent: address.agent, thread: address.thread })
+                    }
+                }
+            }
+            Request::Ack { key } => {
+                if let Err(error) = bounds::LETTER_KEY.check("key", key.len()) {
+                    return at_once(Event::error(told(error)));
+                }
+                if !self.terminal.acknowledge(self.id, &key) {
+                    tracing::debug!(key, "nobody waited for this acknowledgement");
+                }
+                None
+            }
+            Request::Status => {
+                Some(async move { Event::Status { status: desk.status().await } }.boxed())
+            }
+            Request::Retry { session, message } => Some(
+                async move {
+                    match desk.retry(session, message).await {
+                        Ok(count) => Event::Retried { session, count },
+                        Err(reason) => Event::error(reason),
+                    }
+                }
+                .boxed(),
+            ),
+            Request::Restart { session } => Some(
+                async move {
+                    match desk.restart(session).await {
+                        Ok(stopped) => Event::Restarted { session, stopped },
+                        Err(reason) => Event::error(reason),
+                    }
+                }
+                .boxed(),
+            ),
+            Request::Stop { session, message, force } => Some(
+                async move {
+                    match desk.stop(session, message.clone(), force).await {
+                        Ok(outcome) => Event::Stopped { session, message, outcome },
+                        Err(reason) => Event::error(reason),
+                    }
+                }
+                .boxed(),
+            ),
+            Request::Schedules(order) => Some(
+                async move {
+                    if let ScheduleOrder::Run { schedule, .. } = &order
+                        && let Err(reason) = check("schedule", Some(schedule))
+                    {
+                        return Event::error(reason);
+                    }
+                    match desk.schedules(order).await {
+                        Ok(answer) => Event::Schedules { answer },
+                        Err(reason) => Event::error(reason),
+                    }
+                }
+                .boxed(),
+            ),
+            Request::Redrive(chosen) => Some(dead(desk, Verb::Redrive, chosen)),
+            Request::Drop(chosen) => Some(dead(desk, Verb::Drop, chosen)),
+        }
+    }
+}
+
+fn dead(desk: &dyn Desk, verb: Verb, chosen: Chosen) -> BoxFuture<'_, Event> {
+    let Chosen { session, kind, ids } = chosen;
+    let count = ids.as_ref().map_or(0, Vec::len);
+    let reason = match verb {
+        _ if count > ORDER_MAX => {
+            format!("{count} ids are too many, at most {ORDER_MAX} are taken")
+        }
+        Verb::Drop if ids.is_none() => "ids: say what to drop".to_owned(),
+        Verb::Redrive | Verb::Drop => {
+            let order = Order { verb, kind, ids };
+            return async move {
+                match desk.dead(session, order).await {
+                    Ok(results) => Event::Handled { session, results },
+                    Err(reason) => Event::error(reason),
+                }
+            }
+            .boxed();
+        }
+    };
+    ready(Event::error(reason)).boxed()
+}
+
+fn at_once<'a>(event: Event) -> Option<BoxFuture<'a, Event>> {
+    Some(ready(event).boxed())
+}
+
+fn accept(
+    desk: &dyn Desk,
+    place: Result<Place, String>,
+    id: MessageId,
+    chat: Chat,
+) -> BoxFuture<'_, Event> {
+    let checked = place.and_then(|place| match chat.to_json().len() {
+        _ if chat.text.trim().is_empty() => Err("the message is empty: say something".to_owned()),
+        0..=CONTENT_MAX => Ok(place),
+        length => Err(format!("the message has {length} bytes, at most {CONTENT_MAX} are taken")),
+    });
+    let place = match checked {
+        Ok(place) => place,
+        Err(reason) => return ready(Event::Refused { id, retry: false, reason }).boxed(),
+    };
+    let inbound = Inbound { place, id: id.clone(), chat };
+    async move {
+        match desk.accept(inbound).await {
+            Ok(receipts) => Event::Accepted { id, receipts },
+            Err(refusal) => {
+                let retry = matches!(refusal, Refusal::TryAgain { .. });
+                Event::Refused { id, retry, reason: refusal.to_string() }
+            }
+        }
+    }
+    .boxed()
+}
+
+/// Where a message was said: at the terminal of an agent, or in a chat on a channel.
+fn said_at(
+    agent: Option<String>,
+    channel: Option<String>,
+    chat: Option<String>,
+    thread: Option<String>,
+) -> Result<Place, String> {
+    check("thread", thread.as_deref())?;
+    check("agent", agent.as_deref())?;
+    check("channel", channel.as_deref())?;
+    match (agent, channel, chat) {
+        (Some(agent), None, None) => Ok(Address { agent, thread }.place()),
+        (None, Some(channel_type), Some(platform_id)) => {
+            check("chat", Some(&platform_id))?;
+            Ok(Place { channel_type, platform_id, thread_id: thread })
+        }
+        _ => Err("say either agent, or channel and chat".to_owned()),
+    }
+}
+
+fn check(what: &str, name: Option<&str>) -> Result<(), String> {
+    let Some(name) = name else { return Ok(()) };
+    bounds::NAME.check(what, name.len()).map_err(told)?;
+    match !name.is_empty() && !name.contains(char::is_control) {
+        true => Ok(()),
+        false => {
+            let most = bounds::NAME.most;
+            Err(format!("{what}: use 1 to {most} bytes without control characters"))
+        }
+    }
+}
+
+fn told(error: TooMuch) -> String {
+    error.to_string()
+}

@@ -1,0 +1,268 @@
+//! The words of the protocol; `docs/socket.md` explains them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use twobox_shared::ids::{MessageId, SessionId};
+
+use twobox_model::channel::{Letter, Receipt, ScheduleOrder, Stopped};
+use twobox_model::dead::{Handled, Kind};
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// Hands in a message: said at the terminal of `agent`, or in `chat` on `channel`.
+    Message {
+        /// The agent's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<String>,
+        /// The channel's kind.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        channel: Option<String>,
+        /// The chat on that channel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chat: Option<String>,
+        /// The thread, if it is in one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+        /// Who says it, as the channel names them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sender: Option<String>,
+        /// The client's id for it: the same message again has the same id.
+        id: MessageId,
+        /// What is said.
+        text: String,
+    },
+    /// Wants the letters for an agent, and a thread or the chat itself.
+    Listen {
+        /// The agent's name.
+        agent: String,
+        /// The thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+    },
+    /// Has shown a letter.
+    Ack {
+        /// The letter's key.
+        key: String,
+    },
+    /// Wants to know how the daemon is.
+    Status,
+    /// Gives failed messages new attempts.
+    Retry {
+        /// Of which session.
+        session: SessionId,
+        /// Which one; all without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<MessageId>,
+    },
+    /// Lets a session's container go.
+    Restart {
+        /// Of which session.
+        session: SessionId,
+    },
+    /// Wants a message to be worked on no longer.
+    Stop {
+        /// In which session.
+        session: SessionId,
+        /// Its id there, as the receipt has it.
+        message: MessageId,
+        /// Whether to stop the container if it goes on with it.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Wants something of schedules that only the running host can do.
+    Schedules(ScheduleOrder),
+    /// Tries once more what ended without success.
+    Redrive(Chosen),
+    /// Gives up for good what ended without success.
+    Drop(Chosen),
+}
+
+/// Something that ended without success in one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chosen {
+    /// In which session.
+    pub session: SessionId,
+    /// Only things of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Which ones, as `twobox dead list` shows them; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+}
+
+/// What the host says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// The message is durable.
+    Accepted {
+        /// The client's id for it.
+        id: MessageId,
+        /// One for each agent that listens.
+        receipts: Vec<Receipt>,
+    },
+    /// Nothing of the message was stored.
+    Refused {
+        /// The client's id for it.
+        id: MessageId,
+        /// Whether the same message again, later, may be accepted.
+        retry: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Letters come from now on.
+    Listening {
+        /// For which agent.
+        agent: String,
+        /// For which thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+    },
+    /// A letter.
+    Message {
+        /// To be acknowledged, once shown.
+        key: String,
+        /// The message that it answers.
+        #[serde(default)]
+        in_reply_to: Option<MessageId>,
+        /// All messages that it answers, with that one.
+        #[serde(default)]
+        answers: Vec<MessageId>,
+        /// What is said.
+        text: String,
+        /// Names of attached files.
+        #[serde(default)]
+        files: Vec<String>,
+        /// Whether it is the host's word that these messages have failed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
+    },
+    /// How the daemon is.
+    Status {
+        /// As `twobox status --json` prints it.
+        status: Value,
+    },
+    /// Messages will be tried again.
+    Retried {
+        /// Of which session.
+        session: SessionId,
+        /// How many.
+        count: usize,
+    },
+    /// The session's container is gone.
+    Restarted {
+        /// Of which session.
+        session: SessionId,
+        /// Whether there was one.
+        stopped: bool,
+    },
+    /// A message is worked on no longer, or soon.
+    Stopped {
+        /// In which session.
+        session: SessionId,
+        /// Which one.
+        message: MessageId,
+        /// What became of it.
+        outcome: Stopped,
+    },
+    /// An order about what ended without success was carried out.
+    Handled {
+        /// In which session.
+        session: SessionId,
+        /// What became of each thing.
+        results: Vec<Handled>,
+    },
+    /// An order about schedules was carried out.
+    Schedules {
+        /// What came of it.
+        answer: Value,
+    },
+    /// The host goes down.
+    Closing,
+    /// A request was not understood or not possible.
+    Error {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// An [`Event::Error`].
+    pub fn error(reason: impl Into<String>) -> Self {
+        Self::Error { reason: reason.into() }
+    }
+
+    /// A letter as an event.
+    pub fn message(letter: &Letter) -> Self {
+        Self::Message {
+            key: letter.key.clone(),
+            in_reply_to: letter.in_reply_to.clone(),
+            answers: letter.answers.clone(),
+            text: letter.text.clone(),
+            files: letter.files.clone(),
+            failed: letter.failed,
+        }
+    }
+
+    /// The line, with its end.
+    pub fn to_line(&self) -> String {
+        to_line(self)
+    }
+}
+
+impl Request {
+    /// The line, with its end.
+    pub fn to_line(&self) -> String {
+        to_line(self)
+    }
+}
+
+fn to_line(value: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(value).expect("strings and numbers always serialise");
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_as_the_page_says_and_nothing_else_is_understood() {
+        let good = [
+            r#"{"op":"message","agent":"a","thread":"t","id":"1","text":"hi"}"#,
+            r#"{"op":"message","channel":"c","chat":"1","id":"1","text":"hi"}"#,
+            r#"{"op":"message","channel":"c","chat":"1","sender":"ann","id":"1","text":"hi"}"#,
+            r#"{"op":"listen","agent":"a"}"#,
+            r#"{"op":"ack","key":"k"}"#,
+            r#"{"op":"status"}"#,
+            r#"{"op":"retry","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
+            r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
+            r#"{"op":"stop","session":"01890000-0000-7000-8000-00000000aaaa","message":"m","force":true}"#,
+            r#"{"op":"schedules","do":"run","schedule":"tidy","force":true}"#,
+            r#"{"op":"schedules","do":"cancel","run":"01890000-0000-7000-8000-00000000aaaa"}"#,
+            r#"{"op":"schedules","do":"look"}"#,
+            r#"{"op":"drop","session":"01890000-0000-7000-8000-00000000aaaa","kind":"delivery","ids":["r"]}"#,
+        ];
+        for line in good {
+            let request: Request = serde_json::from_str(line).unwrap();
+            assert_eq!(request.to_line().trim_end(), line);
+        }
+        let bad = [
+            r#"{"op":"shout"}"#,
+            r#"{"op":"listen"}"#,
+            r#"{"op":"listen","agent":"a","tread":"t"}"#,
+            r#"{"op":"message","agent":"a","id":"../x","text":"hi"}"#,
+            r#"{"op":"drop","session":"01890000-0000-7000-8000-00000000aaaa","id":"r"}"#,
+            r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa","kind":"letter"}"#,
+            "[]",
+            "",
+        ];
+        for line in bad {
+            assert!(serde_json::from_str::<Request>(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The terminal channel: letters for whoever listens at the socket.
+//!
+//! A listener names an agent and perhaps a thread, and gets the letters for exactly that. A letter
+//! is delivered when a listener has acknowledged its key, and not before: a line in a socket's
+//! buffer has reached nobody. Nobody there means [`Outcome::Unavailable`], which costs nothing; a
+//! listener that stays silent is disconnected, so that it cannot use up a letter's attempts.
+//!
+//! Not here: lines, sockets and connections (`socket`), and the keys that a client has shown.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
+use twobox_shared::bounds::{self, TooMuch};
+
+use super::Channel;
+use super::socket::Event;
+use twobox_model::channel::TERMINAL;
+use twobox_model::channel::{Letter, Outcome, Place};
+
+/// How long a listener may take to acknowledge a letter.
+pub const ACK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is listened to: an agent, and a thread or the chat itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Address {
+    pub(super) agent: String,
+    pub(super) thread: Option<String>,
+}
+
+impl Address {
+    /// The address as a place of this channel.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            channel_type: TERMINAL.to_owned(),
+            platform_id: self.agent.clone(),
+            thread_id: self.thread.clone(),
+        }
+    }
+}
+
+/// Names one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ListenerId(u64);
+
+/// How a letter reaches a connection, and how the connection is told to end.
+#[derive(Debug, Clone)]
+pub(super) struct Listener {
+    pub(super) queue: mpsc::Sender<Event>,
+    pub(super) dismissed: Arc<Notify>,
+}
+
+/// The terminal channel. One for the daemon, shared with the socket server.
+#[derive(Debug)]
+pub struct Terminal {
+    state: Mutex<State>,
+    patience: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    listeners: HashMap<ListenerId, Listener>,
+    /// To how many addresses each listens.
+    listens: HashMap<ListenerId, usize>,
+    /// In the order in which they came.
+    by_address: HashMap<Address, Vec<ListenerId>>,
+    /// Letters under way, by key.
+    pending: HashMap<String, Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    /// The call of `deliver` that waits for it.
+    call: u64,
+    /// Who has it and may acknowledge it.
+    holders: HashSet<ListenerId>,
+    acknowledged: oneshot::Sender<()>,
+}
+
+impl Default for Terminal {
+    fn default() -> Self {
+        Self::with_patience(ACK_PATIENCE)
+    }
+}
+
+impl Terminal {
+    /// A terminal channel that nobody listens to yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// As [`Terminal::new`], with another time than [`ACK_PATIENCE`], for tests.
+    pub fn with_patience(patience: Duration) -> Self {
+        Self { state: Mutex::default(), patience }
+    }
+
+    /// Every change below is one that a panic cannot leave half done.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a connection, which listens to nothing yet.
+    pub(super) fn enter(&self, listener: Listener) -> ListenerId {
+        let mut state = self.state();
+        let id = ListenerId(state.fresh());
+        state.listeners.insert(id, listener);
+        id
+    }
+
+    /// From now on `id` gets the letters for `address`.
+    ///
+    /// # Errors
+    /// [`TooMuch`] if it listens to [`bounds::LISTENS`] others.
+    pub(super) fn listen(&self, id: ListenerId, address: Address) -> Result<(), TooMuch> {
+        let mut state = self.state();
+        if state.by_address.get(&address).is_some_and(|there| there.contains(&id)) {
+            return Ok(());
+        }
+        let count = state.listens.entry(id).or_default();
+        bounds::LISTENS.check("this connection", *count + 1)?;
+        *count += 1;
+        state.by_address.entry(address).or_default().push(id);
+        Ok(())
+    }
+
+    /// `id` has shown the letter with this key. Returns whether somebody waited for that.
+    pub(super) fn acknowledge(&self, id: ListenerId, key: &str) -> bool {
+        let mut state = self.state();
+        if !state.pending.get(key).is_some_and(|pending| pending.holders.contains(&id)) {
+            return false;
+        }
+        let pending = state.pending.remove(key).expect("it was there a line ago");
+        pending.acknowledged.send(()).is_ok()
+    }
+
+    /// `id` is gone; letters that only it had are nobody's.
+    pub(super) fn leave(&self, id: ListenerId) {
+        let mut state = self.state();
+        state.listeners.remove(&id);
+        state.listens.remove(&id);
+        state.by_address.retain(|_, there| {
+            there.retain(|other| *other != id);
+            !there.is_empty()
+        });
+        state.pending.retain(|_, pending| {
+            pending.holders.remove(&id);
+            !pending.holders.is_empty() // dropping the sender tells the waiting call
+        });
+    }
+
+    async fn hand_over(&self, address: &Address, letters: Vec<Letter>) -> Vec<Outcome> {
+        let call = self.state().fresh();
+        let _forget = Forget { terminal: self, call };
+        let there = self.state().at(address);
+        if there.is_empty() {
+            return vec![Outcome::Unavailable];
+        }
+        // Announced before they are sent: an acknowledgement never finds nobody waiting.
+        let waiting: Vec<_> =
+            letters.iter().map(|letter| self.state().announce(call, &letter.key, &there)).collect();
+        let sending = there.iter().map(|(_, listener)| send_all(listener, &letters));
+        let receiving = async {
+            let mut outcomes = Vec::with_capacity(waiting.len());
+            for acknowledged in waiting {
+                let outcome = match timeout(self.patience, acknowledged).await {
+                    Ok(Ok(())) => Outcome::Delivered { platform_message_id: None },
+                    Ok(Err(_gone)) => self.after_departure(address),
+                    Err(_silent) => {
+                        self.dismiss(call);
+                        let error = format!(
+                            "the terminal did not acknowledge the message within {:?}",
+                            self.patience
+                        );
+                        Outcome::Transient { error, retry_after: None }
+                    }
+                };
+                let delivered = matches!(outcome, Outcome::Delivered { .. });
+                outcomes.push(outcome);
+                if !delivered {
+                    break;
+                }
+            }
+            outcomes
+        };
+        // Sending to a listener that does not read never ends; what counts is the receiving half.
+        let sending = futures_util::future::join_all(sending);
+        tokio::pin!(receiving);
+        tokio::select! {
+            outcomes = &mut receiving => outcomes,
+            _ = sending => receiving.await,
+        }
+    }
+
+    /// Nobody holds the letter any more. Somebody who came meanwhile was announced as ready before
+    /// this call ended, so the host has to try again by itself.
+    fn after_departure(&self, address: &Address) -> Outcome {
+        match self.state().at(address).is_empty() {
+            true => Outcome::Unavailable,
+            false => Outcome::Transient {
+                error: "the terminal left and another came".to_owned(),
+                retry_after: Some(Duration::ZERO),
+            },
+        }
+    }
+
+    /// Disconnects everybody who owes `call` an acknowledgement.
+    fn dismiss(&self, call: u64) {
+        let state = self.state();
+        let silent: HashSet<ListenerId> = state
+            .pending
+            .values()
+            .filter(|pending| pending.call == call)
+            .flat_map(|pending| pending.holders.iter().copied())
+            .collect();
+        for listener in silent.iter().filter_map(|id| state.listeners.get(id)) {
+            listener.dismissed.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn at(&self, address: &Address) -> Vec<(ListenerId, Listener)> {
+        let ids = self.by_address.get(address).map_or(&[][..], Vec::as_slice);
+        ids.iter().filter_map(|id| Some((*id, self.listeners.get(id)?.clone()))).collect()
+    }
+
+    fn announce(
+        &mut self,
+        call: u64,
+        key: &str,
+        there: &[(ListenerId, Listener)],
+    ) -> oneshot::Receiver<()> {
+        let (acknowledged, waiting) = oneshot::channel();
+        // Whoever left since `there` was read is no holder, or nobody would ever be told.
+        let holders: HashSet<_> =
+            there.iter().map(|(id, _)| *id).filter(|id| self.listeners.contains_key(id)).collect();
+        if !holders.is_empty() {
+            self.pending.insert(key.to_owned(), Pending { call, holders, acknowledged });
+        }
+        waiting
+    }
+}
+
+async fn send_all(listener: &Listener, letters: &[Letter]) {
+    for letter in letters {
+        if listener.queue.send(Event::message(letter)).await.is_err() {
+            return; // it is leaving, and `leave` tells the waiting call
+        }
+    }
+}
+
+/// Forgets a call's letters when it ends, also when it is dropped in the middle.
+struct Forget<'a> {
+    terminal: &'a Terminal,
+    call: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.terminal.state().pending.retain(|_, pending| pending.call != self.call);
+    }
+}
+
+impl Channel for Terminal {
+    fn channel_type(&self) -> &'static str {
+        TERMINAL
+    }
+
+    fn honours_keys(&self) -> bool {
+        true
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        place: &'a Place,
+        letters: Vec<Letter>,
+    ) -> BoxFuture<'a, Vec<Outcome>> {
+        Box::pin(async move {
+            if letters.is_empty() {
+                return Vec::new();
+            }
+            let address =
+                Address { agent: place.platform_id.clone(), thread: place.thread_id.clone() };
+            self.hand_over(&address, letters).await
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! What is said between channels and the rest of the host: where a message goes, what comes in, what
+//! goes out, and what became of it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use twobox_shared::content::Chat;
+use twobox_shared::ids::{MessageId, RunId, SessionId};
+
+/// The kind of the channel that the command line and programs of this machine use.
+pub const TERMINAL: &str = "terminal";
+
+/// The kind of the channel that hands each letter to a program.
+pub const COMMAND: &str = "command";
+
+/// The kind of the channel on which a session speaks that was made for one run.
+pub const SCHEDULE_CHANNEL: &str = "schedule";
+
+/// Whether the process with this id is an agent's: what tells agents from those whom the host's
+/// sockets are for. An error if the system does not say.
+pub type Guard = Arc<dyn Fn(i32) -> io::Result<bool> + Send + Sync>;
+
+/// A place that messages come from and go to: one queue, first in, first out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The channel's kind, such as `terminal`.
+    pub channel_type: String,
+    /// The chat on that channel.
+    pub platform_id: String,
+    /// The thread in that chat.
+    pub thread_id: Option<String>,
+}
+
+/// One message on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The idempotency key, `<install>:<session>:<row id>`: the same for every attempt.
+    pub key: String,
+    /// The message that it answers, if it answers one.
+    pub in_reply_to: Option<MessageId>,
+    /// All messages that it answers, with that one.
+    pub answers: Vec<MessageId>,
+    /// What to show.
+    pub text: String,
+    /// Names of attached files.
+    pub files: Vec<String>,
+    /// Where they lie, of a row of an outbox.
+    pub shelf: Option<Shelf>,
+    /// It is the host's word that these messages have failed: no answer to them follows, unless a
+    /// person has them tried again.
+    pub failed: bool,
+}
+
+/// Where the files of a letter lie: in a folder in which its container writes. Whoever opens them follows
+/// no link below `base`, and believes nothing of what was there a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shelf {
+    /// A folder that no container can exchange.
+    pub base: PathBuf,
+    /// Their folder in it.
+    pub within: PathBuf,
+}
+
+/// What became of one letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The channel took it, explicitly.
+    Delivered {
+        /// The platform's id for it.
+        platform_message_id: Option<String>,
+    },
+    /// Not now; try again.
+    Transient {
+        /// Why.
+        error: String,
+        /// When the platform said so.
+        retry_after: Option<Duration>,
+    },
+    /// Never.
+    Permanent {
+        /// Why.
+        error: String,
+    },
+    /// It may have arrived, and a second attempt could show it twice: it is not tried again. Only
+    /// for channels that do not honour keys.
+    Uncertain {
+        /// What happened.
+        error: String,
+    },
+    /// Nobody is there to take it. Costs no attempt; the channel reports when that changes.
+    Unavailable,
+}
+
+/// A message that a channel hands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbound {
+    /// Where it was said. Its answer goes there.
+    pub place: Place,
+    /// The channel's id for it: handing in the same message again changes nothing.
+    pub id: MessageId,
+    /// What was said.
+    pub chat: Chat,
+}
+
+/// What a person wants of schedules that only the running host can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+pub enum ScheduleOrder {
+    /// Run one now; the answer is the run.
+    Run {
+        /// Its name or id.
+        schedule: String,
+        /// Whether to run it although as many run as may.
+        #[serde(default)]
+        force: bool,
+    },
+    /// End a run; the answer says what came of it.
+    Cancel {
+        /// Its id.
+        run: RunId,
+    },
+    /// Do something with a task that an agent has put off; the answer says what was done.
+    Task {
+        /// The session in which it was put off.
+        session: SessionId,
+        /// What to do.
+        verb: TaskVerb,
+        /// Its id.
+        task: String,
+    },
+    /// See what has changed in `host.db`.
+    Look,
+}
+
+/// What a person wants done with a task of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskVerb {
+    /// It ends.
+    Cancel,
+    /// It waits until it is resumed.
+    Pause,
+    /// It goes on.
+    Resume,
+}
+
+impl TaskVerb {
+    /// The request of an agent that does the same.
+    pub const fn action(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel_task",
+            Self::Pause => "pause_task",
+            Self::Resume => "resume_task",
+        }
+    }
+}
+
+/// What became of a person's wish that a message be worked on no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stopped {
+    /// Nobody works on it, and nobody will.
+    Stopped,
+    /// Nobody will begin with it; whoever works on it was told to end.
+    Told,
+    /// It was answered before, or has failed, or is not there.
+    Over,
+}
+
+/// A message that is durably in an inbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The session that took it.
+    pub session: SessionId,
+    /// The id under which it is stored.
+    pub id: MessageId,
+    /// Its number in the session.
+    pub seq: i64,
+}
+
+/// Why a message was not accepted. Nothing of it was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No agent listens there.
+    #[error(
+        "no agent listens to {channel_type} {platform_id:?}; `twobox wire list` shows who does"
+    )]
+    NobodyListens {
+        /// The channel's kind.
+        channel_type: String,
+        /// The chat.
+        platform_id: String,
+    },
+    /// The same message again, later, may be accepted.
+    #[error("not now, try again: {reason}")]
+    TryAgain {
+        /// Why.
+        reason: String,
+        /// Whether that is likely to be over within seconds: something is busy, full, or stopping.
+        passes: bool,
+    },
+    /// The chat has begun as many new threads as it may for now; those that are there go on.
+    #[error(
+        "this chat has begun {most} new threads within an hour, which is as many as it may: go on \
+         in one of them, or begin another in {minutes} min"
+    )]
+    TooManyThreads {
+        /// How many an hour.
+        most: usize,
+        /// In how many minutes there is room for another.
+        minutes: u64,
+    },
+    /// A person has to mend something first.
+    #[error("{reason}")]
+    Blocked {
+        /// What, and how.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    /// The host takes nothing any more; the next one will.
+    pub fn stopping() -> Self {
+        Self::TryAgain { reason: "the host is stopping".to_owned(), passes: true }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a runner is given of the file system: one list, from which every runtime derives its own.
+//!
+//! Directories and never single files: one that is replaced on the host, as editors do, takes the
+//! mount on it away, and a database needs the journal beside it.
+
+use std::path::{Path, PathBuf};
+
+use twobox_shared::agent_config::SharedFolder;
+use twobox_shared::paths::{SessionPaths, container as inside};
+
+use super::StartSpec;
+
+/// The folders of an agent that its runners are given besides the session's, canonical.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFolders {
+    /// What the agent is. Only the host and people write there.
+    pub program: PathBuf,
+    /// What its sessions share,
+    pub shared: PathBuf,
+    /// and what they may do with it.
+    pub access: SharedFolder,
+}
+
+impl AgentFolders {
+    /// Whether the folders are there. An engine's own word for a missing one is a riddle, and a link
+    /// in its place would lead elsewhere.
+    ///
+    /// # Errors
+    /// Which is not, and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        let shared = (self.access != SharedFolder::None).then_some(&self.shared);
+        for folder in [Some(&self.program), shared].into_iter().flatten() {
+            let path = folder.display();
+            match folder.symlink_metadata() {
+                Ok(meta) if meta.is_dir() => {}
+                Ok(_) => {
+                    return Err(format!("{path} is not a folder: move it away, and run `init`"));
+                }
+                Err(error) => {
+                    return Err(format!("{path}: {error}: `twobox init` makes what is missing"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a mounted folder is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// The inbox half.
+    Inbox,
+    /// The outbox half.
+    Outbox,
+    /// The session's own workspace.
+    Work,
+    /// What the agent is.
+    Program,
+    /// What the sessions of the agent share.
+    Shared,
+}
+
+impl Room {
+    /// Where it is inside.
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::Inbox => inside::IN,
+            Self::Outbox => inside::OUT,
+            Self::Work => inside::SESSION,
+            Self::Program => inside::PROGRAM,
+            Self::Shared => inside::AGENT,
+        }
+    }
+}
+
+/// One folder that a runner is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What for.
+    pub room: Room,
+    /// Where it is on the host, canonical.
+    pub source: PathBuf,
+    /// Whether nothing in it may be changed.
+    pub read_only: bool,
+}
+
+/// Where a runner finds its folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// At their targets, by mounts.
+    Mounted,
+    /// Where they are on the host.
+    OnTheHost,
+}
+
+impl Mount {
+    pub(super) fn path(&self, seen: Seen) -> &Path {
+        match seen {
+            Seen::Mounted => Path::new(self.room.target()),
+            Seen::OnTheHost => &self.source,
+        }
+    }
+}
+
+/// All that the runner of `spec` is given.
+pub fn mounts(spec: &StartSpec) -> Vec<Mount> {
+    let paths = SessionPaths::of_folder(&spec.folder);
+    let mount = |room, source: &Path, read_only| Mount { room, source: source.into(), read_only };
+    let mut mounts = vec![
+        mount(Room::Inbox, paths.in_dir(), true),
+        mount(Room::Outbox, paths.out_dir(), false),
+        mount(Room::Work, &SessionPaths::work_of(&spec.folder), false),
+        mount(Room::Program, &spec.agent.program, true),
+    ];
+    match spec.agent.access {
+        SharedFolder::Rw => mounts.push(mount(Room::Shared, &spec.agent.shared, false)),
+        SharedFolder::Ro => mounts.push(mount(Room::Shared, &spec.agent.shared, true)),
+        SharedFolder::None => {}
+    }
+    mounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::tests::spec;
+
+    #[test]
+    fn only_the_boxes_half_the_workspace_and_what_is_shared_can_be_written() {
+        let cases = [
+            (SharedFolder::Rw, vec![("/workspace/agent", "/g", false)]),
+            (SharedFolder::Ro, vec![("/workspace/agent", "/g", true)]),
+            (SharedFolder::None, vec![]),
+        ];
+        for (access, shared) in cases {
+            let mut spec = spec();
+            spec.agent.access = access;
+            let mut expected = vec![
+                ("/workspace/in", "/s/in", true),
+                ("/workspace/out", "/s/out", false),
+                ("/workspace/session", "/s/work", false),
+                ("/workspace/program", "/p", true),
+            ];
+            expected.extend(shared);
+            let found = mounts(&spec);
+            let found: Vec<_> = found
+                .iter()
+                .map(|it| (it.room.target(), it.source.to_str().unwrap(), it.read_only))
+                .collect();
+            assert_eq!(found, expected, "{access:?}");
+        }
+    }
+}

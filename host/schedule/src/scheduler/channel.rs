@@ -1,0 +1,33 @@
+//! The channel of sessions that were made for one run. Nobody listens there: what the agent answers is
+//! read from the session when the run ends, and kept with it. The answer goes elsewhere if the schedule
+//! names a chat: the run's message then has that one as its origin.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use twobox_channels::Channel;
+use twobox_model::channel::SCHEDULE_CHANNEL;
+use twobox_model::channel::{Letter, Outcome, Place};
+
+/// Takes what is said in the session of a run.
+pub struct KeptWithRun;
+
+impl Channel for KeptWithRun {
+    fn channel_type(&self) -> &'static str {
+        SCHEDULE_CHANNEL
+    }
+
+    fn honours_keys(&self) -> bool {
+        true // nothing is shown, so nothing is shown twice
+    }
+
+    fn deliver<'a>(
+        &'a self,
+        _place: &'a Place,
+        letters: Vec<Letter>,
+    ) -> BoxFuture<'a, Vec<Outcome>> {
+        let taken = |_| Outcome::Delivered { platform_message_id: None };
+        let outcomes = letters.into_iter().map(taken).collect();
+        async move { outcomes }.boxed()
+    }
+}

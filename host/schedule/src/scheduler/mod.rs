@@ -1,0 +1,462 @@
+//! The scheduler: fires schedules whose slots have come, starts the runs that wait, and sees each run
+//! to its end.
+//!
+//! Everything that has to survive is a row in `host.db`; what is kept here can be lost. Each step of a
+//! run is a guarded statement that says whether it is still this host's to make, and each can be
+//! repeated: ids were chosen before anything was made. One task follows each run, so that a session
+//! that is slow to answer holds up no other.
+
+mod channel;
+mod follow;
+mod forget;
+mod judge;
+pub mod plan;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{Notify, oneshot};
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
+use twobox_shared::time::UnixMillis;
+
+use self::follow::Brought;
+use self::judge::self_pause;
+use self::plan::{Known, Plan};
+use crate::book;
+use twobox_model::errors::chain;
+use twobox_session::core::Core;
+use twobox_slots::eta;
+use twobox_store::DbError;
+use twobox_store::schedules::{
+    self, Cancelled, Capacity, Claim, Claimed, Executed, Listed, Next, Run, Schedule, Start,
+    Started,
+};
+
+pub use channel::KeptWithRun;
+pub use judge::judge;
+
+/// The longest sleep: the wall clock may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// The pause after `host.db` could not be used.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause before what is due and could not be fired is looked at again.
+const STUCK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many schedules are fired between two looks at what else is to be done.
+const BATCH: u32 = 64;
+
+/// For how long a place that becomes free is kept from what makes up for the past, after a person found
+/// none for a run: long enough to try again.
+const KEPT_FREE: Duration = Duration::from_secs(30);
+
+/// How often what has ended long ago is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// How many past runs an estimate goes by.
+const PAST: u32 = 20;
+
+/// Fires schedules and follows their runs.
+#[derive(Debug)]
+pub struct Scheduler {
+    core: Arc<Core>,
+    owner: HostId,
+    changed: Notify,
+    followed: Mutex<HashSet<RunId>>,
+    /// When a person found no room for a run last.
+    refused: Mutex<Option<tokio::time::Instant>>,
+}
+
+/// Why a schedule was not executed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecuteError {
+    /// There is no such schedule.
+    #[error("there is no such schedule")]
+    Gone,
+    /// As many run as may.
+    #[error("as many runs are going on as may (schedule.max_concurrent)")]
+    Full {
+        /// In how many seconds one of them will probably have ended.
+        slot_eta_sec: Option<u64>,
+    },
+    /// One is going on, and the schedule allows no other beside it, or is part of its conversation.
+    #[error(
+        "a run of this schedule is going on and it allows no other beside it, or one goes on in the \
+         conversation that it is part of"
+    )]
+    Overlaps,
+    /// It could not be made ready, and has ended, or does as soon as that can be recorded.
+    #[error("the run could not be prepared: {cause}")]
+    PrepareFailed {
+        /// Which run.
+        run: RunId,
+        /// Why, for people.
+        cause: String,
+    },
+    /// The host cannot do it now.
+    #[error("{0}")]
+    NotNow(String),
+}
+
+impl Scheduler {
+    /// For the sessions of `core`, under a name that no other host has.
+    pub fn new(core: Arc<Core>) -> Arc<Self> {
+        let owner = HostId::generate(&*core.parts.ids);
+        Arc::new(Self {
+            core,
+            owner,
+            changed: Notify::new(),
+            followed: Mutex::default(),
+            refused: Mutex::default(),
+        })
+    }
+
+    /// Definitions have changed, or runs were asked for: look at once.
+    pub fn look(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Goes on until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut adopted = false;
+        let mut forgot: Option<tokio::time::Instant> = None;
+        loop {
+            let pause = match self.round(&mut adopted).await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    let error = chain(&error);
+                    if let Some(before) = twobox_system::repeat::warned("scheduler", &error) {
+                        tracing::warn!(error, before, "the scheduler could not look");
+                    }
+                    adopted = false; // what is in the way may be a run that cannot be read
+                    TROUBLE_PAUSE
+                }
+            };
+            if adopted && forgot.is_none_or(|when| when.elapsed() > FORGET_EVERY) {
+                forgot = Some(tokio::time::Instant::now());
+                let scheduler = Arc::clone(&self);
+                tokio::spawn(async move { scheduler.forget().await });
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Everything that is to be done now. Returns how long nothing will be.
+    async fn round(self: &Arc<Self>, adopted: &mut bool) -> Result<Duration, DbError> {
+        if !*adopted {
+            self.adopt().await?;
+            *adopted = true;
+        }
+        let fired = self.fire().await?;
+        self.start().await?;
+        self.follow_all().await?;
+        let next = self.core.parts.db.call(|db| schedules::next_due(db)).await?;
+        let wait = next.map_or(SLEEP_MAX, |due| due.since(self.now()));
+        // What is due and cannot be fired is tried again, but not without end at once.
+        let least = if fired { Duration::ZERO } else { STUCK_PAUSE };
+        Ok(wait.clamp(least, SLEEP_MAX))
+    }
+
+    /// Whatever became of the task that followed a run, another one does.
+    async fn follow_all(self: &Arc<Self>) -> Result<(), DbError> {
+        let running = told(self.core.parts.db.call(|db| schedules::running(db)).await?);
+        let is_ours = |run: &Run| run.hold.as_ref().is_some_and(|hold| hold.owner == self.owner);
+        running.iter().filter(|run| is_ours(run)).for_each(|run| self.follow(run.id));
+        Ok(())
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.core.parts.clock.now()
+    }
+
+    /// Takes over the runs of hosts that are gone: only one has the data directory at a time. Ends
+    /// those that nobody can take over.
+    async fn adopt(self: &Arc<Self>) -> Result<(), DbError> {
+        let (owner, now) = (self.owner, self.now());
+        let (left, ended) = self
+            .core
+            .parts
+            .db
+            .call(move |db| {
+                let ended = schedules::end_unreadable(db, now)?;
+                Ok::<_, DbError>((schedules::of_other_owners(db, owner)?, ended))
+            })
+            .await?;
+        for run in ended {
+            tracing::error!(run = run.id, error = run.error, "ended a run that cannot be read");
+        }
+        for run in told(left) {
+            let Some(hold) = run.hold else { continue };
+            let taken = self
+                .core
+                .parts
+                .db
+                .call(move |db| {
+                    let (from, lease) = (hold.owner, hold.lease_until);
+                    schedules::take_over(db, run.id, from, lease, owner, lease)
+                })
+                .await?;
+            if taken {
+                self.names(run.id).await.in_scope(
+                    || tracing::info!(run = %run.id, schedule = %run.schedule, "took a run over"),
+                );
+                self.follow(run.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims the slots that have come. Returns whether anything was stored about any.
+    async fn fire(&self) -> Result<bool, DbError> {
+        let now = self.now();
+        let due = told(self.core.parts.db.call(move |db| schedules::due(db, now, BATCH)).await?);
+        let mut fired = false;
+        for schedule in due {
+            let (id, name) = (schedule.id, schedule.definition.name.clone());
+            match self.fire_one(schedule, now).await {
+                Ok(done) => fired |= done,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(schedule = %id, name, error, "the schedule could not be fired");
+                }
+            }
+        }
+        Ok(fired)
+    }
+
+    async fn fire_one(&self, schedule: Schedule, now: UnixMillis) -> Result<bool, DbError> {
+        let Some(next) = schedule.next else { return Ok(false) };
+        let db = &self.core.parts.db;
+        let id = schedule.id;
+        let timetable = match book::Plan::of(&schedule.definition) {
+            Ok(plan) => plan.timetable,
+            Err(mistake) => {
+                let reason =
+                    format!("this host cannot reckon its times any more: {}", mistake.problem);
+                tracing::error!(schedule = %id, name = schedule.definition.name, reason, "paused");
+                let teller = SessionId::generate(&*self.core.parts.ids);
+                let pause = self_pause(&schedule, reason, teller);
+                let revision = schedule.revision;
+                let paused = db
+                    .call(move |db| schedules::pause_itself(db, id, revision, &pause, now))
+                    .await?;
+                if let Some(paused) = paused {
+                    self.tell_of_pause(id, paused);
+                }
+                return Ok(paused.is_some());
+            }
+        };
+        let (chats, pause) = (self.core.chat_turns(), self.core.parts.config.schedule.chat_pause);
+        if let Some(until) = plan::put_off(&schedule, next, chats, pause, now) {
+            let revision = schedule.revision;
+            let put_off =
+                db.call(move |db| schedules::put_off(db, id, revision, next.slot, until)).await?;
+            tracing::debug!(schedule = %id, put_off, "chat comes first");
+            return Ok(put_off);
+        }
+        let known = db
+            .call(move |db| {
+                let open = told(schedules::open_runs(db, id)?);
+                let taken = schedules::taken(db, id, next.slot, now)?;
+                Ok::<_, DbError>(Known { open, taken })
+            })
+            .await?;
+        let ids = Arc::clone(&self.core.parts.ids);
+        let plan = plan::plan(&schedule, &timetable, next, &known, now, || RunId::generate(&*ids));
+        let replaces = !plan.replaces.is_empty();
+        let claimed = self.claim(&schedule, next, &known.open, plan, now).await?;
+        fault::point(CrashPoint::HostSlotClaimed);
+        match claimed {
+            Claimed::Done { already } => {
+                tracing::info!(schedule = %id, name = schedule.definition.name, slot = %next.slot,
+                    already = already.len(), "the schedule fired");
+                if replaces {
+                    self.core.run_moved(); // others have to make room
+                }
+            }
+            // Read and decided again at the next look.
+            lost => {
+                tracing::debug!(schedule = %id, ?lost, "the slot was not claimed");
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn claim(
+        &self,
+        schedule: &Schedule,
+        next: Next,
+        open: &[Run],
+        plan: Plan,
+        now: UnixMillis,
+    ) -> Result<Claimed, DbError> {
+        let (id, revision) = (schedule.id, schedule.revision);
+        let open: Vec<RunId> = open.iter().map(|run| run.id).collect();
+        self.core
+            .parts
+            .db
+            .call(move |db| {
+                schedules::claim_slot(
+                    db,
+                    &Claim {
+                        schedule: id,
+                        revision,
+                        slot: next.slot,
+                        open: &open,
+                        rows: &plan.rows,
+                        replaces: &plan.replaces,
+                        next: plan.next,
+                        now,
+                    },
+                )
+            })
+            .await
+    }
+
+    /// Starts runs, each when it is its turn, until there is no room or none left.
+    async fn start(self: &Arc<Self>) -> Result<(), DbError> {
+        loop {
+            let (cap, start) = (self.cap(), self.fresh_start());
+            let is_wanted = lock(&self.refused).is_some_and(|when| when.elapsed() < KEPT_FREE);
+            let start_one = move |db: &mut Connection| match is_wanted {
+                true => schedules::start_due_now(db, cap, &start),
+                false => schedules::start_next(db, cap, &start),
+            };
+            match self.core.parts.db.call(start_one).await? {
+                Started::Run(run) => {
+                    fault::point(CrashPoint::HostRunStarted);
+                    self.follow(run.id);
+                }
+                Started::Full | Started::Nothing => return Ok(()),
+            }
+        }
+    }
+
+    fn cap(&self) -> u32 {
+        u32::try_from(self.core.parts.config.schedule.max_concurrent).unwrap_or(u32::MAX)
+    }
+
+    fn fresh_start(&self) -> Start {
+        let parts = &self.core.parts;
+        let lease_ms = i64::try_from(parts.config.schedule.max_run.as_millis()).unwrap_or(i64::MAX);
+        let message = format!("run-{}", RunId::generate(&*parts.ids));
+        Start {
+            owner: self.owner,
+            lease_ms,
+            session: SessionId::generate(&*parts.ids),
+            message: MessageId::parse(&message).expect("a word and a UUID"),
+            now: self.now(),
+        }
+    }
+
+    /// Runs a schedule now, on a person's word: paused or not, and with `forced_by` whoever wants it
+    /// beyond the cap. Returns the run once its message is in its session, or as far as it came if
+    /// `host.db` could not be used then. Whoever calls waits for the end: a run that was begun and not
+    /// followed would keep its place.
+    ///
+    /// # Errors
+    /// [`ExecuteError`]; except for [`ExecuteError::PrepareFailed`] nothing was stored.
+    pub async fn execute(
+        self: &Arc<Self>,
+        schedule: ScheduleId,
+        forced_by: Option<String>,
+    ) -> Result<Run, ExecuteError> {
+        let not_now = |error: DbError| ExecuteError::NotNow(chain(&error));
+        if self.core.is_stopping() {
+            return Err(ExecuteError::NotNow("the host is stopping".to_owned()));
+        }
+        let (cap, start) = (self.cap(), self.fresh_start());
+        let id = RunId::generate(&*self.core.parts.ids);
+        // Before it is there: from then on somebody else would begin to follow it.
+        let following = self.reserve(id);
+        let executed = self
+            .core
+            .parts
+            .db
+            .call(move |db| {
+                let capacity = match &forced_by {
+                    Some(actor) => Capacity::Forced { actor },
+                    None => Capacity::AtMost(cap),
+                };
+                schedules::execute(db, schedule, id, capacity, &start)
+            })
+            .await
+            .map_err(not_now)?;
+        let run = match executed {
+            Executed::Run(run) => *run,
+            Executed::Full => {
+                *lock(&self.refused) = Some(tokio::time::Instant::now());
+                let slot_eta_sec = self.eta().await.map_err(not_now)?;
+                return Err(ExecuteError::Full { slot_eta_sec });
+            }
+            Executed::Overlaps => return Err(ExecuteError::Overlaps),
+            Executed::Gone => return Err(ExecuteError::Gone),
+        };
+        fault::point(CrashPoint::HostRunStarted);
+        *lock(&self.refused) = None;
+        let (report, brought) = oneshot::channel();
+        let following = following.expect("an id that was just made up is nobody's");
+        tokio::spawn(following.see_through(Some(report)));
+        if let Ok(Brought::Unprepared(cause)) = brought.await {
+            return Err(ExecuteError::PrepareFailed { run: id, cause });
+        }
+        // It has begun: whatever was in its way, who follows it tries again.
+        let now = self.core.parts.db.call(move |db| schedules::run(db, id)).await;
+        Ok(now.ok().flatten().unwrap_or(run))
+    }
+
+    /// In how many seconds a run will probably have ended and made room.
+    async fn eta(&self) -> Result<Option<u64>, DbError> {
+        let now = self.now();
+        self.core
+            .parts
+            .db
+            .call(move |db| {
+                let mut running = Vec::new();
+                for run in told(schedules::running(db)?) {
+                    let Some(hold) = run.hold else { continue };
+                    let past = schedules::past(db, run.schedule, PAST)?;
+                    let span = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+                    running.push(eta::Running {
+                        started_at: hold.started_at,
+                        lease_until: hold.lease_until,
+                        past: past.iter().map(|past| span(past.duration_ms)).collect(),
+                    });
+                }
+                Ok(eta::seconds(&running, now))
+            })
+            .await
+    }
+
+    /// Ends a run that waits or goes on, on a person's word.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn cancel(&self, run: RunId) -> Result<Cancelled, DbError> {
+        let now = self.now();
+        let cancelled =
+            self.core.parts.db.call(move |db| schedules::request_cancel(db, run, now)).await?;
+        self.core.run_moved();
+        Ok(cancelled)
+    }
+}
+
+/// What could be read of a list; somebody is told of the rest.
+fn told<T>(listed: Listed<T>) -> Vec<T> {
+    for row in listed.unreadable {
+        tracing::error!(id = row.id, error = row.error, "a row of host.db cannot be read");
+    }
+    listed.rows
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

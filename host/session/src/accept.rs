@@ -1,0 +1,144 @@
+//! Accepting messages: the session is marked as due, the messages are committed, and only then are
+//! their senders told. Goes on while the task waits for the runtime.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use twobox_shared::content::Chat;
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::inbox::{Accepted, NewMessage};
+
+use super::command::Command;
+use super::signal::Reason;
+use super::task::Task;
+use twobox_model::channel::{Place, Refusal};
+use twobox_model::seats::Sender;
+use twobox_store::sessions::DUE_NOW;
+use twobox_store::storage::{explain, passes};
+use twobox_system::blocking::blocking;
+
+/// How many messages share one transaction at most.
+const ACCEPT_BATCH: usize = 256;
+
+/// Who wrote a message, if the channel said.
+fn sender(message: &NewMessage, home: &Place) -> Option<Sender> {
+    let name = Chat::from_content(&message.content).sender?;
+    Some(Sender::new(&home.channel_type, &name))
+}
+
+/// Answers somebody who may have stopped waiting.
+pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    drop(reply.send(value));
+}
+
+impl Task {
+    /// Runs `work` to its end, accepting messages meanwhile. `work` must not touch the boxes.
+    pub(crate) async fn while_accepting<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            let command = tokio::select! {
+                biased;
+                result = &mut work => return result,
+                Some(command) = self.commands.recv() => command,
+            };
+            match command {
+                Command::Accept { message, reply } => {
+                    let mut batch = vec![(message, reply)];
+                    while batch.len() < ACCEPT_BATCH
+                        && let Ok(command) = self.commands.try_recv()
+                    {
+                        match command {
+                            Command::Accept { message, reply } => batch.push((message, reply)),
+                            other => self.backlog.push_back(other),
+                        }
+                    }
+                    self.accept(batch).await;
+                }
+                other => self.backlog.push_back(other),
+            }
+        }
+    }
+
+    /// Stores messages, many in one transaction, and tells their senders.
+    pub(super) async fn accept(
+        &mut self,
+        batch: Vec<(NewMessage, oneshot::Sender<Result<Accepted, Refusal>>)>,
+    ) {
+        let mut batch = batch.into_iter().peekable();
+        while batch.peek().is_some() {
+            let (messages, replies): (Vec<_>, Vec<_>) = batch.by_ref().take(ACCEPT_BATCH).unzip();
+            match self.store(messages).await {
+                Ok(accepted) => {
+                    for (reply, accepted) in replies.into_iter().zip(accepted) {
+                        answer(reply, Ok(accepted));
+                    }
+                }
+                Err(refusal) => {
+                    for reply in replies {
+                        answer(reply, Err(refusal.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn store(&mut self, messages: Vec<NewMessage>) -> Result<Vec<Accepted>, Refusal> {
+        if self.record.quarantine.is_some() {
+            // The reason may quote the container, which is nobody's business in a chat.
+            let reason = format!(
+                "session {} is quarantined; an operator can see why with `twobox sessions show` \
+                 and put it back with `twobox sessions retry`",
+                self.id
+            );
+            return Err(Refusal::Blocked { reason });
+        }
+        if self.record.closed {
+            return Err(Refusal::Blocked { reason: format!("session {} was deleted", self.id) });
+        }
+        if self.record.agent_removed {
+            let agent = &self.record.agent_folder;
+            let reason =
+                format!("agent {agent} was removed; `twobox agents add {agent}` brings it back");
+            return Err(Refusal::Blocked { reason });
+        }
+        if self.closing || self.core.is_stopping() {
+            return Err(Refusal::stopping());
+        }
+        let root = self.core.parts.data.root().to_owned();
+        let not_now = |error: &(dyn std::error::Error + 'static)| Refusal::TryAgain {
+            reason: format!("the message could not be stored: {}", explain(error, &root)),
+            passes: passes(error),
+        };
+        self.mark(Some(DUE_NOW)).await.map_err(|error| not_now(&error))?;
+        fault::point(CrashPoint::HostAcceptMarked);
+        self.accepted = true;
+        let chat = messages.iter().any(|message| message.trigger && message.run_id.is_none());
+        if chat && self.container.is_none() && self.asker.is_none() {
+            self.asker = messages.iter().find_map(|message| sender(message, &self.home));
+        }
+        let (boxes, seen, now) = (Arc::clone(&self.boxes), self.seen, self.now());
+        match blocking(move || boxes.accept(&messages, seen, now)).await {
+            Ok(accepted) => {
+                fault::point(CrashPoint::HostAcceptCommitted);
+                self.damper.earn(accepted.len());
+                if chat {
+                    self.core.set_chatting(self.id, true);
+                }
+                match &self.container {
+                    // The runner notices by itself; its next commit is the next reason to look.
+                    Some(_) => self.core.set_idle(self.id, false),
+                    None => self.handle.signal.raise(Reason::Due),
+                }
+                Ok(accepted)
+            }
+            Err(error) => {
+                let refusal = not_now(&error);
+                self.handle.signal.raise(Reason::Due); // the mark was set for nothing
+                self.unstored = Some(error);
+                Err(refusal)
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a session's task is told, by channels, people and the scheduler.
+
+use tokio::sync::oneshot;
+use twobox_shared::ids::MessageId;
+use twobox_shared::inbox::{Accepted, NewMessage};
+
+use super::accept::answer;
+use super::outgoing::Sent;
+use super::run::{RunOrder, RunState};
+use twobox_model::channel::{Refusal, TaskVerb};
+use twobox_model::dead::{Handled, Order};
+
+/// What a session's task is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Store a message and say so.
+    Accept {
+        /// The message.
+        message: NewMessage,
+        /// Where the answer goes; nobody may be waiting any more.
+        reply: oneshot::Sender<Result<Accepted, Refusal>>,
+    },
+    /// A channel said what became of letters.
+    Sent(Sent),
+    /// Give failed messages new attempts and lift a quarantine.
+    Retry {
+        /// One message, or all.
+        message: Option<MessageId>,
+        /// How many will be tried again.
+        reply: oneshot::Sender<Result<usize, String>>,
+    },
+    /// Let the container go, whatever it does: what it works on is given to its successor.
+    Restart {
+        /// Whether there was one.
+        reply: oneshot::Sender<Result<bool, String>>,
+    },
+    /// Look at the message of a scheduled run, or take it back.
+    Run {
+        /// The message.
+        message: MessageId,
+        /// What to do.
+        order: RunOrder,
+        /// How far it is.
+        reply: oneshot::Sender<Result<RunState, String>>,
+    },
+    /// Look for notices in `host.db`: one was stored there, and the session marked.
+    Notices,
+    /// Delete the session, which was made for one run.
+    Forget {
+        /// Whether it is gone, or is not at rest.
+        reply: oneshot::Sender<Result<bool, String>>,
+    },
+    /// Carry out a person's order about a task that the agent has put off.
+    Task {
+        /// What to do.
+        verb: TaskVerb,
+        /// The task's id.
+        task: String,
+        /// What was done, or why nothing was.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// Carry out a person's order about what ended without success.
+    Dead {
+        /// What to do, and with what.
+        order: Order,
+        /// What became of it.
+        reply: oneshot::Sender<Result<Vec<Handled>, String>>,
+    },
+    /// The host stops: end what is under way.
+    Shutdown {
+        /// Whether the container has to leave too.
+        stop_container: bool,
+        /// Dropped when the task has ended.
+        done: oneshot::Sender<()>,
+    },
+}
+
+impl Command {
+    /// Says that nobody carries it out, and `why`. Whoever waits for anything else than a message to be
+    /// accepted hears it by the end of the wait.
+    pub(super) fn refuse(self, why: Refusal) {
+        if let Self::Accept { reply, .. } = self {
+            answer(reply, Err(why));
+        }
+    }
+
+    /// Whether whoever sent it waits for an answer, and can do something else or try again.
+    pub(super) fn is_asked(&self) -> bool {
+        match self {
+            Self::Accept { .. } | Self::Run { .. } => true,
+            Self::Sent(_)
+            | Self::Retry { .. }
+            | Self::Notices
+            | Self::Forget { .. }
+            | Self::Task { .. }
+            | Self::Dead { .. }
+            | Self::Restart { .. }
+            | Self::Shutdown { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! The session's container: finding it, starting it, stopping it, and recording its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::RunnerId;
+use twobox_shared::inbox::{Destination, Origin};
+use twobox_shared::outbox::{Ack, AckStatus};
+use twobox_shared::time::UnixMillis;
+
+use super::boxes::Look;
+use super::decide::{self, Alive};
+use super::fit::Unfit;
+use super::limits::Vitals;
+use super::signal::{Reason, Reasons};
+use super::stamp;
+use super::task::{Task, Trouble};
+use crate::admission::Class;
+use crate::watch;
+use twobox_runtime::log::rotate_live;
+use twobox_runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
+use twobox_store::messaging;
+use twobox_store::notices::Notice;
+use twobox_store::sessions::{self, StartTrouble, StopCause};
+use twobox_system::blocking::blocking;
+use twobox_system::repeat::warned;
+
+/// After this many failed starts in a row the person who waits is told.
+const FAILED_STARTS_TOLD: i64 = 3;
+
+/// The longest pause before a runtime that did not answer is asked again.
+const SILENT_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What the task knows of a container that it believes to live.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) vitals: Vitals,
+    /// Whether it has claimed or acked anything.
+    pub(crate) acked: bool,
+    /// When this task started it; of one that it found, the past is unknown.
+    started_at: Option<UnixMillis>,
+    /// What it was started from, if that is known.
+    pub(super) stamp: Option<String>,
+}
+
+impl Container {
+    /// Whether it wrote `ack`. A runner of version 0 does not say who it is: of one that was started
+    /// here is what was written since, and one that was found is believed to have written all of it.
+    fn has_written(&self, ack: &Ack) -> bool {
+        match ack.runner {
+            Some(runner) => runner == self.vitals.runner,
+            None => {
+                self.started_at.is_none_or(|start| ack.changed_at.is_some_and(|at| at >= start))
+            }
+        }
+    }
+}
+
+impl Task {
+    /// Which incarnation lives. A container that is believed to live is believed further unless
+    /// there is a reason to ask; that nothing lives is only ever the runtime's word.
+    pub(crate) async fn ask(&mut self, reasons: Reasons) -> Result<Alive, Trouble> {
+        if let Some(container) = &self.container
+            && !reasons.contains(Reason::Runtime)
+        {
+            return Ok(Alive::Runner(container.vitals.runner));
+        }
+        let (runtime, id) = (Arc::clone(&self.core.parts.runtime), self.id);
+        let sightings = match self.while_accepting(runtime.of_session(id)).await {
+            Ok(sightings) => sightings,
+            Err(error) => {
+                self.runtime_trouble(&error);
+                return Ok(Alive::Unknown);
+            }
+        };
+        self.runtime_silent = 0;
+        let mut alive = Alive::None;
+        for sighting in sightings {
+            let Incarnation { runner, .. } = sighting.incarnation;
+            match sighting.condition {
+                Condition::Running if self.record.runner == Some(runner) => {
+                    self.adopt(runner);
+                    alive = Alive::Runner(runner);
+                }
+                Condition::Running => {
+                    // Not the one that was recorded last: superseded, or somebody else's start.
+                    if let Some(before) = warned("unexpected", &runner.to_string()) {
+                        tracing::warn!(session = %id, %runner, before,
+                            "stopping an unexpected container");
+                    }
+                    if !self.stop(runner).await {
+                        return Ok(Alive::Unknown);
+                    }
+                    self.clear(runner).await;
+                }
+                Condition::Exited { code } => {
+                    tracing::debug!(session = %id, %runner, ?code, "the container has ended");
+                    if self.record.runner != Some(runner) {
+                        self.clear(runner).await; // its end is recorded, or was never ours
+                    }
+                }
+            }
+        }
+        Ok(alive)
+    }
+
+    fn adopt(&mut self, runner: RunnerId) {
+        let known = self.container.as_ref().is_some_and(|known| known.vitals.runner == runner);
+        if !known {
+            tracing::info!(session = %self.id, %runner, "adopted a running container");
+            let now = self.core.parts.clock.monotonic();
+            let vitals = Vitals::new(runner, now, self.boxes.heartbeat());
+            let stamp = self.boxes.stamp();
+            self.container = Some(Container { vitals, acked: false, started_at: None, stamp });
+            self.core.adopt_place(self.id, self.record.seat(self.asker));
+        }
+    }
+
+    /// Takes in what a look showed of the living container.
+    pub(crate) fn observe(&mut self, look: &Look) {
+        let now = self.core.parts.clock.monotonic();
+        let heartbeat = self.boxes.heartbeat();
+        let Some(container) = &mut self.container else { return };
+        container.acked |= look.acks.values().any(|ack| container.has_written(ack));
+        let claims: Vec<_> = look
+            .acks
+            .iter()
+            .filter(|(_, ack)| container.has_written(ack) && ack.status == AckStatus::Processing)
+            .map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(0)))
+            .collect();
+        container.vitals.observe(now, heartbeat, claims, look.tool.declared_timeout);
+    }
+
+    /// Holds the living container to its limits, and stops it if it broke one or if its place is
+    /// wanted and it is idle.
+    pub(crate) async fn enforce(
+        &mut self,
+        look: &Look,
+        reasons: Reasons,
+        now: UnixMillis,
+    ) -> Result<Alive, Trouble> {
+        if self.container.is_some() {
+            self.rotate_log().await;
+        }
+        let Some(container) = &self.container else { return Ok(Alive::None) };
+        let (runner, busy) = (container.vitals.runner, container.vitals.is_busy());
+        let config = &self.core.parts.config;
+        let monotonic = self.core.parts.clock.monotonic();
+        let judged = container.vitals.judge(&config.limits, config.containers.idle, monotonic);
+        let waiting = look
+            .pending
+            .iter()
+            .any(|message| message.trigger && message.process_after.is_none_or(|due| due <= now));
+        let cause = match judged {
+            Err(breach) => {
+                tracing::warn!(session = %self.id, %runner, %breach, "stopping the container");
+                StopCause::Limit
+            }
+            // A stop that was begun is carried through: it failed, or its host died.
+            Ok(_) if let Some(cause) = self.record.stop_cause => cause,
+            Ok(_) if reasons.contains(Reason::Evict) && !busy && !waiting => {
+                tracing::info!(session = %self.id, "the idle container makes room for another");
+                StopCause::Host
+            }
+            Ok(_) if self.record.agent_removed => {
+                tracing::info!(session = %self.id, %runner, "the agent was removed");
+                StopCause::Host
+            }
+            // Once a minute, and whenever something is said (`renew`).
+            Ok(_) if reasons.contains(Reason::Runtime) && !busy && self.is_outdated().await => {
+                tracing::info!(session = %self.id, %runner, "letting the container of an older agent go");
+                StopCause::Host
+            }
+            Ok(next) => {
+                self.core.set_idle(self.id, !busy && !waiting);
+                self.look_in(next);
+                return Ok(Alive::Runner(runner));
+            }
+        };
+        self.record_and_stop(runner, cause).await
+    }
+
+    /// Keeps what the runner prints small while it lives.
+    async fn rotate_log(&self) {
+        let log =
+            self.core.parts.data.session_folder(self.record.agent_group, self.id).join(RUNNER_LOG);
+        let name = log.display().to_string();
+        if let Err(error) = blocking(move || rotate_live(&log)).await
+            && let Some(before) = warned("runner.log", &error.to_string())
+        {
+            tracing::warn!(session = %self.id, log = name, %error, before, "a log grows on");
+        }
+    }
+
+    /// Stops a container that holds a lock against its host.
+    pub(crate) async fn stop_offender(&mut self, why: &str) {
+        let Some(container) = &self.container else { return };
+        let runner = container.vitals.runner;
+        tracing::warn!(session = %self.id, %runner, why, "stopping the container");
+        match self.record_and_stop(runner, StopCause::Limit).await {
+            Ok(_) => self.handle.signal.raise(Reason::Runtime),
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    /// What is left of the limits while the boxes cannot be read: a container that lives is stopped
+    /// after a while. Otherwise one that makes its outbox unreadable would have no limits.
+    pub(crate) async fn enforce_unread(&mut self, alive: Alive) -> Result<(), Trouble> {
+        match alive {
+            Alive::Runner(runner) => {
+                let now = self.core.parts.clock.monotonic();
+                let since = *self.unreadable_since.get_or_insert(now);
+                if now.since(since) > self.core.parts.config.limits.claim_tolerance {
+                    if let Some(before) = warned("unreadable", &runner.to_string()) {
+                        tracing::warn!(session = %self.id, %runner, before,
+                            "stopping the container, because its boxes cannot be read");
+                    }
+                    self.owed = self.owed.with(Reason::Runtime);
+                    self.record_and_stop(runner, StopCause::Limit).await?;
+                }
+            }
+            Alive::None => self.core.release_place(self.id), // nothing lives that could hold it
+            Alive::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// Stops the container because the host stops, and settles what it leaves.
+    pub(crate) async fn stop_for_shutdown(&mut self) -> Result<(), Trouble> {
+        if let Some(container) = &self.container {
+            let runner = container.vitals.runner;
+            self.record_and_stop(runner, StopCause::Host).await?;
+            self.sweep(Reasons::default().with(Reason::Runtime)).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn record_and_stop(
+        &mut self,
+        runner: RunnerId,
+        cause: StopCause,
+    ) -> Result<Alive, Trouble> {
+        self.record_stop(runner, cause).await?;
+        Ok(match self.stop(runner).await {
+            true => Alive::None,
+            false => Alive::Unknown,
+        })
+    }
+
+    pub(super) async fn record_stop(
+        &mut self,
+        runner: RunnerId,
+        cause: StopCause,
+    ) -> Result<(), Trouble> {
+        let id = self.id;
+        if self.record.stop_cause.is_none() && self.record.runner == Some(runner) {
+            self.core.parts.db.call(move |db| sessions::record_stop(db, id, runner, cause)).await?;
+            self.record.stop_cause = Some(cause);
+        }
+        Ok(())
+    }
+
+    /// Whether the runtime confirmed that nothing of the incarnation lives. If not, no other is
+    /// started, and the runtime is asked again soon.
+    async fn stop(&mut self, runner: RunnerId) -> bool {
+        let incarnation = Incarnation { session: self.id, runner };
+        let runtime = Arc::clone(&self.core.parts.runtime);
+        let grace = self.core.parts.config.containers.stop_grace;
+        match self.while_accepting(runtime.stop(incarnation, grace)).await {
+            Ok(()) => {
+                fault::point(CrashPoint::HostStopDone);
+                true
+            }
+            Err(error) => {
+                self.runtime_trouble(&error);
+                false
+            }
+        }
+    }
+
+    /// The runtime did not do what it was asked: ask again, ever more rarely.
+    fn runtime_trouble(&mut self, error: &RuntimeError) {
+        self.complain(error);
+        self.owed = self.owed.with(Reason::Runtime);
+        let pause = Duration::from_secs(1) * 2_u32.saturating_pow(self.runtime_silent.min(5));
+        self.runtime_silent += 1;
+        self.look_in(pause.min(SILENT_PAUSE_MAX));
+    }
+
+    /// Starts a container, if there is a place for one. Everything that a crash could leave behind
+    /// is recorded first.
+    pub(crate) async fn start(
+        &mut self,
+        class: Class,
+        look: &Look,
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        if self.closing || self.core.is_stopping() || self.record.quarantine.is_some() {
+            return Ok(());
+        }
+        if let Some(after) = decide::start_waits(self.record.start_after, now) {
+            self.look_in(after.since(now));
+            return Ok(());
+        }
+        let (group, id) = (self.record.agent_group, self.id);
+        // The last word before a start: somebody may have removed it a moment ago.
+        if self.core.parts.db.call(move |db| sessions::agent_removed(db, id)).await? {
+            self.core.release_place(id);
+            self.handle.signal.raise(Reason::Runtime);
+            return Ok(());
+        }
+        let stamp = stamp::of(&self.core, &self.record.agent_folder).await;
+        let broken = stamp.as_ref().and_then(|stamp| self.core.broken.why(group, stamp, id));
+        if let (Some(reason), Some(stamp)) = (broken, &stamp) {
+            self.core.release_place(id);
+            return self.wait_for_change(&reason, stamp, look, now).await;
+        }
+        if !self.core.request_place(self.id, self.record.seat(self.asker), class) {
+            return Ok(()); // it is told when there is one
+        }
+        self.watch_outbox().await;
+        self.project_routing().await?;
+        let furnished = self.furnish(stamp.clone()).await;
+        if let (Err(Unfit::Broken(reason)), Some(stamp)) = (&furnished, &stamp) {
+            let folder = &self.record.agent_folder;
+            self.core.agent_is_broken(group, None, id, folder, stamp.clone(), reason.clone());
+            self.core.release_place(id);
+            return self.wait_for_change(reason, stamp, look, now).await;
+        }
+        let runner = RunnerId::generate(&*self.core.parts.ids);
+        self.core.parts.db.call(move |db| sessions::record_start(db, id, runner, now)).await?;
+        self.record.runner = Some(runner);
+        self.record.stop_cause = None;
+        self.record.next_due_at = Some(sessions::DUE_NOW);
+        fault::point(CrashPoint::HostStartRecorded);
+        let core = Arc::clone(&self.core);
+        let config = &core.parts.config.containers;
+        let spec = |agent| StartSpec {
+            incarnation: Incarnation { session: id, runner },
+            folder: core.parts.data.session_folder(self.record.agent_group, id),
+            agent,
+            idle: config.idle,
+            grace: config.stop_grace,
+            heartbeat: core.parts.config.limits.heartbeat,
+            poll: core.parts.watch.is_none().then_some(watch::POLL),
+            durability: core.parts.config.durability,
+        };
+        // What a predecessor left is no sign of life of this one.
+        let vitals = Vitals::new(runner, core.parts.clock.monotonic(), self.boxes.heartbeat());
+        let started = match furnished.map(spec) {
+            Ok(spec) => self.while_accepting(core.parts.runtime.start(&spec)).await,
+            Err(Unfit::Broken(reason) | Unfit::Trouble(reason)) => {
+                Err(RuntimeError::Start { reason })
+            }
+        };
+        match started {
+            Ok(()) => {
+                fault::point(CrashPoint::HostStartDone);
+                tracing::info!(session = %id, %runner, "started a container");
+                self.container =
+                    Some(Container { vitals, acked: false, started_at: Some(now), stamp });
+                self.handle.signal.raise(Reason::Due); // its limits need a first look
+                Ok(())
+            }
+            Err(RuntimeError::Start { reason }) => self.end_of(runner, Some(reason)).await,
+            Err(error @ RuntimeError::Occupied { .. }) => {
+                self.end_of(runner, Some(error.to_string())).await
+            }
+            Err(error) => {
+                self.runtime_trouble(&error); // it may have started the container all the same
+                Ok(())
+            }
+        }
+    }
+
+    async fn project_routing(&mut self) -> Result<(), Trouble> {
+        let agent = self.record.agent_group;
+        let places = self.core.parts.db.call(move |db| messaging::places_of(db, agent)).await?;
+        let destinations: Vec<Destination> = places
+            .into_iter()
+            .map(|place| Destination {
+                name: place.name,
+                channel_type: place.channel_type,
+                platform_id: place.platform_id,
+            })
+            .collect();
+        self.outgoing.allow(&destinations);
+        let home = Origin {
+            channel_type: Some(self.home.channel_type.clone()),
+            platform_id: Some(self.home.platform_id.clone()),
+            thread_id: self.home.thread_id.clone(),
+        };
+        let mut destinations = destinations;
+        destinations.sort_by(|a, b| a.name.cmp(&b.name)); // as the inbox lists them
+        let boxes = Arc::clone(&self.boxes);
+        blocking(move || boxes.project_routing(&home, &destinations)).await?;
+        Ok(())
+    }
+
+    /// After nothing of the recorded incarnation lives and what it left is settled: records its
+    /// end, and whether its start counts as failed.
+    pub(crate) async fn finish_container(&mut self, look: &Look) -> Result<(), Trouble> {
+        let Some(runner) = self.record.runner else {
+            self.container = None;
+            return Ok(());
+        };
+        let acked = match &self.container {
+            Some(container) if container.started_at.is_some() => {
+                container.acked || look.acks.values().any(|ack| container.has_written(ack))
+            }
+            _ => true, // its past is unknown, so nothing is held against it
+        };
+        let failed = !acked && self.record.stop_cause.is_none();
+        let reason =
+            failed.then(|| "the agent's container ended before it did anything".to_owned());
+        self.end_of(runner, reason).await
+    }
+
+    async fn end_of(&mut self, runner: RunnerId, failure: Option<String>) -> Result<(), Trouble> {
+        let now = self.now();
+        let trouble = match failure {
+            None => StartTrouble {
+                failed_starts: self.record.failed_starts,
+                start_after: self.record.start_after,
+                error: None,
+            },
+            Some(reason) => {
+                let failed_starts = self.record.failed_starts + 1;
+                let start_after = Some(now + decide::start_pause(failed_starts));
+                tracing::warn!(session = %self.id, failed_starts, reason, "a start led to nothing");
+                if failed_starts == FAILED_STARTS_TOLD {
+                    self.notify_person(Notice::held(
+                        format!("start:{runner}"),
+                        self.home.clone(),
+                        "I cannot start at the moment. Your message is kept, and I will answer \
+                         it as soon as I can."
+                            .to_owned(),
+                        now,
+                    ))
+                    .await?;
+                }
+                StartTrouble { failed_starts, start_after, error: Some(reason) }
+            }
+        };
+        let id = self.id;
+        let record = trouble.clone();
+        self.core.parts.db.call(move |db| sessions::record_end(db, id, &record)).await?;
+        self.record.runner = None;
+        self.record.stop_cause = None;
+        self.record.failed_starts = trouble.failed_starts;
+        self.record.start_after = trouble.start_after;
+        self.container = None;
+        self.asker = None;
+        self.core.release_place(id);
+        self.clear(runner).await;
+        self.handle.signal.raise(Reason::Due); // what waits may be started now
+        Ok(())
+    }
+
+    /// Removes what the runtime keeps of an ended incarnation, so that the next start finds the
+    /// place free.
+    async fn clear(&mut self, runner: RunnerId) {
+        let incarnation = Incarnation { session: self.id, runner };
+        let folder = self.core.parts.data.session_folder(self.record.agent_group, self.id);
+        let log = folder.join(RUNNER_LOG);
+        let runtime = Arc::clone(&self.core.parts.runtime);
+        if let Err(error) = self.while_accepting(runtime.clear(incarnation, &log)).await {
+            self.runtime_trouble(&error);
+        }
+    }
+
+    /// A runner works: earlier failed starts are history.
+    pub(crate) async fn forget_failed_starts(&mut self) -> Result<(), Trouble> {
+        let works = self.container.as_ref().is_some_and(|container| container.acked);
+        if works && self.record.failed_starts > 0 {
+            let id = self.id;
+            self.core.parts.db.call(move |db| sessions::clear_start_trouble(db, id)).await?;
+            self.record.failed_starts = 0;
+            self.record.start_after = None;
+        }
+        Ok(())
+    }
+}

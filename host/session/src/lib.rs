@@ -1,0 +1,35 @@
+//! Sessions: the table of those that are awake (`core`), the pure decisions about one (`decide`,
+//! `limits`, `delivery`, `requests`, `recurrence`), and the task that owns its folder and its container
+//! and carries them out. It must not know what makes runs, nor through which door anybody came.
+
+mod accept;
+pub mod admission;
+pub mod boxes;
+mod broken;
+mod closing;
+pub mod command;
+mod container;
+pub mod core;
+mod damper;
+pub mod decide;
+pub mod delivery;
+pub mod fence;
+mod fit;
+mod folding;
+mod forgetting;
+pub mod held;
+pub mod limits;
+mod notices;
+pub mod outgoing;
+pub mod recurrence;
+mod redrive;
+mod refusals;
+pub mod requests;
+pub mod run;
+mod serving;
+pub mod signal;
+pub mod stamp;
+mod sweep;
+pub mod task;
+mod tasking;
+pub mod watch;

@@ -1,0 +1,552 @@
+//! The task of one awake session: the only code that touches its folder and its container.
+//!
+//! All work on a session is serial, and sessions do not wait for each other. The task takes
+//! commands (messages to accept, outcomes of sends) and reasons to look, sweeps, and retires when
+//! nothing is left to do. While it waits for the runtime it goes on accepting messages.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+use twobox_model::errors::{chain, for_a_terminal};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+use twobox_shared::clock::Monotonic;
+use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::open::{BoxError, Remedy};
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+use super::accept::answer;
+use super::boxes::Boxes;
+use super::command::Command;
+use super::container::Container;
+use super::damper::Damper;
+use super::outgoing::Outgoing;
+use super::refusals::Refusals;
+use super::signal::{Reason, Reasons, Signal};
+use crate::core::{Core, Handle};
+use twobox_model::channel::{Place, Refusal, SCHEDULE_CHANNEL};
+use twobox_model::seats::Sender;
+use twobox_store::DbError;
+use twobox_store::sessions::{self, DUE_NOW, SessionRecord};
+use twobox_store::storage::{explain, passes};
+use twobox_system::blocking::{blocking, blocking_timed};
+
+/// A task whose next look is further away than this retires; the safety net wakes it in time.
+pub const RETIRE_BEYOND: Duration = Duration::from_secs(60);
+
+/// The pause before the same thing is tried again that needed an operator, such as a full disk.
+const OPERATOR_PAUSE: Duration = Duration::from_secs(5);
+
+/// The state of an awake session.
+pub(crate) struct Task {
+    pub(crate) core: Arc<Core>,
+    pub(crate) id: SessionId,
+    pub(crate) record: SessionRecord,
+    pub(crate) boxes: Arc<Boxes>,
+    pub(crate) home: Place,
+    pub(crate) handle: Handle,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) backlog: VecDeque<Command>,
+    /// Who wrote first of what no container has begun with, if the channel said.
+    pub(super) asker: Option<Sender>,
+    /// The container that lives, as far as the task knows.
+    pub(crate) container: Option<Container>,
+    pub(crate) outgoing: Outgoing,
+    /// Whether the container's commits are reported; otherwise the session polls.
+    pub(crate) watched: bool,
+    /// The highest number read from the outbox.
+    pub(crate) seen: Seq,
+    /// Whether anything was accepted since the present sweep began: it may not clear the mark.
+    pub(crate) accepted: bool,
+    /// Reasons that no sweep has dealt with to its end; the next one does.
+    pub(crate) owed: Reasons,
+    /// When to look again without being told.
+    pub(crate) next_look: Option<Instant>,
+    /// Since when the boxes cannot be read, while a container lives.
+    pub(crate) unreadable_since: Option<Monotonic>,
+    /// Why the last message could not be stored, until something was done about it.
+    pub(super) unstored: Option<BoxError>,
+    pub(super) damper: Damper,
+    pub(super) refusals: Refusals,
+    /// The last complaint, so that the same one is logged once.
+    complaint: Option<String>,
+    /// How often in a row the runtime did not answer.
+    pub(crate) runtime_silent: u32,
+    /// Whether it is not known which mark `host.db` has.
+    mark_in_doubt: bool,
+    /// When the session was last looked over for what can be forgotten.
+    pub(super) looked_over: Option<Monotonic>,
+    pub(crate) closing: bool,
+}
+
+/// Why a sweep ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Box(#[from] BoxError),
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error("the container may still live: the runtime did not confirm its end")]
+    Lives,
+}
+
+/// Runs the task of `id` until it retires or the host stops.
+pub(crate) async fn run(
+    core: Arc<Core>,
+    id: SessionId,
+    handle: Handle,
+    commands: mpsc::Receiver<Command>,
+) {
+    let mut commands = commands;
+    let mut backlog = VecDeque::new();
+    let mut stopping = core.stopping();
+    let record = loop {
+        match core.parts.db.call(move |db| sessions::find(db, id)).await {
+            Ok(Some(record)) => break record,
+            Ok(None) => {
+                tracing::debug!(session = %id, "there is no such session");
+                return leave(&core, id, &handle.signal, &mut commands, "there is no such session");
+            }
+            Err(error) => {
+                tracing::error!(session = %id, error = chain(&error), "cannot wake the session");
+                // Nobody is kept waiting for what may need a person: a run has its place meanwhile.
+                if !passes(&error) {
+                    let reason = explain(&error, core.parts.data.root());
+                    let why = Refusal::TryAgain { reason, passes: false };
+                    while let Ok(command) = commands.try_recv() {
+                        match command.is_asked() {
+                            true => command.refuse(why.clone()),
+                            false => backlog.push_back(command),
+                        }
+                    }
+                }
+                let stop = stopping.wait_for(|stopping| *stopping);
+                if tokio::time::timeout(OPERATOR_PAUSE, stop).await.is_ok() {
+                    return refuse_all(&mut commands).await;
+                }
+            }
+        }
+    };
+    let data = &core.parts.data;
+    let folder = data.session_folder(record.agent_group, id);
+    let quota = core.parts.config.limits.outbox_quota_mb << 20;
+    let boxes = Boxes::new(id, &folder, &data.scratch(), quota);
+    let home = record.home();
+    let mut task = Task {
+        boxes: Arc::new(match home.channel_type == SCHEDULE_CHANNEL {
+            true => boxes.small(), // one run is not much
+            false => boxes,
+        }),
+        home,
+        id,
+        record,
+        commands,
+        backlog,
+        asker: None,
+        container: None,
+        outgoing: Outgoing::default(),
+        watched: false,
+        seen: Seq::default(),
+        accepted: false,
+        owed: Reasons::default(),
+        next_look: None,
+        unreadable_since: None,
+        unstored: None,
+        damper: Damper::default(),
+        refusals: Refusals::default(),
+        complaint: None,
+        runtime_silent: 0,
+        mark_in_doubt: false,
+        looked_over: None,
+        closing: false,
+        handle,
+        core,
+    };
+    let names = names(&task.record);
+    let life = async {
+        task.watch_outbox().await;
+        task.handle.signal.raise(Reason::Runtime); // nothing is known of it yet
+        task.live().await;
+    };
+    life.instrument(names).await;
+    if let Some(watch) = &task.core.parts.watch {
+        watch.remove(task.boxes.paths().out_dir(), &task.handle.signal);
+    }
+    match task.closing {
+        true => task.commands.close(), // whoever waits for an answer hears that nobody will give it
+        false => forward(task).await,
+    }
+}
+
+/// The names that stand beside a session's id in the log. Not a span of `info`: they are wanted in a log
+/// of warnings too.
+pub(crate) fn names(record: &SessionRecord) -> Span {
+    let home = record.home();
+    tracing::error_span!(
+        "of",
+        agent = record.agent_folder,
+        channel = home.channel_type,
+        chat = home.platform_id,
+        thread = home.thread_id
+    )
+}
+
+/// Commands that came while the task retired go to the next one.
+async fn forward(task: Task) {
+    let Task { core, id, mut commands, backlog, .. } = task;
+    commands.close();
+    for command in backlog {
+        core.send(id, command).await;
+    }
+    while let Some(command) = commands.recv().await {
+        core.send(id, command).await;
+    }
+}
+
+/// Takes the task of a session that is not there out of the table. Whoever wants something of it is
+/// told `why`.
+pub(super) fn leave(
+    core: &Arc<Core>,
+    id: SessionId,
+    signal: &Arc<Signal>,
+    commands: &mut mpsc::Receiver<Command>,
+    why: &str,
+) {
+    loop {
+        signal.take();
+        while let Ok(command) = commands.try_recv() {
+            command.refuse(Refusal::Blocked { reason: why.to_owned() });
+        }
+        if core.retire(id, signal, commands) {
+            return;
+        }
+    }
+}
+
+async fn refuse_all(commands: &mut mpsc::Receiver<Command>) {
+    commands.close();
+    while let Some(command) = commands.recv().await {
+        command.refuse(Refusal::stopping());
+    }
+}
+
+impl Task {
+    /// Makes the folder and watches it, so that nothing a container writes goes unnoticed. Where
+    /// that fails, because a disk is full or the system has no watch left, the session is polled.
+    pub(crate) async fn watch_outbox(&mut self) {
+        if self.watched {
+            return;
+        }
+        let boxes = Arc::clone(&self.boxes);
+        if let Err(error) = blocking(move || boxes.create()).await {
+            return self.complain(&error);
+        }
+        let Some(watch) = &self.core.parts.watch else { return };
+        match watch.add(self.boxes.paths().out_dir(), &self.handle.signal) {
+            Ok(()) => self.watched = true,
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    async fn live(&mut self) {
+        loop {
+            self.wait().await;
+            if self.take_commands().await.is_break() {
+                return;
+            }
+            if let Some(error) = self.unstored.take() {
+                self.cope(error.into()).await;
+            }
+            if let Some(rest) = self.damper.rest(Instant::now()) {
+                self.look_in(rest); // what was raised is kept until then
+                continue;
+            }
+            if !self.handle.signal.is_quiet()
+                && let Some(pause) = self.damper.pause(Instant::now())
+            {
+                self.while_accepting(tokio::time::sleep(pause)).await;
+            }
+            let reasons = self.handle.signal.take();
+            if !reasons.is_empty() {
+                self.next_look = None;
+                let reasons = reasons.and(std::mem::take(&mut self.owed));
+                if let Err(trouble) = self.sweep(reasons).await {
+                    self.owed = self.owed.and(reasons);
+                    self.cope(trouble).await;
+                } else {
+                    self.complaint = None;
+                }
+            }
+            if self.has_nothing_to_do()
+                && self.core.retire(self.id, &self.handle.signal, &mut self.commands)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Until a command, a reason, or the time of the next look.
+    async fn wait(&mut self) {
+        if !self.backlog.is_empty() {
+            return;
+        }
+        let next_look = self.next_look;
+        let time = async {
+            match next_look {
+                Some(when) => tokio::time::sleep_until(when).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            command = self.commands.recv() => self.backlog.extend(command),
+            () = self.handle.signal.raised() => {}
+            () = time => {
+                self.next_look = None;
+                self.handle.signal.raise(Reason::Due);
+            }
+        }
+    }
+
+    fn has_nothing_to_do(&self) -> bool {
+        let soon = Instant::now() + RETIRE_BEYOND;
+        self.container.is_none()
+            && self.record.runner.is_none()
+            && self.backlog.is_empty()
+            && self.outgoing.is_quiet()
+            && self.next_look.is_none_or(|when| when > soon)
+            && self.record.next_due_at != Some(DUE_NOW)
+    }
+
+    /// Does everything that was asked for. Accepting comes first: somebody waits for it.
+    async fn take_commands(&mut self) -> ControlFlow<()> {
+        while let Ok(command) = self.commands.try_recv() {
+            self.backlog.push_back(command);
+        }
+        let mut others = VecDeque::new();
+        let mut accepts = Vec::new();
+        for command in std::mem::take(&mut self.backlog) {
+            match command {
+                Command::Accept { message, reply } => accepts.push((message, reply)),
+                other => others.push_back(other),
+            }
+        }
+        if accepts.iter().any(|(message, _)| message.trigger) {
+            self.renew().await;
+        }
+        self.accept(accepts).await;
+        while let Some(command) = others.pop_front() {
+            match command {
+                Command::Accept { .. } => unreachable!("taken out above"),
+                Command::Sent(sent) => {
+                    if let Err(trouble) = self.take_report(sent).await {
+                        self.cope(trouble).await;
+                    }
+                }
+                Command::Retry { message, reply } => {
+                    let result = self.retry(message).await;
+                    answer(reply, result.map_err(|trouble| chain(&trouble)));
+                }
+                Command::Restart { reply } => {
+                    let stopped = self.restart().await;
+                    answer(reply, stopped.map_err(|trouble| chain(&trouble)));
+                }
+                Command::Run { message, order, reply } => {
+                    let state = self.handle_run(message, order).await;
+                    answer(reply, state.map_err(|trouble| chain(&trouble)));
+                }
+                Command::Notices => {
+                    self.outgoing.notices = None;
+                    self.mark_in_doubt = true;
+                    self.handle.signal.raise(Reason::Due);
+                }
+                Command::Forget { reply } => {
+                    self.backlog = std::mem::take(&mut others);
+                    let gone = self.handle_forget().await;
+                    if gone == Ok(true) {
+                        let signal = Arc::clone(&self.handle.signal);
+                        leave(&self.core, self.id, &signal, &mut self.commands, GONE);
+                        answer(reply, gone);
+                        return ControlFlow::Break(());
+                    }
+                    answer(reply, gone);
+                    others = std::mem::take(&mut self.backlog);
+                }
+                Command::Task { verb, task, reply } => {
+                    let done = self.handle_task(verb, task).await;
+                    answer(reply, done);
+                }
+                Command::Dead { order, reply } => {
+                    let handled = self.handle_dead(&order).await;
+                    answer(reply, handled);
+                }
+                Command::Shutdown { stop_container, done } => {
+                    self.backlog = others;
+                    self.shut_down(stop_container).await;
+                    drop(done);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Says durably when somebody has to look at the session next.
+    pub(crate) async fn mark(&mut self, next: Option<UnixMillis>) -> Result<(), DbError> {
+        if self.mark_in_doubt || self.record.next_due_at != next {
+            let id = self.id;
+            // A commit that reports an error may be found by the next host all the same.
+            self.mark_in_doubt = true;
+            self.core.parts.db.call(move |db| sessions::mark(db, id, next)).await?;
+            self.mark_in_doubt = false;
+            self.record.next_due_at = next;
+        }
+        Ok(())
+    }
+
+    /// Reads or changes the boxes on the session's account: what it takes counts as looks, and one
+    /// that has used up its own comes after everything else.
+    pub(super) async fn at_its_expense<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let background = self.core.background.as_ref().filter(|_| self.damper.comes_last());
+        let (value, processor) = blocking_timed(background, work).await;
+        self.damper.pay(processor);
+        value
+    }
+
+    async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {
+        self.mark(Some(DUE_NOW)).await?;
+        self.restart().await?; // whatever was mended, what runs now is what failed
+        let boxes = Arc::clone(&self.boxes);
+        let torn = self.record.quarantine.as_deref().is_some_and(crate::held::is_torn);
+        let now = self.now();
+        let revived = blocking(move || match torn {
+            // What is open there is still the original's, and waits for a word of its own.
+            true => boxes.hold(now).map(|_| 0),
+            false => boxes.revive(message.as_ref()),
+        })
+        .await?;
+        let id = self.id;
+        self.core.parts.db.call(move |db| sessions::release(db, id)).await?;
+        self.record.quarantine = None;
+        self.record.failed_starts = 0;
+        self.record.start_after = None;
+        self.damper.wake();
+        self.handle.signal.raise(Reason::Runtime);
+        Ok(revived)
+    }
+
+    /// What to do about trouble: try again soon, quarantine, or call for an operator. A container
+    /// that holds a lock against its host is stopped.
+    async fn cope(&mut self, trouble: Trouble) {
+        let remedy = match &trouble {
+            Trouble::Box(error) => error.remedy(),
+            Trouble::Db(_) => Remedy::Operator,
+            Trouble::Lives => Remedy::TryAgain,
+        };
+        match remedy {
+            Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
+            Remedy::TryAgain | Remedy::Repair => {
+                if remedy == Remedy::TryAgain {
+                    self.complain(&trouble);
+                }
+                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
+                    self.stop_offender(&chain(&trouble)).await;
+                }
+                self.look_in(Duration::from_millis(100));
+            }
+            Remedy::Operator => {
+                self.complain(&trouble);
+                self.look_in(OPERATOR_PAUSE);
+            }
+        }
+    }
+
+    async fn quarantine(&mut self, reason: &str) {
+        let reason = for_a_terminal(reason);
+        tracing::error!(session = %self.id, reason, "the session is quarantined");
+        let (id, text) = (self.id, reason.clone());
+        let recorded = self.core.parts.db.call(move |db| sessions::quarantine(db, id, &text)).await;
+        match recorded {
+            Ok(()) => {
+                self.record.quarantine = Some(reason);
+                self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
+                self.core.run_moved();
+            }
+            Err(error) => {
+                self.complain(&error);
+                self.look_in(OPERATOR_PAUSE);
+            }
+        }
+    }
+
+    /// Logs a complaint once, until a sweep succeeds or the complaint changes.
+    pub(crate) fn complain(&mut self, error: &(dyn std::error::Error + 'static)) {
+        let text = explain(error, self.core.parts.data.root());
+        if self.complaint.as_ref() != Some(&text) {
+            tracing::warn!(session = %self.id, error = text, "the session needs attention");
+            self.complaint = Some(text);
+        }
+    }
+
+    /// Looks again after `pause`, or earlier if something else wants that.
+    pub(crate) fn look_in(&mut self, pause: Duration) {
+        let when = Instant::now() + pause;
+        self.next_look = Some(self.next_look.map_or(when, |other| other.min(when)));
+    }
+
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.core.parts.clock.now()
+    }
+
+    /// Ends what is under way: the container if it has to go, and the sends that channels have.
+    async fn shut_down(&mut self, stop_container: bool) {
+        self.closing = true;
+        if stop_container
+            && self.container.is_some()
+            && let Err(trouble) = self.stop_for_shutdown().await
+        {
+            self.complain(&trouble);
+        }
+        loop {
+            // Some of it came while the container was being stopped.
+            let waiting = self.backlog.pop_front().or_else(|| self.commands.try_recv().ok());
+            let command = match waiting {
+                Some(command) => Some(command),
+                None if self.outgoing.awaits_channels() => self.commands.recv().await,
+                None => None,
+            };
+            match command {
+                Some(Command::Sent(sent)) => {
+                    if let Err(trouble) = self.take_report(sent).await {
+                        self.complain(&trouble);
+                    }
+                }
+                Some(Command::Accept { reply, .. }) => {
+                    answer(reply, Err(Refusal::stopping()));
+                }
+                // Dropped is answered.
+                Some(
+                    Command::Retry { .. }
+                    | Command::Restart { .. }
+                    | Command::Run { .. }
+                    | Command::Notices
+                    | Command::Forget { .. }
+                    | Command::Task { .. }
+                    | Command::Dead { .. }
+                    | Command::Shutdown { .. },
+                ) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// What whoever wants something of a session that was deleted is told.
+const GONE: &str = "the session was deleted";

@@ -1,0 +1,257 @@
+//! Messaging groups and wirings: which chats there are, and which agent groups listen to them.
+
+use std::collections::HashSet;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, Row, named_params};
+use serde::Serialize;
+use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId};
+use twobox_shared::time::UnixMillis;
+
+use super::agents::AgentGroup;
+use super::{DbError, failed};
+use twobox_model::channel::TERMINAL;
+
+/// How the messages of one chat are divided into sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionMode {
+    /// One session for the whole chat, whatever the thread.
+    #[default]
+    Shared,
+    /// One session for each thread.
+    PerThread,
+}
+
+impl SessionMode {
+    /// The word in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::PerThread => "per-thread",
+        }
+    }
+
+    /// Which of a chat's sessions a thread belongs to.
+    pub fn thread_key(self, thread: Option<&str>) -> &str {
+        match self {
+            Self::Shared => "",
+            Self::PerThread => thread.unwrap_or_default(),
+        }
+    }
+}
+
+impl ToSql for SessionMode {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        self.as_str().to_sql()
+    }
+}
+
+impl FromSql for SessionMode {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value.as_str()? {
+            "shared" => Ok(Self::Shared),
+            "per-thread" => Ok(Self::PerThread),
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}
+
+/// An agent group that listens to a chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// The chat.
+    pub messaging_group: MessagingGroupId,
+    /// Who listens.
+    pub agent: AgentGroupId,
+    /// Its folder below `groups/`.
+    pub folder: String,
+    /// How messages are divided into sessions.
+    pub mode: SessionMode,
+}
+
+/// Who listens to the chat `platform_id`, the first wired first.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn listening(
+    db: &Connection,
+    channel_type: &str,
+    platform_id: &str,
+) -> Result<Vec<Listening>, DbError> {
+    const SELECT: &str = "
+        SELECT m.id, w.agent_group_id, a.folder, w.session_mode
+        FROM messaging_groups m
+        JOIN wirings w ON w.messaging_group_id = m.id
+        JOIN agent_groups a ON a.id = w.agent_group_id
+        WHERE m.channel_type = :channel_type AND m.platform_id = :platform_id
+          AND a.removed_at_ms IS NULL
+        ORDER BY w.created_at_ms, a.id";
+    let params = named_params! { ":channel_type": channel_type, ":platform_id": platform_id };
+    let from_row = |row: &Row<'_>| {
+        Ok(Listening {
+            messaging_group: row.get(0)?,
+            agent: row.get(1)?,
+            folder: row.get(2)?,
+            mode: row.get(3)?,
+        })
+    };
+    db.prepare_cached(SELECT)
+        .and_then(|mut select| select.query_map(params, from_row)?.collect())
+        .map_err(failed("find who listens"))
+}
+
+/// A chat that an agent group is wired to, which is where it may send to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WiredPlace {
+    /// What the agent calls it; unique among the places of one agent.
+    pub name: String,
+    /// The chat.
+    pub messaging_group: MessagingGroupId,
+    /// The channel's kind.
+    pub channel_type: String,
+    /// The chat on that channel.
+    pub platform_id: String,
+    /// How its messages are divided into sessions.
+    pub mode: SessionMode,
+}
+
+/// The places that `agent` may send to, the first wired first. Of two with the same name the later
+/// is called `name-2`.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn places_of(db: &Connection, agent: AgentGroupId) -> Result<Vec<WiredPlace>, DbError> {
+    const SELECT: &str = "
+        SELECT m.id, m.name, m.channel_type, m.platform_id, w.session_mode
+        FROM wirings w
+        JOIN messaging_groups m ON m.id = w.messaging_group_id
+        WHERE w.agent_group_id = :agent
+        ORDER BY w.created_at_ms, m.id";
+    let from_row = |row: &Row<'_>| {
+        Ok(WiredPlace {
+            name: row.get("name")?,
+            messaging_group: row.get("id")?,
+            channel_type: row.get("channel_type")?,
+            platform_id: row.get("platform_id")?,
+            mode: row.get("session_mode")?,
+        })
+    };
+    let mut places: Vec<WiredPlace> = db
+        .prepare_cached(SELECT)
+        .and_then(|mut select| {
+            select.query_map(named_params! { ":agent": agent }, from_row)?.collect()
+        })
+        .map_err(failed("list an agent's places"))?;
+    let mut taken = HashSet::new();
+    for place in &mut places {
+        let free = std::iter::once(place.name.clone())
+            .chain((2..).map(|n| format!("{}-{n}", place.name)))
+            .find(|name| !taken.contains(name))
+            .expect("numbers do not run out");
+        taken.insert(free.clone());
+        place.name = free;
+    }
+    Ok(places)
+}
+
+/// A chat to be wired to an agent.
+#[derive(Debug, Clone, Copy)]
+pub struct NewWiring<'a> {
+    /// The channel's kind.
+    pub channel_type: &'a str,
+    /// The chat on that channel.
+    pub platform_id: &'a str,
+    /// What agents are to call it; without one a known chat keeps its name, and a new one is called
+    /// by its id.
+    pub name: Option<&'a str>,
+    /// How its messages are divided into sessions.
+    pub mode: SessionMode,
+}
+
+/// Makes the agent's terminal, if it is not there, and wires it to the agent; an existing wiring
+/// takes the new mode.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn wire_terminal(
+    db: &Connection,
+    agent: &AgentGroup,
+    mode: SessionMode,
+    ids: &(impl IdSource + ?Sized),
+    now: UnixMillis,
+) -> Result<(), DbError> {
+    let terminal =
+        NewWiring { channel_type: TERMINAL, platform_id: &agent.name, name: Some(TERMINAL), mode };
+    insert(db, agent.id, terminal, ids, now).map_err(failed("wire an agent to its terminal"))
+}
+
+/// Makes the chat, if it is not there, and wires it to the agent.
+pub(super) fn insert(
+    db: &Connection,
+    agent: AgentGroupId,
+    new: NewWiring<'_>,
+    ids: &(impl IdSource + ?Sized),
+    now: UnixMillis,
+) -> rusqlite::Result<()> {
+    let NewWiring { channel_type, platform_id, name, mode } = new;
+    db.execute(
+        "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
+         VALUES (:id, :channel_type, :platform_id, :name, :now)
+         ON CONFLICT (channel_type, platform_id) DO NOTHING",
+        named_params! {
+            ":id": MessagingGroupId::generate(ids),
+            ":channel_type": channel_type,
+            ":platform_id": platform_id,
+            ":name": name.unwrap_or(platform_id),
+            ":now": now,
+        },
+    )?;
+    db.execute(
+        "INSERT INTO wirings (messaging_group_id, agent_group_id, session_mode, created_at_ms)
+         SELECT id, :agent, :mode, :now FROM messaging_groups
+         WHERE channel_type = :channel_type AND platform_id = :platform_id
+         ON CONFLICT (messaging_group_id, agent_group_id)
+         DO UPDATE SET session_mode = excluded.session_mode",
+        named_params! {
+            ":agent": agent,
+            ":mode": mode,
+            ":now": now,
+            ":channel_type": channel_type,
+            ":platform_id": platform_id,
+        },
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::agents;
+    use super::*;
+    use twobox_shared::ids::SystemIds;
+
+    #[test]
+    fn an_agent_listens_to_its_own_terminal_and_may_send_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
+        let mut add =
+            |name, mode| agents::add(&mut db, name, mode, &SystemIds, UnixMillis(1)).unwrap();
+        let ann = add("ann", SessionMode::PerThread);
+        let bob = add("bob", SessionMode::Shared);
+        let heard = listening(&db, TERMINAL, "ann").unwrap();
+        assert_eq!(heard.len(), 1);
+        assert_eq!((heard[0].agent, heard[0].mode), (ann.id, SessionMode::PerThread));
+        assert_eq!(listening(&db, TERMINAL, "nobody").unwrap(), []);
+        // A second place of the same name is told apart.
+        db.execute(
+            "INSERT INTO wirings SELECT id, ?1, 'shared', 2 FROM messaging_groups
+             WHERE platform_id = 'ann'",
+            [bob.id],
+        )
+        .unwrap();
+        let places = places_of(&db, bob.id).unwrap();
+        let named: Vec<_> =
+            places.iter().map(|p| (p.name.as_str(), p.platform_id.as_str())).collect();
+        assert_eq!(named, [("terminal", "bob"), ("terminal-2", "ann")]);
+    }
+}

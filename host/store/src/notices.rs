@@ -1,0 +1,251 @@
+//! Notices: what the host itself has to tell a person, at most once per session and cause.
+
+use rusqlite::{Connection, Row, named_params};
+use twobox_shared::dead::Fate;
+use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::inbox::DeliveryStatus;
+use twobox_shared::time::UnixMillis;
+
+use super::{DbError, failed};
+use twobox_model::channel::Place;
+
+/// A notice that was not delivered yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about; unique in its session.
+    pub cause: String,
+    /// Where it goes.
+    pub place: Place,
+    /// What it says.
+    pub text: String,
+    /// How far its delivery has come.
+    pub status: DeliveryStatus,
+    /// How often the channel was called without success.
+    pub attempts: i64,
+    /// Not again before this instant.
+    pub next_attempt_at: Option<UnixMillis>,
+    /// When it was written, or redriven last: what its hold is counted from.
+    pub created_at: UnixMillis,
+}
+
+impl Notice {
+    /// A fresh notice.
+    pub fn held(cause: String, place: Place, text: String, now: UnixMillis) -> Self {
+        Self {
+            cause,
+            place,
+            text,
+            status: DeliveryStatus::Held,
+            attempts: 0,
+            next_attempt_at: None,
+            created_at: now,
+        }
+    }
+
+    /// What begins the cause of a notice that a message has failed.
+    const FAILED: &str = "failed:";
+
+    /// A fresh notice that `message` has failed with this attempt.
+    pub fn failed(
+        message: &MessageId,
+        attempt: i64,
+        place: Place,
+        text: String,
+        now: UnixMillis,
+    ) -> Self {
+        Self::held(format!("{}{message}:{attempt}", Self::FAILED), place, text, now)
+    }
+
+    /// The message that it says has failed, if it says so.
+    pub fn failed_message(&self) -> Option<MessageId> {
+        // An id may have a colon in it, an attempt has none.
+        let (message, _attempt) = self.cause.strip_prefix(Self::FAILED)?.rsplit_once(':')?;
+        MessageId::parse(message).ok()
+    }
+
+    const SELECT_OPEN: &str = "
+        SELECT cause, channel_type, platform_id, thread_id, text, status, attempts,
+               next_attempt_at_ms, created_at_ms
+        FROM notices WHERE session_id = :session AND status IN ('held', 'sending')
+        ORDER BY created_at_ms, cause";
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let word: String = row.get("status")?;
+        Ok(Self {
+            cause: row.get("cause")?,
+            place: Place {
+                channel_type: row.get("channel_type")?,
+                platform_id: row.get("platform_id")?,
+                thread_id: row.get("thread_id")?,
+            },
+            text: row.get("text")?,
+            status: DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held),
+            attempts: row.get("attempts")?,
+            next_attempt_at: row.get("next_attempt_at_ms")?,
+            created_at: row.get("created_at_ms")?,
+        })
+    }
+}
+
+/// Stores a notice unless the session has one for that cause. Returns whether it is new.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool, DbError> {
+    db.execute(
+        "INSERT INTO notices (session_id, cause, channel_type, platform_id, thread_id, text,
+           created_at_ms)
+         VALUES (:session, :cause, :channel_type, :platform_id, :thread_id, :text, :now)
+         ON CONFLICT (session_id, cause) DO NOTHING",
+        named_params! {
+            ":session": session,
+            ":cause": notice.cause,
+            ":channel_type": notice.place.channel_type,
+            ":platform_id": notice.place.platform_id,
+            ":thread_id": notice.place.thread_id,
+            ":text": notice.text,
+            ":now": notice.created_at,
+        },
+    )
+    .map(|changed| changed == 1)
+    .map_err(failed("store a notice"))
+}
+
+/// The session's notices that are not settled, oldest first.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn open(db: &Connection, session: SessionId) -> Result<Vec<Notice>, DbError> {
+    db.prepare_cached(Notice::SELECT_OPEN)
+        .and_then(|mut select| {
+            select.query_map(named_params! { ":session": session }, Notice::from_row)?.collect()
+        })
+        .map_err(failed("list notices"))
+}
+
+/// Records how far a notice has come. A settled one is final: returns `false`.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn record(
+    db: &Connection,
+    session: SessionId,
+    notice: &Notice,
+    error: Option<&str>,
+) -> Result<bool, DbError> {
+    db.execute(
+        "UPDATE notices
+         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next,
+             -- Why its time was over is what the channel said last.
+             error = CASE WHEN :status = 'failed' AND next_attempt_at_ms IS NOT NULL
+                     THEN :error || coalesce('; the last answer was: ' || error, '') ELSE :error END
+         WHERE session_id = :session AND cause = :cause AND status IN ('held', 'sending')",
+        named_params! {
+            ":session": session,
+            ":cause": notice.cause,
+            ":status": notice.status.as_str(),
+            ":attempts": notice.attempts,
+            ":next": notice.next_attempt_at,
+            ":error": error,
+        },
+    )
+    .map(|changed| changed == 1)
+    .map_err(failed("record a notice"))
+}
+
+/// A notice, whatever became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What it is about.
+    pub cause: String,
+    /// The kind of the channel that it goes to.
+    pub channel_type: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of each notice of the session, oldest first.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn told(db: &Connection, session: SessionId) -> Result<Vec<Told>, DbError> {
+    let from_row = |row: &Row<'_>| {
+        let word: String = row.get("status")?;
+        let status = DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held);
+        let dropped = row.get::<_, Option<UnixMillis>>("dropped_at_ms")?.is_some();
+        Ok(Told {
+            cause: row.get("cause")?,
+            channel_type: row.get("channel_type")?,
+            fate: Fate::of_delivery(status, row.get("error")?, dropped),
+        })
+    };
+    db.prepare_cached(
+        "SELECT cause, channel_type, status, error, dropped_at_ms FROM notices
+         WHERE session_id = :session ORDER BY created_at_ms, cause",
+    )
+    .and_then(|mut select| {
+        select.query_map(named_params! { ":session": session }, from_row)?.collect()
+    })
+    .map_err(failed("list notices"))
+}
+
+/// Lets a notice be sent once more, as if it were new. Returns whether it had failed, or perhaps,
+/// and was not dropped.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn redrive(
+    db: &Connection,
+    session: SessionId,
+    cause: &str,
+    now: UnixMillis,
+) -> Result<bool, DbError> {
+    db.execute(
+        "UPDATE notices
+         SET status = 'held', attempts = 0, next_attempt_at_ms = NULL, error = NULL,
+             created_at_ms = :now
+         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
+           AND dropped_at_ms IS NULL",
+        named_params! { ":session": session, ":cause": cause, ":now": now },
+    )
+    .map(|changed| changed == 1)
+    .map_err(failed("redrive a notice"))
+}
+
+/// Gives a notice up; its cause is not told again. Returns whether it had failed, or perhaps, and
+/// was not dropped before.
+///
+/// # Errors
+/// [`DbError::Sqlite`].
+pub fn dismiss(
+    db: &Connection,
+    session: SessionId,
+    cause: &str,
+    now: UnixMillis,
+) -> Result<bool, DbError> {
+    db.execute(
+        "UPDATE notices SET dropped_at_ms = :now
+         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
+           AND dropped_at_ms IS NULL",
+        named_params! { ":session": session, ":cause": cause, ":now": now },
+    )
+    .map(|changed| changed == 1)
+    .map_err(failed("drop a notice"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_of_a_failure_names_its_message_and_no_other_does() {
+        let place = Place { channel_type: "c".into(), platform_id: "p".into(), thread_id: None };
+        for id in ["m", "a:b", "0:1:2"] {
+            let id = MessageId::parse(id).unwrap();
+            let notice = Notice::failed(&id, 4, place.clone(), "sorry".into(), UnixMillis(1));
+            assert_eq!(notice.failed_message(), Some(id));
+        }
+        let other = Notice::held("start:m:1".into(), place, "later".into(), UnixMillis(1));
+        assert_eq!(other.failed_message(), None);
+    }
+}

@@ -1,0 +1,378 @@
+//! `twobox agents`: add, list, show, remove; [`programs`](super::programs) has put and edit.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Subcommand, ValueEnum};
+use serde_json::json;
+use twobox_shared::agent_config::{AgentConfig, Lifetime, ProviderKind, SharedFolder};
+use twobox_shared::bounds;
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::content::Failure as Reason;
+use twobox_shared::ids::SystemIds;
+use twobox_shared::inbox::Destination;
+
+use super::doctor::cannot_run;
+use super::init::write_new;
+use super::output::{Failure, table};
+use super::schedules::announce;
+use super::{Context, output, programs};
+use twobox_app::trial::{self, Trial};
+use twobox_runtime::program::{self, Migrated};
+use twobox_store::agents::{self, AgentGroup};
+use twobox_store::messaging::{self, SessionMode};
+use twobox_store::overview;
+use twobox_system::data::DataDir;
+
+/// What can be done with agents.
+#[derive(Debug, Subcommand)]
+pub(super) enum AgentsCommand {
+    /// Add an agent with folders and a terminal of its own.
+    Add {
+        /// Its name: letters, digits, "-" and "_".
+        name: String,
+        /// What answers.
+        #[arg(long, value_enum, default_value_t = Provider::Echo)]
+        provider: Provider,
+        /// One session for all, or one for each thread.
+        #[arg(long, value_parser = session_mode(), default_value = "shared")]
+        session_mode: SessionMode,
+        /// How long the program lives: one `turn`, or as long as the `runner`, which saves a start each time.
+        #[arg(long, value_parser = lifetime, default_value = "turn")]
+        lifetime: Lifetime,
+        /// The program of `--provider command`, with its arguments.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// List all agents.
+    List,
+    /// Show one agent.
+    Show {
+        /// Its name or id.
+        name: String,
+    },
+    /// Put files or folders into an agent's program folder, in place of what has their names there.
+    Put {
+        /// Its name or id.
+        name: String,
+        /// What to copy.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Where to put a single one: a path in the program folder.
+        #[arg(long = "as", value_name = "PATH")]
+        target: Option<PathBuf>,
+    },
+    /// Change an agent's configuration, or a file of its program, in $VISUAL or $EDITOR. It is checked
+    /// before it counts.
+    Edit {
+        /// Its name or id.
+        name: String,
+        /// A path in the program folder; the configuration if left out.
+        file: Option<PathBuf>,
+    },
+    /// Have an agent answer one message outside of any conversation, and show what happens. Nothing is
+    /// delivered and no request carried out; what it does to its shared folder is done.
+    Test {
+        /// Its name or id.
+        name: String,
+        /// What to say.
+        #[arg(default_value = "hello")]
+        text: String,
+    },
+    /// Remove an agent. Its sessions are closed: what waits in them is given up, and tasks end. Its folders,
+    /// its configuration and the files of its sessions stay on disk.
+    Remove {
+        /// Its name or id.
+        name: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Provider {
+    Echo,
+    Scripted,
+    Command,
+}
+
+/// The words are those in the configuration.
+fn lifetime(word: &str) -> Result<Lifetime, String> {
+    match word {
+        "turn" => Ok(Lifetime::Turn),
+        "runner" => Ok(Lifetime::Runner),
+        _ => Err("use turn or runner".to_owned()),
+    }
+}
+
+/// The words are those in the database.
+pub(super) fn session_mode() -> impl TypedValueParser<Value = SessionMode> {
+    const MODES: [SessionMode; 2] = [SessionMode::Shared, SessionMode::PerThread];
+    PossibleValuesParser::new(MODES.map(SessionMode::as_str)).map(|word| {
+        let known = |mode: &SessionMode| mode.as_str() == word;
+        MODES.into_iter().find(known).expect("the parser lets no other word through")
+    })
+}
+
+pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode, Failure> {
+    match command {
+        AgentsCommand::Add { name, provider, session_mode, lifetime, command } => {
+            let config = AgentConfig {
+                provider: match provider {
+                    Provider::Echo => ProviderKind::Echo,
+                    Provider::Scripted => ProviderKind::Scripted,
+                    Provider::Command => ProviderKind::Command,
+                },
+                command,
+                lifetime,
+                ..AgentConfig::default()
+            };
+            add(context, &name, session_mode, &config)
+        }
+        AgentsCommand::List => list(context),
+        AgentsCommand::Show { name } => show(context, &name),
+        AgentsCommand::Put { name, files, target } => {
+            programs::put(context, &name, &files, target.as_deref())
+        }
+        AgentsCommand::Edit { name, file } => programs::edit(context, &name, file.as_deref()),
+        AgentsCommand::Test { name, text } => super::in_tokio(test(context, &name, &text)),
+        AgentsCommand::Remove { name } => remove(context, &name),
+    }
+}
+
+async fn test(context: &Context, name: &str, text: &str) -> Result<ExitCode, Failure> {
+    bounds::MESSAGE
+        .check("the text", text.len())
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let (data, db) = context.open_db()?;
+    let agent = agents::find(&db, name)?;
+    let places = messaging::places_of(&db, agent.id)?;
+    drop(db);
+    let places = places.into_iter().map(|place| Destination {
+        name: place.name,
+        channel_type: place.channel_type,
+        platform_id: place.platform_id,
+    });
+    let (config, _) = context.load_config(&data.config())?;
+    let trial =
+        trial::run(&config, &data, &agent, places.collect(), text, &SystemIds, &SystemClock)
+            .await?;
+    context
+        .output
+        .show(&json!({ "trial": trial }), |_| output::lines(&trial_lines(&agent.name, &trial)));
+    Ok(if trial.answered { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn trial_lines(name: &str, trial: &Trial) -> Vec<String> {
+    let took = humantime::format_duration(Duration::from_millis(trial.took_ms));
+    let turns = trial.turns.filter(|turns| *turns > 0);
+    let turns = turns.map(|turns| format!(", {turns} model turns")).unwrap_or_default();
+    let mut lines = vec![match (&trial.failure, trial.answered) {
+        (_, true) => format!("{name} answered within {took}{turns}"),
+        (Some(failure), false) => {
+            let again = match failure.retryable {
+                true => "in a chat it would be tried again",
+                false => "in a chat it would not be tried again as it is",
+            };
+            let Reason { reason, detail, .. } = failure;
+            format!("{name} failed after {took}{turns}: {reason}: {detail} ({again})")
+        }
+        (None, false) => format!("{name} did nothing: its runner ended after {took}"),
+    }];
+    for said in &trial.said {
+        lines.push(match (&said.to, said.request) {
+            (_, true) => format!("request  {}", said.text),
+            (Some(to), false) => format!("to {to}: {}", said.text),
+            (None, false) => format!("reply    {}", said.text),
+        });
+        lines.extend(said.files.iter().map(|file| format!("file     {file}")));
+    }
+    lines.extend(trial.log.iter().map(|line| format!("log      {line}")));
+    lines
+}
+
+fn add(
+    context: &Context,
+    name: &str,
+    mode: SessionMode,
+    config: &AgentConfig,
+) -> Result<ExitCode, Failure> {
+    config.check().map_err(|mistake| Failure::usage(mistake.replacen("command: ", "", 1)))?;
+    agents::check_name(name).map_err(|error| Failure::usage(error.to_string()))?;
+    let (data, mut db) = context.open_db()?;
+    let agent = agents::add(&mut db, name, mode, &SystemIds, SystemClock.now())?;
+    let Made { config: fresh, migrated } = make_files(&data, &agent, config)?;
+    let kept = !fresh;
+    let folder = data.group_folder(&agent.folder);
+    let program = data.program_folder(&agent.folder);
+    let file = data.agent_config(&agent.folder);
+    let migrated = migrated.map(|migrated| migrated.to_string());
+    let answer = json!({
+        "agent": agent, "folder": folder, "program": program, "config_file": file,
+        "kept_configuration": kept, "migrated": migrated,
+    });
+    context.output.show(&answer, |_| {
+        let kept = if kept { ", which was there and stays as it is" } else { "" };
+        let (program, folder, file) = (program.display(), folder.display(), file.display());
+        let added = format!(
+            "added {name}, program {program}, shared folder {folder}, configuration {file}{kept}"
+        );
+        match &migrated {
+            None => added,
+            Some(migrated) => format!("{added}\n{}", told(name, migrated)),
+        }
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What [`make_files`] has made.
+pub(super) struct Made {
+    /// Whether the configuration was written.
+    pub(super) config: bool,
+    /// What the program folder was made of, where an older build had none.
+    pub(super) migrated: Option<Migrated>,
+}
+
+/// What to say about a program that was taken over.
+pub(super) fn told(agent: &str, migrated: &str) -> String {
+    format!(
+        "its program folder was made of what its conversations could write: {migrated}: look \
+         whether {agent}'s program is as it should be"
+    )
+}
+
+/// Makes the agent's folders and its configuration, if they are not there.
+pub(super) fn make_files(
+    data: &DataDir,
+    agent: &AgentGroup,
+    config: &AgentConfig,
+) -> Result<Made, Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    for folder in [data.group_folder(&agent.folder), data.agents()] {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(
+            |error| Failure::new(format!("could not create {}: {error}", folder.display())),
+        )?;
+    }
+    let text = serde_json::to_string_pretty(config).expect("words and numbers serialise");
+    let file = data.agent_config(&agent.folder);
+    let written = write_new(&file, &format!("{text}\n"))?;
+    // A mistake in it has to be mended first: what is taken over depends on it.
+    let migrated = match AgentConfig::load(&file) {
+        Ok(config) => {
+            let (programs, shared) = (data.programs(), data.group_folder(&agent.folder));
+            program::migrate(&programs, &agent.folder, &shared, &config)?
+        }
+        Err(_) => None,
+    };
+    Ok(Made { config: written, migrated })
+}
+
+fn list(context: &Context) -> Result<ExitCode, Failure> {
+    let (_, db) = context.look_db()?;
+    let agents = agents::list(&db)?;
+    context.output.show(&json!({ "agents": agents }), |_| {
+        let rows: Vec<_> = agents
+            .iter()
+            .map(|agent| [agent.name.clone(), agent.id.to_string(), agent.created_at.to_string()])
+            .collect();
+        match rows.is_empty() {
+            true => context.output.advise("no agents yet: `twobox agents add NAME` makes one"),
+            false => table(["NAME", "ID", "ADDED"], &rows),
+        }
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
+    let (data, db) = context.look_db()?;
+    let agent = agents::find(&db, name)?;
+    let folder = data.group_folder(&agent.folder);
+    let program = data.program_folder(&agent.folder);
+    let file = data.agent_config(&agent.folder);
+    let config = AgentConfig::load(&file);
+    let places = messaging::places_of(&db, agent.id)?;
+    let sessions = overview::sessions(&db, Some(agent.id))?.len();
+    let own = data.sessions().join(agent.id.to_string());
+    // What an image holds, and whether the settings can be read, is for `doctor`.
+    let runtime = context.load_config(&data.config()).ok().map(|(config, _)| config.runtime);
+    let trouble = match (&config, runtime) {
+        (Ok(config), Some(runtime)) => cannot_run(config, &program, runtime),
+        _ => None,
+    };
+    let answer = json!({
+        "agent": agent, "folder": folder, "program": program, "config_file": file,
+        "config": config.as_ref().ok(),
+        "config_error": config.as_ref().err().map(ToString::to_string),
+        "trouble": trouble, "places": places, "sessions": sessions,
+    });
+    context.output.show(&answer, |_| {
+        let mut lines = vec![
+            format!("name      {}", agent.name),
+            format!("id        {}", agent.id),
+            format!("config    {}", file.display()),
+            match &config {
+                Ok(config) => {
+                    let word = format!("{:?}", config.provider).to_lowercase();
+                    format!("provider  {word} {}", config.command.join(" "))
+                }
+                Err(error) => format!("provider  unknown: {error}"),
+            },
+            format!(
+                "program   {}: what the agent is; conversations only read it",
+                program.display()
+            ),
+            format!(
+                "shared    {}: {}",
+                folder.display(),
+                match &config {
+                    Ok(config) => shared_means(config.shared_folder),
+                    Err(_) => "as the configuration says",
+                }
+            ),
+            format!("own       {}/ID/work of each conversation", own.display()),
+            format!("sessions  {sessions}"),
+        ];
+        if let Some(trouble) = &trouble {
+            let name = &agent.name;
+            lines.push(context.output.advise(&format!(
+                "trouble   {trouble}: `twobox agents put {name} FILE` or `twobox agents edit {name}`"
+            )));
+        }
+        lines.extend(places.iter().map(|place| {
+            let mode = place.mode.as_str();
+            format!("listens   {} {} ({mode})", place.channel_type, place.platform_id)
+        }));
+        output::lines(&lines)
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a conversation may do with the shared folder.
+fn shared_means(access: SharedFolder) -> &'static str {
+    match access {
+        SharedFolder::Rw => "each conversation may write it, and reads what the others left (rw)",
+        SharedFolder::Ro => "conversations only read it (ro)",
+        SharedFolder::None => "no conversation sees it (none)",
+    }
+}
+
+fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
+    let (data, mut db) = context.open_db()?;
+    let agent = agents::remove(&mut db, name, SystemClock.now())?;
+    drop(db);
+    super::in_tokio(announce(context))?;
+    let folder = data.group_folder(&agent.folder);
+    let program = data.program_folder(&agent.folder);
+    let file = data.agent_config(&agent.folder);
+    let answer =
+        json!({ "removed": agent, "folder": folder, "program": program, "config_file": file });
+    context.output.show(&answer, |_| {
+        let (name, folder, file) = (&agent.name, folder.display(), file.display());
+        let program = program.display();
+        format!(
+            "removed {name}: its sessions are closed, its tasks over and its schedules paused; its folders \
+             {program} and {folder} and its configuration {file} stay"
+        )
+    });
+    Ok(ExitCode::SUCCESS)
+}

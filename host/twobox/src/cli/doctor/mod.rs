@@ -1,0 +1,423 @@
+//! `twobox doctor`: everything that the daemon needs, looked at one by one, each with what to do.
+
+mod agents;
+mod api;
+mod place;
+
+pub(super) use self::agents::cannot_run;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use rusqlite::{Connection, OpenFlags};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::client::Client;
+use super::output::{self, Failure, Output, chain, printable, say};
+use twobox_channels::command;
+use twobox_channels::socket::{Event, Request};
+use twobox_config::{Config, RuntimeKind, WatchMode};
+use twobox_model::channel::COMMAND;
+use twobox_runtime as runtime;
+use twobox_runtime::RuntimeError;
+use twobox_runtime::docker::prove_writable;
+use twobox_runtime::probe::{Difference, Probed};
+use twobox_session::watch;
+use twobox_slots::zone::{self, Zone};
+use twobox_store::overview::{self, FailedStarts};
+use twobox_store::{audit, wirings};
+use twobox_system::data::DataDir;
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "level", rename_all = "lowercase")]
+pub enum Finding {
+    /// As it should be.
+    Ok {
+        /// What was seen.
+        detail: String,
+    },
+    /// Twobox runs, but.
+    Warn {
+        /// What was seen.
+        detail: String,
+        /// What to do.
+        help: String,
+    },
+    /// Twobox does not run like this.
+    Fail {
+        /// What was seen.
+        detail: String,
+        /// What to do.
+        help: String,
+    },
+}
+
+impl Finding {
+    /// As it should be.
+    pub fn ok(detail: impl Into<String>) -> Self {
+        Self::Ok { detail: detail.into() }
+    }
+
+    /// Something to know.
+    pub fn warn(detail: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Warn { detail: detail.into(), help: help.into() }
+    }
+
+    /// Something to mend.
+    pub fn fail(detail: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Fail { detail: detail.into(), help: help.into() }
+    }
+
+    /// With what to do about the data directory that was named.
+    fn advised(self, output: Output) -> Self {
+        match self {
+            Self::Ok { detail } => Self::Ok { detail },
+            Self::Warn { detail, help } => Self::Warn { detail, help: output.advise(&help) },
+            Self::Fail { detail, help } => Self::Fail { detail, help: output.advise(&help) },
+        }
+    }
+}
+
+/// One thing to look at.
+pub struct Check {
+    /// What it is about, in a word or two.
+    pub name: &'static str,
+    /// The look.
+    pub run: BoxFuture<'static, Finding>,
+}
+
+impl Check {
+    /// A check that needs not wait.
+    fn now(name: &'static str, look: impl FnOnce() -> Finding + Send + 'static) -> Self {
+        Self { name, run: async move { look() }.boxed() }
+    }
+}
+
+pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
+    let mut checks = Vec::new();
+    match DataDir::open(&context.data) {
+        Err(error) => {
+            checks.push(place::refused(&error));
+            checks.extend(place::owners(&context.data));
+        }
+        Ok(data) => {
+            let loaded = context.load_config(&data.config());
+            checks.push(place::closed(data.clone(), context.became));
+            checks.extend(place::owners(data.root()));
+            checks.extend(place::sockets(&data));
+            checks.push(configuration(&data, loaded.as_ref()));
+            checks.push(host_db(data.clone()));
+            checks.push(identity(data.clone()));
+            checks.push(daemon(data.clone()));
+            checks.push(channels(data.clone()));
+            if let Ok((config, _)) = loaded {
+                checks.push(runtime(config.clone()));
+                checks.push(start(&data, config.clone()));
+                checks.push(failed_starts(data.clone()));
+                checks.push(time_zones(config.schedule.timezone.clone()));
+                checks.push(file_events(data.clone(), config.watch));
+                checks.extend(agents::check(&data, config.runtime));
+                checks.extend(command_channel(&data, config.channels.command.clone()));
+                checks.extend(api::checks(&data, config.api.listen));
+                checks.push(folders(data, config));
+            }
+        }
+    }
+    report(context, checks).await
+}
+
+/// Runs the checks and prints what they find: exit code 0 unless one fails.
+async fn report(context: &Context, checks: Vec<Check>) -> Result<ExitCode, Failure> {
+    #[derive(Serialize)]
+    struct Entry {
+        check: &'static str,
+        #[serde(flatten)]
+        finding: Finding,
+    }
+    let mut entries = Vec::new();
+    for check in checks {
+        let finding = check.run.await.advised(context.output);
+        let entry = Entry { check: check.name, finding };
+        if !context.output.json {
+            let (level, detail, help) = match &entry.finding {
+                Finding::Ok { detail } => ("ok  ", detail, None),
+                Finding::Warn { detail, help } => ("warn", detail, Some(help)),
+                Finding::Fail { detail, help } => ("FAIL", detail, Some(help)),
+            };
+            say(&format!("{level}  {:<14}  {detail}", entry.check));
+            help.into_iter().for_each(|help| say(&format!("      {:<14}  -> {help}", "")));
+        }
+        entries.push(entry);
+    }
+    if context.output.json {
+        context.output.show(&json!({ "checks": entries }), |_| String::new());
+    }
+    let failed = entries.iter().any(|entry| matches!(entry.finding, Finding::Fail { .. }));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn configuration(data: &DataDir, loaded: Result<&(Config, Vec<String>), &Failure>) -> Check {
+    let place = data.config().display().to_string();
+    let finding = match loaded {
+        Err(failure) => Finding::fail(failure.reason(), "mend the file or the variable"),
+        Ok((_, warnings)) if !warnings.is_empty() => {
+            Finding::warn(warnings.join("; "), "mend or unset the variables")
+        }
+        Ok(_) if !data.config().exists() => {
+            Finding::warn(format!("{place} is missing, the defaults are used"), "run `twobox init`")
+        }
+        Ok(_) => Finding::ok(place),
+    };
+    Check::now("configuration", move || finding)
+}
+
+fn host_db(data: DataDir) -> Check {
+    Check::now("host.db", move || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let verdict = Connection::open_with_flags(data.host_db(), flags).and_then(|db| {
+            let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+            Ok((version, verdict))
+        });
+        let known = u32::try_from(twobox_schema::HOST.len()).unwrap_or(u32::MAX);
+        let restore = "stop the host and restore host.db from a backup";
+        match verdict {
+            Ok((version, _)) if version > known => Finding::fail(
+                format!("it has version {version}, this build knows up to {known}"),
+                "update Twobox",
+            ),
+            Ok((0, _)) => Finding::fail(
+                "it is empty, and no installation",
+                "restore it from a backup, or `twobox sessions fsck --rebuild` makes one of what the \
+                 sessions' folders tell",
+            ),
+            Ok((version, verdict)) if verdict == "ok" => {
+                Finding::ok(format!("version {version}, no damage found"))
+            }
+            Ok((_, damage)) => Finding::fail(damage, restore),
+            Err(error) => Finding::fail(chain(&error), restore),
+        }
+    })
+}
+
+/// Whether the directory is where its host left it, or is a copy.
+fn identity(data: DataDir) -> Check {
+    Check::now("identity", move || match audit::open(&data.host_db()) {
+        // A damaged host.db has a check of its own.
+        Err(_) => Finding::ok("unknown until host.db can be read"),
+        Ok(db) => match twobox_app::place::confirm(&db, &data) {
+            Ok(()) => Finding::ok("the directory is where its host left it"),
+            Err(error) => Finding::fail(chain(&error), "see docs/running.md, \"A restore drill\""),
+        },
+    })
+}
+
+/// What the host says about itself, or why it says nothing.
+async fn status_of(data: &DataDir) -> Result<Value, String> {
+    let mut client = Client::connect(&data.socket()).await.map_err(|error| error.to_string())?;
+    let asked = client.answer(&Request::Status);
+    match tokio::time::timeout(Duration::from_secs(5), asked).await {
+        Ok(Ok(Event::Status { status })) => Ok(status),
+        Ok(Ok(other)) => Err(format!("it answered {other:?}")),
+        Ok(Err(failure)) => Err(failure.reason().to_owned()),
+        Err(_) => Err("it did not answer within 5 s".to_owned()),
+    }
+}
+
+/// Whether channels take letters, by the word of the host that runs.
+fn channels(data: DataDir) -> Check {
+    let look = async move {
+        let Ok(status) = status_of(&data).await else {
+            return Finding::ok("known while a host runs");
+        };
+        let known = status["channels"].as_object().cloned().unwrap_or_default();
+        let told: Vec<String> =
+            known.iter().filter_map(|(kind, health)| channel_trouble(kind, health)).collect();
+        match told.is_empty() {
+            true => Finding::ok("they take what is sent"),
+            false => Finding::warn(
+                printable(&told.join("; ")),
+                "look at the channel's program and its platform; `twobox sessions show` names the letters",
+            ),
+        }
+    };
+    Check { name: "channels", run: look.boxed() }
+}
+
+/// What is wrong with a channel, in one line, if anything is.
+pub(super) fn channel_trouble(kind: &str, health: &Value) -> Option<String> {
+    let trouble = &health["trouble"];
+    let error = trouble["error"].as_str()?;
+    let waiting =
+        output::count(health["waiting"].as_i64().unwrap_or(0), "letter waits", "letters wait");
+    let since = trouble["since"].as_str().unwrap_or("some time ago");
+    Some(format!("{kind}: {error} (since {since}, {waiting})"))
+}
+
+fn daemon(data: DataDir) -> Check {
+    let look = async move {
+        let answered = match status_of(&data).await {
+            Ok(_) => return Finding::ok("it runs and answers"),
+            Err(reason) => reason,
+        };
+        match data.holder() {
+            Ok(None) => Finding::warn("no host runs", "start it with `twobox up`"),
+            Ok(Some(holder)) => Finding::fail(
+                format!("{holder} holds the data directory, but its socket is silent: {answered}"),
+                "look at its log; stop it and start it again",
+            ),
+            Err(error) => Finding::fail(chain(&error), "mend the permissions"),
+        }
+    };
+    Check { name: "daemon", run: look.boxed() }
+}
+
+/// Whether the configured runtime could start a runner now.
+fn runtime(config: Config) -> Check {
+    let look = async move {
+        match (runtime::check(&config).await, config.runtime) {
+            (Ok(line), RuntimeKind::Docker | RuntimeKind::Sandbox) => Finding::ok(line),
+            (Ok(line), RuntimeKind::Process) => Finding::warn(
+                line,
+                "set runtime = \"docker\" or \"sandbox\" where agents are not trusted",
+            ),
+            (Err(RuntimeError::Start { reason } | RuntimeError::Misconfigured { reason }), _) => {
+                Finding::fail(reason, "no agent can start before that")
+            }
+            (Err(error), RuntimeKind::Docker) => Finding::fail(
+                chain(&error),
+                "start Docker, or set containers.socket or runtime = \"sandbox\"",
+            ),
+            (Err(error), RuntimeKind::Sandbox | RuntimeKind::Process) => {
+                Finding::fail(chain(&error), "set containers.runner")
+            }
+        }
+    };
+    Check { name: "runtime", run: look.boxed() }
+}
+
+/// Whether a runner starts now, by starting one that only looks around, and sees what it should.
+fn start(data: &DataDir, config: Config) -> Check {
+    let place = data.scratch();
+    let look = async move {
+        match runtime::probe(&config, &place).await {
+            Ok(probed) => of_probe(&probed),
+            Err(RuntimeError::Start { reason }) => {
+                Finding::fail(reason, "no agent can start before that")
+            }
+            Err(error) => Finding::fail(chain(&error), "see the line above"),
+        }
+    };
+    Check { name: "start", run: look.boxed() }
+}
+
+fn of_probe(probed: &Probed) -> Finding {
+    let join = |part: fn(&Difference) -> &str| {
+        let mut parts: Vec<&str> = Vec::new();
+        for text in probed.differences.iter().map(part) {
+            if !parts.contains(&text) {
+                parts.push(text);
+            }
+        }
+        parts.join("; ")
+    };
+    let (what, help) = (join(|it| &it.what), join(|it| &it.help));
+    match (probed.differences.is_empty(), probed.is_fatal()) {
+        (true, _) => Finding::ok(probed.line.clone()),
+        (false, true) => Finding::fail(what, help),
+        (false, false) => Finding::warn(what, help),
+    }
+}
+
+/// Which rules of time zones count, and in which zone schedules are that do not say one.
+fn time_zones(default: String) -> Check {
+    Check::now("time zones", move || match default.parse::<Zone>() {
+        Ok(zone) => Finding::ok(format!("rules of {}; schedules are in {zone}", zone::rules())),
+        Err(error) => Finding::fail(
+            format!("schedule.timezone: {error}"),
+            "set it in twobox.toml: schedules that do not say a zone cannot be added before",
+        ),
+    })
+}
+
+/// Whether starts come to nothing for sessions that wait for one.
+fn failed_starts(data: DataDir) -> Check {
+    Check::now("failed starts", move || {
+        // A damaged host.db has a check of its own.
+        let found =
+            audit::open(&data.host_db()).ok().and_then(|db| overview::failed_starts(&db).ok());
+        match found {
+            Some(FailedStarts { sessions, last }) if sessions > 0 => Finding::warn(
+                format!(
+                    "starts come to nothing for {}, the last one because: {}",
+                    output::count(sessions, "session", "sessions"),
+                    printable(&last.unwrap_or_else(|| "it is not known why".to_owned()))
+                ),
+                "`twobox sessions list` names them; they are tried again, at the latest every 5 minutes",
+            ),
+            _ => Finding::ok("none"),
+        }
+    })
+}
+
+/// Whether the program of the command channel could be run now; nothing where nobody wants it.
+fn command_channel(data: &DataDir, program: String) -> Option<Check> {
+    if !program.is_empty() {
+        return Some(Check::now("command channel", move || {
+            match command::usable(Path::new(&program)) {
+                Ok(()) => Finding::ok(program),
+                Err(reason) => {
+                    Finding::fail(reason, "messages to that channel wait until it is mended")
+                }
+            }
+        }));
+    }
+    // A damaged host.db has a check of its own.
+    let all = audit::open(&data.host_db()).ok().and_then(|db| wirings::list(&db).ok())?;
+    let wired = all.iter().filter(|wiring| wiring.channel_type == COMMAND).count();
+    (wired > 0).then(|| {
+        Check::now("command channel", move || {
+            Finding::warn(
+                format!("agents are wired to it ({wired}), and it has no program"),
+                "set channels.command: until then nothing is sent there",
+            )
+        })
+    })
+}
+
+/// Whether runners can write their half of a session.
+fn folders(data: DataDir, config: Config) -> Check {
+    Check::now("folders", move || match config.runtime {
+        RuntimeKind::Process => Finding::ok("runners write as the host's own user"),
+        RuntimeKind::Sandbox => Finding::ok("runners are given their folders at each start"),
+        RuntimeKind::Docker => match prove_writable(&config.containers, &data.scratch()) {
+            Ok(line) => Finding::ok(line),
+            Err(reason) => Finding::fail(reason, "every container would end at once"),
+        },
+    })
+}
+
+/// Whether the host hears of what a container wrote, or has to look again and again.
+fn file_events(data: DataDir, mode: WatchMode) -> Check {
+    Check::now("file events", move || {
+        let polled = format!("sessions are polled every {} ms", watch::POLL.as_millis());
+        let place = data.root().display();
+        match (mode, watch::events_come(&data.scratch())) {
+            (WatchMode::Poll, _) => Finding::ok(format!("not used, as configured: {polled}")),
+            (WatchMode::Auto, Ok(true)) => Finding::ok("they come"),
+            (WatchMode::Auto, Ok(false)) => Finding::warn(
+                format!("none come in {place}: {polled}"),
+                "put the data directory on a local file system",
+            ),
+            (WatchMode::Auto, Err(error)) => Finding::warn(
+                format!("{}: {polled}", chain(&error)),
+                "raise fs.inotify.max_user_watches and max_user_instances",
+            ),
+        }
+    })
+}

@@ -1,0 +1,185 @@
+//! `twobox agents put` and `agents edit`: changing what an agent is, and how it runs.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use serde_json::json;
+use twobox_shared::agent_config::AgentConfig;
+
+use super::output::{Failure, printable};
+use super::{Context, output};
+use twobox_runtime::program;
+use twobox_store::agents;
+use twobox_system::remove_tree::remove_tree;
+
+/// What an editor of `agents edit` is called if the environment says nothing.
+const EDITOR: &str = "vi";
+
+pub(super) fn put(
+    context: &Context,
+    name: &str,
+    files: &[PathBuf],
+    target: Option<&Path>,
+) -> Result<ExitCode, Failure> {
+    if target.is_some() && files.len() != 1 {
+        return Err(Failure::usage("--as names the place of a single file or folder"));
+    }
+    let (data, db) = context.open_db()?;
+    let agent = agents::find(&db, name)?;
+    let places = program::put(&data.programs(), &agent.folder, files, target)?;
+    let program = data.program_folder(&agent.folder);
+    let put: Vec<PathBuf> = places.iter().map(|place| program.join(place)).collect();
+    context.output.show(&json!({ "agent": agent, "program": program, "put": put }), |_| {
+        let lines: Vec<String> = put.iter().map(|it| format!("put {}", it.display())).collect();
+        output::lines(&lines)
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn edit(
+    context: &Context,
+    name: &str,
+    file: Option<&Path>,
+) -> Result<ExitCode, Failure> {
+    let (data, db) = context.open_db()?;
+    let agent = agents::find(&db, name)?;
+    let chosen = chosen_editor(|name| std::env::var_os(name));
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let editor = match (chosen, is_terminal) {
+        (Some(chosen), _) => chosen,
+        (None, true) => EDITOR.into(),
+        (None, false) => {
+            let otherwise = match file {
+                Some(file) => {
+                    format!(
+                        "`twobox agents put {name} FILE --as {}` puts a file there",
+                        file.display()
+                    )
+                }
+                None => {
+                    format!("change {} by other means", data.agent_config(&agent.folder).display())
+                }
+            };
+            return Err(Failure::new(format!(
+                "there is no terminal here to edit in: {otherwise}, or name a program in EDITOR or \
+                 VISUAL that does it"
+            )));
+        }
+    };
+    let (programs, config) = (data.programs(), data.agent_config(&agent.folder));
+    let read = || match file {
+        Some(file) => Ok(program::read(&programs, &agent.folder, file)?),
+        None => match std::fs::read(&config) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some).map_err(|error| cannot("read", &config, &error)),
+        },
+    };
+    let before = read()?;
+    let shown =
+        file.map_or_else(|| config.clone(), |it| data.program_folder(&agent.folder).join(it));
+    let desk = data.scratch().join(format!("edit-{}", std::process::id()));
+    // Only one of this number lives, so whatever is there is left over.
+    remove_tree(&desk).map_err(|error| cannot("clear", &desk, &error))?;
+    let copy = desk.join(shown.file_name().unwrap_or(OsStr::new("text")));
+    lay_out(&copy, before.as_deref().unwrap_or_default())
+        .map_err(|error| cannot("write", &copy, &error))?;
+    ask_editor(&editor, &copy).map_err(|reason| {
+        Failure::new(format!("{reason}: nothing was changed; your text is in {}", copy.display()))
+    })?;
+    let after = std::fs::read(&copy).map_err(|error| cannot("read", &copy, &error))?;
+
+    let kept = |why: String| {
+        Failure::new(format!("{why}: nothing was changed; your text is in {}", copy.display()))
+    };
+    let unchanged = before.as_ref() == Some(&after);
+    if !unchanged {
+        check(&copy, file, &after).map_err(kept)?;
+        if read()? != before {
+            return Err(kept(format!("{} was changed meanwhile", shown.display())));
+        }
+        match file {
+            Some(file) => program::write(&programs, &agent.folder, file, &after)
+                .map_err(|error| kept(output::chain(&error)))?,
+            None => replace(&config, &after).map_err(|error| kept(error.to_string()))?,
+        }
+    }
+    remove_tree(&desk).map_err(|error| cannot("remove", &desk, &error))?;
+    let answer = json!({ "agent": agent, "file": shown, "changed": !unchanged });
+    context.output.show(&answer, |_| {
+        let shown = shown.display();
+        printable(&match (unchanged, file) {
+            (true, _) => format!("{shown} stays as it was"),
+            (false, None) => {
+                format!("changed {shown}; it counts from the next turn on")
+            }
+            (false, Some(_)) => format!("changed {shown}; the agent sees it at once"),
+        })
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A private copy to work on.
+fn lay_out(copy: &Path, text: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let folder = copy.parent().unwrap_or(Path::new("."));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(copy)?.write_all(text)
+}
+
+/// The editor that somebody has named.
+fn chosen_editor(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
+    ["VISUAL", "EDITOR"].into_iter().filter_map(variable).find(|it| !it.is_empty())
+}
+
+/// Has a person edit `copy`. The variables hold a command, perhaps with arguments, as for other
+/// programs.
+fn ask_editor(editor: &OsStr, copy: &Path) -> Result<(), String> {
+    let mut line = editor.to_owned();
+    line.push(" \"$1\"");
+    let ended = Command::new("sh").arg("-c").arg(line).arg("sh").arg(copy).status();
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => {
+            Err(format!("the editor {editor:?} ended with {status} (set EDITOR to another one)"))
+        }
+        Err(error) => Err(format!("no shell to start {editor:?} with: {error}")),
+    }
+}
+
+/// Whether what a person wrote can be used: a configuration has to be one, JSON has to be JSON.
+fn check(copy: &Path, file: Option<&Path>, text: &[u8]) -> Result<(), String> {
+    match file {
+        None => AgentConfig::load(copy).map(drop).map_err(|error| error.to_string()),
+        Some(file) if file.extension() == Some(OsStr::new("json")) => {
+            serde_json::from_slice::<serde::de::IgnoredAny>(text)
+                .map(drop)
+                .map_err(|error| format!("{}: {error}", file.display()))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Puts `text` in the place of the file at `path`, whatever crash comes.
+fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    lay_out(&fresh, text)?;
+    std::fs::File::open(&fresh)?.sync_all()?;
+    std::fs::rename(&fresh, path)?;
+    match path.parent() {
+        Some(folder) => std::fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn cannot(action: &str, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("could not {action} {}: {error}", path.display()))
+}

@@ -1,0 +1,135 @@
+//! `twobox wire`: which agent listens to which chat: add, list, remove.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::ids::SystemIds;
+
+use super::Context;
+use super::output::{Failure, printable, table};
+use twobox_model::channel::COMMAND;
+use twobox_store::agents;
+use twobox_store::messaging::{NewWiring, SessionMode};
+use twobox_store::wirings::{self, WireError};
+
+/// What can be done with wirings.
+#[derive(Debug, Subcommand)]
+pub(super) enum WireCommand {
+    /// Have an agent listen to a chat. It may also send there.
+    Add {
+        /// The agent's name or id.
+        agent: String,
+        /// `command` or `terminal`.
+        channel: String,
+        /// The chat's id on its platform; for a terminal the name of its agent.
+        #[arg(allow_negative_numbers = true)]
+        chat: String,
+        /// What agents call the chat; without it its id, or the name that it has.
+        #[arg(long)]
+        name: Option<String>,
+        /// One session for all, or one for each thread.
+        #[arg(long, value_parser = super::agents::session_mode(), default_value = "shared")]
+        session_mode: SessionMode,
+    },
+    /// List who listens where.
+    List,
+    /// Have an agent listen to a chat no longer. Its sessions stay.
+    Remove {
+        /// The agent's name or id.
+        agent: String,
+        /// `command` or `terminal`.
+        channel: String,
+        /// The chat.
+        #[arg(allow_negative_numbers = true)]
+        chat: String,
+    },
+}
+
+pub(super) fn run(context: &Context, command: &WireCommand) -> Result<ExitCode, Failure> {
+    match command {
+        WireCommand::Add { agent, channel, chat, name, session_mode } => {
+            let new = NewWiring {
+                channel_type: channel,
+                platform_id: chat,
+                name: name.as_deref(),
+                mode: *session_mode,
+            };
+            add(context, agent, new)
+        }
+        WireCommand::List => list(context),
+        WireCommand::Remove { agent, channel, chat } => remove(context, agent, channel, chat),
+    }
+}
+
+fn add(context: &Context, agent: &str, new: NewWiring<'_>) -> Result<ExitCode, Failure> {
+    let (data, mut db) = context.open_db()?;
+    let agent = agents::find(&db, agent)?;
+    let wired =
+        wirings::wire(&mut db, &agent, new, &SystemIds, SystemClock.now()).map_err(|error| {
+            match error {
+                WireError::Bad { .. } | WireError::UnknownChannel { .. } => {
+                    Failure::usage(error.to_string())
+                }
+                other => other.into(),
+            }
+        })?;
+    context.output.show(&json!({ "wiring": wired }), |_| {
+        printable(&format!(
+            "{} listens to {} {} ({}), and calls it {:?}",
+            wired.agent,
+            wired.channel_type,
+            wired.platform_id,
+            wired.mode.as_str(),
+            wired.name
+        ))
+    });
+    // The wiring stands whatever the configuration says: both can be made in any order.
+    if new.channel_type == COMMAND
+        && let Ok((config, _)) = context.load_config(&data.config())
+        && config.channels.command.is_empty()
+    {
+        context.output.warn("channels.command is not set: until it is, nothing is sent there");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(context: &Context) -> Result<ExitCode, Failure> {
+    let (_, db) = context.look_db()?;
+    let wirings = wirings::list(&db)?;
+    context.output.show(&json!({ "wirings": wirings }), |_| {
+        let rows: Vec<_> = wirings
+            .iter()
+            .map(|wiring| {
+                [
+                    wiring.agent.clone(),
+                    wiring.channel_type.clone(),
+                    wiring.platform_id.clone(),
+                    wiring.name.clone(),
+                    wiring.mode.as_str().to_owned(),
+                ]
+            })
+            .collect();
+        match rows.is_empty() {
+            true => context
+                .output
+                .advise("no agent listens anywhere: `twobox agents add NAME` makes one"),
+            false => table(["AGENT", "CHANNEL", "CHAT", "NAME", "SESSIONS"], &rows),
+        }
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(context: &Context, agent: &str, channel: &str, chat: &str) -> Result<ExitCode, Failure> {
+    let (_, db) = context.open_db()?;
+    let agent = agents::find(&db, agent)?;
+    wirings::unwire(&db, &agent, channel, chat)?;
+    let answer = json!({ "removed": {
+        "agent": agent.name, "channel_type": channel, "platform_id": chat,
+    } });
+    context.output.show(&answer, |_| {
+        printable(&format!("{} no longer listens to {channel} {chat}", agent.name))
+    });
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,450 @@
+//! `twobox up`: builds the pieces, wakes what is due, watches over everything once a minute, and
+//! stops in order.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::ids::{SessionId, SystemIds};
+use twobox_shared::time::UnixMillis;
+
+use crate::api;
+use crate::service::{self, Vital};
+use twobox_app::desk::DaemonDesk;
+use twobox_app::place::{self, PlaceError};
+use twobox_channels::command::{self, CommandChannel};
+use twobox_channels::health::Observed;
+use twobox_channels::socket::{self, SocketError};
+use twobox_channels::terminal::Terminal;
+use twobox_channels::{Channel, Desk};
+use twobox_config::{Config, OnShutdown, RuntimeKind, WatchMode};
+use twobox_model::errors::chain;
+use twobox_runtime::probe::{Difference, Weight};
+use twobox_runtime::{
+    Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting, process, program,
+};
+use twobox_schedule::scheduler::{KeptWithRun, Scheduler};
+use twobox_session::command::Command;
+use twobox_session::core::{Core, Parts};
+use twobox_session::signal::Reason;
+use twobox_session::task::RETIRE_BEYOND;
+use twobox_session::watch::{self as files, Watch};
+use twobox_store::{Db, DbError, agents, sessions};
+use twobox_system::blocking::blocking;
+use twobox_system::clock::{self, HostClock};
+use twobox_system::data::{DataDir, DataError};
+use twobox_system::repeat::warned;
+use {twobox_runtime as runtime, twobox_store as db};
+
+/// How often everything is compared, in case an event was lost.
+const SAFETY_NET: Duration = Duration::from_secs(60);
+
+/// The pause before a runtime that does not answer is asked for its list again.
+const RUNTIME_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause before a start is tried again, after a runtime that did not answer, and after one that
+/// could not start anything.
+const PROBE_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5 * 60));
+
+/// Why the daemon did not start. [`DaemonError::is_configuration`] says whether a person has to act.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The host's database cannot be used.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The directory is not where its host left it.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The runtime cannot be used as configured.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The socket cannot be listened on.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The process cannot receive signals.
+    #[error("could not listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+impl DaemonError {
+    /// Whether it is of no use to start again before a person has changed something.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Data(error) => error.is_configuration(),
+            Self::Db(error) => error.is_configuration(),
+            Self::Place(error) => error.is_configuration(),
+            Self::Runtime(error) => error.is_configuration(),
+            Self::Socket(error) => error.is_configuration(),
+            Self::Signals(_) => false,
+        }
+    }
+}
+
+/// Runs the daemon on `data` until it is told to stop. `warnings` are logged first.
+///
+/// # Errors
+/// [`DaemonError`], before anything was started.
+pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result<(), DaemonError> {
+    config.durability.choose();
+    let lock = data.lock_patiently()?; // blocks, but nothing else runs yet
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let (report, events) = mpsc::unbounded_channel();
+    let terminal = Arc::new(Terminal::new());
+    let core = build(data, config, Arc::clone(&terminal), report).await?;
+
+    if core.parts.config.runtime == RuntimeKind::Process {
+        tracing::warn!("{}", process::WARNING);
+    }
+    let scheduler = Scheduler::new(Arc::clone(&core));
+    let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core), Arc::clone(&scheduler)));
+    let path = core.parts.data.socket();
+    let socket = socket::bind(&path)?.guarded(runtime::guard(&core.parts.runtime));
+    let server = tokio::spawn(socket.serve(terminal, desk, core.stopping()));
+    let api = start_api(&core, &scheduler).await;
+    let (came_round, net) = watch::channel(None);
+    let keeper = tokio::spawn(keep(Arc::clone(&core), events, came_round));
+    let ticker = tokio::spawn(tick(Arc::clone(&core)));
+    let scheduler = tokio::spawn(scheduler.run());
+    let prober = tokio::spawn(look_around(Arc::clone(&core)));
+    let tasks = vec![
+        ("the socket's server", server.abort_handle()),
+        ("the API's server", api.abort_handle()),
+        ("the safety net", keeper.abort_handle()),
+        ("the clock", ticker.abort_handle()),
+        ("the scheduler", scheduler.abort_handle()),
+    ];
+    let reporter = tokio::spawn(report_to_manager(Arc::clone(&core), Vital { tasks, net }));
+    tracing::info!(
+        data = %core.parts.data.root().display(),
+        runtime = core.parts.runtime.name(),
+        install = %core.parts.install,
+        "twobox is up"
+    );
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
+    }
+    core.stop_admitting();
+    reporter.abort();
+    // Whatever it was about to say has been said, or never is.
+    drop(reporter.await);
+    service::stopping(&core.parts.config).await;
+    keeper.abort();
+    prober.abort();
+    ticker.abort();
+    scheduler.abort();
+    stop_sessions(&core).await;
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the socket's server broke");
+    }
+    if let Err(error) = api.await {
+        tracing::error!(%error, "the API's server broke");
+    }
+    tracing::info!("stopped");
+    drop(lock);
+    Ok(())
+}
+
+/// Says when the host is ready, and then that it lives.
+async fn report_to_manager(core: Arc<Core>, vital: Vital) {
+    let mut net = vital.net.clone();
+    if net.wait_for(Option::is_some).await.is_ok() {
+        service::ready(&core).await;
+        service::live(&core, &vital).await;
+    }
+}
+
+async fn build(
+    data: DataDir,
+    config: Config,
+    terminal: Arc<Terminal>,
+    report: mpsc::UnboundedSender<RuntimeEvent>,
+) -> Result<Arc<Core>, DaemonError> {
+    let db = Db::open(&data.host_db())?;
+    let (ours, now) = (data.clone(), SystemClock.now());
+    db.call(move |db| place::settle(db, &ours, now)).await?;
+    let install = db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
+    migrate_programs(&data, &db).await?;
+    let runtime = runtime::build(install, data.sessions(), &config, report)?;
+    let watch = start_watch(&data, config.watch).await;
+    let mut channels: HashMap<&'static str, Arc<dyn Channel>> =
+        HashMap::from([(terminal.channel_type(), terminal as Arc<dyn Channel>)]);
+    channels.insert(KeptWithRun.channel_type(), Arc::new(KeptWithRun));
+    if let Some(channel) = CommandChannel::new(&config.channels, data.root(), &data.parcels()) {
+        if let Err(reason) = command::usable(Path::new(&config.channels.command)) {
+            tracing::warn!("{reason}: messages to the command channel wait until it is mended");
+        }
+        channels.insert(channel.channel_type(), Arc::new(channel));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
+    for channel in channels.values_mut() {
+        *channel = Arc::new(Observed::new(Arc::clone(channel), Arc::clone(&clock)));
+    }
+    Ok(Core::new(Parts {
+        data,
+        install,
+        config,
+        db,
+        runtime,
+        channels,
+        clock,
+        ids: Arc::new(SystemIds),
+        watch,
+    }))
+}
+
+/// Serves the HTTP API until the host stops. What is in its way is in nobody else's.
+async fn start_api(core: &Arc<Core>, scheduler: &Arc<Scheduler>) -> JoinHandle<()> {
+    let (bound, troubles) = api::bind(core).await;
+    for error in troubles {
+        tracing::warn!(error = chain(&error), "the API is not served there until the next start");
+    }
+    if let Some(address) = bound.address() {
+        tracing::info!(%address, "the API is up");
+        core.set_api(address);
+    }
+    if bound.has_socket() {
+        core.set_api_socket(core.parts.data.api_socket());
+    }
+    tokio::spawn(bound.serve(Arc::clone(core), Arc::clone(scheduler)))
+}
+
+/// Before anything starts that would look for them.
+async fn migrate_programs(data: &DataDir, db: &Db) -> Result<(), DbError> {
+    let (agents, data) = (db.call(|db| agents::list(db)).await?, data.clone());
+    let folders = move || agents.into_iter().map(|agent| agent.folder).collect::<Vec<_>>();
+    blocking(move || program::migrate_all(&data, folders().iter().map(String::as_str))).await;
+    Ok(())
+}
+
+/// The watcher, or `None` with a warning where events do not come.
+async fn start_watch(data: &DataDir, mode: WatchMode) -> Option<Watch> {
+    let scratch = data.scratch();
+    let started = match mode {
+        WatchMode::Poll => return None,
+        WatchMode::Auto => {
+            blocking(move || match files::events_come(&scratch) {
+                Ok(true) => Watch::start().map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            })
+            .await
+        }
+    };
+    match started {
+        Ok(Some(watch)) => return Some(watch),
+        Ok(None) => tracing::warn!("file events do not come in the data directory: polling"),
+        Err(error) => tracing::warn!(%error, "files cannot be watched: polling"),
+    }
+    None
+}
+
+/// Tries a start that only looks around, beside everything else, and says what is not as it should
+/// be. Until a start succeeds it is tried again: meanwhile messages wait, and nothing else does.
+async fn look_around(core: Arc<Core>) {
+    let place = core.parts.data.scratch();
+    let mut said = String::new();
+    loop {
+        let probed = core.parts.runtime.probe(&place).await;
+        let at = core.parts.clock.now();
+        let pause = match probed {
+            Ok(probed) if !probed.is_fatal() => {
+                for Difference { what, help, .. } in &probed.differences {
+                    tracing::warn!(help, "{what}");
+                }
+                core.set_probe(json!({ "state": "ok", "at": at, "seen": probed }));
+                return;
+            }
+            Ok(probed) => {
+                for Difference { weight, what, help } in &probed.differences {
+                    if *weight == Weight::Fatal && *what != said {
+                        tracing::error!(help, "{what}");
+                        said.clone_from(what);
+                    }
+                }
+                core.set_probe(json!({ "state": "failed", "at": at, "seen": probed }));
+                PROBE_PAUSE.1
+            }
+            Err(error @ RuntimeError::Unavailable { .. }) => {
+                core.set_probe(json!({ "state": "waiting", "at": at, "error": chain(&error) }));
+                PROBE_PAUSE.0
+            }
+            Err(error) => {
+                let error = chain(&error);
+                core.set_probe(json!({ "state": "failed", "at": at, "error": error }));
+                if error != said {
+                    tracing::error!(error, "no agent can start: messages wait");
+                    said = error;
+                }
+                PROBE_PAUSE.1
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Keeps the host's clock going, and measures how late the host is for it.
+async fn tick(core: Arc<Core>) {
+    loop {
+        core.parts.clock.monotonic();
+        let began = Instant::now();
+        tokio::time::sleep(clock::TICK).await;
+        core.set_loop_lag(began.elapsed().saturating_sub(clock::TICK));
+    }
+}
+
+/// Listens to the runtime, and looks over everything at the start, once a minute, and whenever
+/// events may have been lost.
+async fn keep(
+    core: Arc<Core>,
+    mut events: mpsc::UnboundedReceiver<RuntimeEvent>,
+    came_round: watch::Sender<Option<Instant>>,
+) {
+    let mut before = None;
+    loop {
+        let now = (core.parts.clock.now(), core.parts.clock.monotonic());
+        // A due time may lie far ahead only because the clock was set back, before this host started
+        // or since. The session's own decision knows.
+        let set_back = before.is_none_or(|before| clock::was_set_back(before, now));
+        let until = match set_back {
+            true => UnixMillis(i64::MAX),
+            false => now.0 + RETIRE_BEYOND,
+        };
+        let looked = look_over(&core, until).await;
+        // The first time everything that was due is awake now. To an engine that is silent nothing is due.
+        if looked.is_ok() {
+            before = Some(now);
+        }
+        if looked.is_ok() || came_round.borrow().is_some() {
+            came_round.send_replace(Some(Instant::now()));
+        }
+        let trouble = match &looked {
+            Ok(Ok(())) => None,
+            Ok(Err(silent)) => Some(chain(silent)),
+            Err(error) => Some(chain(error)),
+        };
+        let pause = match trouble {
+            None => SAFETY_NET,
+            Some(error) => {
+                if let Some(before) = warned("safety net", &error) {
+                    tracing::warn!(error, before, "the safety net could not look");
+                }
+                RUNTIME_PAUSE
+            }
+        };
+        let next = tokio::time::sleep(pause);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = &mut next => break,
+                event = events.recv() => match event {
+                    Some(RuntimeEvent::Exited(incarnation)) => {
+                        core.wake(incarnation.session, Reason::Runtime);
+                    }
+                    Some(RuntimeEvent::Interrupted) | None => break,
+                },
+            }
+        }
+    }
+}
+
+/// Wakes the sessions that are due before `until`, and compares the runtime's list with the sessions that are
+/// awake. A session at rest is not looked at.
+///
+/// # Errors
+/// [`DbError`] if what is due is not known; within, that the runtime did not answer.
+async fn look_over(
+    core: &Arc<Core>,
+    until: UnixMillis,
+) -> Result<Result<(), RuntimeError>, DbError> {
+    core.set_population(core.parts.db.call(|db| agents::population(db)).await?);
+    let awake: HashSet<SessionId> = core.awake().into_iter().map(|(session, _)| session).collect();
+    // What runs is counted before anything that is due may take its place.
+    let listed = core.parts.runtime.list().await;
+    for sighting in listed.as_deref().unwrap_or_default() {
+        let Sighting { incarnation, condition } = *sighting;
+        let session = incarnation.session;
+        match core.parts.db.call(move |db| sessions::find(db, session)).await? {
+            Some(record) => {
+                if condition == Condition::Running && !awake.contains(&session) {
+                    core.adopt_place(session, record.seat(None));
+                }
+                core.wake(session, Reason::Runtime);
+            }
+            None => {
+                let core = Arc::clone(core);
+                tokio::spawn(async move {
+                    if let Err(error) = remove_stray(&core, incarnation, condition).await {
+                        let error = chain(&error);
+                        if let Some(before) = warned("stray", &error) {
+                            tracing::warn!(error, before, "the stray container is still there");
+                        }
+                    }
+                });
+            }
+        }
+    }
+    let due = core.parts.db.call(move |db| sessions::due(db, until)).await?;
+    for session in due.iter().filter(|session| !awake.contains(session)) {
+        core.wake(*session, Reason::Due);
+    }
+    if let Err(silent) = listed {
+        return Ok(Err(silent));
+    }
+    for session in &awake {
+        core.wake(*session, Reason::Runtime);
+    }
+    Ok(Ok(()))
+}
+
+/// A container of this installation whose session it does not have.
+async fn remove_stray(
+    core: &Arc<Core>,
+    stray: Incarnation,
+    condition: Condition,
+) -> Result<(), RuntimeError> {
+    if let Some(before) = warned("stray", &stray.runner.to_string()) {
+        let Incarnation { session, runner } = stray;
+        tracing::warn!(%session, %runner, before, "removing a stray container");
+    }
+    if condition == Condition::Running {
+        core.parts.runtime.stop(stray, core.parts.config.containers.stop_grace).await?;
+    }
+    let log = core.parts.data.root().join("stray.log");
+    core.parts.runtime.clear(stray, &log).await?;
+    Ok(())
+}
+
+/// Ends every task, and with it the sends under way and, if configured, the containers.
+async fn stop_sessions(core: &Arc<Core>) {
+    let config = &core.parts.config;
+    let stop_container = config.shutdown.containers == OnShutdown::Stop;
+    let mut pending = Vec::new();
+    for (_, handle) in core.awake() {
+        let (done, ended) = oneshot::channel();
+        let command = Command::Shutdown { stop_container, done };
+        pending.push(async move {
+            if handle.mailbox.send(command).await.is_ok() {
+                drop(ended.await); // an error says the same: the task has ended
+            }
+        });
+    }
+    let all = futures_util::future::join_all(pending);
+    if tokio::time::timeout(service::stop_patience(config), all).await.is_err() {
+        tracing::warn!("some sessions did not come to rest in time; the next start goes on there");
+    }
+}
