@@ -2,6 +2,7 @@
 //! of a message and passes the rest to the session's task.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join_all};
@@ -15,6 +16,7 @@ use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 use twobox_channels::Desk;
 use twobox_model::channel::{Inbound, Place, Receipt, Refusal, ScheduleOrder, Stopped};
 use twobox_model::dead::{Handled, Order};
+use twobox_model::errors::chain;
 use twobox_schedule::scheduler::Scheduler;
 use twobox_session::command::Command;
 use twobox_session::core::Core;
@@ -34,6 +36,8 @@ pub struct DaemonDesk {
     core: Arc<Core>,
     scheduler: Arc<Scheduler>,
     router: mpsc::UnboundedSender<Arrival>,
+    /// Whether those with anything outstanding were woken since the start.
+    woke_outstanding: Arc<AtomicBool>,
 }
 
 /// A message on its way to the sessions that it is for.
@@ -56,7 +60,7 @@ impl DaemonDesk {
     pub fn new(core: Arc<Core>, scheduler: Arc<Scheduler>) -> Self {
         let (router, arrivals) = mpsc::unbounded_channel();
         tokio::spawn(route(Arc::clone(&core), arrivals));
-        Self { core, scheduler, router }
+        Self { core, scheduler, router, woke_outstanding: Arc::default() }
     }
 
     async fn accept_message(&self, message: Inbound) -> Result<Vec<Receipt>, Refusal> {
@@ -89,11 +93,11 @@ impl DaemonDesk {
         };
         let counts = match parts.db.call(|db| overview::counts(db)).await {
             Ok(counts) => json!(counts),
-            Err(error) => json!({ "error": twobox_model::errors::chain(&error) }),
+            Err(error) => json!({ "error": chain(&error) }),
         };
         let failed = match parts.db.call(|db| overview::failed_starts(db)).await {
             Ok(failed) => json!(failed),
-            Err(error) => json!({ "error": twobox_model::errors::chain(&error) }),
+            Err(error) => json!({ "error": chain(&error) }),
         };
         let channels: serde_json::Map<String, Value> = parts
             .channels
@@ -183,7 +187,7 @@ impl DaemonDesk {
         match known {
             Ok(Some(_)) => {}
             Ok(None) => return Err(format!("there is no session {session}")),
-            Err(error) => return Err(twobox_model::errors::chain(&error)),
+            Err(error) => return Err(chain(&error)),
         }
         let (reply, answer) = oneshot::channel();
         self.core.send(session, command(reply)).await;
@@ -299,10 +303,14 @@ impl Desk for DaemonDesk {
         self.accept_message(message).boxed()
     }
 
-    /// Whoever is awake looks at once; whoever sleeps on undelivered rows is woken.
-    fn ready(&self, _place: &Place) {
-        self.core.channel_ready();
-        let core = Arc::clone(&self.core);
+    /// Whoever waits for somebody there looks at once. Of those who sleep since before this host
+    /// nobody knows where their letters go: the first who comes anywhere wakes them all, once.
+    fn ready(&self, place: &Place) {
+        self.core.channel_ready(place);
+        if self.woke_outstanding.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (core, woke) = (Arc::clone(&self.core), Arc::clone(&self.woke_outstanding));
         tokio::spawn(async move {
             match core.parts.db.call(|db| sessions::outstanding(db)).await {
                 Ok(outstanding) => {
@@ -311,8 +319,11 @@ impl Desk for DaemonDesk {
                     }
                 }
                 Err(error) => {
-                    let error = twobox_model::errors::chain(&error);
-                    tracing::warn!(error, "cannot find the sessions that wait for a channel");
+                    woke.store(false, Ordering::Release);
+                    tracing::warn!(
+                        error = chain(&error),
+                        "cannot find the sessions that wait for a channel"
+                    );
                 }
             }
         });

@@ -46,6 +46,7 @@ impl Task {
             .await
             .map_err(|error| format!("{} cannot be deleted: {error}", folder.display()))?;
         fault::point(CrashPoint::HostSessionRemoved);
+        core.forget(id);
         db.call(move |db| schedules::forget_session(db, id)).await.map_err(|error| chain(&error))
     }
 }

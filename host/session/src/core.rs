@@ -23,9 +23,11 @@ use crate::broken::Broken;
 use crate::command::Command;
 use crate::signal::{Reason, Signal};
 use crate::task;
+use crate::waiting::Waiting;
 use crate::watch::Watch;
 use twobox_channels::Channel;
 use twobox_config::Config;
+use twobox_model::channel::Place;
 use twobox_model::seats::{Population, Seat};
 use twobox_runtime::Runtime;
 use twobox_store::{Db, sessions};
@@ -64,7 +66,8 @@ pub struct Core {
     admission: Mutex<Admission>,
     awake: Mutex<HashMap<SessionId, Handle>>,
     stopping: watch::Sender<bool>,
-    channel_epoch: Mutex<u64>,
+    /// Who waits for a channel.
+    waiting: Mutex<Waiting>,
     api: OnceLock<SocketAddr>,
     api_socket: OnceLock<PathBuf>,
     /// What became of the look around at the start.
@@ -113,7 +116,7 @@ impl Core {
             admission: Mutex::new(admission),
             awake: Mutex::default(),
             stopping: watch::Sender::new(false),
-            channel_epoch: Mutex::default(),
+            waiting: Mutex::default(),
             api: OnceLock::new(),
             api_socket: OnceLock::new(),
             probe: Mutex::new(json!({ "state": "not yet" })),
@@ -276,17 +279,32 @@ impl Core {
         }
     }
 
-    /// How often channels have said that they can take letters again.
-    pub fn channel_epoch(&self) -> u64 {
-        *lock(&self.channel_epoch)
+    /// Somebody at `place` can take letters: whoever waits for that looks, and nobody else.
+    pub fn channel_ready(self: &Arc<Self>, place: &Place) {
+        let waiting = lock(&self.waiting).take(place);
+        for session in waiting {
+            self.wake(session, Reason::Channel);
+        }
     }
 
-    /// A channel can take letters again: whoever is awake looks.
-    pub fn channel_ready(&self) {
-        *lock(&self.channel_epoch) += 1;
-        for (_, handle) in self.awake() {
-            handle.signal.raise(Reason::Channel);
-        }
+    /// The session hands over letters for `place`, where nobody may be.
+    pub(crate) fn expect(&self, session: SessionId, place: &Place) {
+        lock(&self.waiting).add(session, place);
+    }
+
+    /// Whether nobody has come to `place` since the session last handed over letters for it.
+    pub(crate) fn waits(&self, session: SessionId, place: &Place) -> bool {
+        lock(&self.waiting).has(session, place)
+    }
+
+    /// The session's letters for `place` have found somebody.
+    pub(crate) fn relieve(&self, session: SessionId, place: &Place) {
+        lock(&self.waiting).remove(session, place);
+    }
+
+    /// The session is no more.
+    pub(crate) fn forget(&self, session: SessionId) {
+        lock(&self.waiting).forget(session);
     }
 
     /// Says where the API listens.

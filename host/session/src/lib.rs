@@ -32,4 +32,5 @@ pub mod stamp;
 mod sweep;
 pub mod task;
 mod tasking;
+pub mod waiting;
 pub mod watch;

@@ -62,8 +62,6 @@ pub struct Sent {
     place: Place,
     letters: Letters,
     outcomes: Vec<Outcome>,
-    /// [`Core::channel_epoch`] when the batch left.
-    epoch: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -90,9 +88,9 @@ impl Outgoing {
         }
     }
 
-    /// Channels that had nobody to take letters may have somebody now.
-    pub(crate) fn channels_are_back(&mut self) {
-        self.unavailable.clear();
+    /// Places where nobody was may have somebody now: those for which nothing `waits`.
+    pub(crate) fn channels_are_back(&mut self, waits: impl Fn(&Place) -> bool) {
+        self.unavailable.retain(waits);
     }
 
     /// The wirings may have changed: they are read again before anything is sent or refused.
@@ -420,7 +418,7 @@ impl Task {
         self.outgoing.in_flight.insert(place.clone());
         self.damper.earn(letters.len());
         let (channel, mailbox) = (Arc::clone(channel), self.handle.mailbox.clone());
-        let epoch = self.core.channel_epoch();
+        self.core.expect(self.id, &place);
         let honours_keys = channel.honours_keys();
         tokio::spawn(async move {
             let call = tokio::spawn({
@@ -439,7 +437,7 @@ impl Task {
                 Err(panic) => broke(format!("the channel broke: {panic}")),
             };
             fault::point(CrashPoint::HostDeliverSent);
-            let sent = Sent { place, letters: what, outcomes, epoch };
+            let sent = Sent { place, letters: what, outcomes };
             // The task lives as long as anything is under way, or the host stops.
             drop(mailbox.send(Command::Sent(sent)).await);
         });
@@ -447,10 +445,12 @@ impl Task {
 
     /// Takes in what a channel said.
     pub(crate) async fn take_report(&mut self, sent: Sent) -> Result<(), Trouble> {
-        if matches!(sent.outcomes.last(), Some(Outcome::Unavailable))
-            && sent.epoch == self.core.channel_epoch()
-        {
-            self.outgoing.unavailable.insert(sent.place.clone());
+        match sent.outcomes.last() {
+            Some(Outcome::Unavailable) if self.core.waits(self.id, &sent.place) => {
+                self.outgoing.unavailable.insert(sent.place.clone());
+            }
+            Some(Outcome::Unavailable) => {} // somebody has come meanwhile
+            _ => self.core.relieve(self.id, &sent.place),
         }
         self.outgoing.reports.push_back(sent);
         self.record_reports().await

@@ -47,7 +47,8 @@ impl Task {
             self.outgoing.forget_allowed(); // the safety net's reason: at least once a minute
         }
         if reasons.contains(Reason::Channel) {
-            self.outgoing.channels_are_back();
+            let (core, id) = (&self.core, self.id);
+            self.outgoing.channels_are_back(|place| core.waits(id, place));
         }
         let (before, alive) = self.read_and_ask(reasons).await?;
         let now = self.now();

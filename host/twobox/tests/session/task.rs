@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use twobox_channels::Desk;
 use twobox_model::channel::Refusal;
 use twobox_runtime::{Condition, Incarnation, StartSpec};
 use twobox_session::boxes::{Boxes, Writers};
@@ -20,6 +21,30 @@ use crate::world::{
     NOBODY, Then, World, answer_all, answer_all_as_version_0, claim_all, number, open, outbound,
     reject_all, send_rows, send_texts, until,
 };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_to_one_conversation_wakes_no_other_that_waits() {
+    let world = World::new(|_| {}).await;
+    world.post.absent.lock().unwrap().extend(["x".to_owned(), "y".to_owned()]);
+    let tried = |thread: &str| world.post.tried.lock().unwrap().get(thread).copied().unwrap_or(0);
+    for thread in ["x", "y"] {
+        world.say(thread, thread).await.unwrap();
+        until("nobody is there", async || tried(thread) == 1).await;
+    }
+    world.rest().await;
+
+    world.desk.ready(&World::place("z")); // the first who comes to this host: it asks everybody
+    until("both are tried again", async || tried("x") == 2 && tried("y") == 2).await;
+    world.rest().await;
+
+    for (thread, letters) in [("x", 1), ("y", 2)] {
+        world.post.absent.lock().unwrap().remove(thread);
+        world.desk.ready(&World::place(thread));
+        world.wait_letters(letters).await;
+        world.rest().await;
+    }
+    assert_eq!((tried("x"), tried("y")), (3, 3), "each was tried when somebody came to it");
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_answered_and_the_session_comes_to_rest() {

@@ -1,7 +1,7 @@
 //! A small world around the real session tasks: real files and a real `host.db`, with a runtime
 //! whose containers are closures and a channel that keeps what it is given.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -203,6 +203,10 @@ pub(crate) struct Keeper {
     pub(crate) slow: Mutex<Duration>,
     /// Whether it does not honour keys.
     pub(crate) blind: Mutex<bool>,
+    /// Threads where nobody is.
+    pub(crate) absent: Mutex<HashSet<String>>,
+    /// How often letters were handed over for each thread.
+    pub(crate) tried: Mutex<HashMap<String, usize>>,
     /// Whether the next call breaks after it has kept its letters.
     pub(crate) breaks: Mutex<bool>,
 }
@@ -228,6 +232,11 @@ impl Channel for Post {
     ) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
             if place.thread_id.as_deref() == Some(NOBODY) {
+                return vec![Outcome::Unavailable];
+            }
+            let thread = place.thread_id.clone().unwrap_or_default();
+            *self.0.tried.lock().unwrap().entry(thread.clone()).or_default() += 1;
+            if self.0.absent.lock().unwrap().contains(&thread) {
                 return vec![Outcome::Unavailable];
             }
             *self.0.calls.lock().unwrap() += 1;
@@ -328,12 +337,17 @@ impl World {
         }
     }
 
-    pub(crate) async fn say(&self, thread: &str, id: &str) -> Result<Receipt, Refusal> {
-        let place = Place {
+    /// The chat's thread of this name.
+    pub(crate) fn place(thread: &str) -> Place {
+        Place {
             channel_type: TERMINAL.to_owned(),
             platform_id: "anna".to_owned(),
             thread_id: Some(thread.to_owned()),
-        };
+        }
+    }
+
+    pub(crate) async fn say(&self, thread: &str, id: &str) -> Result<Receipt, Refusal> {
+        let place = Self::place(thread);
         let id = MessageId::parse(id).unwrap();
         let mut receipts =
             self.desk.accept(Inbound { place, id, chat: Chat::text("hello") }).await?;
