@@ -66,7 +66,10 @@ impl ChatView {
 
 /// A schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "they are the fields of `Draft` and of `db::schedules::Schedule`")]
+#[expect(
+    missing_docs,
+    reason = "they are the fields of `Draft` and of `store::schedules::Schedule`"
+)]
 pub struct ScheduleView {
     pub id: ScheduleId,
     pub name: String,
@@ -282,7 +285,7 @@ pub struct BackfillView {
 
 /// A run, or slots that were left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "they are the fields of `db::schedules::Run` and its `Hold`")]
+#[expect(missing_docs, reason = "they are the fields of `store::schedules::Run` and its `Hold`")]
 pub struct RunView {
     pub id: RunId,
     /// The schedule's name.
@@ -362,7 +365,7 @@ pub struct RunPage {
 
 /// What a run cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "they are the fields of `db::schedules::RunMetrics`")]
+#[expect(missing_docs, reason = "they are the fields of `store::schedules::RunMetrics`")]
 pub struct MetricsView {
     pub run: RunId,
     /// The schedule's name.

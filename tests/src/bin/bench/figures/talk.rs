@@ -30,11 +30,38 @@ pub(crate) struct Answered {
 /// What became of many messages, in the order of the answers.
 pub(crate) struct Talk(Vec<Answered>);
 
-/// Hands in `each` messages to each of `to` as fast as the host takes them, in turn, and waits for
-/// all answers.
+/// Connections that stand: one that hands in, one that listens to every conversation.
+pub(crate) struct Standing<'a> {
+    to: &'a [Address],
+    listener: Listener,
+    speaker: Speaker,
+}
+
+/// As [`Standing::talk`], over connections of its own.
 pub(crate) fn talk(socket: &Path, to: &[Address], each: usize) -> Result<Talk, Error> {
-    let mut listener = Listener::connect(socket, to)?;
-    let mut speaker = Speaker::connect(socket)?;
+    Standing::connect(socket, to)?.talk(each)
+}
+
+impl<'a> Standing<'a> {
+    pub(crate) fn connect(socket: &Path, to: &'a [Address]) -> Result<Self, Error> {
+        let listener = Listener::connect(socket, to)?;
+        Ok(Self { to, listener, speaker: Speaker::connect(socket)? })
+    }
+
+    /// Hands in `each` messages to each conversation as fast as the host takes them, in turn, and
+    /// waits for all answers.
+    pub(crate) fn talk(&mut self, each: usize) -> Result<Talk, Error> {
+        let Self { to, listener, speaker } = self;
+        talk_over(listener, speaker, to, each)
+    }
+}
+
+fn talk_over(
+    listener: &mut Listener,
+    speaker: &mut Speaker,
+    to: &[Address],
+    each: usize,
+) -> Result<Talk, Error> {
     let mut sender = speaker.also()?;
     let ids: Vec<String> = (0..to.len() * each).map(|_| SystemIds.uuid().to_string()).collect();
     let ids = &ids;
