@@ -58,14 +58,8 @@ impl Container {
 }
 
 impl Task {
-    /// Which incarnation lives. A container that is believed to live is believed further unless
-    /// there is a reason to ask; that nothing lives is only ever the runtime's word.
-    pub(crate) async fn ask(&mut self, reasons: Reasons) -> Result<Alive, Trouble> {
-        if let Some(container) = &self.container
-            && !reasons.contains(Reason::Runtime)
-        {
-            return Ok(Alive::Runner(container.vitals.runner));
-        }
+    /// Which incarnation lives, by the runtime's word.
+    pub(crate) async fn ask(&mut self) -> Result<Alive, Trouble> {
         let (runtime, id) = (Arc::clone(&self.core.parts.runtime), self.id);
         let sightings = match self.while_accepting(runtime.of_session(id)).await {
             Ok(sightings) => sightings,

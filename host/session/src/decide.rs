@@ -1,7 +1,6 @@
 //! The decision of the sweep: what the acks of a session mean for its messages, and whether a
-//! container has to be started. Pure: a view of the world in, guarded actions out. The rules were
-//! model-checked (`schema/PROTOCOL.md`, "A message's life"); change one only together with the
-//! model.
+//! container has to be started. Pure: a view of the world in, guarded actions out. The rules are those of
+//! `schema/PROTOCOL.md`, "A message's life".
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -112,8 +111,14 @@ pub enum Wake {
     Start,
 }
 
+impl Default for Wake {
+    fn default() -> Self {
+        Self::Not { next: None }
+    }
+}
+
 /// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decision {
     /// Changes for one inbound transaction.
     pub actions: Vec<Action>,

@@ -19,6 +19,7 @@ mod folding;
 mod forgetting;
 pub mod held;
 pub mod limits;
+pub mod machine;
 mod notices;
 pub mod outgoing;
 pub mod recurrence;

@@ -1,6 +1,5 @@
-//! The sweep: one pass that brings a session's boxes, its container and the host's records into
-//! agreement. The order of its steps is part of the protocol: nothing that was read before an exit
-//! was confirmed may be used to charge an attempt.
+//! The sweep, carried out: one pass that brings a session's boxes, its container and the host's records
+//! into agreement. Which step comes next is `machine`'s to say; here each is done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +10,17 @@ use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{NewMessage, Occurrence, PendingMessage};
 use twobox_shared::open::BoxError;
+use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, Look, Writers};
-use super::decide::{self, Acks, Action, Alive, View, Wake};
+use super::decide::{Acks, Action, Alive};
 use super::fence::Fence;
+use super::machine::{Effect, Event, Facts, Left, Step, Sweep};
 use super::outgoing::place_of_origin;
 use super::recurrence::{self, Succession};
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
-use crate::admission::Class;
 use crate::watch;
 use twobox_store::notices::Notice;
 use twobox_store::sessions::{self, DUE_NOW, StopCause};
@@ -30,12 +30,88 @@ use twobox_system::blocking::blocking;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Task {
-    /// One pass over the session.
+    /// One pass over the session, in the order that [`Sweep`] says.
     pub(crate) async fn sweep(&mut self, reasons: Reasons) -> Result<(), Trouble> {
         self.accepted = false;
         if self.record.quarantine.is_some() {
-            return self.rest_in_quarantine(reasons).await;
+            return self.rest_in_quarantine().await;
         }
+        let believed = self.container.as_ref().map(|container| container.vitals.runner);
+        let (mut sweep, mut effect) = Sweep::begin(reasons, believed);
+        loop {
+            let event = self.carry_out(effect, &mut sweep).await?;
+            let facts = Facts {
+                now: self.now(),
+                stop_cause: self.record.stop_cause,
+                max_tries: self.core.parts.config.limits.max_tries,
+                agent_removed: self.record.agent_removed,
+            };
+            match sweep.step(event, &facts) {
+                Step::Do(next) => effect = next,
+                Step::End(end) => return Ok(end?),
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, effect: Effect, sweep: &mut Sweep) -> Result<Event, Trouble> {
+        match effect {
+            Effect::Prepare => self.prepare(sweep.reasons).await?,
+            Effect::Look(writers) => {
+                let look = self.look(writers).await;
+                if let Ok(look) = &look {
+                    self.seen = self.seen.max(look.cursor.seen);
+                    self.unreadable_since = None;
+                }
+                return Ok(Event::Looked(look.map(Box::new)));
+            }
+            Effect::Ask => return Ok(Event::Answered(self.ask().await?)),
+            Effect::HoldUnread(alive) => self.enforce_unread(alive).await?,
+            Effect::Enforce => {
+                self.observe(&sweep.before);
+                let alive = self.enforce(&sweep.before, sweep.reasons, sweep.now).await?;
+                return Ok(Event::Answered(alive));
+            }
+            Effect::Plan => {
+                let rows = std::mem::take(&mut sweep.after.rows);
+                let fence = Fence::after(&sweep.after, &sweep.decision.actions);
+                sweep.plan = self.plan_delivery(rows, &sweep.after, &fence, sweep.now).await?;
+                sweep.charged = fence.charged();
+            }
+            Effect::Settle => self.settle(sweep).await?,
+            Effect::Observe => {
+                self.observe(&sweep.after);
+                self.forget_failed_starts().await?;
+            }
+            Effect::Finish => {
+                sweep.ended = self.record.runner.is_some();
+                self.finish_container(&sweep.after).await?;
+            }
+            Effect::Start(class) => self.start(class, &sweep.after, sweep.now).await?,
+            Effect::Rest(next) => {
+                if let Some(next) = next {
+                    self.look_in(next.since(sweep.now));
+                }
+                if self.container.is_none() && self.record.runner.is_none() {
+                    self.core.release_place(self.id); // it may have waited for one
+                }
+            }
+            Effect::Deliver => {
+                let next = self.deliver(&sweep.plan, &sweep.after, sweep.now).await?;
+                return Ok(Event::Delivered(next));
+            }
+            Effect::Forget => {
+                self.forget_old(sweep.ended, sweep.now).await;
+                if !self.watched && self.container.is_some() {
+                    self.look_in(watch::POLL);
+                }
+            }
+            Effect::Mark => self.mark_next(sweep).await?,
+        }
+        Ok(Event::Done)
+    }
+
+    /// What is known without a look.
+    async fn prepare(&mut self, reasons: Reasons) -> Result<(), Trouble> {
         self.record_reports().await?;
         if reasons.contains(Reason::Runtime) || self.record.agent_removed {
             let id = self.id;
@@ -50,131 +126,10 @@ impl Task {
             let (core, id) = (&self.core, self.id);
             self.outgoing.channels_are_back(|place| core.waits(id, place));
         }
-        let (before, alive) = self.read_and_ask(reasons).await?;
-        let now = self.now();
-        let alive = match alive {
-            Alive::Runner(_) => {
-                self.observe(&before);
-                self.enforce(&before, reasons, now).await?
-            }
-            other => other,
-        };
-        let acks_before = before.acks.clone();
-        let mut after = match needs_second_read(&before, alive) {
-            true => self.look(alive).await?,
-            false => before,
-        };
-        let rows = std::mem::take(&mut after.rows);
-        let recurring = std::mem::take(&mut after.recurring);
-        self.seen = self.seen.max(after.cursor.seen);
-        let mut decision = decide::decide(&View {
-            now,
-            pending: &after.pending,
-            answered: &after.answered,
-            before: &acks_before,
-            after: &after.acks,
-            alive,
-            stop_cause: self.record.stop_cause,
-            max_tries: self.core.parts.config.limits.max_tries,
-        });
-        if let Some(violation) = decision.violation {
-            return Err(BoxError::Refused { reason: violation }.into());
-        }
-        let given_up = self.record.agent_removed && alive == Alive::None && !decision.look_again;
-        let mut recurring = recurring;
-        if given_up {
-            let failure = Failure::permanent(Failure::ABORTED, "the agent was removed");
-            decide::give_up(&mut decision, &after.pending, &failure);
-            recurring.clear(); // nothing follows
-        }
-        let fence = Fence::after(&after, &decision.actions);
-        let plan = self.plan_delivery(rows, &after, &fence, now).await?;
-        let successions = self.successions(recurring, &decision.actions, &after.acks, now).await;
-        self.settle(&decision.actions, successions, &fence, &after, now).await?;
-        if given_up {
-            let boxes = Arc::clone(&self.boxes);
-            if blocking(move || boxes.end_tasks()).await? || !decision.actions.is_empty() {
-                self.look_once_more(); // there may be more than one look shows
-            }
-        }
-        let chatting = somebody_waits(&after, &decision.actions, now);
-        self.core.set_chatting(self.id, chatting);
-        if let Alive::Runner(_) = alive {
-            self.observe(&after);
-            self.forget_failed_starts().await?;
-        }
-        let ended = alive == Alive::None && self.record.runner.is_some();
-        if alive == Alive::None {
-            self.finish_container(&after).await?;
-        }
-        if decision.look_again {
-            self.look_in(LOOK_AGAIN);
-        }
-        match decision.wake {
-            Wake::Start => {
-                let class = if chatting { Class::Chat } else { Class::Scheduled };
-                self.start(class, &after, now).await?;
-            }
-            Wake::Not { next } => {
-                if let Some(next) = next {
-                    self.look_in(next.since(now));
-                }
-                if self.container.is_none() && self.record.runner.is_none() {
-                    self.core.release_place(self.id); // it may have waited for one
-                }
-            }
-        }
-        let undelivered = self.deliver(&plan, &after, now).await?;
-        self.forget_old(ended, now).await;
-        if !self.watched && self.container.is_some() {
-            self.look_in(watch::POLL);
-        }
-        if alive == Alive::Unknown || decision.look_again {
-            return Ok(()); // what is left to do is not known, so the mark stays
-        }
-        self.unmark(decision.wake, undelivered, now).await
+        Ok(())
     }
 
-    /// Steps 1 and 2: read the boxes, then ask the runtime who lives. An outbox that only its dead
-    /// container could repair is read through a copy, once the runtime has said that it is dead,
-    /// and the runtime asked again after that.
-    async fn read_and_ask(&mut self, reasons: Reasons) -> Result<(Look, Alive), Trouble> {
-        let first = self.look_at(Writers::Possible).await;
-        let reasons = match (&first, &self.container) {
-            (Ok(look), Some(known))
-                if decide::has_foreign_claim(&look.pending, &look.acks, known.vitals.runner) =>
-            {
-                reasons.with(Reason::Runtime) // that it is gone is the runtime's word alone
-            }
-            _ => reasons,
-        };
-        let alive = self.ask(reasons).await?;
-        match first {
-            Err(BoxError::HotJournal) if alive == Alive::None => {
-                let copy = self.look_at(Writers::None).await?;
-                let alive = self.ask(reasons.with(Reason::Runtime)).await?;
-                Ok((copy, alive))
-            }
-            Err(error) => {
-                self.enforce_unread(alive).await?;
-                Err(error.into())
-            }
-            Ok(first) => {
-                self.unreadable_since = None;
-                Ok((first, alive))
-            }
-        }
-    }
-
-    async fn look(&mut self, alive: Alive) -> Result<Look, Trouble> {
-        let writers = match alive {
-            Alive::None => Writers::None,
-            Alive::Runner(_) | Alive::Unknown => Writers::Possible,
-        };
-        Ok(self.look_at(writers).await?)
-    }
-
-    async fn look_at(&mut self, writers: Writers) -> Result<Look, BoxError> {
+    async fn look(&mut self, writers: Writers) -> Result<Look, BoxError> {
         let (boxes, began) = (Arc::clone(&self.boxes), Instant::now());
         let look = self.at_its_expense(move || boxes.look(writers)).await;
         // Waiting for a lock costs the host nothing, and its holder its life.
@@ -200,19 +155,37 @@ impl Task {
         self.at_its_expense(move || recurrence::successions(&recurring, &actions, &acks, now)).await
     }
 
-    /// Step 4: what became of messages, in one transaction. A person is told of a failure before it
-    /// is final, so that a crash between the two tells them once and not never.
-    async fn settle(
+    /// What became of messages, in one transaction. A person is told of a failure before it is final,
+    /// so that a crash between the two tells them once and not never.
+    async fn settle(&mut self, sweep: &mut Sweep) -> Result<(), Trouble> {
+        let recurring = std::mem::take(&mut sweep.after.recurring);
+        let Sweep { after: look, decision, now, .. } = sweep;
+        let (actions, now) = (&decision.actions, *now);
+        let successions = self.successions(recurring, actions, &look.acks, now).await;
+        if !actions.is_empty() || !successions.is_empty() || look.seen_more {
+            self.write_settled(actions, successions, sweep.charged, look, now).await?;
+        }
+        if sweep.given_up {
+            let boxes = Arc::clone(&self.boxes);
+            if blocking(move || boxes.end_tasks()).await? || !actions.is_empty() {
+                self.look_once_more(); // there may be more than one look shows
+            }
+        }
+        self.core.set_chatting(self.id, sweep.chatting);
+        if decision.look_again {
+            self.look_in(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    async fn write_settled(
         &mut self,
         actions: &[Action],
         successions: Vec<Succession>,
-        fence: &Fence<'_>,
+        charged: Seq,
         look: &Look,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
-        if actions.is_empty() && successions.is_empty() && !look.seen_more {
-            return Ok(());
-        }
         for action in actions {
             if let Action::Fail { message, attempt, failure } = action
                 && let Some(message) = look.pending.iter().find(|other| other.id == *message)
@@ -242,7 +215,7 @@ impl Task {
             notes: successions.iter().filter_map(over_note).collect(),
             successions,
             cursor: look.cursor,
-            charged: fence.charged(),
+            charged,
             ..Changes::default()
         };
         self.apply(changes, now).await?;
@@ -274,44 +247,30 @@ impl Task {
         self.at_its_expense(move || boxes.apply(&changes, now)).await
     }
 
-    /// Step 7: when somebody has to look at the session next, durably.
-    async fn unmark(
-        &mut self,
-        wake: Wake,
-        undelivered: Option<UnixMillis>,
-        now: UnixMillis,
-    ) -> Result<(), Trouble> {
-        let starting = wake == Wake::Start && self.container.is_none();
-        if self.accepted
-            || self.container.is_some()
-            || self.record.runner.is_some()
-            || !self.outgoing.is_quiet()
-        {
-            return Ok(()); // marked as due already; another look follows
-        }
-        let retry = match wake {
-            Wake::Start if starting => self.record.start_after.filter(|after| *after > now),
-            Wake::Start => None,
-            Wake::Not { next } => next,
+    /// Says durably when somebody has to look at the session next.
+    async fn mark_next(&mut self, sweep: &Sweep) -> Result<(), Trouble> {
+        let left = Left {
+            accepted: self.accepted,
+            lives: self.container.is_some(),
+            recorded: self.record.runner.is_some(),
+            sending: !self.outgoing.is_quiet(),
+            start_after: self.record.start_after,
         };
-        let next = match (starting, retry) {
-            (true, None) => Some(DUE_NOW), // it waits for a place, or for the runtime
-            _ => [retry, undelivered].into_iter().flatten().min(),
-        };
+        let Some(next) = sweep.next_mark(&left) else { return Ok(()) };
         if next.is_none() && self.record.next_due_at.is_some() {
             self.fold().await;
         }
         self.mark(next).await?;
         if let Some(next) = next.filter(|next| *next != DUE_NOW) {
-            self.look_in(next.since(now));
+            self.look_in(next.since(sweep.now));
         }
         Ok(())
     }
 
     /// A quarantined session has no container, and its outbox is not read: that it cannot be is
     /// usually why it is here. What its container left is settled when a person has put it back.
-    async fn rest_in_quarantine(&mut self, reasons: Reasons) -> Result<(), Trouble> {
-        let alive = match self.ask(reasons.with(Reason::Runtime)).await? {
+    async fn rest_in_quarantine(&mut self) -> Result<(), Trouble> {
+        let alive = match self.ask().await? {
             Alive::Runner(runner) => self.record_and_stop(runner, StopCause::Limit).await?,
             other => other,
         };
@@ -331,35 +290,6 @@ impl Task {
             }
         } // otherwise asked again soon
         Ok(())
-    }
-}
-
-/// Whether a message of a chat is due that `actions` do not settle. A task is the agent's own: one that
-/// hangs, or comes again and again, is no reason to put schedules off.
-fn somebody_waits(look: &Look, actions: &[Action], now: UnixMillis) -> bool {
-    let is_settled = |message: &PendingMessage| {
-        actions.iter().any(|action| match action {
-            Action::Complete { message: id } | Action::Fail { message: id, .. } => {
-                *id == message.id
-            }
-            Action::Charge { .. } | Action::Hasten { .. } => false,
-        })
-    };
-    look.pending.iter().any(|message| {
-        message.trigger
-            && !message.of_run
-            && !message.of_task
-            && message.process_after.is_none_or(|due| due <= now)
-            && !is_settled(message)
-    })
-}
-
-/// Whether the first read is not enough: something may have ended, so only a read made after the
-/// runtime's answer counts.
-fn needs_second_read(before: &Look, alive: Alive) -> bool {
-    match alive {
-        Alive::Runner(runner) => decide::has_foreign_claim(&before.pending, &before.acks, runner),
-        Alive::None | Alive::Unknown => true,
     }
 }
 
@@ -383,7 +313,3 @@ fn failure_text(message: &PendingMessage, attempt: i64, failure: &Failure) -> St
         many => format!("I could not answer your message after {many} attempts: {detail}."),
     }
 }
-
-#[cfg(test)]
-#[path = "sweep_tests.rs"]
-mod tests;

@@ -1,38 +1,25 @@
-//! The model of a session's task: the steps of the sweep in their order, each with the real decision
-//! and an effect that may be the last thing before a crash.
+//! The model of a session's task: what the steps of a sweep do to the model's boxes. Which step comes
+//! next, and what it decides, is the product's own.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use twobox_config::Config;
 use twobox_model::channel::{Outcome, Place};
-use twobox_session::boxes::Look;
-use twobox_session::decide::{self, Acks, Action, Alive, View, Wake};
+use twobox_session::boxes::{Look, Writers};
+use twobox_session::decide::{Acks, Action};
 use twobox_session::delivery::{self, ChannelTraits, Hold};
 use twobox_session::fence::{Fence, Standing};
 use twobox_session::limits::Vitals;
+use twobox_session::machine::{Effect, Sweep};
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{MessageId, SessionId};
-use twobox_shared::inbox::{Delivery, Origin, PendingMessage};
+use twobox_shared::inbox::{Cursor, Delivery, Origin};
 use twobox_shared::outbox::{AckStatus, OutRow};
-use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use crate::disk::Commit;
 use crate::model::Boxes;
-
-/// Where a sweep is.
-#[derive(Debug, Clone)]
-pub(crate) enum Phase {
-    Idle,
-    Ask { before: Acks },
-    Reread { before: Acks, alive: Alive },
-    Settle { before: Acks, alive: Alive, pending: Vec<PendingMessage>, after: Acks, newest: Seq },
-    End { alive: Alive, wake: Wake, acked: bool },
-    Start,
-    Deliver,
-    Unmark,
-}
 
 /// A channel call under way.
 #[derive(Debug, Clone)]
@@ -45,21 +32,18 @@ pub(crate) struct Flight {
 /// The volatile state of one session's task.
 #[derive(Debug)]
 pub(crate) struct Task {
-    pub(crate) phase: Phase,
+    /// The sweep that is under way, and what it wants done next.
+    pub(crate) sweep: Option<(Sweep, Effect)>,
     pub(crate) signal: bool,
     pub(crate) ask: bool,
     pub(crate) accepted: bool,
-    /// Whether the sweep asked the runtime: one that cannot be finished is followed by one that does.
-    pub(crate) owed: bool,
     /// Whether the session is marked as due, as far as the task knows, and whether it does.
     pub(crate) marked: bool,
     pub(crate) in_doubt: bool,
     pub(crate) vitals: Option<Vitals>,
     pub(crate) acked: bool,
-    /// The acks that the sweep goes by.
-    pub(crate) acks: Acks,
-    pub(crate) wake: Wake,
-    pub(crate) look_again: bool,
+    /// The rows that its sweep goes by.
+    pub(crate) rows: Vec<(OutRow, Option<Delivery>)>,
     /// As in the product on the clock that never jumps: a due time is converted when it is read.
     pub(crate) look_at: Option<Monotonic>,
     pub(crate) in_flight: HashSet<Place>,
@@ -69,22 +53,41 @@ pub(crate) struct Task {
 impl Task {
     pub(crate) fn of(boxes: &Boxes) -> Self {
         Self {
-            owed: false,
-            marked: boxes.due,
-            in_doubt: false,
-            phase: Phase::Idle,
+            sweep: None,
             signal: true,
             ask: true,
             accepted: false,
+            marked: boxes.due,
+            in_doubt: false,
             vitals: None,
             acked: false,
-            acks: Acks::new(),
-            wake: Wake::Not { next: None },
-            look_again: false,
+            rows: Vec::new(),
             look_at: None,
             in_flight: HashSet::new(),
             outcomes: VecDeque::new(),
         }
+    }
+
+    /// Looks again at `when`, or earlier if something else wants that.
+    pub(crate) fn look_at(&mut self, when: Monotonic) {
+        self.look_at = self.look_at.into_iter().chain([when]).min();
+    }
+
+    /// Whether messages can be taken now: between two sweeps, and while the runtime is asked.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.sweep.as_ref().is_none_or(|(_, effect)| match effect {
+            Effect::Ask | Effect::Enforce | Effect::HoldUnread(_) | Effect::Start(_) => true,
+            Effect::Prepare
+            | Effect::Look(_)
+            | Effect::Plan
+            | Effect::Settle
+            | Effect::Observe
+            | Effect::Finish
+            | Effect::Rest(_)
+            | Effect::Deliver
+            | Effect::Forget
+            | Effect::Mark => false,
+        })
     }
 
     /// Marks the session durably as due or not. Returns whether it knows that it has.
@@ -105,43 +108,44 @@ impl Task {
 
 pub(crate) const MAX_TRIES: i64 = 3;
 
-/// Step 4 of the sweep: the real decision, applied in one transaction.
-pub(crate) fn settle(
-    boxes: &mut Boxes,
-    pending: &[PendingMessage],
-    before: &Acks,
-    after: &Acks,
-    alive: Alive,
-    newest: Seq,
-    now: UnixMillis,
-) -> (Wake, bool, usize, bool) {
-    let recurring = boxes.recurring();
-    let decision = decide::decide(&View {
-        now,
+/// What a read of both boxes shows.
+pub(crate) fn look(boxes: &Boxes, writers: Writers) -> Look {
+    let pending = boxes.pending();
+    let newest = boxes.newest();
+    Look {
+        acks: boxes.acks_of(&pending),
         pending,
-        answered: &boxes.answered(),
-        before,
-        after,
-        alive,
-        stop_cause: boxes.stop_cause,
-        max_tries: MAX_TRIES,
-    });
-    assert_eq!(decision.violation, None, "honest runners break no rule");
-    for action in &decision.actions {
+        answered: boxes.answered(),
+        recurring: boxes.recurring(),
+        rows: boxes
+            .rows
+            .iter()
+            .filter(|row| row.seq > boxes.cursor.seq)
+            .map(|row| (row.clone(), boxes.delivered.get(&row.id).cloned()))
+            .collect(),
+        answers: boxes.acks.clone().into_iter().collect(),
+        withdrawn: boxes.withdrawn(),
+        newest,
+        charged: boxes.charged,
+        cursor: Cursor { seq: boxes.cursor.seq, seen: boxes.cursor.seen.max(newest) },
+        seen_more: newest > boxes.cursor.seen,
+        writers,
+        ..Look::default()
+    }
+}
+
+/// Applies what the sweep has decided, in one transaction. Returns whether anything follows.
+pub(crate) fn settle(boxes: &mut Boxes, sweep: &Sweep) -> bool {
+    let (actions, look) = (&sweep.decision.actions, &sweep.after);
+    for action in actions {
         if let Action::Fail { message, .. } = action {
             boxes.notices.insert(message.clone()); // at most one, whatever is repeated
         }
-    }
-    for action in &decision.actions {
         boxes.apply(action, MAX_TRIES);
-        if matches!(action, Action::Charge { .. } | Action::Fail { .. }) {
-            boxes.charged = boxes.charged.max(newest);
-        }
     }
-    let goes_on = boxes.go_on(&recurring, &decision.actions, after, now);
-    let seen = boxes.rows.last().map_or(boxes.cursor.seen, |row| row.seq);
-    boxes.cursor.seen = boxes.cursor.seen.max(seen);
-    (decision.wake, decision.look_again, decision.actions.len(), goes_on)
+    boxes.charged = boxes.charged.max(sweep.charged);
+    boxes.cursor.seen = boxes.cursor.seen.max(look.cursor.seen);
+    boxes.go_on(&look.recurring, actions, &look.acks, sweep.now)
 }
 
 /// Takes a look at the living container, and says whether it broke a limit.
@@ -158,38 +162,17 @@ pub(crate) fn breaks_limit(vitals: &mut Vitals, acks: &Acks, now: Monotonic, bea
     vitals.judge(&config.limits, config.containers.idle, now).is_err()
 }
 
-/// Step 6: the real plan. Returns the calls to make, or `None` if one of its two commits, for the
-/// requests and for the records, was not made as far as the task knows.
-pub(crate) fn deliver(
-    boxes: &mut Boxes,
-    task: &mut Task,
-    (session, id): (usize, SessionId),
-    channel_up: bool,
-    [served, commit]: [Commit; 2],
-    now: UnixMillis,
-    monotonic: Monotonic,
-) -> Option<Vec<Flight>> {
-    let rows: Vec<(OutRow, Option<Delivery>)> = boxes
-        .rows
-        .iter()
-        .filter(|row| row.seq > boxes.cursor.seq)
-        .map(|row| (row.clone(), boxes.delivered.get(&row.id).cloned()))
-        .collect();
-    let pending = boxes.pending();
-    let look = Look {
-        answers: boxes.acks.clone().into_iter().collect(),
-        charged: boxes.charged,
-        newest: boxes.newest(),
-        withdrawn: boxes.withdrawn(),
-        pending,
-        ..Look::default()
-    };
-    let fence = Fence::after(&look, &[]);
+/// Decides what becomes of the rows that the sweep goes by, and returns the calls to make at once: of
+/// a channel with keys, those for all that may be sent.
+pub(crate) fn plan(task: &mut Task, sweep: &mut Sweep, session: usize, up: bool) -> Vec<Flight> {
+    task.rows = std::mem::take(&mut sweep.after.rows);
+    let fence = Fence::after(&sweep.after, &sweep.decision.actions);
     let home = Place { channel_type: "chan".into(), platform_id: "p".into(), thread_id: None };
-    let plan = delivery::plan(&delivery::View {
-        now,
-        cursor: boxes.cursor.seq,
-        rows: &rows,
+    sweep.charged = fence.charged();
+    sweep.plan = delivery::plan(&delivery::View {
+        now: sweep.now,
+        cursor: sweep.after.cursor.seq,
+        rows: &task.rows,
         home: &home,
         may_send: &|_| true,
         standing: &|row| {
@@ -201,7 +184,7 @@ pub(crate) fn deliver(
             );
             standing
         },
-        channel: &|_| channel_up.then_some(ChannelTraits { honours_keys: true }),
+        channel: &|_| up.then_some(ChannelTraits { honours_keys: true }),
         in_flight: &task.in_flight,
         unavailable: &HashSet::new(),
         hold: Hold { max: Duration::from_secs(1 << 40), last_call: Duration::ZERO },
@@ -209,37 +192,44 @@ pub(crate) fn deliver(
         may_tell: usize::MAX,
         judged: &|_| false,
     });
+    let mut flights = Vec::new();
+    for batch in sweep.plan.batches.extract_if(.., |batch| !batch.announce) {
+        task.in_flight.insert(batch.place.clone());
+        let rows = batch.rows.iter().map(|index| task.rows[*index].0.id.clone()).collect();
+        flights.push(Flight { session, place: batch.place, rows });
+    }
+    flights
+}
+
+/// Carries out requests and writes records. `false` if one of the two commits was not made as far as
+/// the task knows.
+pub(crate) fn deliver(
+    boxes: &mut Boxes,
+    task: &mut Task,
+    sweep: &Sweep,
+    id: SessionId,
+    [served, commit]: [Commit; 2],
+) -> bool {
+    let plan = &sweep.plan;
     if !plan.requests.is_empty() {
-        let asked: Vec<_> = plan.requests.iter().map(|index| asked(&rows[*index].0)).collect();
+        let asked: Vec<_> = plan.requests.iter().map(|index| asked(&task.rows[*index].0)).collect();
         if served.holds() {
-            boxes.serve(id, &asked, &task.acks, now);
+            boxes.serve(id, &asked, &sweep.after.acks, sweep.now);
         }
         if served != Commit::Done {
-            return None;
+            return false;
         }
         task.signal = true;
         task.accepted = true;
     }
-    if !commit.holds() {
-        return None;
+    if commit.holds() {
+        for (index, record) in &plan.records {
+            boxes.delivered.insert(task.rows[*index].0.id.clone(), record.clone());
+        }
+        assert!(plan.cursor >= sweep.after.cursor.seq, "the cursor never goes back");
+        boxes.cursor.seq = boxes.cursor.seq.max(plan.cursor);
     }
-    for (index, record) in plan.records {
-        boxes.delivered.insert(rows[index].0.id.clone(), record);
-    }
-    assert!(plan.cursor >= boxes.cursor.seq, "the cursor never goes back");
-    boxes.cursor.seq = plan.cursor;
-    if commit == Commit::Doubtful {
-        return None;
-    }
-    let next = plan.next.map(|next| monotonic + next.since(now));
-    task.look_at = task.look_at.into_iter().chain(next).min();
-    let mut flights = Vec::new();
-    for batch in plan.batches {
-        task.in_flight.insert(batch.place.clone());
-        let rows = batch.rows.iter().map(|index| rows[*index].0.id.clone()).collect();
-        flights.push(Flight { session, place: batch.place, rows });
-    }
-    Some(flights)
+    commit == Commit::Done
 }
 
 fn asked(row: &OutRow) -> (MessageId, String, Origin) {

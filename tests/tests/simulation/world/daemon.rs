@@ -2,7 +2,7 @@
 
 use super::{MESSAGES, World, admission};
 use crate::disk::Commit;
-use crate::host::{Phase, Task};
+use crate::host::Task;
 use crate::runner::Runner;
 
 impl World {
@@ -38,9 +38,7 @@ impl World {
 
     pub(super) fn accept(&mut self, at: usize) {
         let session = &mut self.sessions[at];
-        let serial = session.task.as_ref().is_none_or(|task| {
-            matches!(task.phase, Phase::Idle | Phase::Ask { .. } | Phase::Start)
-        });
+        let serial = session.task.as_ref().is_none_or(Task::takes_messages);
         if !self.host_up || !serial || session.accepted == MESSAGES {
             return;
         }

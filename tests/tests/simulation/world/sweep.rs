@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use twobox_session::admission::{Class, Order};
-use twobox_session::decide::{self, Acks, Alive, Wake};
+use twobox_session::boxes::{Look, Writers};
+use twobox_session::decide::{self, Alive};
 use twobox_session::limits::Vitals;
-use twobox_shared::clock::Monotonic;
+use twobox_session::machine::{Effect, Event, Facts, Left, Step, Sweep};
+use twobox_session::signal::{Reason, Reasons};
 use twobox_shared::ids::RunnerId;
+use twobox_shared::open::BoxError;
 use twobox_shared::time::UnixMillis;
-use twobox_store::sessions::StopCause;
+use twobox_store::sessions::{DUE_NOW, StopCause};
 use uuid::Uuid;
 
 use super::{Session, World};
 use crate::disk::Commit;
-use crate::host::{self, Phase, Task};
+use crate::host::{self, Task};
 use crate::runner::Runner;
 
 impl World {
@@ -24,106 +27,132 @@ impl World {
             }
             return;
         }
-        let (now, monotonic) = (self.now, self.monotonic);
         let Some(mut task) = self.sessions[at].task.take() else { return };
-        task.phase = match std::mem::replace(&mut task.phase, Phase::Idle) {
-            Phase::Idle => return self.idle(at, task),
-            Phase::Ask { before } => {
-                let alive = self.ask(at, &mut task, &before, monotonic);
-                Phase::Reread { before, alive }
-            }
-            Phase::Reread { before, alive } => {
-                let boxes = &self.sessions[at].boxes;
-                let pending = boxes.pending();
-                let after = match alive {
-                    Alive::Runner(runner)
-                        if !decide::has_foreign_claim(&pending, &before, runner) =>
-                    {
-                        before.clone()
-                    }
-                    _ => boxes.acks_of(&pending),
-                };
-                let newest = boxes.newest();
-                // Messages accepted since the first read have no ack in it.
-                Phase::Settle { before, alive, pending, after, newest }
-            }
-            Phase::Settle { before, alive, pending, after, newest } => {
-                let commit = Commit::roll(self.faults, &mut self.rng);
-                let boxes = &mut self.sessions[at].boxes;
-                let settled = commit
-                    .holds()
-                    .then(|| host::settle(boxes, &pending, &before, &after, alive, newest, now));
-                let Some((wake, again, actions, goes_on)) =
-                    settled.filter(|_| commit == Commit::Done)
-                else {
-                    return self.cope(at, task, commit);
-                };
-                task.signal |= again || goes_on;
-                task.accepted |= goes_on;
-                task.acks = after.clone();
-                task.look_again = again;
-                task.wake = wake;
-                if let Some(vitals) = &task.vitals {
-                    task.acked |= after.values().any(|ack| ack.runner == Some(vitals.runner));
-                }
-                let acked = after.values().any(|ack| ack.runner == boxes.runner);
-                self.note(format!("s{at} settles {actions} alive {} wake {wake:?}", name(alive)));
-                Phase::End { alive, wake, acked }
-            }
-            Phase::End { alive, wake, acked } => {
-                if alive == Alive::None {
-                    self.finish_container(at, &mut task, acked, now);
-                }
-                match wake {
-                    Wake::Start => Phase::Start,
-                    Wake::Not { next } => {
-                        let next = next.map(|next| monotonic + next.since(now));
-                        task.look_at = task.look_at.into_iter().chain(next).min();
-                        if self.sessions[at].boxes.runner.is_none() {
-                            let session = self.sessions[at].id;
-                            self.admission.release(session);
-                            self.give_places();
-                        }
-                        Phase::Deliver
-                    }
-                }
-            }
-            Phase::Start => {
-                self.start_container(at, &mut task, now, monotonic);
-                Phase::Deliver
-            }
-            Phase::Deliver => {
-                let up = self.channel_up;
-                let commits = [(); 2].map(|()| Commit::roll(self.faults, &mut self.rng));
-                let Session { id, boxes, .. } = &mut self.sessions[at];
-                match host::deliver(boxes, &mut task, (at, *id), up, commits, now, monotonic) {
-                    Some(flights) => self.flights.extend(flights),
-                    None => return self.cope(at, task, commits[1]),
-                }
-                Phase::Unmark
-            }
-            Phase::Unmark => {
-                let busy = task.accepted
-                    || task.vitals.is_some()
-                    || self.sessions[at].boxes.runner.is_some()
-                    || !task.in_flight.is_empty()
-                    || task.wake == Wake::Start
-                    || task.look_again
-                    || task.look_at.is_some();
-                let commit = Commit::roll(self.faults, &mut self.rng);
-                if !task.mark(&mut self.sessions[at].boxes, busy, commit) {
-                    return self.cope(at, task, commit);
-                }
-                task.owed = false;
-                Phase::Idle
-            }
+        let Some((mut sweep, effect)) = task.sweep.take() else { return self.idle(at, task) };
+        let event = match self.carry_out(at, &mut task, effect, &mut sweep) {
+            Ok(event) => event,
+            Err(commit) => return self.cope(at, task, &sweep, &format!("{commit:?}")),
         };
+        let facts = Facts {
+            now: self.now,
+            stop_cause: self.sessions[at].boxes.stop_cause,
+            max_tries: host::MAX_TRIES,
+            agent_removed: false,
+        };
+        match sweep.step(event, &facts) {
+            Step::Do(next) => task.sweep = Some((sweep, next)),
+            Step::End(Ok(())) => {}
+            Step::End(Err(BoxError::HotJournal)) => {
+                return self.cope(at, task, &sweep, "the outbox is torn");
+            }
+            Step::End(Err(error)) => self.fail(&format!("honest runners break no rule: {error}")),
+        }
         if self.host_up {
             self.sessions[at].task = Some(task);
             if self.faults && self.rng.u8(..) < 3 {
                 self.crash_host("between two steps of a sweep");
             }
         }
+    }
+
+    fn carry_out(
+        &mut self,
+        at: usize,
+        task: &mut Task,
+        effect: Effect,
+        sweep: &mut Sweep,
+    ) -> Result<Event, Commit> {
+        match effect {
+            Effect::Prepare | Effect::HoldUnread(_) | Effect::Forget => {}
+            Effect::Look(writers) => {
+                return Ok(Event::Looked(self.look(at, writers).map(Box::new)));
+            }
+            Effect::Ask => return Ok(Event::Answered(self.ask(at, task))),
+            Effect::Enforce => return Ok(Event::Answered(self.enforce(at, task, &sweep.before))),
+            Effect::Plan => {
+                let flights = host::plan(task, sweep, at, self.channel_up);
+                self.flights.extend(flights);
+            }
+            Effect::Settle => self.settle(at, task, sweep)?,
+            Effect::Observe => {
+                task.acked |= has_acked(&sweep.after, self.sessions[at].boxes.runner);
+                if task.acked {
+                    self.sessions[at].boxes.failed_starts = 0;
+                    self.sessions[at].boxes.start_after = None;
+                }
+            }
+            Effect::Finish => {
+                let acked = has_acked(&sweep.after, self.sessions[at].boxes.runner);
+                self.finish_container(at, task, acked, sweep.now);
+            }
+            Effect::Start(class) => self.start_container(at, task, class, sweep.now),
+            Effect::Rest(next) => {
+                if let Some(next) = next {
+                    task.look_at(self.monotonic + next.since(sweep.now));
+                }
+                if self.sessions[at].boxes.runner.is_none() {
+                    self.admission.release(self.sessions[at].id);
+                    self.give_places();
+                }
+            }
+            Effect::Deliver => {
+                let commits = [(); 2].map(|()| Commit::roll(self.faults, &mut self.rng));
+                let Session { id, boxes, .. } = &mut self.sessions[at];
+                if !host::deliver(boxes, task, sweep, *id, commits) {
+                    return Err(commits[1]);
+                }
+                if let Some(next) = sweep.plan.next {
+                    task.look_at(self.monotonic + next.since(sweep.now));
+                }
+                return Ok(Event::Delivered(sweep.plan.next));
+            }
+            Effect::Mark => {
+                let left = Left {
+                    accepted: task.accepted,
+                    lives: task.vitals.is_some(),
+                    recorded: self.sessions[at].boxes.runner.is_some(),
+                    sending: !task.in_flight.is_empty(),
+                    start_after: self.sessions[at].boxes.start_after,
+                };
+                if let Some(next) = sweep.next_mark(&left) {
+                    let commit = Commit::roll(self.faults, &mut self.rng);
+                    if !task.mark(&mut self.sessions[at].boxes, next.is_some(), commit) {
+                        return Err(commit);
+                    }
+                    if let Some(next) = next.filter(|next| *next != DUE_NOW) {
+                        task.look_at(self.monotonic + next.since(sweep.now));
+                    }
+                }
+            }
+        }
+        Ok(Event::Done)
+    }
+
+    /// Reads both boxes. A container that was killed may have left its outbox so that only a copy can be
+    /// read, until a runner repairs it.
+    fn look(&mut self, at: usize, writers: Writers) -> Result<Look, BoxError> {
+        let torn = self.faults
+            && writers == Writers::Possible
+            && !self.sessions[at].runners.iter().any(Runner::lives)
+            && self.rng.u8(..) < 30;
+        match torn {
+            true => Err(BoxError::HotJournal),
+            false => Ok(host::look(&self.sessions[at].boxes, writers)),
+        }
+    }
+
+    fn settle(&mut self, at: usize, task: &mut Task, sweep: &Sweep) -> Result<(), Commit> {
+        let commit = Commit::roll(self.faults, &mut self.rng);
+        let boxes = &mut self.sessions[at].boxes;
+        let goes_on = commit.holds() && host::settle(boxes, sweep);
+        if commit != Commit::Done {
+            return Err(commit);
+        }
+        task.signal |= sweep.decision.look_again || goes_on;
+        task.accepted |= goes_on;
+        let (actions, wake) = (sweep.decision.actions.len(), sweep.decision.wake);
+        self.note(format!("s{at} settles {actions} alive {} wake {wake:?}", name(sweep.alive)));
+        Ok(())
     }
 
     /// Between two sweeps: records what a channel said, and begins a sweep if there is a reason.
@@ -148,63 +177,63 @@ impl World {
         let due = task.look_at.is_some_and(|when| when <= self.monotonic);
         let watched = task.vitals.is_some();
         if task.signal || due || (watched && self.rng.u8(..) < 3) {
+            let reason = if task.ask { Reason::Runtime } else { Reason::Due };
             task.signal = false;
+            task.ask = false;
             task.accepted = false;
             task.look_at = None;
-            let boxes = &self.sessions[at].boxes;
-            let before = boxes.acks_of(&boxes.pending());
-            task.phase = Phase::Ask { before };
+            let believed = task.vitals.as_ref().map(|vitals| vitals.runner);
+            task.sweep = Some(Sweep::begin(Reasons::default().with(reason), believed));
         } else if task.vitals.is_none() && !task.marked && task.in_flight.is_empty() {
             return; // it retires
         }
         self.sessions[at].task = Some(task);
     }
 
-    /// Step 2: who lives, and is a limit broken.
-    fn ask(&mut self, at: usize, task: &mut Task, before: &Acks, monotonic: Monotonic) -> Alive {
-        let pending = self.sessions[at].boxes.pending();
-        let foreign = |known: &Vitals| decide::has_foreign_claim(&pending, before, known.runner);
-        if task.ask || task.vitals.as_ref().is_none_or(foreign) {
-            task.ask = false;
-            task.owed = true;
-            if !self.runtime_up {
-                task.look_at = Some(monotonic + Duration::from_secs(1));
-                task.ask = true;
-                return Alive::Unknown;
+    /// Who lives, by the runtime's word.
+    fn ask(&mut self, at: usize, task: &mut Task) -> Alive {
+        let monotonic = self.monotonic;
+        if !self.runtime_up {
+            task.look_at(monotonic + Duration::from_secs(1));
+            task.ask = true;
+            return Alive::Unknown;
+        }
+        let session = &self.sessions[at];
+        let alive = session.runners.iter().find(|runner| runner.lives()).map(|it| it.id);
+        match alive {
+            None => Alive::None,
+            Some(runner) if session.boxes.runner == Some(runner) => {
+                if task.vitals.as_ref().is_none_or(|vitals| vitals.runner != runner) {
+                    task.vitals = Some(Vitals::new(runner, monotonic, None));
+                    task.acked = true; // its past is unknown
+                    self.admission.adopt(session.id, session.seat);
+                }
+                Alive::Runner(runner)
             }
-            let session = &self.sessions[at];
-            let alive = session.runners.iter().find(|runner| runner.lives()).map(|it| it.id);
-            match alive {
-                None => {
-                    return Alive::None;
-                }
-                Some(runner) if session.boxes.runner == Some(runner) => {
-                    if task.vitals.as_ref().is_none_or(|vitals| vitals.runner != runner) {
-                        task.vitals = Some(Vitals::new(runner, monotonic, None));
-                        task.acked = true; // its past is unknown
-                        self.admission.adopt(session.id, session.seat);
-                    }
-                }
-                Some(runner) => {
-                    // Somebody else's start: it has to go before anything is decided.
-                    self.kill(at, runner, "as nobody recorded its start");
-                    task.look_at = Some(monotonic);
-                    task.ask = true;
-                    return Alive::Unknown;
-                }
+            Some(runner) => {
+                // Somebody else's start: it has to go before anything is decided.
+                self.kill(at, runner, "as nobody recorded its start");
+                task.look_at(monotonic);
+                task.ask = true;
+                Alive::Unknown
             }
         }
+    }
+
+    /// Stops the living container if it broke a limit.
+    fn enforce(&mut self, at: usize, task: &mut Task, before: &Look) -> Alive {
         let Some(vitals) = &mut task.vitals else { return Alive::None };
         let runner = vitals.runner;
         let beats =
             self.sessions[at].runners.iter().any(|it| it.id == runner && it.lives() && !it.stalled);
-        if !host::breaks_limit(vitals, before, monotonic, beats) {
+        if !host::breaks_limit(vitals, &before.acks, self.monotonic, beats) {
             return Alive::Runner(runner);
         }
         self.sessions[at].boxes.stop_cause.get_or_insert(StopCause::Limit);
         if !self.runtime_up || (self.faults && self.rng.u8(..) < 60) {
             self.note(format!("s{at} STOP FAILS"));
-            task.look_at = Some(monotonic + Duration::from_secs(1));
+            task.ask = true;
+            task.look_at(self.monotonic + Duration::from_secs(1));
             return Alive::Unknown;
         }
         self.note(format!("s{at} stops its container"));
@@ -233,20 +262,14 @@ impl World {
         self.give_places();
     }
 
-    fn start_container(
-        &mut self,
-        at: usize,
-        task: &mut Task,
-        now: UnixMillis,
-        monotonic: Monotonic,
-    ) {
+    fn start_container(&mut self, at: usize, task: &mut Task, class: Class, now: UnixMillis) {
+        let monotonic = self.monotonic;
         let session = &self.sessions[at];
         if let Some(after) = decide::start_waits(session.boxes.start_after, now) {
-            let next = monotonic + after.since(now);
-            task.look_at = task.look_at.into_iter().chain([next]).min();
+            task.look_at(monotonic + after.since(now));
             return;
         }
-        self.admission.request(session.id, session.seat, Class::Chat);
+        self.admission.request(session.id, session.seat, class);
         let id = session.id;
         self.give_places();
         if !self.admission.holds(id) {
@@ -262,7 +285,7 @@ impl World {
             session.boxes.due = true;
         }
         if commit != Commit::Done {
-            task.look_at = Some(monotonic + Duration::from_secs(5));
+            task.look_at(monotonic + Duration::from_secs(5));
             self.note(format!("s{at} cannot record a start: {commit:?}"));
             return;
         }
@@ -274,7 +297,7 @@ impl World {
         if session.runners.iter().any(Runner::lives) {
             // The container's name is taken; the look at the runtime that follows tells by whom.
             task.ask = true;
-            task.look_at = Some(monotonic);
+            task.look_at(monotonic);
             self.note(format!("s{at} cannot start: somebody else did"));
             return;
         }
@@ -289,14 +312,12 @@ impl World {
         task.signal = true;
     }
 
-    /// A sweep that could not write ends, and another one follows a little later with the reasons that
+    /// A sweep that could not go on ends, and another one follows a little later with the reasons that
     /// this one had.
-    fn cope(&mut self, at: usize, mut task: Task, commit: Commit) {
-        self.note(format!("s{at} cannot go on: {commit:?}"));
-        task.phase = Phase::Idle;
-        task.ask |= task.owed;
-        let soon = self.monotonic + Duration::from_secs(5);
-        task.look_at = task.look_at.into_iter().chain([soon]).min();
+    fn cope(&mut self, at: usize, mut task: Task, sweep: &Sweep, why: &str) {
+        self.note(format!("s{at} cannot go on: {why}"));
+        task.ask |= sweep.reasons.contains(Reason::Runtime);
+        task.look_at(self.monotonic + Duration::from_secs(5));
         self.sessions[at].task = Some(task);
     }
 
@@ -318,4 +339,8 @@ fn name(alive: Alive) -> &'static str {
         Alive::None => "none",
         Alive::Runner(_) => "one",
     }
+}
+
+fn has_acked(look: &Look, runner: Option<RunnerId>) -> bool {
+    runner.is_some() && look.acks.values().any(|ack| ack.runner == runner)
 }

@@ -1,0 +1,396 @@
+//! The sweep as a value: one pass over a session, of which each step says what is to be done next, given
+//! what came of the step before. Pure: no file, no runtime, no clock. The session's task carries the
+//! steps out (`sweep`), and so do the simulation and the explorer, which thereby play this very order.
+//!
+//! ```text
+//! Prepare ─► Look ─► Ask ─► [Enforce] ─► [Look] ─► Plan ─► Settle ─► [Observe | Finish]
+//!             │ unreadable                                                   │
+//!             └─► HoldUnread ─► end            end ◄─ [Mark] ◄─ Forget ◄─ Deliver ◄─ Start | Rest
+//! ```
+//!
+//! Why in this order: what was read before the runtime confirmed an end is never used to charge an
+//! attempt; what a channel with keys may have goes out before the commits, for sending it twice shows
+//! it once; nothing starts before it is settled what a predecessor left; and the mark is moved last, so
+//! that a death anywhere leaves a session that somebody looks at.
+
+use twobox_shared::content::Failure;
+use twobox_shared::ids::RunnerId;
+use twobox_shared::inbox::PendingMessage;
+use twobox_shared::open::BoxError;
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+use twobox_store::sessions::{DUE_NOW, StopCause};
+
+use super::boxes::{Look, Writers};
+use super::decide::{self, Acks, Action, Alive, Decision, View, Wake};
+use super::delivery::Plan;
+use super::signal::{Reason, Reasons};
+use crate::admission::Class;
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Take in what is known without a look, such as what channels have said.
+    Prepare,
+    /// Read both boxes. Answered by [`Event::Looked`].
+    Look(Writers),
+    /// Ask the runtime who lives, and stop whoever lives without a record. Answered by
+    /// [`Event::Answered`].
+    Ask,
+    /// The boxes cannot be read, and this is who lives: hold it to what is left of its limits.
+    HoldUnread(Alive),
+    /// Hold the living container to its limits by [`Sweep::before`]. Answered by [`Event::Answered`].
+    Enforce,
+    /// Decide what becomes of the rows of [`Sweep::after`], and hand over what a channel with keys may
+    /// have.
+    Plan,
+    /// Apply [`Sweep::decision`] in one transaction of the inbox, after people were told of what fails.
+    Settle,
+    /// The runner lives: take in what the last look shows of it.
+    Observe,
+    /// Nothing lives, and what it left is settled: record the end of what was recorded to live.
+    Finish,
+    /// Start a container if there is a place for one.
+    Start(Class),
+    /// Nothing starts now; at this time something may have to, if at any.
+    Rest(Option<UnixMillis>),
+    /// Carry out requests, write records, and hand over the rest of what is due. Answered by
+    /// [`Event::Delivered`].
+    Deliver,
+    /// Delete what is old enough.
+    Forget,
+    /// Say durably when somebody has to look next.
+    Mark,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Event {
+    /// It is done.
+    Done,
+    /// What a look showed, or why it shows nothing.
+    Looked(Result<Box<Look>, BoxError>),
+    /// Who lives.
+    Answered(Alive),
+    /// When somebody has to look for what is not delivered.
+    Delivered(Option<UnixMillis>),
+}
+
+/// What follows.
+#[derive(Debug)]
+pub enum Step {
+    /// Do this, and say what came of it.
+    Do(Effect),
+    /// The sweep is over; with an error, what it was about has to be done again.
+    End(Result<(), BoxError>),
+}
+
+/// What a step depends on that is no part of the sweep.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts {
+    /// The wall clock. A sweep goes by what it was when it was known who lives.
+    pub now: UnixMillis,
+    /// Why the recorded container was told to leave, if it was.
+    pub stop_cause: Option<StopCause>,
+    /// Attempts that a message gets.
+    pub max_tries: i64,
+    /// Whether the session's agent was removed.
+    pub agent_removed: bool,
+}
+
+/// Where a sweep is: what it waits to hear of.
+#[derive(Debug)]
+enum State {
+    Preparing,
+    Looking,
+    /// The first look has failed, if there is an error.
+    Asking(Option<BoxError>),
+    /// Nothing lives, so the outbox is read through a copy.
+    Copying,
+    AskingAgain,
+    HoldingUnread(BoxError),
+    Enforcing,
+    LookingAfter,
+    Planning,
+    Settling,
+    Observing,
+    Finishing,
+    Resting,
+    Delivering,
+    Forgetting,
+    Marking,
+}
+
+/// One pass over a session.
+#[derive(Debug)]
+pub struct Sweep {
+    state: State,
+    /// Why it began.
+    pub reasons: Reasons,
+    /// Which runner is believed to live.
+    believed: Option<RunnerId>,
+    /// The instant that it goes by.
+    pub now: UnixMillis,
+    /// What the first look showed.
+    pub before: Look,
+    acks_before: Acks,
+    /// Who lives.
+    pub alive: Alive,
+    /// What the look showed that counts.
+    pub after: Look,
+    /// What to do about messages, and whether to start a container.
+    pub decision: Decision,
+    /// Whether what waits was given up, because the agent was removed.
+    pub given_up: bool,
+    /// Whether a person waits for an answer.
+    pub chatting: bool,
+    /// What becomes of the rows.
+    pub plan: Plan,
+    /// The highest number in the outbox, if an attempt is charged.
+    pub charged: Seq,
+    /// Whether a container's end was recorded.
+    pub ended: bool,
+    /// When somebody has to look for what is not delivered.
+    pub undelivered: Option<UnixMillis>,
+}
+
+impl Sweep {
+    /// One that begins for `reasons`, with its first step. `believed` is the runner that is believed to
+    /// live, for which the runtime is asked only if there is a reason.
+    pub fn begin(reasons: Reasons, believed: Option<RunnerId>) -> (Self, Effect) {
+        let sweep = Self {
+            state: State::Preparing,
+            reasons,
+            believed,
+            now: UnixMillis::default(),
+            before: Look::default(),
+            acks_before: Acks::new(),
+            alive: Alive::Unknown,
+            after: Look::default(),
+            decision: Decision::default(),
+            given_up: false,
+            chatting: false,
+            plan: Plan::default(),
+            charged: Seq::default(),
+            ended: false,
+            undelivered: None,
+        };
+        (sweep, Effect::Prepare)
+    }
+
+    /// Takes in what came of the last step, and says what follows.
+    pub fn step(&mut self, event: Event, facts: &Facts) -> Step {
+        match (std::mem::replace(&mut self.state, State::Preparing), event) {
+            (State::Preparing, Event::Done) => {
+                self.go(State::Looking, Effect::Look(Writers::Possible))
+            }
+            (State::Looking, Event::Looked(Ok(look))) => {
+                self.before = *look;
+                match self.known_alive() {
+                    Some(alive) => self.answered(None, alive, facts),
+                    None => self.go(State::Asking(None), Effect::Ask),
+                }
+            }
+            (State::Looking, Event::Looked(Err(error))) => match self.known_alive() {
+                Some(alive) => self.answered(Some(error), alive, facts),
+                None => self.go(State::Asking(Some(error)), Effect::Ask),
+            },
+            (State::Asking(unread), Event::Answered(alive)) => self.answered(unread, alive, facts),
+            (State::Copying, Event::Looked(Ok(copy))) => {
+                self.before = *copy;
+                self.go(State::AskingAgain, Effect::Ask)
+            }
+            (State::AskingAgain, Event::Answered(alive)) => self.answered(None, alive, facts),
+            (State::HoldingUnread(error), Event::Done) => Step::End(Err(error)),
+            (State::Enforcing, Event::Answered(alive)) => self.enforced(alive, facts),
+            (State::LookingAfter, Event::Looked(Ok(look))) => {
+                self.after = *look;
+                self.decide(facts)
+            }
+            (State::Copying | State::LookingAfter, Event::Looked(Err(error))) => {
+                Step::End(Err(error))
+            }
+            (State::Planning, Event::Done) => self.go(State::Settling, Effect::Settle),
+            (State::Settling, Event::Done) => match self.alive {
+                Alive::Runner(_) => self.go(State::Observing, Effect::Observe),
+                Alive::None => self.go(State::Finishing, Effect::Finish),
+                Alive::Unknown => self.rest_or_start(),
+            },
+            (State::Observing | State::Finishing, Event::Done) => self.rest_or_start(),
+            (State::Resting, Event::Done) => self.go(State::Delivering, Effect::Deliver),
+            (State::Delivering, Event::Delivered(next)) => {
+                self.undelivered = next;
+                self.go(State::Forgetting, Effect::Forget)
+            }
+            (State::Forgetting, Event::Done) => match self.alive {
+                Alive::Runner(_) | Alive::None if !self.decision.look_again => {
+                    self.go(State::Marking, Effect::Mark)
+                }
+                // What is left to do is not known, so the mark stays.
+                Alive::Runner(_) | Alive::None | Alive::Unknown => Step::End(Ok(())),
+            },
+            (State::Marking, Event::Done) => Step::End(Ok(())),
+            (
+                state @ (State::Preparing
+                | State::HoldingUnread(_)
+                | State::Planning
+                | State::Settling
+                | State::Observing
+                | State::Finishing
+                | State::Resting
+                | State::Forgetting
+                | State::Marking),
+                event @ (Event::Looked(_) | Event::Answered(_) | Event::Delivered(_)),
+            )
+            | (
+                state @ (State::Looking | State::Copying | State::LookingAfter),
+                event @ (Event::Done | Event::Answered(_) | Event::Delivered(_)),
+            )
+            | (
+                state @ (State::Asking(_) | State::AskingAgain | State::Enforcing),
+                event @ (Event::Done | Event::Looked(_) | Event::Delivered(_)),
+            )
+            | (
+                state @ State::Delivering,
+                event @ (Event::Done | Event::Looked(_) | Event::Answered(_)),
+            ) => unreachable!("{state:?} does not wait for {event:?}"),
+        }
+    }
+
+    fn go(&mut self, state: State, effect: Effect) -> Step {
+        self.state = state;
+        Step::Do(effect)
+    }
+
+    /// Who lives, if the runtime need not be asked: a container that is believed to live is believed
+    /// further unless there is a reason to ask, or a claim that is not its own.
+    fn known_alive(&self) -> Option<Alive> {
+        let runner = self.believed?;
+        let doubt = self.reasons.contains(Reason::Runtime)
+            || decide::has_foreign_claim(&self.before.pending, &self.before.acks, runner);
+        (!doubt).then_some(Alive::Runner(runner))
+    }
+
+    fn answered(&mut self, unread: Option<BoxError>, alive: Alive, facts: &Facts) -> Step {
+        self.alive = alive;
+        self.now = facts.now;
+        match (unread, alive) {
+            (Some(BoxError::HotJournal), Alive::None) => {
+                self.go(State::Copying, Effect::Look(Writers::None))
+            }
+            (Some(error), _) => self.go(State::HoldingUnread(error), Effect::HoldUnread(alive)),
+            (None, Alive::Runner(_)) => self.go(State::Enforcing, Effect::Enforce),
+            (None, Alive::None | Alive::Unknown) => self.enforced(alive, facts),
+        }
+    }
+
+    /// The first look is enough while its runner lives; otherwise something may have ended, and only a
+    /// look made after the runtime's answer counts.
+    fn enforced(&mut self, alive: Alive, facts: &Facts) -> Step {
+        self.alive = alive;
+        self.acks_before = self.before.acks.clone();
+        let foreign =
+            |runner| decide::has_foreign_claim(&self.before.pending, &self.before.acks, runner);
+        match alive {
+            Alive::Runner(runner) if !foreign(runner) => {
+                self.after = std::mem::take(&mut self.before);
+                self.decide(facts)
+            }
+            Alive::Runner(_) | Alive::Unknown => {
+                self.go(State::LookingAfter, Effect::Look(Writers::Possible))
+            }
+            Alive::None => self.go(State::LookingAfter, Effect::Look(Writers::None)),
+        }
+    }
+
+    fn decide(&mut self, facts: &Facts) -> Step {
+        let look = &mut self.after;
+        self.decision = decide::decide(&View {
+            now: self.now,
+            pending: &look.pending,
+            answered: &look.answered,
+            before: &self.acks_before,
+            after: &look.acks,
+            alive: self.alive,
+            stop_cause: facts.stop_cause,
+            max_tries: facts.max_tries,
+        });
+        if let Some(reason) = self.decision.violation.take() {
+            return Step::End(Err(BoxError::Refused { reason }));
+        }
+        self.given_up =
+            facts.agent_removed && self.alive == Alive::None && !self.decision.look_again;
+        if self.given_up {
+            let failure = Failure::permanent(Failure::ABORTED, "the agent was removed");
+            decide::give_up(&mut self.decision, &look.pending, &failure);
+            look.recurring.clear(); // nothing follows
+        }
+        self.chatting = somebody_waits(&look.pending, &self.decision.actions, self.now);
+        self.go(State::Planning, Effect::Plan)
+    }
+
+    fn rest_or_start(&mut self) -> Step {
+        let effect = match self.decision.wake {
+            Wake::Start if self.chatting => Effect::Start(Class::Chat),
+            Wake::Start => Effect::Start(Class::Scheduled),
+            Wake::Not { next } => Effect::Rest(next),
+        };
+        self.go(State::Resting, effect)
+    }
+}
+
+/// What the mark depends on when a sweep ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Left {
+    /// Whether anything was stored since the sweep began.
+    pub accepted: bool,
+    /// Whether a container lives.
+    pub lives: bool,
+    /// Whether one is recorded to live.
+    pub recorded: bool,
+    /// Whether a channel has letters of which it has not said what became of them.
+    pub sending: bool,
+    /// Until when a start is put off.
+    pub start_after: Option<UnixMillis>,
+}
+
+impl Sweep {
+    /// When somebody has to look next, `None` within if never; `None` if the session stays due, for
+    /// another look follows.
+    pub fn next_mark(&self, left: &Left) -> Option<Option<UnixMillis>> {
+        if left.accepted || left.lives || left.recorded || left.sending {
+            return None;
+        }
+        let start_after = left.start_after.filter(|after| *after > self.now);
+        let due = match self.decision.wake {
+            Wake::Start if start_after.is_none() => return Some(Some(DUE_NOW)), // it waits for a place
+            Wake::Start => start_after,
+            Wake::Not { next } => next,
+        };
+        Some([due, self.undelivered].into_iter().flatten().min())
+    }
+}
+
+/// Whether a message of a chat is due that `actions` do not settle. A task is the agent's own: one that
+/// hangs, or comes again and again, is no reason to put schedules off.
+fn somebody_waits(pending: &[PendingMessage], actions: &[Action], now: UnixMillis) -> bool {
+    let is_settled = |message: &PendingMessage| {
+        actions.iter().any(|action| match action {
+            Action::Complete { message: id } | Action::Fail { message: id, .. } => {
+                *id == message.id
+            }
+            Action::Charge { .. } | Action::Hasten { .. } => false,
+        })
+    };
+    pending.iter().any(|message| {
+        message.trigger
+            && !message.of_run
+            && !message.of_task
+            && message.process_after.is_none_or(|due| due <= now)
+            && !is_settled(message)
+    })
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;
