@@ -54,7 +54,7 @@ struct Waiter {
 }
 
 /// Who holds a place and who waits for one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Admission {
     max_running: usize,
     population: Population,

@@ -16,7 +16,6 @@
 use twobox_shared::content::Failure;
 use twobox_shared::ids::RunnerId;
 use twobox_shared::inbox::PendingMessage;
-use twobox_shared::open::BoxError;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 use twobox_store::sessions::{DUE_NOW, StopCause};
@@ -32,7 +31,7 @@ use crate::admission::Class;
 pub enum Effect {
     /// Take in what is known without a look, such as what channels have said.
     Prepare,
-    /// Read both boxes. Answered by [`Event::Looked`].
+    /// Read both boxes. Answered by [`Event::Looked`] or [`Event::Unread`].
     Look(Writers),
     /// Ask the runtime who lives, and stop whoever lives without a record. Answered by
     /// [`Event::Answered`].
@@ -64,25 +63,47 @@ pub enum Effect {
 }
 
 /// What came of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Event {
     /// It is done.
     Done,
-    /// What a look showed, or why it shows nothing.
-    Looked(Result<Box<Look>, BoxError>),
+    /// What a look showed.
+    Looked(Box<Look>),
+    /// It showed nothing. The sweep ends, unless only a copy of the outbox can be read.
+    Unread(Unread),
     /// Who lives.
     Answered(Alive),
     /// When somebody has to look for what is not delivered.
     Delivered(Option<UnixMillis>),
 }
 
+/// Why a look showed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// The outbox is as a dead container left it in the middle of a commit.
+    Torn,
+    /// Something else, which whoever looked knows.
+    Otherwise,
+}
+
 /// What follows.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Do this, and say what came of it.
     Do(Effect),
-    /// The sweep is over; with an error, what it was about has to be done again.
-    End(Result<(), BoxError>),
+    /// The sweep is over.
+    End(End),
+}
+
+/// How a sweep ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Everything was done.
+    Done,
+    /// The last look showed nothing: what the sweep was about has to be done again.
+    Unread,
+    /// The container broke the protocol, in these words.
+    Violation(String),
 }
 
 /// What a step depends on that is no part of the sweep.
@@ -99,16 +120,16 @@ pub struct Facts {
 }
 
 /// Where a sweep is: what it waits to hear of.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Preparing,
     Looking,
-    /// The first look has failed, if there is an error.
-    Asking(Option<BoxError>),
+    /// What became of the first look, if it showed nothing.
+    Asking(Option<Unread>),
     /// Nothing lives, so the outbox is read through a copy.
     Copying,
     AskingAgain,
-    HoldingUnread(BoxError),
+    HoldingUnread,
     Enforcing,
     LookingAfter,
     Planning,
@@ -122,7 +143,7 @@ enum State {
 }
 
 /// One pass over a session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sweep {
     state: State,
     /// Why it began.
@@ -180,36 +201,28 @@ impl Sweep {
 
     /// Takes in what came of the last step, and says what follows.
     pub fn step(&mut self, event: Event, facts: &Facts) -> Step {
-        match (std::mem::replace(&mut self.state, State::Preparing), event) {
+        match (self.state, event) {
             (State::Preparing, Event::Done) => {
                 self.go(State::Looking, Effect::Look(Writers::Possible))
             }
-            (State::Looking, Event::Looked(Ok(look))) => {
+            (State::Looking, Event::Looked(look)) => {
                 self.before = *look;
-                match self.known_alive() {
-                    Some(alive) => self.answered(None, alive, facts),
-                    None => self.go(State::Asking(None), Effect::Ask),
-                }
+                self.looked(None, facts)
             }
-            (State::Looking, Event::Looked(Err(error))) => match self.known_alive() {
-                Some(alive) => self.answered(Some(error), alive, facts),
-                None => self.go(State::Asking(Some(error)), Effect::Ask),
-            },
+            (State::Looking, Event::Unread(unread)) => self.looked(Some(unread), facts),
             (State::Asking(unread), Event::Answered(alive)) => self.answered(unread, alive, facts),
-            (State::Copying, Event::Looked(Ok(copy))) => {
+            (State::Copying, Event::Looked(copy)) => {
                 self.before = *copy;
                 self.go(State::AskingAgain, Effect::Ask)
             }
             (State::AskingAgain, Event::Answered(alive)) => self.answered(None, alive, facts),
-            (State::HoldingUnread(error), Event::Done) => Step::End(Err(error)),
             (State::Enforcing, Event::Answered(alive)) => self.enforced(alive, facts),
-            (State::LookingAfter, Event::Looked(Ok(look))) => {
+            (State::LookingAfter, Event::Looked(look)) => {
                 self.after = *look;
                 self.decide(facts)
             }
-            (State::Copying | State::LookingAfter, Event::Looked(Err(error))) => {
-                Step::End(Err(error))
-            }
+            (State::HoldingUnread, Event::Done)
+            | (State::Copying | State::LookingAfter, Event::Unread(_)) => Step::End(End::Unread),
             (State::Planning, Event::Done) => self.go(State::Settling, Effect::Settle),
             (State::Settling, Event::Done) => match self.alive {
                 Alive::Runner(_) => self.go(State::Observing, Effect::Observe),
@@ -227,33 +240,36 @@ impl Sweep {
                     self.go(State::Marking, Effect::Mark)
                 }
                 // What is left to do is not known, so the mark stays.
-                Alive::Runner(_) | Alive::None | Alive::Unknown => Step::End(Ok(())),
+                Alive::Runner(_) | Alive::None | Alive::Unknown => Step::End(End::Done),
             },
-            (State::Marking, Event::Done) => Step::End(Ok(())),
+            (State::Marking, Event::Done) => Step::End(End::Done),
             (
-                state @ (State::Preparing
-                | State::HoldingUnread(_)
+                State::Preparing
+                | State::HoldingUnread
                 | State::Planning
                 | State::Settling
                 | State::Observing
                 | State::Finishing
                 | State::Resting
                 | State::Forgetting
-                | State::Marking),
-                event @ (Event::Looked(_) | Event::Answered(_) | Event::Delivered(_)),
+                | State::Marking,
+                event @ (Event::Looked(_)
+                | Event::Unread(_)
+                | Event::Answered(_)
+                | Event::Delivered(_)),
             )
             | (
-                state @ (State::Looking | State::Copying | State::LookingAfter),
+                State::Looking | State::Copying | State::LookingAfter,
                 event @ (Event::Done | Event::Answered(_) | Event::Delivered(_)),
             )
             | (
-                state @ (State::Asking(_) | State::AskingAgain | State::Enforcing),
-                event @ (Event::Done | Event::Looked(_) | Event::Delivered(_)),
+                State::Asking(_) | State::AskingAgain | State::Enforcing,
+                event @ (Event::Done | Event::Looked(_) | Event::Unread(_) | Event::Delivered(_)),
             )
             | (
-                state @ State::Delivering,
-                event @ (Event::Done | Event::Looked(_) | Event::Answered(_)),
-            ) => unreachable!("{state:?} does not wait for {event:?}"),
+                State::Delivering,
+                event @ (Event::Done | Event::Looked(_) | Event::Unread(_) | Event::Answered(_)),
+            ) => unreachable!("{:?} does not wait for {event:?}", self.state),
         }
     }
 
@@ -271,14 +287,21 @@ impl Sweep {
         (!doubt).then_some(Alive::Runner(runner))
     }
 
-    fn answered(&mut self, unread: Option<BoxError>, alive: Alive, facts: &Facts) -> Step {
+    fn looked(&mut self, unread: Option<Unread>, facts: &Facts) -> Step {
+        match self.known_alive() {
+            Some(alive) => self.answered(unread, alive, facts),
+            None => self.go(State::Asking(unread), Effect::Ask),
+        }
+    }
+
+    fn answered(&mut self, unread: Option<Unread>, alive: Alive, facts: &Facts) -> Step {
         self.alive = alive;
         self.now = facts.now;
         match (unread, alive) {
-            (Some(BoxError::HotJournal), Alive::None) => {
+            (Some(Unread::Torn), Alive::None) => {
                 self.go(State::Copying, Effect::Look(Writers::None))
             }
-            (Some(error), _) => self.go(State::HoldingUnread(error), Effect::HoldUnread(alive)),
+            (Some(_), _) => self.go(State::HoldingUnread, Effect::HoldUnread(alive)),
             (None, Alive::Runner(_)) => self.go(State::Enforcing, Effect::Enforce),
             (None, Alive::None | Alive::Unknown) => self.enforced(alive, facts),
         }
@@ -316,7 +339,7 @@ impl Sweep {
             max_tries: facts.max_tries,
         });
         if let Some(reason) = self.decision.violation.take() {
-            return Step::End(Err(BoxError::Refused { reason }));
+            return Step::End(End::Violation(reason));
         }
         self.given_up =
             facts.agent_removed && self.alive == Alive::None && !self.decision.look_again;

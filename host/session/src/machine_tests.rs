@@ -58,16 +58,19 @@ fn runner() -> RunnerId {
 fn play(
     reason: Reason,
     believed: Option<RunnerId>,
-    looks: Vec<Result<Look, BoxError>>,
+    looks: Vec<Result<Look, Unread>>,
     alive: &[Alive],
-) -> (Vec<Effect>, Sweep, Result<(), BoxError>) {
+) -> (Vec<Effect>, Sweep, End) {
     let (mut looks, mut alive) = (looks.into_iter(), alive.iter());
     let (mut sweep, mut effect) = Sweep::begin(Reasons::default().with(reason), believed);
     let mut effects = Vec::new();
     loop {
         effects.push(effect);
         let event = match effect {
-            Effect::Look(_) => Event::Looked(looks.next().expect("another look").map(Box::new)),
+            Effect::Look(_) => match looks.next().expect("another look") {
+                Ok(look) => Event::Looked(Box::new(look)),
+                Err(unread) => Event::Unread(unread),
+            },
             Effect::Ask | Effect::Enforce => Event::Answered(*alive.next().expect("asked again")),
             Effect::Deliver => Event::Delivered(None),
             Effect::Prepare
@@ -107,7 +110,7 @@ fn a_runner_that_is_believed_to_live_costs_one_look_and_no_question() {
         Effect::Mark,
     ];
     assert_eq!(effects, expected);
-    assert!(end.is_ok() && sweep.decision.actions.is_empty());
+    assert!(end == End::Done && sweep.decision.actions.is_empty());
 }
 
 #[test]
@@ -127,7 +130,7 @@ fn a_claim_of_somebody_else_is_asked_about_and_charged_after_a_look_that_follows
     ];
     assert_eq!(effects[..begin.len()], begin);
     assert!(matches!(sweep.decision.actions[..], [Action::Charge { attempt: 0, .. }]));
-    assert!(end.is_ok());
+    assert_eq!(end, End::Done);
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn what_was_read_before_an_end_was_confirmed_charges_nothing() {
 #[test]
 fn an_outbox_that_its_dead_container_left_torn_is_read_through_a_copy() {
     let gone = runner();
-    let looks = vec![Err(BoxError::HotJournal), Ok(look(Some(gone))), Ok(look(Some(gone)))];
+    let looks = vec![Err(Unread::Torn), Ok(look(Some(gone))), Ok(look(Some(gone)))];
     let alive = [Alive::None, Alive::None];
     let (effects, sweep, end) = play(Reason::Runtime, Some(gone), looks, &alive);
     let begin = [
@@ -156,7 +159,7 @@ fn an_outbox_that_its_dead_container_left_torn_is_read_through_a_copy() {
         Effect::Plan,
     ];
     assert_eq!(effects[..begin.len()], begin);
-    assert!(end.is_ok() && sweep.decision.actions.len() == 1);
+    assert!(end == End::Done && sweep.decision.actions.len() == 1);
 }
 
 #[test]
@@ -168,18 +171,29 @@ fn boxes_that_cannot_be_read_end_the_sweep_after_their_container_was_held_to_its
         ("nobody knows", Reason::Runtime, vec![Alive::Unknown], Alive::Unknown),
     ];
     for (case, reason, answers, held) in cases {
-        let looks = vec![Err(BoxError::HotJournal)];
+        let looks = vec![Err(Unread::Torn)];
         let (effects, _, end) = play(reason, Some(runner), looks, &answers);
         assert_eq!(effects.last(), Some(&Effect::HoldUnread(held)), "{case}");
-        assert!(matches!(end, Err(BoxError::HotJournal)), "{case}: {end:?}");
+        assert_eq!(end, End::Unread, "{case}");
     }
+}
+
+#[test]
+fn a_claim_that_no_honest_runner_makes_ends_the_sweep_before_anything_is_written() {
+    let runner = runner();
+    let mut seen = look(Some(runner));
+    seen.acks.get_mut(&due().id).unwrap().attempt = Some(7);
+    let alive = [Alive::Runner(runner)];
+    let (effects, _, end) = play(Reason::Outbox, Some(runner), vec![Ok(seen)], &alive);
+    assert!(matches!(&end, End::Violation(reason) if reason.contains("attempt 7")), "{end:?}");
+    assert_eq!(effects.last(), Some(&Effect::Enforce));
 }
 
 #[test]
 fn while_the_runtime_says_nothing_nothing_starts_and_the_mark_stays() {
     let looks = vec![Ok(look(None)), Ok(look(None))];
     let (effects, _, end) = play(Reason::Runtime, None, looks, &[Alive::Unknown]);
-    assert!(end.is_ok());
+    assert_eq!(end, End::Done);
     let touches =
         |effect: &&Effect| matches!(effect, Effect::Start(_) | Effect::Finish | Effect::Mark);
     assert_eq!(effects.iter().find(touches), None, "{effects:?}");

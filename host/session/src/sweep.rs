@@ -16,7 +16,7 @@ use twobox_shared::time::UnixMillis;
 use super::boxes::{Changes, Look, Writers};
 use super::decide::{Acks, Action, Alive};
 use super::fence::Fence;
-use super::machine::{Effect, Event, Facts, Left, Step, Sweep};
+use super::machine::{Effect, End, Event, Facts, Left, Step, Sweep, Unread};
 use super::outgoing::place_of_origin;
 use super::recurrence::{self, Succession};
 use super::signal::{Reason, Reasons};
@@ -38,8 +38,9 @@ impl Task {
         }
         let believed = self.container.as_ref().map(|container| container.vitals.runner);
         let (mut sweep, mut effect) = Sweep::begin(reasons, believed);
+        let mut unread = None;
         loop {
-            let event = self.carry_out(effect, &mut sweep).await?;
+            let event = self.carry_out(effect, &mut sweep, &mut unread).await?;
             let facts = Facts {
                 now: self.now(),
                 stop_cause: self.record.stop_cause,
@@ -48,22 +49,33 @@ impl Task {
             };
             match sweep.step(event, &facts) {
                 Step::Do(next) => effect = next,
-                Step::End(end) => return Ok(end?),
+                Step::End(End::Done) => return Ok(()),
+                Step::End(End::Unread) => return Err(unread.expect("a look has failed").into()),
+                Step::End(End::Violation(reason)) => {
+                    return Err(BoxError::Refused { reason }.into());
+                }
             }
         }
     }
 
-    async fn carry_out(&mut self, effect: Effect, sweep: &mut Sweep) -> Result<Event, Trouble> {
+    /// Does what the sweep wants next, and says what came of it. Why a look showed nothing is put into
+    /// `unread`.
+    async fn carry_out(
+        &mut self,
+        effect: Effect,
+        sweep: &mut Sweep,
+        unread: &mut Option<BoxError>,
+    ) -> Result<Event, Trouble> {
         match effect {
             Effect::Prepare => self.prepare(sweep.reasons).await?,
-            Effect::Look(writers) => {
-                let look = self.look(writers).await;
-                if let Ok(look) = &look {
-                    self.seen = self.seen.max(look.cursor.seen);
-                    self.unreadable_since = None;
+            Effect::Look(writers) => match self.look(writers).await {
+                Ok(look) => return Ok(Event::Looked(Box::new(look))),
+                Err(error) => {
+                    let torn = matches!(error, BoxError::HotJournal);
+                    *unread = Some(error);
+                    return Ok(Event::Unread(if torn { Unread::Torn } else { Unread::Otherwise }));
                 }
-                return Ok(Event::Looked(look.map(Box::new)));
-            }
+            },
             Effect::Ask => return Ok(Event::Answered(self.ask().await?)),
             Effect::HoldUnread(alive) => self.enforce_unread(alive).await?,
             Effect::Enforce => {
@@ -132,6 +144,10 @@ impl Task {
     async fn look(&mut self, writers: Writers) -> Result<Look, BoxError> {
         let (boxes, began) = (Arc::clone(&self.boxes), Instant::now());
         let look = self.at_its_expense(move || boxes.look(writers)).await;
+        if let Ok(look) = &look {
+            self.seen = self.seen.max(look.cursor.seen);
+            self.unreadable_since = None;
+        }
         // Waiting for a lock costs the host nothing, and its holder its life.
         if !matches!(look, Err(BoxError::Busy { .. })) {
             self.damper.looked(began.elapsed(), Instant::now());

@@ -1,5 +1,7 @@
 //! The disk beneath a commit.
 
+use crate::dice::Dice;
+
 /// What became of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Commit {
@@ -13,11 +15,10 @@ pub(crate) enum Commit {
 
 impl Commit {
     /// What the dice say.
-    pub(crate) fn roll(faults: bool, rng: &mut fastrand::Rng) -> Self {
-        match rng.u8(..) {
-            0..=4 if faults => Self::Failed,
-            5..=9 if faults => Self::Doubtful,
-            _ => Self::Done,
+    pub(crate) fn roll(faults: bool, dice: &mut Dice) -> Self {
+        match faults {
+            true => [Self::Failed, Self::Doubtful, Self::Done][dice.weighted(&[5, 5, 246])],
+            false => Self::Done,
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Flight {
 }
 
 /// The volatile state of one session's task.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Task {
     /// The sweep that is under way, and what it wants done next.
     pub(crate) sweep: Option<(Sweep, Effect)>,
@@ -106,8 +106,6 @@ impl Task {
     }
 }
 
-pub(crate) const MAX_TRIES: i64 = 3;
-
 /// What a read of both boxes shows.
 pub(crate) fn look(boxes: &Boxes, writers: Writers) -> Look {
     let pending = boxes.pending();
@@ -135,13 +133,13 @@ pub(crate) fn look(boxes: &Boxes, writers: Writers) -> Look {
 }
 
 /// Applies what the sweep has decided, in one transaction. Returns whether anything follows.
-pub(crate) fn settle(boxes: &mut Boxes, sweep: &Sweep) -> bool {
+pub(crate) fn settle(boxes: &mut Boxes, sweep: &Sweep, max_tries: i64) -> bool {
     let (actions, look) = (&sweep.decision.actions, &sweep.after);
     for action in actions {
         if let Action::Fail { message, .. } = action {
             boxes.notices.insert(message.clone()); // at most one, whatever is repeated
         }
-        boxes.apply(action, MAX_TRIES);
+        boxes.apply(action, max_tries);
     }
     boxes.charged = boxes.charged.max(sweep.charged);
     boxes.cursor.seen = boxes.cursor.seen.max(look.cursor.seen);

@@ -7,7 +7,9 @@
 //! `TWOBOX_SIM_SEEDS=N` runs N seeds instead of the usual number, `TWOBOX_SIM_SEED=S` runs one and
 //! prints its trace.
 
+mod dice;
 mod disk;
+mod explore;
 mod host;
 mod model;
 mod runner;

@@ -28,7 +28,7 @@ pub(crate) struct Message {
 }
 
 /// One session's two boxes and its row in `host.db`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Boxes {
     pub(crate) messages: Vec<Message>,
     pub(crate) cursor: Cursor,

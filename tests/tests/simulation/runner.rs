@@ -9,6 +9,7 @@ use twobox_shared::outbox::{AckStatus, Claim};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
+use crate::dice::Dice;
 use crate::disk::Commit;
 use crate::model::{Boxes, Status};
 use crate::tasks;
@@ -71,7 +72,7 @@ impl Runner {
         lock: &mut Option<RunnerId>,
         now: UnixMillis,
         faults: bool,
-        rng: &mut fastrand::Rng,
+        dice: &mut Dice,
     ) -> Step {
         if self.stalled {
             return Step::Nothing;
@@ -85,11 +86,11 @@ impl Runner {
                 Step::Did("locks".into())
             }
             Doing::Leaving => self.die("leaves, idle"),
-            Doing::Waiting => self.look(boxes, now, faults, rng),
-            Doing::Claiming(chosen) => self.claim(&chosen, boxes, Commit::roll(faults, rng)),
-            Doing::Working(claims) => self.work(claims, boxes, now, faults, rng),
+            Doing::Waiting => self.look(boxes, now, faults, dice),
+            Doing::Claiming(chosen) => self.claim(&chosen, boxes, Commit::roll(faults, dice)),
+            Doing::Working(claims) => self.work(claims, boxes, now, faults, dice),
             Doing::Sending(claims, name) => {
-                self.send(claims, name, boxes, Commit::roll(faults, rng))
+                self.send(claims, name, boxes, Commit::roll(faults, dice))
             }
         }
     }
@@ -99,13 +100,7 @@ impl Runner {
         Step::Died(why.into())
     }
 
-    fn look(
-        &mut self,
-        boxes: &mut Boxes,
-        now: UnixMillis,
-        faults: bool,
-        rng: &mut fastrand::Rng,
-    ) -> Step {
+    fn look(&mut self, boxes: &mut Boxes, now: UnixMillis, faults: bool, dice: &mut Dice) -> Step {
         let mut chooser = Chooser::default();
         for message in &boxes.messages {
             self.floor = self.floor.max(message.row.seq).max(boxes.cursor.seen);
@@ -132,7 +127,7 @@ impl Runner {
         let chosen = chooser.finish();
         if !chosen.is_empty() {
             self.doing = Doing::Claiming(chosen);
-        } else if faults && rng.u8(..) < 40 {
+        } else if faults && dice.fault(40) {
             self.doing = Doing::Leaving;
             return Step::Did("decides to leave".into());
         }
@@ -190,21 +185,22 @@ impl Runner {
         boxes: &mut Boxes,
         now: UnixMillis,
         faults: bool,
-        rng: &mut fastrand::Rng,
+        dice: &mut Dice,
     ) -> Step {
         if !boxes.holds(&claims, self.id) {
             return self.die("is fenced");
         }
         let name = format!("{}-{}-{}", claims[0].message, claims[0].attempt, boxes.rows.len());
-        let (what, commit) = (rng.u8(..), Commit::roll(faults, rng));
+        let what = dice.weighted(&[61, 10, 10, 10, 165]);
+        let commit = Commit::roll(faults, dice);
         match what {
-            0..=60 => self.send(claims, name, boxes, commit),
+            0 => self.send(claims, name, boxes, commit),
             // It comes back to it; whether the claims still stand is then looked at again.
             _ if !commit.holds() => Step::Nothing,
-            61..=90 if faults => {
-                let failure = match rng.u8(..3) {
-                    0 => Failure::retryable(Failure::RELEASED, ""),
-                    1 => Failure::retryable(Failure::PROVIDER_ERROR, ""),
+            1..=3 if faults => {
+                let failure = match what {
+                    1 => Failure::retryable(Failure::RELEASED, ""),
+                    2 => Failure::retryable(Failure::PROVIDER_ERROR, ""),
                     _ => Failure::permanent("auth_failed", ""),
                 };
                 let text = format!("fails {}: {} {commit:?}", claims[0].message, failure.reason);
@@ -219,9 +215,13 @@ impl Runner {
                 }
             }
             _ => {
-                for n in 0..if faults { rng.u8(..4) } else { 0 } {
+                let asks = match dice {
+                    Dice::Seed(rng) if faults => rng.u8(..4),
+                    Dice::Seed(_) | Dice::Script(_) => 0,
+                };
+                for n in 0..asks {
                     let name = format!("{}-{}-asks-{n}", claims[0].message, claims[0].attempt);
-                    let request = tasks::request(boxes, now, rng);
+                    let request = tasks::request(boxes, now, dice.seeded());
                     boxes.send(name.clone(), &claims, self.floor, self.id);
                     boxes.ask(&name, &request);
                 }

@@ -29,7 +29,7 @@ pub(crate) struct Task {
 }
 
 /// What is known of the series that ever began.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Series {
     /// Whether something follows each occurrence.
     recurs: bool,

@@ -8,6 +8,7 @@ use twobox_shared::time::UnixMillis;
 /// How many lines are shown of a play that failed.
 const TAIL: usize = 60;
 
+#[derive(Clone)]
 pub(crate) struct Trace {
     seed: u64,
     /// The test that plays such seeds.
@@ -36,9 +37,12 @@ impl Trace {
     }
 
     pub(crate) fn fail(&self, what: &str) -> ! {
-        let tail = self.lines.len().saturating_sub(TAIL);
-        let (lines, replay) = (self.lines[tail..].join("\n"), replay(self.test, self.seed));
-        panic!("{what}\n{replay}\n{lines}");
+        panic!("{what}\n{}\n{}", replay(self.test, self.seed), self.story());
+    }
+
+    /// The last lines.
+    pub(crate) fn story(&self) -> String {
+        self.lines[self.lines.len().saturating_sub(TAIL)..].join("\n")
     }
 
     pub(crate) fn hash(&self) -> u64 {

@@ -3,6 +3,7 @@
 mod around;
 mod checks;
 mod daemon;
+pub(crate) mod moves;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 use uuid::Uuid;
 
+use crate::dice::Dice;
 use crate::host::{Flight, Task};
 use crate::model::Boxes;
 use crate::runner::Runner;
@@ -31,6 +33,7 @@ const QUIET_STEPS: usize = 60_000;
 /// container that stalls, and less than most jumps of the wall clock, so that none puts anything off.
 const QUIET_TIME: Duration = Duration::from_secs(2 * 3600);
 
+#[derive(Clone)]
 struct Session {
     id: SessionId,
     seat: Seat,
@@ -48,16 +51,17 @@ fn seat(n: usize) -> Seat {
     Seat { group, chat, sender: None }
 }
 
-fn admission() -> Admission {
+fn admission(sessions: usize) -> Admission {
     let mut admission = Admission::new(PLACES);
-    let groups = (0..SESSIONS).map(|n| seat(n).group);
+    let groups = (0..sessions).map(|n| seat(n).group);
     admission.set_population(groups.map(|group| (group, 2)).collect());
     admission
 }
 
+#[derive(Clone)]
 pub(crate) struct World {
     trace: Trace,
-    rng: fastrand::Rng,
+    dice: Dice,
     now: UnixMillis,
     monotonic: Monotonic,
     sessions: Vec<Session>,
@@ -71,10 +75,19 @@ pub(crate) struct World {
     ledger: BTreeMap<(usize, Option<String>), Vec<Seq>>,
     shown: BTreeSet<(usize, MessageId)>,
     next_runner: u128,
+    /// How many messages each session gets.
+    messages: usize,
+    /// How many attempts a message gets.
+    max_tries: i64,
 }
 
 impl World {
     pub(crate) fn new(trace: Trace) -> Self {
+        let dice = Dice::Seed(trace.dice());
+        Self { max_tries: 3, ..Self::with(trace, dice, SESSIONS, MESSAGES) }
+    }
+
+    fn with(trace: Trace, dice: Dice, sessions: usize, messages: usize) -> Self {
         let session = |n: usize| Session {
             id: SessionId::from_uuid(Uuid::from_u128(n as u128)),
             seat: seat(n),
@@ -85,12 +98,12 @@ impl World {
             accepted: 0,
         };
         let mut world = Self {
-            rng: trace.dice(),
+            dice,
             trace,
             now: UnixMillis(1_800_000_000_000),
             monotonic: Monotonic(1),
-            sessions: (0..SESSIONS).map(session).collect(),
-            admission: admission(),
+            sessions: (0..sessions).map(session).collect(),
+            admission: admission(sessions),
             host_up: false,
             channel_up: true,
             runtime_up: true,
@@ -99,6 +112,8 @@ impl World {
             ledger: BTreeMap::new(),
             shown: BTreeSet::new(),
             next_runner: 1,
+            messages,
+            max_tries: 1,
         };
         world.start_host();
         world
@@ -126,8 +141,8 @@ impl World {
 
     fn step(&mut self) {
         self.pass_time();
-        let session = self.rng.usize(..SESSIONS);
-        match self.rng.u8(..) {
+        let session = self.dice.seeded().usize(..SESSIONS);
+        match self.dice.seeded().u8(..) {
             0..=19 => self.accept(session),
             20..=119 => self.host_step(session),
             120..=199 => self.runner_step(session),
@@ -160,12 +175,12 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        let span = Duration::from_millis(self.rng.u64(..700));
+        let span = Duration::from_millis(self.dice.seeded().u64(..700));
         self.now = self.now + span;
         self.monotonic = self.monotonic + span;
         // No fault: whatever runs, the wall clock may be set at any time.
-        if self.rng.u16(..) < 200 {
-            let hours = self.rng.i64(-30..30);
+        if self.dice.seeded().u16(..) < 200 {
+            let hours = self.dice.seeded().i64(-30..30);
             self.now = UnixMillis(self.now.0 + hours * 3_600_000);
             self.note(format!("the wall clock jumps by {hours} h"));
         }

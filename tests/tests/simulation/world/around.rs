@@ -16,7 +16,7 @@ impl World {
         let session = &mut self.sessions[at];
         let Some(runner) = session.runners.iter_mut().find(|runner| runner.lives()) else { return };
         let id = runner.id;
-        match runner.step(&mut session.boxes, &mut session.lock, now, faults, &mut self.rng) {
+        match runner.step(&mut session.boxes, &mut session.lock, now, faults, &mut self.dice) {
             Step::Nothing => {}
             Step::Did(what) => {
                 self.note(format!("s{at} runner {what}"));
@@ -34,7 +34,7 @@ impl World {
     }
 
     pub(super) fn kill(&mut self, at: usize, runner: RunnerId, why: &str) {
-        let lost = self.faults && self.rng.u8(..) < 50;
+        let lost = self.faults && self.dice.fault(50);
         self.note(format!("s{at} runner ends: {why}{}", if lost { ", event lost" } else { "" }));
         let session = &mut self.sessions[at];
         for it in session.runners.iter_mut().filter(|it| it.id == runner) {
@@ -52,7 +52,7 @@ impl World {
         if self.flights.is_empty() {
             return;
         }
-        let at = self.rng.usize(..self.flights.len());
+        let at = self.dice.pick(self.flights.len());
         let flight = self.flights.swap_remove(at);
         let mut outcomes = Vec::new();
         for row in &flight.rows {
@@ -61,7 +61,7 @@ impl World {
                 break;
             }
             self.show(&flight, row);
-            if self.faults && self.rng.u8(..) < 40 {
+            if self.faults && self.dice.fault(40) {
                 // It was shown, but the channel says that it was not.
                 let error = "time-out".to_owned();
                 outcomes.push(Outcome::Transient { error, retry_after: None });
@@ -96,7 +96,7 @@ impl World {
     }
 
     pub(super) fn fault(&mut self, at: usize) {
-        match self.rng.u8(..11) {
+        match self.dice.seeded().u8(..11) {
             0..=3 => {
                 let living = self.sessions[at].runners.iter().find(|runner| runner.lives());
                 if let Some(id) = living.map(|runner| runner.id) {

@@ -36,7 +36,7 @@ impl World {
             && self.flights.is_empty()
     }
 
-    pub(super) fn check_end(&self) {
+    pub(crate) fn check_end(&self) {
         for (at, Session { boxes, .. }) in self.sessions.iter().enumerate() {
             for message in boxes.messages.iter().filter(|message| message.row.trigger) {
                 let told = boxes.notices.contains(&message.row.id);

@@ -1,6 +1,6 @@
 //! The daemon: starting and crashing, taking messages, waking sessions.
 
-use super::{MESSAGES, World, admission};
+use super::{World, admission};
 use crate::disk::Commit;
 use crate::host::Task;
 use crate::runner::Runner;
@@ -8,7 +8,7 @@ use crate::runner::Runner;
 impl World {
     pub(super) fn start_host(&mut self) {
         self.host_up = true;
-        self.admission = admission();
+        self.admission = admission(self.sessions.len());
         self.note("host starts".into());
         self.safety_net();
     }
@@ -39,29 +39,29 @@ impl World {
     pub(super) fn accept(&mut self, at: usize) {
         let session = &mut self.sessions[at];
         let serial = session.task.as_ref().is_none_or(Task::takes_messages);
-        if !self.host_up || !serial || session.accepted == MESSAGES {
+        if !self.host_up || !serial || session.accepted == self.messages {
             return;
         }
         let task = session.task.get_or_insert_with(|| Task::of(&session.boxes));
-        if !task.mark(&mut session.boxes, true, Commit::roll(self.faults, &mut self.rng)) {
+        if !task.mark(&mut session.boxes, true, Commit::roll(self.faults, &mut self.dice)) {
             self.note(format!("s{at} cannot be marked, and refuses a message"));
             return;
         }
-        if self.faults && self.rng.u8(..) < 8 {
+        if self.faults && self.dice.fault(8) {
             self.crash_host("between mark and insert");
             return;
         }
-        if Commit::roll(self.faults, &mut self.rng) == Commit::Failed {
+        if Commit::roll(self.faults, &mut self.dice) == Commit::Failed {
             self.note(format!("s{at} cannot store a message"));
             return;
         }
-        let thread = ["a", "b"][self.rng.usize(..2)];
-        let trigger = self.rng.u8(..) > 40 || session.accepted + 1 == MESSAGES;
+        let thread = ["a", "b"][self.dice.pick(2)];
+        let trigger = !self.dice.seldom(41) || session.accepted + 1 == self.messages;
         let name = format!("s{at}m{}", session.accepted);
         session.boxes.accept(name.clone(), thread, trigger);
         session.accepted += 1;
         self.note(format!("host accepts {name}"));
-        if self.faults && self.rng.u8(..) < 8 {
+        if self.faults && self.dice.fault(8) {
             self.crash_host("after the insert");
             return;
         }

@@ -6,10 +6,9 @@ use twobox_session::admission::{Class, Order};
 use twobox_session::boxes::{Look, Writers};
 use twobox_session::decide::{self, Alive};
 use twobox_session::limits::Vitals;
-use twobox_session::machine::{Effect, Event, Facts, Left, Step, Sweep};
+use twobox_session::machine::{Effect, End, Event, Facts, Left, Step, Sweep, Unread};
 use twobox_session::signal::{Reason, Reasons};
 use twobox_shared::ids::RunnerId;
-use twobox_shared::open::BoxError;
 use twobox_shared::time::UnixMillis;
 use twobox_store::sessions::{DUE_NOW, StopCause};
 use uuid::Uuid;
@@ -22,7 +21,7 @@ use crate::runner::Runner;
 impl World {
     pub(super) fn host_step(&mut self, at: usize) {
         if !self.host_up {
-            if self.rng.u8(..) < 60 {
+            if self.dice.seldom(60) {
                 self.start_host();
             }
             return;
@@ -36,20 +35,18 @@ impl World {
         let facts = Facts {
             now: self.now,
             stop_cause: self.sessions[at].boxes.stop_cause,
-            max_tries: host::MAX_TRIES,
+            max_tries: self.max_tries,
             agent_removed: false,
         };
         match sweep.step(event, &facts) {
             Step::Do(next) => task.sweep = Some((sweep, next)),
-            Step::End(Ok(())) => {}
-            Step::End(Err(BoxError::HotJournal)) => {
-                return self.cope(at, task, &sweep, "the outbox is torn");
-            }
-            Step::End(Err(error)) => self.fail(&format!("honest runners break no rule: {error}")),
+            Step::End(End::Done) => {}
+            Step::End(End::Unread) => return self.cope(at, task, &sweep, "the outbox is torn"),
+            Step::End(End::Violation(why)) => self.fail(&format!("honest runners: {why}")),
         }
         if self.host_up {
             self.sessions[at].task = Some(task);
-            if self.faults && self.rng.u8(..) < 3 {
+            if self.faults && self.dice.fault(3) {
                 self.crash_host("between two steps of a sweep");
             }
         }
@@ -65,7 +62,7 @@ impl World {
         match effect {
             Effect::Prepare | Effect::HoldUnread(_) | Effect::Forget => {}
             Effect::Look(writers) => {
-                return Ok(Event::Looked(self.look(at, writers).map(Box::new)));
+                return Ok(self.look(at, writers));
             }
             Effect::Ask => return Ok(Event::Answered(self.ask(at, task))),
             Effect::Enforce => return Ok(Event::Answered(self.enforce(at, task, &sweep.before))),
@@ -96,7 +93,7 @@ impl World {
                 }
             }
             Effect::Deliver => {
-                let commits = [(); 2].map(|()| Commit::roll(self.faults, &mut self.rng));
+                let commits = [(); 2].map(|()| Commit::roll(self.faults, &mut self.dice));
                 let Session { id, boxes, .. } = &mut self.sessions[at];
                 if !host::deliver(boxes, task, sweep, *id, commits) {
                     return Err(commits[1]);
@@ -115,7 +112,7 @@ impl World {
                     start_after: self.sessions[at].boxes.start_after,
                 };
                 if let Some(next) = sweep.next_mark(&left) {
-                    let commit = Commit::roll(self.faults, &mut self.rng);
+                    let commit = Commit::roll(self.faults, &mut self.dice);
                     if !task.mark(&mut self.sessions[at].boxes, next.is_some(), commit) {
                         return Err(commit);
                     }
@@ -130,21 +127,21 @@ impl World {
 
     /// Reads both boxes. A container that was killed may have left its outbox so that only a copy can be
     /// read, until a runner repairs it.
-    fn look(&mut self, at: usize, writers: Writers) -> Result<Look, BoxError> {
+    fn look(&mut self, at: usize, writers: Writers) -> Event {
         let torn = self.faults
             && writers == Writers::Possible
             && !self.sessions[at].runners.iter().any(Runner::lives)
-            && self.rng.u8(..) < 30;
+            && self.dice.fault(30);
         match torn {
-            true => Err(BoxError::HotJournal),
-            false => Ok(host::look(&self.sessions[at].boxes, writers)),
+            true => Event::Unread(Unread::Torn),
+            false => Event::Looked(Box::new(host::look(&self.sessions[at].boxes, writers))),
         }
     }
 
     fn settle(&mut self, at: usize, task: &mut Task, sweep: &Sweep) -> Result<(), Commit> {
-        let commit = Commit::roll(self.faults, &mut self.rng);
+        let commit = Commit::roll(self.faults, &mut self.dice);
         let boxes = &mut self.sessions[at].boxes;
-        let goes_on = commit.holds() && host::settle(boxes, sweep);
+        let goes_on = commit.holds() && host::settle(boxes, sweep, self.max_tries);
         if commit != Commit::Done {
             return Err(commit);
         }
@@ -158,7 +155,7 @@ impl World {
     /// Between two sweeps: records what a channel said, and begins a sweep if there is a reason.
     fn idle(&mut self, at: usize, mut task: Task) {
         if let Some((flight, outcomes)) = task.outcomes.pop_front() {
-            let commit = Commit::roll(self.faults, &mut self.rng);
+            let commit = Commit::roll(self.faults, &mut self.dice);
             if commit.holds() {
                 host::record(&mut self.sessions[at].boxes, &flight, &outcomes, self.now);
             }
@@ -176,7 +173,7 @@ impl World {
         }
         let due = task.look_at.is_some_and(|when| when <= self.monotonic);
         let watched = task.vitals.is_some();
-        if task.signal || due || (watched && self.rng.u8(..) < 3) {
+        if task.signal || due || (watched && self.dice.seldom(3)) {
             let reason = if task.ask { Reason::Runtime } else { Reason::Due };
             task.signal = false;
             task.ask = false;
@@ -230,7 +227,7 @@ impl World {
             return Alive::Runner(runner);
         }
         self.sessions[at].boxes.stop_cause.get_or_insert(StopCause::Limit);
-        if !self.runtime_up || (self.faults && self.rng.u8(..) < 60) {
+        if !self.runtime_up || (self.faults && self.dice.fault(60)) {
             self.note(format!("s{at} STOP FAILS"));
             task.ask = true;
             task.look_at(self.monotonic + Duration::from_secs(1));
@@ -277,7 +274,7 @@ impl World {
         }
         let runner = RunnerId::from_uuid(Uuid::from_u128(self.next_runner));
         self.next_runner += 1;
-        let commit = Commit::roll(self.faults, &mut self.rng);
+        let commit = Commit::roll(self.faults, &mut self.dice);
         let session = &mut self.sessions[at];
         if commit.holds() {
             session.boxes.runner = Some(runner);
@@ -290,7 +287,7 @@ impl World {
             return;
         }
         task.marked = true;
-        if self.faults && self.rng.u8(..) < 12 {
+        if self.faults && self.dice.fault(12) {
             self.crash_host("with a start recorded");
             return;
         }
@@ -303,7 +300,7 @@ impl World {
         }
         session.runners.push(Runner::new(runner));
         self.note(format!("s{at} starts a container"));
-        if self.faults && self.rng.u8(..) < 12 {
+        if self.faults && self.dice.fault(12) {
             self.crash_host("with a container started");
             return;
         }
