@@ -18,6 +18,7 @@ use super::stamp;
 use super::task::{Task, Trouble};
 use crate::admission::Class;
 use crate::watch;
+use twobox_model::backoff::Backoff;
 use twobox_runtime::log::rotate_live;
 use twobox_runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
 use twobox_store::messaging;
@@ -29,8 +30,8 @@ use twobox_system::repeat::warned;
 /// After this many failed starts in a row the person who waits is told.
 const FAILED_STARTS_TOLD: i64 = 3;
 
-/// The longest pause before a runtime that did not answer is asked again.
-const SILENT_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// The pauses before a runtime that did not answer is asked again.
+const SILENCE: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// What the task knows of a container that it believes to live.
 #[derive(Debug)]
@@ -277,9 +278,8 @@ impl Task {
     fn runtime_trouble(&mut self, error: &RuntimeError) {
         self.complain(error);
         self.owed = self.owed.with(Reason::Runtime);
-        let pause = Duration::from_secs(1) * 2_u32.saturating_pow(self.runtime_silent.min(5));
         self.runtime_silent += 1;
-        self.look_in(pause.min(SILENT_PAUSE_MAX));
+        self.look_in(SILENCE.after(i64::from(self.runtime_silent)));
     }
 
     /// Starts a container, if there is a place for one. Everything that a crash could leave behind

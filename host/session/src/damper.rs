@@ -1,6 +1,7 @@
 //! The damper: how often a session may sweep, and how long it rests after looks that took long.
 
 use std::time::Duration;
+use twobox_model::backoff::Backoff;
 
 use tokio::time::Instant;
 
@@ -101,9 +102,9 @@ impl Damper {
             self.wake();
             return;
         }
-        if let Some(before) = self.long_looks.checked_sub(1) {
-            let rest = took * Self::REST * 2_u32.pow(before.min(10));
-            self.rested_at = Some(now + rest.min(Self::REST_MAX));
+        if self.long_looks > 0 {
+            let rest = Backoff { first: took * Self::REST, most: Self::REST_MAX };
+            self.rested_at = Some(now + rest.after(i64::from(self.long_looks)));
         }
         self.long_looks += 1;
     }

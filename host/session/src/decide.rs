@@ -12,6 +12,7 @@ use twobox_shared::inbox::PendingMessage;
 use twobox_shared::outbox::{Ack, AckStatus};
 use twobox_shared::time::UnixMillis;
 
+use twobox_model::backoff::Backoff;
 use twobox_store::sessions::StopCause;
 
 /// The acks of the pending messages in one read of the outbox.
@@ -24,11 +25,12 @@ pub const RELEASES_MAX: i64 = 20;
 /// What is said of a turn that was released because the host enforced a limit.
 const LIMIT: &str = "the host ended the turn, because it broke a limit";
 
-/// The pause before the second retry.
-const FIRST_BACKOFF: Duration = Duration::from_secs(5);
+/// The pauses between the attempts of a message, from the second retry on.
+const RETRY: Backoff =
+    Backoff { first: Duration::from_secs(5), most: Duration::from_secs(5 << 10) };
 
-/// The longest pause between two starts.
-const START_PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The pauses between starts that led to nothing.
+const START: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(5 * 60) };
 
 /// What the runtime said between the two reads of the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,7 +323,7 @@ fn end_of_attempt(
     let pause = match (forgiven, named) {
         (false, _) if backoff(counted).is_some() => backoff(counted),
         // Without an attempt number the due time is what marks the claim as charged.
-        (_, false) => Some(FIRST_BACKOFF),
+        (_, false) => Some(RETRY.first),
         (_, true) => None,
     };
     let process_after = pause.map(|span| view.now + span);
@@ -348,7 +350,7 @@ fn was_for_several(view: &View<'_>, message: &PendingMessage) -> bool {
 /// set back after the charge. What was never tried keeps its time: somebody chose it. So does a
 /// claim without an attempt, for which that time is the only sign that it was charged.
 fn waits_too_long(view: &View<'_>, message: &PendingMessage, ack: Option<&Ack>) -> bool {
-    let longest = backoff(message.tries - message.forgiven).unwrap_or_default().max(FIRST_BACKOFF);
+    let longest = backoff(message.tries - message.forgiven).unwrap_or_default().max(RETRY.first);
     message.tries > 0
         && message.process_after.is_some_and(|due| due.since(view.now) > longest)
         && ack.is_none_or(|ack| ack.attempt.is_some())
@@ -357,21 +359,19 @@ fn waits_too_long(view: &View<'_>, message: &PendingMessage, ack: Option<&Ack>) 
 /// How long a message waits after its `ended`-th counted attempt: not at all after the first, so
 /// that one crash costs a person nothing, then 5 s, 10 s, 20 s, …
 fn backoff(ended: i64) -> Option<Duration> {
-    let doublings = u32::try_from(ended - 2).ok()?;
-    Some(FIRST_BACKOFF * 2_u32.saturating_pow(doublings.min(10)))
+    (ended > 1).then(|| RETRY.after(ended - 1))
 }
 
 /// How long the next start is put off after `failed` starts in a row that led to nothing: 1 s, 2 s,
 /// 4 s, … up to five minutes.
 pub fn start_pause(failed: i64) -> Duration {
-    let doublings = failed.clamp(1, 16) as u32 - 1;
-    (Duration::from_secs(1) * 2_u32.pow(doublings)).min(START_PAUSE_MAX)
+    START.after(failed.max(1))
 }
 
 /// The instant until which a start still has to wait that was put off until `after`. One that lies
 /// further off than any pause shows that the clock was set back, and holds nothing up.
 pub fn start_waits(after: Option<UnixMillis>, now: UnixMillis) -> Option<UnixMillis> {
-    after.filter(|after| *after > now && after.since(now) <= START_PAUSE_MAX)
+    after.filter(|after| *after > now && after.since(now) <= START.most)
 }
 
 #[cfg(test)]

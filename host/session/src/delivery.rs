@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+use twobox_model::backoff::Backoff;
 use twobox_model::dead::SUPERSEDED;
 
 use twobox_shared::content::KIND_SYSTEM;
@@ -28,15 +29,15 @@ use twobox_model::channel::{Outcome, Place};
 /// How many letters go to a channel at once, where that is harmless.
 pub const BATCH_MAX: usize = 32;
 
-/// The longest pause between two attempts that is chosen here.
-const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The pauses between two attempts that are chosen here.
+const PAUSE: Backoff = Backoff { first: Duration::from_secs(2), most: Duration::from_secs(5 * 60) };
 
 /// Why a row is given up that its container removed.
 pub const GONE: &str = "its row is gone from the outbox";
 
 /// The longest pause that a channel may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
-const _: () = assert!(RETRY_AFTER_MAX.as_secs() >= PAUSE_MAX.as_secs());
+const _: () = assert!(RETRY_AFTER_MAX.as_secs() >= PAUSE.most.as_secs());
 
 /// What is said of a letter that nobody took in time.
 pub const EXPIRED: &str = "expired: no channel took it in time";
@@ -493,8 +494,7 @@ pub(super) fn waits(next_attempt_at: Option<UnixMillis>, now: UnixMillis) -> Opt
 
 /// How long after its `attempts`-th failed attempt a row waits: 2 s, 4 s, 8 s, … up to a maximum.
 fn pause(attempts: i64) -> Duration {
-    let doublings = u32::try_from(attempts - 1).unwrap_or(0).min(16);
-    (Duration::from_secs(2) * 2_u32.pow(doublings)).min(PAUSE_MAX)
+    PAUSE.after(attempts.max(1))
 }
 
 /// The id of the message that tells the agent that `first`, and perhaps others, arrived after all.
