@@ -1,5 +1,5 @@
 //! Every table of Twobox, as SQL text with version numbers. No logic, and no dependency: opening,
-//! migrating and querying is `twobox-shared` (the two boxes) and `twobox-host` (`host.db`).
+//! migrating and querying is `twobox-shared` (the two boxes) and `twobox-store` (`host.db`).
 //!
 //! The session protocol that these tables carry is specified in `PROTOCOL.md` beside this crate.
 

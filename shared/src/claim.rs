@@ -1,5 +1,6 @@
 //! The claim rule, as pure functions: which message a runner may take up, and which messages go
-//! into one turn. The rule was model-checked; change it only together with the model.
+//! into one turn. The simulation and the explorer (`tests/tests/simulation`) play these very functions,
+//! the explorer in every order of things: whoever changes the rule runs both.
 
 use std::ops::ControlFlow;
 

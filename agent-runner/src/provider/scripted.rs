@@ -181,7 +181,7 @@ fn fill_in(value: Value, fill: &impl Fn(&str) -> String) -> Value {
 mod tests {
     use super::*;
 
-    /// The example of the design and of `docs/providers.md`.
+    /// The example of `docs/providers.md`.
     const EXAMPLE: &str = r#"{"rules": [{"match": "^slow", "attempt": 0, "do": [
         {"sleep_ms": 200}, {"reply": "you said {text}"}, {"send": {"to": "name", "text": "…"}},
         {"tool": {"name": "Bash", "timeout_ms": 90000, "run_ms": 500}}, {"turns": 3},

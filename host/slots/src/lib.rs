@@ -22,7 +22,7 @@
 //! [`streak::Streaks::after`] says whether the schedule is paused. [`collision::warnings`] is asked
 //! when a schedule is saved, [`eta::seconds`] when a person's run finds no capacity.
 //!
-//! Elsewhere: rows, claims, leases and the cap (`db`), the effects of a run (`session`), `max_runs`,
+//! Elsewhere: rows, claims, leases and the cap (`store`), the effects of a run (`session`), `max_runs`,
 //! which is a count of rows, and putting off for chat, which moves due times only.
 
 pub mod cadence;

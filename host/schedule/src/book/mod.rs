@@ -9,8 +9,8 @@
 //!   of the schedule's zone.
 //! - One row that cannot be read hides no other, and is named in the answer.
 //!
-//! Elsewhere: where slots are and what becomes of them (`schedule`), the rows (`db::schedules`), and
-//! firing them.
+//! Elsewhere: where slots are and what becomes of them (`slots`), the rows (`store::schedules`), and
+//! firing them (`scheduler`).
 
 mod backfill;
 mod changes;

@@ -33,7 +33,7 @@ impl Unit {
     }
 }
 
-/// What `DESIGN.md` allows.
+/// What is allowed: the numbers stand with the figures.
 #[derive(Debug, Clone, Copy)]
 enum Budget {
     AtMost(f64),

@@ -14,7 +14,7 @@ pub(crate) static FIGURE: Figure = Figure {
     measure,
 };
 
-/// `DESIGN.md` §10, in milliseconds.
+/// At most so many milliseconds, 30, may be added to what the runtime's own start takes.
 const ADDED_MAX: f64 = 30.0;
 
 fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use crate::{Error, process};
 pub(crate) static FIGURE: Figure =
     Figure { name: "footprint", about: "memory at rest and sizes on disk", measure };
 
-/// `DESIGN.md` §10, in MiB.
+/// At most so many MiB: 5 for a runner at rest, 15 for the host, 5 for the runner's binary.
 const RUNNER_MAX: f64 = 5.0;
 const HOST_MAX: f64 = 15.0;
 const BINARY_MAX: f64 = 5.0;

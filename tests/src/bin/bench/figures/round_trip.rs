@@ -19,7 +19,7 @@ pub(crate) static FIGURE: Figure = Figure {
 /// What the rows of the stages begin with.
 pub(crate) const STAGE: &str = "· ";
 
-/// `DESIGN.md` §10.
+/// At most so many times, 1.5, as long as three commits on the same disk.
 const COMMITS_MAX: f64 = 1.5;
 
 /// The pause between two messages, in commits: what follows a delivery has ended then. A person

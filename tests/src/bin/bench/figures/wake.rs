@@ -12,7 +12,7 @@ pub(crate) static FIGURE: Figure = Figure {
     measure,
 };
 
-/// `DESIGN.md` §10, in milliseconds.
+/// At most so many milliseconds, 10, in 99 of 100 cases.
 const WAKE_MAX: f64 = 10.0;
 
 fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
