@@ -92,6 +92,8 @@ pub(crate) enum Trouble {
     Db(#[from] DbError),
     #[error("the container may still live: the runtime did not confirm its end")]
     Lives,
+    #[error("the session was closed, and is being deleted")]
+    Closed,
 }
 
 /// Runs the task of `id` until it retires or the host stops.
@@ -421,6 +423,9 @@ impl Task {
     }
 
     async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {
+        if self.record.closed {
+            return Err(Trouble::Closed);
+        }
         self.mark(Some(DUE_NOW)).await?;
         self.restart().await?; // whatever was mended, what runs now is what failed
         let boxes = Arc::clone(&self.boxes);
@@ -433,7 +438,9 @@ impl Task {
         })
         .await?;
         let id = self.id;
-        self.core.parts.db.call(move |db| sessions::release(db, id)).await?;
+        if !self.core.parts.db.call(move |db| sessions::release(db, id)).await? {
+            return Err(Trouble::Closed);
+        }
         self.record.quarantine = None;
         self.record.failed_starts = 0;
         self.record.start_after = None;
@@ -449,6 +456,7 @@ impl Task {
             Trouble::Box(error) => error.remedy(),
             Trouble::Db(_) => Remedy::Operator,
             Trouble::Lives => Remedy::TryAgain,
+            Trouble::Closed => Remedy::Operator,
         };
         match remedy {
             Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
@@ -474,7 +482,8 @@ impl Task {
         let (id, text) = (self.id, reason.clone());
         let recorded = self.core.parts.db.call(move |db| sessions::quarantine(db, id, &text)).await;
         match recorded {
-            Ok(()) => {
+            Ok(false) => self.complain(&Trouble::Closed), // whoever deletes it needs none of it
+            Ok(true) => {
                 self.record.quarantine = Some(reason);
                 self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
                 self.core.run_moved();

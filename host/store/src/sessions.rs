@@ -422,35 +422,39 @@ pub fn clear_start_trouble(db: &Connection, id: SessionId) -> Result<(), DbError
     )
 }
 
-/// Takes a session out of use, with the reason; the first reason stays.
+/// Takes a session out of use, with the reason; the first reason stays. `false` for one that is closed:
+/// it is out of use, and its deletion must not wait for a person.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
-pub fn quarantine(db: &Connection, id: SessionId, reason: &str) -> Result<(), DbError> {
-    change(
-        db,
-        "quarantine a session",
-        "UPDATE sessions
-         SET status = 'quarantined', quarantine_reason = coalesce(quarantine_reason, :reason)
-         WHERE id = :id",
-        named_params! { ":id": id, ":reason": reason },
-    )
+pub fn quarantine(db: &Connection, id: SessionId, reason: &str) -> Result<bool, DbError> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE sessions
+             SET status = 'quarantined', quarantine_reason = coalesce(quarantine_reason, :reason)
+             WHERE id = :id AND status <> 'closed'",
+        )
+        .and_then(|mut update| update.execute(named_params! { ":id": id, ":reason": reason }))
+        .map_err(failed("quarantine a session"))?;
+    Ok(changed == 1)
 }
 
-/// Puts a quarantined session back into use, on a person's word.
+/// Puts a quarantined session back into use, on a person's word. `false` for one that is closed: what
+/// is half deleted is never used again.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
-pub fn release(db: &Connection, id: SessionId) -> Result<(), DbError> {
-    change(
-        db,
-        "release a session",
-        "UPDATE sessions
-         SET status = 'active', quarantine_reason = NULL, next_due_at_ms = 0, failed_starts = 0,
-             start_after_ms = NULL, start_error = NULL
-         WHERE id = :id",
-        named_params! { ":id": id },
-    )
+pub fn release(db: &Connection, id: SessionId) -> Result<bool, DbError> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE sessions
+             SET status = 'active', quarantine_reason = NULL, next_due_at_ms = 0,
+                 failed_starts = 0, start_after_ms = NULL, start_error = NULL
+             WHERE id = :id AND status <> 'closed'",
+        )
+        .and_then(|mut update| update.execute(named_params! { ":id": id }))
+        .map_err(failed("release a session"))?;
+    Ok(changed == 1)
 }
 
 fn change(

@@ -48,10 +48,10 @@ fn a_session_is_not_needed_when_its_run_is_forgotten_and_it_is_at_rest() {
     assert_eq!(outlived(&world), [], "a schedule names it");
     assert!(!schedules::close_session(&world.db, session).unwrap());
     world.db.execute("DELETE FROM schedules WHERE id = ?1", [other]).unwrap();
-    sessions::quarantine(&world.db, session, "broken").unwrap();
+    assert!(sessions::quarantine(&world.db, session, "broken").unwrap());
     assert_eq!(outlived(&world), [], "somebody has to look at it");
     assert!(!schedules::close_session(&world.db, session).unwrap());
-    sessions::release(&world.db, session).unwrap();
+    assert!(sessions::release(&world.db, session).unwrap());
     sessions::mark(&world.db, session, None).unwrap();
 
     assert!(!schedules::forget_session(&mut world.db, session).unwrap(), "it is not closed");
@@ -59,6 +59,9 @@ fn a_session_is_not_needed_when_its_run_is_forgotten_and_it_is_at_rest() {
     assert!(schedules::close_session(&world.db, session).unwrap());
     assert_eq!(outlived(&world), [session], "whoever closed it may be dead");
     assert!(schedules::close_session(&world.db, session).unwrap(), "again");
+    assert!(!sessions::quarantine(&world.db, session, "half of it is gone").unwrap());
+    assert!(!sessions::release(&world.db, session).unwrap(), "it is never used again");
+    assert_eq!(outlived(&world), [session], "nothing keeps it from being deleted");
     assert!(schedules::forget_session(&mut world.db, session).unwrap());
     assert_eq!(sessions::find(&world.db, session).unwrap(), None);
     assert!(!schedules::forget_session(&mut world.db, session).unwrap());

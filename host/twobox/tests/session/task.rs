@@ -23,6 +23,23 @@ use crate::world::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_being_deleted_is_not_put_back_into_use() {
+    let world = World::new(|_| {}).await;
+    let session = world.say("t", "m0").await.unwrap().session;
+    world.wait_letters(1).await;
+    world.rest().await;
+    let close = "UPDATE sessions SET status = 'closed'";
+    let close = |db: &mut Connection| Ok(db.execute(close, []).unwrap());
+    world.core.parts.db.call::<_, twobox_store::DbError>(close).await.unwrap();
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    world.core.send(session, Command::Retry { message: None, reply }).await;
+    let refusal = answer.await.unwrap().unwrap_err();
+    assert!(refusal.contains("is being deleted"), "{refusal}");
+    let record = world.record(session).await;
+    assert!(record.closed && record.next_due_at.is_none(), "{record:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_to_one_conversation_wakes_no_other_that_waits() {
     let world = World::new(|_| {}).await;
     world.post.absent.lock().unwrap().extend(["x".to_owned(), "y".to_owned()]);

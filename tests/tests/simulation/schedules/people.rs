@@ -228,7 +228,7 @@ impl World {
         let db = self.store.set_up();
         match sound {
             true => sessions::release(db, home).map(drop),
-            false => sessions::quarantine(db, home, "broken"),
+            false => sessions::quarantine(db, home, "broken").map(drop),
         }
         .expect("writable");
     }
