@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join_all};
@@ -14,6 +15,7 @@ use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 
 use twobox_channels::Desk;
+use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Inbound, Place, Receipt, Refusal, ScheduleOrder, Stopped};
 use twobox_model::dead::{Handled, Order};
 use twobox_model::errors::chain;
@@ -39,6 +41,10 @@ pub struct DaemonDesk {
     /// Whether those with anything outstanding were woken since the start.
     woke_outstanding: Arc<AtomicBool>,
 }
+
+/// The pauses before sessions that sleep are looked for once more that nobody could find.
+const OUTSTANDING: Backoff =
+    Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
 
 /// A message on its way to the sessions that it is for.
 #[derive(Debug)]
@@ -310,20 +316,26 @@ impl Desk for DaemonDesk {
         if self.woke_outstanding.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (core, woke) = (Arc::clone(&self.core), Arc::clone(&self.woke_outstanding));
+        let core = Arc::clone(&self.core);
         tokio::spawn(async move {
-            match core.parts.db.call(|db| sessions::outstanding(db)).await {
-                Ok(outstanding) => {
-                    for session in outstanding {
-                        core.wake(session, Reason::Channel);
+            let mut stopping = core.stopping();
+            for failures in 1.. {
+                let error = match core.parts.db.call(|db| sessions::outstanding(db)).await {
+                    Ok(outstanding) => {
+                        for session in outstanding {
+                            core.wake(session, Reason::Channel);
+                        }
+                        return;
                     }
-                }
-                Err(error) => {
-                    woke.store(false, Ordering::Release);
-                    tracing::warn!(
-                        error = chain(&error),
-                        "cannot find the sessions that wait for a channel"
-                    );
+                    Err(error) => error,
+                };
+                tracing::warn!(
+                    error = chain(&error),
+                    "cannot find the sessions that wait for a channel"
+                );
+                let stop = stopping.wait_for(|stopping| *stopping);
+                if tokio::time::timeout(OUTSTANDING.after(failures), stop).await.is_ok() {
+                    return;
                 }
             }
         });

@@ -292,9 +292,14 @@ impl Core {
         lock(&self.waiting).add(session, place);
     }
 
-    /// Whether nobody has come to `place` since the session last handed over letters for it.
+    /// As [`Waiting::has`].
     pub(crate) fn waits(&self, session: SessionId, place: &Place) -> bool {
         lock(&self.waiting).has(session, place)
+    }
+
+    /// As [`Waiting::will_wake`].
+    pub(crate) fn will_be_woken(&self, session: SessionId, place: &Place) -> bool {
+        lock(&self.waiting).will_wake(session, place)
     }
 
     /// The session's letters for `place` have found somebody.

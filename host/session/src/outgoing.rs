@@ -446,7 +446,7 @@ impl Task {
     /// Takes in what a channel said.
     pub(crate) async fn take_report(&mut self, sent: Sent) -> Result<(), Trouble> {
         match sent.outcomes.last() {
-            Some(Outcome::Unavailable) if self.core.waits(self.id, &sent.place) => {
+            Some(Outcome::Unavailable) if self.core.will_be_woken(self.id, &sent.place) => {
                 self.outgoing.unavailable.insert(sent.place.clone());
             }
             Some(Outcome::Unavailable) => {} // somebody has come meanwhile

@@ -33,6 +33,11 @@ impl Task {
     /// One pass over the session, in the order that [`Sweep`] says.
     pub(crate) async fn sweep(&mut self, reasons: Reasons) -> Result<(), Trouble> {
         self.accepted = false;
+        if reasons.contains(Reason::Channel) {
+            // Also of one in quarantine, for which the host may have something to say.
+            let (core, id) = (&self.core, self.id);
+            self.outgoing.channels_are_back(|place| core.waits(id, place));
+        }
         if self.record.quarantine.is_some() {
             return self.rest_in_quarantine().await;
         }
@@ -133,10 +138,6 @@ impl Task {
         }
         if reasons.contains(Reason::Runtime) {
             self.outgoing.forget_allowed(); // the safety net's reason: at least once a minute
-        }
-        if reasons.contains(Reason::Channel) {
-            let (core, id) = (&self.core, self.id);
-            self.outgoing.channels_are_back(|place| core.waits(id, place));
         }
         Ok(())
     }

@@ -34,10 +34,15 @@ impl Waiting {
         }
     }
 
-    /// Whether nobody has come to `place` since `session` waits there.
+    /// Whether nobody has come to `place` since `session` waits there. Of one that waits for anybody
+    /// that is not known for each place, and `true` only for those that are kept.
     pub fn has(&self, session: SessionId, place: &Place) -> bool {
-        self.anywhere.contains(&session)
-            || self.by_place.get(place).is_some_and(|sessions| sessions.contains(&session))
+        self.by_place.get(place).is_some_and(|sessions| sessions.contains(&session))
+    }
+
+    /// Whether whoever comes to `place` will wake `session`.
+    pub fn will_wake(&self, session: SessionId, place: &Place) -> bool {
+        self.anywhere.contains(&session) || self.has(session, place)
     }
 
     /// `session` waits at `place` no longer.
@@ -113,8 +118,14 @@ mod tests {
             waiting.add(session, &place(&thread.to_string()));
         }
         assert_eq!(waiting.by_place.len(), PLACES_MAX);
-        assert!(waiting.has(session, &place("9999")));
+        assert!(waiting.will_wake(session, &place("9999")));
         assert_eq!(waiting.take(&place("9999")), HashSet::from([session]));
+        // Somebody came to one that is kept, and then it began to wait for anybody again.
+        assert_eq!(waiting.take(&place("3")), HashSet::from([session]));
+        waiting.add(session, &place("in its room"));
+        waiting.add(session, &place("one too many"));
+        assert!(!waiting.has(session, &place("3")), "its letters are tried again");
+        assert!(waiting.has(session, &place("4")), "and nobody came there");
         waiting.forget(session);
         assert!(waiting.by_place.is_empty() && waiting.by_session.is_empty(), "{waiting:?}");
     }

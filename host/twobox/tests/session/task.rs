@@ -23,6 +23,33 @@ use crate::world::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_a_session_goes_into_quarantine_hears_what_the_host_has_to_say() {
+    let world = World::new(|_| {}).await;
+    world.desk.ready(&World::place("z")); // the first who comes to this host asks everybody
+    world.post.absent.lock().unwrap().insert("x".to_owned());
+    world.runtime.next_life(|spec| {
+        reject_all(spec);
+        Then::Stays
+    });
+    *world.runtime.unstoppable.lock().unwrap() = true;
+    let session = world.say("x", "m0").await.unwrap().session;
+    let tried = || world.post.tried.lock().unwrap().get("x").copied();
+    until("nobody hears that it failed", async || tried() == Some(1)).await;
+    std::fs::write(world.outbound(session).await, vec![7_u8; 8192]).unwrap();
+    until("quarantine", async || world.record(session).await.quarantine.is_some()).await;
+
+    let stops = || *world.runtime.stops.lock().unwrap();
+    until("its container cannot be stopped", async || stops() > 0).await;
+    let before = stops();
+    world.post.absent.lock().unwrap().remove("x");
+    world.desk.ready(&World::place("x"));
+    until("it has looked", async || stops() > before).await;
+    *world.runtime.unstoppable.lock().unwrap() = false;
+    world.wait_letters(1).await;
+    assert!(world.post.letters.lock().unwrap()[0].failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_being_deleted_is_not_put_back_into_use() {
     let world = World::new(|_| {}).await;
     let session = world.say("t", "m0").await.unwrap().session;
