@@ -4,7 +4,7 @@
 //! still in suspend, from what the host saw and not from what the container says; a declared tool
 //! timeout counts up to a maximum; and no sign of life extends a turn beyond its ceiling.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +24,7 @@ pub struct Vitals {
     heartbeat: Option<SystemTime>,
     last_sign: Monotonic,
     busy_until: Monotonic,
-    claims: HashMap<(MessageId, i64), ClaimSeen>,
+    claims: BTreeMap<(MessageId, i64), ClaimSeen>,
     declared_tool: Option<Duration>,
     /// When a tool was last seen to have ended. The tolerance of a claim begins anew then, or a
     /// container would be stopped for the silence that its tool was allowed.
@@ -78,7 +78,7 @@ impl Vitals {
             heartbeat,
             last_sign: now,
             busy_until: now,
-            claims: HashMap::new(),
+            claims: BTreeMap::new(),
             declared_tool: None,
             tool_ended: now,
         }

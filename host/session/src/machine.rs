@@ -273,6 +273,11 @@ impl Sweep {
         }
     }
 
+    /// Where it is, for whoever tells sweeps apart.
+    pub fn state(&self) -> impl std::fmt::Debug + use<> {
+        self.state
+    }
+
     fn go(&mut self, state: State, effect: Effect) -> Step {
         self.state = state;
         Step::Do(effect)

@@ -37,7 +37,10 @@ impl Trace {
     }
 
     pub(crate) fn fail(&self, what: &str) -> ! {
-        panic!("{what}\n{}\n{}", replay(self.test, self.seed), self.story());
+        match self.test {
+            "" => panic!("{what}\n{}", self.story()), // no seed plays it again
+            test => panic!("{what}\n{}\n{}", replay(test, self.seed), self.story()),
+        }
     }
 
     /// The last lines.

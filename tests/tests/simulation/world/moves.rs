@@ -69,11 +69,37 @@ impl Move {
 }
 
 impl World {
-    /// With one session, which gets so many messages.
-    pub(crate) fn small(messages: usize, faults: usize) -> Self {
+    /// With one session, which gets so many messages with so many attempts each.
+    pub(crate) fn small(messages: usize, faults: usize, max_tries: i64) -> Self {
         let trace = Trace::new("", 0, false);
         let dice = Dice::Script(Script::new(Vec::new(), faults));
-        Self::with(trace, dice, 1, messages)
+        Self { max_tries, ..Self::with(trace, dice, 1, messages) }
+    }
+
+    /// How long this has lasted since `first`.
+    pub(crate) fn age(&self, first: &Self) -> Duration {
+        self.monotonic.since(first.monotonic)
+    }
+
+    /// Whether this fault would change anything.
+    pub(crate) fn can_go_wrong(&self, what: Move) -> bool {
+        let living = self.sessions[ONE].runners.iter().find(|runner| runner.lives());
+        self.faults_left() > 0
+            && match what {
+                Move::CrashHost => self.host_up,
+                Move::KillRunner => living.is_some(),
+                Move::StallRunner => living.is_some_and(|runner| !runner.stalled),
+                Move::StrangeStart => living.is_none(),
+                Move::RuntimeIsSilent => self.runtime_up,
+                Move::ChannelIsGone => self.channel_up,
+                Move::Say
+                | Move::Host
+                | Move::Runner
+                | Move::Channel
+                | Move::StartHost
+                | Move::RuntimeAnswersAgain
+                | Move::ChannelIsBack => false,
+            }
     }
 
     /// How many more things may go wrong.
@@ -184,12 +210,11 @@ impl World {
         write!(out, "{boxes:?} {runners:?} {lock:?} {} {holds}", session.accepted)?;
         let Some(task) = &session.task else { return Ok(()) };
         let Task { signal, ask, accepted, marked, in_doubt, acked, outcomes, .. } = task;
-        let runner = task.vitals.as_ref().map(|vitals| vitals.runner);
         let look_in = task.look_at.map(|when| when.since(self.monotonic));
         let mut in_flight: Vec<_> = task.in_flight.iter().collect();
         in_flight.sort();
         write!(out, "{signal} {ask} {accepted} {marked} {in_doubt} {acked} {outcomes:?}")?;
-        write!(out, "{runner:?} {look_in:?} {in_flight:?}")?;
+        write!(out, "{:?} {look_in:?} {in_flight:?}", task.vitals)?;
         match &task.sweep {
             Some((sweep, effect)) => write_sweep(out, sweep, *effect),
             None => Ok(()),
@@ -200,7 +225,7 @@ impl World {
 fn write_sweep(out: &mut String, sweep: &Sweep, effect: Effect) -> std::fmt::Result {
     let Sweep { reasons, now, alive, decision, plan, charged, ended, undelivered, .. } = sweep;
     write!(out, "{effect:?} {reasons:?} {now:?} {alive:?} {decision:?} {plan:?} {charged:?}")?;
-    write!(out, "{ended} {undelivered:?}")?;
+    write!(out, "{ended} {undelivered:?} {:?}", sweep.state())?;
     for Look { pending, acks, answers, cursor, newest, .. } in [&sweep.before, &sweep.after] {
         // Their order says nothing.
         let [acks, answers] = [acks, answers].map(|all| all.iter().collect::<BTreeMap<_, _>>());
