@@ -411,6 +411,57 @@ fn a_unit_is_written_once_and_removed_without_the_data() {
 }
 
 #[test]
+fn a_unit_of_somebody_else_or_of_another_directory_is_neither_replaced_nor_removed() {
+    let (ours, theirs, aside) = (data("docker"), data("docker"), tempfile::tempdir().unwrap());
+    let path = systemctl(aside.path(), 254);
+    let units = aside.path().join("systemd/user");
+    fs::create_dir_all(&units).unwrap();
+    let run = |data: Option<&Path>, arguments: &[&str]| {
+        let mut command = Command::new(script());
+        command.args(arguments).args(["--user", "--twobox"]).arg(binary("twobox"));
+        command.env("PATH", &path).env("XDG_CONFIG_HOME", aside.path());
+        command.env("XDG_RUNTIME_DIR", aside.path().join("run"));
+        if let Some(data) = data {
+            command.arg("--data").arg(data);
+        }
+        as_somebody(&mut command, &[ours.path(), theirs.path(), aside.path(), &units]);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let refused = |data: Option<&Path>, arguments: &[&str], part: &str| {
+        let output = run(data, arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains(part) && said.contains("--name"), "{arguments:?}: {said}");
+    };
+    let written = "[Service]\nExecStart=/usr/bin/true\n";
+    let foreign = units.join("ssh.service");
+    fs::write(&foreign, written).unwrap();
+    refused(None, &["remove", "--name", "ssh"], "was not written by");
+    refused(Some(ours.path()), &["remove", "--name", "ssh"], "was not written by");
+    refused(Some(ours.path()), &["install", "--name", "ssh"], "was not written by");
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), written);
+
+    said(&run(Some(theirs.path()), &["install"]));
+    let unit = units.join("twobox.service");
+    let before = fs::read_to_string(&unit).unwrap();
+    let whose = theirs.path().to_str().unwrap();
+    refused(Some(ours.path()), &["install"], whose);
+    refused(Some(ours.path()), &["remove"], whose);
+    assert_eq!(fs::read_to_string(&unit).unwrap(), before, "the other host goes on");
+    said(&run(Some(ours.path()), &["install", "--name", "mine"]));
+    refused(Some(ours.path()), &["remove"], "is called mine");
+
+    fs::remove_dir_all(ours.path()).unwrap();
+    fs::create_dir(ours.path()).unwrap();
+    said(&run(Some(ours.path()), &["remove", "--name", "mine"]));
+    said(&run(Some(theirs.path()), &["remove"]));
+    assert!(foreign.exists() && !unit.exists() && !units.join("mine.service").exists());
+    if Path::new("/usr/lib/systemd/user/systemd-exit.service").exists() {
+        refused(Some(theirs.path()), &["install", "--name", "systemd-exit"], "its place");
+    }
+}
+
+#[test]
 fn an_older_systemd_is_given_nothing_that_it_fails_on() {
     let (data, aside) = (data("sandbox"), tempfile::tempdir().unwrap());
     let path = systemctl(aside.path(), 252);
