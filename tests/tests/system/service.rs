@@ -18,6 +18,7 @@ use crate::scripts::{echo, slow};
 on_process!(
     a_manager_is_told_when_it_is_ready_that_it_lives_and_when_it_stops,
     a_host_that_stands_still_says_nothing_and_one_that_goes_on_does_again,
+    a_host_whose_api_has_no_door_lives_all_the_same,
     a_host_is_not_ready_before_what_is_due_was_woken,
     a_mistake_in_the_configuration_has_a_code_of_its_own,
     what_passes_by_itself_is_no_mistake_in_the_configuration,
@@ -127,6 +128,19 @@ fn a_host_that_stands_still_says_nothing_and_one_that_goes_on_does_again(setup: 
     manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     world.thaw_host();
     manager.until("WATCHDOG=1");
+}
+
+fn a_host_whose_api_has_no_door_lives_all_the_same(setup: Setup) {
+    let world = setup.setting("api.listen", "").agent("ada", echo()).make();
+    fs::create_dir(world.data().join("api.sock")).unwrap();
+    let manager = Manager::new(&world);
+    manager.start(&world, Duration::from_millis(600));
+    manager.until("READY=1");
+    assert!(world.host_log().contains("the API is not served"), "neither by a port nor a socket");
+    manager.until("WATCHDOG=1");
+    manager.until("WATCHDOG=1");
+    world.ask_host_to_stop();
+    assert!(world.wait_host_gone().success());
 }
 
 /// A message came to its end while no host was there to hear of it.

@@ -175,10 +175,11 @@ impl Bound {
     }
 
     /// Serves clients until the host stops, and what they have asked for by then within
-    /// `shutdown.grace`. Nothing that a client does ends it earlier.
+    /// `shutdown.grace`. Nothing ends it earlier, neither what a client does nor that no door could be
+    /// opened: whoever watches over it takes an end for a breakdown.
     pub async fn serve(self, core: Arc<Core>, scheduler: Arc<Scheduler>) {
         let grace = core.parts.config.shutdown.grace;
-        let (stopping, path) = (core.stopping(), core.parts.data.api_socket());
+        let (mut stopping, path) = (core.stopping(), core.parts.data.api_socket());
         let token = TokenFile::new(core.parts.data.api_token());
         let api = Api { core, scheduler, look: Arc::new(Semaphore::new(1)) };
         let by_port = async {
@@ -196,5 +197,7 @@ impl Bound {
             }
         };
         tokio::join!(by_port, by_socket);
+        // A daemon that dropped the sender is going down as well.
+        drop(stopping.wait_for(|down| *down).await);
     }
 }
