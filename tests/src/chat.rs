@@ -121,7 +121,13 @@ impl Shared {
         if state.stream.is_some() {
             let place = place(&self.agent, line["thread"].as_str());
             let text = line["text"].as_str().unwrap_or_default().to_owned();
-            self.record(&Record::Handed { at_us: now_us(), message: id.to_owned(), place, text });
+            self.record(&Record::Handed {
+                at_us: now_us(),
+                message: id.to_owned(),
+                place,
+                text,
+                by_host: false,
+            });
             state.write(line);
         }
     }
@@ -348,9 +354,9 @@ impl Chat {
         state.deliveries.iter().rev().any(|letter| letter.text.parse().is_ok_and(answers))
     }
 
-    /// The letters that answer nothing: notices of the host.
+    /// The host's own word.
     pub fn notices(&self) -> Vec<Letter> {
-        self.letters().into_iter().filter(|letter| letter.in_reply_to.is_none()).collect()
+        self.letters().into_iter().filter(|letter| letter.key.contains(":notice/")).collect()
     }
 
     /// Every letter once, in the order in which each first came.

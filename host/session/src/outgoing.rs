@@ -390,7 +390,7 @@ impl Task {
 
     /// A row as its channel gets it. Ids are unique in a chat and not among chats, so of what the row
     /// answers it is told what was said where it goes: elsewhere such an id would be another message.
-    /// What the inbox does not know (any more) is no message of anywhere.
+    /// What the inbox does not know (any more), and what the host made, is no message of anywhere.
     fn letter(&self, row: &OutRow) -> Letter {
         let place = delivery::place_of(row, &self.home);
         let (named, chat) = (row.in_reply_to.as_deref(), row.chat());

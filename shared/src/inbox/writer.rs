@@ -10,7 +10,7 @@ use rusqlite::{
 use super::{
     Accepted, Destination, NewMessage, Origin, PendingMessage, Stored, failed, instant, routing,
 };
-use crate::content::{Failure, KIND_SYSTEM, digest16};
+use crate::content::{Failure, KIND_CHAT, KIND_SYSTEM, digest16};
 use crate::ids::MessageId;
 use crate::open::{self, BoxError};
 use crate::seq::Seq;
@@ -185,7 +185,9 @@ impl InboxTx<'_> {
             .map_err(failed("look for a message"))
     }
 
-    /// Where each of `messages` was said; those that are not there, or not any more, are left out.
+    /// Where each of `messages` was said that a channel handed in. Left out is what is not there, or not
+    /// any more, and what the host made: tasks, runs and notes have an answer that goes somewhere, but
+    /// nobody said them there, and the chat knows no message of their ids.
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
@@ -197,12 +199,15 @@ impl InboxTx<'_> {
         let mut select = self
             .tx
             .prepare_cached(
-                "SELECT channel_type, platform_id, thread_id FROM messages_in WHERE id = :id",
+                "SELECT channel_type, platform_id, thread_id FROM messages_in
+                 WHERE id = :id AND kind = :kind
+                   AND run_id IS NULL AND series_id IS NULL AND source_session_id IS NULL",
             )
             .map_err(&read)?;
         let mut origins = HashMap::new();
         for id in messages {
-            let origin = select.query_row(named_params! { ":id": id }, Origin::from_row);
+            let params = named_params! { ":id": id, ":kind": KIND_CHAT };
+            let origin = select.query_row(params, Origin::from_row);
             if let Some(origin) = origin.optional().map_err(&read)? {
                 origins.insert(id, origin);
             }

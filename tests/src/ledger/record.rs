@@ -19,6 +19,9 @@ pub enum Record {
         place: String,
         /// What it says.
         text: String,
+        /// Whether the host made it, so that nobody said it anywhere.
+        #[serde(default)]
+        by_host: bool,
     },
     /// The host said that it is durable.
     Accepted {

@@ -61,7 +61,13 @@ mod tests {
         let (id, place) = (id.to_owned(), place.to_owned());
         let text = Said { saying: Saying::Answer, message: id.clone(), turn: 1, number: 0 };
         [
-            Record::Handed { at_us: 0, message: id.clone(), place, text: String::new() },
+            Record::Handed {
+                at_us: 0,
+                message: id.clone(),
+                place,
+                text: String::new(),
+                by_host: false,
+            },
             Record::Accepted { at_us: accepted, message: id.clone() },
             Record::Shown {
                 at_us: answered,

@@ -61,8 +61,8 @@ pub fn as_messages(runs: &[Run]) -> Vec<Record> {
         let Some(message) = run.message.clone() else { return Vec::new() };
         let (at_us, place, text) = (run.made_us, run.schedule.clone(), run.prompt.clone());
         let mut records = vec![
-            Record::Handed { at_us, message: message.clone(), place, text },
-            Record::Accepted { at_us, message: message.clone() },
+            Record::Handed { at_us, message: message.clone(), place, text, by_host: true },
+            Record::Accepted { at_us, message },
         ];
         if let Some(text) = run.output.clone().filter(|_| !run.is_shown) {
             records.push(Record::Shown {
@@ -70,7 +70,7 @@ pub fn as_messages(runs: &[Run]) -> Vec<Record> {
                 key: format!("run:{}", run.id),
                 place: None,
                 keyed: true,
-                answers: vec![message],
+                answers: Vec::new(),
                 text,
             });
         }

@@ -96,7 +96,8 @@ pub enum Violation {
         /// The key.
         key: String,
     },
-    /// Something was said about a message that it does not say it answers.
+    /// Something was said about a message that it does not say it answers, or it says so of one that
+    /// the host made: nobody knows that by its id.
     Misattributed {
         /// The message.
         message: String,
@@ -166,7 +167,9 @@ impl fmt::Display for Violation {
                 write!(f, "out of order at {place}: {early:?} came before {late:?}")
             }
             Self::KeyReused { key } => write!(f, "one key for two letters: {key}"),
-            Self::Misattributed { message } => write!(f, "does not say it answers {message}"),
+            Self::Misattributed { message } => {
+                write!(f, "a letter names {message} wrongly, or not")
+            }
             Self::TaskLost { message } => write!(f, "lost: the task of {message}"),
             Self::TaskTwice { message } => write!(f, "doubled: the task of {message}"),
             Self::Invented { message } => write!(f, "nobody handed in: {message}"),
@@ -215,6 +218,8 @@ struct Sent {
     accepted: bool,
     noted: bool,
     later: bool,
+    /// Nobody said it: the host made it, and no letter quotes it.
+    by_host: bool,
 }
 
 /// A letter that took effect.
@@ -233,7 +238,7 @@ pub fn judge(records: &[Record], end: &EndState) -> Verdict {
     let tasks = tasks(&records, &sent);
     for task in tasks.values().flatten() {
         // The host handed it in, so it is judged as what people do.
-        sent.insert(task, Sent { tries: 1, accepted: true, ..Sent::default() });
+        sent.insert(task, Sent { tries: 1, accepted: true, by_host: true, ..Sent::default() });
     }
     let effects = effects(&records, &mut verdict);
     let started = started(&records, &mut verdict);
@@ -244,7 +249,8 @@ pub fn judge(records: &[Record], end: &EndState) -> Verdict {
     for effect in &effects {
         let message = &effect.said.message;
         *said.entry((message, effect.said.saying)).or_default() += 1;
-        if !effect.answers.contains(message) {
+        let by_host = sent.get(message.as_str()).is_some_and(|sent| sent.by_host);
+        if effect.answers.contains(message) == by_host {
             verdict.violations.push(Violation::Misattributed { message: message.clone() });
         }
         invented.extend((!sent.contains_key(message.as_str())).then_some(message.as_str()));
@@ -314,9 +320,10 @@ fn sent<'a>(records: &[&'a Record]) -> BTreeMap<&'a str, Sent> {
     let mut all: BTreeMap<&str, Sent> = BTreeMap::new();
     for record in records {
         match record {
-            Record::Handed { message, text, .. } => {
+            Record::Handed { message, text, by_host, .. } => {
                 let sent = all.entry(message).or_default();
                 sent.tries += 1;
+                sent.by_host = *by_host;
                 sent.noted = text.split_whitespace().any(|word| word == "note");
                 sent.later = text.split_whitespace().any(|word| word == "later");
             }

@@ -23,7 +23,7 @@ impl Story {
 
     fn handed(self, message: &str, text: &str) -> Self {
         let (message, place, text) = (message.to_owned(), "ada".to_owned(), text.to_owned());
-        self.add(|at_us| Record::Handed { at_us, message, place, text })
+        self.add(|at_us| Record::Handed { at_us, message, place, text, by_host: false })
     }
 
     fn accepted(self, message: &str) -> Self {
@@ -265,14 +265,17 @@ fn what_was_put_off_is_done_once() {
         Story::default().sent("m", "later please").started(1, 0, &["m"]).shown("r", "answer m 1.1")
     };
     let done = |story: Story, task: &str, turn: u64| {
-        story.task_started(turn, task, "m").shown(task, &format!("answer {task} {turn}.1"))
+        let said = format!("answer {task} {turn}.1");
+        story.task_started(turn, task, "m").letter(task, "ada", true, &said, &[])
     };
     let verdict = done(asked(), "task-1@0.0", 2).verdict();
     assert_eq!((verdict.accepted, verdict.answered, verdict.violations), (2, 2, vec![]));
     let m = || "m".to_owned();
     let twice = done(done(asked(), "task-1@0.0", 2), "task-2@0.0", 3);
     let never_asked = done(Story::default().sent("m", "now please"), "task-1@0.0", 2);
+    let quoted = asked().task_started(2, "task-1@0.0", "m").shown("q", "answer task-1@0.0 2.1");
     for (story, expected) in [
+        (quoted, Violation::Misattributed { message: "task-1@0.0".to_owned() }),
         (asked(), Violation::TaskLost { message: m() }),
         (twice, Violation::TaskTwice { message: m() }),
         (never_asked, Violation::Invented { message: "task-1@0.0".to_owned() }),

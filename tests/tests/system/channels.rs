@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::fault::CrashPoint;
 use twobox_tests::{Courier, Session, Setup, World, binary, on_all_runtimes, on_process, wait_for};
 
@@ -19,6 +20,7 @@ on_all_runtimes!(a_message_of_a_chat_is_answered_there,);
 on_process!(
     an_agent_sends_to_a_chat_by_its_name_and_only_while_it_is_wired,
     what_is_sent_to_another_chat_quotes_no_message_of_that_chat,
+    what_the_host_made_is_quoted_by_no_letter,
     the_files_of_a_letter_reach_its_program_and_go_with_it,
     a_program_that_asks_for_another_time_gets_it_and_nothing_overtakes,
     a_letter_that_is_refused_for_good_is_told_and_later_ones_go_on,
@@ -144,6 +146,34 @@ fn what_is_sent_to_another_chat_quotes_no_message_of_that_chat(setup: Setup) {
     assert_eq!(of("echo: hello"), ("43", Some("m1"), vec!["m1".to_owned()]));
     assert_eq!(of("news: tell them"), ("43", None, vec![]), "nobody there asked");
     assert_eq!(of("told"), ("42", Some("m1"), vec!["m1".to_owned()]));
+}
+
+/// A task, and a run in the conversation, have the chat as their origin and ids that it never saw.
+fn what_the_host_made_is_quoted_by_no_letter(setup: Setup) {
+    let courier = Courier::new();
+    let due = SystemClock.now();
+    let later = json!({ "action": "schedule_task", "prompt": "ring", "process_after": due });
+    let script = json!({
+        "rules": [{ "match": "^later", "do": [{ "system": later }, { "reply": "as you wish" }] }],
+        "otherwise": [{ "reply": "echo: {text}" }],
+    });
+    let world = wired(setup, &courier, false, script);
+    world.up();
+    world.hand_in("42", "m1", "later");
+    courier.wait_calls(2);
+    let session = world.session("ada").id;
+    let order =
+        ["schedules", "add", "news", "--agent", "ada", "--session", &session, "--prompt", "news"];
+    world.twobox(&[&order[..], &["--every", "24h"]].concat());
+    world.twobox(&["schedules", "run", "news"]);
+    let calls = courier.wait_calls(3);
+    let of = |text: &str| {
+        let call = calls.iter().find(|call| call.text == text).unwrap();
+        (call.chat.as_str(), call.in_reply_to.as_deref(), call.answers.clone())
+    };
+    assert_eq!(of("as you wish"), ("42", Some("m1"), vec!["m1".to_owned()]));
+    assert_eq!(of("echo: ring"), ("42", None, vec![]), "a task");
+    assert_eq!(of("echo: news"), ("42", None, vec![]), "a run in the conversation");
 }
 
 fn the_files_of_a_letter_reach_its_program_and_go_with_it(setup: Setup) {

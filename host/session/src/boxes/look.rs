@@ -124,7 +124,7 @@ impl Boxes {
         Ok(contents.filter_map(|row| Some((row.id, row.content?))).collect())
     }
 
-    /// Where messages were said, as far as the inbox still has them.
+    /// Where messages were said, as far as the inbox still has them and a channel handed them in.
     ///
     /// # Errors
     /// As for [`Boxes::look`], of the inbox.

@@ -57,6 +57,8 @@ fn the_answer_of_a_run_goes_to_the_chat_that_its_schedule_names(setup: Setup) {
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert_eq!((calls[0].chat.as_str(), calls[0].thread.as_deref()), ("42", Some("t")));
     assert_eq!(calls[0].text, "echo: news");
+    let quoted = (calls[0].in_reply_to.as_deref(), calls[0].answers.as_slice());
+    assert_eq!(quoted, (None, &[][..]), "nobody said in the chat what the schedule asks for");
     assert!(calls[0].key.ends_with(&format!(":{}:{}", session.id, session.rows()[0].id)));
 
     let cleared = ["schedules", "edit", "news", "--clear", "to"];
