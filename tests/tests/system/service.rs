@@ -324,7 +324,13 @@ fn the_unit_is_well_formed_and_exposes_little_for_each_runtime() {
         let unit = aside.path().join("twobox-test.service");
         fs::write(&unit, &printed.stdout).unwrap();
         let text = said(&printed);
-        for line in ["Type=notify", "RestartPreventExitStatus=2 78", "OOMPolicy=continue"] {
+        for line in [
+            "Type=notify",
+            "RestartPreventExitStatus=2 78",
+            "OOMPolicy=continue",
+            "SystemCallErrorNumber=EPERM",
+            "LimitNOFILE=65536",
+        ] {
             assert!(text.lines().any(|it| it == line), "{runtime}: {line}: {text}");
         }
         let analyze = |arguments: &[&str]| {
