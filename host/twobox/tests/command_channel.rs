@@ -330,6 +330,23 @@ async fn files_come_as_copies_that_go_with_the_program() {
 }
 
 #[tokio::test]
+async fn a_letter_that_names_files_without_end_costs_no_more_than_one_with_many() {
+    let (post, shelves) = (Post::new(SHOWS), Shelves::new());
+    std::fs::write(shelves.path("plan.pdf"), "the plan\n").unwrap();
+    let names: Vec<String> = (0..100_000).map(|n| format!("no-{n}")).collect();
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.insert(0, "plan.pdf");
+    let letter = shelves.letter("r1", &names);
+    assert_eq!(post.channel.deliver(&place(), vec![letter]).await, [delivered()]);
+    let told: Value = serde_json::from_str(&post.file("told")).unwrap();
+    let attachments = told["attachments"].as_array().unwrap();
+    assert_eq!(attachments.len(), 65, "as many as are looked at, and how many more there are");
+    assert!(attachments[0]["path"].is_string(), "{:?}", attachments[0]);
+    let last = &attachments[64];
+    assert_eq!((&last["name"], &last["path"]), (&json!("99937 more"), &Value::Null));
+}
+
+#[tokio::test]
 async fn what_is_no_file_is_told_of_and_not_followed() {
     type Lays = fn(&Shelves);
     let cases: [(&str, Lays, &str, &str); 9] = [

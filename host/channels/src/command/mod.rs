@@ -14,7 +14,7 @@ mod program;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,7 @@ use program::{End, Run};
 use twobox_config::Channels;
 use twobox_model::channel::{COMMAND, Letter, Outcome, Place};
 use twobox_system::blocking::blocking;
+use twobox_system::repeat::warned;
 
 /// How many programs run at once; further letters wait for one to end.
 const RUNNING_MAX: usize = 16;
@@ -99,6 +100,7 @@ impl CommandChannel {
                 .map_err(|error| format!("could not run {}: {error}", self.program.display())),
             Err(reason) => Err(reason),
         };
+        parcel.end().await;
         self.complain(started.as_ref().err());
         match started {
             Ok(run) => judge(&run, self.honours_keys, self.patience),
@@ -110,12 +112,25 @@ impl CommandChannel {
     async fn pack(&self, letter: &Letter) -> io::Result<Parcel> {
         let Some(shelf) = letter.shelf.clone() else { return Ok(Parcel::empty()) };
         let folder = self.parcels.join(SystemIds.uuid().to_string());
-        let (names, deadline) = (letter.files.clone(), Instant::now() + parcel::PATIENCE);
-        let parcel = blocking(move || Parcel::pack(&folder, &shelf, &names, deadline)).await?;
-        for Attachment { name, error, .. } in &parcel.attachments {
-            if let Some(error) = error {
-                tracing::warn!(key = letter.key, file = name, error, "a file is not handed over");
-            }
+        let names = letter.files.clone();
+        let parcel = blocking(move || Parcel::pack(&folder, &shelf, &names)).await?;
+        let missing = || {
+            let told = |it: &Attachment| Some((it.name.clone(), it.error.clone()?));
+            parcel.attachments.iter().filter_map(told)
+        };
+        // Once, and not for each: how many there are is the container's choice.
+        if let Some((file, error)) = missing().next()
+            && let Some(before) = warned("files of a letter", &error)
+        {
+            let files = missing().count();
+            tracing::warn!(
+                key = letter.key,
+                file,
+                error,
+                files,
+                before,
+                "files are not handed over"
+            );
         }
         Ok(parcel)
     }

@@ -16,14 +16,16 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use serde::Serialize;
+use tokio::runtime::Handle;
 use twobox_shared::ids::MessageId;
 
 use twobox_model::channel::Shelf;
+use twobox_system::blocking::blocking;
 
 /// How many bytes the files of one letter have together.
 pub(super) const BYTES_MAX: u64 = 64 << 20;
 
-/// How many files of one letter are handed over.
+/// How many names of one letter are looked at: a row has room for some hundred thousand.
 pub(super) const FILES_MAX: usize = 64;
 
 /// How long copying may take, for all files of a letter.
@@ -53,47 +55,55 @@ impl Parcel {
     }
 
     /// Copies the files that are called `names` from `shelf` into `folder`, which is made for them.
-    /// Blocks, until `deadline` and no longer than one read of a local file takes.
+    /// Blocks, for [`PATIENCE`] and no longer than one read of a local file takes.
     ///
     /// # Errors
     /// What is wrong on this side, such as a full disk: later it may do.
-    pub(super) fn pack(
-        folder: &Path,
-        shelf: &Shelf,
-        names: &[String],
-        deadline: Instant,
-    ) -> io::Result<Self> {
+    pub(super) fn pack(folder: &Path, shelf: &Shelf, names: &[String]) -> io::Result<Self> {
+        let deadline = Instant::now() + PATIENCE;
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut parcel = Self { folder: Some(folder.to_owned()), attachments: Vec::new() };
-        let row = open_shelf(shelf);
-        let mut packed: HashMap<&str, String> = HashMap::new();
+        let row = open_shelf(shelf)?;
+        let mut seen: HashMap<&str, Result<String, String>> = HashMap::new();
         let mut room = BYTES_MAX;
-        for name in names {
-            let copied = match (packed.get(name.as_str()), &row) {
-                (Some(path), _) => Ok(path.clone()),
+        for name in names.iter().take(FILES_MAX) {
+            let copied = match (seen.get(name.as_str()), &row) {
+                (Some(copied), _) => copied.clone(),
                 (None, Err(reason)) => Err(reason.clone()),
-                (None, Ok(_)) if packed.len() == FILES_MAX => {
-                    Err(format!("a letter has {FILES_MAX} files at most"))
-                }
                 (None, Ok(row)) => copy(row, name, folder, &mut room, deadline)?,
             };
-            if let Ok(path) = &copied {
-                packed.insert(name, path.clone());
-            }
+            seen.insert(name, copied.clone());
             parcel.attachments.push(Attachment {
                 name: name.clone(),
                 path: copied.as_ref().ok().cloned(),
                 error: copied.err(),
             });
         }
+        if let Some(more) = names.len().checked_sub(FILES_MAX).filter(|more| *more > 0) {
+            parcel.attachments.push(Attachment {
+                name: format!("{more} more"),
+                path: None,
+                error: Some(format!("a letter has {FILES_MAX} files at most")),
+            });
+        }
         Ok(parcel)
+    }
+
+    /// Removes them, on a thread that may block.
+    pub(super) async fn end(mut self) {
+        if let Some(folder) = self.folder.take() {
+            blocking(move || remove(&folder)).await;
+        }
     }
 }
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        if let Some(folder) = &self.folder {
-            remove(folder);
+        let Some(folder) = self.folder.take() else { return };
+        match Handle::try_current() {
+            // What the end of the host leaves, its next start removes.
+            Ok(runtime) => drop(runtime.spawn_blocking(move || remove(&folder))),
+            Err(_) => remove(&folder),
         }
     }
 }
@@ -112,14 +122,22 @@ pub(super) fn remove(folder: &Path) {
 /// Opens the folder of the row. Its base is the host's own; below that, each step is the container's
 /// word and follows no link. Step by step rather than by `openat2`, which the seccomp profiles of
 /// older engines refuse to a host that runs in a container itself.
-fn open_shelf(shelf: &Shelf) -> Result<OwnedFd, String> {
+fn open_shelf(shelf: &Shelf) -> io::Result<Result<OwnedFd, String>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut folder = openat(CWD, &shelf.base, flags, Mode::empty()).map_err(why)?;
+    let mut folder = match openat(CWD, &shelf.base, flags, Mode::empty()) {
+        Ok(base) => base,
+        Err(error) => return whose(error).map(Err),
+    };
     for step in shelf.within.components() {
-        let Component::Normal(step) = step else { return Err("its folder has no name".to_owned()) };
-        folder = openat(&folder, step, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(why)?;
+        let Component::Normal(step) = step else {
+            return Ok(Err("its folder has no name".to_owned()));
+        };
+        folder = match openat(&folder, step, flags | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(error) => return whose(error).map(Err),
+        };
     }
-    Ok(folder)
+    Ok(Ok(folder))
 }
 
 /// Copies one file. The inner error is what is wrong with it, the outer one what is wrong here.
@@ -138,7 +156,7 @@ fn copy(
     let Some(told) = path.to_str().map(str::to_owned) else {
         return Ok(Err("the path of the data directory is not UTF-8".to_owned()));
     };
-    let mut source = match open(row, name) {
+    let mut source = match open(row, name, *room)? {
         Ok(source) => source,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -155,16 +173,26 @@ fn copy(
 
 /// Opens a file, and nothing else that may have its name: a pipe would be waited for, and a second
 /// link may be one to a file that the container cannot read itself.
-fn open(row: &OwnedFd, name: &str) -> Result<File, String> {
+fn open(row: &OwnedFd, name: &str, room: u64) -> io::Result<Result<File, String>> {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat(row.as_fd(), name, flags, Mode::empty()).map_err(why)?;
-    let stat = fstat(&file).map_err(why)?;
-    match (FileType::from_raw_mode(stat.st_mode), stat.st_nlink) {
+    let file = match openat(row.as_fd(), name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(error) => return whose(error).map(Err),
+    };
+    let stat = fstat(&file)?;
+    Ok(match (FileType::from_raw_mode(stat.st_mode), stat.st_nlink) {
+        (FileType::RegularFile, 1) if u64::try_from(stat.st_size).is_ok_and(|size| size > room) => {
+            Err(too_large())
+        }
         (FileType::RegularFile, 1) => Ok(File::from(file)),
         (FileType::RegularFile, _) => Err("it has other links".to_owned()),
         _ => Err("it is not a regular file".to_owned()),
-    }
+    })
+}
+
+fn too_large() -> String {
+    format!("with it the files of the letter would have more than {BYTES_MAX} bytes")
 }
 
 /// Copies `source`, whatever becomes of it meanwhile, as long as there is room and time. Returns what is
@@ -185,13 +213,19 @@ fn fill(
             Ok(0) => break,
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Ok(Some(format!("it could not be read: {error}"))),
+            Err(error) => {
+                let errno = Errno::from_io_error(&error);
+                return match errno {
+                    Some(errno) => {
+                        whose(errno).map(|why| Some(format!("it could not be read: {why}")))
+                    }
+                    None => Err(error),
+                };
+            }
         };
         copied += length as u64;
         if copied > *room {
-            return Ok(Some(format!(
-                "with it the files of the letter would have more than {BYTES_MAX} bytes"
-            )));
+            return Ok(Some(too_large())); // it has grown
         }
         target.write_all(&buffer[..length])?;
     }
@@ -199,10 +233,28 @@ fn fill(
     Ok(None)
 }
 
-fn why(error: Errno) -> String {
+/// What is wrong with a file of a container, or, as an error, with this host and its disk: then the same
+/// file may do later.
+fn whose(error: Errno) -> io::Result<String> {
     match error {
-        Errno::LOOP => "it is a symbolic link".to_owned(),
-        Errno::NOTDIR => "its folder is none, or a symbolic link".to_owned(),
-        error => io::Error::from(error).to_string(),
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO => Err(error.into()),
+        Errno::LOOP => Ok("it is a symbolic link".to_owned()),
+        Errno::NOTDIR => Ok("its folder is none, or a symbolic link".to_owned()),
+        error => Ok(io::Error::from(error).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_of_the_host_is_no_fault_of_a_file() {
+        for ours in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO] {
+            assert!(whose(ours).is_err(), "{ours}");
+        }
+        for theirs in [Errno::NOENT, Errno::LOOP, Errno::NOTDIR, Errno::ACCESS] {
+            assert!(whose(theirs).is_ok(), "{theirs}");
+        }
     }
 }
