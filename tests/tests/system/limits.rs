@@ -139,9 +139,14 @@ fn an_old_heartbeat_is_no_sign_of_a_new_container(setup: Setup) {
     let heartbeat = std::fs::File::options().write(true).open(session.paths().heartbeat()).unwrap();
     let tomorrow = heartbeat.metadata().unwrap().modified().unwrap() + Duration::from_secs(86_400);
     heartbeat.set_times(FileTimes::new().set_modified(tomorrow)).unwrap();
-    place(&world, "sleep 600");
+    place(&world, "echo it is mute >&2\nsleep 600");
     let second = chat.say("are you there?");
     let mute = world.wait_container(&session);
+    // A shell that has not opened its script yet would become the next one.
+    let log = session.folder.join("runner.log");
+    wait_for("the mute one to be at it", || {
+        std::fs::read_to_string(&log).ok()?.contains("it is mute").then_some(())
+    });
     place(&world, &real);
     mute.wait_gone();
     assert!(world.host_log().contains("no sign of life for"));
