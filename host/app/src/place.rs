@@ -6,16 +6,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
-use twobox_model::installation::Mark;
-use twobox_model::installation::Place;
-use twobox_model::installation::Verdict;
-use twobox_model::installation::Why;
-use twobox_model::installation::judge;
 
 use rusqlite::Connection;
 use twobox_shared::content::digest16;
 use twobox_shared::time::UnixMillis;
 
+use twobox_model::installation::{Mark, Place, Verdict, Why, judge};
 use twobox_store::DbError;
 use twobox_store::place as stored;
 use twobox_system::data::{DataDir, is_forbidden};

@@ -18,8 +18,7 @@ use twobox_shared::bounds::{self, TooMuch};
 
 use super::Channel;
 use super::socket::Event;
-use twobox_model::channel::TERMINAL;
-use twobox_model::channel::{Letter, Outcome, Place};
+use twobox_model::channel::{Letter, Outcome, Place, TERMINAL};
 
 /// How long a listener may take to acknowledge a letter.
 pub const ACK_PATIENCE: Duration = Duration::from_secs(10);

@@ -13,11 +13,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
-use twobox_model::seats::Population;
-use twobox_model::seats::Seat;
-use twobox_model::seats::Sender;
 
 use twobox_shared::ids::{AgentGroupId, MessagingGroupId, SessionId};
+
+use twobox_model::seats::{Population, Seat, Sender};
 
 /// What a start is for. Earlier variants go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

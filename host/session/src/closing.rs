@@ -1,15 +1,14 @@
 //! Deleting a session that was made for one run, once nobody needs it any more.
 
 use std::sync::Arc;
-use twobox_model::errors::chain;
 
 use twobox_shared::fault::{self, CrashPoint};
 
+use super::task::Task;
+use twobox_model::errors::chain;
 use twobox_store::schedules;
 use twobox_system::blocking::blocking;
 use twobox_system::remove_tree::remove_tree;
-
-use super::task::Task;
 
 impl Task {
     /// Deletes the session with all that is stored of it. `false` if it is not at rest, or needed: also

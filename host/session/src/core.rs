@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
-use twobox_system::lock::lock;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -33,6 +32,7 @@ use twobox_runtime::Runtime;
 use twobox_store::{Db, sessions};
 use twobox_system::blocking::Background;
 use twobox_system::data::DataDir;
+use twobox_system::lock::lock;
 
 /// How many commands wait for a session before whoever sends the next one waits too.
 const MAILBOX: usize = 1024;

@@ -1,11 +1,11 @@
 //! The damper: how often a session may sweep, and how long it rests after looks that took long.
 
 use std::time::Duration;
-use twobox_model::backoff::Backoff;
 
 use tokio::time::Instant;
 
 use super::boxes::READ_PATIENCE;
+use twobox_model::backoff::Backoff;
 
 /// Keeps a container that commits without end from keeping a core busy. A session may sweep
 /// [`Damper::BURST`] times in a row, and after that so often in a second. Most of that it has to

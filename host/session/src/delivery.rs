@@ -12,8 +12,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
-use twobox_model::backoff::Backoff;
-use twobox_model::dead::SUPERSEDED;
 
 use twobox_shared::content::KIND_SYSTEM;
 use twobox_shared::dead::ONCE_MORE;
@@ -24,7 +22,9 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::fence::Standing;
+use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Outcome, Place};
+use twobox_model::dead::SUPERSEDED;
 
 /// How many letters go to a channel at once, where that is harmless.
 pub const BATCH_MAX: usize = 32;

@@ -4,8 +4,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use twobox_model::errors::chain;
-use twobox_model::errors::for_a_terminal;
 
 use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::content::Failure;
@@ -20,6 +18,7 @@ use super::outgoing::place_of_origin;
 use super::signal::Reason;
 use super::stamp;
 use super::task::{Task, Trouble};
+use twobox_model::errors::{chain, for_a_terminal};
 use twobox_runtime::{AgentFolders, Incarnation};
 use twobox_store::notices::Notice;
 use twobox_store::sessions::{self, StartTrouble, StopCause};

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use twobox_model::errors::chain;
 
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
@@ -15,6 +14,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Boxes, READ_PATIENCE};
 use super::task::Task;
+use twobox_model::errors::chain;
 use twobox_system::blocking::blocking;
 
 /// How often a session that stays awake is looked over for what can be forgotten.

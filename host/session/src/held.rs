@@ -5,7 +5,6 @@
 //! Everything here may be repeated: a second time finds nothing to do.
 
 use std::ops::AddAssign;
-use twobox_model::dead::HELD;
 
 use serde::Serialize;
 use twobox_shared::content::{Chat, Failure};
@@ -19,6 +18,7 @@ use super::boxes::{Boxes, Changes, Look, Writers};
 use super::decide::Action;
 use super::delivery;
 use super::recurrence::{self, Succession};
+use twobox_model::dead::HELD;
 
 /// How many looks one session may take: each settles something, but what there is to settle is the
 /// container's word.

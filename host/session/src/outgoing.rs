@@ -24,8 +24,7 @@ use super::fence::Fence;
 use super::signal::Reason;
 use super::task::{Task, Trouble};
 use crate::core::Parts;
-use twobox_model::channel::Shelf;
-use twobox_model::channel::{Letter, Outcome, Place};
+use twobox_model::channel::{Letter, Outcome, Place, Shelf};
 use twobox_store::notices::Notice;
 use twobox_store::{messaging, refused};
 

@@ -4,8 +4,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use twobox_model::dead::HELD;
-use twobox_model::errors::chain;
 
 use twobox_shared::content::Chat;
 use twobox_shared::dead::Fate;
@@ -24,7 +22,8 @@ use super::delivery;
 use super::signal::Reason;
 use super::task::{Task, Trouble};
 use twobox_model::channel::Place;
-use twobox_model::dead::{self, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb};
+use twobox_model::dead::{self, HELD, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb};
+use twobox_model::errors::chain;
 use twobox_store::notices;
 use twobox_store::sessions::DUE_NOW;
 use twobox_system::blocking::blocking;

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
-use twobox_model::errors::{chain, for_a_terminal};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -29,6 +28,7 @@ use super::refusals::Refusals;
 use super::signal::{Reason, Reasons, Signal};
 use crate::core::{Core, Handle};
 use twobox_model::channel::{Place, Refusal, SCHEDULE_CHANNEL};
+use twobox_model::errors::{chain, for_a_terminal};
 use twobox_model::seats::Sender;
 use twobox_store::DbError;
 use twobox_store::sessions::{self, DUE_NOW, SessionRecord};

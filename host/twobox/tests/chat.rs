@@ -13,9 +13,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use twobox_channels::socket;
 use twobox_channels::terminal::Terminal;
-use twobox_channels::{Channel, Desk};
+use twobox_channels::{Channel, Desk, socket};
 use twobox_model::channel::{
     Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder, Stopped,
 };

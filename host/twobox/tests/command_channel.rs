@@ -5,13 +5,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use twobox_model::channel::Shelf;
+use twobox_model::channel::{Letter, Outcome, Place, Shelf};
 
 use serde_json::{Value, json};
 use twobox_channels::Channel;
 use twobox_channels::command::{CommandChannel, usable};
 use twobox_config::Channels;
-use twobox_model::channel::{Letter, Outcome, Place};
 use twobox_shared::ids::MessageId;
 
 /// A deadline that only something that hangs reaches.

@@ -18,8 +18,7 @@ use twobox_shared::open::BoxError;
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::time::UnixMillis;
 
-use twobox_model::channel::SCHEDULE_CHANNEL;
-use twobox_model::channel::TERMINAL;
+use twobox_model::channel::{SCHEDULE_CHANNEL, TERMINAL};
 use twobox_store as db;
 use twobox_store::agents::check_name;
 use twobox_store::messaging::SessionMode;

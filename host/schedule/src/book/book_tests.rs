@@ -1,9 +1,10 @@
-use super::view::State;
-use super::*;
 use std::time::Duration;
 
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
 use twobox_shared::time::UnixMillis;
+
+use super::view::State;
+use super::*;
 use twobox_store::messaging::SessionMode;
 
 /// 2026-11-01T00:00:00Z

@@ -6,8 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use twobox_channels::Channel;
-use twobox_model::channel::SCHEDULE_CHANNEL;
-use twobox_model::channel::{Letter, Outcome, Place};
+use twobox_model::channel::{Letter, Outcome, Place, SCHEDULE_CHANNEL};
 
 /// Takes what is said in the session of a run.
 pub struct KeptWithRun;

@@ -8,8 +8,7 @@ use twobox_shared::ids::SessionId;
 use super::Scheduler;
 use twobox_model::errors::chain;
 use twobox_session::command::Command;
-use twobox_store::DbError;
-use twobox_store::schedules;
+use twobox_store::{DbError, schedules};
 
 /// How much is forgotten at once.
 const BATCH: u32 = 1000;

@@ -10,8 +10,7 @@ use super::definitions::{Schedule, by_id};
 use crate::notices::{self, Notice};
 use crate::sessions::{self, DUE_NOW};
 use crate::{DbError, failed, messaging};
-use twobox_model::channel::Place;
-use twobox_model::channel::SCHEDULE_CHANNEL;
+use twobox_model::channel::{Place, SCHEDULE_CHANNEL};
 
 /// Why a schedule has to be paused though nobody wished it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use twobox_model::channel::TERMINAL;
 
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 use twobox_app::desk::DaemonDesk;
 use twobox_channels::{Channel, Desk};
 use twobox_config::Config;
-use twobox_model::channel::{Inbound, Letter, Outcome, Place, Receipt, Refusal};
+use twobox_model::channel::{Inbound, Letter, Outcome, Place, Receipt, Refusal, TERMINAL};
 use twobox_runtime::probe::Probed;
 use twobox_runtime::{
     Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,

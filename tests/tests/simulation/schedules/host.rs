@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use twobox_schedule::book;
-use twobox_schedule::scheduler::judge;
-use twobox_schedule::scheduler::plan;
 use twobox_schedule::scheduler::plan::Known;
+use twobox_schedule::scheduler::{judge, plan};
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{HostId, MessageId, RunId, SessionId};
 use twobox_shared::time::UnixMillis;

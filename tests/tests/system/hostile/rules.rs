@@ -5,8 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
-use twobox_tests::attack;
-use twobox_tests::{PATIENCE, Setup, World, on_all_runtimes, wait_for};
+use twobox_tests::{PATIENCE, Setup, World, attack, on_all_runtimes, wait_for};
 
 use super::attacks::attacked;
 use crate::scripts::echo;

@@ -1,9 +1,8 @@
 //! What a person can do about a schedule that does not run as it should.
 
 use twobox_schedule::book::view::{Detail, RunView, ScheduleView, Shown, State};
-use twobox_slots::overlap;
 use twobox_slots::reason::Reason;
-use twobox_slots::streak;
+use twobox_slots::{overlap, streak};
 use twobox_store::schedules::Status;
 
 /// What to do, the most urgent first; nothing if all is well.
