@@ -54,6 +54,22 @@ pub struct Letter {
     pub failed: bool,
 }
 
+/// How the last part of a notice's key begins. No row's id has a slash in it, so no container can use a
+/// notice's key first.
+const NOTICE: &str = "notice/";
+
+impl Letter {
+    /// The last part of the key of the host's notice about `cause`.
+    pub fn row_of_notice(cause: &str) -> String {
+        format!("{NOTICE}{cause}")
+    }
+
+    /// Whether this is the host's own word.
+    pub fn is_notice(&self) -> bool {
+        self.key.contains(&format!(":{NOTICE}"))
+    }
+}
+
 /// Where the files of a letter lie: in a folder in which its container writes. Whoever opens them follows
 /// no link below `base`, and believes nothing of what was there a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,5 +241,26 @@ impl Refusal {
     /// The host takes nothing any more; the next one will.
     pub fn stopping() -> Self {
         Self::TryAgain { reason: "the host is stopping".to_owned(), passes: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_own_word_is_told_by_its_key() {
+        let letter = |row: &str| Letter {
+            key: format!("install:session:{row}"),
+            in_reply_to: None,
+            answers: Vec::new(),
+            text: String::new(),
+            files: Vec::new(),
+            shelf: None,
+            failed: true,
+        };
+        assert!(letter(&Letter::row_of_notice("failed-m1-0")).is_notice());
+        assert!(!letter("notice").is_notice());
+        assert!(MessageId::parse(&format!("a:{NOTICE}b")).is_err(), "no row is called so");
     }
 }

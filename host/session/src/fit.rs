@@ -14,7 +14,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, Look};
 use super::decide::{Action, Alive};
-use super::outgoing::place_of_origin;
+use super::letter::place_of_origin;
 use super::signal::Reason;
 use super::stamp;
 use super::task::{Task, Trouble};

@@ -8,7 +8,8 @@ use twobox_shared::inbox::{Delivery, DeliveryStatus};
 use twobox_shared::time::UnixMillis;
 
 use super::delivery::{self, ChannelTraits, EXPIRED, Hold, INTERRUPTED};
-use super::outgoing::{Letters, NOTICE, key};
+use super::letter;
+use super::outgoing::Letters;
 use super::task::{Task, Trouble};
 use twobox_model::channel::{Letter, Outcome, Place};
 use twobox_store::notices as stored;
@@ -123,7 +124,11 @@ impl Task {
             let notice = self.announce(notice).await?;
             let failed = notice.failed_message();
             let letter = Letter {
-                key: key(self.core.parts.install, self.id, &format!("{NOTICE}{}", notice.cause)),
+                key: letter::key(
+                    self.core.parts.install,
+                    self.id,
+                    &Letter::row_of_notice(&notice.cause),
+                ),
                 in_reply_to: None,
                 failed: failed.is_some(),
                 answers: failed.into_iter().collect(),
@@ -178,7 +183,7 @@ impl Task {
         let (id, new, error) = (self.id, notice.clone(), error.map(str::to_owned));
         self.core.parts.db.call(move |db| stored::record(db, id, &new, error.as_deref())).await?;
         if notice.status.is_settled() {
-            let row = format!("{NOTICE}{}", notice.cause);
+            let row = Letter::row_of_notice(&notice.cause);
             self.letter_is_over(&notice.place.channel_type, &row);
         }
         if let Some(notices) = &mut self.outgoing.notices {

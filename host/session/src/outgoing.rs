@@ -3,17 +3,14 @@
 //! destination at a time, and report back as a command.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use twobox_shared::clock::Monotonic;
-use twobox_shared::content::Chat;
 use twobox_shared::fault::{self, CrashPoint};
-use twobox_shared::ids::{InstallId, MessageId, SessionId};
-use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, Destination, NewMessage, Origin};
+use twobox_shared::ids::MessageId;
+use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, Destination, NewMessage};
 use twobox_shared::outbox::OutRow;
-use twobox_shared::paths::OUTBOX_FILES;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
@@ -21,18 +18,15 @@ use super::boxes::{Changes, LARGE_PAGE, Look};
 use super::command::Command;
 use super::delivery::{self, Batch, ChannelTraits, Hold, Plan};
 use super::fence::Fence;
+use super::letter;
 use super::signal::Reason;
 use super::task::{Task, Trouble};
 use crate::core::Parts;
-use twobox_model::channel::{Letter, Outcome, Place, Shelf};
+use twobox_model::channel::{Letter, Outcome, Place};
 use twobox_store::notices::Notice;
 use twobox_store::{messaging, refused};
 
 type Row = (OutRow, Option<Delivery>);
-
-/// How many messages a row may list as answered: far more than a turn takes, and few enough to look
-/// for.
-const ANSWERS_MAX: usize = 1024;
 
 /// What the task remembers of its sends.
 #[derive(Debug, Default)]
@@ -302,13 +296,18 @@ impl Task {
                             status = record.status.as_str(), error, repeats,
                             "a message was not delivered");
                     }
-                    changes.notes.push(undeliverable_note(&place, record.status, &error, epoch));
+                    changes.notes.push(letter::undeliverable_note(
+                        &place,
+                        record.status,
+                        &error,
+                        epoch,
+                    ));
                 }
                 DeliveryStatus::Held | DeliveryStatus::Sending => {}
             }
             changes.records.push((row.id.clone(), record.clone()));
         }
-        let notes = arrived.iter().filter_map(|(place, rows)| arrived_note(place, rows));
+        let notes = arrived.iter().filter_map(|(place, rows)| letter::arrived_note(place, rows));
         changes.notes.extend(notes);
         self.apply(changes, now).await?;
         self.outgoing.last_delivered = last_delivered;
@@ -326,7 +325,7 @@ impl Task {
     /// Tells a channel that a letter waits no more, whoever decided so.
     pub(super) fn letter_is_over(&self, channel_type: &str, row: &str) {
         if let Some(channel) = self.core.parts.channels.get(channel_type) {
-            channel.forget(&key(self.core.parts.install, self.id, row));
+            channel.forget(&letter::key(self.core.parts.install, self.id, row));
         }
     }
 
@@ -359,15 +358,14 @@ impl Task {
     async fn load_said(&mut self, batches: &[Batch]) -> Result<(), Trouble> {
         let indexes = batches.iter().flat_map(|batch| &batch.rows);
         let rows = indexes.map(|index| &self.outgoing.rows[*index].0);
-        let of = |row: &OutRow| answers(row.in_reply_to.as_deref(), &row.chat().answers);
-        let named: BTreeSet<_> = rows.flat_map(of).collect();
+        let named: BTreeSet<_> = rows.flat_map(letter::answers).collect();
         self.outgoing.said.clear();
         if named.is_empty() {
             return Ok(());
         }
         let boxes = Arc::clone(&self.boxes);
         let origins = self.at_its_expense(move || boxes.origins(named)).await?;
-        let place = |(id, origin)| (id, place_of_origin(&origin, &self.home));
+        let place = |(id, origin)| (id, letter::place_of_origin(&origin, &self.home));
         self.outgoing.said = origins.into_iter().map(place).collect();
         Ok(())
     }
@@ -381,32 +379,16 @@ impl Task {
         }
         let rows: Vec<&OutRow> =
             batch.rows.iter().map(|index| &self.outgoing.rows[*index].0).collect();
-        let letters = rows.iter().map(|row| self.letter(row)).collect();
+        let (parts, said) = (&self.core.parts, &self.outgoing.said);
+        let letter = |row: &&OutRow| {
+            let place = delivery::place_of(row, &self.home);
+            let key = letter::key(parts.install, self.id, row.id.as_str());
+            letter::of_row(row, key, said, &place, self.boxes.paths().out_dir())
+        };
+        let letters = rows.iter().map(letter).collect();
         let ids = rows.iter().map(|row| row.id.clone()).collect();
         tracing::debug!(session = %self.id, rows = batch.rows.len(), at = %now, "sending");
         self.hand_over(batch.place.clone(), letters, Letters::Rows(ids));
-    }
-
-    /// A row as its channel gets it. Ids are unique in a chat and not among chats, so of what the row
-    /// answers it is told what was said where it goes: elsewhere such an id would be another message.
-    /// What the inbox does not know (any more), and what the host made, is no message of anywhere.
-    fn letter(&self, row: &OutRow) -> Letter {
-        let place = delivery::place_of(row, &self.home);
-        let (named, chat) = (row.in_reply_to.as_deref(), row.chat());
-        let mut answers = answers(named, &chat.answers);
-        answers.retain(|id| self.outgoing.said.get(id) == Some(&place));
-        Letter {
-            key: key(self.core.parts.install, self.id, row.id.as_str()),
-            in_reply_to: answers.iter().find(|id| Some(id.as_str()) == named).cloned(),
-            answers,
-            text: chat.text,
-            shelf: (!chat.files.is_empty()).then(|| Shelf {
-                base: self.boxes.paths().out_dir().to_owned(),
-                within: Path::new(OUTBOX_FILES).join(row.id.as_str()),
-            }),
-            files: chat.files,
-            failed: false,
-        }
     }
 
     /// Hands letters to their channel, whose report comes back as a command.
@@ -510,115 +492,5 @@ impl Task {
         self.write(records, None, Cursor { seq, ..Cursor::default() }, now).await?;
         fault::point(CrashPoint::HostDeliverRecorded);
         Ok(())
-    }
-}
-
-/// The idempotency key of a letter. What a container chose is only its last part, so it can never
-/// be another session's key.
-pub(super) fn key(install: InstallId, session: SessionId, row: &str) -> String {
-    format!("{install}:{session}:{row}")
-}
-
-/// How the last part of a notice's key begins. No row's id has a slash in it, so no container can use a
-/// notice's key first.
-pub(super) const NOTICE: &str = "notice/";
-
-/// Whether a letter with this key is the host's own word.
-pub fn is_notice(key: &str) -> bool {
-    key.contains(&format!(":{NOTICE}"))
-}
-
-/// Everything that a row says it answers: what it names, and what its content lists besides. Ids that
-/// no message can have answer nothing.
-fn answers(named: Option<&str>, listed: &[String]) -> Vec<MessageId> {
-    let listed = listed.iter().take(ANSWERS_MAX).filter_map(|id| MessageId::parse(id).ok());
-    let mut answers: Vec<MessageId> = listed.collect();
-    if let Some(named) = named.and_then(|id| MessageId::parse(id).ok())
-        && !answers.contains(&named)
-    {
-        answers.push(named);
-    }
-    answers
-}
-
-/// Where the answer to a message goes.
-pub(crate) fn place_of_origin(origin: &Origin, home: &Place) -> Place {
-    match (&origin.channel_type, &origin.platform_id) {
-        (Some(channel_type), Some(platform_id)) => Place {
-            channel_type: channel_type.clone(),
-            platform_id: platform_id.clone(),
-            thread_id: origin.thread_id.clone(),
-        },
-        _ => home.clone(),
-    }
-}
-
-/// What the agent is told of `rows` that a person has had sent once more, and that are at `place` now.
-fn arrived_note(place: &Place, rows: &[&MessageId]) -> Option<NewMessage> {
-    let first = rows.first()?;
-    let Place { channel_type, platform_id, .. } = place;
-    let what = match rows.len() {
-        1 => "A message".to_owned(),
-        many => format!("{many} messages"),
-    };
-    let text = format!(
-        "{what} to {channel_type} {platform_id:?} arrived after all: a person had what did not \
-         arrive, or perhaps not, sent once more. Do not repeat it."
-    );
-    Some(NewMessage::note(delivery::arrived_id(first), Chat::text(text).to_json()))
-}
-
-fn undeliverable_note(
-    place: &Place,
-    status: DeliveryStatus,
-    error: &str,
-    epoch: Seq,
-) -> NewMessage {
-    let fate = match status {
-        DeliveryStatus::Uncertain => "may not have arrived",
-        _ => "was not delivered",
-    };
-    let text =
-        format!("A message to {} {:?} {fate}: {error}", place.channel_type, place.platform_id);
-    NewMessage::note(delivery::undeliverable_id(place, error, epoch), Chat::text(text).to_json())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use twobox_shared::ids::SystemIds;
-
-    #[test]
-    fn a_row_answers_what_it_names_and_what_it_lists() {
-        let id = |text| MessageId::parse(text).unwrap();
-        let listed = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
-        let cases = [
-            ("one", Some("b"), listed(&[]), vec!["b"]),
-            ("several", Some("b"), listed(&["a", "b"]), vec!["a", "b"]),
-            ("named only", Some("c"), listed(&["a", "../b"]), vec!["a", "c"]),
-            ("nothing", None, listed(&[]), vec![]),
-        ];
-        for (case, named, listed, expected) in cases {
-            let expected: Vec<_> = expected.into_iter().map(id).collect();
-            assert_eq!(answers(named, &listed), expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn the_hosts_own_word_is_told_by_its_key() {
-        let [install, session] = [InstallId::generate(&SystemIds).to_string(), "s".to_owned()];
-        assert!(is_notice(&format!("{install}:{session}:{NOTICE}failed-m1-0")));
-        assert!(!is_notice(&format!("{install}:{session}:notice")));
-        assert!(MessageId::parse(&format!("a:{NOTICE}b")).is_err(), "no row is called so");
-    }
-
-    #[test]
-    fn p10_a_row_id_never_makes_the_key_of_another_session() {
-        let install = InstallId::generate(&SystemIds);
-        let [ours, theirs] = [0; 2].map(|_| SessionId::generate(&SystemIds));
-        let forged = format!("{theirs}:row");
-        assert_ne!(key(install, ours, &forged), key(install, theirs, "row"));
-        assert_ne!(key(install, ours, "row"), key(install, theirs, "row"));
-        assert_eq!(key(install, ours, "row"), key(install, ours, "row"), "each attempt has it");
     }
 }

@@ -13,7 +13,6 @@ use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
 use super::output::{Failure, json_line, json_text, note, print, printable};
 use super::{Context, seconds, select};
 use twobox_model::channel::Letter;
-use twobox_session::outgoing::is_notice;
 
 /// How long the host may take to accept a message.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -142,7 +141,7 @@ async fn wait_for(
             }
             News::Letter(letter) => {
                 let ours = letter.answers.iter().any(|answered| ids.contains(answered));
-                let by_host = is_notice(&letter.key);
+                let by_host = letter.is_notice();
                 let Letter { key, in_reply_to, answers, text, files, failed, .. } = letter;
                 let line = json!({
                     "in_reply_to": in_reply_to, "answers": answers, "text": text, "files": files,
