@@ -345,6 +345,48 @@ fn the_unit_is_well_formed_and_exposes_little_for_each_runtime() {
 }
 
 #[test]
+fn homes_and_tmp_are_closed_unless_something_that_the_host_needs_lies_there() {
+    let aside = tempfile::tempdir().unwrap();
+    let elsewhere = aside.path().join("twobox");
+    fs::copy("/bin/true", &elsewhere).unwrap();
+    // In no home and not in /tmp.
+    let data = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::write(data.path().join("host.db"), "not empty").unwrap();
+    let link = data.path().join("twobox");
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    let program = Path::new("/bin/true");
+    let cases = [
+        ("nothing does", "", program, "yes", true),
+        ("a comment", "# [channels]\n# command = \"/home/ann/letters\"\n", program, "yes", true),
+        (
+            "its program for letters",
+            "channels.command = \"/home/ann/letters\"\n",
+            program,
+            "read-only",
+            true,
+        ),
+        (
+            "an engine's socket",
+            "[containers]\nsocket = '/run/user/1000/podman.sock'\n",
+            program,
+            "read-only",
+            true,
+        ),
+        ("its runner", "[containers]\nrunner = \"/tmp/agent-runner\"\n", program, "yes", false),
+        ("what its name leads to", "", &link, "yes", false),
+    ];
+    for (case, settings, program, homes, tmp) in cases {
+        fs::write(data.path().join("twobox.toml"), settings).unwrap();
+        let mut command = Command::new(script());
+        command.args(["install", "--print"]).arg("--data").arg(data.path());
+        let unit = said(&command.arg("--twobox").arg(program).output().unwrap());
+        let has = |wanted: &str| unit.lines().any(|line| line == wanted);
+        assert!(has(&format!("ProtectHome={homes}")), "{case}: {unit}");
+        assert_eq!(has("PrivateTmp=yes"), tmp, "{case}: {unit}");
+    }
+}
+
+#[test]
 fn the_unit_leaves_a_sandbox_what_it_is_made_of() {
     let [sandbox, docker] = ["sandbox", "docker"].map(|runtime| {
         let data = data(runtime);
