@@ -14,7 +14,8 @@ use twobox_shared::time::UnixMillis;
 use twobox_model::installation::{Mark, Place, Verdict, Why, judge};
 use twobox_store::DbError;
 use twobox_store::place as stored;
-use twobox_system::data::{DataDir, is_forbidden};
+use twobox_system::data::DataDir;
+use twobox_system::errno::is_forbidden;
 
 /// Where a machine's id stands: of systemd, and of D-Bus where there is none.
 const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];

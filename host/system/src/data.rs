@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::paths::SessionPaths;
 
+use crate::errno::is_forbidden;
 use crate::modes;
 use crate::owner::{self, Wrong};
 
@@ -160,11 +161,6 @@ impl DataError {
             Self::Io { source, .. } => is_forbidden(source),
         }
     }
-}
-
-/// Whether the system does not let this user do it, which stays so.
-pub fn is_forbidden(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 impl DataDir {

@@ -5,6 +5,7 @@
 pub mod blocking;
 pub mod clock;
 pub mod data;
+pub mod errno;
 pub mod lock;
 pub mod modes;
 pub mod owner;

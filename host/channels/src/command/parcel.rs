@@ -21,6 +21,7 @@ use twobox_shared::ids::MessageId;
 
 use twobox_model::channel::Shelf;
 use twobox_system::blocking::blocking;
+use twobox_system::errno::is_shortage;
 
 /// How many bytes the files of one letter have together.
 pub(super) const BYTES_MAX: u64 = 64 << 20;
@@ -237,7 +238,7 @@ fn fill(
 /// file may do later.
 fn whose(error: Errno) -> io::Result<String> {
     match error {
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO => Err(error.into()),
+        error if is_shortage(&error.into()) => Err(error.into()),
         Errno::LOOP => Ok("it is a symbolic link".to_owned()),
         Errno::NOTDIR => Ok("its folder is none, or a symbolic link".to_owned()),
         error => Ok(io::Error::from(error).to_string()),

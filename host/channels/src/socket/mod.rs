@@ -25,7 +25,8 @@ pub use protocol::{Chosen, Event, Request};
 use super::Desk;
 use super::terminal::Terminal;
 use twobox_model::channel::Guard;
-use twobox_system::data::{SOCKET_PATH_MAX, is_forbidden};
+use twobox_system::data::SOCKET_PATH_MAX;
+use twobox_system::errno::is_forbidden;
 use twobox_system::repeat::warned;
 
 /// How many clients may be connected at once.

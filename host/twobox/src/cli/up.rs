@@ -8,8 +8,9 @@ use super::Context;
 use super::output::{Failure, chain};
 use crate::logging::{self, LogFormat};
 use crate::service;
-use twobox_config::Config;
+use twobox_config::{Config, ConfigError};
 use twobox_system::data::{DataDir, DataError};
+use twobox_system::errno::is_shortage;
 use twobox_system::owner;
 
 /// Runs the host. Exit code 78 says that it is of no use to start it again before a person has changed
@@ -21,9 +22,8 @@ pub(super) fn run(context: &Context, format: LogFormat) -> Result<ExitCode, Fail
 fn start(context: &Context, format: LogFormat) -> Result<ExitCode, Failure> {
     let wrong = |error: &dyn Error| Failure::configuration(chain(error));
     let data = DataDir::open(&context.data).map_err(|error| of_data(&error))?;
-    // Whatever is wrong there was written by a person.
-    let (config, warnings) =
-        Config::load(&data.config(), &context.env).map_err(|error| wrong(&error))?;
+    let (config, warnings) = Config::load(&data.config(), &context.env)
+        .map_err(|error| judged(&error, !is_shortage_of(&error)))?;
     logging::set_up(format, context.env.get(logging::VARIABLE).map(String::as_str))
         .map_err(|error| wrong(&error))?;
     if let Some(uid) = context.became {
@@ -37,6 +37,12 @@ fn start(context: &Context, format: LogFormat) -> Result<ExitCode, Failure> {
         .block_on(crate::daemon::run(data, config, warnings))
         .map_err(|error| judged(&error, error.is_configuration()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the configuration could not be read for want of something. Whatever else is wrong there was
+/// written by a person.
+fn is_shortage_of(error: &ConfigError) -> bool {
+    matches!(error, ConfigError::Unreadable { source, .. } if is_shortage(source))
 }
 
 fn of_data(error: &DataError) -> Failure {
@@ -63,5 +69,20 @@ fn tell_closed(data: &DataDir, closed: &[PathBuf]) {
             "other users could read the API's token: `twobox --data {} token renew` makes another one",
             data.root().display()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_for_want_of_something_is_no_mistake() {
+        let cases = [(23, true), (24, true), (12, true), (5, true), (13, false), (21, false)];
+        for (errno, expected) in cases {
+            let source = std::io::Error::from_raw_os_error(errno);
+            let error = ConfigError::Unreadable { path: "twobox.toml".into(), source };
+            assert_eq!(is_shortage_of(&error), expected, "{error:?}");
+        }
     }
 }
