@@ -399,13 +399,11 @@ impl Task {
             self.container = None;
             return Ok(());
         };
-        let acked = match &self.container {
-            Some(container) if container.started_at.is_some() => {
-                container.acked || look.acks.values().any(|ack| container.has_written(ack))
-            }
-            _ => true, // its past is unknown, so nothing is held against it
-        };
-        let failed = !acked && self.record.stop_cause.is_none();
+        let (started_here, acked) = self.container.as_ref().map_or((false, false), |container| {
+            let acks = look.acks.values().any(|ack| container.has_written(ack));
+            (container.started_at.is_some(), container.acked || acks)
+        });
+        let failed = decide::start_failed(started_here, acked, self.record.stop_cause);
         let reason =
             failed.then(|| "the agent's container ended before it did anything".to_owned());
         self.end_of(runner, reason).await

@@ -362,6 +362,13 @@ fn backoff(ended: i64) -> Option<Duration> {
     (ended > 1).then(|| RETRY.after(ended - 1))
 }
 
+/// Whether a start led to nothing, of a container that has ended: it never claimed or acked anything
+/// and was not told to leave. Of one that was not `started_here` the past is unknown, so nothing is held
+/// against it.
+pub fn start_failed(started_here: bool, acked: bool, stop_cause: Option<StopCause>) -> bool {
+    started_here && !acked && stop_cause.is_none()
+}
+
 /// How long the next start is put off after `failed` starts in a row that led to nothing: 1 s, 2 s,
 /// 4 s, … up to five minutes.
 pub fn start_pause(failed: i64) -> Duration {

@@ -15,13 +15,14 @@
 
 use twobox_shared::content::Failure;
 use twobox_shared::ids::RunnerId;
-use twobox_shared::inbox::PendingMessage;
+use twobox_shared::inbox::{Delivery, Occurrence, PendingMessage};
+use twobox_shared::outbox::OutRow;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 use twobox_store::sessions::{DUE_NOW, StopCause};
 
 use super::boxes::{Look, Writers};
-use super::decide::{self, Acks, Action, Alive, Decision, View, Wake};
+use super::decide::{self, Action, Alive, Decision, View, Wake};
 use super::delivery::Plan;
 use super::signal::{Reason, Reasons};
 use crate::admission::Class;
@@ -40,14 +41,15 @@ pub enum Effect {
     HoldUnread(Alive),
     /// Hold the living container to its limits by [`Sweep::before`]. Answered by [`Event::Answered`].
     Enforce,
-    /// Decide what becomes of the rows of [`Sweep::after`], and hand over what a channel with keys may
-    /// have.
+    /// Decide what becomes of the rows of the last look, and hand over what a channel with keys may have.
+    /// Answered by [`Event::Planned`].
     Plan,
     /// Apply [`Sweep::decision`] in one transaction of the inbox, after people were told of what fails.
     Settle,
     /// The runner lives: take in what the last look shows of it.
     Observe,
-    /// Nothing lives, and what it left is settled: record the end of what was recorded to live.
+    /// Nothing lives, and what it left is settled: record the end of what was recorded to live. Answered
+    /// by [`Event::Finished`].
     Finish,
     /// Start a container if there is a place for one.
     Start(Class),
@@ -73,6 +75,10 @@ pub enum Event {
     Unread(Unread),
     /// Who lives.
     Answered(Alive),
+    /// What becomes of the rows, and the highest number in the outbox, if an attempt is charged.
+    Planned(Box<Plan>, Seq),
+    /// Whether the end of a container was recorded.
+    Finished(bool),
     /// When somebody has to look for what is not delivered.
     Delivered(Option<UnixMillis>),
 }
@@ -152,9 +158,8 @@ pub struct Sweep {
     believed: Option<RunnerId>,
     /// The instant that it goes by.
     pub now: UnixMillis,
-    /// What the first look showed.
+    /// What the first look showed; once it is the one that counts, its acks.
     pub before: Look,
-    acks_before: Acks,
     /// Who lives.
     pub alive: Alive,
     /// What the look showed that counts.
@@ -185,7 +190,6 @@ impl Sweep {
             believed,
             now: UnixMillis::default(),
             before: Look::default(),
-            acks_before: Acks::new(),
             alive: Alive::Unknown,
             after: Look::default(),
             decision: Decision::default(),
@@ -223,13 +227,21 @@ impl Sweep {
             }
             (State::HoldingUnread, Event::Done)
             | (State::Copying | State::LookingAfter, Event::Unread(_)) => Step::End(End::Unread),
-            (State::Planning, Event::Done) => self.go(State::Settling, Effect::Settle),
+            (State::Planning, Event::Planned(plan, charged)) => {
+                self.plan = *plan;
+                self.charged = charged;
+                self.go(State::Settling, Effect::Settle)
+            }
             (State::Settling, Event::Done) => match self.alive {
                 Alive::Runner(_) => self.go(State::Observing, Effect::Observe),
                 Alive::None => self.go(State::Finishing, Effect::Finish),
                 Alive::Unknown => self.rest_or_start(),
             },
-            (State::Observing | State::Finishing, Event::Done) => self.rest_or_start(),
+            (State::Observing, Event::Done) => self.rest_or_start(),
+            (State::Finishing, Event::Finished(ended)) => {
+                self.ended = ended;
+                self.rest_or_start()
+            }
             (State::Resting, Event::Done) => self.go(State::Delivering, Effect::Deliver),
             (State::Delivering, Event::Delivered(next)) => {
                 self.undelivered = next;
@@ -246,31 +258,73 @@ impl Sweep {
             (
                 State::Preparing
                 | State::HoldingUnread
-                | State::Planning
                 | State::Settling
                 | State::Observing
-                | State::Finishing
                 | State::Resting
                 | State::Forgetting
                 | State::Marking,
                 event @ (Event::Looked(_)
                 | Event::Unread(_)
                 | Event::Answered(_)
+                | Event::Planned(..)
+                | Event::Finished(_)
                 | Event::Delivered(_)),
             )
             | (
                 State::Looking | State::Copying | State::LookingAfter,
-                event @ (Event::Done | Event::Answered(_) | Event::Delivered(_)),
+                event @ (Event::Done
+                | Event::Answered(_)
+                | Event::Planned(..)
+                | Event::Finished(_)
+                | Event::Delivered(_)),
             )
             | (
                 State::Asking(_) | State::AskingAgain | State::Enforcing,
-                event @ (Event::Done | Event::Looked(_) | Event::Unread(_) | Event::Delivered(_)),
+                event @ (Event::Done
+                | Event::Looked(_)
+                | Event::Unread(_)
+                | Event::Planned(..)
+                | Event::Finished(_)
+                | Event::Delivered(_)),
+            )
+            | (
+                State::Planning,
+                event @ (Event::Done
+                | Event::Looked(_)
+                | Event::Unread(_)
+                | Event::Answered(_)
+                | Event::Finished(_)
+                | Event::Delivered(_)),
+            )
+            | (
+                State::Finishing,
+                event @ (Event::Done
+                | Event::Looked(_)
+                | Event::Unread(_)
+                | Event::Answered(_)
+                | Event::Planned(..)
+                | Event::Delivered(_)),
             )
             | (
                 State::Delivering,
-                event @ (Event::Done | Event::Looked(_) | Event::Unread(_) | Event::Answered(_)),
+                event @ (Event::Done
+                | Event::Looked(_)
+                | Event::Unread(_)
+                | Event::Answered(_)
+                | Event::Planned(..)
+                | Event::Finished(_)),
             ) => unreachable!("{:?} does not wait for {event:?}", self.state),
         }
+    }
+
+    /// The rows that the last look showed, for whoever keeps them while they are sent.
+    pub fn take_rows(&mut self) -> Vec<(OutRow, Option<Delivery>)> {
+        std::mem::take(&mut self.after.rows)
+    }
+
+    /// The occurrences that the last look showed, for whoever reckons what follows them.
+    pub fn take_recurring(&mut self) -> Vec<Occurrence> {
+        std::mem::take(&mut self.after.recurring)
     }
 
     /// Where it is, for whoever tells sweeps apart.
@@ -287,9 +341,13 @@ impl Sweep {
     /// further unless there is a reason to ask, or a claim that is not its own.
     fn known_alive(&self) -> Option<Alive> {
         let runner = self.believed?;
-        let doubt = self.reasons.contains(Reason::Runtime)
-            || decide::has_foreign_claim(&self.before.pending, &self.before.acks, runner);
+        let doubt = self.reasons.contains(Reason::Runtime) || self.shows_another_than(runner);
         (!doubt).then_some(Alive::Runner(runner))
+    }
+
+    /// Whether the first look showed a claim of somebody else than `runner`.
+    fn shows_another_than(&self, runner: RunnerId) -> bool {
+        decide::has_foreign_claim(&self.before.pending, &self.before.acks, runner)
     }
 
     fn looked(&mut self, unread: Option<Unread>, facts: &Facts) -> Step {
@@ -316,12 +374,10 @@ impl Sweep {
     /// look made after the runtime's answer counts.
     fn enforced(&mut self, alive: Alive, facts: &Facts) -> Step {
         self.alive = alive;
-        self.acks_before = self.before.acks.clone();
-        let foreign =
-            |runner| decide::has_foreign_claim(&self.before.pending, &self.before.acks, runner);
         match alive {
-            Alive::Runner(runner) if !foreign(runner) => {
+            Alive::Runner(runner) if !self.shows_another_than(runner) => {
                 self.after = std::mem::take(&mut self.before);
+                self.before.acks = self.after.acks.clone();
                 self.decide(facts)
             }
             Alive::Runner(_) | Alive::Unknown => {
@@ -337,7 +393,7 @@ impl Sweep {
             now: self.now,
             pending: &look.pending,
             answered: &look.answered,
-            before: &self.acks_before,
+            before: &self.before.acks,
             after: &look.acks,
             alive: self.alive,
             stop_cause: facts.stop_cause,

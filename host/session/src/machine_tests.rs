@@ -72,13 +72,13 @@ fn play(
                 Err(unread) => Event::Unread(unread),
             },
             Effect::Ask | Effect::Enforce => Event::Answered(*alive.next().expect("asked again")),
+            Effect::Plan => Event::Planned(Box::default(), Seq::default()),
+            Effect::Finish => Event::Finished(true),
             Effect::Deliver => Event::Delivered(None),
             Effect::Prepare
             | Effect::HoldUnread(_)
-            | Effect::Plan
             | Effect::Settle
             | Effect::Observe
-            | Effect::Finish
             | Effect::Start(_)
             | Effect::Rest(_)
             | Effect::Forget

@@ -89,10 +89,10 @@ impl Task {
                 return Ok(Event::Answered(alive));
             }
             Effect::Plan => {
-                let rows = std::mem::take(&mut sweep.after.rows);
+                let rows = sweep.take_rows();
                 let fence = Fence::after(&sweep.after, &sweep.decision.actions);
-                sweep.plan = self.plan_delivery(rows, &sweep.after, &fence, sweep.now).await?;
-                sweep.charged = fence.charged();
+                let plan = self.plan_delivery(rows, &sweep.after, &fence, sweep.now).await?;
+                return Ok(Event::Planned(Box::new(plan), fence.charged()));
             }
             Effect::Settle => self.settle(sweep).await?,
             Effect::Observe => {
@@ -100,8 +100,9 @@ impl Task {
                 self.forget_failed_starts().await?;
             }
             Effect::Finish => {
-                sweep.ended = self.record.runner.is_some();
+                let ended = self.record.runner.is_some();
                 self.finish_container(&sweep.after).await?;
+                return Ok(Event::Finished(ended));
             }
             Effect::Start(class) => self.start(class, &sweep.after, sweep.now).await?,
             Effect::Rest(next) => {
@@ -175,7 +176,7 @@ impl Task {
     /// What became of messages, in one transaction. A person is told of a failure before it is final,
     /// so that a crash between the two tells them once and not never.
     async fn settle(&mut self, sweep: &mut Sweep) -> Result<(), Trouble> {
-        let recurring = std::mem::take(&mut sweep.after.recurring);
+        let recurring = sweep.take_recurring();
         let Sweep { after: look, decision, now, .. } = sweep;
         let (actions, now) = (&decision.actions, *now);
         let successions = self.successions(recurring, actions, &look.acks, now).await;

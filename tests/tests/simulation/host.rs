@@ -11,7 +11,7 @@ use twobox_session::decide::{Acks, Action};
 use twobox_session::delivery::{self, ChannelTraits, Hold};
 use twobox_session::fence::{Fence, Standing};
 use twobox_session::limits::Vitals;
-use twobox_session::machine::{Effect, Sweep};
+use twobox_session::machine::{Effect, Event, Sweep};
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Cursor, Delivery, Origin};
@@ -160,14 +160,18 @@ pub(crate) fn breaks_limit(vitals: &mut Vitals, acks: &Acks, now: Monotonic, bea
     vitals.judge(&config.limits, config.containers.idle, now).is_err()
 }
 
-/// Decides what becomes of the rows that the sweep goes by, and returns the calls to make at once: of
+/// Decides what becomes of the rows that the sweep goes by, and returns that and the calls to make at once: of
 /// a channel with keys, those for all that may be sent.
-pub(crate) fn plan(task: &mut Task, sweep: &mut Sweep, session: usize, up: bool) -> Vec<Flight> {
-    task.rows = std::mem::take(&mut sweep.after.rows);
+pub(crate) fn plan(
+    task: &mut Task,
+    sweep: &mut Sweep,
+    session: usize,
+    up: bool,
+) -> (Event, Vec<Flight>) {
+    task.rows = sweep.take_rows();
     let fence = Fence::after(&sweep.after, &sweep.decision.actions);
     let home = Place { channel_type: "chan".into(), platform_id: "p".into(), thread_id: None };
-    sweep.charged = fence.charged();
-    sweep.plan = delivery::plan(&delivery::View {
+    let mut plan = delivery::plan(&delivery::View {
         now: sweep.now,
         cursor: sweep.after.cursor.seq,
         rows: &task.rows,
@@ -191,12 +195,12 @@ pub(crate) fn plan(task: &mut Task, sweep: &mut Sweep, session: usize, up: bool)
         judged: &|_| false,
     });
     let mut flights = Vec::new();
-    for batch in sweep.plan.batches.extract_if(.., |batch| !batch.announce) {
+    for batch in plan.batches.extract_if(.., |batch| !batch.announce) {
         task.in_flight.insert(batch.place.clone());
         let rows = batch.rows.iter().map(|index| task.rows[*index].0.id.clone()).collect();
         flights.push(Flight { session, place: batch.place, rows });
     }
-    flights
+    (Event::Planned(Box::new(plan), fence.charged()), flights)
 }
 
 /// Carries out requests and writes records. `false` if one of the two commits was not made as far as

@@ -209,13 +209,26 @@ impl World {
         let (boxes, runners, lock) = (&session.boxes, &session.runners, session.lock);
         write!(out, "{boxes:?} {runners:?} {lock:?} {} {holds}", session.accepted)?;
         let Some(task) = &session.task else { return Ok(()) };
-        let Task { signal, ask, accepted, marked, in_doubt, acked, outcomes, .. } = task;
-        let look_in = task.look_at.map(|when| when.since(self.monotonic));
-        let mut in_flight: Vec<_> = task.in_flight.iter().collect();
+        let Task {
+            signal,
+            ask,
+            accepted,
+            marked,
+            in_doubt,
+            acked,
+            outcomes,
+            vitals,
+            look_at,
+            in_flight,
+            sweep,
+            rows: _, // they follow from what the sweep has looked at
+        } = task;
+        let look_in = look_at.map(|when| when.since(self.monotonic));
+        let mut in_flight: Vec<_> = in_flight.iter().collect();
         in_flight.sort();
         write!(out, "{signal} {ask} {accepted} {marked} {in_doubt} {acked} {outcomes:?}")?;
-        write!(out, "{:?} {look_in:?} {in_flight:?}", task.vitals)?;
-        match &task.sweep {
+        write!(out, "{vitals:?} {look_in:?} {in_flight:?}")?;
+        match sweep {
             Some((sweep, effect)) => write_sweep(out, sweep, *effect),
             None => Ok(()),
         }

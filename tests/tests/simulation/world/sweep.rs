@@ -67,8 +67,9 @@ impl World {
             Effect::Ask => return Ok(Event::Answered(self.ask(at, task))),
             Effect::Enforce => return Ok(Event::Answered(self.enforce(at, task, &sweep.before))),
             Effect::Plan => {
-                let flights = host::plan(task, sweep, at, self.channel_up);
+                let (planned, flights) = host::plan(task, sweep, at, self.channel_up);
                 self.flights.extend(flights);
+                return Ok(planned);
             }
             Effect::Settle => self.settle(at, task, sweep)?,
             Effect::Observe => {
@@ -80,14 +81,16 @@ impl World {
             }
             Effect::Finish => {
                 let acked = has_acked(&sweep.after, self.sessions[at].boxes.runner);
+                let ended = self.sessions[at].boxes.runner.is_some();
                 self.finish_container(at, task, acked, sweep.now);
+                return Ok(Event::Finished(ended));
             }
             Effect::Start(class) => self.start_container(at, task, class, sweep.now),
             Effect::Rest(next) => {
                 if let Some(next) = next {
                     task.look_at(self.monotonic + next.since(sweep.now));
                 }
-                if self.sessions[at].boxes.runner.is_none() {
+                if task.vitals.is_none() && self.sessions[at].boxes.runner.is_none() {
                     self.admission.release(self.sessions[at].id);
                     self.give_places();
                 }
@@ -245,7 +248,7 @@ impl World {
             task.vitals = None;
             return;
         }
-        let failed = started_here && !acked && !task.acked && boxes.stop_cause.is_none();
+        let failed = decide::start_failed(started_here, acked || task.acked, boxes.stop_cause);
         if failed {
             boxes.failed_starts += 1;
             boxes.start_after = Some(now + decide::start_pause(boxes.failed_starts));
