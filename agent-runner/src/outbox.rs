@@ -46,7 +46,7 @@ impl Outbox {
     ) -> Result<T, BoxError> {
         // Nothing is kept behind the lock that a panic could have left half done.
         let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut OutboxWriter::open_of(&self.path, self.runner, self.page_size)?)
+        work(&mut OutboxWriter::open_with_pages(&self.path, self.runner, self.page_size)?)
     }
 
     /// Runs `work`, which only reads, on a fresh connection that does not wake the host.
@@ -55,7 +55,7 @@ impl Outbox {
         work: impl FnOnce(&OutboxWriter) -> Result<T, BoxError>,
     ) -> Result<T, BoxError> {
         let _alone = self.door.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&OutboxWriter::open_to_read_of(&self.path, self.runner, self.page_size)?)
+        work(&OutboxWriter::open_to_read(&self.path, self.runner, self.page_size)?)
     }
 
     /// Rolls back a commit that somebody did not survive. Whoever uses the outbox right now has
@@ -67,7 +67,7 @@ impl Outbox {
             Err(TryLockError::WouldBlock) => return,
         };
         // An error shows up again, and is reported, where the outbox is needed.
-        drop(OutboxWriter::open_to_read_of(&self.path, self.runner, self.page_size));
+        drop(OutboxWriter::open_to_read(&self.path, self.runner, self.page_size));
     }
 
     /// Runs `work` until it succeeds, with pauses, for as long as `go_on` says. `None` when it said

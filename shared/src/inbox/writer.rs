@@ -35,8 +35,8 @@ impl Inbox {
     ///
     /// # Errors
     /// As for [`Inbox::open`].
-    pub fn open_of(path: &Path, page_size: Option<u32>) -> Result<Self, BoxError> {
-        Ok(Self { conn: open::inbox_writer_of(path, page_size)? })
+    pub fn open_with_pages(path: &Path, page_size: Option<u32>) -> Result<Self, BoxError> {
+        Ok(Self { conn: open::inbox_writer_with_pages(path, page_size)? })
     }
 
     /// Opens the inbox at `path` for an operation that only reads, so that nobody is woken by its

@@ -53,7 +53,10 @@ pub fn inbox_writer(path: &Path) -> Result<Connection, BoxError> {
 ///
 /// # Errors
 /// As for [`inbox_writer`].
-pub fn inbox_writer_of(path: &Path, page_size: Option<u32>) -> Result<Connection, BoxError> {
+pub fn inbox_writer_with_pages(
+    path: &Path,
+    page_size: Option<u32>,
+) -> Result<Connection, BoxError> {
     owner(path, &migrate::INBOUND, page_size)
 }
 
@@ -69,7 +72,10 @@ pub fn outbox_writer(path: &Path) -> Result<Connection, BoxError> {
 ///
 /// # Errors
 /// As for [`outbox_writer`].
-pub fn outbox_writer_of(path: &Path, page_size: Option<u32>) -> Result<Connection, BoxError> {
+pub fn outbox_writer_with_pages(
+    path: &Path,
+    page_size: Option<u32>,
+) -> Result<Connection, BoxError> {
     owner(path, &migrate::OUTBOUND, page_size)
 }
 
@@ -109,19 +115,12 @@ pub fn inbox_owner(path: &Path) -> Result<Connection, BoxError> {
     owner_to_read(path, &migrate::INBOUND, None)
 }
 
-/// The runner's side of the outbox, for an operation that only reads; as [`inbox_owner`].
+/// The runner's side of the outbox, for an operation that only reads; as [`inbox_owner`]. An outbox that
+/// is not there yet is made of pages of `page_size` bytes.
 ///
 /// # Errors
 /// As for [`outbox_writer`].
-pub fn outbox_owner(path: &Path) -> Result<Connection, BoxError> {
-    owner_to_read(path, &migrate::OUTBOUND, None)
-}
-
-/// As [`outbox_owner`]. An outbox that is not there yet is made of pages of `page_size` bytes.
-///
-/// # Errors
-/// As for [`outbox_writer`].
-pub fn outbox_owner_of(path: &Path, page_size: Option<u32>) -> Result<Connection, BoxError> {
+pub fn outbox_owner(path: &Path, page_size: Option<u32>) -> Result<Connection, BoxError> {
     owner_to_read(path, &migrate::OUTBOUND, page_size)
 }
 

@@ -32,34 +32,25 @@ impl OutboxWriter {
     ///
     /// # Errors
     /// As for [`OutboxWriter::open`].
-    pub fn open_of(
+    pub fn open_with_pages(
         path: &Path,
         runner: RunnerId,
         page_size: Option<u32>,
     ) -> Result<Self, BoxError> {
-        Ok(Self { conn: open::outbox_writer_of(path, page_size)?, runner })
+        Ok(Self { conn: open::outbox_writer_with_pages(path, page_size)?, runner })
     }
 
-    /// Opens the outbox at `path` for an operation that only reads, so that the host is not woken
-    /// by its end. A write then fails.
+    /// As [`OutboxWriter::open_with_pages`], for an operation that only reads, so that the host is not
+    /// woken by its end. A write then fails.
     ///
     /// # Errors
     /// As for [`OutboxWriter::open`].
-    pub fn open_to_read(path: &Path, runner: RunnerId) -> Result<Self, BoxError> {
-        Ok(Self { conn: open::outbox_owner(path)?, runner })
-    }
-
-    /// As [`OutboxWriter::open_to_read`]. An outbox that is not there yet is made of pages of `page_size`
-    /// bytes.
-    ///
-    /// # Errors
-    /// As for [`OutboxWriter::open`].
-    pub fn open_to_read_of(
+    pub fn open_to_read(
         path: &Path,
         runner: RunnerId,
         page_size: Option<u32>,
     ) -> Result<Self, BoxError> {
-        Ok(Self { conn: open::outbox_owner_of(path, page_size)?, runner })
+        Ok(Self { conn: open::outbox_owner(path, page_size)?, runner })
     }
 
     /// For the statements of `retention`.

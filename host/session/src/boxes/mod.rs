@@ -129,7 +129,7 @@ impl Boxes {
         now: UnixMillis,
     ) -> Result<Vec<Accepted>, BoxError> {
         self.create()?;
-        let mut inbox = Inbox::open_of(&self.paths.inbound_db(), self.page_size)?;
+        let mut inbox = Inbox::open_with_pages(&self.paths.inbound_db(), self.page_size)?;
         let tx = inbox.write()?;
         let accepted = messages
             .iter()
