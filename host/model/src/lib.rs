@@ -1,10 +1,10 @@
 //! The host's vocabulary: what its rooms say to each other. Values and pure decisions about them; no
-//! file, no socket, no clock, and nothing of how anything is stored or sent.
+//! file, no socket, no clock. Where anything is stored and how it is sent is elsewhere; but an enum of
+//! words (`words!`) knows how its word stands in SQLite, and some know their word on the command line.
 
 pub mod backoff;
 pub mod channel;
 pub mod dead;
-pub mod errors;
 pub mod installation;
 pub mod seats;
 pub mod words;

@@ -1,6 +1,7 @@
-//! Sessions: the table of those that are awake (`core`), the pure decisions about one (`decide`,
-//! `limits`, `delivery`, `requests`, `recurrence`), and the task that owns its folder and its container
-//! and carries them out. It must not know what makes runs, nor through which door anybody came.
+//! Sessions: the table of those that are awake (`core`), the pure decisions about one
+//! (`machine`, `decide`, `limits`, `delivery`, `letter`, `fence`, `requests`, `recurrence`) and about all
+//! (`admission`, `waiting`), and the task that owns a session's folder and its container and carries them
+//! out. It must not know what makes runs, nor through which door anybody came.
 
 mod accept;
 pub mod admission;
