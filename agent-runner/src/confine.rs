@@ -19,6 +19,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 use twobox_shared::agent_config::{AgentConfig, SharedFolder};
+use twobox_shared::errors::chain;
 use twobox_shared::outside;
 
 use crate::args::Options;
@@ -60,7 +61,7 @@ pub(crate) fn apply(options: &Options) {
             }
         }
         Ok(_) => say!("--confine: this kernel has no Landlock, so the runner is not confined"),
-        Err(error) => say!("--confine: not confined: {}", crate::say::chain(&error)),
+        Err(error) => say!("--confine: not confined: {}", chain(&error)),
     }
 }
 

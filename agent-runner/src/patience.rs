@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use rusqlite::ErrorCode;
+use twobox_shared::errors::chain;
 use twobox_shared::open::BoxError;
 
 use crate::exit::Exit;
-use crate::say::{chain, say};
+use crate::say::say;
 
 /// How many errors in a row that say *corrupt* are believed. A file that the other side is just
 /// replacing looks corrupt for a moment; one that stays so never heals.

@@ -22,15 +22,3 @@ pub(crate) fn line(text: &str) {
 pub(crate) fn print(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}")); // as in `line`
 }
-
-/// An error and its causes in one line. A cause that its consequence has quoted already is left out.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |error| error.source()) {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}

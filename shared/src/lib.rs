@@ -13,6 +13,7 @@ pub mod clock;
 pub mod content;
 pub mod dead;
 pub mod durability;
+pub mod errors;
 pub mod fault;
 pub mod history;
 pub mod ids;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use twobox_shared::clock::Monotonic;
 use twobox_shared::content::{Failure, KIND_CHAT, shorten};
+use twobox_shared::errors::chain;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{MessageId, SystemIds};
 use twobox_shared::inbox::{InboundMessage, Origin, Purpose};
@@ -16,7 +17,7 @@ use crate::drafts::{Answering, Unstored, check_size};
 use crate::event::{Attachment, Event, Said};
 use crate::exit::Exit;
 use crate::provider::{PromptMessage, Push, Reins};
-use crate::say::{chain, say};
+use crate::say::say;
 use crate::wake::CLOSE_PATIENCE;
 
 /// How long a cancelled provider has to come back before the process gives itself up.

@@ -13,10 +13,10 @@ use twobox_shared::time::UnixMillis;
 
 use crate::place::{self, PlaceError, compare};
 use crate::token::{Token, TokenError};
-use twobox_model::errors::{chain, for_a_terminal};
 use twobox_model::installation::{Place, Verdict, judge};
 use twobox_session::boxes::Boxes;
 use twobox_session::held::{Held, TORN};
+use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_store::identity as stored;
 use twobox_store::{DbError, audit, failed};
 use twobox_system::data::{DataDir, DataError, HostLock};

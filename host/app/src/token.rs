@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 use twobox_system::blocking::blocking;
 
 /// How many random bytes a token has.

@@ -3,7 +3,7 @@
 //! changes nothing of what it says.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
@@ -14,6 +14,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::Channel;
 use twobox_model::channel::{Letter, Outcome, Place};
+use twobox_system::lock::lock;
 use twobox_system::repeat::Repeats;
 
 /// How many letters that wait are told apart; more are only fewer than there are.
@@ -121,7 +122,7 @@ impl Observed {
 
     /// Every change is one that a panic cannot leave half done.
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn begin(&self) -> Call<'_> {

@@ -8,7 +8,7 @@
 //! Not here: lines, sockets and connections (`socket`), and the keys that a client has shown.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -19,6 +19,7 @@ use twobox_shared::bounds::{self, TooMuch};
 use super::Channel;
 use super::socket::Event;
 use twobox_model::channel::{Letter, Outcome, Place, TERMINAL};
+use twobox_system::lock::lock;
 
 /// How long a listener may take to acknowledge a letter.
 pub const ACK_PATIENCE: Duration = Duration::from_secs(10);
@@ -99,7 +100,7 @@ impl Terminal {
 
     /// Every change below is one that a panic cannot leave half done.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Enters a connection, which listens to nothing yet.

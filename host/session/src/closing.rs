@@ -5,7 +5,7 @@ use std::sync::Arc;
 use twobox_shared::fault::{self, CrashPoint};
 
 use super::task::Task;
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 use twobox_store::schedules;
 use twobox_system::blocking::blocking;
 use twobox_system::remove_tree::remove_tree;

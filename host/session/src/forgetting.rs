@@ -14,7 +14,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Boxes, READ_PATIENCE};
 use super::task::Task;
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 use twobox_system::blocking::blocking;
 
 /// How often a session that stays awake is looked over for what can be forgotten.

@@ -23,7 +23,7 @@ use super::signal::Reason;
 use super::task::{Task, Trouble};
 use twobox_model::channel::Place;
 use twobox_model::dead::{self, HELD, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb};
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 use twobox_store::notices;
 use twobox_store::sessions::DUE_NOW;
 use twobox_system::blocking::blocking;

@@ -19,7 +19,7 @@ use super::requests::{self, View};
 use super::serving::{apply, at_work};
 use super::task::{Task, Trouble};
 use twobox_model::channel::TaskVerb;
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 use twobox_store::sessions::DUE_NOW;
 
 /// What the agent is told besides, where it may make no task.

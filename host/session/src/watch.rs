@@ -15,7 +15,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use twobox_shared::paths::OUTBOUND_DB;
 
 use crate::signal::{Reason, Signal};
+use twobox_system::lock::lock;
 
 /// How often a session polls where events do not come.
 pub const POLL: Duration = Duration::from_millis(250);
@@ -301,10 +302,6 @@ pub fn events_come(dir: &Path) -> io::Result<bool> {
     let [come] = wait([events.as_fd()], Some(PROBE_PATIENCE))?;
     std::fs::remove_file(&probe)?;
     Ok(come)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! One connection to `host.db` for the whole daemon, used from async code.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 
 use super::{DbError, open};
 use twobox_system::blocking::blocking;
+use twobox_system::lock::lock;
 
 /// The daemon's `host.db`. Cloning it shares the connection: statements are short, and one
 /// connection needs no retries against itself.
@@ -39,7 +40,7 @@ impl Db {
         let conn = Arc::clone(&self.conn);
         blocking(move || {
             // A panic in the middle of a statement leaves a transaction that SQLite rolls back.
-            work(&mut conn.lock().unwrap_or_else(PoisonError::into_inner))
+            work(&mut lock(&conn))
         })
         .await
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 use twobox_shared::open::{BoxError, Remedy};
 
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 
 /// An error and everything beneath it and, if the disk beneath the data directory `root` is why, what
 /// helps. Nothing has to be repeated or restarted after that: whoever failed tries again.

@@ -2,11 +2,13 @@
 //! ran: while it stood still, in a paused virtual machine, under a debugger or starved, a container
 //! may have stood still as well, and a sign of life that it gave was seen by nobody.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use twobox_shared::clock::{Clock, Monotonic, SystemClock};
 use twobox_shared::time::UnixMillis;
+
+use crate::lock::lock;
 
 /// How often somebody has to ask for the time, so that it goes on.
 pub const TICK: Duration = Duration::from_secs(2);
@@ -43,7 +45,7 @@ impl Clock for HostClock {
 
     fn monotonic(&self) -> Monotonic {
         // Read under the lock, so that nobody brings an older time than the one before.
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counted = lock(&self.counted);
         counted.advance(SystemClock.monotonic())
     }
 }

@@ -1,8 +1,10 @@
 //! Saying once what could be said every second: the first time in words, and later how often.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// How long a cause that was told is only counted.
 const PAUSE: Duration = Duration::from_secs(600);
@@ -35,7 +37,7 @@ impl Repeats {
     /// since it was told last: 0 for the first time.
     pub fn tell(&self, cause: &str, now: Instant) -> Option<u64> {
         // A panic elsewhere leaves the table whole: an entry is one value.
-        let mut causes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut causes = lock(&self.0);
         if !causes.contains_key(cause) && causes.len() >= CAUSES_MAX {
             causes.retain(|_, told| now.saturating_duration_since(told.at) < PAUSE);
         }

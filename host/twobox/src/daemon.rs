@@ -24,7 +24,6 @@ use twobox_channels::socket::{self, SocketError};
 use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Desk};
 use twobox_config::{Config, OnShutdown, RuntimeKind, WatchMode};
-use twobox_model::errors::chain;
 use twobox_runtime::probe::{Difference, Weight};
 use twobox_runtime::{
     Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting, process, program,
@@ -35,6 +34,7 @@ use twobox_session::core::{Core, Parts};
 use twobox_session::signal::Reason;
 use twobox_session::task::RETIRE_BEYOND;
 use twobox_session::watch::{self as files, Watch};
+use twobox_shared::errors::chain;
 use twobox_store::{Db, DbError, agents, sessions};
 use twobox_system::blocking::blocking;
 use twobox_system::clock::{self, HostClock};

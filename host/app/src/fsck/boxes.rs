@@ -6,7 +6,7 @@ use twobox_shared::open::{BoxError, Remedy};
 use super::evidence::Evidence;
 use super::files;
 use super::finding::{Finding, Name, Repair};
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 
 /// Which box, with the names of what can be wrong with it.
 struct Side {

@@ -13,7 +13,7 @@ mod program;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -29,6 +29,7 @@ use program::{End, Run};
 use twobox_config::Channels;
 use twobox_model::channel::{COMMAND, Letter, Outcome, Place};
 use twobox_system::blocking::blocking;
+use twobox_system::lock::lock;
 use twobox_system::repeat::warned;
 
 /// How many programs run at once; further letters wait for one to end.
@@ -137,7 +138,7 @@ impl CommandChannel {
 
     /// Logs why the program cannot be run, once until that changes.
     fn complain(&self, reason: Option<&String>) {
-        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut complaint = lock(&self.complaint);
         if let Some(reason) = reason
             && complaint.as_ref() != Some(reason)
         {

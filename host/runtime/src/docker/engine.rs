@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -21,6 +21,7 @@ use super::body::INSTALL_LABEL;
 use super::facts::Facts;
 use super::words;
 use crate::RuntimeError;
+use twobox_system::lock::lock;
 
 /// How long the engine may take to answer a simple question.
 pub(super) const QUICK: Duration = Duration::from_secs(10);
@@ -59,7 +60,7 @@ impl Engine {
     /// As [`Engine::client`], after asking for the version again: the engine may be another one.
     pub(super) async fn renegotiate(&self) -> Result<&bollard::Docker, RuntimeError> {
         let client = self.client().await?;
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.facts) = None;
         // Clones share the version.
         self.within(QUICK, client.clone().negotiate_version()).await?;
         Ok(client)
@@ -68,7 +69,7 @@ impl Engine {
     /// What kind of engine it is.
     pub(super) async fn facts(&self) -> Result<Facts, RuntimeError> {
         // Never held while the engine is asked: nobody waits for somebody else's answer.
-        let known = || self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.facts);
         if let Some(facts) = &*known() {
             return Ok(facts.clone());
         }

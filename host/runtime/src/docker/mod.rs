@@ -19,7 +19,7 @@ mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum as State};
@@ -42,6 +42,7 @@ use super::settings::{self, Caution};
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
 use twobox_config::Containers;
 use twobox_system::blocking::blocking;
+use twobox_system::lock::lock;
 
 const NAME: &str = "docker";
 /// How long the engine may take over each half of a start.
@@ -120,7 +121,7 @@ impl Drop for Docker {
 impl Inner {
     async fn start(&self, spec: &StartSpec) -> Result<(), RuntimeError> {
         let runner = spec.incarnation.runner;
-        let starting = || self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let starting = || lock(&self.starting);
         starting().insert(runner);
         let started = self.create_and_start(spec).await;
         starting().remove(&runner);
@@ -287,7 +288,7 @@ impl Inner {
 
     async fn sightings(&self, label: Option<String>) -> Result<Vec<Sighting>, RuntimeError> {
         // Read first: a start that ends during the question was still under way when it was asked.
-        let starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let starting = lock(&self.starting).clone();
         let mut sightings = Vec::new();
         for container in self.found(label).await?.ours {
             let Some(incarnation) = container.labels.as_ref().and_then(incarnation) else {
@@ -338,7 +339,7 @@ impl Inner {
 
     /// The id of the image that a start would take, as the engine said it not long ago.
     async fn image_id(&self) -> Option<String> {
-        let known = || self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.image);
         if let Some((when, id)) = &*known()
             && when.elapsed() < IMAGE_KNOWN_FOR
         {

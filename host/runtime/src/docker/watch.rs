@@ -12,9 +12,10 @@ use super::body::INSTALL_LABEL;
 use super::engine::{Engine, QUICK};
 use super::{NAME, incarnation};
 use crate::RuntimeEvent;
+use twobox_model::backoff::Backoff;
 
-/// The first and the longest pause before the engine is asked again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The pauses before the engine is asked again.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 /// A stream that has not failed for this long is taken to be open: the engine says nothing when it
 /// opens one.
 const OPEN_AFTER: Duration = Duration::from_millis(500);
@@ -22,8 +23,10 @@ const OPEN_AFTER: Duration = Duration::from_millis(500);
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// Where the watch is between two streams.
+#[derive(Default)]
 struct Progress {
-    pause: Duration,
+    /// How many streams in a row have failed.
+    failures: i64,
     /// The host knows that the stream is interrupted: it is told once, not at every attempt.
     told: bool,
 }
@@ -31,7 +34,7 @@ struct Progress {
 /// Reports exits, for ever. Whenever events may have been missed, it says so: when a stream ends,
 /// and again when the next one is open.
 pub(super) async fn run(engine: Engine, events: mpsc::UnboundedSender<RuntimeEvent>) {
-    let mut progress = Progress { pause: RETRY.0, told: false };
+    let mut progress = Progress::default();
     while !events.is_closed() {
         // It returns without a reason when nobody listens any more.
         let Err(reason) = follow(&engine, &events, &mut progress).await else { return };
@@ -42,8 +45,8 @@ pub(super) async fn run(engine: Engine, events: mpsc::UnboundedSender<RuntimeEve
             events.send(RuntimeEvent::Interrupted).ok();
             progress.told = true;
         }
-        tokio::time::sleep(progress.pause).await;
-        progress.pause = (progress.pause * 2).min(RETRY.1);
+        progress.failures += 1;
+        tokio::time::sleep(RETRY.after(progress.failures)).await;
     }
 }
 
@@ -72,7 +75,7 @@ async fn follow(
         }
         if !open {
             open = true;
-            *progress = Progress { pause: RETRY.0, told: false };
+            *progress = Progress::default();
             tracing::info!(runtime = NAME, "following the engine's events");
             events.send(RuntimeEvent::Interrupted).ok();
         }

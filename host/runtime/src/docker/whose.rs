@@ -7,13 +7,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use twobox_shared::paths::container as inside;
 
 use super::engine::Engine;
 use crate::RuntimeError;
+use twobox_system::lock::lock;
 
 /// How many strangers are remembered, so that each is told of once.
 const TOLD_MAX: usize = 1024;
@@ -82,7 +83,7 @@ impl Whose {
     }
 
     fn tell(&self, container: &ContainerSummary, source: &Path) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if told.len() >= TOLD_MAX {
             told.clear();
         }

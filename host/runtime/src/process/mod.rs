@@ -17,7 +17,7 @@ mod watch;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -34,6 +34,7 @@ use super::docker::folder::{self, User};
 use super::probe::Probed;
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
 use twobox_system::blocking::blocking;
+use twobox_system::lock::lock;
 use twobox_system::repeat::Repeats;
 
 const NAME: &str = "process";
@@ -126,7 +127,7 @@ impl Process {
         let handle = Handle::current();
         let blocking = move || {
             // A panic elsewhere leaves the table whole: entries are put in and taken out singly.
-            let mut table = shared.table.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut table = lock(&shared.table);
             shared.adopt(&mut table, &handle)?;
             work(&shared, &mut table, &handle)
         };

@@ -17,7 +17,7 @@ use super::copy::{Copier, FOLDER, Refusal, make_folder};
 use super::exposed::{EXPOSED_HELP, exposed};
 use super::stage::{Stage, enter};
 use super::{ProgramError, failed};
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 use twobox_system::data::DataDir;
 
 /// The most that is copied of a folder which nobody has vouched for.

@@ -23,7 +23,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -42,6 +42,7 @@ use super::docker::folder::User;
 use super::probe::Probed;
 use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
 use twobox_config::Containers;
+use twobox_system::lock::lock;
 use twobox_system::repeat::Repeats;
 
 const NAME: &str = "sandbox";
@@ -219,7 +220,7 @@ impl Sandbox {
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Option<Table>> {
         // A panic elsewhere leaves the table whole: entries are put in and taken out singly.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// The cgroup of this host, or why it has none. The first question moves the host into a leaf.

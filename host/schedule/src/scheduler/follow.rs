@@ -16,10 +16,10 @@ use twobox_shared::inbox::NewMessage;
 use super::judge::{judge, reason_of};
 use super::{Scheduler, lock};
 use twobox_model::channel::Refusal;
-use twobox_model::errors::chain;
 use twobox_session::command::Command;
 use twobox_session::run::{RunOrder, RunState};
 use twobox_session::signal;
+use twobox_shared::errors::chain;
 use twobox_slots::reason::Reason;
 use twobox_store::schedules::{
     self, End, Finished, Hold, Load, Names, Outcome, PausedItself, Phase, Prepared, Run, Status,

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 use twobox_shared::ids::SessionId;
 
 use super::Scheduler;
-use twobox_model::errors::chain;
 use twobox_session::command::Command;
+use twobox_shared::errors::chain;
 use twobox_store::{DbError, schedules};
 
 /// How much is forgotten at once.

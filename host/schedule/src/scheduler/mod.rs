@@ -13,7 +13,7 @@ mod judge;
 pub mod plan;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -26,14 +26,15 @@ use self::follow::Brought;
 use self::judge::self_pause;
 use self::plan::{Known, Plan};
 use crate::book;
-use twobox_model::errors::chain;
 use twobox_session::core::Core;
+use twobox_shared::errors::chain;
 use twobox_slots::eta;
 use twobox_store::DbError;
 use twobox_store::schedules::{
     self, Cancelled, Capacity, Claim, Claimed, Executed, Listed, Next, Run, Schedule, Start,
     Started,
 };
+use twobox_system::lock::lock;
 
 pub use channel::KeptWithRun;
 pub use judge::judge;
@@ -455,8 +456,4 @@ fn told<T>(listed: Listed<T>) -> Vec<T> {
         tracing::error!(id = row.id, error = row.error, "a row of host.db cannot be read");
     }
     listed.rows
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::guard::BODY_MAX;
-use twobox_model::errors::chain;
 use twobox_schedule::book::{BookError, MEND};
+use twobox_shared::errors::chain;
 use twobox_store::storage::explain;
 
 macro_rules! codes {

@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::visitor::{CONNECTIONS_MAX, KNOWN_MAX, Places, Visitor};
 use twobox_channels::socket;
 use twobox_model::channel::Guard;
-use twobox_model::errors::chain;
+use twobox_shared::errors::chain;
 
 /// How long the head of a request may take to come; an idle connection is closed after it too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

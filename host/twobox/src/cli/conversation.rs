@@ -17,6 +17,7 @@ use twobox_shared::ids::{MessageId, SessionId};
 use super::client::Client;
 use super::output::{Failure, flag};
 use twobox_channels::socket::{Event, Request};
+use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Letter, Receipt, Stopped};
 
 /// How many messages may be under way: few enough that their answers fit into the socket's buffer,
@@ -26,8 +27,8 @@ const WINDOW: usize = 64;
 /// How long a message waits that the host could not take just now.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The shortest and longest pause between attempts to reach the host.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// The pauses between attempts to reach the host.
+const PAUSE: Backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(2) };
 
 /// What happened.
 #[derive(Debug)]
@@ -175,11 +176,11 @@ impl Task {
                 // Gone, or not to be understood: a fresh connection is the cure for both.
                 Err(_lost) => self.tell(News::Lost),
             }
-            let mut pause = PAUSE.0;
+            let mut failures = 1; // the loss
             client = loop {
                 // The owner may end it, or say something, meanwhile.
                 tokio::select! {
-                    () = sleep(pause) => {}
+                    () = sleep(PAUSE.after(failures)) => {}
                     order = self.orders.recv() => match order {
                         None => return,
                         Some(order) => { drop(self.note(order)); continue; }
@@ -187,7 +188,7 @@ impl Task {
                 }
                 match Client::connect(&self.partner.socket).await {
                     Ok(client) => break client,
-                    Err(_) => pause = (pause * 2).min(PAUSE.1),
+                    Err(_) => failures += 1,
                 }
             };
             self.tell(News::Back);

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use rusqlite::Connection;
 use serde::Serialize;
 use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::errors::chain;
 use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
 use twobox_shared::visible;
 
-use super::output::{Failure, chain, count_of, printable};
+use super::output::{Failure, count_of, printable};
 use super::{Context, select};
 use twobox_app::fsck::rebuild::{self, Rebuilt, Unknown};
 use twobox_app::fsck::{Finding, examine};

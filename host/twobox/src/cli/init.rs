@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use serde_json::json;
 use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::errors::chain;
 use twobox_shared::ids::SystemIds;
 
-use super::output::{Failure, chain, flag, json_line, say};
+use super::output::{Failure, flag, json_line, say};
 use super::{Context, agents};
 use twobox_app::place;
 use twobox_app::token::Token;

@@ -34,6 +34,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use twobox_shared::errors::chain;
 
 use crate::inherited;
 use crate::logging::LogFormat;
@@ -169,7 +170,7 @@ impl Context {
 
     fn warn_elsewhere(&self, db: &rusqlite::Connection, data: &DataDir) {
         if let Err(error) = place::confirm(db, data) {
-            self.output.warn(&output::chain(&error));
+            self.output.warn(&chain(&error));
         }
     }
 

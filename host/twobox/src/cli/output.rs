@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::json;
+use twobox_shared::errors::chain;
 use twobox_shared::visible;
 
 use crate::logging;
@@ -79,21 +80,6 @@ impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(chain(&error))
     }
-}
-
-/// An error and its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some errors repeat their cause in their own message.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text.replace('\n', " ")
 }
 
 /// What a command of ours looks like where people are told to run it.

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 
 use serde_json::json;
 use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::errors::chain;
 
 use super::output::{Failure, printable};
 use super::{Context, output};
@@ -101,7 +102,7 @@ pub(super) fn edit(
         }
         match file {
             Some(file) => program::write(&programs, &agent.folder, file, &after)
-                .map_err(|error| kept(output::chain(&error)))?,
+                .map_err(|error| kept(chain(&error)))?,
             None => replace(&config, &after).map_err(|error| kept(error.to_string()))?,
         }
     }

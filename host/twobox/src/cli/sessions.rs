@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::KIND_SYSTEM;
+use twobox_shared::errors::chain;
 use twobox_shared::history::StoredMessage;
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Delivery, InboxReader};
@@ -20,7 +21,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::client::Client;
-use super::output::{Failure, chain, count, count_of, table};
+use super::output::{Failure, count, count_of, table};
 use super::{Context, output, select};
 use twobox_channels::socket::{Event, Request};
 use twobox_store::agents;

@@ -14,9 +14,9 @@ use super::output::{Failure, printable, table};
 use super::schedules::ask_host;
 use super::{Context, in_tokio, select};
 use twobox_model::channel::{ScheduleOrder, TaskVerb};
-use twobox_model::errors::chain;
 use twobox_session::recurrence::zone_of;
 use twobox_session::requests::local_time;
+use twobox_shared::errors::chain;
 use twobox_slots::zone::Zone;
 use twobox_store::{agents, overview};
 

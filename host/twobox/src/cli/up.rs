@@ -4,8 +4,10 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use twobox_shared::errors::chain;
+
 use super::Context;
-use super::output::{Failure, chain};
+use super::output::Failure;
 use crate::logging::{self, LogFormat};
 use crate::service;
 use twobox_config::{Config, ConfigError};

@@ -17,6 +17,8 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Cmd, Config, ExternalPrinter, Helper, KeyCode, KeyEvent, Modifiers};
 use tokio::sync::mpsc;
 
+use twobox_system::lock::lock;
+
 /// What stands before what is typed.
 const PROMPT: &str = "> ";
 
@@ -56,13 +58,13 @@ struct Gate {
 
 impl Gate {
     fn set(&self, place: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+        *lock(&self.place) = place;
         self.changed.notify_all();
     }
 
     /// Waits for a line to be there. Returns whether there is one.
     fn pass(&self) -> bool {
-        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = lock(&self.place);
         let between = |place: &mut Place| *place == Place::Between;
         let place = self.changed.wait_while(place, between);
         *place.unwrap_or_else(PoisonError::into_inner) == Place::Editing
@@ -167,7 +169,7 @@ struct Prompt<'a> {
 
 impl rustyline::Prompt for Prompt<'_> {
     fn raw(&self) -> &str {
-        let mut entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entering = lock(&self.entering);
         if std::mem::take(&mut *entering) {
             self.gate.set(Place::Editing);
         }

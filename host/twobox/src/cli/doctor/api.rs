@@ -9,10 +9,10 @@ use futures_util::future::FutureExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use twobox_shared::errors::chain;
 
 use super::{Check, Finding, status_of};
 use crate::api::holder;
-use crate::cli::output::chain;
 use twobox_app::token::{Token, TokenError, is_exposed};
 use twobox_system::data::DataDir;
 

@@ -14,10 +14,11 @@ use futures_util::future::{BoxFuture, FutureExt};
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 use serde_json::{Value, json};
+use twobox_shared::errors::chain;
 
 use super::Context;
 use super::client::Client;
-use super::output::{self, Failure, Output, chain, printable, say};
+use super::output::{self, Failure, Output, printable, say};
 use twobox_channels::command;
 use twobox_channels::socket::{Event, Request};
 use twobox_config::{Config, RuntimeKind, WatchMode};

@@ -3,8 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use twobox_shared::errors::chain;
+
 use super::{Check, Finding};
-use crate::cli::output::chain;
 use twobox_system::data::{DataDir, DataError};
 use twobox_system::owner;
 

@@ -14,9 +14,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::json;
 use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::errors::chain;
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
 
-use super::output::{Failure, chain, printable};
+use super::output::{Failure, printable};
 use super::{Context, in_tokio};
 use said::{AddArguments, EditArguments};
 use twobox_config as config;
