@@ -7,10 +7,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, named_params};
 use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, RunnerId, SessionId};
-use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::{DbError, failed, refused};
+use super::refused::{self, Refused};
+use super::{DbError, failed};
 
 /// What `host.db` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,25 +24,7 @@ pub struct SessionFacts {
     /// When something last happened.
     pub last_active: UnixMillis,
     /// Rows that were refused and are only counted.
-    pub refused: Vec<Counted>,
-}
-
-/// Rows without records of which some were refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
-    /// The number of the first that was refused.
-    pub first: Seq,
-    /// That of the last.
-    pub last: Seq,
-    /// How many of those between them were.
-    pub count: u64,
-}
-
-impl Counted {
-    /// Whether a row with this number may be one of them.
-    pub fn covers(&self, number: i64) -> bool {
-        (self.first.0..=self.last.0).contains(&number)
-    }
+    pub refused: Vec<Refused>,
 }
 
 /// Opens `host.db` to look at it. What a killed host left in the write-ahead log stays there.
@@ -101,13 +83,7 @@ pub fn facts(db: &Connection, session: SessionId) -> Result<Option<SessionFacts>
         .optional()
         .map_err(failed("read a session"))?;
     let Some(facts) = found else { return Ok(None) };
-    let refused = refused::of_session(db, session)?;
-    let counted = refused.iter().map(|refused| Counted {
-        first: refused.first,
-        last: refused.last,
-        count: refused.count,
-    });
-    Ok(Some(SessionFacts { refused: counted.collect(), ..facts }))
+    Ok(Some(SessionFacts { refused: refused::of_session(db, session)?, ..facts }))
 }
 
 /// Every session, with the agent group in whose folder it lies.

@@ -33,6 +33,13 @@ pub struct Refused {
     pub last_at: UnixMillis,
 }
 
+impl Refused {
+    /// Whether a row with this number may be one of them.
+    pub fn covers(&self, number: i64) -> bool {
+        (self.first.0..=self.last.0).contains(&number)
+    }
+}
+
 /// Counts rows that were refused at `now`, by their numbers in order. Those that were counted before
 /// change nothing. Returns how many were not.
 ///

@@ -81,13 +81,12 @@ impl CommandChannel {
 
     async fn hand_over(&self, place: &Place, letter: &Letter) -> Outcome {
         let _place = self.places.acquire().await.expect("it is never closed");
-        let usable = usable(&self.program);
+        if let Err(error) = usable(&self.program) {
+            self.complain(Some(&error));
+            return Outcome::Transient { error, retry_after: None };
+        }
         // It goes when the program has ended, and also when nobody waits for that any more.
-        let parcel = match usable.is_ok() {
-            true => self.pack(letter).await,
-            false => Ok(Parcel::empty()),
-        };
-        let parcel = match parcel {
+        let parcel = match self.pack(letter).await {
             Ok(parcel) => parcel,
             Err(error) => {
                 let error = format!("could not put its files ready: {error}");
@@ -95,12 +94,9 @@ impl CommandChannel {
             }
         };
         let told = Told::of(place, letter, &parcel.attachments).to_line();
-        let started = match usable {
-            Ok(()) => program::run(&self.program, &self.folder, told.as_bytes(), self.patience)
-                .await
-                .map_err(|error| format!("could not run {}: {error}", self.program.display())),
-            Err(reason) => Err(reason),
-        };
+        let started = program::run(&self.program, &self.folder, told.as_bytes(), self.patience)
+            .await
+            .map_err(|error| format!("could not run {}: {error}", self.program.display()));
         parcel.end().await;
         self.complain(started.as_ref().err());
         match started {
