@@ -193,6 +193,16 @@ pub enum OnShutdown {
     Stop,
 }
 
+impl Config {
+    /// How long sessions may take to come to rest when the host stops.
+    pub fn stop_patience(&self) -> Duration {
+        match self.shutdown.containers {
+            OnShutdown::Leave => self.shutdown.grace,
+            OnShutdown::Stop => self.shutdown.grace + self.containers.stop_grace * 2,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -243,5 +253,21 @@ impl Default for Config {
             api: Api { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 28642))) },
             shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_may_take_what_the_settings_grant_it() {
+        let mut config = Config::default();
+        config.shutdown.grace = Duration::from_secs(7);
+        config.containers.stop_grace = Duration::from_secs(20);
+        config.shutdown.containers = OnShutdown::Leave;
+        assert_eq!(config.stop_patience(), Duration::from_secs(7));
+        config.shutdown.containers = OnShutdown::Stop;
+        assert_eq!(config.stop_patience(), Duration::from_secs(47));
     }
 }

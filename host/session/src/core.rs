@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{IdSource, InstallId, SessionId};
+use twobox_shared::time::UnixMillis;
 
 use crate::admission::{Admission, Class, Order};
 use crate::broken::Broken;
@@ -29,6 +30,7 @@ use twobox_config::Config;
 use twobox_model::channel::Place;
 use twobox_model::seats::{Population, Seat};
 use twobox_runtime::Runtime;
+use twobox_runtime::probe::Probed;
 use twobox_store::{Db, sessions};
 use twobox_system::blocking::Background;
 use twobox_system::data::DataDir;
@@ -36,6 +38,41 @@ use twobox_system::lock::lock;
 
 /// How many commands wait for a session before whoever sends the next one waits too.
 const MAILBOX: usize = 1024;
+
+/// What became of the look around at the start, which tries whether agents can start here.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum LookAround {
+    /// It has not ended.
+    #[default]
+    #[serde(rename = "not yet")]
+    NotYet,
+    /// Agents can start.
+    Ok {
+        /// When that was seen.
+        at: UnixMillis,
+        /// What was seen.
+        seen: Probed,
+    },
+    /// The runtime did not answer.
+    Waiting {
+        /// When it was asked last.
+        at: UnixMillis,
+        /// What it was.
+        error: String,
+    },
+    /// No agent can start.
+    Failed {
+        /// When that was seen.
+        at: UnixMillis,
+        /// What was seen, if a look around could be started.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seen: Option<Probed>,
+        /// Why none could.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+}
 
 /// The parts that `main` chose.
 pub struct Parts {
@@ -71,7 +108,7 @@ pub struct Core {
     api: OnceLock<SocketAddr>,
     api_socket: OnceLock<PathBuf>,
     /// What became of the look around at the start.
-    probe: Mutex<Value>,
+    probe: Mutex<LookAround>,
     chatting: Mutex<HashSet<SessionId>>,
     /// Agents for which nothing is started.
     pub(crate) broken: Broken,
@@ -119,7 +156,7 @@ impl Core {
             waiting: Mutex::default(),
             api: OnceLock::new(),
             api_socket: OnceLock::new(),
-            probe: Mutex::new(json!({ "state": "not yet" })),
+            probe: Mutex::default(),
             chatting: Mutex::default(),
             broken: Broken::default(),
             runs: watch::Sender::new(()),
@@ -319,12 +356,12 @@ impl Core {
     }
 
     /// Says what became of the look around at the start.
-    pub fn set_probe(&self, state: Value) {
+    pub fn set_probe(&self, state: LookAround) {
         *lock(&self.probe) = state;
     }
 
     /// What became of the look around at the start.
-    pub fn probe(&self) -> Value {
+    pub fn probe(&self) -> LookAround {
         lock(&self.probe).clone()
     }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -30,7 +29,7 @@ use twobox_runtime::{
 };
 use twobox_schedule::scheduler::{KeptWithRun, Scheduler};
 use twobox_session::command::Command;
-use twobox_session::core::{Core, Parts};
+use twobox_session::core::{Core, LookAround, Parts};
 use twobox_session::signal::Reason;
 use twobox_session::task::RETIRE_BEYOND;
 use twobox_session::watch::{self as files, Watch};
@@ -266,7 +265,7 @@ async fn look_around(core: Arc<Core>) {
                 for Difference { what, help, .. } in &probed.differences {
                     tracing::warn!(help, "{what}");
                 }
-                core.set_probe(json!({ "state": "ok", "at": at, "seen": probed }));
+                core.set_probe(LookAround::Ok { at, seen: probed });
                 return;
             }
             Ok(probed) => {
@@ -276,16 +275,17 @@ async fn look_around(core: Arc<Core>) {
                         said.clone_from(what);
                     }
                 }
-                core.set_probe(json!({ "state": "failed", "at": at, "seen": probed }));
+                core.set_probe(LookAround::Failed { at, seen: Some(probed), error: None });
                 PROBE_PAUSE.1
             }
             Err(error @ RuntimeError::Unavailable { .. }) => {
-                core.set_probe(json!({ "state": "waiting", "at": at, "error": chain(&error) }));
+                core.set_probe(LookAround::Waiting { at, error: chain(&error) });
                 PROBE_PAUSE.0
             }
             Err(error) => {
                 let error = chain(&error);
-                core.set_probe(json!({ "state": "failed", "at": at, "error": error }));
+                let failed = LookAround::Failed { at, seen: None, error: Some(error.clone()) };
+                core.set_probe(failed);
                 if error != said {
                     tracing::error!(error, "no agent can start: messages wait");
                     said = error;
@@ -444,7 +444,7 @@ async fn stop_sessions(core: &Arc<Core>) {
         });
     }
     let all = futures_util::future::join_all(pending);
-    if tokio::time::timeout(service::stop_patience(config), all).await.is_err() {
+    if tokio::time::timeout(config.stop_patience(), all).await.is_err() {
         tracing::warn!("some sessions did not come to rest in time; the next start goes on there");
     }
 }

@@ -16,8 +16,8 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use twobox_config::{Config, OnShutdown};
-use twobox_session::core::Core;
+use twobox_config::Config;
+use twobox_session::core::{Core, LookAround};
 use twobox_store::Db;
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
@@ -68,21 +68,13 @@ pub(crate) async fn ready(core: &Core) {
 
 /// Says that the host stops, and how long that may take.
 pub(crate) async fn stopping(config: &Config) {
-    let patience = stop_patience(config) + STOP_MARGIN;
+    let patience = config.stop_patience() + STOP_MARGIN;
     tell(vec![
         "STOPPING=1".to_owned(),
         format!("EXTEND_TIMEOUT_USEC={}", patience.as_micros()),
         status("stopping: what is under way may come to its end"),
     ])
     .await;
-}
-
-/// How long sessions may take to come to rest when the host stops.
-pub(crate) fn stop_patience(config: &Config) -> Duration {
-    match config.shutdown.containers {
-        OnShutdown::Leave => config.shutdown.grace,
-        OnShutdown::Stop => config.shutdown.grace + config.containers.stop_grace * 2,
-    }
 }
 
 /// What lives as long as the host.
@@ -156,10 +148,12 @@ async fn round(db: Db) {
 fn words(core: &Core) -> String {
     let (held, waiting) = core.places();
     let awake = core.awake().len();
-    let probe = core.probe();
-    let error =
-        (probe["state"] == "failed").then(|| probe["error"].as_str().unwrap_or("see doctor"));
-    summary(awake, (held, waiting, core.parts.config.containers.max_running), error)
+    let error = match core.probe() {
+        LookAround::Failed { error, .. } => Some(error.unwrap_or_else(|| "see doctor".to_owned())),
+        LookAround::NotYet | LookAround::Ok { .. } | LookAround::Waiting { .. } => None,
+    };
+    let places = (held, waiting, core.parts.config.containers.max_running);
+    summary(awake, places, error.as_deref())
 }
 
 /// `places` are those that are held, the starts that wait for one, and all that there are.
@@ -187,17 +181,6 @@ mod tests {
         let words = summary(0, (0, 0, 4), Some("bwrap is gone\nREADY=1"));
         assert!(!status(&words).contains('\n'), "{words}");
         assert!(words.contains("no agent can start: bwrap is gone"), "{words}");
-    }
-
-    #[test]
-    fn a_stop_may_take_what_the_settings_grant_it() {
-        let mut config = Config::default();
-        config.shutdown.grace = Duration::from_secs(7);
-        config.containers.stop_grace = Duration::from_secs(20);
-        config.shutdown.containers = OnShutdown::Leave;
-        assert_eq!(stop_patience(&config), Duration::from_secs(7));
-        config.shutdown.containers = OnShutdown::Stop;
-        assert_eq!(stop_patience(&config), Duration::from_secs(47));
     }
 
     #[tokio::test]
