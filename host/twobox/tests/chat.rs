@@ -410,7 +410,8 @@ impl Screen {
 
 /// `twobox chat` at a terminal of its own.
 struct AtTerminal {
-    child: std::process::Child,
+    /// Until somebody waits for its end.
+    child: Option<std::process::Child>,
     keys: std::fs::File,
     shown: Arc<Mutex<Vec<u8>>>,
     _slave: std::os::fd::OwnedFd,
@@ -420,6 +421,9 @@ impl AtTerminal {
     fn chat(data: &Path, arguments: &[&str]) -> Self {
         let size = nix::pty::Winsize { ws_row: 50, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = nix::pty::openpty(&size, None).unwrap();
+        // A program that held the other end itself would never see its terminal go.
+        let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+        nix::fcntl::fcntl(&pty.master, close).unwrap();
         let end = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut command = twobox(data);
         command.args(arguments).arg("chat").env("TERM", "xterm");
@@ -433,7 +437,7 @@ impl AtTerminal {
                 theirs.lock().unwrap().extend_from_slice(&buffer[..length]);
             }
         });
-        Self { child, keys, shown, _slave: pty.slave }
+        Self { child: Some(child), keys, shown, _slave: pty.slave }
     }
 
     fn press(&mut self, keys: &str) {
@@ -464,13 +468,22 @@ impl AtTerminal {
     /// Waits for the program to end, and says how; the terminal has to be as it was.
     async fn wait_end(mut self) -> (Option<i32>, Vec<String>) {
         use nix::sys::termios::{LocalFlags, tcgetattr};
-        let mut child = self.child;
+        let mut child = self.child.take().unwrap();
         let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
         let flags = tcgetattr(&self._slave).unwrap().local_flags;
         assert!(flags.contains(LocalFlags::ICANON | LocalFlags::ECHO), "{flags:?}");
         // The end of what it has said, which this end of the terminal may not have read yet.
         self.keys.flush().unwrap();
         (status.code(), Screen::after(&self.shown.lock().unwrap()))
+    }
+}
+
+impl Drop for AtTerminal {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            drop(child.kill());
+            drop(child.wait());
+        }
     }
 }
 
