@@ -123,8 +123,8 @@ fn a_clock_set_back_puts_off_no_start(setup: Setup) {
     let shim = Shim::build();
     let world = under_shim(setup.agent("ada", echo()), &shim);
     let runner = shim.runner();
+    up(&world, &shim); // no host starts without one
     std::fs::remove_file(&runner).unwrap();
-    up(&world, &shim);
     let chat = world.chat("ada");
     let id = chat.say("hello");
     let session = world.session("ada");
