@@ -20,10 +20,10 @@ use crate::wait::{PATIENCE, wait_for, wait_within};
 /// The pause before the host is looked for again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// One delivery of a letter.
+/// One delivery of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
-    /// Its key: the same letter has the same one each time.
+pub struct Outbound {
+    /// Its key: the same message has the same one each time.
     pub key: String,
     /// The message that it answers.
     pub in_reply_to: Option<String>,
@@ -62,7 +62,7 @@ struct State {
     refused: HashMap<String, String>,
     /// Refusals that said to try again.
     put_off: Vec<(String, String)>,
-    deliveries: Vec<Letter>,
+    deliveries: Vec<Outbound>,
     errors: Vec<String>,
 }
 
@@ -177,7 +177,7 @@ impl Shared {
                     answers: answers(event),
                     text: text("text"),
                 });
-                let letter = Letter {
+                let letter = Outbound {
                     key: text("key"),
                     in_reply_to,
                     answers: answers(event),
@@ -200,7 +200,7 @@ pub(crate) fn place(agent: &str, thread: Option<&str>) -> String {
     }
 }
 
-/// All messages that a letter answers. The host's word that one has failed is no answer.
+/// All messages that a message answers. The host's word that one has failed is no answer.
 fn answers(event: &Value) -> Vec<String> {
     if event["failed"] == true {
         return Vec::new();
@@ -317,19 +317,19 @@ impl Chat {
 
     /// Waits for an answer to a message.
     #[track_caller]
-    pub fn wait_answer(&self, id: &str) -> Letter {
+    pub fn wait_answer(&self, id: &str) -> Outbound {
         self.wait_answer_within(PATIENCE, id)
     }
 
     /// As [`Chat::wait_answer`], with another limit.
     #[track_caller]
-    pub fn wait_answer_within(&self, limit: Duration, id: &str) -> Letter {
+    pub fn wait_answer_within(&self, limit: Duration, id: &str) -> Outbound {
         wait_within(limit, "an answer", || self.answers(id).into_iter().next())
     }
 
-    /// Waits for `count` different letters.
+    /// Waits for `count` different messages.
     #[track_caller]
-    pub fn wait_letters(&self, count: usize) -> Vec<Letter> {
+    pub fn wait_letters(&self, count: usize) -> Vec<Outbound> {
         wait_for(&format!("{count} letters"), || {
             Some(self.letters()).filter(|letters| letters.len() >= count)
         })
@@ -342,8 +342,8 @@ impl Chat {
         self.wait_answer(&id).text
     }
 
-    /// The different letters that answer a message.
-    pub fn answers(&self, id: &str) -> Vec<Letter> {
+    /// The different messages that answer a message.
+    pub fn answers(&self, id: &str) -> Vec<Outbound> {
         self.letters().into_iter().filter(|it| it.in_reply_to.as_deref() == Some(id)).collect()
     }
 
@@ -355,18 +355,18 @@ impl Chat {
     }
 
     /// The host's own word.
-    pub fn notices(&self) -> Vec<Letter> {
+    pub fn notices(&self) -> Vec<Outbound> {
         self.letters().into_iter().filter(|letter| letter.key.contains(":notice/")).collect()
     }
 
-    /// Every letter once, in the order in which each first came.
-    pub fn letters(&self) -> Vec<Letter> {
+    /// Every message once, in the order in which each first came.
+    pub fn letters(&self) -> Vec<Outbound> {
         let mut seen = HashSet::new();
         self.deliveries().into_iter().filter(|letter| seen.insert(letter.key.clone())).collect()
     }
 
     /// Every delivery, doubles included.
-    pub fn deliveries(&self) -> Vec<Letter> {
+    pub fn deliveries(&self) -> Vec<Outbound> {
         self.shared.state().deliveries.clone()
     }
 

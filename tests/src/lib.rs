@@ -29,7 +29,7 @@ mod world;
 
 pub use binaries::binary;
 pub use boxes::{Ack, Delivery, Message, Row, Session};
-pub use chat::{Chat, Letter};
+pub use chat::{Chat, Outbound};
 pub use container::Container;
 pub use courier::{Call, Courier};
 pub use description::{Description, METHODS};

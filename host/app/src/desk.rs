@@ -16,7 +16,7 @@ use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 
 use twobox_channels::Desk;
 use twobox_model::backoff::Backoff;
-use twobox_model::channel::{Inbound, Place, Receipt, Refusal, ScheduleOrder, Stopped};
+use twobox_model::channel::{Address, Inbound, Receipt, Refusal, ScheduleOrder, Stopped};
 use twobox_model::dead::{Handled, Order};
 use twobox_schedule::scheduler::Scheduler;
 use twobox_session::command::Command;
@@ -208,8 +208,8 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
     let mut batch = Vec::new();
     let mut complaint: Option<String> = None; // said once, and not for every message
     while arrivals.recv_many(&mut batch, ROUTE_BATCH).await > 0 {
-        let places = batch.iter().map(|arrival| arrival.message.place.clone()).collect();
-        let found = sessions_of(&core, places).await.map_err(|error| {
+        let addresses = batch.iter().map(|arrival| arrival.message.address.clone()).collect();
+        let found = sessions_of(&core, addresses).await.map_err(|error| {
             let reason = explain(&error, core.parts.data.root());
             (format!("the message could not be stored: {reason}"), passes(&error))
         });
@@ -225,7 +225,7 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
                     Found::TooMany { until } => {
                         let most = core.parts.config.limits.new_sessions_per_hour;
                         let wait = until.since(core.parts.clock.now());
-                        tell_flood(&arrival.message.place);
+                        tell_flood(&arrival.message.address);
                         Err(Refusal::TooManyThreads { most, minutes: wait.as_secs() / 60 + 1 })
                     }
                 },
@@ -240,29 +240,29 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
 }
 
 /// Says that a chat wants more threads than it may begin, now and then with how often it did.
-fn tell_flood(Place { channel_type, platform_id, .. }: &Place) {
+fn tell_flood(Address { channel_type, platform_id, .. }: &Address) {
     let chat = format!("{channel_type} {platform_id:?}");
     if let Some(again) = twobox_system::repeat::warned("too many new threads", &chat) {
         tracing::warn!(chat, again, "a chat begins too many threads: they are refused");
     }
 }
 
-/// For each place the sessions that a message there is for: one of each agent group that listens.
-async fn sessions_of(core: &Core, places: Vec<Place>) -> Result<Vec<Found>, DbError> {
+/// For each address the sessions that a message there is for: one of each agent group that listens.
+async fn sessions_of(core: &Core, addresses: Vec<Address>) -> Result<Vec<Found>, DbError> {
     let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
     let per_hour = core.parts.config.limits.new_sessions_per_hour;
-    let find = move |db: &mut Connection, place: &Place| {
-        let listening = messaging::listening(db, &place.channel_type, &place.platform_id)?;
+    let find = move |db: &mut Connection, address: &Address| {
+        let listening = messaging::listening(db, &address.channel_type, &address.platform_id)?;
         let wanted: Vec<_> = listening
             .iter()
             .map(|wiring| {
-                let thread = wiring.mode.thread_key(place.thread_id.as_deref());
+                let thread = wiring.mode.thread_key(address.thread_id.as_deref());
                 (wiring.agent, wiring.messaging_group, thread)
             })
             .collect();
         sessions::resolve_all(db, &wanted, per_hour, &*ids, now)
     };
-    core.parts.db.call(move |db| places.iter().map(|place| find(db, place)).collect()).await
+    core.parts.db.call(move |db| addresses.iter().map(|address| find(db, address)).collect()).await
 }
 
 fn hand_over(
@@ -270,7 +270,7 @@ fn hand_over(
     sessions: &[SessionId],
     message: Inbound,
 ) -> Result<Vec<Pending>, Refusal> {
-    let Place { channel_type, platform_id, thread_id } = message.place;
+    let Address { channel_type, platform_id, thread_id } = message.address;
     if sessions.is_empty() {
         return Err(Refusal::NobodyListens { channel_type, platform_id });
     }
@@ -311,8 +311,8 @@ impl Desk for DaemonDesk {
 
     /// Whoever waits for somebody there looks at once. Of those who sleep since before this host
     /// nobody knows where their letters go: the first who comes anywhere wakes them all, once.
-    fn ready(&self, place: &Place) {
-        self.core.channel_ready(place);
+    fn ready(&self, address: &Address) {
+        self.core.channel_ready(address);
         if self.woke_outstanding.swap(true, Ordering::AcqRel) {
             return;
         }

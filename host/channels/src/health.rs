@@ -1,4 +1,4 @@
-//! How a channel does: what it refused last and since when, how many letters wait for it, and how
+//! How a channel does: what it refused last and since when, how many messages wait for it, and how
 //! long its calls under way take. Each channel of the daemon is wrapped in one [`Observed`], which
 //! changes nothing of what it says.
 
@@ -13,11 +13,11 @@ use twobox_shared::content::shorten;
 use twobox_shared::time::UnixMillis;
 
 use super::Channel;
-use twobox_model::channel::{Letter, Outcome, Place};
+use twobox_model::channel::{Address, Outbound, Outcome};
 use twobox_system::lock::lock;
 use twobox_system::repeat::Repeats;
 
-/// How many letters that wait are told apart; more are only fewer than there are.
+/// How many messages that wait are told apart; more are only fewer than there are.
 const WAITING_MAX: usize = 10_000;
 
 /// The longest error that is kept, in characters.
@@ -28,7 +28,7 @@ const ERROR_MAX: usize = 300;
 pub struct Health {
     /// What went wrong last, unless something has gone well since.
     pub trouble: Option<Trouble>,
-    /// Letters that it refused for now and that are tried again.
+    /// Messages that it refused for now and that are tried again.
     pub waiting: usize,
     /// When the first of them was refused for the first time.
     pub waiting_since: Option<UnixMillis>,
@@ -56,14 +56,14 @@ pub struct Trouble {
 #[derive(Debug, Default)]
 struct State {
     trouble: Option<Trouble>,
-    /// When each letter was refused first, by its key.
+    /// When each message was refused first, by its key.
     waiting: HashMap<String, UnixMillis>,
     calls: HashMap<u64, UnixMillis>,
     next_call: u64,
 }
 
 impl State {
-    /// Takes in what a channel said of letters, in their order.
+    /// Takes in what a channel said of messages, in their order.
     fn take_in(&mut self, chat: &str, keys: &[String], outcomes: &[Outcome], now: UnixMillis) {
         for (key, outcome) in keys.iter().zip(outcomes) {
             let error = match outcome {
@@ -99,7 +99,7 @@ impl State {
 }
 
 impl State {
-    /// A letter that is over waits no more. Of what went wrong that says nothing.
+    /// A message that is over waits no more. Of what went wrong that says nothing.
     fn forget(&mut self, key: &str) {
         self.waiting.remove(key);
     }
@@ -133,11 +133,11 @@ impl Observed {
         Call { observed: self, number }
     }
 
-    fn end(&self, place: &Place, keys: &[String], outcomes: &[Outcome]) {
+    fn end(&self, address: &Address, keys: &[String], outcomes: &[Outcome]) {
         let channel = self.channel.channel_type();
         let mut state = self.state();
         let before = state.trouble.as_ref().map(|trouble| trouble.times);
-        state.take_in(&place.platform_id, keys, outcomes, self.clock.now());
+        state.take_in(&address.platform_id, keys, outcomes, self.clock.now());
         match (before, &state.trouble) {
             (_, Some(trouble)) if before != Some(trouble.times) => {
                 if let Some(again) = self.logged.tell(&trouble.error, Instant::now()) {
@@ -176,15 +176,15 @@ impl Channel for Observed {
 
     fn deliver<'a>(
         &'a self,
-        place: &'a Place,
-        letters: Vec<Letter>,
+        address: &'a Address,
+        outbounds: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
-            let keys: Vec<String> = letters.iter().map(|letter| letter.key.clone()).collect();
+            let keys: Vec<String> = outbounds.iter().map(|outbound| outbound.key.clone()).collect();
             let call = self.begin();
-            let outcomes = self.channel.deliver(place, letters).await;
+            let outcomes = self.channel.deliver(address, outbounds).await;
             drop(call);
-            self.end(place, &keys, &outcomes);
+            self.end(address, &keys, &outcomes);
             outcomes
         })
     }

@@ -1,5 +1,5 @@
-//! Channels: how rows of an outbox reach people. A channel is told a batch of letters for one
-//! destination and says, letter by letter, what became of them. What comes in goes to a [`Desk`], so
+//! Channels: how rows of an outbox reach people. A channel is told a batch of messages for one
+//! destination and says, message by message, what became of them. What comes in goes to a [`Desk`], so
 //! that no channel knows sessions or `host.db`.
 
 pub mod command;
@@ -12,25 +12,28 @@ use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
 
 use twobox_model::channel::{
-    Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder, Stopped,
+    Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
 use twobox_model::dead::{Handled, Order};
 
 /// One way out.
 pub trait Channel: Send + Sync {
-    /// Its kind, as in [`Place::channel_type`].
+    /// Its kind, as in [`Address::channel_type`].
     fn channel_type(&self) -> &'static str;
 
-    /// Whether a letter with a key that it has already taken is dropped, so that sending twice
+    /// Whether a message with a key that it has already taken is dropped, so that sending twice
     /// shows once.
     fn honours_keys(&self) -> bool;
 
-    /// Hands over `letters` in order, all for `place`. Returns an outcome for each one that was
+    /// Hands over `messages` in order, all for `address`. Returns an outcome for each one that was
     /// tried: the first that is not [`Outcome::Delivered`] ends the batch.
-    fn deliver<'a>(&'a self, place: &'a Place, letters: Vec<Letter>)
-    -> BoxFuture<'a, Vec<Outcome>>;
+    fn deliver<'a>(
+        &'a self,
+        address: &'a Address,
+        outbounds: Vec<Outbound>,
+    ) -> BoxFuture<'a, Vec<Outcome>>;
 
-    /// The letter with this key waits no more, whoever decided so: it was kept for too long, may not be
+    /// The message with this key waits no more, whoever decided so: it was kept for too long, may not be
     /// sent any more, or was taken.
     fn forget(&self, _key: &str) {}
 
@@ -49,8 +52,8 @@ pub trait Desk: Send + Sync {
     /// [`Refusal`]; nothing was stored.
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>>;
 
-    /// Letters for `place` can be delivered again: rows that were held for it are due.
-    fn ready(&self, place: &Place);
+    /// Messages for `address` can be delivered again: rows that were held for it are due.
+    fn ready(&self, address: &Address);
 
     /// The daemon's state, for `twobox status`.
     fn status(&self) -> BoxFuture<'_, Value>;

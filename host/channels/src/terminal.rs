@@ -1,9 +1,9 @@
-//! The terminal channel: letters for whoever listens at the socket.
+//! The terminal channel: messages for whoever listens at the socket.
 //!
-//! A listener names an agent and perhaps a thread, and gets the letters for exactly that. A letter
+//! A listener names an agent and perhaps a thread, and gets the messages for exactly that. A message
 //! is delivered when a listener has acknowledged its key, and not before: a line in a socket's
 //! buffer has reached nobody. Nobody there means [`Outcome::Unavailable`], which costs nothing; a
-//! listener that stays silent is disconnected, so that it cannot use up a letter's attempts.
+//! listener that stays silent is disconnected, so that it cannot use up a message's attempts.
 //!
 //! Not here: lines, sockets and connections (`socket`), and the keys that a client has shown.
 
@@ -18,23 +18,23 @@ use twobox_shared::bounds::{self, TooMuch};
 
 use super::Channel;
 use super::socket::Event;
-use twobox_model::channel::{Letter, Outcome, Place, TERMINAL};
+use twobox_model::channel::{Address, Outbound, Outcome, TERMINAL};
 use twobox_system::lock::lock;
 
-/// How long a listener may take to acknowledge a letter.
+/// How long a listener may take to acknowledge a message.
 pub const ACK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is listened to: an agent, and a thread or the chat itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Address {
+pub(super) struct Audience {
     pub(super) agent: String,
     pub(super) thread: Option<String>,
 }
 
-impl Address {
-    /// The address as a place of this channel.
-    pub(super) fn place(&self) -> Place {
-        Place {
+impl Audience {
+    /// The audience as an address of this channel.
+    pub(super) fn address(&self) -> Address {
+        Address {
             channel_type: TERMINAL.to_owned(),
             platform_id: self.agent.clone(),
             thread_id: self.thread.clone(),
@@ -46,7 +46,7 @@ impl Address {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ListenerId(u64);
 
-/// How a letter reaches a connection, and how the connection is told to end.
+/// How a message reaches a connection, and how the connection is told to end.
 #[derive(Debug, Clone)]
 pub(super) struct Listener {
     pub(super) queue: mpsc::Sender<Event>,
@@ -67,8 +67,8 @@ struct State {
     /// To how many addresses each listens.
     listens: HashMap<ListenerId, usize>,
     /// In the order in which they came.
-    by_address: HashMap<Address, Vec<ListenerId>>,
-    /// Letters under way, by key.
+    by_address: HashMap<Audience, Vec<ListenerId>>,
+    /// Messages under way, by key.
     pending: HashMap<String, Pending>,
 }
 
@@ -111,23 +111,23 @@ impl Terminal {
         id
     }
 
-    /// From now on `id` gets the letters for `address`.
+    /// From now on `id` gets the messages for `audience`.
     ///
     /// # Errors
     /// [`TooMuch`] if it listens to [`bounds::LISTENS`] others.
-    pub(super) fn listen(&self, id: ListenerId, address: Address) -> Result<(), TooMuch> {
+    pub(super) fn listen(&self, id: ListenerId, audience: Audience) -> Result<(), TooMuch> {
         let mut state = self.state();
-        if state.by_address.get(&address).is_some_and(|there| there.contains(&id)) {
+        if state.by_address.get(&audience).is_some_and(|there| there.contains(&id)) {
             return Ok(());
         }
         let count = state.listens.entry(id).or_default();
         bounds::LISTENS.check("this connection", *count + 1)?;
         *count += 1;
-        state.by_address.entry(address).or_default().push(id);
+        state.by_address.entry(audience).or_default().push(id);
         Ok(())
     }
 
-    /// `id` has shown the letter with this key. Returns whether somebody waited for that.
+    /// `id` has shown the message with this key. Returns whether somebody waited for that.
     pub(super) fn acknowledge(&self, id: ListenerId, key: &str) -> bool {
         let mut state = self.state();
         if !state.pending.get(key).is_some_and(|pending| pending.holders.contains(&id)) {
@@ -137,7 +137,7 @@ impl Terminal {
         pending.acknowledged.send(()).is_ok()
     }
 
-    /// `id` is gone; letters that only it had are nobody's.
+    /// `id` is gone; messages that only it had are nobody's.
     pub(super) fn leave(&self, id: ListenerId) {
         let mut state = self.state();
         state.listeners.remove(&id);
@@ -152,23 +152,25 @@ impl Terminal {
         });
     }
 
-    async fn hand_over(&self, address: &Address, letters: Vec<Letter>) -> Vec<Outcome> {
+    async fn hand_over(&self, audience: &Audience, outbounds: Vec<Outbound>) -> Vec<Outcome> {
         let call = self.state().fresh();
         let _forget = Forget { terminal: self, call };
-        let there = self.state().at(address);
+        let there = self.state().at(audience);
         if there.is_empty() {
             return vec![Outcome::Unavailable];
         }
         // Announced before they are sent: an acknowledgement never finds nobody waiting.
-        let waiting: Vec<_> =
-            letters.iter().map(|letter| self.state().announce(call, &letter.key, &there)).collect();
-        let sending = there.iter().map(|(_, listener)| send_all(listener, &letters));
+        let waiting: Vec<_> = outbounds
+            .iter()
+            .map(|outbound| self.state().announce(call, &outbound.key, &there))
+            .collect();
+        let sending = there.iter().map(|(_, listener)| send_all(listener, &outbounds));
         let receiving = async {
             let mut outcomes = Vec::with_capacity(waiting.len());
             for acknowledged in waiting {
                 let outcome = match timeout(self.patience, acknowledged).await {
                     Ok(Ok(())) => Outcome::Delivered { platform_message_id: None },
-                    Ok(Err(_gone)) => self.after_departure(address),
+                    Ok(Err(_gone)) => self.after_departure(audience),
                     Err(_silent) => {
                         self.dismiss(call);
                         let error = format!(
@@ -195,10 +197,10 @@ impl Terminal {
         }
     }
 
-    /// Nobody holds the letter any more. Somebody who came meanwhile was announced as ready before
+    /// Nobody holds the message any more. Somebody who came meanwhile was announced as ready before
     /// this call ended, so the host has to try again by itself.
-    fn after_departure(&self, address: &Address) -> Outcome {
-        match self.state().at(address).is_empty() {
+    fn after_departure(&self, audience: &Audience) -> Outcome {
+        match self.state().at(audience).is_empty() {
             true => Outcome::Unavailable,
             false => Outcome::Transient {
                 error: "the terminal left and another came".to_owned(),
@@ -228,8 +230,8 @@ impl State {
         self.next
     }
 
-    fn at(&self, address: &Address) -> Vec<(ListenerId, Listener)> {
-        let ids = self.by_address.get(address).map_or(&[][..], Vec::as_slice);
+    fn at(&self, audience: &Audience) -> Vec<(ListenerId, Listener)> {
+        let ids = self.by_address.get(audience).map_or(&[][..], Vec::as_slice);
         ids.iter().filter_map(|id| Some((*id, self.listeners.get(id)?.clone()))).collect()
     }
 
@@ -250,15 +252,15 @@ impl State {
     }
 }
 
-async fn send_all(listener: &Listener, letters: &[Letter]) {
-    for letter in letters {
-        if listener.queue.send(Event::message(letter)).await.is_err() {
+async fn send_all(listener: &Listener, outbounds: &[Outbound]) {
+    for outbound in outbounds {
+        if listener.queue.send(Event::message(outbound)).await.is_err() {
             return; // it is leaving, and `leave` tells the waiting call
         }
     }
 }
 
-/// Forgets a call's letters when it ends, also when it is dropped in the middle.
+/// Forgets a call's messages when it ends, also when it is dropped in the middle.
 struct Forget<'a> {
     terminal: &'a Terminal,
     call: u64,
@@ -281,16 +283,16 @@ impl Channel for Terminal {
 
     fn deliver<'a>(
         &'a self,
-        place: &'a Place,
-        letters: Vec<Letter>,
+        address: &'a Address,
+        outbounds: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
-            if letters.is_empty() {
+            if outbounds.is_empty() {
                 return Vec::new();
             }
-            let address =
-                Address { agent: place.platform_id.clone(), thread: place.thread_id.clone() };
-            self.hand_over(&address, letters).await
+            let audience =
+                Audience { agent: address.platform_id.clone(), thread: address.thread_id.clone() };
+            self.hand_over(&audience, outbounds).await
         })
     }
 }

@@ -13,7 +13,7 @@ use twobox_shared::ids::{MessageId, RunId, SessionId};
 /// The kind of the channel that the command line and programs of this machine use.
 pub const TERMINAL: &str = "terminal";
 
-/// The kind of the channel that hands each letter to a program.
+/// The kind of the channel that hands each message to a program.
 pub const COMMAND: &str = "command";
 
 /// The kind of the channel on which a session speaks that was made for one run.
@@ -23,9 +23,9 @@ pub const SCHEDULE_CHANNEL: &str = "schedule";
 /// sockets are for. An error if the system does not say.
 pub type Guard = Arc<dyn Fn(i32) -> io::Result<bool> + Send + Sync>;
 
-/// A place that messages come from and go to: one queue, first in, first out.
+/// An address that messages come from and go to: one queue, first in, first out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub struct Address {
     /// The channel's kind, such as `terminal`.
     pub channel_type: String,
     /// The chat on that channel.
@@ -36,7 +36,7 @@ pub struct Place {
 
 /// One message on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct Outbound {
     /// The idempotency key, `<install>:<session>:<row id>`: the same for every attempt.
     pub key: String,
     /// The message that it answers, if it answers one.
@@ -58,7 +58,7 @@ pub struct Letter {
 /// notice's key first.
 const NOTICE: &str = "notice/";
 
-impl Letter {
+impl Outbound {
     /// The last part of the key of the host's notice about `cause`.
     pub fn row_of_notice(cause: &str) -> String {
         format!("{NOTICE}{cause}")
@@ -70,7 +70,7 @@ impl Letter {
     }
 }
 
-/// Where the files of a letter lie: in a folder in which its container writes. Whoever opens them follows
+/// Where the files of a message lie: in a folder in which its container writes. Whoever opens them follows
 /// no link below `base`, and believes nothing of what was there a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shelf {
@@ -80,7 +80,7 @@ pub struct Shelf {
     pub within: PathBuf,
 }
 
-/// What became of one letter.
+/// What became of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The channel took it, explicitly.
@@ -114,7 +114,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
     /// Where it was said. Its answer goes there.
-    pub place: Place,
+    pub address: Address,
     /// The channel's id for it: handing in the same message again changes nothing.
     pub id: MessageId,
     /// What was said.
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn the_hosts_own_word_is_told_by_its_key() {
-        let letter = |row: &str| Letter {
+        let outbound = |row: &str| Outbound {
             key: format!("install:session:{row}"),
             in_reply_to: None,
             answers: Vec::new(),
@@ -259,8 +259,8 @@ mod tests {
             shelf: None,
             failed: true,
         };
-        assert!(letter(&Letter::row_of_notice("failed-m1-0")).is_notice());
-        assert!(!letter("notice").is_notice());
+        assert!(outbound(&Outbound::row_of_notice("failed-m1-0")).is_notice());
+        assert!(!outbound("notice").is_notice());
         assert!(MessageId::parse(&format!("a:{NOTICE}b")).is_err(), "no row is called so");
     }
 }

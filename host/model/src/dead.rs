@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use twobox_shared::dead::Fate;
 
-/// How the reason begins why a letter of a runner that was given up is not sent.
+/// How the reason begins why a message of a runner that was given up is not sent.
 pub const SUPERSEDED: &str = "superseded";
 
-/// Why a letter that is open in a copy of a data directory is not sent.
+/// Why a message that is open in a copy of a data directory is not sent.
 pub const HELD: &str = "held: this is a copy, and the original may send it";
 
 /// How many things one order may be about: its answer has to fit into a line of the socket. An order

@@ -1,6 +1,6 @@
 //! Where an installation lives: what `host.db` remembers of its place, compared with what is seen
 //! there now. A copy of a data directory has the same id as its original, and two hosts under one id
-//! would take each other's containers and letters for their own.
+//! would take each other's containers and messages for their own.
 //!
 //! What may change by itself: the numbers of devices, at any start of the machine; the name of the
 //! directory, when somebody renames it. What does not: the directory and `host.db` themselves, which

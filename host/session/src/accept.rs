@@ -13,7 +13,7 @@ use twobox_shared::inbox::{Accepted, NewMessage};
 use super::command::Command;
 use super::signal::Reason;
 use super::task::Task;
-use twobox_model::channel::{Place, Refusal};
+use twobox_model::channel::{Address, Refusal};
 use twobox_model::seats::Sender;
 use twobox_store::sessions::DUE_NOW;
 use twobox_store::storage::{explain, passes};
@@ -23,9 +23,9 @@ use twobox_system::blocking::blocking;
 const ACCEPT_BATCH: usize = 256;
 
 /// Who wrote a message, if the channel said.
-fn sender(message: &NewMessage, home: &Place) -> Option<Sender> {
+fn sender(message: &NewMessage, reply_address: &Address) -> Option<Sender> {
     let name = Chat::from_content(&message.content).sender?;
-    Some(Sender::new(&home.channel_type, &name))
+    Some(Sender::new(&reply_address.channel_type, &name))
 }
 
 /// Answers somebody who may have stopped waiting.
@@ -116,13 +116,13 @@ impl Task {
         self.accepted = true;
         let chat = messages.iter().any(|message| message.trigger && message.run_id.is_none());
         if chat && self.container.is_none() && self.asker.is_none() {
-            self.asker = messages.iter().find_map(|message| sender(message, &self.home));
+            self.asker = messages.iter().find_map(|message| sender(message, &self.reply_address));
         }
         let (boxes, seen, now) = (Arc::clone(&self.boxes), self.seen, self.now());
         match blocking(move || boxes.accept(&messages, seen, now)).await {
             Ok(accepted) => {
                 fault::point(CrashPoint::HostAcceptCommitted);
-                self.damper.earn(accepted.len());
+                self.sweep_budget.earn(accepted.len());
                 if chat {
                     self.core.set_chatting(self.id, true);
                 }

@@ -20,7 +20,7 @@ pub enum Command {
         /// Where the answer goes; nobody may be waiting any more.
         reply: oneshot::Sender<Result<Accepted, Refusal>>,
     },
-    /// A channel said what became of letters.
+    /// A channel said what became of outbound messages.
     Sent(Sent),
     /// Give failed messages new attempts and lift a quarantine.
     Retry {

@@ -370,25 +370,26 @@ impl Task {
 
     async fn project_routing(&mut self) -> Result<(), Trouble> {
         let agent = self.record.agent_group;
-        let places = self.core.parts.db.call(move |db| messaging::places_of(db, agent)).await?;
-        let destinations: Vec<Destination> = places
+        let addresses =
+            self.core.parts.db.call(move |db| messaging::addresses_of(db, agent)).await?;
+        let destinations: Vec<Destination> = addresses
             .into_iter()
-            .map(|place| Destination {
-                name: place.name,
-                channel_type: place.channel_type,
-                platform_id: place.platform_id,
+            .map(|address| Destination {
+                name: address.name,
+                channel_type: address.channel_type,
+                platform_id: address.platform_id,
             })
             .collect();
         self.outgoing.allow(&destinations);
-        let home = Origin {
-            channel_type: Some(self.home.channel_type.clone()),
-            platform_id: Some(self.home.platform_id.clone()),
-            thread_id: self.home.thread_id.clone(),
+        let reply_address = Origin {
+            channel_type: Some(self.reply_address.channel_type.clone()),
+            platform_id: Some(self.reply_address.platform_id.clone()),
+            thread_id: self.reply_address.thread_id.clone(),
         };
         let mut destinations = destinations;
         destinations.sort_by(|a, b| a.name.cmp(&b.name)); // as the inbox lists them
         let boxes = Arc::clone(&self.boxes);
-        blocking(move || boxes.project_routing(&home, &destinations)).await?;
+        blocking(move || boxes.project_routing(&reply_address, &destinations)).await?;
         Ok(())
     }
 
@@ -424,7 +425,7 @@ impl Task {
                 if failed_starts == FAILED_STARTS_TOLD {
                     self.notify_person(Notice::held(
                         format!("start:{runner}"),
-                        self.home.clone(),
+                        self.reply_address.clone(),
                         "I cannot start at the moment. Your message is kept, and I will answer \
                          it as soon as I can."
                             .to_owned(),

@@ -27,7 +27,7 @@ use crate::waiting::Waiting;
 use crate::watch::Watch;
 use twobox_channels::Channel;
 use twobox_config::Config;
-use twobox_model::channel::Place;
+use twobox_model::channel::Address;
 use twobox_model::seats::{Population, Seat};
 use twobox_runtime::Runtime;
 use twobox_runtime::probe::Probed;
@@ -316,32 +316,32 @@ impl Core {
         }
     }
 
-    /// Somebody at `place` can take letters: whoever waits for that looks, and nobody else.
-    pub fn channel_ready(self: &Arc<Self>, place: &Place) {
-        let waiting = lock(&self.waiting).take(place);
+    /// Somebody at `address` can take outbound messages: whoever waits for that looks, and nobody else.
+    pub fn channel_ready(self: &Arc<Self>, address: &Address) {
+        let waiting = lock(&self.waiting).take(address);
         for session in waiting {
             self.wake(session, Reason::Channel);
         }
     }
 
-    /// The session hands over letters for `place`, where nobody may be.
-    pub(crate) fn expect(&self, session: SessionId, place: &Place) {
-        lock(&self.waiting).add(session, place);
+    /// The session hands over outbound messages for `address`, where nobody may be.
+    pub(crate) fn expect(&self, session: SessionId, address: &Address) {
+        lock(&self.waiting).add(session, address);
     }
 
     /// As [`Waiting::has`].
-    pub(crate) fn waits(&self, session: SessionId, place: &Place) -> bool {
-        lock(&self.waiting).has(session, place)
+    pub(crate) fn waits(&self, session: SessionId, address: &Address) -> bool {
+        lock(&self.waiting).has(session, address)
     }
 
     /// As [`Waiting::will_wake`].
-    pub(crate) fn will_be_woken(&self, session: SessionId, place: &Place) -> bool {
-        lock(&self.waiting).will_wake(session, place)
+    pub(crate) fn will_be_woken(&self, session: SessionId, address: &Address) -> bool {
+        lock(&self.waiting).will_wake(session, address)
     }
 
-    /// The session's letters for `place` have found somebody.
-    pub(crate) fn relieve(&self, session: SessionId, place: &Place) {
-        lock(&self.waiting).remove(session, place);
+    /// The session's outbound messages for `address` have found somebody.
+    pub(crate) fn relieve(&self, session: SessionId, address: &Address) {
+        lock(&self.waiting).remove(session, address);
     }
 
     /// The session is no more.

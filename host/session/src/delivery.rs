@@ -23,10 +23,10 @@ use twobox_shared::time::UnixMillis;
 
 use super::fence::Standing;
 use twobox_model::backoff::Backoff;
-use twobox_model::channel::{Outcome, Place};
+use twobox_model::channel::{Address, Outcome};
 use twobox_model::dead::SUPERSEDED;
 
-/// How many letters go to a channel at once, where that is harmless.
+/// How many outbound messages go to a channel at once, where that is harmless.
 pub const BATCH_MAX: usize = 32;
 
 /// The pauses between two attempts that are chosen here.
@@ -39,11 +39,11 @@ pub const GONE: &str = "its row is gone from the outbox";
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 const _: () = assert!(RETRY_AFTER_MAX.as_secs() >= PAUSE.most.as_secs());
 
-/// What is said of a letter that nobody took in time.
+/// What is said of an outbound message that nobody took in time.
 pub const EXPIRED: &str = "expired: no channel took it in time";
 
-/// How long somebody still has to come for letters whose time is over; for letters that are not even
-/// kept for that long, as long as they are kept.
+/// How long somebody still has to come for outbound messages whose time is over; for outbound messages
+/// that are not even kept for that long, as long as they are kept.
 const LAST_CALL: Duration = Duration::from_secs(30);
 
 /// What is said of a send that no host saw the end of.
@@ -66,17 +66,17 @@ pub struct View<'a> {
     /// are to be sent once more.
     pub rows: &'a [(OutRow, Option<Delivery>)],
     /// Where the session answers when a row does not say.
-    pub home: &'a Place,
-    /// Whether the session may send to a place.
-    pub may_send: &'a dyn Fn(&Place) -> bool,
+    pub reply_address: &'a Address,
+    /// Whether the session may send to an address.
+    pub may_send: &'a dyn Fn(&Address) -> bool,
     /// Whether a row comes from whom it may come from.
     pub standing: &'a dyn Fn(&OutRow) -> Standing,
     /// The channel of a kind, if there is one.
     pub channel: &'a dyn Fn(&str) -> Option<ChannelTraits>,
-    /// Places that a channel call is under way for.
-    pub in_flight: &'a HashSet<Place>,
-    /// Places whose channel said that nobody is there, until it says otherwise.
-    pub unavailable: &'a HashSet<Place>,
+    /// Addresses that a channel call is under way for.
+    pub in_flight: &'a HashSet<Address>,
+    /// Addresses whose channel said that nobody is there, until it says otherwise.
+    pub unavailable: &'a HashSet<Address>,
     /// How long a row is kept that cannot be sent.
     pub hold: Hold,
     /// The first row that is not among `rows` although those behind it are.
@@ -87,17 +87,17 @@ pub struct View<'a> {
     pub judged: &'a dyn Fn(Seq) -> bool,
 }
 
-/// How long letters are kept that nobody takes.
+/// How long outbound messages are kept that nobody takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Hold {
-    /// The time that each letter has, by the wall clock.
+    /// The time that each outbound message has, by the wall clock.
     pub max: Duration,
     /// For how long the last call has lasted, on a clock that nobody sets.
     pub last_call: Duration,
 }
 
 impl Hold {
-    /// How much longer a letter is kept after its time. That time alone says little: the clock may
+    /// How much longer an outbound message is kept after its time. That time alone says little: the clock may
     /// have jumped, or the host was down and whoever listens is not back yet. So there is a last call.
     pub(super) fn overtime(self, kept: Duration) -> Option<Duration> {
         (kept > self.max).then(|| self.max.min(LAST_CALL).saturating_sub(self.last_call))
@@ -108,7 +108,7 @@ impl Hold {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Where to.
-    pub place: Place,
+    pub address: Address,
     /// Which rows: indexes into the view's.
     pub rows: Vec<usize>,
     /// Whether to commit a `sending` record first, because the channel cannot tell a resend.
@@ -140,8 +140,8 @@ pub struct Plan {
 /// Decides. See the module's contract.
 pub fn plan(view: &View<'_>) -> Plan {
     let mut plan = Plan { cursor: view.cursor, ..Plan::default() };
-    let mut queues: HashMap<Place, Queue> = HashMap::new();
-    let mut order: Vec<Place> = Vec::new();
+    let mut queues: HashMap<Address, Queue> = HashMap::new();
+    let mut order: Vec<Address> = Vec::new();
     let mut requests_wait = false;
     let mut settled_rows = Vec::with_capacity(view.rows.len());
     for (index, (row, record)) in view.rows.iter().enumerate() {
@@ -172,23 +172,23 @@ pub fn plan(view: &View<'_>) -> Plan {
             }
             continue;
         }
-        let place = place_of(row, view.home);
+        let address = address_of(row, view.reply_address);
         if undecided {
-            queues.insert(place, Queue::Waiting); // the outbox will say, and announce itself
+            queues.insert(address, Queue::Waiting); // the outbox will say, and announce itself
             continue;
         }
-        let queue = queues.entry(place.clone()).or_insert_with(|| {
-            order.push(place.clone());
-            Queue::new(view, &place)
+        let queue = queues.entry(address.clone()).or_insert_with(|| {
+            order.push(address.clone());
+            Queue::new(view, &address)
         });
         queue.offer(view, &mut plan, index, record.as_ref());
     }
     plan.cursor = passed(view.cursor, view.left_out, settled_rows);
-    for place in order {
-        if let Some(Queue::Open { rows, announce }) = queues.remove(&place)
+    for address in order {
+        if let Some(Queue::Open { rows, announce }) = queues.remove(&address)
             && !rows.is_empty()
         {
-            plan.batches.push(Batch { place, rows, announce });
+            plan.batches.push(Batch { address, rows, announce });
         }
     }
     plan
@@ -242,13 +242,13 @@ impl Plan {
         if row.kind == KIND_SYSTEM {
             return None; // the host is there
         }
-        let place = place_of(row, view.home);
+        let address = address_of(row, view.reply_address);
         let left = view.hold.overtime(view.now.since(record.changed_at))?;
-        if view.in_flight.contains(&place) {
+        if view.in_flight.contains(&address) {
             self.last_call = true; // it goes on meanwhile
             return None;
         }
-        if !is_nobody_there(view, &place) && record.next_attempt_at.is_none() {
+        if !is_nobody_there(view, &address) && record.next_attempt_at.is_none() {
             return None;
         }
         if left.is_zero() {
@@ -272,9 +272,9 @@ enum Queue {
 }
 
 impl Queue {
-    fn new(view: &View<'_>, place: &Place) -> Self {
-        match (view.channel)(&place.channel_type) {
-            Some(channel) if !view.in_flight.contains(place) => {
+    fn new(view: &View<'_>, address: &Address) -> Self {
+        match (view.channel)(&address.channel_type) {
+            Some(channel) if !view.in_flight.contains(address) => {
                 Self::Open { rows: Vec::new(), announce: !channel.honours_keys }
             }
             _ => Self::Waiting,
@@ -282,8 +282,8 @@ impl Queue {
     }
 
     fn offer(&mut self, view: &View<'_>, plan: &mut Plan, index: usize, record: Option<&Delivery>) {
-        let place = place_of(&view.rows[index].0, view.home);
-        if is_nobody_there(view, &place) && !view.in_flight.contains(&place) {
+        let address = address_of(&view.rows[index].0, view.reply_address);
+        if is_nobody_there(view, &address) && !view.in_flight.contains(&address) {
             // The record's time is when the hold began, which is what its end is counted from.
             let since = record.map_or(view.now, |record| record.changed_at);
             if record.is_none() {
@@ -303,7 +303,7 @@ impl Queue {
                 *self = Self::Waiting;
             } else {
                 // What stands before it may go; the queue ends here.
-                let batch = Batch { place, rows: std::mem::take(rows), announce: *announce };
+                let batch = Batch { address, rows: std::mem::take(rows), announce: *announce };
                 plan.batches.push(batch);
                 *self = Self::Waiting;
             }
@@ -316,9 +316,9 @@ impl Queue {
     }
 }
 
-/// Whether nothing can be sent to a place at the moment, by its channel's word or for want of one.
-fn is_nobody_there(view: &View<'_>, place: &Place) -> bool {
-    view.unavailable.contains(place) || (view.channel)(&place.channel_type).is_none()
+/// Whether nothing can be sent to an address at the moment, by its channel's word or for want of one.
+fn is_nobody_there(view: &View<'_>, address: &Address) -> bool {
+    view.unavailable.contains(address) || (view.channel)(&address.channel_type).is_none()
 }
 
 /// The final record of a row that was not sent.
@@ -341,17 +341,19 @@ fn refusal(view: &View<'_>, row: &OutRow) -> Option<String> {
     if row.kind == KIND_SYSTEM {
         return None; // it may be refused when it is decided
     }
-    let place = place_of(row, view.home);
-    (!(view.may_send)(&place)).then(|| not_wired(&place))
+    let address = address_of(row, view.reply_address);
+    (!(view.may_send)(&address)).then(|| not_wired(&address))
 }
 
 /// The final record of a row of which nobody knows whether it was sent.
 fn interrupted(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Option<Delivery> {
     let record = record.filter(|_| row.kind != KIND_SYSTEM)?;
-    let place = place_of(row, view.home);
+    let address = address_of(row, view.reply_address);
     let honours_keys =
-        (view.channel)(&place.channel_type).is_some_and(|channel| channel.honours_keys);
-    if record.status == DeliveryStatus::Sending && !honours_keys && !view.in_flight.contains(&place)
+        (view.channel)(&address.channel_type).is_some_and(|channel| channel.honours_keys);
+    if record.status == DeliveryStatus::Sending
+        && !honours_keys
+        && !view.in_flight.contains(&address)
     {
         return Some(Delivery {
             status: DeliveryStatus::Uncertain,
@@ -363,24 +365,24 @@ fn interrupted(view: &View<'_>, row: &OutRow, record: Option<&Delivery>) -> Opti
     None
 }
 
-/// Why nothing goes to a place that the session may not send to.
-pub fn not_wired(place: &Place) -> String {
-    format!("the agent is not wired to {} {:?}", place.channel_type, place.platform_id)
+/// Why nothing goes to an address that the session may not send to.
+pub fn not_wired(address: &Address) -> String {
+    format!("the agent is not wired to {} {:?}", address.channel_type, address.platform_id)
 }
 
 /// Where a row goes.
-pub fn place_of(row: &OutRow, home: &Place) -> Place {
+pub fn address_of(row: &OutRow, reply_address: &Address) -> Address {
     match &row.destination {
         Origin { channel_type: Some(channel_type), platform_id: Some(platform_id), thread_id } => {
-            Place {
+            Address {
                 channel_type: channel_type.clone(),
                 platform_id: platform_id.clone(),
                 thread_id: thread_id.clone(),
             }
         }
-        Origin { thread_id, .. } => Place {
-            thread_id: thread_id.clone().or_else(|| home.thread_id.clone()),
-            ..home.clone()
+        Origin { thread_id, .. } => Address {
+            thread_id: thread_id.clone().or_else(|| reply_address.thread_id.clone()),
+            ..reply_address.clone()
         },
     }
 }
@@ -506,12 +508,12 @@ pub fn arrived_id(first: &MessageId) -> MessageId {
 /// The id of the message that tells the agent of a permanent failure: the same cause at the same
 /// destination tells it once, until something was delivered there (`epoch`, the number of the last
 /// row that was).
-pub fn undeliverable_id(place: &Place, error: &str, epoch: Seq) -> MessageId {
+pub fn undeliverable_id(address: &Address, error: &str, epoch: Seq) -> MessageId {
     let digest = twobox_shared::content::digest16(&format!(
         "{}\0{}\0{}\0{error}\0{}",
-        place.channel_type,
-        place.platform_id,
-        place.thread_id.as_deref().unwrap_or_default(),
+        address.channel_type,
+        address.platform_id,
+        address.thread_id.as_deref().unwrap_or_default(),
         epoch.0
     ));
     MessageId::parse(&format!("undeliverable-{digest}")).expect("letters, digits and a hyphen")

@@ -29,8 +29,8 @@ fn record(status: DeliveryStatus) -> Option<Delivery> {
 struct World {
     keys: bool,
     channel: bool,
-    in_flight: HashSet<Place>,
-    unavailable: HashSet<Place>,
+    in_flight: HashSet<Address>,
+    unavailable: HashSet<Address>,
     allowed: bool,
     standing: Standing,
     last_call: Duration,
@@ -54,12 +54,12 @@ fn world() -> World {
     }
 }
 
-fn place(thread: &str) -> Place {
-    place_of(&row(1, thread), &home())
+fn address(thread: &str) -> Address {
+    address_of(&row(1, thread), &reply_address())
 }
 
-fn home() -> Place {
-    Place { channel_type: "chan".into(), platform_id: "home".into(), thread_id: None }
+fn reply_address() -> Address {
+    Address { channel_type: "chan".into(), platform_id: "home".into(), thread_id: None }
 }
 
 impl World {
@@ -72,7 +72,7 @@ impl World {
             now,
             cursor,
             rows,
-            home: &home(),
+            reply_address: &reply_address(),
             may_send: &|_| self.allowed,
             standing: &|row| if row.seq == Seq(3) { self.standing } else { Standing::Inside },
             channel: &|_| self.channel.then_some(ChannelTraits { honours_keys: self.keys }),
@@ -93,7 +93,7 @@ impl World {
 fn sent(plan: &Plan) -> Vec<(&str, Vec<usize>)> {
     plan.batches
         .iter()
-        .map(|batch| (batch.place.thread_id.as_deref().unwrap_or(""), batch.rows.clone()))
+        .map(|batch| (batch.address.thread_id.as_deref().unwrap_or(""), batch.rows.clone()))
         .collect()
 }
 
@@ -169,7 +169,7 @@ fn a_reply_never_overtakes_an_earlier_one_to_the_same_place() {
 #[test]
 fn one_call_is_under_way_for_a_place_at_a_time() {
     let mut busy = world();
-    busy.in_flight.insert(place("a"));
+    busy.in_flight.insert(address("a"));
     let rows = [(row(1, "a"), None), (row(3, "b"), None)];
     assert_eq!(sent(&busy.plan(&rows)), [("b", vec![1])]);
 }
@@ -219,7 +219,7 @@ fn p13_a_missing_channel_holds_without_attempts_until_the_hold_expires() {
 #[test]
 fn a_place_that_nobody_listens_to_is_not_tried_until_somebody_does() {
     let mut quiet = world();
-    quiet.unavailable.insert(place("a"));
+    quiet.unavailable.insert(address("a"));
     let rows = [(row(1, "a"), record(DeliveryStatus::Held)), (row(3, "b"), None)];
     assert_eq!(sent(&quiet.plan(&rows)), [("b", vec![1])]);
     assert_eq!(sent(&world().plan(&rows)), [("a", vec![0]), ("b", vec![1])]);
@@ -266,9 +266,9 @@ fn a_superseded_runners_row_fails_and_an_undecided_one_holds_up_its_place_alone(
 
 #[test]
 fn a_row_without_a_destination_goes_home() {
-    let mut homeless = row(1, "a");
-    homeless.destination = Origin::default();
-    assert_eq!(place_of(&homeless, &home()), home());
+    let mut without_address = row(1, "a");
+    without_address.destination = Origin::default();
+    assert_eq!(address_of(&without_address, &reply_address()), reply_address());
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn an_announced_row_that_never_succeeds_expires_too() {
     let rows = [(row(1, "a"), record)];
     let called = blind.plan_at(now, &rows);
     assert_eq!((sent(&called), called.last_call), (vec![("a", vec![0])], true));
-    let busy = World { keys: false, in_flight: HashSet::from([place("a")]), ..world() };
+    let busy = World { keys: false, in_flight: HashSet::from([address("a")]), ..world() };
     let busy = busy.plan_at(now, &rows);
     assert_eq!((sent(&busy), busy.last_call), (vec![], true), "it does not begin anew");
     let over = World { keys: false, last_call: LAST_CALL, ..world() };
@@ -333,7 +333,7 @@ fn an_outcome_that_nobody_knows_is_final_and_releases_the_queue() {
 
 #[test]
 fn p14_one_notice_for_a_cause_until_a_delivery_succeeds() {
-    let id = |error, epoch| undeliverable_id(&place("a"), error, Seq(epoch));
+    let id = |error, epoch| undeliverable_id(&address("a"), error, Seq(epoch));
     assert_eq!(id("gone", 1), id("gone", 1));
     assert_ne!(id("gone", 1), id("gone", 3));
     assert_ne!(id("gone", 1), id("blocked", 1));
@@ -361,7 +361,7 @@ fn refusals_beyond_what_may_be_told_are_counted_where_the_cursor_passes_them() {
 fn a_request_that_was_judged_waits_for_the_cursor_and_is_not_decided_again() {
     let request = |seq| OutRow { kind: KIND_SYSTEM.into(), ..row(seq, "t") };
     let rows = [(row(1, "t"), None), (request(3), None), (request(5), None)];
-    let judged = World { judged: vec![Seq(3)], in_flight: [place("t")].into(), ..world() };
+    let judged = World { judged: vec![Seq(3)], in_flight: [address("t")].into(), ..world() };
     let plan = judged.plan(&rows);
     assert_eq!((&plan.requests[..], plan.cursor), (&[2][..], Seq(0)), "row 1 is on its way");
     assert_eq!(plan.counted, [(1, None)]);

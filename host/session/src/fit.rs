@@ -13,8 +13,8 @@ use twobox_shared::outbox::AckStatus;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, Look};
+use super::compose::address_of_origin;
 use super::decide::{Action, Alive};
-use super::letter::place_of_origin;
 use super::signal::Reason;
 use super::stamp;
 use super::task::{Task, Trouble};
@@ -144,15 +144,15 @@ impl Task {
             look.pending.iter().filter(due).partition(|message| message.of_run);
         let mut told = HashSet::new();
         for message in others.into_iter().rev() {
-            let place = place_of_origin(&message.origin, &self.home);
-            if told.insert(place.clone()) {
+            let address = address_of_origin(&message.origin, &self.reply_address);
+            if told.insert(address.clone()) {
                 let cause = format!("broken:{stamp}:{}", message.id);
                 let text = format!(
                     "I cannot answer at the moment: {}. Your message is kept, and I will answer it \
                      once that is mended.",
                     reason.trim_end_matches('.')
                 );
-                self.notify_person(Notice::held(cause, place, text, now)).await?;
+                self.notify_person(Notice::held(cause, address, text, now)).await?;
             }
         }
         let failure = Failure::permanent(Failure::AGENT_BROKEN, reason);

@@ -55,7 +55,7 @@ fn remove_empty(work: &Path) -> io::Result<()> {
 impl Task {
     /// Whether the session was made for one run.
     pub(super) fn is_made_for_a_run(&self) -> bool {
-        self.home.channel_type == SCHEDULE_CHANNEL
+        self.reply_address.channel_type == SCHEDULE_CHANNEL
     }
 
     /// Folds a session that was made for a run and of which nobody expects anything more.

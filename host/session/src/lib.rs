@@ -1,5 +1,5 @@
 //! Sessions: the table of those that are awake (`core`), the pure decisions about one
-//! (`machine`, `decide`, `limits`, `delivery`, `letter`, `fence`, `requests`, `recurrence`) and about all
+//! (`machine`, `decide`, `limits`, `delivery`, `compose`, `fence`, `requests`, `recurrence`) and about all
 //! (`admission`, `waiting`), and the task that owns a session's folder and its container and carries them
 //! out. It must not know what makes runs, nor through which door anybody came.
 
@@ -9,9 +9,9 @@ pub mod boxes;
 mod broken;
 mod closing;
 pub mod command;
+mod compose;
 mod container;
 pub mod core;
-mod damper;
 pub mod decide;
 pub mod delivery;
 pub mod fence;
@@ -19,7 +19,6 @@ mod fit;
 mod folding;
 mod forgetting;
 pub mod held;
-mod letter;
 pub mod limits;
 pub mod machine;
 mod notices;
@@ -33,6 +32,7 @@ mod serving;
 pub mod signal;
 pub mod stamp;
 mod sweep;
+mod sweep_budget;
 pub mod task;
 mod tasking;
 pub mod waiting;

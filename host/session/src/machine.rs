@@ -432,7 +432,7 @@ pub struct Left {
     pub lives: bool,
     /// Whether one is recorded to live.
     pub recorded: bool,
-    /// Whether a channel has letters of which it has not said what became of them.
+    /// Whether a channel has outbound messages of which it has not said what became of them.
     pub sending: bool,
     /// Until when a start is put off.
     pub start_after: Option<UnixMillis>,

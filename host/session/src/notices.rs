@@ -7,11 +7,11 @@ use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::{Delivery, DeliveryStatus};
 use twobox_shared::time::UnixMillis;
 
+use super::compose;
 use super::delivery::{self, ChannelTraits, EXPIRED, Hold, INTERRUPTED};
-use super::letter;
-use super::outgoing::Letters;
+use super::outgoing::OutboundKind;
 use super::task::{Task, Trouble};
-use twobox_model::channel::{Letter, Outcome, Place};
+use twobox_model::channel::{Address, Outbound, Outcome};
 use twobox_store::notices as stored;
 use twobox_store::notices::Notice;
 
@@ -21,10 +21,10 @@ struct View<'a> {
     hold: Hold,
     /// The open notices, oldest first.
     notices: &'a VecDeque<Notice>,
-    /// Places that a channel call is under way for.
-    in_flight: &'a HashSet<Place>,
-    /// Places whose channel said that nobody is there.
-    unavailable: &'a HashSet<Place>,
+    /// Addresses that a channel call is under way for.
+    in_flight: &'a HashSet<Address>,
+    /// Addresses whose channel said that nobody is there.
+    unavailable: &'a HashSet<Address>,
     /// The channel of a kind, if there is one.
     channel: &'a dyn Fn(&str) -> Option<ChannelTraits>,
 }
@@ -48,19 +48,19 @@ fn plan(view: &View<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut taken = view.in_flight.clone();
     for notice in view.notices {
-        if taken.contains(&notice.place) {
+        if taken.contains(&notice.address) {
             continue;
         }
-        let channel = (view.channel)(&notice.place.channel_type);
+        let channel = (view.channel)(&notice.address.channel_type);
         let honours_keys = channel.is_some_and(|channel| channel.honours_keys);
         if notice.status == DeliveryStatus::Sending && !honours_keys {
             plan.uncertain.push(notice.clone());
             continue;
         }
-        let nobody_there = view.unavailable.contains(&notice.place) || channel.is_none();
+        let nobody_there = view.unavailable.contains(&notice.address) || channel.is_none();
         let retry = delivery::waits(notice.next_attempt_at, view.now);
         if !nobody_there && retry.is_none() {
-            taken.insert(notice.place.clone());
+            taken.insert(notice.address.clone());
             plan.send.push(notice.clone());
             continue;
         }
@@ -73,14 +73,14 @@ fn plan(view: &View<'_>) -> Plan {
         plan.last_call |= overtime.is_some();
         let end = overtime.map_or(notice.created_at + view.hold.max, |left| view.now + left);
         let wait_until = retry.filter(|_| !nobody_there).map_or(end, |retry| retry.min(end));
-        taken.insert(notice.place.clone()); // a later notice does not overtake it
+        taken.insert(notice.address.clone()); // a later notice does not overtake it
         plan.next = Some(plan.next.map_or(wait_until, |other| other.min(wait_until)));
     }
     plan
 }
 
 impl Task {
-    /// Stores a notice, to be delivered with the next letters.
+    /// Stores a notice, to be delivered with the next outbound messages.
     pub(crate) async fn notify_person(&mut self, notice: Notice) -> Result<(), Trouble> {
         let (id, new) = (self.id, notice.clone());
         if self.core.parts.db.call(move |db| stored::add(db, id, &new)).await? {
@@ -123,11 +123,11 @@ impl Task {
         for notice in plan.send {
             let notice = self.announce(notice).await?;
             let failed = notice.failed_message();
-            let letter = Letter {
-                key: letter::key(
+            let outbound = Outbound {
+                key: compose::key(
                     self.core.parts.install,
                     self.id,
-                    &Letter::row_of_notice(&notice.cause),
+                    &Outbound::row_of_notice(&notice.cause),
                 ),
                 in_reply_to: None,
                 failed: failed.is_some(),
@@ -136,14 +136,14 @@ impl Task {
                 files: Vec::new(),
                 shelf: None,
             };
-            self.hand_over(notice.place.clone(), vec![letter], Letters::Notice(notice));
+            self.hand_over(notice.address.clone(), vec![outbound], OutboundKind::Notice(notice));
         }
         Ok((plan.next, plan.last_call))
     }
 
     /// Says durably that a notice is about to be sent, if its channel cannot tell a resend.
     async fn announce(&mut self, notice: Notice) -> Result<Notice, Trouble> {
-        let channel = self.core.parts.channels.get(notice.place.channel_type.as_str());
+        let channel = self.core.parts.channels.get(notice.address.channel_type.as_str());
         if channel.is_none_or(|channel| channel.honours_keys()) {
             return Ok(notice);
         }
@@ -183,8 +183,8 @@ impl Task {
         let (id, new, error) = (self.id, notice.clone(), error.map(str::to_owned));
         self.core.parts.db.call(move |db| stored::record(db, id, &new, error.as_deref())).await?;
         if notice.status.is_settled() {
-            let row = Letter::row_of_notice(&notice.cause);
-            self.letter_is_over(&notice.place.channel_type, &row);
+            let row = Outbound::row_of_notice(&notice.cause);
+            self.outbound_is_over(&notice.address.channel_type, &row);
         }
         if let Some(notices) = &mut self.outgoing.notices {
             match notices.iter_mut().find(|other| other.cause == notice.cause) {
@@ -206,12 +206,12 @@ mod tests {
     const HOLD: Duration = Duration::from_secs(60);
 
     fn notice(cause: &str, thread: &str) -> Notice {
-        let place = Place {
+        let address = Address {
             channel_type: "chan".into(),
             platform_id: "p".into(),
             thread_id: Some(thread.into()),
         };
-        Notice::held(cause.to_owned(), place, "sorry".to_owned(), NOW)
+        Notice::held(cause.to_owned(), address, "sorry".to_owned(), NOW)
     }
 
     fn plan_at(
@@ -230,13 +230,13 @@ mod tests {
         busy: &[&Notice],
         absent: &[&Notice],
     ) -> Plan {
-        let places = |of: &[&Notice]| of.iter().map(|notice| notice.place.clone()).collect();
+        let addresses = |of: &[&Notice]| of.iter().map(|notice| notice.address.clone()).collect();
         plan(&View {
             now,
             hold,
             notices: &notices.into(),
-            in_flight: &places(busy),
-            unavailable: &places(absent),
+            in_flight: &addresses(busy),
+            unavailable: &addresses(absent),
             channel: &|kind| {
                 ["chan", "blind"]
                     .contains(&kind)
@@ -282,7 +282,7 @@ mod tests {
     fn a_send_of_unknown_end_is_repeated_only_where_that_is_harmless() {
         let sending = |channel: &str| {
             let mut notice = Notice { status: DeliveryStatus::Sending, ..notice("1", "a") };
-            notice.place.channel_type = channel.to_owned();
+            notice.address.channel_type = channel.to_owned();
             notice
         };
         let known = plan_at(NOW, vec![sending("chan")], &[], &[]);

@@ -16,13 +16,13 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, LARGE_PAGE, Look};
 use super::command::Command;
+use super::compose;
 use super::delivery::{self, Batch, ChannelTraits, Hold, Plan};
 use super::fence::Fence;
-use super::letter;
 use super::signal::Reason;
 use super::task::{Task, Trouble};
 use crate::core::Parts;
-use twobox_model::channel::{Letter, Outcome, Place};
+use twobox_model::channel::{Address, Outbound, Outcome};
 use twobox_store::notices::Notice;
 use twobox_store::{messaging, refused};
 
@@ -31,18 +31,18 @@ type Row = (OutRow, Option<Delivery>);
 /// What the task remembers of its sends.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
-    pub(super) in_flight: HashSet<Place>,
-    pub(super) unavailable: HashSet<Place>,
+    pub(super) in_flight: HashSet<Address>,
+    pub(super) unavailable: HashSet<Address>,
     allowed: Option<HashSet<(String, String)>>,
     pub(super) rows: Vec<Row>,
     /// How far the host had come when it read them.
     cursor: Seq,
     /// The first of them that it did not read although it read others behind it.
     left_out: Option<Seq>,
-    last_delivered: HashMap<Place, Seq>,
+    last_delivered: HashMap<Address, Seq>,
     /// Where the messages were said that the rows answer which are to be sent now.
-    said: HashMap<MessageId, Place>,
-    /// Since when there is a last call for letters whose time is over.
+    said: HashMap<MessageId, Address>,
+    /// Since when there is a last call for outbound messages whose time is over.
     last_call: Option<Monotonic>,
     pub(super) notices: Option<VecDeque<Notice>>,
     /// What channels said and no disk has taken yet.
@@ -52,13 +52,13 @@ pub(crate) struct Outgoing {
 /// What a channel said of one batch.
 #[derive(Debug)]
 pub struct Sent {
-    place: Place,
-    letters: Letters,
+    address: Address,
+    outbounds: OutboundKind,
     outcomes: Vec<Outcome>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Letters {
+pub(super) enum OutboundKind {
     Rows(Vec<MessageId>),
     Notice(Notice),
 }
@@ -69,7 +69,7 @@ impl Outgoing {
         self.in_flight.is_empty()
     }
 
-    /// Whether a channel has yet to say what became of letters.
+    /// Whether a channel has yet to say what became of outbound messages.
     pub(crate) fn awaits_channels(&self) -> bool {
         self.in_flight.len() > self.reports.len()
     }
@@ -77,12 +77,12 @@ impl Outgoing {
     /// Gives up what could not be recorded.
     pub(crate) fn forget_reports(&mut self) {
         for sent in self.reports.drain(..) {
-            self.in_flight.remove(&sent.place);
+            self.in_flight.remove(&sent.address);
         }
     }
 
-    /// Places where nobody was may have somebody now: those for which nothing `waits`.
-    pub(crate) fn channels_are_back(&mut self, waits: impl Fn(&Place) -> bool) {
+    /// Addresses where nobody was may have somebody now: those for which nothing `waits`.
+    pub(crate) fn channels_are_back(&mut self, waits: impl Fn(&Address) -> bool) {
         self.unavailable.retain(waits);
     }
 
@@ -93,7 +93,8 @@ impl Outgoing {
 
     /// Where the session may send to.
     pub(crate) fn allow(&mut self, destinations: &[Destination]) {
-        let pair = |place: &Destination| (place.channel_type.clone(), place.platform_id.clone());
+        let pair =
+            |address: &Destination| (address.channel_type.clone(), address.platform_id.clone());
         self.allowed = Some(destinations.iter().map(pair).collect());
     }
 
@@ -107,7 +108,7 @@ impl Outgoing {
 
 impl Task {
     /// Decides what becomes of the outbox's rows, and hands over at once what a channel with keys may
-    /// have: such a channel takes a letter once however often it is sent, so that need not wait for
+    /// have: such a channel takes an outbound message once however often it is sent, so that need not wait for
     /// the commits of this sweep.
     pub(crate) async fn plan_delivery(
         &mut self,
@@ -176,8 +177,8 @@ impl Task {
             now,
             cursor: look.cursor.seq,
             rows: &out.rows,
-            home: &self.home,
-            may_send: &|place| self.may_send(place),
+            reply_address: &self.reply_address,
+            may_send: &|address| self.may_send(address),
             standing: &|row| fence.standing(row),
             channel: &|kind| {
                 channels
@@ -193,17 +194,17 @@ impl Task {
         })
     }
 
-    /// Whether the session may send to `place`: home, and wherever its agent is wired to.
-    pub(super) fn may_send(&self, place: &Place) -> bool {
-        let is_home = place.channel_type == self.home.channel_type
-            && place.platform_id == self.home.platform_id;
-        is_home
+    /// Whether the session may send to `address`: the reply address, and wherever its agent is wired to.
+    pub(super) fn may_send(&self, address: &Address) -> bool {
+        let is_reply_address = address.channel_type == self.reply_address.channel_type
+            && address.platform_id == self.reply_address.platform_id;
+        is_reply_address
             || self.outgoing.allowed.as_ref().is_some_and(|allowed| {
-                allowed.contains(&(place.channel_type.clone(), place.platform_id.clone()))
+                allowed.contains(&(address.channel_type.clone(), address.platform_id.clone()))
             })
     }
 
-    /// For how long letters are kept that nobody takes.
+    /// For how long outbound messages are kept that nobody takes.
     pub(super) fn hold(&self) -> Hold {
         let Parts { clock, config, .. } = &self.core.parts;
         let last_call =
@@ -213,8 +214,10 @@ impl Task {
 
     async fn load_allowed(&mut self) -> Result<(), Trouble> {
         let agent = self.record.agent_group;
-        let places = self.core.parts.db.call(move |db| messaging::places_of(db, agent)).await?;
-        let allowed = places.into_iter().map(|place| (place.channel_type, place.platform_id));
+        let addresses =
+            self.core.parts.db.call(move |db| messaging::addresses_of(db, agent)).await?;
+        let allowed =
+            addresses.into_iter().map(|address| (address.channel_type, address.platform_id));
         self.outgoing.allowed = Some(allowed.collect());
         Ok(())
     }
@@ -276,28 +279,28 @@ impl Task {
     ) -> Result<(), Trouble> {
         let mut changes = Changes { cursor, notice, ..Changes::default() };
         let mut last_delivered = self.outgoing.last_delivered.clone();
-        let mut arrived: BTreeMap<Place, Vec<&MessageId>> = BTreeMap::new();
+        let mut arrived: BTreeMap<Address, Vec<&MessageId>> = BTreeMap::new();
         for (index, record) in &records {
             let (row, before) = &self.outgoing.rows[*index];
-            let place = delivery::place_of(row, &self.home);
+            let address = delivery::address_of(row, &self.reply_address);
             match record.status {
                 DeliveryStatus::Delivered => {
                     if before.as_ref().is_some_and(Delivery::is_believed_lost) {
-                        arrived.entry(place.clone()).or_default().push(&row.id);
+                        arrived.entry(address.clone()).or_default().push(&row.id);
                     }
-                    last_delivered.insert(place, row.seq);
+                    last_delivered.insert(address, row.seq);
                 }
                 DeliveryStatus::Failed | DeliveryStatus::Uncertain => {
                     let error = record.error.clone().unwrap_or_default();
-                    let epoch = last_delivered.get(&place).copied().unwrap_or_default();
+                    let epoch = last_delivered.get(&address).copied().unwrap_or_default();
                     if let Some(repeats) = self.refusals.log(&error, Instant::now()) {
                         tracing::warn!(session = %self.id, row = %row.id,
-                            channel = place.channel_type, platform_id = place.platform_id,
+                            channel = address.channel_type, platform_id = address.platform_id,
                             status = record.status.as_str(), error, repeats,
                             "a message was not delivered");
                     }
-                    changes.notes.push(letter::undeliverable_note(
-                        &place,
+                    changes.notes.push(compose::undeliverable_note(
+                        &address,
                         record.status,
                         &error,
                         epoch,
@@ -307,25 +310,26 @@ impl Task {
             }
             changes.records.push((row.id.clone(), record.clone()));
         }
-        let notes = arrived.iter().filter_map(|(place, rows)| letter::arrived_note(place, rows));
+        let notes =
+            arrived.iter().filter_map(|(address, rows)| compose::arrived_note(address, rows));
         changes.notes.extend(notes);
         self.apply(changes, now).await?;
         self.outgoing.last_delivered = last_delivered;
         for (index, record) in records {
             if record.status.is_settled() {
                 let row = &self.outgoing.rows[index].0;
-                let place = delivery::place_of(row, &self.home);
-                self.letter_is_over(&place.channel_type, row.id.as_str());
+                let address = delivery::address_of(row, &self.reply_address);
+                self.outbound_is_over(&address.channel_type, row.id.as_str());
             }
             self.outgoing.rows[index].1 = Some(record);
         }
         Ok(())
     }
 
-    /// Tells a channel that a letter waits no more, whoever decided so.
-    pub(super) fn letter_is_over(&self, channel_type: &str, row: &str) {
+    /// Tells a channel that an outbound message waits no more, whoever decided so.
+    pub(super) fn outbound_is_over(&self, channel_type: &str, row: &str) {
         if let Some(channel) = self.core.parts.channels.get(channel_type) {
-            channel.forget(&letter::key(self.core.parts.install, self.id, row));
+            channel.forget(&compose::key(self.core.parts.install, self.id, row));
         }
     }
 
@@ -358,15 +362,15 @@ impl Task {
     async fn load_said(&mut self, batches: &[Batch]) -> Result<(), Trouble> {
         let indexes = batches.iter().flat_map(|batch| &batch.rows);
         let rows = indexes.map(|index| &self.outgoing.rows[*index].0);
-        let named: BTreeSet<_> = rows.flat_map(letter::answers).collect();
+        let named: BTreeSet<_> = rows.flat_map(compose::answers).collect();
         self.outgoing.said.clear();
         if named.is_empty() {
             return Ok(());
         }
         let boxes = Arc::clone(&self.boxes);
         let origins = self.at_its_expense(move || boxes.origins(named)).await?;
-        let place = |(id, origin)| (id, letter::place_of_origin(&origin, &self.home));
-        self.outgoing.said = origins.into_iter().map(place).collect();
+        let address = |(id, origin)| (id, compose::address_of_origin(&origin, &self.reply_address));
+        self.outgoing.said = origins.into_iter().map(address).collect();
         Ok(())
     }
 
@@ -380,31 +384,36 @@ impl Task {
         let rows: Vec<&OutRow> =
             batch.rows.iter().map(|index| &self.outgoing.rows[*index].0).collect();
         let (parts, said) = (&self.core.parts, &self.outgoing.said);
-        let letter = |row: &&OutRow| {
-            let place = delivery::place_of(row, &self.home);
-            let key = letter::key(parts.install, self.id, row.id.as_str());
-            letter::of_row(row, key, said, &place, self.boxes.paths().out_dir())
+        let outbound = |row: &&OutRow| {
+            let address = delivery::address_of(row, &self.reply_address);
+            let key = compose::key(parts.install, self.id, row.id.as_str());
+            compose::of_row(row, key, said, &address, self.boxes.paths().out_dir())
         };
-        let letters = rows.iter().map(letter).collect();
+        let outbounds = rows.iter().map(outbound).collect();
         let ids = rows.iter().map(|row| row.id.clone()).collect();
         tracing::debug!(session = %self.id, rows = batch.rows.len(), at = %now, "sending");
-        self.hand_over(batch.place.clone(), letters, Letters::Rows(ids));
+        self.hand_over(batch.address.clone(), outbounds, OutboundKind::Rows(ids));
     }
 
-    /// Hands letters to their channel, whose report comes back as a command.
-    pub(super) fn hand_over(&mut self, place: Place, letters: Vec<Letter>, what: Letters) {
-        let Some(channel) = self.core.parts.channels.get(place.channel_type.as_str()) else {
+    /// Hands outbound messages to their channel, whose report comes back as a command.
+    pub(super) fn hand_over(
+        &mut self,
+        address: Address,
+        outbounds: Vec<Outbound>,
+        what: OutboundKind,
+    ) {
+        let Some(channel) = self.core.parts.channels.get(address.channel_type.as_str()) else {
             return; // the plan sends only where there is a channel
         };
-        self.outgoing.in_flight.insert(place.clone());
-        self.damper.earn(letters.len());
+        self.outgoing.in_flight.insert(address.clone());
+        self.sweep_budget.earn(outbounds.len());
         let (channel, mailbox) = (Arc::clone(channel), self.handle.mailbox.clone());
-        self.core.expect(self.id, &place);
+        self.core.expect(self.id, &address);
         let honours_keys = channel.honours_keys();
         tokio::spawn(async move {
             let call = tokio::spawn({
-                let place = place.clone();
-                async move { channel.deliver(&place, letters).await }
+                let address = address.clone();
+                async move { channel.deliver(&address, outbounds).await }
             });
             let broke = |error| match honours_keys {
                 true => vec![Outcome::Transient { error, retry_after: None }],
@@ -418,7 +427,7 @@ impl Task {
                 Err(panic) => broke(format!("the channel broke: {panic}")),
             };
             fault::point(CrashPoint::HostDeliverSent);
-            let sent = Sent { place, letters: what, outcomes };
+            let sent = Sent { address, outbounds: what, outcomes };
             // The task lives as long as anything is under way, or the host stops.
             drop(mailbox.send(Command::Sent(sent)).await);
         });
@@ -427,11 +436,11 @@ impl Task {
     /// Takes in what a channel said.
     pub(crate) async fn take_report(&mut self, sent: Sent) -> Result<(), Trouble> {
         match sent.outcomes.last() {
-            Some(Outcome::Unavailable) if self.core.will_be_woken(self.id, &sent.place) => {
-                self.outgoing.unavailable.insert(sent.place.clone());
+            Some(Outcome::Unavailable) if self.core.will_be_woken(self.id, &sent.address) => {
+                self.outgoing.unavailable.insert(sent.address.clone());
             }
             Some(Outcome::Unavailable) => {} // somebody has come meanwhile
-            _ => self.core.relieve(self.id, &sent.place),
+            _ => self.core.relieve(self.id, &sent.address),
         }
         self.outgoing.reports.push_back(sent);
         self.record_reports().await
@@ -439,21 +448,21 @@ impl Task {
 
     /// Records what channels said, and goes on with their destinations' queues. What cannot be
     /// recorded is kept, and its destination stays busy until it can: a full disk must not make
-    /// the host send the same letter again and again.
+    /// the host send the same outbound message again and again.
     pub(crate) async fn record_reports(&mut self) -> Result<(), Trouble> {
         while let Some(sent) = self.outgoing.reports.pop_front() {
             let now = self.now();
-            let recorded = match &sent.letters {
-                Letters::Notice(notice) => {
+            let recorded = match &sent.outbounds {
+                OutboundKind::Notice(notice) => {
                     self.record_notice_sent(notice, &sent.outcomes, now).await
                 }
-                Letters::Rows(ids) => self.record_rows(ids, &sent.outcomes, now).await,
+                OutboundKind::Rows(ids) => self.record_rows(ids, &sent.outcomes, now).await,
             };
             if let Err(trouble) = recorded {
                 self.outgoing.reports.push_front(sent);
                 return Err(trouble);
             }
-            self.outgoing.in_flight.remove(&sent.place);
+            self.outgoing.in_flight.remove(&sent.address);
             self.handle.signal.raise(Reason::Due);
         }
         Ok(())

@@ -21,7 +21,7 @@ use super::boxes::{
 use super::delivery;
 use super::signal::Reason;
 use super::task::{Task, Trouble};
-use twobox_model::channel::Place;
+use twobox_model::channel::Address;
 use twobox_model::dead::{self, HELD, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb};
 use twobox_shared::errors::chain;
 use twobox_store::notices;
@@ -101,12 +101,17 @@ struct Found {
     id: MessageId,
     fate: Fate,
     /// Where a dead row would be sent, if it can be read.
-    place: Option<Place>,
+    address: Option<Address>,
 }
 
 impl Boxes {
     /// The messages and rows that an order may mean.
-    fn known(&self, order: &Order, writers: Writers, home: &Place) -> Result<Vec<Found>, BoxError> {
+    fn known(
+        &self,
+        order: &Order,
+        writers: Writers,
+        reply_address: &Address,
+    ) -> Result<Vec<Found>, BoxError> {
         if !self.has_inbox() {
             return Ok(Vec::new());
         }
@@ -127,7 +132,7 @@ impl Boxes {
         let mut known = Vec::new();
         for message in messages {
             if let Some(fate) = tx.fate_of_message(&message)? {
-                known.push(Found { kind: Kind::Message, id: message, fate, place: None });
+                known.push(Found { kind: Kind::Message, id: message, fate, address: None });
             }
         }
         let high_water = tx.high_water()?.max(tx.cursor()?.seen);
@@ -142,24 +147,24 @@ impl Boxes {
             .filter(|(_, fate)| matches!(fate, Fate::Dead { .. }))
             .map(|(row, _)| row)
             .collect();
-        let mut places = HashMap::new();
+        let mut addresses = HashMap::new();
         // What is dropped need not be read, and perhaps cannot be.
         if order.verb == Verb::Redrive && !dead.is_empty() {
             let read = self.read(writers, |outbox| {
-                let mut places = HashMap::new();
+                let mut addresses = HashMap::new();
                 for page in dead.chunks(LARGE_PAGE) {
                     for row in outbox.rows_of(page.iter().copied(), high_water)? {
-                        let place = delivery::place_of(&row, home);
-                        places.insert(row.id, place);
+                        let address = delivery::address_of(&row, reply_address);
+                        addresses.insert(row.id, address);
                     }
                 }
-                Ok(places)
+                Ok(addresses)
             });
-            places = read?.unwrap_or_default();
+            addresses = read?.unwrap_or_default();
         }
         known.extend(recorded.into_iter().map(|(row, fate)| {
-            let place = places.remove(&row);
-            Found { kind: Kind::Delivery, id: row, fate, place }
+            let address = addresses.remove(&row);
+            Found { kind: Kind::Delivery, id: row, fate, address }
         }));
         Ok(known)
     }
@@ -223,19 +228,20 @@ impl Task {
             true => Writers::None,
             false => Writers::Possible,
         };
-        let (boxes, home, asked) = (Arc::clone(&self.boxes), self.home.clone(), order.clone());
-        let inside = blocking(move || boxes.known(&asked, writers, &home)).await?;
+        let (boxes, reply_address, asked) =
+            (Arc::clone(&self.boxes), self.reply_address.clone(), order.clone());
+        let inside = blocking(move || boxes.known(&asked, writers, &reply_address)).await?;
         let honours_keys = |kind: &str| {
             self.core.parts.channels.get(kind).is_some_and(|channel| channel.honours_keys())
         };
         let mut known: Vec<Known> = inside
             .into_iter()
-            .map(|Found { kind, id, fate, place }| Known {
+            .map(|Found { kind, id, fate, address }| Known {
                 kind,
                 id: id.to_string(),
                 fate,
-                readable: kind == Kind::Message || place.is_some(),
-                honours_keys: place.is_some_and(|place| honours_keys(&place.channel_type)),
+                readable: kind == Kind::Message || address.is_some(),
+                honours_keys: address.is_some_and(|address| honours_keys(&address.channel_type)),
             })
             .collect();
         let id = self.id;
@@ -327,19 +333,19 @@ impl Task {
             error = delivery::GONE, "messages were not delivered");
         let records: Vec<_> =
             gone.iter().map(|(row, record)| (row.clone(), delivery::gone(record, now))).collect();
-        let notes = vec![gone_note(first, gone.len(), &self.home)];
+        let notes = vec![gone_note(first, gone.len(), &self.reply_address)];
         let changes = Changes { records, notes, ..Changes::default() };
         Ok(self.apply(changes, now).await?)
     }
 }
 
 /// Where they were to go is gone with them, so the agent is told of them by name.
-fn gone_note(first: &MessageId, count: usize, home: &Place) -> NewMessage {
+fn gone_note(first: &MessageId, count: usize, reply_address: &Address) -> NewMessage {
     let cause = format!("{}\0{first}", delivery::GONE);
     let text = match count {
         1 => format!("A message was not delivered: {} ({first}).", delivery::GONE),
         many => format!("{many} messages were not delivered: {} ({first}, …).", delivery::GONE),
     };
-    let id = delivery::undeliverable_id(home, &cause, Seq::default());
+    let id = delivery::undeliverable_id(reply_address, &cause, Seq::default());
     NewMessage::note(id, Chat::text(text).to_json())
 }

@@ -23,7 +23,7 @@ use super::delivery::{self, Plan};
 use super::recurrence::series_id;
 use super::requests::{self, Effect, Response};
 use super::task::{Task, Trouble};
-use twobox_model::channel::Place;
+use twobox_model::channel::Address;
 use twobox_store::sessions::DUE_NOW;
 
 /// How many answers that start a turn wait at most. Further ones are context.
@@ -112,9 +112,9 @@ impl Task {
 
     fn asked(&self, index: usize) -> Asked {
         let row = &self.outgoing.rows[index].0;
-        let place = delivery::place_of(row, &self.home);
-        let refusal = (!self.may_send(&place)).then(|| delivery::not_wired(&place));
-        let Place { channel_type, platform_id, thread_id } = place;
+        let address = delivery::address_of(row, &self.reply_address);
+        let refusal = (!self.may_send(&address)).then(|| delivery::not_wired(&address));
+        let Address { channel_type, platform_id, thread_id } = address;
         Asked {
             index,
             row: row.id.clone(),

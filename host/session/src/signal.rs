@@ -19,7 +19,7 @@ pub enum Reason {
     Place = 8,
     /// Another session needs this one's place.
     Evict = 16,
-    /// A channel may take letters that it could not take before.
+    /// A channel may take outbound messages that it could not take before.
     Channel = 32,
 }
 

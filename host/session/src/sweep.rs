@@ -14,9 +14,9 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Changes, Look, Writers};
+use super::compose::address_of_origin;
 use super::decide::{Acks, Action, Alive};
 use super::fence::Fence;
-use super::letter::place_of_origin;
 use super::machine::{Effect, End, Event, Facts, Left, Step, Sweep, Unread};
 use super::recurrence::{self, Succession};
 use super::signal::{Reason, Reasons};
@@ -36,7 +36,7 @@ impl Task {
         if reasons.contains(Reason::Channel) {
             // Also of one in quarantine, for which the host may have something to say.
             let (core, id) = (&self.core, self.id);
-            self.outgoing.channels_are_back(|place| core.waits(id, place));
+            self.outgoing.channels_are_back(|address| core.waits(id, address));
         }
         if self.record.quarantine.is_some() {
             return self.rest_in_quarantine().await;
@@ -152,7 +152,7 @@ impl Task {
         }
         // Waiting for a lock costs the host nothing, and its holder its life.
         if !matches!(look, Err(BoxError::Busy { .. })) {
-            self.damper.looked(began.elapsed(), Instant::now());
+            self.sweep_budget.looked(began.elapsed(), Instant::now());
         }
         look
     }
@@ -213,9 +213,10 @@ impl Task {
             {
                 tracing::warn!(session = %self.id, message_id = %message.id,
                     reason = failure.reason, detail = failure.detail, "a message failed");
-                let place = place_of_origin(&message.origin, &self.home);
+                let address = address_of_origin(&message.origin, &self.reply_address);
                 let text = failure_text(message, *attempt, failure);
-                self.notify_person(Notice::failed(&message.id, *attempt, place, text, now)).await?;
+                self.notify_person(Notice::failed(&message.id, *attempt, address, text, now))
+                    .await?;
             }
         }
         fault::point(CrashPoint::HostSettleNoticed);

@@ -22,12 +22,12 @@ use super::accept::answer;
 use super::boxes::Boxes;
 use super::command::Command;
 use super::container::Container;
-use super::damper::Damper;
 use super::outgoing::Outgoing;
 use super::refusals::Refusals;
 use super::signal::{Reason, Reasons, Signal};
+use super::sweep_budget::SweepBudget;
 use crate::core::{Core, Handle};
-use twobox_model::channel::{Place, Refusal, SCHEDULE_CHANNEL};
+use twobox_model::channel::{Address, Refusal, SCHEDULE_CHANNEL};
 use twobox_model::seats::Sender;
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_store::DbError;
@@ -47,7 +47,7 @@ pub(crate) struct Task {
     pub(crate) id: SessionId,
     pub(crate) record: SessionRecord,
     pub(crate) boxes: Arc<Boxes>,
-    pub(crate) home: Place,
+    pub(crate) reply_address: Address,
     pub(crate) handle: Handle,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) backlog: VecDeque<Command>,
@@ -70,7 +70,7 @@ pub(crate) struct Task {
     pub(crate) unreadable_since: Option<Monotonic>,
     /// Why the last message could not be stored, until something was done about it.
     pub(super) unstored: Option<BoxError>,
-    pub(super) damper: Damper,
+    pub(super) sweep_budget: SweepBudget,
     pub(super) refusals: Refusals,
     /// The last complaint, so that the same one is logged once.
     complaint: Option<String>,
@@ -137,13 +137,13 @@ pub(crate) async fn run(
     let folder = data.session_folder(record.agent_group, id);
     let quota = core.parts.config.limits.outbox_quota_mb << 20;
     let boxes = Boxes::new(id, &folder, &data.scratch(), quota);
-    let home = record.home();
+    let reply_address = record.reply_address();
     let mut task = Task {
-        boxes: Arc::new(match home.channel_type == SCHEDULE_CHANNEL {
+        boxes: Arc::new(match reply_address.channel_type == SCHEDULE_CHANNEL {
             true => boxes.small(), // one run is not much
             false => boxes,
         }),
-        home,
+        reply_address,
         id,
         record,
         commands,
@@ -158,7 +158,7 @@ pub(crate) async fn run(
         next_look: None,
         unreadable_since: None,
         unstored: None,
-        damper: Damper::default(),
+        sweep_budget: SweepBudget::default(),
         refusals: Refusals::default(),
         complaint: None,
         runtime_silent: 0,
@@ -187,13 +187,13 @@ pub(crate) async fn run(
 /// The names that stand beside a session's id in the log. Not a span of `info`: they are wanted in a log
 /// of warnings too.
 pub(crate) fn names(record: &SessionRecord) -> Span {
-    let home = record.home();
+    let reply_address = record.reply_address();
     tracing::error_span!(
         "of",
         agent = record.agent_folder,
-        channel = home.channel_type,
-        chat = home.platform_id,
-        thread = home.thread_id
+        channel = reply_address.channel_type,
+        chat = reply_address.platform_id,
+        thread = reply_address.thread_id
     )
 }
 
@@ -263,12 +263,12 @@ impl Task {
             if let Some(error) = self.unstored.take() {
                 self.cope(error.into()).await;
             }
-            if let Some(rest) = self.damper.rest(Instant::now()) {
+            if let Some(rest) = self.sweep_budget.rest(Instant::now()) {
                 self.look_in(rest); // what was raised is kept until then
                 continue;
             }
             if !self.handle.signal.is_quiet()
-                && let Some(pause) = self.damper.pause(Instant::now())
+                && let Some(pause) = self.sweep_budget.pause(Instant::now())
             {
                 self.while_accepting(tokio::time::sleep(pause)).await;
             }
@@ -416,9 +416,9 @@ impl Task {
         &mut self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let background = self.core.background.as_ref().filter(|_| self.damper.comes_last());
+        let background = self.core.background.as_ref().filter(|_| self.sweep_budget.comes_last());
         let (value, processor) = blocking_timed(background, work).await;
-        self.damper.pay(processor);
+        self.sweep_budget.pay(processor);
         value
     }
 
@@ -444,7 +444,7 @@ impl Task {
         self.record.quarantine = None;
         self.record.failed_starts = 0;
         self.record.start_after = None;
-        self.damper.wake();
+        self.sweep_budget.wake();
         self.handle.signal.raise(Reason::Runtime);
         Ok(revived)
     }

@@ -1,71 +1,71 @@
-//! Who waits for a channel that had nobody to take a letter, or may have to: from the moment at which
-//! letters leave until their channel has said what became of them, and on if it was
+//! Who waits for a channel that had nobody to take an outbound message, or may have to: from the moment
+//! at which outbound messages leave until their channel has said what became of them, and on if it was
 //! [`twobox_model::channel::Outcome::Unavailable`]. So somebody who comes wakes those whom it may
 //! concern, and nobody else, however many are awake. A session may sleep meanwhile.
 
 use std::collections::{HashMap, HashSet};
 
-use twobox_model::channel::Place;
+use twobox_model::channel::Address;
 use twobox_shared::ids::SessionId;
 
-/// For how many places one session is known to wait. A container chooses threads as it likes: a
+/// For how many addresses one session is known to wait. A container chooses threads as it likes: a
 /// session with more waits for anybody, and pays for its looks itself.
-const PLACES_MAX: usize = 64;
+const ADDRESSES_MAX: usize = 64;
 
 /// Who waits where.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    by_place: HashMap<Place, HashSet<SessionId>>,
-    by_session: HashMap<SessionId, HashSet<Place>>,
-    /// Those with more places than are kept.
+    by_address: HashMap<Address, HashSet<SessionId>>,
+    by_session: HashMap<SessionId, HashSet<Address>>,
+    /// Those with more addresses than are kept.
     anywhere: HashSet<SessionId>,
 }
 
 impl Waiting {
-    /// `session` waits for somebody at `place`.
-    pub fn add(&mut self, session: SessionId, place: &Place) {
-        let places = self.by_session.entry(session).or_default();
-        if places.len() >= PLACES_MAX && !places.contains(place) {
+    /// `session` waits for somebody at `address`.
+    pub fn add(&mut self, session: SessionId, address: &Address) {
+        let addresses = self.by_session.entry(session).or_default();
+        if addresses.len() >= ADDRESSES_MAX && !addresses.contains(address) {
             self.anywhere.insert(session);
             return;
         }
-        if places.insert(place.clone()) {
-            self.by_place.entry(place.clone()).or_default().insert(session);
+        if addresses.insert(address.clone()) {
+            self.by_address.entry(address.clone()).or_default().insert(session);
         }
     }
 
-    /// Whether nobody has come to `place` since `session` waits there. Of one that waits for anybody
-    /// that is not known for each place, and `true` only for those that are kept.
-    pub fn has(&self, session: SessionId, place: &Place) -> bool {
-        self.by_place.get(place).is_some_and(|sessions| sessions.contains(&session))
+    /// Whether nobody has come to `address` since `session` waits there. Of one that waits for anybody
+    /// that is not known for each address, and `true` only for those that are kept.
+    pub fn has(&self, session: SessionId, address: &Address) -> bool {
+        self.by_address.get(address).is_some_and(|sessions| sessions.contains(&session))
     }
 
-    /// Whether whoever comes to `place` will wake `session`.
-    pub fn will_wake(&self, session: SessionId, place: &Place) -> bool {
-        self.anywhere.contains(&session) || self.has(session, place)
+    /// Whether whoever comes to `address` will wake `session`.
+    pub fn will_wake(&self, session: SessionId, address: &Address) -> bool {
+        self.anywhere.contains(&session) || self.has(session, address)
     }
 
-    /// `session` waits at `place` no longer.
-    pub fn remove(&mut self, session: SessionId, place: &Place) {
-        if let Some(places) = self.by_session.get_mut(&session) {
-            places.remove(place);
-            if places.is_empty() {
+    /// `session` waits at `address` no longer.
+    pub fn remove(&mut self, session: SessionId, address: &Address) {
+        if let Some(addresses) = self.by_session.get_mut(&session) {
+            addresses.remove(address);
+            if addresses.is_empty() {
                 self.by_session.remove(&session);
             }
         }
-        if let Some(sessions) = self.by_place.get_mut(place) {
+        if let Some(sessions) = self.by_address.get_mut(address) {
             sessions.remove(&session);
             if sessions.is_empty() {
-                self.by_place.remove(place);
+                self.by_address.remove(address);
             }
         }
     }
 
-    /// Somebody has come to `place`: returns whoever waited for that, and waits no longer.
-    pub fn take(&mut self, place: &Place) -> HashSet<SessionId> {
-        let mut all = self.by_place.get(place).cloned().unwrap_or_default();
+    /// Somebody has come to `address`: returns whoever waited for that, and waits no longer.
+    pub fn take(&mut self, address: &Address) -> HashSet<SessionId> {
+        let mut all = self.by_address.get(address).cloned().unwrap_or_default();
         for session in &all {
-            self.remove(*session, place);
+            self.remove(*session, address);
         }
         all.extend(self.anywhere.drain());
         all
@@ -73,9 +73,9 @@ impl Waiting {
 
     /// `session` is no more.
     pub fn forget(&mut self, session: SessionId) {
-        let places = self.by_session.get(&session).cloned().unwrap_or_default();
-        for place in &places {
-            self.remove(session, place);
+        let addresses = self.by_session.get(&session).cloned().unwrap_or_default();
+        for address in &addresses {
+            self.remove(session, address);
         }
         self.anywhere.remove(&session);
     }
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
     use twobox_shared::ids::SystemIds;
 
-    fn place(thread: &str) -> Place {
-        Place {
+    fn address(thread: &str) -> Address {
+        Address {
             channel_type: "terminal".to_owned(),
             platform_id: "anna".to_owned(),
             thread_id: Some(thread.to_owned()),
@@ -99,15 +99,15 @@ mod tests {
         let [ann, bob] = [0; 2].map(|_| SessionId::generate(&SystemIds));
         let mut waiting = Waiting::default();
         for (session, thread) in [(ann, "a"), (bob, "b"), (bob, "a"), (bob, "a")] {
-            waiting.add(session, &place(thread));
+            waiting.add(session, &address(thread));
         }
-        assert_eq!(waiting.take(&place("c")), HashSet::new());
-        assert_eq!(waiting.take(&place("a")), HashSet::from([ann, bob]));
-        assert_eq!(waiting.take(&place("a")), HashSet::new(), "they know");
-        assert!(!waiting.has(bob, &place("a")) && waiting.has(bob, &place("b")));
-        waiting.remove(bob, &place("b"));
-        assert_eq!(waiting.take(&place("b")), HashSet::new());
-        assert!(waiting.by_place.is_empty() && waiting.by_session.is_empty(), "{waiting:?}");
+        assert_eq!(waiting.take(&address("c")), HashSet::new());
+        assert_eq!(waiting.take(&address("a")), HashSet::from([ann, bob]));
+        assert_eq!(waiting.take(&address("a")), HashSet::new(), "they know");
+        assert!(!waiting.has(bob, &address("a")) && waiting.has(bob, &address("b")));
+        waiting.remove(bob, &address("b"));
+        assert_eq!(waiting.take(&address("b")), HashSet::new());
+        assert!(waiting.by_address.is_empty() && waiting.by_session.is_empty(), "{waiting:?}");
     }
 
     #[test]
@@ -115,18 +115,18 @@ mod tests {
         let session = SessionId::generate(&SystemIds);
         let mut waiting = Waiting::default();
         for thread in 0..10_000 {
-            waiting.add(session, &place(&thread.to_string()));
+            waiting.add(session, &address(&thread.to_string()));
         }
-        assert_eq!(waiting.by_place.len(), PLACES_MAX);
-        assert!(waiting.will_wake(session, &place("9999")));
-        assert_eq!(waiting.take(&place("9999")), HashSet::from([session]));
+        assert_eq!(waiting.by_address.len(), ADDRESSES_MAX);
+        assert!(waiting.will_wake(session, &address("9999")));
+        assert_eq!(waiting.take(&address("9999")), HashSet::from([session]));
         // Somebody came to one that is kept, and then it began to wait for anybody again.
-        assert_eq!(waiting.take(&place("3")), HashSet::from([session]));
-        waiting.add(session, &place("in its room"));
-        waiting.add(session, &place("one too many"));
-        assert!(!waiting.has(session, &place("3")), "its letters are tried again");
-        assert!(waiting.has(session, &place("4")), "and nobody came there");
+        assert_eq!(waiting.take(&address("3")), HashSet::from([session]));
+        waiting.add(session, &address("in its room"));
+        waiting.add(session, &address("one too many"));
+        assert!(!waiting.has(session, &address("3")), "its letters are tried again");
+        assert!(waiting.has(session, &address("4")), "and nobody came there");
         waiting.forget(session);
-        assert!(waiting.by_place.is_empty() && waiting.by_session.is_empty(), "{waiting:?}");
+        assert!(waiting.by_address.is_empty() && waiting.by_session.is_empty(), "{waiting:?}");
     }
 }

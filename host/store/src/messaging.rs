@@ -103,8 +103,8 @@ pub fn listening(
 
 /// A chat that an agent group is wired to, which is where it may send to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct WiredPlace {
-    /// What the agent calls it; unique among the places of one agent.
+pub struct WiredAddress {
+    /// What the agent calls it; unique among the addresses of one agent.
     pub name: String,
     /// The chat.
     pub messaging_group: MessagingGroupId,
@@ -116,12 +116,12 @@ pub struct WiredPlace {
     pub mode: SessionMode,
 }
 
-/// The places that `agent` may send to, the first wired first. Of two with the same name the later
+/// The addresses that `agent` may send to, the first wired first. Of two with the same name the later
 /// is called `name-2`.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
-pub fn places_of(db: &Connection, agent: AgentGroupId) -> Result<Vec<WiredPlace>, DbError> {
+pub fn addresses_of(db: &Connection, agent: AgentGroupId) -> Result<Vec<WiredAddress>, DbError> {
     const SELECT: &str = "
         SELECT m.id, m.name, m.channel_type, m.platform_id, w.session_mode
         FROM wirings w
@@ -129,7 +129,7 @@ pub fn places_of(db: &Connection, agent: AgentGroupId) -> Result<Vec<WiredPlace>
         WHERE w.agent_group_id = :agent
         ORDER BY w.created_at_ms, m.id";
     let from_row = |row: &Row<'_>| {
-        Ok(WiredPlace {
+        Ok(WiredAddress {
             name: row.get("name")?,
             messaging_group: row.get("id")?,
             channel_type: row.get("channel_type")?,
@@ -137,22 +137,22 @@ pub fn places_of(db: &Connection, agent: AgentGroupId) -> Result<Vec<WiredPlace>
             mode: row.get("session_mode")?,
         })
     };
-    let mut places: Vec<WiredPlace> = db
+    let mut addresses: Vec<WiredAddress> = db
         .prepare_cached(SELECT)
         .and_then(|mut select| {
             select.query_map(named_params! { ":agent": agent }, from_row)?.collect()
         })
         .map_err(failed("list an agent's places"))?;
     let mut taken = HashSet::new();
-    for place in &mut places {
-        let free = std::iter::once(place.name.clone())
-            .chain((2..).map(|n| format!("{}-{n}", place.name)))
+    for address in &mut addresses {
+        let free = std::iter::once(address.name.clone())
+            .chain((2..).map(|n| format!("{}-{n}", address.name)))
             .find(|name| !taken.contains(name))
             .expect("numbers do not run out");
         taken.insert(free.clone());
-        place.name = free;
+        address.name = free;
     }
-    Ok(places)
+    Ok(addresses)
 }
 
 /// A chat to be wired to an agent.
@@ -249,9 +249,9 @@ mod tests {
             [bob.id],
         )
         .unwrap();
-        let places = places_of(&db, bob.id).unwrap();
+        let addresses = addresses_of(&db, bob.id).unwrap();
         let named: Vec<_> =
-            places.iter().map(|p| (p.name.as_str(), p.platform_id.as_str())).collect();
+            addresses.iter().map(|p| (p.name.as_str(), p.platform_id.as_str())).collect();
         assert_eq!(named, [("terminal", "bob"), ("terminal-2", "ann")]);
     }
 }

@@ -7,7 +7,7 @@ use twobox_shared::inbox::DeliveryStatus;
 use twobox_shared::time::UnixMillis;
 
 use super::{DbError, failed};
-use twobox_model::channel::Place;
+use twobox_model::channel::Address;
 
 /// A notice that was not delivered yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Notice {
     /// What it is about; unique in its session.
     pub cause: String,
     /// Where it goes.
-    pub place: Place,
+    pub address: Address,
     /// What it says.
     pub text: String,
     /// How far its delivery has come.
@@ -30,10 +30,10 @@ pub struct Notice {
 
 impl Notice {
     /// A fresh notice.
-    pub fn held(cause: String, place: Place, text: String, now: UnixMillis) -> Self {
+    pub fn held(cause: String, address: Address, text: String, now: UnixMillis) -> Self {
         Self {
             cause,
-            place,
+            address,
             text,
             status: DeliveryStatus::Held,
             attempts: 0,
@@ -49,11 +49,11 @@ impl Notice {
     pub fn failed(
         message: &MessageId,
         attempt: i64,
-        place: Place,
+        address: Address,
         text: String,
         now: UnixMillis,
     ) -> Self {
-        Self::held(format!("{}{message}:{attempt}", Self::FAILED), place, text, now)
+        Self::held(format!("{}{message}:{attempt}", Self::FAILED), address, text, now)
     }
 
     /// The message that it says has failed, if it says so.
@@ -73,7 +73,7 @@ impl Notice {
         let word: String = row.get("status")?;
         Ok(Self {
             cause: row.get("cause")?,
-            place: Place {
+            address: Address {
                 channel_type: row.get("channel_type")?,
                 platform_id: row.get("platform_id")?,
                 thread_id: row.get("thread_id")?,
@@ -100,9 +100,9 @@ pub fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool,
         named_params! {
             ":session": session,
             ":cause": notice.cause,
-            ":channel_type": notice.place.channel_type,
-            ":platform_id": notice.place.platform_id,
-            ":thread_id": notice.place.thread_id,
+            ":channel_type": notice.address.channel_type,
+            ":platform_id": notice.address.platform_id,
+            ":thread_id": notice.address.thread_id,
             ":text": notice.text,
             ":now": notice.created_at,
         },
@@ -239,13 +239,14 @@ mod tests {
 
     #[test]
     fn a_notice_of_a_failure_names_its_message_and_no_other_does() {
-        let place = Place { channel_type: "c".into(), platform_id: "p".into(), thread_id: None };
+        let address =
+            Address { channel_type: "c".into(), platform_id: "p".into(), thread_id: None };
         for id in ["m", "a:b", "0:1:2"] {
             let id = MessageId::parse(id).unwrap();
-            let notice = Notice::failed(&id, 4, place.clone(), "sorry".into(), UnixMillis(1));
+            let notice = Notice::failed(&id, 4, address.clone(), "sorry".into(), UnixMillis(1));
             assert_eq!(notice.failed_message(), Some(id));
         }
-        let other = Notice::held("start:m:1".into(), place, "later".into(), UnixMillis(1));
+        let other = Notice::held("start:m:1".into(), address, "later".into(), UnixMillis(1));
         assert_eq!(other.failed_message(), None);
     }
 }

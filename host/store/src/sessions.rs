@@ -11,7 +11,7 @@ use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId, RunnerId, Ses
 use twobox_shared::time::UnixMillis;
 
 use super::{DbError, failed};
-use twobox_model::channel::Place;
+use twobox_model::channel::Address;
 use twobox_model::seats::{Seat, Sender};
 
 /// The mark that says "now".
@@ -73,8 +73,8 @@ pub struct SessionRecord {
 
 impl SessionRecord {
     /// Where its agent answers.
-    pub fn home(&self) -> Place {
-        Place {
+    pub fn reply_address(&self) -> Address {
+        Address {
             channel_type: self.channel_type.clone(),
             platform_id: self.platform_id.clone(),
             thread_id: Some(self.thread_id.clone()).filter(|thread| !thread.is_empty()),

@@ -8,7 +8,7 @@ use twobox_shared::ids::{IdSource, MessagingGroupId};
 use twobox_shared::time::UnixMillis;
 
 use super::agents::{self, AgentGroup};
-use super::messaging::{NewWiring, SessionMode, insert, places_of};
+use super::messaging::{NewWiring, SessionMode, addresses_of, insert};
 use super::{DbError, failed};
 use twobox_model::channel::{COMMAND, TERMINAL};
 
@@ -239,12 +239,12 @@ pub fn unwire(
 pub fn list(db: &Connection) -> Result<Vec<Wiring>, DbError> {
     let mut all = Vec::new();
     for agent in agents::list(db)? {
-        all.extend(places_of(db, agent.id)?.into_iter().map(|place| Wiring {
+        all.extend(addresses_of(db, agent.id)?.into_iter().map(|address| Wiring {
             agent: agent.name.clone(),
-            channel_type: place.channel_type,
-            platform_id: place.platform_id,
-            name: place.name,
-            mode: place.mode,
+            channel_type: address.channel_type,
+            platform_id: address.platform_id,
+            name: address.name,
+            mode: address.mode,
         }));
     }
     Ok(all)

@@ -16,12 +16,12 @@ use tokio::task::JoinHandle;
 use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Desk, socket};
 use twobox_model::channel::{
-    Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder, Stopped,
+    Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
 use twobox_model::dead::{Handled, Order};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
-/// Answers every message, or several with one letter, with an echo of the newest, first in, first
+/// Answers every message, or several with one message, with an echo of the newest, first in, first
 /// out. What it stored outlives a host.
 struct EchoDesk {
     stored: Arc<Stored>,
@@ -32,14 +32,14 @@ struct Stored {
     ids: Mutex<HashSet<MessageId>>,
     /// What was said, in order.
     said: Mutex<Vec<String>>,
-    /// Letters that no listener has acknowledged, the oldest first.
-    letters: Mutex<VecDeque<(Place, Letter)>>,
+    /// Messages that no listener has acknowledged, the oldest first.
+    letters: Mutex<VecDeque<(Address, Outbound)>>,
     /// There may be something to deliver; remembered while a delivery is under way.
     changed: Notify,
     silent: Mutex<bool>,
     /// Whether it says that messages have failed instead of answering them.
     fails: Mutex<bool>,
-    /// How many messages one letter answers; 0 is 1.
+    /// How many messages one message answers; 0 is 1.
     batch: Mutex<usize>,
     unanswered: Mutex<Vec<MessageId>>,
     /// What it says when it is asked to stop something, in turn; then that it has told somebody.
@@ -59,12 +59,12 @@ impl Stored {
     }
 }
 
-/// Delivers the oldest letter until nobody takes it, and again when something changes.
+/// Delivers the oldest message until nobody takes it, and again when something changes.
 async fn pump(terminal: Arc<Terminal>, stored: Arc<Stored>) {
     loop {
         let oldest = stored.letters.lock().unwrap().front().cloned();
-        if let Some((place, letter)) = oldest
-            && let [Outcome::Delivered { .. }] = terminal.deliver(&place, vec![letter]).await[..]
+        if let Some((address, letter)) = oldest
+            && let [Outcome::Delivered { .. }] = terminal.deliver(&address, vec![letter]).await[..]
         {
             stored.letters.lock().unwrap().pop_front();
             continue;
@@ -88,7 +88,7 @@ impl Desk for EchoDesk {
             };
             if !answers.is_empty() && !*self.stored.silent.lock().unwrap() {
                 let failed = *self.stored.fails.lock().unwrap();
-                let letter = Letter {
+                let letter = Outbound {
                     key: format!("key-{}", message.id),
                     in_reply_to: (!failed).then(|| message.id.clone()),
                     answers,
@@ -97,7 +97,7 @@ impl Desk for EchoDesk {
                     shelf: None,
                     failed,
                 };
-                self.stored.letters.lock().unwrap().push_back((message.place, letter));
+                self.stored.letters.lock().unwrap().push_back((message.address, letter));
                 self.stored.changed.notify_one();
             }
             let session = SessionId::generate(&SystemIds);
@@ -105,7 +105,7 @@ impl Desk for EchoDesk {
         })
     }
 
-    fn ready(&self, _place: &Place) {
+    fn ready(&self, _place: &Address) {
         self.stored.changed.notify_one();
     }
 
@@ -234,11 +234,11 @@ async fn send_prints_the_answer_or_says_that_none_came() {
     send.args(["send", "--agent", "assistant", "--thread", "my t", "--wait", "0.2", "anybody?"]);
     let output = finish(send, "").await;
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
-    let place = data.display();
+    let address = data.display();
     assert_eq!(
         text(&output.stderr),
         format!(
-            "twobox: no answer came in time: if one comes later, `twobox --data {place} chat --agent \
+            "twobox: no answer came in time: if one comes later, `twobox --data {address} chat --agent \
              assistant --thread 'my t'` shows it\n"
         )
     );
@@ -520,10 +520,13 @@ async fn what_comes_while_one_types_stands_above_the_line() {
     chat.wait_prompt().await;
     chat.press("half a");
     chat.wait("what was typed", |lines| lines.last().is_some_and(|line| line == "> half a")).await;
-    let place =
-        Place { channel_type: "terminal".into(), platform_id: "assistant".into(), thread_id: None };
+    let address = Address {
+        channel_type: "terminal".into(),
+        platform_id: "assistant".into(),
+        thread_id: None,
+    };
     for number in 0..50 {
-        let letter = Letter {
+        let letter = Outbound {
             key: format!("k{number}"),
             in_reply_to: None,
             answers: vec![],
@@ -532,7 +535,7 @@ async fn what_comes_while_one_types_stands_above_the_line() {
             shelf: None,
             failed: false,
         };
-        stored.letters.lock().unwrap().push_back((place.clone(), letter));
+        stored.letters.lock().unwrap().push_back((address.clone(), letter));
     }
     stored.changed.notify_one();
     let last = |line: &String| line.starts_with("letter 49");
@@ -620,11 +623,14 @@ async fn what_was_taken_when_one_leaves_is_on_the_screen() {
     let _host = Host::start(&data, &stored);
     let mut chat = AtTerminal::chat(&data, &[]);
     chat.wait_prompt().await;
-    let place =
-        Place { channel_type: "terminal".into(), platform_id: "assistant".into(), thread_id: None };
+    let address = Address {
+        channel_type: "terminal".into(),
+        platform_id: "assistant".into(),
+        thread_id: None,
+    };
     let count = 300;
     for number in 0..count {
-        let letter = Letter {
+        let letter = Outbound {
             key: format!("k{number}"),
             in_reply_to: None,
             answers: vec![],
@@ -633,7 +639,7 @@ async fn what_was_taken_when_one_leaves_is_on_the_screen() {
             shelf: None,
             failed: false,
         };
-        stored.letters.lock().unwrap().push_back((place.clone(), letter));
+        stored.letters.lock().unwrap().push_back((address.clone(), letter));
     }
     stored.changed.notify_one();
     let first = |line: &String| line == "letter 0.";

@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use twobox_model::channel::{Letter, Outcome, Place, Shelf};
+use twobox_model::channel::{Address, Outbound, Outcome, Shelf};
 
 use serde_json::{Value, json};
 use twobox_channels::Channel;
@@ -42,7 +42,7 @@ impl Post {
 
     async fn deliver(&self, texts: &[&str]) -> Vec<Outcome> {
         let letters = texts.iter().map(|text| letter(text)).collect();
-        self.channel.deliver(&place(), letters).await
+        self.channel.deliver(&address(), letters).await
     }
 
     fn file(&self, name: &str) -> String {
@@ -69,16 +69,16 @@ fn write_program(path: &Path, script: &str) {
     std::fs::rename(&fresh, path).unwrap();
 }
 
-fn place() -> Place {
-    Place {
+fn address() -> Address {
+    Address {
         channel_type: "command".to_owned(),
         platform_id: "room \"1\"".to_owned(),
         thread_id: Some("t".to_owned()),
     }
 }
 
-fn letter(text: &str) -> Letter {
-    Letter {
+fn letter(text: &str) -> Outbound {
+    Outbound {
         key: format!("install:session:{text}"),
         in_reply_to: Some(MessageId::parse("q2").unwrap()),
         answers: ["q1", "q2"].map(|id| MessageId::parse(id).unwrap()).to_vec(),
@@ -290,9 +290,9 @@ impl Shelves {
         self.dir.path().join("out/outbox/r1").join(name)
     }
 
-    fn letter(&self, row: &str, files: &[&str]) -> Letter {
+    fn letter(&self, row: &str, files: &[&str]) -> Outbound {
         let within = Path::new("outbox").join(row);
-        Letter {
+        Outbound {
             files: files.iter().map(|file| (*file).to_owned()).collect(),
             shelf: Some(Shelf { base: self.dir.path().join("out"), within }),
             ..letter("see there")
@@ -313,7 +313,7 @@ async fn files_come_as_copies_that_go_with_the_program() {
     std::fs::write(shelves.path("plan.pdf"), "the plan\n").unwrap();
     std::fs::write(shelves.path("-x $(y)"), "").unwrap();
     let letter = shelves.letter("r1", &["plan.pdf", "-x $(y)", "plan.pdf"]);
-    assert_eq!(post.channel.deliver(&place(), vec![letter]).await, [delivered()]);
+    assert_eq!(post.channel.deliver(&address(), vec![letter]).await, [delivered()]);
     let seen = "600 regular empty file\n700 directory\n600 regular file\n700 directory\nthe plan\n";
     assert_eq!(post.file("seen"), seen);
     let told: Value = serde_json::from_str(&post.file("told")).unwrap();
@@ -336,7 +336,7 @@ async fn a_letter_that_names_files_without_end_costs_no_more_than_one_with_many(
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.insert(0, "plan.pdf");
     let letter = shelves.letter("r1", &names);
-    assert_eq!(post.channel.deliver(&place(), vec![letter]).await, [delivered()]);
+    assert_eq!(post.channel.deliver(&address(), vec![letter]).await, [delivered()]);
     let told: Value = serde_json::from_str(&post.file("told")).unwrap();
     let attachments = told["attachments"].as_array().unwrap();
     assert_eq!(attachments.len(), 65, "as many as are looked at, and how many more there are");
@@ -401,7 +401,7 @@ async fn what_is_no_file_is_told_of_and_not_followed() {
         let (post, shelves) = (Post::new(SHOWS), Shelves::new());
         lay(&shelves);
         let letter = shelves.letter("r1", &[name]);
-        assert_eq!(post.channel.deliver(&place(), vec![letter]).await, [delivered()], "{case}");
+        assert_eq!(post.channel.deliver(&address(), vec![letter]).await, [delivered()], "{case}");
         let told: Value = serde_json::from_str(&post.file("told")).unwrap();
         let attachment = &told["attachments"][0];
         let error = attachment["error"].as_str().unwrap_or_default().to_lowercase();

@@ -18,7 +18,7 @@ use twobox_channels::socket::{self, Line, LineReader};
 use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Desk};
 use twobox_model::channel::{
-    Inbound, Letter, Outcome, Place, Receipt, Refusal, ScheduleOrder, Stopped,
+    Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
 use twobox_model::dead::{self, Handled, Order, Verb};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
@@ -29,18 +29,18 @@ struct FakeDesk {
     accepted: Mutex<Vec<(String, String)>>,
     seqs: Mutex<BTreeMap<String, i64>>,
     /// Where the last message was said.
-    place: Mutex<Option<Place>>,
-    ready: mpsc::UnboundedSender<Place>,
+    address: Mutex<Option<Address>>,
+    ready: mpsc::UnboundedSender<Address>,
 }
 
 impl Desk for FakeDesk {
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         Box::pin(async move {
-            *self.place.lock().unwrap() = Some(message.place.clone());
-            match message.place.platform_id.as_str() {
+            *self.address.lock().unwrap() = Some(message.address.clone());
+            match message.address.platform_id.as_str() {
                 "nobody" => {
                     let (channel_type, platform_id) =
-                        (message.place.channel_type, message.place.platform_id);
+                        (message.address.channel_type, message.address.platform_id);
                     return Err(Refusal::NobodyListens { channel_type, platform_id });
                 }
                 "busy" => {
@@ -60,8 +60,8 @@ impl Desk for FakeDesk {
         })
     }
 
-    fn ready(&self, place: &Place) {
-        self.ready.send(place.clone()).unwrap();
+    fn ready(&self, address: &Address) {
+        self.ready.send(address.clone()).unwrap();
     }
 
     fn status(&self) -> BoxFuture<'_, Value> {
@@ -121,7 +121,7 @@ struct Server {
     path: PathBuf,
     terminal: Arc<Terminal>,
     desk: Arc<FakeDesk>,
-    ready: mpsc::UnboundedReceiver<Place>,
+    ready: mpsc::UnboundedReceiver<Address>,
     shutdown: watch::Sender<bool>,
     task: tokio::task::JoinHandle<Result<(), socket::SocketError>>,
 }
@@ -141,7 +141,7 @@ impl Server {
             session: SessionId::generate(&SystemIds),
             accepted: Mutex::default(),
             seqs: Mutex::default(),
-            place: Mutex::default(),
+            address: Mutex::default(),
             ready,
         });
         let (shutdown, down) = watch::channel(false);
@@ -163,7 +163,7 @@ impl Server {
         let mut client = self.client().await;
         client.send(json!({ "op": "listen", "agent": agent, "thread": thread })).await;
         assert_eq!(client.next().await["event"], "listening");
-        assert_eq!(self.ready.recv().await.unwrap(), place(agent, thread));
+        assert_eq!(self.ready.recv().await.unwrap(), address(agent, thread));
         client
     }
 
@@ -173,9 +173,9 @@ impl Server {
         thread: Option<&str>,
         keys: &[&str],
     ) -> tokio::task::JoinHandle<Vec<Outcome>> {
-        let (terminal, place) = (Arc::clone(&self.terminal), place(agent, thread));
+        let (terminal, address) = (Arc::clone(&self.terminal), address(agent, thread));
         let letters = keys.iter().map(|key| letter(key)).collect();
-        tokio::spawn(async move { terminal.deliver(&place, letters).await })
+        tokio::spawn(async move { terminal.deliver(&address, letters).await })
     }
 }
 
@@ -210,16 +210,16 @@ impl Client {
     }
 }
 
-fn place(agent: &str, thread: Option<&str>) -> Place {
-    Place {
+fn address(agent: &str, thread: Option<&str>) -> Address {
+    Address {
         channel_type: "terminal".to_owned(),
         platform_id: agent.to_owned(),
         thread_id: thread.map(str::to_owned),
     }
 }
 
-fn letter(key: &str) -> Letter {
-    Letter {
+fn letter(key: &str) -> Outbound {
+    Outbound {
         key: key.to_owned(),
         in_reply_to: None,
         answers: vec![],
@@ -457,12 +457,12 @@ async fn a_message_names_an_agent_or_a_chat_and_never_both_or_neither() {
     };
     let to = json!({ "channel": "command", "chat": "room 1", "thread": "t" });
     assert_eq!(hand_in(to).await["event"], "accepted");
-    let expected = Place {
+    let expected = Address {
         channel_type: "command".to_owned(),
         platform_id: "room 1".to_owned(),
         thread_id: Some("t".to_owned()),
     };
-    assert_eq!(*server.desk.place.lock().unwrap(), Some(expected));
+    assert_eq!(*server.desk.address.lock().unwrap(), Some(expected));
     let bad = [
         json!({}),
         json!({ "channel": "command" }),

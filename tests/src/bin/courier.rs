@@ -1,8 +1,8 @@
 //! A program for the `command` channel that writes down every call: `courier FOLDER`.
 //!
 //! Each call is one line in `FOLDER/ledger`, appended at once and before anything else is done, with
-//! what is in the files that came along. What it does then stands in `FOLDER/plan`: the first rule whose `text` is part of the letter's counts,
-//! for the `first` calls with that text, or all.
+//! what is in the files that came along. What it does then stands in `FOLDER/plan`: the first rule
+//! whose `text` is part of the message's counts, for the `first` calls with that text, or all.
 #![expect(clippy::unwrap_used, reason = "a program that cannot go on has failed")]
 
 use std::fs::OpenOptions;

@@ -3,7 +3,7 @@
 //! Three kinds of witnesses append [`Record`]s to files of their own, each line durable before its
 //! writer goes on: whoever hands messages in ([`crate::Chat`]: tries, receipts, refusals), an agent
 //! that notes each turn before it begins (the binary `recording-agent`), and whoever is shown
-//! letters (again [`crate::Chat`], which honours keys). A channel that cannot honour them records
+//! messages (again [`crate::Chat`], which honours keys). A channel that cannot honour them records
 //! [`Record::Shown`] with `keyed: false`: then each call is an effect. [`judge`] compares all of it
 //! with what the installation shows in the end, [`judge_slots`] does the same for schedules, and
 //! [`recoveries`] tells how long faults were felt. All of them are pure.

@@ -50,7 +50,7 @@ pub enum Record {
         /// What it is to answer.
         messages: Vec<Given>,
     },
-    /// A channel was handed a letter.
+    /// A channel was handed a message.
     Shown {
         /// When.
         at_us: u64,
@@ -58,7 +58,7 @@ pub enum Record {
         key: String,
         /// Where; `None` if whoever recorded it serves several places and cannot tell.
         place: Option<String>,
-        /// Whether a letter with a key that was there before is dropped.
+        /// Whether a message with a key that was there before is dropped.
         keyed: bool,
         /// The messages that it says it answers.
         answers: Vec<String>,

@@ -25,7 +25,7 @@ impl Saying {
     }
 }
 
-/// One thing that the recording agent has said, as the text of a letter:
+/// One thing that the recording agent has said, as the text of a message:
 /// `answer <message> <turn>.<number>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {

@@ -31,7 +31,7 @@ pub struct Verdict {
     pub failed: usize,
     /// Their answer was not delivered, or nobody knows, and that is shown.
     pub undelivered: usize,
-    /// Letters that came again under a key that was there before: a client drops them.
+    /// Messages that came again under a key that was there before: a client drops them.
     pub resends: usize,
     /// Messages of which every try was refused: they may not have been touched.
     pub refused: usize,
@@ -91,7 +91,7 @@ pub enum Violation {
         /// What it overtook.
         late: String,
     },
-    /// Two different letters had one key.
+    /// Two different messages had one key.
     KeyReused {
         /// The key.
         key: String,
@@ -218,11 +218,11 @@ struct Sent {
     accepted: bool,
     noted: bool,
     later: bool,
-    /// Nobody said it: the host made it, and no letter quotes it.
+    /// Nobody said it: the host made it, and no message quotes it.
     by_host: bool,
 }
 
-/// A letter that took effect.
+/// A message that took effect.
 struct Effect<'a> {
     said: Said,
     session: &'a str,
@@ -354,7 +354,7 @@ fn tasks<'a>(
     tasks
 }
 
-/// The agent's letters that took effect, in the order in which they did.
+/// The agent's messages that took effect, in the order in which they did.
 fn effects<'a>(records: &[&'a Record], verdict: &mut Verdict) -> Vec<Effect<'a>> {
     let mut texts: BTreeMap<&str, &str> = BTreeMap::new();
     let mut effects = Vec::new();

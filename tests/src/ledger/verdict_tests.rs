@@ -59,7 +59,7 @@ impl Story {
         self.add(|at_us| Record::Started { at_us, turn, attempt: 0, pid: 1, messages })
     }
 
-    /// A letter of the recording agent, to somebody who honours keys.
+    /// A message of the recording agent, to somebody who honours keys.
     fn shown(self, key: &str, text: &str) -> Self {
         let message = text.split(' ').nth(1).unwrap().to_owned();
         self.letter(key, "ada", true, text, &[&message])

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use twobox_config::Config;
-use twobox_model::channel::{Outcome, Place};
+use twobox_model::channel::{Address, Outcome};
 use twobox_session::boxes::{Look, Writers};
 use twobox_session::decide::{Acks, Action};
 use twobox_session::delivery::{self, ChannelTraits, Hold};
@@ -25,7 +25,7 @@ use crate::model::Boxes;
 #[derive(Debug, Clone)]
 pub(crate) struct Flight {
     pub(crate) session: usize,
-    pub(crate) place: Place,
+    pub(crate) address: Address,
     pub(crate) rows: Vec<MessageId>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Task {
     pub(crate) rows: Vec<(OutRow, Option<Delivery>)>,
     /// As in the product on the clock that never jumps: a due time is converted when it is read.
     pub(crate) look_at: Option<Monotonic>,
-    pub(crate) in_flight: HashSet<Place>,
+    pub(crate) in_flight: HashSet<Address>,
     pub(crate) outcomes: VecDeque<(Flight, Vec<Outcome>)>,
 }
 
@@ -170,12 +170,13 @@ pub(crate) fn plan(
 ) -> (Event, Vec<Flight>) {
     task.rows = sweep.take_rows();
     let fence = Fence::after(&sweep.after, &sweep.decision.actions);
-    let home = Place { channel_type: "chan".into(), platform_id: "p".into(), thread_id: None };
+    let reply_address =
+        Address { channel_type: "chan".into(), platform_id: "p".into(), thread_id: None };
     let mut plan = delivery::plan(&delivery::View {
         now: sweep.now,
         cursor: sweep.after.cursor.seq,
         rows: &task.rows,
-        home: &home,
+        reply_address: &reply_address,
         may_send: &|_| true,
         standing: &|row| {
             let standing = fence.standing(row);
@@ -196,9 +197,9 @@ pub(crate) fn plan(
     });
     let mut flights = Vec::new();
     for batch in plan.batches.extract_if(.., |batch| !batch.announce) {
-        task.in_flight.insert(batch.place.clone());
+        task.in_flight.insert(batch.address.clone());
         let rows = batch.rows.iter().map(|index| task.rows[*index].0.id.clone()).collect();
-        flights.push(Flight { session, place: batch.place, rows });
+        flights.push(Flight { session, address: batch.address, rows });
     }
     (Event::Planned(Box::new(plan), fence.charged()), flights)
 }

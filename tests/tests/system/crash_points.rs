@@ -297,7 +297,7 @@ fn outlived(world: &World) -> PathBuf {
     folder
 }
 
-/// The next life cannot know whether the letter left, so it does not send it. What comes later is
+/// The next life cannot know whether the message left, so it does not send it. What comes later is
 /// sent, and everybody is told.
 fn keyless(point: CrashPoint) {
     let courier = Courier::new();

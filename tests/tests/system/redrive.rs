@@ -13,10 +13,10 @@ on_all_runtimes!(
 
 on_process!(what_is_refused_without_end_is_counted_and_told_in_one_line);
 
-/// Letters that nobody takes fail soon.
+/// Messages that nobody takes fail soon.
 const HOLDS_SHORTLY: (&str, &str) = ("TWOBOX_DELIVERY_MAX_HOLD", "200ms");
 
-/// Starts a host that keeps letters for a moment only, and lets an answer expire that nobody takes.
+/// Starts a host that keeps messages for a moment only, and lets an answer expire that nobody takes.
 pub(crate) fn expired(world: &World) -> (Session, String) {
     world.up_with(&[HOLDS_SHORTLY]);
     let elsewhere = world.chat_in("ada", &[Some("elsewhere")]);

@@ -138,7 +138,7 @@ fn a_clock_set_back_puts_off_no_start(setup: Setup) {
 }
 
 /// Whether a week has passed with the machine off or the clock was wrong, the host cannot know. A
-/// letter that somebody is there to take is not too old for that.
+/// message that somebody is there to take is not too old for that.
 fn a_clock_far_ahead_loses_no_letter_that_somebody_takes(setup: Setup) {
     let shim = Shim::build();
     let world = under_shim(setup.agent("ada", slow(500)), &shim);

@@ -30,7 +30,7 @@ use twobox_system::data::{DataDir, HostLock};
 struct Found {
     group: AgentGroupId,
     session: SessionId,
-    home: Origin,
+    reply_address: Origin,
     places: Vec<Destination>,
 }
 
@@ -182,7 +182,9 @@ fn read(data: &DataDir) -> (Vec<Found>, Vec<Unknown>) {
             };
             let inbox = SessionPaths::of_folder(&folder).inbound_db();
             match routing(&inbox) {
-                Ok((home, places)) => found.push(Found { group, session, home, places }),
+                Ok((reply_address, places)) => {
+                    found.push(Found { group, session, reply_address, places })
+                }
                 Err(error) => lost(format!("its inbox cannot be read: {error}")),
             }
         }
@@ -230,9 +232,9 @@ fn plan(
     let mut plan = Plan { unknown, ..Plan::default() };
     // An agent hears its own terminal, and its sessions say so even where they belong to other chats.
     for it in &found {
-        let home = it.home.channel_type.iter().zip(&it.home.platform_id);
+        let reply_address = it.reply_address.channel_type.iter().zip(&it.reply_address.platform_id);
         let places = it.places.iter().map(|place| (&place.channel_type, &place.platform_id));
-        let terminals = home.chain(places).filter(|(kind, _)| *kind == TERMINAL);
+        let terminals = reply_address.chain(places).filter(|(kind, _)| *kind == TERMINAL);
         let named: BTreeSet<_> =
             terminals.map(|(_, name)| name).filter(|name| known.contains(*name)).collect();
         // Of several terminals nobody knows which is its own.
@@ -242,7 +244,7 @@ fn plan(
             plan.agents.entry(it.group).or_insert_with(|| name.clone());
         }
     }
-    for Found { group, session, home, places } in found {
+    for Found { group, session, reply_address, places } in found {
         let path = Path::new("sessions").join(group.to_string()).join(session.to_string());
         let mut lost =
             |why: &str| plan.unknown.push(Unknown { path: path.clone(), why: why.to_owned() });
@@ -250,7 +252,8 @@ fn plan(
             lost("no file says which agent's it is");
             continue;
         }
-        let (Some(kind), Some(chat)) = (home.channel_type, home.platform_id) else {
+        let (Some(kind), Some(chat)) = (reply_address.channel_type, reply_address.platform_id)
+        else {
             lost("its inbox does not say with which chat it is: nothing was ever started for it");
             continue;
         };
@@ -258,7 +261,7 @@ fn plan(
             lost("it was made for a run of a schedule, and schedules are lost");
             continue;
         }
-        let (chat, thread) = ((kind, chat), home.thread_id.unwrap_or_default());
+        let (chat, thread) = ((kind, chat), reply_address.thread_id.unwrap_or_default());
         let mode = if thread.is_empty() { SessionMode::Shared } else { SessionMode::PerThread };
         let key = (group, chat.clone(), thread);
         if plan.sessions.contains_key(&key) {
@@ -349,11 +352,11 @@ mod tests {
         Destination { name: name.into(), channel_type: kind.into(), platform_id: chat.into() }
     }
 
-    fn found(group: AgentGroupId, home: [&str; 3], places: Vec<Destination>) -> Found {
+    fn found(group: AgentGroupId, reply_address: [&str; 3], places: Vec<Destination>) -> Found {
         let [kind, chat, thread] =
-            home.map(|text| Some(text.to_owned()).filter(|it| !it.is_empty()));
-        let home = Origin { channel_type: kind, platform_id: chat, thread_id: thread };
-        Found { group, session: SessionId::generate(&SystemIds), home, places }
+            reply_address.map(|text| Some(text.to_owned()).filter(|it| !it.is_empty()));
+        let reply_address = Origin { channel_type: kind, platform_id: chat, thread_id: thread };
+        Found { group, session: SessionId::generate(&SystemIds), reply_address, places }
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The `command` channel: a program of the operator's that is run once for each letter, and so
+//! The `command` channel: a program of the operator's that is run once for each message, and so
 //! connects any chat platform with a small script. `docs/channels.md` is the description for people
 //! who write one.
 //!
-//! The program's exit code says what became of the letter (`judge`). What it does not say, because
+//! The program's exit code says what became of the message (`judge`). What it does not say, because
 //! it was killed or took too long, is unknown: tried again if the program drops keys that it knows,
 //! and otherwise never.
 //!
@@ -27,12 +27,12 @@ use super::Channel;
 use parcel::{Attachment, Parcel};
 use program::{End, Run};
 use twobox_config::Channels;
-use twobox_model::channel::{COMMAND, Letter, Outcome, Place};
+use twobox_model::channel::{Address, COMMAND, Outbound, Outcome};
 use twobox_system::blocking::blocking;
 use twobox_system::lock::lock;
 use twobox_system::repeat::warned;
 
-/// How many programs run at once; further letters wait for one to end.
+/// How many programs run at once; further messages wait for one to end.
 const RUNNING_MAX: usize = 16;
 
 /// The longest error that is kept, in characters.
@@ -55,16 +55,16 @@ pub struct CommandChannel {
     patience: Duration,
     /// Where the program runs.
     folder: PathBuf,
-    /// Where the files of letters lie while it runs.
+    /// Where the files of messages lie while it runs.
     parcels: PathBuf,
-    places: Semaphore,
+    permits: Semaphore,
     /// Why it cannot be run, as it was last logged.
     complaint: Mutex<Option<String>>,
 }
 
 impl CommandChannel {
     /// The channel that `config` describes, whose program runs in `folder`; `None` if it describes
-    /// none. The files of its letters get folders in `parcels`, which is the host's that runs: what an
+    /// none. The files of its messages get folders in `parcels`, which is the host's that runs: what an
     /// earlier one left there is removed.
     pub fn new(config: &Channels, folder: &Path, parcels: &Path) -> Option<Self> {
         parcel::remove(parcels);
@@ -74,26 +74,26 @@ impl CommandChannel {
             patience: config.command_timeout,
             folder: folder.to_owned(),
             parcels: parcels.to_owned(),
-            places: Semaphore::new(RUNNING_MAX),
+            permits: Semaphore::new(RUNNING_MAX),
             complaint: Mutex::default(),
         })
     }
 
-    async fn hand_over(&self, place: &Place, letter: &Letter) -> Outcome {
-        let _place = self.places.acquire().await.expect("it is never closed");
+    async fn hand_over(&self, address: &Address, outbound: &Outbound) -> Outcome {
+        let _place = self.permits.acquire().await.expect("it is never closed");
         if let Err(error) = usable(&self.program) {
             self.complain(Some(&error));
             return Outcome::Transient { error, retry_after: None };
         }
         // It goes when the program has ended, and also when nobody waits for that any more.
-        let parcel = match self.pack(letter).await {
+        let parcel = match self.pack(outbound).await {
             Ok(parcel) => parcel,
             Err(error) => {
                 let error = format!("could not put its files ready: {error}");
                 return Outcome::Transient { error, retry_after: None };
             }
         };
-        let told = Told::of(place, letter, &parcel.attachments).to_line();
+        let told = Told::of(address, outbound, &parcel.attachments).to_line();
         let started = program::run(&self.program, &self.folder, told.as_bytes(), self.patience)
             .await
             .map_err(|error| format!("could not run {}: {error}", self.program.display()));
@@ -105,11 +105,11 @@ impl CommandChannel {
         }
     }
 
-    /// Copies the files of a letter to where its program can have them.
-    async fn pack(&self, letter: &Letter) -> io::Result<Parcel> {
-        let Some(shelf) = letter.shelf.clone() else { return Ok(Parcel::empty()) };
+    /// Copies the files of a message to where its program can have them.
+    async fn pack(&self, outbound: &Outbound) -> io::Result<Parcel> {
+        let Some(shelf) = outbound.shelf.clone() else { return Ok(Parcel::empty()) };
         let folder = self.parcels.join(SystemIds.uuid().to_string());
-        let names = letter.files.clone();
+        let names = outbound.files.clone();
         let parcel = blocking(move || Parcel::pack(&folder, &shelf, &names)).await?;
         let missing = || {
             let told = |it: &Attachment| Some((it.name.clone(), it.error.clone()?));
@@ -121,7 +121,7 @@ impl CommandChannel {
         {
             let files = missing().count();
             tracing::warn!(
-                key = letter.key,
+                key = outbound.key,
                 file,
                 error,
                 files,
@@ -158,13 +158,13 @@ impl Channel for CommandChannel {
 
     fn deliver<'a>(
         &'a self,
-        place: &'a Place,
-        letters: Vec<Letter>,
+        address: &'a Address,
+        outbounds: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
-            let mut outcomes = Vec::with_capacity(letters.len());
-            for letter in &letters {
-                let outcome = self.hand_over(place, letter).await;
+            let mut outcomes = Vec::with_capacity(outbounds.len());
+            for outbound in &outbounds {
+                let outcome = self.hand_over(address, outbound).await;
                 let delivered = matches!(outcome, Outcome::Delivered { .. });
                 outcomes.push(outcome);
                 if !delivered {
@@ -211,17 +211,17 @@ struct Told<'a> {
 }
 
 impl<'a> Told<'a> {
-    fn of(place: &'a Place, letter: &'a Letter, attachments: &'a [Attachment]) -> Self {
+    fn of(address: &'a Address, outbound: &'a Outbound, attachments: &'a [Attachment]) -> Self {
         Self {
-            key: &letter.key,
-            chat: &place.platform_id,
-            thread: place.thread_id.as_deref(),
-            text: &letter.text,
-            files: &letter.files,
+            key: &outbound.key,
+            chat: &address.platform_id,
+            thread: address.thread_id.as_deref(),
+            text: &outbound.text,
+            files: &outbound.files,
             attachments,
-            in_reply_to: letter.in_reply_to.as_ref(),
-            answers: &letter.answers,
-            failed: letter.failed,
+            in_reply_to: outbound.in_reply_to.as_ref(),
+            answers: &outbound.answers,
+            failed: outbound.failed,
         }
     }
 
@@ -257,7 +257,7 @@ impl Says {
     }
 }
 
-/// What a run of the program means for the letter.
+/// What a run of the program means for the message.
 fn judge(run: &Run, honours_keys: bool, patience: Duration) -> Outcome {
     let says: Says = serde_json::from_slice(&run.output).unwrap_or_default();
     let last_words = |otherwise: String| last_line(&run.errors).unwrap_or(otherwise);

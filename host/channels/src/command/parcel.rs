@@ -1,9 +1,9 @@
-//! The files that come with a letter, where its program can read them.
+//! The files that come with a message, where its program can read them.
 //!
 //! They lie where a container writes: it can put a link where a file was, or exchange a file while it
 //! is read. So no path into that folder is handed on. Each file is copied, as far as it is one, into a
-//! folder of the host's own, which is there for one letter and goes with its program. What cannot be
-//! copied keeps no letter: the program is told why.
+//! folder of the host's own, which is there for one message and goes with its program. What cannot be
+//! copied keeps no message: the program is told why.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -23,13 +23,13 @@ use twobox_model::channel::Shelf;
 use twobox_system::blocking::blocking;
 use twobox_system::errno::is_shortage;
 
-/// How many bytes the files of one letter have together.
+/// How many bytes the files of one message have together.
 pub(super) const BYTES_MAX: u64 = 64 << 20;
 
-/// How many names of one letter are looked at: a row has room for some hundred thousand.
+/// How many names of one message are looked at: a row has room for some hundred thousand.
 pub(super) const FILES_MAX: usize = 64;
 
-/// How long copying may take, for all files of a letter.
+/// How long copying may take, for all files of a message.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file as the program is told of it: where it lies, or why it does not.
@@ -42,7 +42,7 @@ pub(super) struct Attachment {
     pub(super) error: Option<String>,
 }
 
-/// The files of one letter. Dropped, they are gone.
+/// The files of one message. Dropped, they are gone.
 #[derive(Debug)]
 pub(super) struct Parcel {
     folder: Option<PathBuf>,

@@ -22,8 +22,8 @@ use twobox_shared::mend::mended;
 use super::line::{LINE_MAX, Line, LineReader};
 use super::protocol::{Chosen, Event, Request};
 use crate::Desk;
-use crate::terminal::{Address, Listener, ListenerId, Terminal};
-use twobox_model::channel::{Inbound, Place, Refusal, ScheduleOrder};
+use crate::terminal::{Audience, Listener, ListenerId, Terminal};
+use twobox_model::channel::{Address, Inbound, Refusal, ScheduleOrder};
 use twobox_model::dead::{ORDER_MAX, Order, Verb};
 
 /// How many requests of one client may be under way.
@@ -110,7 +110,7 @@ async fn write(output: OwnedWriteHalf, mut events: mpsc::Receiver<Event>) {
     }
 }
 
-/// A connection's place in the terminal, given up when the connection ends for whatever reason.
+/// A connection's address in the terminal, given up when the connection ends for whatever reason.
 struct Entered<'a> {
     terminal: &'a Terminal,
     id: ListenerId,
@@ -160,21 +160,21 @@ impl<'a> Client<'a> {
                 at_once(Event::Refused { id, retry: true, reason })
             }
             Request::Message { agent, channel, chat, thread, sender, id, text } => {
-                let place = check("sender", sender.as_deref())
+                let address = check("sender", sender.as_deref())
                     .and_then(|()| said_at(agent, channel, chat, thread));
-                Some(accept(desk, place, id, Chat { sender, ..Chat::text(text) }))
+                Some(accept(desk, address, id, Chat { sender, ..Chat::text(text) }))
             }
             Request::Listen { agent, thread } => {
                 let fit =
                     check("agent", Some(&agent)).and_then(|()| check("thread", thread.as_deref()));
-                let address = Address { agent, thread };
-                let listening =
-                    fit.and_then(|()| self.terminal.listen(self.id, address.clone()).map_err(told));
+                let audience = Audience { agent, thread };
+                let listening = fit
+                    .and_then(|()| self.terminal.listen(self.id, audience.clone()).map_err(told));
                 match listening {
                     Err(reason) => at_once(Event::error(reason)),
                     Ok(()) => {
-                        desk.ready(&address.place());
-                        at_once(Event::Listening { agent: address.agent, thread: address.thread })
+                        desk.ready(&audience.address());
+                        at_once(Event::Listening { agent: audience.agent, thread: audience.thread })
                     }
                 }
             }
@@ -265,20 +265,20 @@ fn at_once<'a>(event: Event) -> Option<BoxFuture<'a, Event>> {
 
 fn accept(
     desk: &dyn Desk,
-    place: Result<Place, String>,
+    address: Result<Address, String>,
     id: MessageId,
     chat: Chat,
 ) -> BoxFuture<'_, Event> {
-    let checked = place.and_then(|place| match chat.to_json().len() {
+    let checked = address.and_then(|address| match chat.to_json().len() {
         _ if chat.text.trim().is_empty() => Err("the message is empty: say something".to_owned()),
-        0..=CONTENT_MAX => Ok(place),
+        0..=CONTENT_MAX => Ok(address),
         length => Err(format!("the message has {length} bytes, at most {CONTENT_MAX} are taken")),
     });
-    let place = match checked {
-        Ok(place) => place,
+    let address = match checked {
+        Ok(address) => address,
         Err(reason) => return ready(Event::Refused { id, retry: false, reason }).boxed(),
     };
-    let inbound = Inbound { place, id: id.clone(), chat };
+    let inbound = Inbound { address, id: id.clone(), chat };
     async move {
         match desk.accept(inbound).await {
             Ok(receipts) => Event::Accepted { id, receipts },
@@ -297,15 +297,15 @@ fn said_at(
     channel: Option<String>,
     chat: Option<String>,
     thread: Option<String>,
-) -> Result<Place, String> {
+) -> Result<Address, String> {
     check("thread", thread.as_deref())?;
     check("agent", agent.as_deref())?;
     check("channel", channel.as_deref())?;
     match (agent, channel, chat) {
-        (Some(agent), None, None) => Ok(Address { agent, thread }.place()),
+        (Some(agent), None, None) => Ok(Audience { agent, thread }.address()),
         (None, Some(channel_type), Some(platform_id)) => {
             check("chat", Some(&platform_id))?;
-            Ok(Place { channel_type, platform_id, thread_id: thread })
+            Ok(Address { channel_type, platform_id, thread_id: thread })
         }
         _ => Err("say either agent, or channel and chat".to_owned()),
     }

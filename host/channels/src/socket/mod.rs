@@ -145,7 +145,7 @@ impl Bound {
         desk: Arc<dyn Desk>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let addresses = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -168,10 +168,10 @@ impl Bound {
                     continue;
                 }
             };
-            let refusal = match (peer(&stream), Arc::clone(&places).try_acquire_owned()) {
+            let refusal = match (peer(&stream), Arc::clone(&addresses).try_acquire_owned()) {
                 (Err(refusal), _) => refusal,
                 (Ok(()), Err(_)) => format!("{CONNECTIONS_MAX} clients are connected already"),
-                (Ok(()), Ok(place)) => {
+                (Ok(()), Ok(address)) => {
                     let (terminal, desk) = (Arc::clone(&terminal), Arc::clone(&desk));
                     let shutdown = shutdown.clone();
                     let guard = self.guard.clone();
@@ -186,7 +186,7 @@ impl Bound {
                             return refuse(stream, refusal).await;
                         }
                         connection::run(stream, &terminal, &*desk, shutdown).await;
-                        drop(place);
+                        drop(address);
                     });
                     continue;
                 }

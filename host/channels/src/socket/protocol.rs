@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
 
-use twobox_model::channel::{Letter, Receipt, ScheduleOrder, Stopped};
+use twobox_model::channel::{Outbound, Receipt, ScheduleOrder, Stopped};
 use twobox_model::dead::{Handled, Kind};
 
 /// What a client asks.
@@ -33,7 +33,7 @@ pub enum Request {
         /// What is said.
         text: String,
     },
-    /// Wants the letters for an agent, and a thread or the chat itself.
+    /// Wants the messages for an agent, and a thread or the chat itself.
     Listen {
         /// The agent's name.
         agent: String,
@@ -41,9 +41,9 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thread: Option<String>,
     },
-    /// Has shown a letter.
+    /// Has shown a message.
     Ack {
-        /// The letter's key.
+        /// The message's key.
         key: String,
     },
     /// Wants to know how the daemon is.
@@ -113,7 +113,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// Letters come from now on.
+    /// Messages come from now on.
     Listening {
         /// For which agent.
         agent: String,
@@ -121,7 +121,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thread: Option<String>,
     },
-    /// A letter.
+    /// A message.
     Message {
         /// To be acknowledged, once shown.
         key: String,
@@ -195,15 +195,15 @@ impl Event {
         Self::Error { reason: reason.into() }
     }
 
-    /// A letter as an event.
-    pub fn message(letter: &Letter) -> Self {
+    /// A message as an event.
+    pub fn message(outbound: &Outbound) -> Self {
         Self::Message {
-            key: letter.key.clone(),
-            in_reply_to: letter.in_reply_to.clone(),
-            answers: letter.answers.clone(),
-            text: letter.text.clone(),
-            files: letter.files.clone(),
-            failed: letter.failed,
+            key: outbound.key.clone(),
+            in_reply_to: outbound.in_reply_to.clone(),
+            answers: outbound.answers.clone(),
+            text: outbound.text.clone(),
+            files: outbound.files.clone(),
+            failed: outbound.failed,
         }
     }
 

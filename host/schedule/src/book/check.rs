@@ -13,7 +13,7 @@ use super::{BookError, Change, Draft, Mistake, WrittenChat};
 use twobox_slots::cadence::{Cadence, Kind, parse_instant, parse_reading, refuse_months};
 use twobox_slots::timetable::{Bounds, Timetable};
 use twobox_slots::{missed, overlap};
-use twobox_store::messaging::{self, WiredPlace};
+use twobox_store::messaging::{self, WiredAddress};
 use twobox_store::schedules::Definition;
 use twobox_store::{agents, overview, wirings};
 
@@ -366,23 +366,25 @@ fn destination(
             return mistake(error.to_string());
         }
     }
-    let mut places = messaging::places_of(db, agent)?;
-    places.retain(|place| channel.as_ref().is_none_or(|channel| *channel == place.channel_type));
+    let mut addresses = messaging::addresses_of(db, agent)?;
+    addresses
+        .retain(|address| channel.as_ref().is_none_or(|channel| *channel == address.channel_type));
     // A name is one chat's, an id may be that of chats on several channels.
-    let of_name: Vec<&WiredPlace> = places.iter().filter(|place| place.name == *chat).collect();
+    let of_name: Vec<&WiredAddress> =
+        addresses.iter().filter(|address| address.name == *chat).collect();
     let found = match of_name.is_empty() {
-        true => places.iter().filter(|place| place.platform_id == *chat).collect(),
+        true => addresses.iter().filter(|address| address.platform_id == *chat).collect(),
         false => of_name,
     };
     match found.as_slice() {
-        [place] => Ok(Origin {
-            channel_type: Some(place.channel_type.clone()),
-            platform_id: Some(place.platform_id.clone()),
+        [address] => Ok(Origin {
+            channel_type: Some(address.channel_type.clone()),
+            platform_id: Some(address.platform_id.clone()),
             thread_id: thread.clone(),
         }),
         [] => mistake(not_wired(db, agent, said)?),
         several => {
-            let names: Vec<&str> = several.iter().map(|place| place.name.as_str()).collect();
+            let names: Vec<&str> = several.iter().map(|address| address.name.as_str()).collect();
             mistake(format!(
                 "{chat:?} is a chat on several channels: say what the agent calls the one that you mean: \
                  {}",

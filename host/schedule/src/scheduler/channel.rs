@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use twobox_channels::Channel;
-use twobox_model::channel::{Letter, Outcome, Place, SCHEDULE_CHANNEL};
+use twobox_model::channel::{Address, Outbound, Outcome, SCHEDULE_CHANNEL};
 
 /// Takes what is said in the session of a run.
 pub struct KeptWithRun;
@@ -22,8 +22,8 @@ impl Channel for KeptWithRun {
 
     fn deliver<'a>(
         &'a self,
-        _place: &'a Place,
-        letters: Vec<Letter>,
+        _place: &'a Address,
+        letters: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
         let taken = |_| Outcome::Delivered { platform_message_id: None };
         let outcomes = letters.into_iter().map(taken).collect();

@@ -10,7 +10,7 @@ use super::definitions::{Schedule, by_id};
 use crate::notices::{self, Notice};
 use crate::sessions::{self, DUE_NOW};
 use crate::{DbError, failed, messaging};
-use twobox_model::channel::{Place, SCHEDULE_CHANNEL};
+use twobox_model::channel::{Address, SCHEDULE_CHANNEL};
 
 /// Why a schedule has to be paused though nobody wished it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +81,8 @@ pub(super) fn tell_in(
     fresh: SessionId,
     now: UnixMillis,
 ) -> Result<Option<SessionId>, DbError> {
-    let Some((teller, place)) = who_listens(tx, schedule, fresh, now)? else { return Ok(None) };
-    notices::add(tx, teller, &Notice::held(cause, place, text.to_owned(), now))?;
+    let Some((teller, address)) = who_listens(tx, schedule, fresh, now)? else { return Ok(None) };
+    notices::add(tx, teller, &Notice::held(cause, address, text.to_owned(), now))?;
     sessions::mark(tx, teller, Some(DUE_NOW))?;
     Ok(Some(teller))
 }
@@ -94,18 +94,21 @@ fn who_listens(
     schedule: &Schedule,
     fresh: SessionId,
     now: UnixMillis,
-) -> Result<Option<(SessionId, Place)>, DbError> {
+) -> Result<Option<(SessionId, Address)>, DbError> {
     if let Some(session) = schedule.definition.session
         && let Some(record) = sessions::find(tx, session)?
         && record.channel_type != SCHEDULE_CHANNEL
     {
-        return Ok(Some((session, record.home())));
+        return Ok(Some((session, record.reply_address())));
     }
-    let places = messaging::places_of(tx, schedule.agent_group)?;
-    let Some(first) = places.into_iter().next() else { return Ok(None) };
+    let addresses = messaging::addresses_of(tx, schedule.agent_group)?;
+    let Some(first) = addresses.into_iter().next() else { return Ok(None) };
     let (agent, chat) = (schedule.agent_group, first.messaging_group);
     let session = sessions::resolve(tx, agent, chat, "", fresh, now)?;
-    let place =
-        Place { channel_type: first.channel_type, platform_id: first.platform_id, thread_id: None };
-    Ok(Some((session, place)))
+    let address = Address {
+        channel_type: first.channel_type,
+        platform_id: first.platform_id,
+        thread_id: None,
+    };
+    Ok(Some((session, address)))
 }

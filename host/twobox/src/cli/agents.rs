@@ -146,7 +146,7 @@ async fn test(context: &Context, name: &str, text: &str) -> Result<ExitCode, Fai
         .map_err(|error| Failure::usage(error.to_string()))?;
     let (data, db) = context.open_db()?;
     let agent = agents::find(&db, name)?;
-    let places = messaging::places_of(&db, agent.id)?;
+    let places = messaging::addresses_of(&db, agent.id)?;
     drop(db);
     let places = places.into_iter().map(|place| Destination {
         name: place.name,
@@ -290,7 +290,7 @@ fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
     let program = data.program_folder(&agent.folder);
     let file = data.agent_config(&agent.folder);
     let config = AgentConfig::load(&file);
-    let places = messaging::places_of(&db, agent.id)?;
+    let places = messaging::addresses_of(&db, agent.id)?;
     let sessions = overview::sessions(&db, Some(agent.id))?.len();
     let own = data.sessions().join(agent.id.to_string());
     // What an image holds, and whether the settings can be read, is for `doctor`.

@@ -1,8 +1,8 @@
 //! A conversation with an agent that outlives the host: what was not accepted is sent again under
-//! the same id after each reconnection, and a letter that was shown is not shown again.
+//! the same id after each reconnection, and a message that was shown is not shown again.
 //!
 //! A task of its own holds the connection, so that no line is ever cut in half by somebody who
-//! stops waiting. The owner says things and confirms letters; the task reports [`News`].
+//! stops waiting. The owner says things and confirms messages; the task reports [`News`].
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -18,7 +18,7 @@ use super::client::Client;
 use super::output::{Failure, flag};
 use twobox_channels::socket::{Event, Request};
 use twobox_model::backoff::Backoff;
-use twobox_model::channel::{Letter, Receipt, Stopped};
+use twobox_model::channel::{Outbound, Receipt, Stopped};
 
 /// How many messages may be under way: few enough that their answers fit into the socket's buffer,
 /// or both ends could wait for each other.
@@ -37,8 +37,8 @@ pub(super) enum News {
     Accepted { id: MessageId, receipts: Vec<Receipt> },
     /// A message will never be taken.
     Refused { id: MessageId, reason: String },
-    /// A letter, to be confirmed with [`Conversation::shown`].
-    Letter(Letter),
+    /// A message, to be confirmed with [`Conversation::shown`].
+    Outbound(Outbound),
     /// What became of the wish that a message be worked on no longer.
     Stopped { message: MessageId, outcome: Stopped },
     /// The host complained.
@@ -63,7 +63,7 @@ pub(super) struct Partner {
     pub(super) thread: Option<String>,
     /// Who says it, if the channel says so.
     pub(super) sender: Option<String>,
-    /// Whether letters are wanted, which only the terminal can have.
+    /// Whether messages are wanted, which only the terminal can have.
     pub(super) listen: bool,
 }
 
@@ -123,7 +123,7 @@ impl Conversation {
         drop(self.orders.send(Order::Say { id, text }));
     }
 
-    /// A letter has been shown: it may be forgotten.
+    /// A message has been shown: it may be forgotten.
     pub(super) fn shown(&self, key: String) {
         drop(self.orders.send(Order::Shown { key }));
     }
@@ -143,7 +143,7 @@ impl Conversation {
         drop(self.orders);
         let mut task = self.task;
         if timeout(Duration::from_secs(1), &mut task).await.is_err() {
-            task.abort(); // the host is gone; it will show these letters again
+            task.abort(); // the host is gone; it will show these messages again
         }
     }
 }
@@ -275,7 +275,7 @@ impl Task {
             }
             Event::Message { key, in_reply_to, answers, text, files, failed } => {
                 let shelf = None; // its files do not come along
-                self.tell(News::Letter(Letter {
+                self.tell(News::Outbound(Outbound {
                     key,
                     in_reply_to,
                     answers,

@@ -12,7 +12,7 @@ use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
 use super::output::{Failure, json_line, json_text, note, print, printable};
 use super::{Context, seconds, select};
-use twobox_model::channel::Letter;
+use twobox_model::channel::Outbound;
 
 /// How long the host may take to accept a message.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -139,15 +139,15 @@ async fn wait_for(
             News::Refused { reason, .. } | News::Error { reason } => {
                 return Err(Failure::new(reason));
             }
-            News::Letter(letter) => {
-                let ours = letter.answers.iter().any(|answered| ids.contains(answered));
-                let by_host = letter.is_notice();
-                let Letter { key, in_reply_to, answers, text, files, failed, .. } = letter;
+            News::Outbound(outbound) => {
+                let ours = outbound.answers.iter().any(|answered| ids.contains(answered));
+                let by_host = outbound.is_notice();
+                let Outbound { key, in_reply_to, answers, text, files, failed, .. } = outbound;
                 let line = json!({
                     "in_reply_to": in_reply_to, "answers": answers, "text": text, "files": files,
                     "failed": failed,
                 });
-                // Whoever takes a letter has to show it: an older one that waited for somebody to
+                // Whoever takes a message has to show it: an older one that waited for somebody to
                 // listen goes to standard error.
                 match (ours, context.output.json) {
                     (true, true) => json_line(&line),

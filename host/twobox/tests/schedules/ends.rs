@@ -74,7 +74,7 @@ fn the_schedule_is_judged_by_the_ended_run_in_the_same_breath() {
     let teller = itself.teller.expect("its agent listens to its terminal");
     let told = notices::open(&world.db, teller).unwrap();
     let told: Vec<_> =
-        told.iter().map(|notice| (&*notice.text, &*notice.place.platform_id)).collect();
+        told.iter().map(|notice| (&*notice.text, &*notice.address.platform_id)).collect();
     assert_eq!(told, [("I have paused it: it fails.", "ann")]);
     assert_eq!(sessions::due(&world.db, at(0)).unwrap(), [teller], "somebody has to look");
     let paused = world.schedule(id);
@@ -190,7 +190,7 @@ fn a_schedule_that_pauses_itself_says_so_where_somebody_listens() {
     };
     let thread = |world: &World, teller: Option<SessionId>| {
         let told = notices::open(&world.db, teller.unwrap()).unwrap();
-        told.into_iter().map(|notice| notice.place.thread_id).collect::<Vec<_>>()
+        told.into_iter().map(|notice| notice.address.thread_id).collect::<Vec<_>>()
     };
 
     let first = itself(&mut world, None);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use twobox_app::desk::DaemonDesk;
 use twobox_channels::{Channel, Desk};
 use twobox_config::Config;
-use twobox_model::channel::{Inbound, Letter, Outcome, Place, Receipt, Refusal, TERMINAL};
+use twobox_model::channel::{Address, Inbound, Outbound, Outcome, Receipt, Refusal, TERMINAL};
 use twobox_runtime::probe::Probed;
 use twobox_runtime::{
     Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
@@ -192,11 +192,11 @@ impl Runtime for Hold {
 /// A channel that keeps what it is given, each key once.
 #[derive(Default)]
 pub(crate) struct Keeper {
-    pub(crate) letters: Mutex<Vec<Letter>>,
+    pub(crate) letters: Mutex<Vec<Outbound>>,
     pub(crate) calls: Mutex<usize>,
-    /// The key of each letter that was handed over, however that ended.
+    /// The key of each message that was handed over, however that ended.
     pub(crate) handed: Mutex<Vec<String>>,
-    /// What is said of each letter, if it is not taken.
+    /// What is said of each message, if it is not taken.
     pub(crate) refusal: Mutex<Option<Outcome>>,
     /// How long a call takes.
     pub(crate) slow: Mutex<Duration>,
@@ -204,9 +204,9 @@ pub(crate) struct Keeper {
     pub(crate) blind: Mutex<bool>,
     /// Threads where nobody is.
     pub(crate) absent: Mutex<HashSet<String>>,
-    /// How often letters were handed over for each thread.
+    /// How often messages were handed over for each thread.
     pub(crate) tried: Mutex<HashMap<String, usize>>,
-    /// Whether the next call breaks after it has kept its letters.
+    /// Whether the next call breaks after it has kept its messages.
     pub(crate) breaks: Mutex<bool>,
 }
 
@@ -226,14 +226,14 @@ impl Channel for Post {
 
     fn deliver<'a>(
         &'a self,
-        place: &'a Place,
-        letters: Vec<Letter>,
+        address: &'a Address,
+        letters: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
-            if place.thread_id.as_deref() == Some(NOBODY) {
+            if address.thread_id.as_deref() == Some(NOBODY) {
                 return vec![Outcome::Unavailable];
             }
-            let thread = place.thread_id.clone().unwrap_or_default();
+            let thread = address.thread_id.clone().unwrap_or_default();
             *self.0.tried.lock().unwrap().entry(thread.clone()).or_default() += 1;
             if self.0.absent.lock().unwrap().contains(&thread) {
                 return vec![Outcome::Unavailable];
@@ -337,8 +337,8 @@ impl World {
     }
 
     /// The chat's thread of this name.
-    pub(crate) fn place(thread: &str) -> Place {
-        Place {
+    pub(crate) fn address(thread: &str) -> Address {
+        Address {
             channel_type: TERMINAL.to_owned(),
             platform_id: "anna".to_owned(),
             thread_id: Some(thread.to_owned()),
@@ -346,10 +346,10 @@ impl World {
     }
 
     pub(crate) async fn say(&self, thread: &str, id: &str) -> Result<Receipt, Refusal> {
-        let place = Self::place(thread);
+        let address = Self::address(thread);
         let id = MessageId::parse(id).unwrap();
         let mut receipts =
-            self.desk.accept(Inbound { place, id, chat: Chat::text("hello") }).await?;
+            self.desk.accept(Inbound { address, id, chat: Chat::text("hello") }).await?;
         Ok(receipts.remove(0))
     }
 
@@ -363,7 +363,7 @@ impl World {
         until("rest", async || self.core.awake().is_empty()).await;
     }
 
-    /// Waits until the channel has kept `count` letters.
+    /// Waits until the channel has kept `count` messages.
     pub(crate) async fn wait_letters(&self, count: usize) {
         let letters = || self.post.letters.lock().unwrap().len();
         until(&format!("{count} letters"), async || letters() == count).await;

@@ -88,7 +88,7 @@ impl World {
             .map(|it| it.seq)
             .expect("only rows of the outbox are sent");
         let queue =
-            self.ledger.entry((flight.session, flight.place.thread_id.clone())).or_default();
+            self.ledger.entry((flight.session, flight.address.thread_id.clone())).or_default();
         if queue.last().is_some_and(|last| *last > seq) {
             self.fail(&format!("{row} overtook another row to the same place, or was overtaken"));
         }

@@ -165,7 +165,7 @@ impl World {
             self.note(format!("s{at} records {} outcomes: {commit:?}", outcomes.len()));
             match commit {
                 Commit::Done => {
-                    task.in_flight.remove(&flight.place);
+                    task.in_flight.remove(&flight.address);
                     task.signal = true;
                 }
                 // It is kept, and its destination stays busy until it is recorded.

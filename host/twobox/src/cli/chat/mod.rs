@@ -1,4 +1,4 @@
-//! `twobox chat`: lines in, letters out as they come. At a terminal the line is edited, and what comes
+//! `twobox chat`: lines in, messages out as they come. At a terminal the line is edited, and what comes
 //! meanwhile stands above it; in a pipe a line is a message, and there is nothing else.
 
 mod editor;
@@ -21,7 +21,7 @@ use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
 use super::output::{Failure, Output, json_text, note, print, reply};
 use super::{Context, seconds, select};
 use editor::{Editor, Input};
-use twobox_model::channel::{Letter, Receipt, Stopped};
+use twobox_model::channel::{Outbound, Receipt, Stopped};
 use words::{HELP, Typed};
 
 /// How long a pipe waits for answers unless it is told.
@@ -297,7 +297,7 @@ impl Chat {
                 self.refused += 1;
                 self.paper.complain(&reason);
             }
-            News::Letter(Letter { key, in_reply_to, answers, text, files, failed, .. }) => {
+            News::Outbound(Outbound { key, in_reply_to, answers, text, files, failed, .. }) => {
                 self.answered(&answers);
                 self.failed += usize::from(failed);
                 if self.paper.output.json {

@@ -230,7 +230,7 @@ async fn status_of(data: &DataDir) -> Result<Value, String> {
     }
 }
 
-/// Whether channels take letters, by the word of the host that runs.
+/// Whether channels take messages, by the word of the host that runs.
 fn channels(data: DataDir) -> Check {
     let look = async move {
         let Ok(status) = status_of(&data).await else {

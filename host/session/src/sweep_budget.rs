@@ -1,4 +1,4 @@
-//! The damper: how often a session may sweep, and how long it rests after looks that took long.
+//! The sweep budget: how often a session may sweep, and how long it rests after looks that took long.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use super::boxes::READ_PATIENCE;
 use twobox_model::backoff::Backoff;
 
 /// Keeps a container that commits without end from keeping a core busy. A session may sweep
-/// [`Damper::BURST`] times in a row, and after that so often in a second. Most of that it has to
+/// [`SweepBudget::BURST`] times in a row, and after that so often in a second. Most of that it has to
 /// earn: what a person says to it and what it says to one buys looks, and commits that lead to
-/// neither get [`Damper::UNEARNED`] in a second. A look that gives the processor much to do counts
+/// neither get [`SweepBudget::UNEARNED`] in a second. A look that gives the processor much to do counts
 /// as several, so it is the host's time that is shared out and not the number of looks.
 ///
 /// A look at a container's outbox that takes long, such as one that ends at its deadline, may be the
 /// machine's fault once. From the second in a row on it is followed by a rest, and each further one by
 /// a longer rest: whatever a container makes the host read, it gets a small share of the host's time.
 #[derive(Debug)]
-pub(super) struct Damper {
+pub(super) struct SweepBudget {
     budget: f64,
     earned: f64,
     filled: Option<Instant>,
@@ -25,7 +25,7 @@ pub(super) struct Damper {
     rested_at: Option<Instant>,
 }
 
-impl Default for Damper {
+impl Default for SweepBudget {
     fn default() -> Self {
         Self {
             budget: Self::BURST,
@@ -37,7 +37,7 @@ impl Default for Damper {
     }
 }
 
-impl Damper {
+impl SweepBudget {
     const BURST: f64 = 300.0;
     const PER_SECOND: f64 = 300.0;
     const UNEARNED: f64 = 4.0;
@@ -126,12 +126,12 @@ mod tests {
     use super::*;
 
     /// How many sweeps a session gets in ten seconds that wants as many as it can get.
-    fn sweeps(mut between: impl FnMut(&mut Damper)) -> u32 {
-        let (mut damper, begin) = (Damper::default(), Instant::now());
+    fn sweeps(mut between: impl FnMut(&mut SweepBudget)) -> u32 {
+        let (mut sweep_budget, begin) = (SweepBudget::default(), Instant::now());
         let (mut now, mut sweeps) = (begin, 0);
         while now < begin + Duration::from_secs(10) {
-            now += damper.pause(now).unwrap_or(Duration::from_millis(1));
-            between(&mut damper);
+            now += sweep_budget.pause(now).unwrap_or(Duration::from_millis(1));
+            between(&mut sweep_budget);
             sweeps += 1;
         }
         sweeps
@@ -142,42 +142,46 @@ mod tests {
         let idle = sweeps(|_| ());
         assert!((45..60).contains(&idle), "some at first and 4 in a second: {idle}");
         let mut count = 0;
-        let busy = sweeps(|damper| {
+        let busy = sweeps(|sweep_budget| {
             count += 1;
-            damper.earn(usize::from(count % 5 == 0)); // a message for each five looks
+            sweep_budget.earn(usize::from(count % 5 == 0)); // a message for each five looks
         });
-        let worker = sweeps(|damper| damper.pay(Duration::from_millis(40)));
+        let worker = sweeps(|sweep_budget| sweep_budget.pay(Duration::from_millis(40)));
         assert!((5..10).contains(&worker), "each counts as nine: {worker}");
         assert!((3000..3400).contains(&busy), "a burst and 300 in a second: {busy}");
     }
 
     #[test]
     fn whoever_takes_long_again_and_again_gets_ever_less_time() {
-        let mut damper = Damper::default();
+        let mut sweep_budget = SweepBudget::default();
         let mut now = Instant::now();
-        damper.looked(Duration::from_millis(5), now);
-        assert_eq!(damper.rest(now), None);
+        sweep_budget.looked(Duration::from_millis(5), now);
+        assert_eq!(sweep_budget.rest(now), None);
         let mut rests = Vec::new();
         for _ in 0..5 {
-            damper.looked(Duration::from_secs(2), now);
-            let rest = damper.rest(now).unwrap_or_default();
+            sweep_budget.looked(Duration::from_secs(2), now);
+            let rest = sweep_budget.rest(now).unwrap_or_default();
             rests.push(rest.as_secs());
             now += rest;
-            assert_eq!(damper.rest(now), None);
+            assert_eq!(sweep_budget.rest(now), None);
         }
         assert_eq!(rests, [0, 8, 16, 30, 30], "the first may be the machine's fault");
-        damper.looked(Duration::from_millis(5), now);
-        damper.looked(Duration::from_secs(1), now);
-        damper.looked(Duration::from_secs(1), now);
-        assert_eq!(damper.rest(now), Some(Duration::from_secs(4)), "a quick look made it good");
-        damper.wake();
-        assert_eq!(damper.rest(now), None);
+        sweep_budget.looked(Duration::from_millis(5), now);
+        sweep_budget.looked(Duration::from_secs(1), now);
+        sweep_budget.looked(Duration::from_secs(1), now);
+        assert_eq!(
+            sweep_budget.rest(now),
+            Some(Duration::from_secs(4)),
+            "a quick look made it good"
+        );
+        sweep_budget.wake();
+        assert_eq!(sweep_budget.rest(now), None);
     }
 
     #[test]
     fn a_machine_that_stood_still_puts_nothing_off() {
-        let (mut damper, now) = (Damper::default(), Instant::now());
-        (0..3).for_each(|_| damper.looked(Duration::from_secs(16), now));
-        assert_eq!(damper.rest(now), None);
+        let (mut sweep_budget, now) = (SweepBudget::default(), Instant::now());
+        (0..3).for_each(|_| sweep_budget.looked(Duration::from_secs(16), now));
+        assert_eq!(sweep_budget.rest(now), None);
     }
 }

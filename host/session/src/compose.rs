@@ -11,34 +11,34 @@ use twobox_shared::paths::OUTBOX_FILES;
 use twobox_shared::seq::Seq;
 
 use super::delivery;
-use twobox_model::channel::{Letter, Place, Shelf};
+use twobox_model::channel::{Address, Outbound, Shelf};
 
 /// How many messages a row may list as answered: far more than a turn takes, and few enough to look
 /// for.
 const ANSWERS_MAX: usize = 1024;
 
-/// The idempotency key of a letter. What a container chose is only its last part, so it can never
+/// The idempotency key of an outbound message. What a container chose is only its last part, so it can never
 /// be another session's key.
 pub(super) fn key(install: InstallId, session: SessionId, row: &str) -> String {
     format!("{install}:{session}:{row}")
 }
 
-/// A row as its channel gets it, for `place`. Ids are unique in a chat and not among chats, so of what
+/// A row as its channel gets it, for `address`. Ids are unique in a chat and not among chats, so of what
 /// the row answers it is told what was `said` there: elsewhere such an id would be another message. What
 /// the inbox does not know (any more), and what the host made, is no message of anywhere. Its files lie in
 /// `out`, the container's half of the folder.
 pub(super) fn of_row(
     row: &OutRow,
     key: String,
-    said: &HashMap<MessageId, Place>,
-    place: &Place,
+    said: &HashMap<MessageId, Address>,
+    address: &Address,
     out: &Path,
-) -> Letter {
+) -> Outbound {
     let chat = row.chat();
     let mut answers = answers(row);
-    answers.retain(|id| said.get(id) == Some(place));
+    answers.retain(|id| said.get(id) == Some(address));
     let named = row.in_reply_to.as_deref();
-    Letter {
+    Outbound {
         key,
         in_reply_to: answers.iter().find(|id| Some(id.as_str()) == named).cloned(),
         answers,
@@ -67,21 +67,21 @@ pub(super) fn answers(row: &OutRow) -> Vec<MessageId> {
 }
 
 /// Where the answer to a message goes.
-pub(super) fn place_of_origin(origin: &Origin, home: &Place) -> Place {
+pub(super) fn address_of_origin(origin: &Origin, reply_address: &Address) -> Address {
     match (&origin.channel_type, &origin.platform_id) {
-        (Some(channel_type), Some(platform_id)) => Place {
+        (Some(channel_type), Some(platform_id)) => Address {
             channel_type: channel_type.clone(),
             platform_id: platform_id.clone(),
             thread_id: origin.thread_id.clone(),
         },
-        _ => home.clone(),
+        _ => reply_address.clone(),
     }
 }
 
-/// What the agent is told of `rows` that a person has had sent once more, and that are at `place` now.
-pub(super) fn arrived_note(place: &Place, rows: &[&MessageId]) -> Option<NewMessage> {
+/// What the agent is told of `rows` that a person has had sent once more, and that are at `address` now.
+pub(super) fn arrived_note(address: &Address, rows: &[&MessageId]) -> Option<NewMessage> {
     let first = rows.first()?;
-    let Place { channel_type, platform_id, .. } = place;
+    let Address { channel_type, platform_id, .. } = address;
     let what = match rows.len() {
         1 => "A message".to_owned(),
         many => format!("{many} messages"),
@@ -93,10 +93,10 @@ pub(super) fn arrived_note(place: &Place, rows: &[&MessageId]) -> Option<NewMess
     Some(NewMessage::note(delivery::arrived_id(first), Chat::text(text).to_json()))
 }
 
-/// What the agent is told of a row for `place` that did not arrive, once until something does: `epoch` is
+/// What the agent is told of a row for `address` that did not arrive, once until something does: `epoch` is
 /// the last that did.
 pub(super) fn undeliverable_note(
-    place: &Place,
+    address: &Address,
     status: DeliveryStatus,
     error: &str,
     epoch: Seq,
@@ -106,8 +106,8 @@ pub(super) fn undeliverable_note(
         _ => "was not delivered",
     };
     let text =
-        format!("A message to {} {:?} {fate}: {error}", place.channel_type, place.platform_id);
-    NewMessage::note(delivery::undeliverable_id(place, error, epoch), Chat::text(text).to_json())
+        format!("A message to {} {:?} {fate}: {error}", address.channel_type, address.platform_id);
+    NewMessage::note(delivery::undeliverable_id(address, error, epoch), Chat::text(text).to_json())
 }
 
 #[cfg(test)]
@@ -149,16 +149,16 @@ mod tests {
 
     #[test]
     fn a_letter_quotes_what_was_said_where_it_goes_and_nothing_else() {
-        let place = |chat: &str| Place {
+        let address = |chat: &str| Address {
             channel_type: "command".to_owned(),
             platform_id: chat.to_owned(),
             thread_id: None,
         };
         let id = |text| MessageId::parse(text).unwrap();
-        let said = HashMap::from([(id("here"), place("1")), (id("there"), place("2"))]);
+        let said = HashMap::from([(id("here"), address("1")), (id("there"), address("2"))]);
         let listed = ["here", "there", "nowhere"].map(str::to_owned).to_vec();
         let row = row(Some("there"), listed);
-        let to = |chat| of_row(&row, "key".to_owned(), &said, &place(chat), Path::new("/out"));
+        let to = |chat| of_row(&row, "key".to_owned(), &said, &address(chat), Path::new("/out"));
         assert_eq!((to("1").in_reply_to, to("1").answers), (None, vec![id("here")]));
         assert_eq!((to("2").in_reply_to, to("2").answers), (Some(id("there")), vec![id("there")]));
         assert_eq!((to("3").in_reply_to, to("3").answers), (None, vec![]));
