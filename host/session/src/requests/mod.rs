@@ -1,16 +1,25 @@
 //! What an agent asks of the host: tasks for later, decided. Pure: the content of a `system` row and
 //! the session's live tasks in, a guarded change and the answer to the agent out.
 //!
+//! Each action has a file of its own, and [`ACTIONS`] lists them: what they take is read, refused and
+//! documented by that list. Carrying out is the same for all, in `serving`.
+//!
 //! Whatever a container writes here reaches the tasks of its own session and nothing else. Fields
 //! that nobody knows are refused, for a misspelt `recurrence` would otherwise make another task.
 
+mod action;
+mod cancel_task;
+mod list_tasks;
+mod pause_task;
+mod resume_task;
+mod schedule_task;
 mod shown;
 mod tasks;
+mod update_task;
 
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use twobox_shared::bounds;
 use twobox_shared::content::shorten;
@@ -18,10 +27,20 @@ use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Amended, NewOccurrence, NewTask, Occurrence, Origin};
 use twobox_shared::time::UnixMillis;
 
+pub use action::{Action, Field, Need};
 use shown::Shown;
 pub use shown::local_time;
 pub use tasks::TASKS_MAX;
-use tasks::{Empty, Named};
+
+/// Everything that an agent may ask for, as PROTOCOL.md lists it. Each has a file of its own.
+pub static ACTIONS: [Action; 6] = [
+    schedule_task::ACTION,
+    list_tasks::ACTION,
+    update_task::ACTION,
+    pause_task::ACTION,
+    resume_task::ACTION,
+    cancel_task::ACTION,
+];
 
 /// How many characters of a reason are told.
 const REASON_MAX: usize = 500;
@@ -117,10 +136,11 @@ type Done = (Effect, String, Vec<Shown>);
 pub fn respond(view: &View<'_>, id: &MessageId, content: &str) -> Response {
     let fields = read(content);
     let word = |fields: &Map<String, Value>| {
-        fields.get("action").and_then(Value::as_str).unwrap_or_default().to_owned()
+        fields.get(action::ACTION).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
     let action = fields.as_ref().map(word).unwrap_or_default();
-    let wake = fields.as_ref().is_ok_and(|fields| fields.get("wake") == Some(&Value::Bool(true)));
+    let wake =
+        fields.as_ref().is_ok_and(|fields| fields.get(action::WAKE) == Some(&Value::Bool(true)));
     let done = fields.and_then(|fields| view.decide(&action, fields));
     let refusal = done.as_ref().err().map(|reason| shorten(reason, REASON_MAX));
     let (effect, text, tasks) = done.unwrap_or_else(|_| {
@@ -144,37 +164,30 @@ fn read(content: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// The fields that belong to an action.
-fn of<T: DeserializeOwned>(mut fields: Map<String, Value>) -> Result<T, String> {
-    fields.remove("action");
-    match fields.remove("wake") {
-        None | Some(Value::Bool(_)) => {}
-        Some(_) => return Err("`wake` is true or false".to_owned()),
-    }
-    serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())
-}
-
 impl View<'_> {
-    fn decide(&self, action: &str, fields: Map<String, Value>) -> Result<Done, String> {
-        if !self.may_make && ["schedule_task", "update_task", "resume_task"].contains(&action) {
+    fn decide(&self, word: &str, given: Map<String, Value>) -> Result<Done, String> {
+        let Some(action) = ACTIONS.iter().find(|action| action.name == word) else {
+            return Err(unknown());
+        };
+        if action.puts_off && !self.may_make {
             return Err("the operator of this host lets no agent put tasks off \
                         (schedule.agent_tasks)"
                 .to_owned());
         }
-        match action {
-            "schedule_task" => self.schedule(of(fields)?),
-            "list_tasks" => of(fields).map(|Empty {}| self.list()),
-            "update_task" => self.update(of(fields)?),
-            "pause_task" => self.pause(&of::<Named>(fields)?.id),
-            "resume_task" => self.resume(&of::<Named>(fields)?.id),
-            "cancel_task" => self.cancel(&of::<Named>(fields)?.id),
-            _ => Err("this host knows no such request: write schedule_task, list_tasks, \
-                      update_task, pause_task, resume_task or cancel_task"
-                .to_owned()),
-        }
+        (action.decide)(self, &action.read(given)?)
     }
+}
+
+fn unknown() -> String {
+    let names: Vec<&str> = ACTIONS.iter().map(|action| action.name).collect();
+    let (last, others) = names.split_last().expect("there are actions");
+    format!("this host knows no such request: write {} or {last}", others.join(", "))
 }
 
 #[cfg(test)]
 #[path = "requests_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "actions_tests.rs"]
+mod actions_tests;

@@ -10,12 +10,12 @@ fn at(text: &str) -> UnixMillis {
     UnixMillis::parse(text).unwrap()
 }
 
-fn now() -> UnixMillis {
+pub(super) fn now() -> UnixMillis {
     at("2026-03-02T10:00:00Z")
 }
 
 /// A daily task in Berlin, due at nine.
-fn daily() -> Occurrence {
+pub(super) fn daily() -> Occurrence {
     let nominal = at("2026-03-03T08:00:00Z");
     Occurrence {
         id: occurrence_id("task-a", 0, nominal),
@@ -40,7 +40,7 @@ fn paused(row: Occurrence) -> Occurrence {
     Occurrence { status: Status::Paused, ..row }
 }
 
-fn live(row: Occurrence) -> Live {
+pub(super) fn live(row: Occurrence) -> Live {
     (row, Chat::text("read the news").to_json())
 }
 
@@ -63,7 +63,7 @@ fn ask_in(tasks: &[Live], at_work: bool, request: Value) -> Response {
     respond(&view, &MessageId::parse("r1").unwrap(), &request.to_string())
 }
 
-fn ask(tasks: &[Live], request: Value) -> Response {
+pub(super) fn ask(tasks: &[Live], request: Value) -> Response {
     ask_in(tasks, false, request)
 }
 
