@@ -25,7 +25,7 @@ use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::MessageId;
 use twobox_shared::mend::mended;
 
-use super::{Desk, Done, Prompt, Provider, Push, cancelled, kill_group};
+use super::{Done, Prompt, Provider, Push, TurnHandle, cancelled, kill_group};
 use crate::args::{Folders, Options};
 use crate::event::{Attachment, Content, Said};
 use crate::say::say;
@@ -138,13 +138,13 @@ impl Program {
         named.into_iter().filter_map(|(name, folder)| Some((name, folder?)))
     }
 
-    fn start(&mut self, desk: &Desk) -> Result<(), Failure> {
+    fn start(&mut self, handle: &TurnHandle) -> Result<(), Failure> {
         if let Some(running) = &mut self.running {
             match running.child.try_wait() {
                 Ok(None) => return Ok(()),
                 _ => {
                     say!("{} ended between two turns and is started again", self.command[0]);
-                    self.stop(desk, Duration::ZERO);
+                    self.stop(handle, Duration::ZERO);
                 }
             }
         }
@@ -172,12 +172,12 @@ impl Program {
         }
         let mut child = command.spawn().map_err(&failed)?;
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("Linux numbers fit into i32"));
-        *desk.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
+        *handle.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
         self.number += 1;
         let stdin = child.stdin.take().expect("standard input was asked for");
         let stdout = child.stdout.take().expect("standard output was asked for");
         self.running = Some(Running { child, stdin });
-        let (number, pushes) = (self.number, desk.push.clone());
+        let (number, pushes) = (self.number, handle.push.clone());
         std::thread::Builder::new()
             .name("program".to_owned())
             .spawn(move || read(stdout, number, &pushes))
@@ -187,7 +187,7 @@ impl Program {
 
     /// Closes the program's input, gives it `patience` to leave, and kills what is left of its
     /// group. Returns its exit status if it left by itself.
-    fn stop(&mut self, desk: &Desk, patience: Duration) -> Option<ExitStatus> {
+    fn stop(&mut self, handle: &TurnHandle, patience: Duration) -> Option<ExitStatus> {
         let Running { mut child, stdin } = self.running.take()?;
         drop(stdin);
         let end = Instant::now() + patience;
@@ -198,8 +198,8 @@ impl Program {
             pause = (pause * 2).min(Duration::from_millis(20));
             status = child.try_wait().ok().flatten();
         }
-        kill_group(&desk.group);
-        *desk.group.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        kill_group(&handle.group);
+        *handle.group.lock().unwrap_or_else(PoisonError::into_inner) = None;
         drop(child.wait()); // it was killed, and its status was looked at above
         status
     }
@@ -214,11 +214,11 @@ impl Program {
 
     /// Follows the program until it says how the turn ended. A line that is none of the protocol ends
     /// the turn for good: the program would write it again. The flag says whether it may live on.
-    fn follow(&mut self, desk: &Desk) -> (Result<Done, Failure>, bool) {
+    fn follow(&mut self, handle: &TurnHandle) -> (Result<Done, Failure>, bool) {
         loop {
             let wrong =
                 |detail: String| (Err(Failure::permanent(Failure::PROVIDER_ERROR, detail)), false);
-            let output = match desk.next(CHECK) {
+            let output = match handle.next(CHECK) {
                 Some(Push::FollowUp(messages)) => {
                     self.tell(&json!({"type": "follow_up", "messages": messages}));
                     continue;
@@ -243,7 +243,7 @@ impl Program {
                     ));
                 }
                 Output::Ended => {
-                    let status = self.stop(desk, LEAVE_PATIENCE);
+                    let status = self.stop(handle, LEAVE_PATIENCE);
                     let how = status.map_or("closed its output".to_owned(), |it| it.to_string());
                     let mut detail = format!("the program ended before turn_done: {how}");
                     // As shells say it: there is no such program, or it cannot be run.
@@ -273,7 +273,7 @@ impl Program {
                     return (Ok(Done { continuation, silent }), true);
                 }
                 Ok(Line::Failed(failure)) => return (Err(failure), true),
-                Ok(line) => desk.say(self.said(line)),
+                Ok(line) => handle.say(self.said(line)),
             }
         }
     }
@@ -318,7 +318,7 @@ impl Program {
 }
 
 impl Provider for Program {
-    fn turn(&mut self, prompt: &Prompt, desk: &Desk) -> Result<Done, Failure> {
+    fn turn(&mut self, prompt: &Prompt, handle: &TurnHandle) -> Result<Done, Failure> {
         #[derive(Serialize)]
         struct Turn<'a> {
             #[serde(rename = "type")]
@@ -326,19 +326,19 @@ impl Provider for Program {
             #[serde(flatten)]
             prompt: &'a Prompt,
         }
-        self.start(desk)?;
+        self.start(handle)?;
         self.tell(&Turn { kind: "turn", prompt });
-        let (outcome, healthy) = self.follow(desk);
+        let (outcome, healthy) = self.follow(handle);
         match (healthy, self.lifetime) {
             (true, Lifetime::Runner) => {}
-            (true, Lifetime::Turn) => drop(self.stop(desk, LEAVE_PATIENCE)),
-            (false, _) => drop(self.stop(desk, Duration::ZERO)),
+            (true, Lifetime::Turn) => drop(self.stop(handle, LEAVE_PATIENCE)),
+            (false, _) => drop(self.stop(handle, Duration::ZERO)),
         }
         outcome
     }
 
-    fn leave(&mut self, desk: &Desk) {
-        self.stop(desk, Duration::ZERO);
+    fn leave(&mut self, handle: &TurnHandle) {
+        self.stop(handle, Duration::ZERO);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who answers a turn.
 //!
 //! A provider runs in a thread of its own and cannot touch the boxes: it is given a [`Prompt`],
-//! speaks through its [`Desk`], and returns how the turn ended. Deadlines, budgets, claims and
+//! speaks through its [`TurnHandle`], and returns how the turn ended. Deadlines, budgets, claims and
 //! commits are the main thread's business, which holds the [`Reins`].
 
 mod command;
@@ -103,10 +103,10 @@ pub(crate) struct Done {
 /// Something that answers turns.
 pub(crate) trait Provider: Send {
     /// Answers one turn. Must return soon after [`Push::Cancel`].
-    fn turn(&mut self, prompt: &Prompt, desk: &Desk) -> Result<Done, Failure>;
+    fn turn(&mut self, prompt: &Prompt, handle: &TurnHandle) -> Result<Done, Failure>;
 
     /// Ends whatever lives longer than a turn.
-    fn leave(&mut self, _desk: &Desk) {}
+    fn leave(&mut self, _turn: &TurnHandle) {}
 }
 
 /// What reaches a provider in the middle of a turn.
@@ -123,14 +123,14 @@ pub(crate) enum Push {
 }
 
 /// The provider's side of the two channels to the main thread.
-pub(crate) struct Desk {
+pub(crate) struct TurnHandle {
     events: Sender<Event>,
     pushes: Receiver<Push>,
     push: Sender<Push>,
     group: Arc<Mutex<Option<Pid>>>,
 }
 
-impl Desk {
+impl TurnHandle {
     /// Says something about the running turn.
     pub(crate) fn say(&self, said: Said) {
         drop(self.events.send(Event::Said(said))); // nobody listens: the process is leaving
@@ -207,7 +207,7 @@ fn kill_group(slot: &Mutex<Option<Pid>>) {
     }
 }
 
-/// A provider at its desk, in a thread that lives as long as it: a program that the provider starts
+/// A provider with its handle, in a thread that lives as long as it: a program that the provider starts
 /// is killed by the kernel when the thread that started it ends.
 pub(crate) struct Worker {
     config: AgentConfig,
@@ -234,16 +234,16 @@ impl Worker {
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));
         let reins = Reins { push: push.clone(), group: Arc::clone(&group) };
-        let desk = Desk { events, pushes, push, group };
+        let handle = TurnHandle { events, pushes, push, group };
         let (jobs, prompts) = mpsc::channel();
         let work = move || {
             for prompt in prompts {
-                while desk.pushes.try_recv().is_ok() {} // meant for the turn before
-                if !answer(provider.as_mut(), &prompt, &desk) {
+                while handle.pushes.try_recv().is_ok() {} // meant for the turn before
+                if !answer(provider.as_mut(), &prompt, &handle) {
                     return;
                 }
             }
-            provider.leave(&desk);
+            provider.leave(&handle);
         };
         let thread = std::thread::Builder::new().name("provider".to_owned()).spawn(work)?;
         Ok(Self { config: config.clone(), jobs, reins, thread })
@@ -284,14 +284,14 @@ impl Worker {
 pub(crate) struct Gone;
 
 /// Answers one turn and reports its end. Returns whether the provider is still of use.
-fn answer(provider: &mut dyn Provider, prompt: &Prompt, desk: &Desk) -> bool {
-    let answered = catch_unwind(AssertUnwindSafe(|| provider.turn(prompt, desk)));
+fn answer(provider: &mut dyn Provider, prompt: &Prompt, handle: &TurnHandle) -> bool {
+    let answered = catch_unwind(AssertUnwindSafe(|| provider.turn(prompt, handle)));
     let sane = answered.is_ok();
     let outcome = answered.unwrap_or_else(|_| {
-        kill_group(&desk.group);
+        kill_group(&handle.group);
         let detail = "the provider panicked; standard error says where";
         Err(Failure::retryable(Failure::PROVIDER_ERROR, detail))
     });
-    drop(desk.events.send(Event::Ended(outcome))); // nobody listens: the process is leaving
+    drop(handle.events.send(Event::Ended(outcome))); // nobody listens: the process is leaving
     sane
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use twobox_shared::content::Failure;
 use twobox_shared::mend::mended;
 
-use super::{Desk, Done, Prompt, PromptMessage, Provider, cancelled};
+use super::{Done, Prompt, PromptMessage, Provider, TurnHandle, cancelled};
 use crate::event::{Attachment, Content, Said};
 
 const SCRIPT: &str = "script.json";
@@ -105,20 +105,20 @@ impl Scripted {
 }
 
 impl Provider for Scripted {
-    fn turn(&mut self, prompt: &Prompt, desk: &Desk) -> Result<Done, Failure> {
+    fn turn(&mut self, prompt: &Prompt, handle: &TurnHandle) -> Result<Done, Failure> {
         let script = Script::load(&self.path)?;
         let newest = prompt.messages.iter().rev().find(|message| message.trigger);
         let text = newest.map_or("", |message| message.text.as_str());
         let mut follow_ups = Vec::new();
-        play(script.steps_for(text, prompt.attempt), text, desk, &mut follow_ups)?;
+        play(script.steps_for(text, prompt.attempt), text, handle, &mut follow_ups)?;
         loop {
-            desk.sleep(Duration::ZERO, &mut follow_ups)?; // whatever has arrived by now
+            handle.sleep(Duration::ZERO, &mut follow_ups)?; // whatever has arrived by now
             if follow_ups.is_empty() {
                 return Ok(Done { continuation: None, silent: true });
             }
             let PromptMessage { id, text, .. } = follow_ups.remove(0);
-            desk.say(Said::Used(vec![id]));
-            play(script.steps_for(&text, 0), &text, desk, &mut follow_ups)?;
+            handle.say(Said::Used(vec![id]));
+            play(script.steps_for(&text, 0), &text, handle, &mut follow_ups)?;
         }
     }
 }
@@ -126,38 +126,38 @@ impl Provider for Scripted {
 fn play(
     steps: &[Step],
     said: &str,
-    desk: &Desk,
+    handle: &TurnHandle,
     follow_ups: &mut Vec<PromptMessage>,
 ) -> Result<(), Failure> {
     let fill = |text: &str| text.replace("{text}", said);
     for step in steps.iter().cloned() {
         match step {
-            Step::SleepMs(ms) => desk.sleep(Duration::from_millis(ms), follow_ups)?,
+            Step::SleepMs(ms) => handle.sleep(Duration::from_millis(ms), follow_ups)?,
             Step::Reply(text) => {
-                desk.say(Said::Reply { text: fill(&text), files: Vec::new(), answers: None });
+                handle.say(Said::Reply { text: fill(&text), files: Vec::new(), answers: None });
             }
-            Step::ReplyNow(text) => desk.say(Said::ReplyNow(fill(&text))),
-            Step::Send { to, text } => desk.say(Said::Send { to, text: fill(&text) }),
+            Step::ReplyNow(text) => handle.say(Said::ReplyNow(fill(&text))),
+            Step::Send { to, text } => handle.say(Said::Send { to, text: fill(&text) }),
             Step::Tool { name, timeout_ms, run_ms } => {
                 let timeout = timeout_ms.map(Duration::from_millis);
-                desk.say(Said::ToolStarted { name, timeout });
-                desk.sleep(Duration::from_millis(run_ms), follow_ups)?;
-                desk.say(Said::ToolFinished);
+                handle.say(Said::ToolStarted { name, timeout });
+                handle.sleep(Duration::from_millis(run_ms), follow_ups)?;
+                handle.say(Said::ToolFinished);
             }
-            Step::Turns(count) => desk.say(Said::Turns(count)),
-            Step::System(request) => desk.say(Said::System(fill_in(request, &fill))),
+            Step::Turns(count) => handle.say(Said::Turns(count)),
+            Step::System(request) => handle.say(Said::System(fill_in(request, &fill))),
             Step::File { name, text } => {
                 let source = Content::Bytes(fill(&text).into_bytes());
-                desk.say(Said::File(Attachment { name, source }));
+                handle.say(Said::File(Attachment { name, source }));
             }
             Step::Fail(failure) => return Err(failure),
             Step::Exit(code) => {
-                desk.say(Said::Exit(code));
-                desk.sleep(FOR_EVER, follow_ups)?; // the process ends meanwhile
+                handle.say(Said::Exit(code));
+                handle.sleep(FOR_EVER, follow_ups)?; // the process ends meanwhile
             }
             Step::Hang(false) => {}
             Step::Hang(true) => {
-                desk.sleep(FOR_EVER, follow_ups)?;
+                handle.sleep(FOR_EVER, follow_ups)?;
                 return Err(cancelled());
             }
         }

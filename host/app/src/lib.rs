@@ -2,9 +2,10 @@
 //! HTTP: operations over sessions, schedules and the store. It must not know how a wish was written
 //! down, nor print anything.
 
-pub mod desk;
 pub mod fsck;
 pub mod identity;
+pub mod intake;
+pub mod operations;
 pub mod place;
 pub mod token;
 pub mod trial;

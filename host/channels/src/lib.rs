@@ -1,5 +1,5 @@
 //! Channels: how rows of an outbox reach people. A channel is told a batch of messages for one
-//! destination and says, message by message, what became of them. What comes in goes to a [`Desk`], so
+//! destination and says, message by message, what became of them. What comes in goes to an [`Intake`], so
 //! that no channel knows sessions or `host.db`.
 
 pub mod command;
@@ -43,8 +43,8 @@ pub trait Channel: Send + Sync {
     }
 }
 
-/// What channels and the command line may ask of the daemon.
-pub trait Desk: Send + Sync {
+/// Where channels hand in what people said, and say that somebody is there.
+pub trait Intake: Send + Sync {
     /// Accepts a message: when this returns `Ok`, it is durable. One receipt for each agent that
     /// listens there.
     ///
@@ -54,7 +54,10 @@ pub trait Desk: Send + Sync {
 
     /// Messages for `address` can be delivered again: rows that were held for it are due.
     fn ready(&self, address: &Address);
+}
 
+/// What a person may ask of the running host.
+pub trait Operations: Send + Sync {
     /// The daemon's state, for `twobox status`.
     fn status(&self) -> BoxFuture<'_, Value>;
 

@@ -9,7 +9,7 @@ use twobox_shared::inbox::{Destination, Origin};
 use twobox_shared::outbox::{Ack, AckStatus};
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::Look;
+use super::boxes::BoxSnapshot;
 use super::decide::{self, Alive};
 use super::fit::Unfit;
 use super::limits::Vitals;
@@ -113,25 +113,25 @@ impl Task {
     }
 
     /// Takes in what a look showed of the living container.
-    pub(crate) fn observe(&mut self, look: &Look) {
+    pub(crate) fn observe(&mut self, snapshot: &BoxSnapshot) {
         let now = self.core.parts.clock.monotonic();
         let heartbeat = self.boxes.heartbeat();
         let Some(container) = &mut self.container else { return };
-        container.acked |= look.acks.values().any(|ack| container.has_written(ack));
-        let claims: Vec<_> = look
+        container.acked |= snapshot.acks.values().any(|ack| container.has_written(ack));
+        let claims: Vec<_> = snapshot
             .acks
             .iter()
             .filter(|(_, ack)| container.has_written(ack) && ack.status == AckStatus::Processing)
             .map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(0)))
             .collect();
-        container.vitals.observe(now, heartbeat, claims, look.tool.declared_timeout);
+        container.vitals.observe(now, heartbeat, claims, snapshot.tool.declared_timeout);
     }
 
     /// Holds the living container to its limits, and stops it if it broke one or if its place is
     /// wanted and it is idle.
     pub(crate) async fn enforce(
         &mut self,
-        look: &Look,
+        snapshot: &BoxSnapshot,
         reasons: Reasons,
         now: UnixMillis,
     ) -> Result<Alive, Trouble> {
@@ -143,7 +143,7 @@ impl Task {
         let config = &self.core.parts.config;
         let monotonic = self.core.parts.clock.monotonic();
         let judged = container.vitals.judge(&config.limits, config.containers.idle, monotonic);
-        let waiting = look
+        let waiting = snapshot
             .pending
             .iter()
             .any(|message| message.trigger && message.process_after.is_none_or(|due| due <= now));
@@ -287,7 +287,7 @@ impl Task {
     pub(crate) async fn start(
         &mut self,
         class: Class,
-        look: &Look,
+        snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
         if self.closing || self.core.is_stopping() || self.record.quarantine.is_some() {
@@ -308,7 +308,7 @@ impl Task {
         let broken = stamp.as_ref().and_then(|stamp| self.core.broken.why(group, stamp, id));
         if let (Some(reason), Some(stamp)) = (broken, &stamp) {
             self.core.release_place(id);
-            return self.wait_for_change(&reason, stamp, look, now).await;
+            return self.wait_for_change(&reason, stamp, snapshot, now).await;
         }
         if !self.core.request_place(self.id, self.record.seat(self.asker), class) {
             return Ok(()); // it is told when there is one
@@ -320,7 +320,7 @@ impl Task {
             let folder = &self.record.agent_folder;
             self.core.agent_is_broken(group, None, id, folder, stamp.clone(), reason.clone());
             self.core.release_place(id);
-            return self.wait_for_change(reason, stamp, look, now).await;
+            return self.wait_for_change(reason, stamp, snapshot, now).await;
         }
         let runner = RunnerId::generate(&*self.core.parts.ids);
         self.core.parts.db.call(move |db| sessions::record_start(db, id, runner, now)).await?;
@@ -395,13 +395,13 @@ impl Task {
 
     /// After nothing of the recorded incarnation lives and what it left is settled: records its
     /// end, and whether its start counts as failed.
-    pub(crate) async fn finish_container(&mut self, look: &Look) -> Result<(), Trouble> {
+    pub(crate) async fn finish_container(&mut self, snapshot: &BoxSnapshot) -> Result<(), Trouble> {
         let Some(runner) = self.record.runner else {
             self.container = None;
             return Ok(());
         };
         let (started_here, acked) = self.container.as_ref().map_or((false, false), |container| {
-            let acks = look.acks.values().any(|ack| container.has_written(ack));
+            let acks = snapshot.acks.values().any(|ack| container.has_written(ack));
             (container.started_at.is_some(), container.acked || acks)
         });
         let failed = decide::start_failed(started_here, acked, self.record.stop_cause);

@@ -17,7 +17,7 @@ use twobox_shared::inbox::PendingMessage;
 use twobox_shared::outbox::{Ack, AckStatus, OutRow};
 use twobox_shared::seq::Seq;
 
-use super::boxes::Look;
+use super::boxes::BoxSnapshot;
 use super::decide::{Acks, Action};
 
 /// How a row stands to the fence.
@@ -43,26 +43,26 @@ pub struct Fence<'a> {
 }
 
 impl<'a> Fence<'a> {
-    /// The fence after `actions` were applied to what `look` showed.
-    pub fn after(look: &'a Look, actions: &'a [Action]) -> Self {
+    /// The fence after `actions` were applied to what `snapshot` showed.
+    pub fn after(snapshot: &'a BoxSnapshot, actions: &'a [Action]) -> Self {
         let tried = |message: &'a PendingMessage| (&message.id, message.tries);
-        let mut tries: HashMap<_, _> = look.pending.iter().map(tried).collect();
-        let mut charged = look.charged;
+        let mut tries: HashMap<_, _> = snapshot.pending.iter().map(tried).collect();
+        let mut charged = snapshot.charged;
         for action in actions {
             match action {
                 Action::Hasten { .. } => {}
                 Action::Complete { message } => drop(tries.remove(message)),
                 Action::Charge { message, attempt, .. } => {
                     tries.insert(message, attempt + 1);
-                    charged = charged.max(look.newest);
+                    charged = charged.max(snapshot.newest);
                 }
                 Action::Fail { message, .. } => {
                     tries.remove(message);
-                    charged = charged.max(look.newest);
+                    charged = charged.max(snapshot.newest);
                 }
             }
         }
-        Self { charged, tries, withdrawn: &look.withdrawn, acks: &look.answers }
+        Self { charged, tries, withdrawn: &snapshot.withdrawn, acks: &snapshot.answers }
     }
 
     /// The highest number in the outbox when an attempt was charged last.
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    fn look(tries: Option<i64>, ack: Option<(AckStatus, i64)>) -> Look {
+    fn look(tries: Option<i64>, ack: Option<(AckStatus, i64)>) -> BoxSnapshot {
         let pending = tries.map(|tries| PendingMessage {
             id: id(),
             seq: Seq(2),
@@ -138,12 +138,12 @@ mod tests {
         });
         let ack =
             ack.map(|(status, attempt)| Ack { status, attempt: Some(attempt), ..Ack::default() });
-        Look {
+        BoxSnapshot {
             pending: pending.into_iter().collect(),
             answers: ack.map(|ack| (id(), ack)).into_iter().collect(),
             charged: Seq(5),
             newest: Seq(9),
-            ..Look::default()
+            ..BoxSnapshot::default()
         }
     }
 
@@ -174,8 +174,8 @@ mod tests {
             ("nobody claimed it", 7, first, second, None, Inside),
         ];
         for (case, seq, attempt, tries, ack, expected) in cases {
-            let look = look(tries, ack);
-            let fence = Fence::after(&look, &[]);
+            let snapshot = look(tries, ack);
+            let fence = Fence::after(&snapshot, &[]);
             assert_eq!(fence.standing(&row(seq, attempt)), expected, "{case}");
         }
     }
@@ -185,22 +185,22 @@ mod tests {
         for (tries, expected) in [(0, Standing::Inside), (1, Standing::Superseded)] {
             for status in [AckStatus::Processing, AckStatus::Failed] {
                 let withdrawn = HashMap::from([(id(), tries)]);
-                let look = Look { withdrawn, ..look(None, Some((status, 0))) };
-                assert_eq!(Fence::after(&look, &[]).standing(&row(7, Some(0))), expected);
+                let snapshot = BoxSnapshot { withdrawn, ..look(None, Some((status, 0))) };
+                assert_eq!(Fence::after(&snapshot, &[]).standing(&row(7, Some(0))), expected);
             }
         }
     }
 
     #[test]
     fn what_was_written_before_the_charge_is_sent() {
-        let look = look(Some(0), Some((AckStatus::Failed, 0)));
+        let snapshot = look(Some(0), Some((AckStatus::Failed, 0)));
         let charge =
             Action::Charge { message: id(), attempt: 0, forgiven: false, process_after: None };
         let failure = Failure::retryable("timeout", "");
         let fail = Action::Fail { message: id(), attempt: 0, failure };
         for action in [charge, fail] {
             let actions = [action];
-            let fence = Fence::after(&look, &actions);
+            let fence = Fence::after(&snapshot, &actions);
             assert_eq!(fence.charged(), Seq(9));
             assert_eq!(fence.standing(&row(9, Some(0))), Standing::Inside);
             assert_eq!(fence.standing(&row(11, Some(0))), Standing::Superseded);

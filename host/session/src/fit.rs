@@ -12,7 +12,7 @@ use twobox_shared::open::BoxError;
 use twobox_shared::outbox::AckStatus;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Changes, Look};
+use super::boxes::{BoxSnapshot, Changes};
 use super::compose::address_of_origin;
 use super::decide::{Action, Alive};
 use super::signal::Reason;
@@ -105,9 +105,9 @@ impl Task {
     }
 
     /// Takes in that a runner found its agent broken. It has charged nobody, and leaves.
-    pub(super) async fn note_broken(&mut self, look: &Look) {
-        let found = look.pending.iter().find_map(|message| {
-            let ack = look.acks.get(&message.id)?;
+    pub(super) async fn note_broken(&mut self, snapshot: &BoxSnapshot) {
+        let found = snapshot.pending.iter().find_map(|message| {
+            let ack = snapshot.acks.get(&message.id)?;
             let now = ack.attempt.is_none_or(|attempt| attempt == message.tries);
             let failure = ack.failure.as_ref().filter(|failure| {
                 now && ack.status == AckStatus::Failed && failure.reason == Failure::AGENT_BROKEN
@@ -134,14 +134,14 @@ impl Task {
         &mut self,
         reason: &str,
         stamp: &str,
-        look: &Look,
+        snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
         let due = |message: &&PendingMessage| {
             message.trigger && message.process_after.is_none_or(|due| due <= now)
         };
         let (runs, others): (Vec<_>, Vec<_>) =
-            look.pending.iter().filter(due).partition(|message| message.of_run);
+            snapshot.pending.iter().filter(due).partition(|message| message.of_run);
         let mut told = HashSet::new();
         for message in others.into_iter().rev() {
             let address = address_of_origin(&message.origin, &self.reply_address);
@@ -163,7 +163,7 @@ impl Task {
         };
         let actions: Vec<_> = runs.into_iter().map(end).collect();
         if !actions.is_empty() {
-            let changes = Changes { actions, cursor: look.cursor, ..Changes::default() };
+            let changes = Changes { actions, cursor: snapshot.cursor, ..Changes::default() };
             self.apply(changes, now).await?;
             self.core.run_moved();
             self.look_once_more();

@@ -14,7 +14,7 @@ use twobox_shared::open::{BoxError, Remedy};
 use twobox_shared::outbox::{Ack, AckStatus, OutRow};
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Boxes, Changes, Look, Writers};
+use super::boxes::{BoxSnapshot, Boxes, Changes, Writers};
 use super::decide::Action;
 use super::delivery;
 use super::recurrence::{self, Succession};
@@ -55,17 +55,17 @@ impl Boxes {
     pub fn hold(&self, now: UnixMillis) -> Result<Held, BoxError> {
         let mut held = Held::default();
         for _ in 0..LOOKS_MAX {
-            let look = self.patient_look()?;
-            let letters = open_rows(&look).count();
-            let changes = settle(&look, now);
+            let snapshot = self.patient_look()?;
+            let letters = open_rows(&snapshot).count();
+            let changes = settle(&snapshot, now);
             let done = changes.records.is_empty()
                 && changes.actions.is_empty()
                 && changes.successions.is_empty()
-                && changes.cursor == look.cursor
-                && !look.more;
+                && changes.cursor == snapshot.cursor
+                && !snapshot.more;
             if done {
                 if self.has_inbox() {
-                    self.put_aside(&look, &mut held, now)?;
+                    self.put_aside(&snapshot, &mut held, now)?;
                 }
                 return Ok(held);
             }
@@ -77,7 +77,7 @@ impl Boxes {
 
     /// A look has a deadline, because a container may make its box slow to read. Here nobody waits for
     /// it, and what could not be read would be lost sight of: it gets several tries.
-    fn patient_look(&self) -> Result<Look, BoxError> {
+    fn patient_look(&self) -> Result<BoxSnapshot, BoxError> {
         for _ in 1..TRIES {
             match self.look(Writers::None) {
                 Err(error) if error.remedy() == Remedy::TryAgain => {}
@@ -88,7 +88,12 @@ impl Boxes {
     }
 
     /// Ends what is still pending, and pauses the tasks.
-    fn put_aside(&self, look: &Look, held: &mut Held, now: UnixMillis) -> Result<(), BoxError> {
+    fn put_aside(
+        &self,
+        snapshot: &BoxSnapshot,
+        held: &mut Held,
+        now: UnixMillis,
+    ) -> Result<(), BoxError> {
         let mut inbox = Inbox::open(&self.paths().inbound_db())?;
         let tx = inbox.write()?;
         let failure = Failure::retryable(
@@ -96,9 +101,9 @@ impl Boxes {
             "it was open when this copy was made, and the original answers it",
         );
         let before = *held;
-        for message in &look.pending {
+        for message in &snapshot.pending {
             // That attempt goes on elsewhere, or its container is gone: nobody here is to blame.
-            if look.acks.get(&message.id).is_some_and(|ack| is_of_attempt(ack, message)) {
+            if snapshot.acks.get(&message.id).is_some_and(|ack| is_of_attempt(ack, message)) {
                 tx.charge(&message.id, message.tries, true, message.process_after)?;
             }
             if message.of_task {
@@ -109,55 +114,55 @@ impl Boxes {
             } // what is only context starts no turn
         }
         if held.tasks > before.tasks {
-            tx.accept(&paused_note(now), look.cursor.seen, now)?;
+            tx.accept(&paused_note(now), snapshot.cursor.seen, now)?;
         }
-        if *held == before && look.pending.is_empty() {
+        if *held == before && snapshot.pending.is_empty() {
             return Ok(());
         }
-        tx.advance(look.cursor)?;
-        tx.raise_charged(look.newest)?; // what these attempts have said may be sent, on a person's word
+        tx.advance(snapshot.cursor)?;
+        tx.raise_charged(snapshot.newest)?; // what these attempts have said may be sent, on a person's word
         tx.commit()
     }
 }
 
 /// What can be taken in, and what is not to be sent. A task goes on, paused.
-fn settle(look: &Look, now: UnixMillis) -> Changes {
-    let completed = look
-        .pending
-        .iter()
-        .map(|message| &message.id)
-        .filter(|id| look.acks.get(id).is_some_and(|ack| ack.status == AckStatus::Completed));
+fn settle(snapshot: &BoxSnapshot, now: UnixMillis) -> Changes {
+    let completed =
+        snapshot.pending.iter().map(|message| &message.id).filter(|id| {
+            snapshot.acks.get(id).is_some_and(|ack| ack.status == AckStatus::Completed)
+        });
     let actions: Vec<Action> = completed
-        .chain(&look.answered)
+        .chain(&snapshot.answered)
         .map(|message| Action::Complete { message: message.clone() })
         .collect();
-    let mut successions = recurrence::successions(&look.recurring, &actions, &look.acks, now);
+    let mut successions =
+        recurrence::successions(&snapshot.recurring, &actions, &snapshot.acks, now);
     for Succession { next, .. } in &mut successions {
         if let Ok(next) = next {
             next.paused = true;
         }
     }
-    let open = open_rows(look).map(|(row, record)| (row.id.clone(), held_back(record, now)));
-    let gone = look.gone.iter().map(|(row, record)| (row.clone(), delivery::gone(record, now)));
+    let open = open_rows(snapshot).map(|(row, record)| (row.id.clone(), held_back(record, now)));
+    let gone = snapshot.gone.iter().map(|(row, record)| (row.clone(), delivery::gone(record, now)));
     let records: Vec<(MessageId, Delivery)> = open.chain(gone).collect();
     // Behind open rows there may be some that this look left out.
     let seq = match records.is_empty() {
         true => delivery::passed(
-            look.cursor.seq,
-            look.left_out,
-            look.rows.iter().map(|(row, _)| (row.seq, true)),
+            snapshot.cursor.seq,
+            snapshot.left_out,
+            snapshot.rows.iter().map(|(row, _)| (row.seq, true)),
         ),
-        false => look.cursor.seq,
+        false => snapshot.cursor.seq,
     };
-    let cursor = Cursor { seq, ..look.cursor };
+    let cursor = Cursor { seq, ..snapshot.cursor };
     Changes { actions, successions, records, cursor, ..Changes::default() }
 }
 
-fn open_rows(look: &Look) -> impl Iterator<Item = &(OutRow, Option<Delivery>)> {
+fn open_rows(snapshot: &BoxSnapshot) -> impl Iterator<Item = &(OutRow, Option<Delivery>)> {
     let settled = |record: &Option<Delivery>| {
         record.as_ref().is_some_and(|record| record.status.is_settled())
     };
-    look.rows.iter().filter(move |(_, record)| !settled(record))
+    snapshot.rows.iter().filter(move |(_, record)| !settled(record))
 }
 
 fn held_back(record: &Option<Delivery>, now: UnixMillis) -> Delivery {

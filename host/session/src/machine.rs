@@ -21,7 +21,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 use twobox_store::sessions::{DUE_NOW, StopCause};
 
-use super::boxes::{Look, Writers};
+use super::boxes::{BoxSnapshot, Writers};
 use super::decide::{self, Action, Alive, Decision, View, Wake};
 use super::delivery::Plan;
 use super::signal::{Reason, Reasons};
@@ -70,7 +70,7 @@ pub enum Event {
     /// It is done.
     Done,
     /// What a look showed.
-    Looked(Box<Look>),
+    Looked(Box<BoxSnapshot>),
     /// It showed nothing. The sweep ends, unless only a copy of the outbox can be read.
     Unread(Unread),
     /// Who lives.
@@ -159,11 +159,11 @@ pub struct Sweep {
     /// The instant that it goes by.
     pub now: UnixMillis,
     /// What the first look showed; once it is the one that counts, its acks.
-    pub before: Look,
+    pub before: BoxSnapshot,
     /// Who lives.
     pub alive: Alive,
     /// What the look showed that counts.
-    pub after: Look,
+    pub after: BoxSnapshot,
     /// What to do about messages, and whether to start a container.
     pub decision: Decision,
     /// Whether what waits was given up, because the agent was removed.
@@ -189,9 +189,9 @@ impl Sweep {
             reasons,
             believed,
             now: UnixMillis::default(),
-            before: Look::default(),
+            before: BoxSnapshot::default(),
             alive: Alive::Unknown,
-            after: Look::default(),
+            after: BoxSnapshot::default(),
             decision: Decision::default(),
             given_up: false,
             chatting: false,
@@ -209,8 +209,8 @@ impl Sweep {
             (State::Preparing, Event::Done) => {
                 self.go(State::Looking, Effect::Look(Writers::Possible))
             }
-            (State::Looking, Event::Looked(look)) => {
-                self.before = *look;
+            (State::Looking, Event::Looked(snapshot)) => {
+                self.before = *snapshot;
                 self.looked(None, facts)
             }
             (State::Looking, Event::Unread(unread)) => self.looked(Some(unread), facts),
@@ -221,8 +221,8 @@ impl Sweep {
             }
             (State::AskingAgain, Event::Answered(alive)) => self.answered(None, alive, facts),
             (State::Enforcing, Event::Answered(alive)) => self.enforced(alive, facts),
-            (State::LookingAfter, Event::Looked(look)) => {
-                self.after = *look;
+            (State::LookingAfter, Event::Looked(snapshot)) => {
+                self.after = *snapshot;
                 self.decide(facts)
             }
             (State::HoldingUnread, Event::Done)
@@ -388,13 +388,13 @@ impl Sweep {
     }
 
     fn decide(&mut self, facts: &Facts) -> Step {
-        let look = &mut self.after;
+        let snapshot = &mut self.after;
         self.decision = decide::decide(&View {
             now: self.now,
-            pending: &look.pending,
-            answered: &look.answered,
+            pending: &snapshot.pending,
+            answered: &snapshot.answered,
             before: &self.before.acks,
-            after: &look.acks,
+            after: &snapshot.acks,
             alive: self.alive,
             stop_cause: facts.stop_cause,
             max_tries: facts.max_tries,
@@ -406,10 +406,10 @@ impl Sweep {
             facts.agent_removed && self.alive == Alive::None && !self.decision.look_again;
         if self.given_up {
             let failure = Failure::permanent(Failure::ABORTED, "the agent was removed");
-            decide::give_up(&mut self.decision, &look.pending, &failure);
-            look.recurring.clear(); // nothing follows
+            decide::give_up(&mut self.decision, &snapshot.pending, &failure);
+            snapshot.recurring.clear(); // nothing follows
         }
-        self.chatting = somebody_waits(&look.pending, &self.decision.actions, self.now);
+        self.chatting = somebody_waits(&snapshot.pending, &self.decision.actions, self.now);
         self.go(State::Planning, Effect::Plan)
     }
 

@@ -43,10 +43,10 @@ fn somebody_waits_for_what_a_person_said_and_for_nothing_else() {
 const FACTS: Facts = Facts { now: NOW, stop_cause: None, max_tries: 5, agent_removed: false };
 
 /// A look at one message that is due, claimed by `runner`, if by any.
-fn look(runner: Option<RunnerId>) -> Look {
+fn look(runner: Option<RunnerId>) -> BoxSnapshot {
     let ack = |runner| Ack { attempt: Some(0), runner: Some(runner), ..Ack::default() };
     let acks = runner.map(|runner| (due().id, ack(runner))).into_iter().collect();
-    Look { pending: vec![due()], acks, ..Look::default() }
+    BoxSnapshot { pending: vec![due()], acks, ..BoxSnapshot::default() }
 }
 
 fn runner() -> RunnerId {
@@ -58,7 +58,7 @@ fn runner() -> RunnerId {
 fn play(
     reason: Reason,
     believed: Option<RunnerId>,
-    looks: Vec<Result<Look, Unread>>,
+    looks: Vec<Result<BoxSnapshot, Unread>>,
     alive: &[Alive],
 ) -> (Vec<Effect>, Sweep, End) {
     let (mut looks, mut alive) = (looks.into_iter(), alive.iter());

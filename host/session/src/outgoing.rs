@@ -14,7 +14,7 @@ use twobox_shared::outbox::OutRow;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Changes, LARGE_PAGE, Look};
+use super::boxes::{BoxSnapshot, Changes, LARGE_PAGE};
 use super::command::Command;
 use super::compose;
 use super::delivery::{self, Batch, ChannelTraits, Hold, Plan};
@@ -113,23 +113,23 @@ impl Task {
     pub(crate) async fn plan_delivery(
         &mut self,
         rows: Vec<Row>,
-        look: &Look,
+        snapshot: &BoxSnapshot,
         fence: &Fence<'_>,
         now: UnixMillis,
     ) -> Result<Plan, Trouble> {
         self.outgoing.rows = rows;
-        self.outgoing.cursor = look.cursor.seq;
-        self.outgoing.left_out = look.left_out;
+        self.outgoing.cursor = snapshot.cursor.seq;
+        self.outgoing.left_out = snapshot.left_out;
         let beyond = self.outgoing.rows.iter().map(|(row, _)| row.seq);
-        self.refusals.keep(beyond.filter(|row| *row > look.cursor.seq));
+        self.refusals.keep(beyond.filter(|row| *row > snapshot.cursor.seq));
         let may_tell = self.refusals.left(self.core.parts.clock.monotonic());
         if self.outgoing.allowed.is_none() && !self.outgoing.rows.is_empty() {
             self.load_allowed().await?;
         }
-        let mut plan = self.plan(look, fence, may_tell, now);
+        let mut plan = self.plan(snapshot, fence, may_tell, now);
         self.refusals.spend(plan.told);
         for batch in &mut plan.batches {
-            self.load_contents(&mut batch.rows, look).await?;
+            self.load_contents(&mut batch.rows, snapshot).await?;
         }
         self.load_said(&plan.batches).await?;
         for batch in plan.batches.extract_if(.., |batch| !batch.announce) {
@@ -143,13 +143,13 @@ impl Task {
     pub(crate) async fn deliver(
         &mut self,
         plan: &Plan,
-        look: &Look,
+        snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<Option<UnixMillis>, Trouble> {
-        self.settle_gone(&look.gone, now).await?;
-        self.serve(plan, look, now).await?;
+        self.settle_gone(&snapshot.gone, now).await?;
+        self.serve(plan, snapshot, now).await?;
         let mut next = plan.next;
-        self.write_records(plan, look, now).await?;
+        self.write_records(plan, snapshot, now).await?;
         for batch in &plan.batches {
             self.send_rows(batch, now);
         }
@@ -158,8 +158,8 @@ impl Task {
         next = next.into_iter().chain(notices_next).min();
         let began = self.outgoing.last_call.unwrap_or_else(|| self.core.parts.clock.monotonic());
         self.outgoing.last_call = (plan.last_call || notices_last_call).then_some(began);
-        let counted = !plan.counted.is_empty() && plan.cursor > look.cursor.seq;
-        if counted || (look.more && !plan.records.is_empty()) {
+        let counted = !plan.counted.is_empty() && plan.cursor > snapshot.cursor.seq;
+        if counted || (snapshot.more && !plan.records.is_empty()) {
             // What was settled makes room for rows that this look did not take, and the cursor can
             // pass what was settled behind that.
             next = Some(now);
@@ -170,12 +170,18 @@ impl Task {
         Ok(next)
     }
 
-    fn plan(&self, look: &Look, fence: &Fence<'_>, may_tell: usize, now: UnixMillis) -> Plan {
+    fn plan(
+        &self,
+        snapshot: &BoxSnapshot,
+        fence: &Fence<'_>,
+        may_tell: usize,
+        now: UnixMillis,
+    ) -> Plan {
         let out = &self.outgoing;
         let channels = &self.core.parts.channels;
         delivery::plan(&delivery::View {
             now,
-            cursor: look.cursor.seq,
+            cursor: snapshot.cursor.seq,
             rows: &out.rows,
             reply_address: &self.reply_address,
             may_send: &|address| self.may_send(address),
@@ -188,7 +194,7 @@ impl Task {
             in_flight: &out.in_flight,
             unavailable: &out.unavailable,
             hold: self.hold(),
-            left_out: look.left_out,
+            left_out: snapshot.left_out,
             may_tell,
             judged: &|row| self.refusals.is_judged(row),
         })
@@ -226,7 +232,7 @@ impl Task {
     async fn write_records(
         &mut self,
         plan: &Plan,
-        look: &Look,
+        snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
         let announced = plan.batches.iter().filter(|batch| batch.announce).flat_map(|batch| {
@@ -235,11 +241,11 @@ impl Task {
             batch.rows.iter().map(move |index| (*index, record(*index)))
         });
         let records: Vec<_> = plan.records.iter().cloned().chain(announced).collect();
-        if records.is_empty() && plan.cursor == look.cursor.seq {
+        if records.is_empty() && plan.cursor == snapshot.cursor.seq {
             return Ok(());
         }
         let note = self.count_refused(plan, now).await?;
-        let cursor = Cursor { seq: plan.cursor, seen: look.cursor.seen };
+        let cursor = Cursor { seq: plan.cursor, seen: snapshot.cursor.seen };
         self.write(records, note, cursor, now).await
     }
 
@@ -338,7 +344,7 @@ impl Task {
     pub(super) async fn load_contents(
         &mut self,
         indexes: &mut Vec<usize>,
-        look: &Look,
+        snapshot: &BoxSnapshot,
     ) -> Result<(), Trouble> {
         let rows = &self.outgoing.rows;
         if indexes.iter().all(|index| rows[*index].0.content.is_some()) {
@@ -346,7 +352,7 @@ impl Task {
         }
         indexes.truncate(LARGE_PAGE);
         let ids: Vec<_> = indexes.iter().map(|index| rows[*index].0.id.clone()).collect();
-        let (boxes, writers, newest) = (Arc::clone(&self.boxes), look.writers, look.newest);
+        let (boxes, writers, newest) = (Arc::clone(&self.boxes), snapshot.writers, snapshot.newest);
         let read = self.at_its_expense(move || boxes.contents(writers, &ids, newest)).await;
         let mut contents = read?;
         // What is gone by now, the next look tells.

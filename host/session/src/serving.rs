@@ -17,7 +17,7 @@ use twobox_shared::outbox::AckStatus;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Boxes, Look, make_room};
+use super::boxes::{BoxSnapshot, Boxes, make_room};
 use super::decide::Acks;
 use super::delivery::{self, Plan};
 use super::recurrence::series_id;
@@ -70,23 +70,23 @@ impl Task {
     pub(super) async fn serve(
         &mut self,
         plan: &Plan,
-        look: &Look,
+        snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
         if plan.requests.is_empty() {
             return Ok(());
         }
         let mut indexes = plan.requests.clone();
-        self.load_contents(&mut indexes, look).await?;
+        self.load_contents(&mut indexes, snapshot).await?;
         let asked: Vec<Asked> = indexes.into_iter().map(|index| self.asked(index)).collect();
         // First, so that whatever comes between them, somebody looks at what is new in the inbox.
         self.mark(Some(DUE_NOW)).await?;
         let circumstances = Circumstances {
             now,
-            seen: look.cursor.seen,
+            seen: snapshot.cursor.seen,
             min_interval: self.core.parts.config.schedule.min_interval,
             may_make: self.core.parts.config.schedule.agent_tasks,
-            at_work: at_work(&look.acks),
+            at_work: at_work(&snapshot.acks),
             may_tell: self.refusals.left(self.core.parts.clock.monotonic()),
         };
         let boxes = Arc::clone(&self.boxes);

@@ -13,7 +13,7 @@ use twobox_shared::open::BoxError;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Changes, Look, Writers};
+use super::boxes::{BoxSnapshot, Changes, Writers};
 use super::compose::address_of_origin;
 use super::decide::{Acks, Action, Alive};
 use super::fence::Fence;
@@ -74,7 +74,7 @@ impl Task {
         match effect {
             Effect::Prepare => self.prepare(sweep.reasons).await?,
             Effect::Look(writers) => match self.look(writers).await {
-                Ok(look) => return Ok(Event::Looked(Box::new(look))),
+                Ok(snapshot) => return Ok(Event::Looked(Box::new(snapshot))),
                 Err(error) => {
                     let torn = matches!(error, BoxError::HotJournal);
                     *unread = Some(error);
@@ -143,18 +143,18 @@ impl Task {
         Ok(())
     }
 
-    async fn look(&mut self, writers: Writers) -> Result<Look, BoxError> {
+    async fn look(&mut self, writers: Writers) -> Result<BoxSnapshot, BoxError> {
         let (boxes, began) = (Arc::clone(&self.boxes), Instant::now());
-        let look = self.at_its_expense(move || boxes.look(writers)).await;
-        if let Ok(look) = &look {
-            self.seen = self.seen.max(look.cursor.seen);
+        let snapshot = self.at_its_expense(move || boxes.look(writers)).await;
+        if let Ok(seen) = &snapshot {
+            self.seen = self.seen.max(seen.cursor.seen);
             self.unreadable_since = None;
         }
         // Waiting for a lock costs the host nothing, and its holder its life.
-        if !matches!(look, Err(BoxError::Busy { .. })) {
+        if !matches!(snapshot, Err(BoxError::Busy { .. })) {
             self.sweep_budget.looked(began.elapsed(), Instant::now());
         }
-        look
+        snapshot
     }
 
     /// What follows the occurrences that have ended. The container says when they did, so how much
@@ -177,11 +177,11 @@ impl Task {
     /// so that a crash between the two tells them once and not never.
     async fn settle(&mut self, sweep: &mut Sweep) -> Result<(), Trouble> {
         let recurring = sweep.take_recurring();
-        let Sweep { after: look, decision, now, .. } = sweep;
+        let Sweep { after: snapshot, decision, now, .. } = sweep;
         let (actions, now) = (&decision.actions, *now);
-        let successions = self.successions(recurring, actions, &look.acks, now).await;
-        if !actions.is_empty() || !successions.is_empty() || look.seen_more {
-            self.write_settled(actions, successions, sweep.charged, look, now).await?;
+        let successions = self.successions(recurring, actions, &snapshot.acks, now).await;
+        if !actions.is_empty() || !successions.is_empty() || snapshot.seen_more {
+            self.write_settled(actions, successions, sweep.charged, snapshot, now).await?;
         }
         if sweep.given_up {
             let boxes = Arc::clone(&self.boxes);
@@ -201,12 +201,12 @@ impl Task {
         actions: &[Action],
         successions: Vec<Succession>,
         charged: Seq,
-        look: &Look,
+        snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
         for action in actions {
             if let Action::Fail { message, attempt, failure } = action
-                && let Some(message) = look.pending.iter().find(|other| other.id == *message)
+                && let Some(message) = snapshot.pending.iter().find(|other| other.id == *message)
                 && message.trigger
                 && !message.of_run
             // nobody asked for context, and of a run its schedule tells
@@ -233,17 +233,17 @@ impl Task {
             actions: actions.to_vec(),
             notes: successions.iter().filter_map(over_note).collect(),
             successions,
-            cursor: look.cursor,
+            cursor: snapshot.cursor,
             charged,
             ..Changes::default()
         };
         self.apply(changes, now).await?;
         fault::point(CrashPoint::HostSettleCommitted);
-        self.note_broken(look).await;
+        self.note_broken(snapshot).await;
         if goes_on {
             self.look_once_more();
         }
-        if look.pending.iter().any(|message| message.of_run) {
+        if snapshot.pending.iter().any(|message| message.of_run) {
             self.core.run_moved();
         }
         Ok(())
@@ -294,7 +294,7 @@ impl Task {
             other => other,
         };
         if alive == Alive::None {
-            self.finish_container(&Look::default()).await?;
+            self.finish_container(&BoxSnapshot::default()).await?;
             self.core.release_place(self.id); // it may have waited for one
             if let Err(trouble) = self.record_reports().await {
                 self.complain(&trouble); // the inbox may be what is broken

@@ -15,13 +15,14 @@ use twobox_shared::time::UnixMillis;
 
 use crate::api;
 use crate::service::{self, Vital};
-use twobox_app::desk::DaemonDesk;
+use twobox_app::intake::Router;
+use twobox_app::operations::RunningHost;
 use twobox_app::place::{self, PlaceError};
+use twobox_channels::Channel;
 use twobox_channels::command::{self, CommandChannel};
 use twobox_channels::health::Observed;
 use twobox_channels::socket::{self, SocketError};
 use twobox_channels::terminal::Terminal;
-use twobox_channels::{Channel, Desk};
 use twobox_config::{Config, OnShutdown, RuntimeKind, WatchMode};
 use twobox_runtime::probe::{Difference, Weight};
 use twobox_runtime::{
@@ -108,10 +109,11 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
         tracing::warn!("{}", process::WARNING);
     }
     let scheduler = Scheduler::new(Arc::clone(&core));
-    let desk: Arc<dyn Desk> = Arc::new(DaemonDesk::new(Arc::clone(&core), Arc::clone(&scheduler)));
+    let intake = Arc::new(Router::new(Arc::clone(&core)));
+    let operations = Arc::new(RunningHost::new(Arc::clone(&core), Arc::clone(&scheduler)));
     let path = core.parts.data.socket();
     let socket = socket::bind(&path)?.guarded(runtime::guard(&core.parts.runtime));
-    let server = tokio::spawn(socket.serve(terminal, desk, core.stopping()));
+    let server = tokio::spawn(socket.serve(terminal, intake, operations, core.stopping()));
     let api = start_api(&core, &scheduler).await;
     let (came_round, net) = watch::channel(None);
     let keeper = tokio::spawn(keep(Arc::clone(&core), events, came_round));

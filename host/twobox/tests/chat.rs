@@ -1,4 +1,4 @@
-//! The real `twobox chat` and `twobox send` against the real socket server, with a desk that echoes.
+//! The real `twobox chat` and `twobox send` against the real socket server, with a host that echoes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use twobox_channels::terminal::Terminal;
-use twobox_channels::{Channel, Desk, socket};
+use twobox_channels::{Channel, Intake, Operations, socket};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
@@ -23,7 +23,7 @@ use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
 /// Answers every message, or several with one message, with an echo of the newest, first in, first
 /// out. What it stored outlives a host.
-struct EchoDesk {
+struct EchoHost {
     stored: Arc<Stored>,
 }
 
@@ -73,7 +73,7 @@ async fn pump(terminal: Arc<Terminal>, stored: Arc<Stored>) {
     }
 }
 
-impl Desk for EchoDesk {
+impl Intake for EchoHost {
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         Box::pin(async move {
             let fresh = self.stored.ids.lock().unwrap().insert(message.id.clone());
@@ -108,7 +108,9 @@ impl Desk for EchoDesk {
     fn ready(&self, _place: &Address) {
         self.stored.changed.notify_one();
     }
+}
 
+impl Operations for EchoHost {
     fn status(&self) -> BoxFuture<'_, Value> {
         Box::pin(async { json!({ "running": true }) })
     }
@@ -158,11 +160,15 @@ struct Host {
 impl Host {
     fn start(data: &Path, stored: &Arc<Stored>) -> Self {
         let terminal = Arc::new(Terminal::new());
-        let desk = Arc::new(EchoDesk { stored: Arc::clone(stored) });
+        let host = Arc::new(EchoHost { stored: Arc::clone(stored) });
         let (shutdown, down) = watch::channel(false);
         let bound = socket::bind(&data.join("host.sock")).unwrap();
         let pump = tokio::spawn(pump(Arc::clone(&terminal), Arc::clone(stored)));
-        Self { shutdown, serving: tokio::spawn(bound.serve(terminal, desk, down)), pump }
+        Self {
+            shutdown,
+            serving: tokio::spawn(bound.serve(terminal, Arc::clone(&host) as _, host, down)),
+            pump,
+        }
     }
 
     async fn stop(self) {

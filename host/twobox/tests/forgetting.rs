@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use twobox_session::boxes::{Boxes, Changes, Look, Writers};
+use twobox_session::boxes::{BoxSnapshot, Boxes, Changes, Writers};
 use twobox_session::decide::Action;
 use twobox_shared::content::Failure;
 use twobox_shared::ids::{MessageId, RunnerId, SessionId, SystemIds};
@@ -84,7 +84,7 @@ impl World {
         self.highest = self.highest.max(seq);
     }
 
-    fn look(&self) -> Look {
+    fn look(&self) -> BoxSnapshot {
         self.boxes.look(Writers::Possible).unwrap()
     }
 
@@ -94,11 +94,11 @@ impl World {
 
     /// A turn of the runner: a claim, a row in its middle, and an end, if it has one.
     fn turn(&mut self, end: u8) {
-        let look = {
+        let snapshot = {
             let outbox = self.outbox();
             self.inbox().look(&outbox, Purpose::Turn { first: false }, self.now).unwrap()
         };
-        let Some(first) = look.chosen.first() else { return };
+        let Some(first) = snapshot.chosen.first() else { return };
         let claim = Claim { message: first.id.clone(), attempt: first.tries };
         let mut outbox = self.outbox();
         let claims = outbox.claim(&[claim], self.now).unwrap();
@@ -112,7 +112,8 @@ impl World {
             attempt: first.tries,
             id: id(&name),
         };
-        let sent = outbox.send(&claims, &row(format!("r{}", self.count)), look.seq_floor, self.now);
+        let sent =
+            outbox.send(&claims, &row(format!("r{}", self.count)), snapshot.seq_floor, self.now);
         let failure = Failure::retryable("timeout", "it took too long");
         let replies = [row(format!("a{}", self.count))];
         let outcome = match end {
@@ -121,19 +122,19 @@ impl World {
             _ => Ok(&replies[..]),
         };
         let turn = TurnEnd { claims: &claims, outcome, turns: 1, continuation: None };
-        outbox.end_turn(&turn, look.seq_floor, self.now).unwrap();
+        outbox.end_turn(&turn, snapshot.seq_floor, self.now).unwrap();
         drop(outbox);
         self.use_number(sent.unwrap(), false);
     }
 
     /// The host takes in what the acks say.
     fn take_in(&mut self) {
-        let look = self.look();
-        let actions = look
+        let snapshot = self.look();
+        let actions = snapshot
             .pending
             .iter()
             .filter_map(|message| {
-                let ack = look.acks.get(&message.id)?;
+                let ack = snapshot.acks.get(&message.id)?;
                 let of_now = ack.attempt == Some(message.tries);
                 let (message, attempt) = (message.id.clone(), message.tries);
                 match ack.status.as_str() {
@@ -154,17 +155,17 @@ impl World {
                 }
             })
             .collect();
-        self.apply(&Changes { actions, cursor: look.cursor, ..Changes::default() });
+        self.apply(&Changes { actions, cursor: snapshot.cursor, ..Changes::default() });
     }
 
     /// The host settles the `nth` row that is not settled, and moves the cursor over the settled
     /// ones.
     fn settle(&mut self, nth: usize, status: DeliveryStatus) {
-        let look = self.look();
+        let snapshot = self.look();
         let open = |record: &Option<Delivery>| {
             record.as_ref().is_none_or(|record| !record.status.is_settled())
         };
-        let chosen = look.rows.iter().filter(|(_, record)| open(record)).nth(nth);
+        let chosen = snapshot.rows.iter().filter(|(_, record)| open(record)).nth(nth);
         let Some((chosen, _)) = chosen else { return };
         let record = Delivery {
             status,
@@ -174,8 +175,8 @@ impl World {
             error: None,
             platform_message_id: None,
         };
-        let mut cursor = look.cursor;
-        for (row, before) in &look.rows {
+        let mut cursor = snapshot.cursor;
+        for (row, before) in &snapshot.rows {
             let settled = match row.id == chosen.id {
                 true => status.is_settled(),
                 false => !open(before),
@@ -204,21 +205,21 @@ impl World {
 
     /// Everything that either side goes by.
     fn due(&self) -> Due {
-        let look = self.look();
+        let snapshot = self.look();
         let outbox = self.outbox();
         let claimable =
             self.inbox().look(&outbox, Purpose::Turn { first: false }, self.now).unwrap();
-        let told = look.pending.iter().map(|message| {
+        let told = snapshot.pending.iter().map(|message| {
             let claim = Claim { message: message.id.clone(), attempt: message.tries };
             (message.id.to_string(), outbox.already_sent(&claim, message.seq).unwrap().len())
         });
-        let open = look
+        let open = snapshot
             .rows
             .iter()
             .filter(|(_, record)| record.as_ref().is_none_or(|record| !record.status.is_settled()));
         Due {
-            pending: look.pending.iter().map(|m| (m.id.to_string(), m.tries)).collect(),
-            acks: look
+            pending: snapshot.pending.iter().map(|m| (m.id.to_string(), m.tries)).collect(),
+            acks: snapshot
                 .acks
                 .iter()
                 .map(|(message, ack)| (message.to_string(), format!("{ack:?}")))
@@ -226,7 +227,7 @@ impl World {
             claimable: claimable.chosen.iter().map(|m| m.id.to_string()).collect(),
             told: told.filter(|(_, rows)| *rows > 0).collect(),
             undelivered: open.map(|(row, _)| row.id.to_string()).collect(),
-            cursor: look.cursor,
+            cursor: snapshot.cursor,
         }
     }
 }

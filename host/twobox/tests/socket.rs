@@ -1,4 +1,4 @@
-//! The real socket server over a real unix socket, with a desk that only keeps books.
+//! The real socket server over a real unix socket, with a host that only keeps books.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use twobox_channels::socket::{self, Line, LineReader};
 use twobox_channels::terminal::Terminal;
-use twobox_channels::{Channel, Desk};
+use twobox_channels::{Channel, Intake, Operations};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
@@ -24,7 +24,7 @@ use twobox_model::dead::{self, Handled, Order, Verb};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
 /// Accepts everything once, in order.
-struct FakeDesk {
+struct FakeHost {
     session: SessionId,
     accepted: Mutex<Vec<(String, String)>>,
     seqs: Mutex<BTreeMap<String, i64>>,
@@ -33,7 +33,7 @@ struct FakeDesk {
     ready: mpsc::UnboundedSender<Address>,
 }
 
-impl Desk for FakeDesk {
+impl Intake for FakeHost {
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         Box::pin(async move {
             *self.address.lock().unwrap() = Some(message.address.clone());
@@ -63,7 +63,9 @@ impl Desk for FakeDesk {
     fn ready(&self, address: &Address) {
         self.ready.send(address.clone()).unwrap();
     }
+}
 
+impl Operations for FakeHost {
     fn status(&self) -> BoxFuture<'_, Value> {
         Box::pin(async { json!({ "running": true }) })
     }
@@ -120,7 +122,7 @@ struct Server {
     _dir: tempfile::TempDir,
     path: PathBuf,
     terminal: Arc<Terminal>,
-    desk: Arc<FakeDesk>,
+    host: Arc<FakeHost>,
     ready: mpsc::UnboundedReceiver<Address>,
     shutdown: watch::Sender<bool>,
     task: tokio::task::JoinHandle<Result<(), socket::SocketError>>,
@@ -137,7 +139,7 @@ impl Server {
         std::fs::write(&path, "a stale socket").unwrap();
         let terminal = Arc::new(Terminal::with_patience(patience));
         let (ready, heard) = mpsc::unbounded_channel();
-        let desk = Arc::new(FakeDesk {
+        let host = Arc::new(FakeHost {
             session: SessionId::generate(&SystemIds),
             accepted: Mutex::default(),
             seqs: Mutex::default(),
@@ -146,12 +148,17 @@ impl Server {
         });
         let (shutdown, down) = watch::channel(false);
         let bound = socket::bind(&path).unwrap();
-        let serving = bound.serve(Arc::clone(&terminal), Arc::clone(&desk) as _, down);
+        let serving = bound.serve(
+            Arc::clone(&terminal),
+            Arc::clone(&host) as _,
+            Arc::clone(&host) as _,
+            down,
+        );
         let task = tokio::spawn(async {
             serving.await;
             Ok(())
         });
-        Self { _dir: dir, path, terminal, desk, ready: heard, shutdown, task }
+        Self { _dir: dir, path, terminal, host, ready: heard, shutdown, task }
     }
 
     async fn client(&self) -> Client {
@@ -248,7 +255,7 @@ async fn a_message_that_is_sent_twice_is_accepted_once() {
         assert_eq!((&answer["event"], &answer["id"]), (&json!("accepted"), &json!("m1")));
         assert_eq!(answer["receipts"][0]["seq"], 2);
     }
-    assert_eq!(server.desk.accepted.lock().unwrap().len(), 1);
+    assert_eq!(server.host.accepted.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -270,7 +277,7 @@ async fn a_burst_is_accepted_in_order_while_one_request_is_stuck_elsewhere() {
     };
     timeout(Duration::from_secs(20), async { tokio::join!(writing, reading) }).await.unwrap();
     let accepted: Vec<String> =
-        server.desk.accepted.lock().unwrap().iter().map(|(id, _)| id.clone()).collect();
+        server.host.accepted.lock().unwrap().iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(accepted, ids);
 }
 
@@ -309,19 +316,19 @@ async fn nonsense_gets_an_error_line_and_the_connection_lives() {
     client.send(json!({ "op": "status" })).await;
     let answer = client.next().await;
     assert_eq!(answer, json!({ "event": "status", "status": { "running": true } }));
-    client.send(json!({ "op": "retry", "session": server.desk.session })).await;
+    client.send(json!({ "op": "retry", "session": server.host.session })).await;
     assert_eq!(client.next().await["count"], 2);
     for (verb, outcome) in [("redrive", "redriven"), ("drop", "dropped")] {
         let order = json!({
-            "op": verb, "session": server.desk.session, "kind": "notice", "ids": ["notice:x"],
+            "op": verb, "session": server.host.session, "kind": "notice", "ids": ["notice:x"],
         });
         client.send(order).await;
         let results = json!([{ "id": "notice:x", "kind": "notice", "outcome": outcome }]);
         let expected =
-            json!({ "event": "handled", "session": server.desk.session, "results": results });
+            json!({ "event": "handled", "session": server.host.session, "results": results });
         assert_eq!(client.next().await, expected);
     }
-    client.send(json!({ "op": "drop", "session": server.desk.session })).await;
+    client.send(json!({ "op": "drop", "session": server.host.session })).await;
     assert_eq!(client.next().await["event"], "error", "never everything");
     client.send(json!({ "op": "retry", "session": SessionId::generate(&SystemIds) })).await;
     assert_eq!(client.next().await["reason"], "no such session");
@@ -462,7 +469,7 @@ async fn a_message_names_an_agent_or_a_chat_and_never_both_or_neither() {
         platform_id: "room 1".to_owned(),
         thread_id: Some("t".to_owned()),
     };
-    assert_eq!(*server.desk.address.lock().unwrap(), Some(expected));
+    assert_eq!(*server.host.address.lock().unwrap(), Some(expected));
     let bad = [
         json!({}),
         json!({ "channel": "command" }),
@@ -482,7 +489,7 @@ async fn a_message_names_an_agent_or_a_chat_and_never_both_or_neither() {
             "{to}"
         );
     }
-    assert_eq!(server.desk.accepted.lock().unwrap().len(), 1);
+    assert_eq!(server.host.accepted.lock().unwrap().len(), 1);
 }
 
 /// Makes a request with a field of so many bytes.
@@ -527,10 +534,10 @@ async fn each_field_takes_as_much_as_it_may_and_no_more() {
         ("schedule", 255, &run, "error"),
     ];
     for (n, (field, most, make, event)) in cases.into_iter().enumerate() {
-        let before = server.desk.accepted.lock().unwrap().len();
+        let before = server.host.accepted.lock().unwrap().len();
         let mut long = make(field, most + 1);
         if field != "id" && long["op"] == "message" {
-            long["id"] = json!(format!("too-long-{n}")); // the desk would keep it
+            long["id"] = json!(format!("too-long-{n}")); // the host would keep it
         }
         client.send(long).await;
         let refusal = client.next().await;
@@ -542,7 +549,7 @@ async fn each_field_takes_as_much_as_it_may_and_no_more() {
         for part in [field, &format!("{} bytes", most + 1), &format!("at most {most}")] {
             assert!(reason.contains(part), "{field}: {reason} lacks {part}");
         }
-        assert_eq!(server.desk.accepted.lock().unwrap().len(), before, "{field}: nothing is kept");
+        assert_eq!(server.host.accepted.lock().unwrap().len(), before, "{field}: nothing is kept");
         client.send(make(field, most)).await;
         if event == "status" {
             client.send(json!({ "op": "status" })).await;
@@ -550,7 +557,7 @@ async fn each_field_takes_as_much_as_it_may_and_no_more() {
         let answer = client.next().await;
         assert_eq!(answer["event"], event, "{field}: {answer:.90}");
         if event == "error" {
-            assert_eq!(answer["reason"], "there are no schedules here", "it came to the desk");
+            assert_eq!(answer["reason"], "there are no schedules here", "it came to the host");
         }
     }
 }
@@ -593,7 +600,7 @@ async fn a_request_that_is_nested_deeply_is_an_error_and_the_connection_lives() 
     );
     client.send_line(&inside).await;
     assert_eq!(client.next().await["event"], "error");
-    assert!(server.desk.accepted.lock().unwrap().is_empty());
+    assert!(server.host.accepted.lock().unwrap().is_empty());
     client.send(message("ann", "m1")).await;
     assert_eq!(client.next().await["event"], "accepted");
 }
@@ -607,5 +614,5 @@ async fn a_line_that_is_almost_json_is_understood() {
     client.output.write_all(line.as_bytes()).await.unwrap();
     let answer = client.next().await;
     assert_eq!(answer["event"], "accepted", "{answer}");
-    assert_eq!(server.desk.accepted.lock().unwrap()[0].1, "cut \u{fffd}");
+    assert_eq!(server.host.accepted.lock().unwrap()[0].1, "cut \u{fffd}");
 }

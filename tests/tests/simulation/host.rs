@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use twobox_config::Config;
 use twobox_model::channel::{Address, Outcome};
-use twobox_session::boxes::{Look, Writers};
+use twobox_session::boxes::{BoxSnapshot, Writers};
 use twobox_session::decide::{Acks, Action};
 use twobox_session::delivery::{self, ChannelTraits, Hold};
 use twobox_session::fence::{Fence, Standing};
@@ -107,10 +107,10 @@ impl Task {
 }
 
 /// What a read of both boxes shows.
-pub(crate) fn look(boxes: &Boxes, writers: Writers) -> Look {
+pub(crate) fn look(boxes: &Boxes, writers: Writers) -> BoxSnapshot {
     let pending = boxes.pending();
     let newest = boxes.newest();
-    Look {
+    BoxSnapshot {
         acks: boxes.acks_of(&pending),
         pending,
         answered: boxes.answered(),
@@ -128,13 +128,13 @@ pub(crate) fn look(boxes: &Boxes, writers: Writers) -> Look {
         cursor: Cursor { seq: boxes.cursor.seq, seen: boxes.cursor.seen.max(newest) },
         seen_more: newest > boxes.cursor.seen,
         writers,
-        ..Look::default()
+        ..BoxSnapshot::default()
     }
 }
 
 /// Applies what the sweep has decided, in one transaction. Returns whether anything follows.
 pub(crate) fn settle(boxes: &mut Boxes, sweep: &Sweep, max_tries: i64) -> bool {
-    let (actions, look) = (&sweep.decision.actions, &sweep.after);
+    let (actions, snapshot) = (&sweep.decision.actions, &sweep.after);
     for action in actions {
         if let Action::Fail { message, .. } = action {
             boxes.notices.insert(message.clone()); // at most one, whatever is repeated
@@ -142,8 +142,8 @@ pub(crate) fn settle(boxes: &mut Boxes, sweep: &Sweep, max_tries: i64) -> bool {
         boxes.apply(action, max_tries);
     }
     boxes.charged = boxes.charged.max(sweep.charged);
-    boxes.cursor.seen = boxes.cursor.seen.max(look.cursor.seen);
-    boxes.go_on(&look.recurring, actions, &look.acks, sweep.now)
+    boxes.cursor.seen = boxes.cursor.seen.max(snapshot.cursor.seen);
+    boxes.go_on(&snapshot.recurring, actions, &snapshot.acks, sweep.now)
 }
 
 /// Takes a look at the living container, and says whether it broke a limit.

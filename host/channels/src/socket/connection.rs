@@ -21,8 +21,8 @@ use twobox_shared::mend::mended;
 
 use super::line::{LINE_MAX, Line, LineReader};
 use super::protocol::{Chosen, Event, Request};
-use crate::Desk;
 use crate::terminal::{Audience, Listener, ListenerId, Terminal};
+use crate::{Intake, Operations};
 use twobox_model::channel::{Address, Inbound, Refusal, ScheduleOrder};
 use twobox_model::dead::{ORDER_MAX, Order, Verb};
 
@@ -36,7 +36,8 @@ const QUEUE: usize = 64;
 pub(super) async fn run(
     stream: UnixStream,
     terminal: &Terminal,
-    desk: &dyn Desk,
+    intake: &dyn Intake,
+    operations: &dyn Operations,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let (input, output) = stream.into_split();
@@ -44,7 +45,7 @@ pub(super) async fn run(
     let dismissed = Arc::new(Notify::new());
     let listener = Listener { queue: queue.clone(), dismissed: Arc::clone(&dismissed) };
     let entered = Entered { terminal, id: terminal.enter(listener) };
-    let client = Client { terminal, desk, id: entered.id };
+    let client = Client { terminal, intake, operations, id: entered.id };
     let serving = async {
         let mut lines = LineReader::new(input);
         let mut answers: FuturesOrdered<BoxFuture<'_, Event>> = FuturesOrdered::new();
@@ -125,7 +126,8 @@ impl Drop for Entered<'_> {
 /// What a request is carried out with.
 struct Client<'a> {
     terminal: &'a Terminal,
-    desk: &'a dyn Desk,
+    intake: &'a dyn Intake,
+    operations: &'a dyn Operations,
     id: ListenerId,
 }
 
@@ -153,7 +155,7 @@ impl<'a> Client<'a> {
     }
 
     fn carry_out(&self, request: Request, closing: bool) -> Option<BoxFuture<'a, Event>> {
-        let desk = self.desk;
+        let Self { intake, operations, .. } = *self;
         match request {
             Request::Message { id, .. } if closing => {
                 let reason = "the host is going down; send it again when it is back".to_owned();
@@ -162,7 +164,7 @@ impl<'a> Client<'a> {
             Request::Message { agent, channel, chat, thread, sender, id, text } => {
                 let address = check("sender", sender.as_deref())
                     .and_then(|()| said_at(agent, channel, chat, thread));
-                Some(accept(desk, address, id, Chat { sender, ..Chat::text(text) }))
+                Some(accept(intake, address, id, Chat { sender, ..Chat::text(text) }))
             }
             Request::Listen { agent, thread } => {
                 let fit =
@@ -173,7 +175,7 @@ impl<'a> Client<'a> {
                 match listening {
                     Err(reason) => at_once(Event::error(reason)),
                     Ok(()) => {
-                        desk.ready(&audience.address());
+                        intake.ready(&audience.address());
                         at_once(Event::Listening { agent: audience.agent, thread: audience.thread })
                     }
                 }
@@ -188,11 +190,11 @@ impl<'a> Client<'a> {
                 None
             }
             Request::Status => {
-                Some(async move { Event::Status { status: desk.status().await } }.boxed())
+                Some(async move { Event::Status { status: operations.status().await } }.boxed())
             }
             Request::Retry { session, message } => Some(
                 async move {
-                    match desk.retry(session, message).await {
+                    match operations.retry(session, message).await {
                         Ok(count) => Event::Retried { session, count },
                         Err(reason) => Event::error(reason),
                     }
@@ -201,7 +203,7 @@ impl<'a> Client<'a> {
             ),
             Request::Restart { session } => Some(
                 async move {
-                    match desk.restart(session).await {
+                    match operations.restart(session).await {
                         Ok(stopped) => Event::Restarted { session, stopped },
                         Err(reason) => Event::error(reason),
                     }
@@ -210,7 +212,7 @@ impl<'a> Client<'a> {
             ),
             Request::Stop { session, message, force } => Some(
                 async move {
-                    match desk.stop(session, message.clone(), force).await {
+                    match operations.stop(session, message.clone(), force).await {
                         Ok(outcome) => Event::Stopped { session, message, outcome },
                         Err(reason) => Event::error(reason),
                     }
@@ -224,20 +226,20 @@ impl<'a> Client<'a> {
                     {
                         return Event::error(reason);
                     }
-                    match desk.schedules(order).await {
+                    match operations.schedules(order).await {
                         Ok(answer) => Event::Schedules { answer },
                         Err(reason) => Event::error(reason),
                     }
                 }
                 .boxed(),
             ),
-            Request::Redrive(chosen) => Some(dead(desk, Verb::Redrive, chosen)),
-            Request::Drop(chosen) => Some(dead(desk, Verb::Drop, chosen)),
+            Request::Redrive(chosen) => Some(dead(operations, Verb::Redrive, chosen)),
+            Request::Drop(chosen) => Some(dead(operations, Verb::Drop, chosen)),
         }
     }
 }
 
-fn dead(desk: &dyn Desk, verb: Verb, chosen: Chosen) -> BoxFuture<'_, Event> {
+fn dead(operations: &dyn Operations, verb: Verb, chosen: Chosen) -> BoxFuture<'_, Event> {
     let Chosen { session, kind, ids } = chosen;
     let count = ids.as_ref().map_or(0, Vec::len);
     let reason = match verb {
@@ -248,7 +250,7 @@ fn dead(desk: &dyn Desk, verb: Verb, chosen: Chosen) -> BoxFuture<'_, Event> {
         Verb::Redrive | Verb::Drop => {
             let order = Order { verb, kind, ids };
             return async move {
-                match desk.dead(session, order).await {
+                match operations.dead(session, order).await {
                     Ok(results) => Event::Handled { session, results },
                     Err(reason) => Event::error(reason),
                 }
@@ -264,7 +266,7 @@ fn at_once<'a>(event: Event) -> Option<BoxFuture<'a, Event>> {
 }
 
 fn accept(
-    desk: &dyn Desk,
+    intake: &dyn Intake,
     address: Result<Address, String>,
     id: MessageId,
     chat: Chat,
@@ -280,7 +282,7 @@ fn accept(
     };
     let inbound = Inbound { address, id: id.clone(), chat };
     async move {
-        match desk.accept(inbound).await {
+        match intake.accept(inbound).await {
             Ok(receipts) => Event::Accepted { id, receipts },
             Err(refusal) => {
                 let retry = matches!(refusal, Refusal::TryAgain { .. });

@@ -22,8 +22,8 @@ use tokio::task::JoinSet;
 pub use line::{LINE_MAX, Line, LineReader};
 pub use protocol::{Chosen, Event, Request};
 
-use super::Desk;
 use super::terminal::Terminal;
+use super::{Intake, Operations};
 use twobox_model::channel::Guard;
 use twobox_system::data::SOCKET_PATH_MAX;
 use twobox_system::errno::is_forbidden;
@@ -82,10 +82,11 @@ impl SocketError {
 pub async fn serve(
     path: PathBuf,
     terminal: Arc<Terminal>,
-    desk: Arc<dyn Desk>,
+    intake: Arc<dyn Intake>,
+    operations: Arc<dyn Operations>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), SocketError> {
-    bind(&path)?.serve(terminal, desk, shutdown).await;
+    bind(&path)?.serve(terminal, intake, operations, shutdown).await;
     Ok(())
 }
 
@@ -142,7 +143,8 @@ impl Bound {
     pub async fn serve(
         self,
         terminal: Arc<Terminal>,
-        desk: Arc<dyn Desk>,
+        intake: Arc<dyn Intake>,
+        operations: Arc<dyn Operations>,
         mut shutdown: watch::Receiver<bool>,
     ) {
         let addresses = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -172,7 +174,8 @@ impl Bound {
                 (Err(refusal), _) => refusal,
                 (Ok(()), Err(_)) => format!("{CONNECTIONS_MAX} clients are connected already"),
                 (Ok(()), Ok(address)) => {
-                    let (terminal, desk) = (Arc::clone(&terminal), Arc::clone(&desk));
+                    let (terminal, intake) = (Arc::clone(&terminal), Arc::clone(&intake));
+                    let operations = Arc::clone(&operations);
                     let shutdown = shutdown.clone();
                     let guard = self.guard.clone();
                     connections.spawn(async move {
@@ -185,7 +188,7 @@ impl Bound {
                             }
                             return refuse(stream, refusal).await;
                         }
-                        connection::run(stream, &terminal, &*desk, shutdown).await;
+                        connection::run(stream, &terminal, &*intake, &*operations, shutdown).await;
                         drop(address);
                     });
                     continue;

@@ -1,7 +1,7 @@
 //! The two boxes of one session, one operation at a time. Everything here blocks; the session's
 //! task runs it on a thread that may, and never two operations at once.
 
-mod look;
+mod snapshot;
 
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -21,8 +21,8 @@ use twobox_shared::time::UnixMillis;
 use super::decide::Action;
 use super::recurrence::Succession;
 use super::stamp;
-pub(super) use look::{ContentRoom, LARGE_PAGE, OPEN_PER_DESTINATION, READ_PATIENCE, SCAN_MAX};
-pub use look::{Look, Writers};
+pub use snapshot::{BoxSnapshot, Writers};
+pub(super) use snapshot::{ContentRoom, LARGE_PAGE, OPEN_PER_DESTINATION, READ_PATIENCE, SCAN_MAX};
 
 /// Where a session's boxes are.
 #[derive(Debug, Clone)]

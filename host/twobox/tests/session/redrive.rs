@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
-use twobox_channels::Desk;
+use twobox_channels::Operations;
 use twobox_model::channel::Outcome as Said;
 use twobox_model::dead::{Handled, Kind, Order, Outcome, Verb};
 use twobox_session::signal::Reason;
@@ -38,7 +38,7 @@ impl World {
 
     async fn order(&self, session: SessionId, verb: Verb, ids: &[&str]) -> Vec<Handled> {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
-        self.desk.dead(session, Order { verb, kind: None, ids: Some(ids) }).await.unwrap()
+        self.operations.dead(session, Order { verb, kind: None, ids: Some(ids) }).await.unwrap()
     }
 
     async fn one(&self, session: SessionId, verb: Verb, id: &str) -> Handled {
@@ -219,15 +219,15 @@ async fn a_redriven_row_is_as_suspect_as_any_other() {
     let outbound = open(&world.outbound(session).await);
     outbound.execute("UPDATE messages_out SET recurrence = 'daily'", []).unwrap();
     let order = Order { verb: Verb::Redrive, kind: None, ids: Some(vec![row]) };
-    world.desk.dead(session, order.clone()).await.unwrap_err();
+    world.operations.dead(session, order.clone()).await.unwrap_err();
     outbound.execute("UPDATE messages_out SET recurrence = NULL", []).unwrap();
     world.rest().await;
     *world.post.slow.lock().unwrap() = Duration::from_millis(300);
     world.channel_says(Some(Said::Transient { error: "503".to_owned(), retry_after: None }));
-    world.desk.dead(session, order.clone()).await.unwrap();
+    world.operations.dead(session, order.clone()).await.unwrap();
     outbound.execute("UPDATE messages_out SET recurrence = 'daily'", []).unwrap();
     until("quarantine", async || world.record(session).await.quarantine.is_some()).await;
-    let refusal = world.desk.dead(session, order).await.unwrap_err();
+    let refusal = world.operations.dead(session, order).await.unwrap_err();
     assert!(refusal.contains("twobox sessions retry"), "{refusal}");
 }
 
@@ -263,7 +263,7 @@ async fn redriven_rows_that_nobody_takes_hide_no_row_for_somebody_else() {
     }
     tx.commit().unwrap();
     let all = Order { verb: Verb::Redrive, kind: None, ids: None };
-    assert_eq!(world.desk.dead(session, all).await.unwrap().len(), 601);
+    assert_eq!(world.operations.dead(session, all).await.unwrap().len(), 601);
     until("the answer once more", async || number(&inbound, DELIVERED) == 1).await;
     assert_eq!(world.handed().len(), 2);
 }
@@ -349,7 +349,7 @@ async fn a_session_that_is_awake_learns_of_the_notice_that_it_is_to_send_once_mo
     .await;
     world.channel_says(None);
     let all = Order { verb: Verb::Redrive, kind: Some(Kind::Notice), ids: None };
-    assert_eq!(world.desk.dead(session, all).await.unwrap().len(), 1);
+    assert_eq!(world.operations.dead(session, all).await.unwrap().len(), 1);
     world.wait_letters(1).await;
     assert_eq!(world.runtime.lives(), 1);
 }
@@ -368,7 +368,7 @@ async fn a_dropped_delivery_is_not_listed_and_stays_dropped() {
     assert_eq!((again.outcome, at(), listed()), (Outcome::Unchanged, dropped_at, 0));
     assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, Outcome::Refused);
     let all = Order { verb: Verb::Redrive, kind: None, ids: None };
-    assert_eq!(world.desk.dead(session, all).await.unwrap(), []);
+    assert_eq!(world.operations.dead(session, all).await.unwrap(), []);
     world.rest().await;
     assert_eq!(world.handed().len(), 1);
 }

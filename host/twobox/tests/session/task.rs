@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use twobox_channels::Desk;
+use twobox_channels::Intake;
 use twobox_model::channel::Refusal;
 use twobox_runtime::{Condition, Incarnation, StartSpec};
 use twobox_session::boxes::{Boxes, Writers};
@@ -25,7 +25,7 @@ use crate::world::{
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_while_a_session_goes_into_quarantine_hears_what_the_host_has_to_say() {
     let world = World::new(|_| {}).await;
-    world.desk.ready(&World::address("z")); // the first who comes to this host asks everybody
+    world.intake.ready(&World::address("z")); // the first who comes to this host asks everybody
     world.post.absent.lock().unwrap().insert("x".to_owned());
     world.runtime.next_life(|spec| {
         reject_all(spec);
@@ -42,7 +42,7 @@ async fn who_comes_while_a_session_goes_into_quarantine_hears_what_the_host_has_
     until("its container cannot be stopped", async || stops() > 0).await;
     let before = stops();
     world.post.absent.lock().unwrap().remove("x");
-    world.desk.ready(&World::address("x"));
+    world.intake.ready(&World::address("x"));
     until("it has looked", async || stops() > before).await;
     *world.runtime.unstoppable.lock().unwrap() = false;
     world.wait_letters(1).await;
@@ -77,13 +77,13 @@ async fn who_comes_to_one_conversation_wakes_no_other_that_waits() {
     }
     world.rest().await;
 
-    world.desk.ready(&World::address("z")); // the first who comes to this host: it asks everybody
+    world.intake.ready(&World::address("z")); // the first who comes to this host: it asks everybody
     until("both are tried again", async || tried("x") == 2 && tried("y") == 2).await;
     world.rest().await;
 
     for (thread, letters) in [("x", 1), ("y", 2)] {
         world.post.absent.lock().unwrap().remove(thread);
-        world.desk.ready(&World::address(thread));
+        world.intake.ready(&World::address(thread));
         world.wait_letters(letters).await;
         world.rest().await;
     }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 use tokio::sync::mpsc;
-use twobox_app::desk::DaemonDesk;
-use twobox_channels::{Channel, Desk};
+use twobox_app::intake::Router;
+use twobox_app::operations::RunningHost;
+use twobox_channels::{Channel, Intake};
 use twobox_config::Config;
 use twobox_model::channel::{Address, Inbound, Outbound, Outcome, Receipt, Refusal, TERMINAL};
 use twobox_runtime::probe::Probed;
@@ -267,7 +268,8 @@ impl Channel for Post {
 /// Everything that a test needs.
 pub(crate) struct World {
     pub(crate) core: Arc<Core>,
-    pub(crate) desk: DaemonDesk,
+    pub(crate) intake: Router,
+    pub(crate) operations: RunningHost,
     pub(crate) runtime: Arc<FakeRuntime>,
     pub(crate) post: Arc<Keeper>,
     _dir: tempfile::TempDir,
@@ -328,7 +330,8 @@ impl World {
             }
         });
         Self {
-            desk: DaemonDesk::new(Arc::clone(&core), Scheduler::new(Arc::clone(&core))),
+            intake: Router::new(Arc::clone(&core)),
+            operations: RunningHost::new(Arc::clone(&core), Scheduler::new(Arc::clone(&core))),
             core,
             runtime,
             post,
@@ -349,7 +352,7 @@ impl World {
         let address = Self::address(thread);
         let id = MessageId::parse(id).unwrap();
         let mut receipts =
-            self.desk.accept(Inbound { address, id, chat: Chat::text("hello") }).await?;
+            self.intake.accept(Inbound { address, id, chat: Chat::text("hello") }).await?;
         Ok(receipts.remove(0))
     }
 

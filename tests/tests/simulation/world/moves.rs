@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use twobox_session::boxes::Look;
+use twobox_session::boxes::BoxSnapshot;
 use twobox_session::machine::{Effect, Sweep};
 use twobox_shared::ids::RunnerId;
 use uuid::Uuid;
@@ -239,7 +239,8 @@ fn write_sweep(out: &mut String, sweep: &Sweep, effect: Effect) -> std::fmt::Res
     let Sweep { reasons, now, alive, decision, plan, charged, ended, undelivered, .. } = sweep;
     write!(out, "{effect:?} {reasons:?} {now:?} {alive:?} {decision:?} {plan:?} {charged:?}")?;
     write!(out, "{ended} {undelivered:?} {:?}", sweep.state())?;
-    for Look { pending, acks, answers, cursor, newest, .. } in [&sweep.before, &sweep.after] {
+    for BoxSnapshot { pending, acks, answers, cursor, newest, .. } in [&sweep.before, &sweep.after]
+    {
         // Their order says nothing.
         let [acks, answers] = [acks, answers].map(|all| all.iter().collect::<BTreeMap<_, _>>());
         write!(out, "{pending:?} {acks:?} {answers:?} {cursor:?} {newest:?}")?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use twobox_session::admission::{Class, Order};
-use twobox_session::boxes::{Look, Writers};
+use twobox_session::boxes::{BoxSnapshot, Writers};
 use twobox_session::decide::{self, Alive};
 use twobox_session::limits::Vitals;
 use twobox_session::machine::{Effect, End, Event, Facts, Left, Step, Sweep, Unread};
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Stops the living container if it broke a limit.
-    fn enforce(&mut self, at: usize, task: &mut Task, before: &Look) -> Alive {
+    fn enforce(&mut self, at: usize, task: &mut Task, before: &BoxSnapshot) -> Alive {
         let Some(vitals) = &mut task.vitals else { return Alive::None };
         let runner = vitals.runner;
         let beats =
@@ -341,6 +341,6 @@ fn name(alive: Alive) -> &'static str {
     }
 }
 
-fn has_acked(look: &Look, runner: Option<RunnerId>) -> bool {
-    runner.is_some() && look.acks.values().any(|ack| ack.runner == runner)
+fn has_acked(snapshot: &BoxSnapshot, runner: Option<RunnerId>) -> bool {
+    runner.is_some() && snapshot.acks.values().any(|ack| ack.runner == runner)
 }

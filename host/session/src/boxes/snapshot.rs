@@ -37,7 +37,7 @@ pub(crate) const SCAN_MAX: usize = 16_384;
 
 /// What one look at both boxes showed.
 #[derive(Debug, Clone, Default)]
-pub struct Look {
+pub struct BoxSnapshot {
     /// The pending messages, oldest first.
     pub pending: Vec<PendingMessage>,
     /// Their acks.
@@ -89,9 +89,9 @@ impl Boxes {
     ///
     /// # Errors
     /// Any [`BoxError`]; its remedy tells what to do.
-    pub fn look(&self, writers: Writers) -> Result<Look, BoxError> {
+    pub fn look(&self, writers: Writers) -> Result<BoxSnapshot, BoxError> {
         if !self.has_inbox() {
-            return Ok(Look::default()); // nothing was ever accepted
+            return Ok(BoxSnapshot::default()); // nothing was ever accepted
         }
         let mut inbox = Inbox::open_to_read(&self.paths.inbound_db())?;
         let tx = inbox.read()?;
@@ -102,10 +102,14 @@ impl Boxes {
             .map_err(confine)?;
         let outside = match found {
             Some(found) => found,
-            None => Look { gone: redrive::without_outbox(&tx)?, cursor, ..Look::default() },
+            None => BoxSnapshot {
+                gone: redrive::without_outbox(&tx)?,
+                cursor,
+                ..BoxSnapshot::default()
+            },
         };
         let (recurring, charged) = (tx.recurring()?, tx.charged()?);
-        Ok(Look { pending, recurring, charged, writers, ..outside })
+        Ok(BoxSnapshot { pending, recurring, charged, writers, ..outside })
     }
 
     /// The contents of rows that a look had no room for.
@@ -216,7 +220,7 @@ fn read_outbox(
     inbox: &InboxTx<'_>,
     pending: &[PendingMessage],
     cursor: Cursor,
-) -> Result<Look, BoxError> {
+) -> Result<BoxSnapshot, BoxError> {
     let acks: HashMap<_, _> = outbox.acks(pending.iter().map(|message| &message.id))?;
     let paused = outbox.acks(&inbox.paused()?)?.into_iter();
     let answered = paused.filter(|(_, ack)| ack.status == AckStatus::Completed).map(|(id, _)| id);
@@ -262,7 +266,7 @@ fn read_outbox(
                 .filter(|(_, record)| record.as_ref().is_none_or(|it| !it.status.is_settled()))
                 .filter_map(|(row, _)| MessageId::parse(row.in_reply_to.as_deref()?).ok())
                 .collect();
-            return Ok(Look {
+            return Ok(BoxSnapshot {
                 acks,
                 rows,
                 gone,
@@ -275,7 +279,7 @@ fn read_outbox(
                 cursor: Cursor { seen: cursor.seen.max(last), ..cursor },
                 seen_more: last > cursor.seen,
                 tool: outbox.tool()?,
-                ..Look::default()
+                ..BoxSnapshot::default()
             });
         }
     }

@@ -1,0 +1,222 @@
+//! The intake: finds the sessions that a message is for, keeps the order of messages, and wakes those who
+//! waited for somebody at an address.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, try_join_all};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use twobox_shared::content::KIND_CHAT;
+use twobox_shared::ids::SessionId;
+use twobox_shared::inbox::{Accepted, NewMessage, Origin};
+
+use twobox_channels::Intake;
+use twobox_model::backoff::Backoff;
+use twobox_model::channel::{Address, Inbound, Receipt, Refusal};
+use twobox_session::command::Command;
+use twobox_session::core::Core;
+use twobox_session::signal::Reason;
+use twobox_shared::errors::chain;
+use twobox_store::sessions::Found;
+use twobox_store::storage::{explain, passes};
+use twobox_store::{DbError, messaging, sessions};
+
+/// How many messages are routed with one look into `host.db`.
+const ROUTE_BATCH: usize = 256;
+
+/// The pauses before sessions that sleep are looked for once more that nobody could find.
+const OUTSTANDING: Backoff =
+    Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
+
+/// The intake of a running host.
+#[derive(Debug, Clone)]
+pub struct Router {
+    core: Arc<Core>,
+    arrivals: mpsc::UnboundedSender<Arrival>,
+    /// Whether those with anything outstanding were woken since the start.
+    woke_outstanding: Arc<AtomicBool>,
+}
+
+/// A message on its way to the sessions that it is for.
+#[derive(Debug)]
+struct Arrival {
+    message: Inbound,
+    /// Gets an answer to wait for from each session.
+    routed: oneshot::Sender<Result<Vec<Pending>, Refusal>>,
+}
+
+/// What one session will say to a message.
+#[derive(Debug)]
+struct Pending {
+    session: SessionId,
+    answer: oneshot::Receiver<Result<Accepted, Refusal>>,
+}
+
+impl Router {
+    /// In front of `core`. Must be called within a Tokio runtime.
+    pub fn new(core: Arc<Core>) -> Self {
+        let (arrivals, arriving) = mpsc::unbounded_channel();
+        tokio::spawn(route(Arc::clone(&core), arriving));
+        Self { core, arrivals, woke_outstanding: Arc::default() }
+    }
+
+    async fn accept_message(&self, message: Inbound) -> Result<Vec<Receipt>, Refusal> {
+        if self.core.is_stopping() {
+            return Err(Refusal::stopping());
+        }
+        let (routed, pending) = oneshot::channel();
+        self.arrivals.send(Arrival { message, routed }).map_err(|_| Refusal::stopping())?;
+        let pending = pending.await.map_err(|_| Refusal::stopping())??;
+        // All of them or an error: a channel that hears an error hands the message in again, and
+        // whoever had it already changes nothing.
+        try_join_all(pending.into_iter().map(|Pending { session, answer }| async move {
+            let accepted = answer.await.map_err(|_| Refusal::stopping())??;
+            Ok(Receipt { session, id: accepted.id, seq: accepted.seq.0 })
+        }))
+        .await
+    }
+}
+
+impl Intake for Router {
+    fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
+        self.accept_message(message).boxed()
+    }
+
+    /// Whoever waits for somebody there looks at once. Of those who sleep since before this host
+    /// nobody knows where their letters go: the first who comes anywhere wakes them all, once.
+    fn ready(&self, address: &Address) {
+        self.core.channel_ready(address);
+        if self.woke_outstanding.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = Arc::clone(&self.core);
+        tokio::spawn(async move {
+            let mut stopping = core.stopping();
+            for failures in 1.. {
+                let error = match core.parts.db.call(|db| sessions::outstanding(db)).await {
+                    Ok(outstanding) => {
+                        for session in outstanding {
+                            core.wake(session, Reason::Channel);
+                        }
+                        return;
+                    }
+                    Err(error) => error,
+                };
+                tracing::warn!(
+                    error = chain(&error),
+                    "cannot find the sessions that wait for a channel"
+                );
+                let stop = stopping.wait_for(|stopping| *stopping);
+                if tokio::time::timeout(OUTSTANDING.after(failures), stop).await.is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Hands messages to their sessions in the order in which they arrived, which is the order in which
+/// a person has said them. It never waits for a session or for a client, so that none holds up
+/// another.
+async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
+    let mut batch = Vec::new();
+    let mut complaint: Option<String> = None; // said once, and not for every message
+    while arrivals.recv_many(&mut batch, ROUTE_BATCH).await > 0 {
+        let addresses = batch.iter().map(|arrival| arrival.message.address.clone()).collect();
+        let found = sessions_of(&core, addresses).await.map_err(|error| {
+            let reason = explain(&error, core.parts.data.root());
+            (format!("the message could not be stored: {reason}"), passes(&error))
+        });
+        let trouble = found.as_ref().err().map(|(reason, _)| reason);
+        if let Some(reason) = trouble.filter(|reason| complaint.as_ref() != Some(reason)) {
+            tracing::warn!(reason, "messages are refused");
+        }
+        complaint = trouble.cloned();
+        for (number, arrival) in batch.drain(..).enumerate() {
+            let routed = match &found {
+                Ok(found) => match &found[number] {
+                    Found::Sessions(sessions) => hand_over(&core, sessions, arrival.message),
+                    Found::TooMany { until } => {
+                        let most = core.parts.config.limits.new_sessions_per_hour;
+                        let wait = until.since(core.parts.clock.now());
+                        tell_flood(&arrival.message.address);
+                        Err(Refusal::TooManyThreads { most, minutes: wait.as_secs() / 60 + 1 })
+                    }
+                },
+                Err((reason, passes)) => {
+                    Err(Refusal::TryAgain { reason: reason.clone(), passes: *passes })
+                }
+            };
+            // Whoever asked may have gone; the message is on its way all the same.
+            drop(arrival.routed.send(routed));
+        }
+    }
+}
+
+/// Says that a chat wants more threads than it may begin, now and then with how often it did.
+fn tell_flood(Address { channel_type, platform_id, .. }: &Address) {
+    let chat = format!("{channel_type} {platform_id:?}");
+    if let Some(again) = twobox_system::repeat::warned("too many new threads", &chat) {
+        tracing::warn!(chat, again, "a chat begins too many threads: they are refused");
+    }
+}
+
+/// For each address the sessions that a message there is for: one of each agent group that listens.
+async fn sessions_of(core: &Core, addresses: Vec<Address>) -> Result<Vec<Found>, DbError> {
+    let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
+    let per_hour = core.parts.config.limits.new_sessions_per_hour;
+    let find = move |db: &mut Connection, address: &Address| {
+        let listening = messaging::listening(db, &address.channel_type, &address.platform_id)?;
+        let wanted: Vec<_> = listening
+            .iter()
+            .map(|wiring| {
+                let thread = wiring.mode.thread_key(address.thread_id.as_deref());
+                (wiring.agent, wiring.messaging_group, thread)
+            })
+            .collect();
+        sessions::resolve_all(db, &wanted, per_hour, &*ids, now)
+    };
+    core.parts.db.call(move |db| addresses.iter().map(|address| find(db, address)).collect()).await
+}
+
+fn hand_over(
+    core: &Arc<Core>,
+    sessions: &[SessionId],
+    message: Inbound,
+) -> Result<Vec<Pending>, Refusal> {
+    let Address { channel_type, platform_id, thread_id } = message.address;
+    if sessions.is_empty() {
+        return Err(Refusal::NobodyListens { channel_type, platform_id });
+    }
+    let new = NewMessage {
+        id: message.id,
+        kind: KIND_CHAT.to_owned(),
+        content: message.chat.to_json(),
+        origin: Origin {
+            channel_type: Some(channel_type),
+            platform_id: Some(platform_id),
+            thread_id,
+        },
+        trigger: true,
+        process_after: None,
+        source_session: None,
+        run_id: None,
+    };
+    sessions
+        .iter()
+        .map(|session| {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Accept { message: new.clone(), reply };
+            match core.offer(*session, command) {
+                true => Ok(Pending { session: *session, answer }),
+                false => Err(Refusal::TryAgain {
+                    reason: format!("session {session} takes nothing at the moment"),
+                    passes: true,
+                }),
+            }
+        })
+        .collect()
+}
