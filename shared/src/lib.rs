@@ -11,7 +11,7 @@ pub mod bounds;
 pub mod claim;
 pub mod clock;
 pub mod content;
-pub mod dead;
+pub mod dead_letter;
 pub mod durability;
 pub mod errors;
 pub mod fault;

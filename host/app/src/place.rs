@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use twobox_shared::content::digest16;
 use twobox_shared::time::UnixMillis;
 
-use twobox_model::installation::{Mark, Place, Verdict, Why, judge};
+use twobox_model::installation::{FileIdentity, Place, Verdict, Why, judge};
 use twobox_store::DbError;
 use twobox_store::place as stored;
 use twobox_system::data::DataDir;
@@ -35,10 +35,10 @@ pub fn see(data: &DataDir) -> io::Result<Place> {
     })
 }
 
-fn mark_of(metadata: &Metadata) -> Mark {
+fn mark_of(metadata: &Metadata) -> FileIdentity {
     let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
     let born = born.and_then(|since| i64::try_from(since.as_nanos()).ok());
-    Mark { inode: metadata.ino(), born }
+    FileIdentity { inode: metadata.ino(), born }
 }
 
 /// A digest of the id in a file: the id itself is nobody else's business (machine-id(5)).

@@ -14,7 +14,7 @@ use twobox_shared::ids::{MessageId, SessionId};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
-use twobox_model::dead::{Handled, Order};
+use twobox_model::dead_letter::{Handled, Order};
 
 /// One way out.
 pub trait Channel: Send + Sync {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 /// A file or folder that cannot be mistaken for another one of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct FileIdentity {
     /// Its number on its file system.
     pub inode: u64,
     /// When that was made, in nanoseconds since 1970; `None` where the file system does not say.
@@ -28,9 +28,9 @@ pub struct Place {
     /// The device that it is on, by its number until the machine is started anew.
     pub device: u64,
     /// The data directory.
-    pub folder: Mark,
+    pub folder: FileIdentity,
     /// `host.db`.
-    pub database: Mark,
+    pub database: FileIdentity,
     /// A digest of the machine's id; `None` where it has none, as in many containers.
     pub machine: Option<String>,
 }
@@ -91,7 +91,7 @@ pub fn judge(remembered: &Place, seen: &Place) -> Verdict {
     Verdict::Same
 }
 
-impl Mark {
+impl FileIdentity {
     /// Whether both may be one file: numbers are given out again, times of birth are not.
     fn may_be(self, other: Self) -> bool {
         let born_apart = self.born.zip(other.born).is_some_and(|(before, now)| before != now);

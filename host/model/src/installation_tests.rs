@@ -6,14 +6,14 @@ fn home() -> Place {
     Place {
         path: "/var/lib/twobox".into(),
         device: 0x801,
-        folder: Mark { inode: 12, born: Some(1_000) },
-        database: Mark { inode: 13, born: Some(2_000) },
+        folder: FileIdentity { inode: 12, born: Some(1_000) },
+        database: FileIdentity { inode: 13, born: Some(2_000) },
         machine: Some("m".to_owned()),
     }
 }
 
-fn mark(inode: u64, born: impl Into<Option<i64>>) -> Mark {
-    Mark { inode, born: born.into() }
+fn mark(inode: u64, born: impl Into<Option<i64>>) -> FileIdentity {
+    FileIdentity { inode, born: born.into() }
 }
 
 #[test]

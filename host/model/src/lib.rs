@@ -4,7 +4,7 @@
 
 pub mod backoff;
 pub mod channel;
-pub mod dead;
+pub mod dead_letter;
 pub mod installation;
 pub mod seats;
 pub mod words;

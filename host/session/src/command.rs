@@ -8,7 +8,7 @@ use super::accept::answer;
 use super::outgoing::Sent;
 use super::run::{RunOrder, RunState};
 use twobox_model::channel::{Refusal, TaskVerb};
-use twobox_model::dead::{Handled, Order};
+use twobox_model::dead_letter::{Handled, Order};
 
 /// What a session's task is told.
 #[derive(Debug)]

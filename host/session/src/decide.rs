@@ -93,7 +93,7 @@ pub enum Action {
         failure: Failure,
     },
     /// A retry waits for longer than any backoff, because the clock was set back: it is due now.
-    Hasten {
+    RetryNow {
         /// Which.
         message: MessageId,
         /// Its ended attempts.
@@ -167,7 +167,7 @@ pub fn decide(view: &View<'_>) -> Decision {
         let (tries, process_after) = match &state {
             Judgement::Unclaimed | Judgement::Charged if waits_too_long(view, message, ack) => {
                 let (id, tries) = (message.id.clone(), message.tries);
-                decision.actions.push(Action::Hasten { message: id, tries });
+                decision.actions.push(Action::RetryNow { message: id, tries });
                 (tries, None)
             }
             Judgement::Unclaimed | Judgement::Charged => (message.tries, message.process_after),
@@ -183,7 +183,7 @@ pub fn decide(view: &View<'_>) -> Decision {
             Judgement::Ended(action) => {
                 decision.actions.push(action.clone());
                 match action {
-                    Action::Complete { .. } | Action::Fail { .. } | Action::Hasten { .. } => {
+                    Action::Complete { .. } | Action::Fail { .. } | Action::RetryNow { .. } => {
                         continue;
                     }
                     Action::Charge { attempt, process_after, .. } => (attempt + 1, *process_after),
@@ -220,7 +220,7 @@ pub fn give_up(decision: &mut Decision, pending: &[PendingMessage], failure: &Fa
             Action::Complete { message: id } | Action::Fail { message: id, .. } => {
                 *id == message.id
             }
-            Action::Charge { .. } | Action::Hasten { .. } => false,
+            Action::Charge { .. } | Action::RetryNow { .. } => false,
         };
         if !decision.actions.iter().any(settled) {
             given_up.push(fail(&message.id, message.tries));

@@ -307,7 +307,7 @@ fn a_retry_that_a_clock_set_back_would_put_off_is_due_now() {
             }
             let message = std::slice::from_ref(&message);
             let decision = run(message, acks, acks, alive);
-            let expected = Action::Hasten { message: id("m"), tries: message[0].tries };
+            let expected = Action::RetryNow { message: id("m"), tries: message[0].tries };
             assert_eq!(decision.actions == [expected], hastened, "{case}: {decision:?}");
             assert_eq!(decision.wake == Wake::Start, hastened && alive == Alive::None, "{case}");
         }
@@ -322,9 +322,9 @@ fn apply(pending: &mut Vec<PendingMessage>, actions: &[Action]) -> usize {
             Action::Complete { message } => (message, None),
             Action::Charge { message, attempt, .. }
             | Action::Fail { message, attempt, .. }
-            | Action::Hasten { message, tries: attempt } => (message, Some(*attempt)),
+            | Action::RetryNow { message, tries: attempt } => (message, Some(*attempt)),
         };
-        let hastens = matches!(action, Action::Hasten { .. });
+        let hastens = matches!(action, Action::RetryNow { .. });
         let Some(at) = pending.iter().position(|row| {
             row.id == *message
                 && attempt.is_none_or(|attempt| attempt == row.tries)
@@ -342,7 +342,7 @@ fn apply(pending: &mut Vec<PendingMessage>, actions: &[Action]) -> usize {
             Action::Complete { .. } | Action::Fail { .. } => {
                 pending.remove(at);
             }
-            Action::Hasten { .. } => pending[at].process_after = None,
+            Action::RetryNow { .. } => pending[at].process_after = None,
         }
     }
     changed

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use twobox_shared::content::KIND_SYSTEM;
-use twobox_shared::dead::ONCE_MORE;
+use twobox_shared::dead_letter::ONCE_MORE;
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Delivery, DeliveryStatus, Origin};
 use twobox_shared::outbox::OutRow;
@@ -24,7 +24,7 @@ use twobox_shared::time::UnixMillis;
 use super::fence::Standing;
 use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Address, Outcome};
-use twobox_model::dead::SUPERSEDED;
+use twobox_model::dead_letter::SUPERSEDED;
 
 /// How many outbound messages go to a channel at once, where that is harmless.
 pub const BATCH_MAX: usize = 32;

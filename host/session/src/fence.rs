@@ -50,7 +50,7 @@ impl<'a> Fence<'a> {
         let mut charged = snapshot.charged;
         for action in actions {
             match action {
-                Action::Hasten { .. } => {}
+                Action::RetryNow { .. } => {}
                 Action::Complete { message } => drop(tries.remove(message)),
                 Action::Charge { message, attempt, .. } => {
                     tries.insert(message, attempt + 1);

@@ -18,7 +18,7 @@ use super::boxes::{BoxSnapshot, Boxes, Changes, Writers};
 use super::decide::Action;
 use super::delivery;
 use super::recurrence::{self, Succession};
-use twobox_model::dead::HELD;
+use twobox_model::dead_letter::HELD;
 
 /// How many looks one session may take: each settles something, but what there is to settle is the
 /// container's word.

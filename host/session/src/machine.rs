@@ -463,7 +463,7 @@ fn somebody_waits(pending: &[PendingMessage], actions: &[Action], now: UnixMilli
             Action::Complete { message: id } | Action::Fail { message: id, .. } => {
                 *id == message.id
             }
-            Action::Charge { .. } | Action::Hasten { .. } => false,
+            Action::Charge { .. } | Action::RetryNow { .. } => false,
         })
     };
     pending.iter().any(|message| {

@@ -179,7 +179,7 @@ pub fn successions(
     let ends = |id: &MessageId| {
         actions.iter().any(|action| match action {
             Action::Complete { message } | Action::Fail { message, .. } => message == id,
-            Action::Charge { .. } | Action::Hasten { .. } => false,
+            Action::Charge { .. } | Action::RetryNow { .. } => false,
         })
     };
     let ended = recurring.iter().filter(|row| match row.status {

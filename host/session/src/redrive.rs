@@ -1,12 +1,12 @@
 //! Once more, on a person's word: reading rows that the cursor has passed and that are to be sent
 //! again, and carrying out orders about what ended without success. What an order does is decided in
-//! [`twobox_model::dead`].
+//! [`twobox_model::dead_letter`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use twobox_shared::content::Chat;
-use twobox_shared::dead::Fate;
+use twobox_shared::dead_letter::Fate;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Delivery, Inbox, InboxTx, NewMessage, Origin};
@@ -22,7 +22,9 @@ use super::delivery;
 use super::signal::Reason;
 use super::task::{Task, Trouble};
 use twobox_model::channel::Address;
-use twobox_model::dead::{self, HELD, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb};
+use twobox_model::dead_letter::{
+    self, HELD, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb,
+};
 use twobox_shared::errors::chain;
 use twobox_store::notices;
 use twobox_store::sessions::DUE_NOW;
@@ -207,7 +209,7 @@ impl Task {
     }
 
     async fn try_handle_dead(&mut self, order: &Order) -> Result<Vec<Handled>, Trouble> {
-        let steps = dead::steps(order, &self.known(order).await?);
+        let steps = dead_letter::steps(order, &self.known(order).await?);
         let changes = steps.iter().any(|step| matches!(step, Step::Change(_)));
         if changes && order.verb == Verb::Redrive {
             // First, so that whatever comes between them, somebody looks at what was redriven.
@@ -248,7 +250,7 @@ impl Task {
         let told = self.core.parts.db.call(move |db| notices::told(db, id)).await?;
         known.extend(told.into_iter().map(|notice| Known {
             kind: Kind::Notice,
-            id: dead::notice_id(&notice.cause),
+            id: dead_letter::notice_id(&notice.cause),
             fate: notice.fate,
             readable: true,
             honours_keys: honours_keys(&notice.channel_type),
@@ -307,7 +309,9 @@ impl Task {
         id: &str,
         now: UnixMillis,
     ) -> Result<bool, Trouble> {
-        let Some(cause) = dead::notice_cause(id).map(str::to_owned) else { return Ok(false) };
+        let Some(cause) = dead_letter::notice_cause(id).map(str::to_owned) else {
+            return Ok(false);
+        };
         let session = self.id;
         let changed = self.core.parts.db.call(move |db| match verb {
             Verb::Redrive => notices::redrive(db, session, &cause, now),

@@ -5,7 +5,7 @@ use twobox_shared::ids::{InstallId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::{DbError, failed, place};
-use twobox_model::dead::HELD;
+use twobox_model::dead_letter::HELD;
 use twobox_model::installation::Place;
 use twobox_slots::reason::Reason;
 

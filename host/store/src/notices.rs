@@ -1,7 +1,7 @@
 //! Notices: what the host itself has to tell a person, at most once per session and cause.
 
 use rusqlite::{Connection, Row, named_params};
-use twobox_shared::dead::Fate;
+use twobox_shared::dead_letter::Fate;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::DeliveryStatus;
 use twobox_shared::time::UnixMillis;

@@ -7,15 +7,15 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use twobox_shared::time::UnixMillis;
 
 use super::{DbError, failed};
-use twobox_model::installation::{Mark, Place};
+use twobox_model::installation::{FileIdentity, Place};
 
 /// Where it was; `None` if no host has said so yet.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
 pub fn remembered(db: &Connection) -> Result<Option<Place>, DbError> {
-    let mark = |row: &Row<'_>, inode: &str, born: &str| -> rusqlite::Result<Mark> {
-        Ok(Mark { inode: row.get::<_, i64>(inode)?.cast_unsigned(), born: row.get(born)? })
+    let mark = |row: &Row<'_>, inode: &str, born: &str| -> rusqlite::Result<FileIdentity> {
+        Ok(FileIdentity { inode: row.get::<_, i64>(inode)?.cast_unsigned(), born: row.get(born)? })
     };
     let from_row = |row: &Row<'_>| {
         Ok(Place {

@@ -18,7 +18,7 @@ use twobox_channels::{Channel, Intake, Operations, socket};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
-use twobox_model::dead::{Handled, Order};
+use twobox_model::dead_letter::{Handled, Order};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
 /// Answers every message, or several with one message, with an echo of the newest, first in, first

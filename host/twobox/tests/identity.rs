@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use rusqlite::Connection;
 use serde_json::Value;
 use twobox_app::place;
-use twobox_model::dead::HELD;
+use twobox_model::dead_letter::HELD;
 use twobox_session::boxes::{Boxes, Changes, Writers};
 use twobox_shared::ids::{AgentGroupId, MessageId, RunnerId, SessionId, SystemIds};
 use twobox_shared::inbox::{

@@ -20,7 +20,7 @@ use twobox_channels::{Channel, Intake, Operations};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
-use twobox_model::dead::{self, Handled, Order, Verb};
+use twobox_model::dead_letter::{self, Handled, Order, Verb};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
 /// Accepts everything once, in order.
@@ -108,8 +108,8 @@ impl Operations for FakeHost {
             id,
             kind: order.kind,
             outcome: match order.verb {
-                Verb::Redrive => dead::Outcome::Redriven,
-                Verb::Drop => dead::Outcome::Dropped,
+                Verb::Redrive => dead_letter::Outcome::Redriven,
+                Verb::Drop => dead_letter::Outcome::Dropped,
             },
             note: None,
         };

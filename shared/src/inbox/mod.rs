@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::Serialize;
 
 use crate::content::{Failure, KIND_SYSTEM};
-use crate::dead::ONCE_MORE;
+use crate::dead_letter::ONCE_MORE;
 use crate::ids::{MessageId, SessionId};
 use crate::open::BoxError;
 use crate::seq::Seq;

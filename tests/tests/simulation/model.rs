@@ -115,7 +115,7 @@ impl Boxes {
                     assert!(message.row.tries <= message.begun, "charged more than was begun");
                 }
             }
-            Action::Hasten { message, tries } => {
+            Action::RetryNow { message, tries } => {
                 let message = self.message(message);
                 if message.status == Status::Pending && message.row.tries == *tries {
                     assert!(*tries > 0, "a time that somebody chose was changed");

@@ -24,7 +24,7 @@ use super::protocol::{Chosen, Event, Request};
 use crate::terminal::{Audience, Listener, ListenerId, Terminal};
 use crate::{Intake, Operations};
 use twobox_model::channel::{Address, Inbound, Refusal, ScheduleOrder};
-use twobox_model::dead::{ORDER_MAX, Order, Verb};
+use twobox_model::dead_letter::{ORDER_MAX, Order, Verb};
 
 /// How many requests of one client may be under way.
 const UNDER_WAY_MAX: usize = 256;

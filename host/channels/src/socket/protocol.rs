@@ -5,7 +5,7 @@ use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
 
 use twobox_model::channel::{Outbound, Receipt, ScheduleOrder, Stopped};
-use twobox_model::dead::{Handled, Kind};
+use twobox_model::dead_letter::{Handled, Kind};
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

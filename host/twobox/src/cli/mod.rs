@@ -40,7 +40,7 @@ use crate::inherited;
 use crate::logging::LogFormat;
 use twobox_app::place;
 use twobox_config::{Config, RuntimeKind};
-use twobox_model::dead::Verb;
+use twobox_model::dead_letter::Verb;
 use twobox_system::data::DataDir;
 use twobox_system::owner;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use twobox_channels::Operations;
-use twobox_model::dead::{Order, Outcome, Verb};
+use twobox_model::dead_letter::{Order, Outcome, Verb};
 use twobox_runtime::StartSpec;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{MessageId, SessionId};

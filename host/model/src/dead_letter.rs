@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
-use twobox_shared::dead::Fate;
+use twobox_shared::dead_letter::Fate;
 
 /// How the reason begins why a message of a runner that was given up is not sent.
 pub const SUPERSEDED: &str = "superseded";
