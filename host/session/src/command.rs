@@ -5,7 +5,7 @@ use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Accepted, NewMessage};
 
 use super::accept::answer;
-use super::outgoing::Sent;
+use super::reports::Sent;
 use super::run::{RunOrder, RunState};
 use twobox_model::channel::{Refusal, TaskVerb};
 use twobox_model::dead_letter::{Handled, Order};

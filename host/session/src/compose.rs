@@ -12,6 +12,7 @@ use twobox_shared::seq::Seq;
 
 use super::delivery;
 use twobox_model::channel::{Address, Outbound, Shelf};
+use twobox_store::notices::Notice;
 
 /// How many messages a row may list as answered: far more than a turn takes, and few enough to look
 /// for.
@@ -49,6 +50,20 @@ pub(super) fn of_row(
         }),
         files: chat.files,
         failed: false,
+    }
+}
+
+/// A notice as its channel gets it.
+pub(super) fn of_notice(notice: &Notice, key: String) -> Outbound {
+    let failed = notice.failed_message();
+    Outbound {
+        key,
+        in_reply_to: None,
+        failed: failed.is_some(),
+        answers: failed.into_iter().collect(),
+        text: notice.text.clone(),
+        files: Vec::new(),
+        shelf: None,
     }
 }
 

@@ -26,6 +26,7 @@ mod outgoing;
 pub mod recurrence;
 mod redrive;
 mod refusals;
+mod reports;
 pub mod requests;
 pub mod run;
 mod serving;

@@ -1,6 +1,6 @@
 //! What is on its way out of one session: rows of its outbox and notices of the host. The decision
 //! is `delivery`; here it is carried out. Channel calls run outside the session's task, one for each
-//! destination at a time, and report back as a command.
+//! destination at a time, and report back as a command (`reports`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,14 +15,13 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{BoxSnapshot, Changes, LARGE_PAGE};
-use super::command::Command;
 use super::compose;
-use super::delivery::{self, Batch, ChannelTraits, Hold, Plan};
+use super::delivery::{self, Batch, ChannelTraits, Entry, Hold, Plan};
 use super::fence::Fence;
-use super::signal::Reason;
+use super::reports::{self, Sent};
 use super::task::{Task, Trouble};
 use crate::core::Parts;
-use twobox_model::channel::{Address, Outbound, Outcome};
+use twobox_model::channel::{Address, Outbound};
 use twobox_store::notices::Notice;
 use twobox_store::{messaging, refused};
 
@@ -36,31 +35,20 @@ pub(crate) struct Outgoing {
     allowed: Option<HashSet<(String, String)>>,
     pub(super) rows: Vec<Row>,
     /// How far the host had come when it read them.
-    cursor: Seq,
+    pub(super) cursor: Seq,
     /// The first of them that it did not read although it read others behind it.
-    left_out: Option<Seq>,
+    pub(super) left_out: Option<Seq>,
     last_delivered: HashMap<Address, Seq>,
     /// Where the messages were said that the rows answer which are to be sent now.
     said: HashMap<MessageId, Address>,
     /// Since when there is a last call for outbound messages whose time is over.
     last_call: Option<Monotonic>,
-    pub(super) notices: Option<VecDeque<Notice>>,
+    /// The host's own, oldest first, until each is settled.
+    pub(super) notices: Vec<Notice>,
+    /// Whether these are all that `host.db` has.
+    pub(super) knows_notices: bool,
     /// What channels said and no disk has taken yet.
-    reports: VecDeque<Sent>,
-}
-
-/// What a channel said of one batch.
-#[derive(Debug)]
-pub struct Sent {
-    address: Address,
-    outbounds: OutboundKind,
-    outcomes: Vec<Outcome>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum OutboundKind {
-    Rows(Vec<MessageId>),
-    Notice(Notice),
+    pub(super) reports: VecDeque<Sent>,
 }
 
 impl Outgoing {
@@ -81,6 +69,14 @@ impl Outgoing {
         }
     }
 
+    /// What is known of something that is to be sent.
+    pub(super) fn record(&self, entry: Entry) -> Option<&Delivery> {
+        match entry {
+            Entry::Row(index) => self.rows[index].1.as_ref(),
+            Entry::Notice(index) => Some(&self.notices[index].record),
+        }
+    }
+
     /// Addresses where nobody was may have somebody now: those for which nothing `waits`.
     pub(crate) fn channels_are_back(&mut self, waits: impl Fn(&Address) -> bool) {
         self.unavailable.retain(waits);
@@ -96,13 +92,6 @@ impl Outgoing {
         let pair =
             |address: &Destination| (address.channel_type.clone(), address.platform_id.clone());
         self.allowed = Some(destinations.iter().map(pair).collect());
-    }
-
-    /// A notice that was just stored.
-    pub(crate) fn add_notice(&mut self, notice: Notice) {
-        if let Some(notices) = &mut self.notices {
-            notices.push_back(notice);
-        }
     }
 }
 
@@ -126,16 +115,30 @@ impl Task {
         if self.outgoing.allowed.is_none() && !self.outgoing.rows.is_empty() {
             self.load_allowed().await?;
         }
-        let mut plan = self.plan(snapshot, fence, may_tell, now);
+        self.load_notices().await?;
+        let mut plan = self.plan(&self.outgoing.rows, snapshot, fence, may_tell, now);
         self.refusals.spend(plan.told);
         for batch in &mut plan.batches {
-            self.load_contents(&mut batch.rows, snapshot).await?;
+            self.load_contents(&mut batch.entries, snapshot).await?;
         }
         self.load_said(&plan.batches).await?;
         for batch in plan.batches.extract_if(.., |batch| !batch.announce) {
-            self.send_rows(&batch, now);
+            self.send(&batch, now);
         }
         Ok(plan)
+    }
+
+    /// Delivers the host's notices alone, for a session whose outbox is not read. Returns as
+    /// [`Task::deliver`].
+    pub(crate) async fn deliver_notices(
+        &mut self,
+        now: UnixMillis,
+    ) -> Result<Option<UnixMillis>, Trouble> {
+        self.load_notices().await?;
+        let cursor = Cursor { seq: self.outgoing.cursor, ..Cursor::default() };
+        let snapshot = BoxSnapshot { cursor, ..BoxSnapshot::default() };
+        let plan = self.plan(&[], &snapshot, &Fence::after(&snapshot, &[]), 0, now);
+        self.deliver(&plan, &snapshot, now).await
     }
 
     /// Step 6: hands to channels the rest of what is due, and says when to look again for what is
@@ -151,13 +154,11 @@ impl Task {
         let mut next = plan.next;
         self.write_records(plan, snapshot, now).await?;
         for batch in &plan.batches {
-            self.send_rows(batch, now);
+            self.send(batch, now);
         }
         self.outgoing.rows.iter_mut().for_each(|(row, _)| row.content = None);
-        let (notices_next, notices_last_call) = self.send_notices(now).await?;
-        next = next.into_iter().chain(notices_next).min();
         let began = self.outgoing.last_call.unwrap_or_else(|| self.core.parts.clock.monotonic());
-        self.outgoing.last_call = (plan.last_call || notices_last_call).then_some(began);
+        self.outgoing.last_call = plan.last_call.then_some(began);
         let counted = !plan.counted.is_empty() && plan.cursor > snapshot.cursor.seq;
         if counted || (snapshot.more && !plan.records.is_empty()) {
             // What was settled makes room for rows that this look did not take, and the cursor can
@@ -172,6 +173,7 @@ impl Task {
 
     fn plan(
         &self,
+        rows: &[Row],
         snapshot: &BoxSnapshot,
         fence: &Fence<'_>,
         may_tell: usize,
@@ -182,7 +184,8 @@ impl Task {
         delivery::plan(&delivery::View {
             now,
             cursor: snapshot.cursor.seq,
-            rows: &out.rows,
+            rows,
+            notices: &out.notices,
             reply_address: &self.reply_address,
             may_send: &|address| self.may_send(address),
             standing: &|row| fence.standing(row),
@@ -236,9 +239,8 @@ impl Task {
         now: UnixMillis,
     ) -> Result<(), Trouble> {
         let announced = plan.batches.iter().filter(|batch| batch.announce).flat_map(|batch| {
-            let out = &self.outgoing;
-            let record = move |index: usize| delivery::announced(out.rows[index].1.as_ref(), now);
-            batch.rows.iter().map(move |index| (*index, record(*index)))
+            let record = |entry| delivery::announced(self.outgoing.record(entry), now);
+            batch.entries.iter().map(move |entry| (*entry, record(*entry)))
         });
         let records: Vec<_> = plan.records.iter().cloned().chain(announced).collect();
         if records.is_empty() && plan.cursor == snapshot.cursor.seq {
@@ -274,9 +276,31 @@ impl Task {
         Ok(self.refusals.note(session, first))
     }
 
-    /// Makes new records of rows durable, with a note to the agent for each failure, and one for what
-    /// arrived after all although the agent was told that it had not. Only then remembers them.
-    async fn write(
+    /// Makes new records durable. Only then remembers them, and tells channels of what is over.
+    pub(super) async fn write(
+        &mut self,
+        records: Vec<(Entry, Delivery)>,
+        note: Option<NewMessage>,
+        cursor: Cursor,
+        now: UnixMillis,
+    ) -> Result<(), Trouble> {
+        let (mut rows, mut notices) = (Vec::new(), Vec::new());
+        for (entry, record) in records {
+            match entry {
+                Entry::Row(index) => rows.push((index, record)),
+                Entry::Notice(index) => notices.push((index, record)),
+            }
+        }
+        self.write_notices(notices).await?;
+        if !rows.is_empty() || note.is_some() || cursor.seq != self.outgoing.cursor {
+            self.write_rows(rows, note, cursor, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes records of rows, with a note to the agent for each failure, and one for what arrived after
+    /// all although the agent was told that it had not.
+    async fn write_rows(
         &mut self,
         records: Vec<(usize, Delivery)>,
         notice: Option<NewMessage>,
@@ -322,42 +346,59 @@ impl Task {
         self.apply(changes, now).await?;
         self.outgoing.last_delivered = last_delivered;
         for (index, record) in records {
-            if record.status.is_settled() {
-                let row = &self.outgoing.rows[index].0;
-                let address = delivery::address_of(row, &self.reply_address);
-                self.outbound_is_over(&address.channel_type, row.id.as_str());
-            }
-            self.outgoing.rows[index].1 = Some(record);
+            self.remember(Entry::Row(index), record);
         }
         Ok(())
     }
 
-    /// Tells a channel that an outbound message waits no more, whoever decided so.
-    pub(super) fn outbound_is_over(&self, channel_type: &str, row: &str) {
-        if let Some(channel) = self.core.parts.channels.get(channel_type) {
-            channel.forget(&compose::key(self.core.parts.install, self.id, row));
+    /// Remembers a record that is durable. Its channel hears of what waits no more, whoever decided so.
+    pub(super) fn remember(&mut self, entry: Entry, record: Delivery) {
+        let out = &self.outgoing;
+        let address = match entry {
+            Entry::Row(index) => delivery::address_of(&out.rows[index].0, &self.reply_address),
+            Entry::Notice(index) => out.notices[index].address.clone(),
+        };
+        if record.status.is_settled()
+            && let Some(channel) = self.core.parts.channels.get(address.channel_type.as_str())
+        {
+            channel.forget(&self.key(entry));
+        }
+        match entry {
+            Entry::Row(index) => self.outgoing.rows[index].1 = Some(record),
+            Entry::Notice(index) => self.outgoing.notices[index].record = record,
         }
     }
 
-    /// Reads what the look had no room for, of the rows at `indexes`. Where some is lacking, only the
-    /// first few rows are taken this time, so that they do not take more memory than the look did.
+    /// The idempotency key of its outbound message.
+    fn key(&self, entry: Entry) -> String {
+        let row = match entry {
+            Entry::Row(index) => self.outgoing.rows[index].0.id.to_string(),
+            Entry::Notice(index) => Outbound::row_of_notice(&self.outgoing.notices[index].cause),
+        };
+        compose::key(self.core.parts.install, self.id, &row)
+    }
+
+    /// Reads what the look had no room for, of the rows among `entries`. Where some is lacking, only the
+    /// first few are taken this time, so that they do not take more memory than the look did.
     pub(super) async fn load_contents(
         &mut self,
-        indexes: &mut Vec<usize>,
+        entries: &mut Vec<Entry>,
         snapshot: &BoxSnapshot,
     ) -> Result<(), Trouble> {
         let rows = &self.outgoing.rows;
-        if indexes.iter().all(|index| rows[*index].0.content.is_some()) {
+        if entries.iter().filter_map(|it| it.row()).all(|index| rows[index].0.content.is_some()) {
             return Ok(());
         }
-        indexes.truncate(LARGE_PAGE);
-        let ids: Vec<_> = indexes.iter().map(|index| rows[*index].0.id.clone()).collect();
+        entries.truncate(LARGE_PAGE);
+        let ids: Vec<_> =
+            entries.iter().filter_map(|it| Some(rows[it.row()?].0.id.clone())).collect();
         let (boxes, writers, newest) = (Arc::clone(&self.boxes), snapshot.writers, snapshot.newest);
         let read = self.at_its_expense(move || boxes.contents(writers, &ids, newest)).await;
         let mut contents = read?;
         // What is gone by now, the next look tells.
-        indexes.retain(|index| {
-            let row = &mut self.outgoing.rows[*index].0;
+        entries.retain(|entry| {
+            let Entry::Row(index) = *entry else { return true };
+            let row = &mut self.outgoing.rows[index].0;
             row.content = row.content.take().or_else(|| contents.remove(&row.id));
             row.content.is_some()
         });
@@ -366,8 +407,8 @@ impl Task {
 
     /// Reads where the messages were said that the rows of `batches` say they answer.
     async fn load_said(&mut self, batches: &[Batch]) -> Result<(), Trouble> {
-        let indexes = batches.iter().flat_map(|batch| &batch.rows);
-        let rows = indexes.map(|index| &self.outgoing.rows[*index].0);
+        let entries = batches.iter().flat_map(|batch| &batch.entries);
+        let rows = entries.filter_map(|entry| Some(&self.outgoing.rows[entry.row()?].0));
         let named: BTreeSet<_> = rows.flat_map(compose::answers).collect();
         self.outgoing.said.clear();
         if named.is_empty() {
@@ -380,132 +421,46 @@ impl Task {
         Ok(())
     }
 
-    fn send_rows(&mut self, batch: &Batch, now: UnixMillis) {
-        if batch.rows.is_empty() {
-            return;
-        }
-        if batch.announce {
-            fault::point(CrashPoint::HostDeliverAnnounced);
-        }
-        let rows: Vec<&OutRow> =
-            batch.rows.iter().map(|index| &self.outgoing.rows[*index].0).collect();
-        let (parts, said) = (&self.core.parts, &self.outgoing.said);
-        let outbound = |row: &&OutRow| {
-            let address = delivery::address_of(row, &self.reply_address);
-            let key = compose::key(parts.install, self.id, row.id.as_str());
-            compose::of_row(row, key, said, &address, self.boxes.paths().out_dir())
-        };
-        let outbounds = rows.iter().map(outbound).collect();
-        let ids = rows.iter().map(|row| row.id.clone()).collect();
-        tracing::debug!(session = %self.id, rows = batch.rows.len(), at = %now, "sending");
-        self.hand_over(batch.address.clone(), outbounds, OutboundKind::Rows(ids));
-    }
-
-    /// Hands outbound messages to their channel, whose report comes back as a command.
-    pub(super) fn hand_over(
-        &mut self,
-        address: Address,
-        outbounds: Vec<Outbound>,
-        what: OutboundKind,
-    ) {
+    /// Hands a batch to its channel, whose report comes back as a command.
+    fn send(&mut self, batch: &Batch, now: UnixMillis) {
+        let Batch { address, entries, announce } = batch;
         let Some(channel) = self.core.parts.channels.get(address.channel_type.as_str()) else {
             return; // the plan sends only where there is a channel
         };
+        if entries.is_empty() {
+            return;
+        }
+        if *announce {
+            fault::point(CrashPoint::HostDeliverAnnounced);
+        }
+        let outbounds: Vec<Outbound> = entries.iter().map(|entry| self.letter(*entry)).collect();
+        let what = entries.iter().map(|entry| self.outgoing.name(*entry)).collect();
+        tracing::debug!(session = %self.id, outbounds = outbounds.len(), at = %now, "sending");
+        let channel = Arc::clone(channel);
         self.outgoing.in_flight.insert(address.clone());
         self.sweep_budget.earn(outbounds.len());
-        let (channel, mailbox) = (Arc::clone(channel), self.handle.mailbox.clone());
-        self.core.expect(self.id, &address);
-        let honours_keys = channel.honours_keys();
-        tokio::spawn(async move {
-            let call = tokio::spawn({
-                let address = address.clone();
-                async move { channel.deliver(&address, outbounds).await }
-            });
-            let broke = |error| match honours_keys {
-                true => vec![Outcome::Transient { error, retry_after: None }],
-                false => vec![Outcome::Uncertain { error }],
-            };
-            let outcomes = match call.await {
-                Ok(outcomes) if outcomes.is_empty() => {
-                    broke("the channel did not say what became of it".to_owned())
-                }
-                Ok(outcomes) => outcomes,
-                Err(panic) => broke(format!("the channel broke: {panic}")),
-            };
-            fault::point(CrashPoint::HostDeliverSent);
-            let sent = Sent { address, outbounds: what, outcomes };
-            // The task lives as long as anything is under way, or the host stops.
-            drop(mailbox.send(Command::Sent(sent)).await);
-        });
+        self.core.expect(self.id, address);
+        tokio::spawn(reports::call(
+            channel,
+            address.clone(),
+            outbounds,
+            what,
+            self.handle.mailbox.clone(),
+        ));
     }
 
-    /// Takes in what a channel said.
-    pub(crate) async fn take_report(&mut self, sent: Sent) -> Result<(), Trouble> {
-        match sent.outcomes.last() {
-            Some(Outcome::Unavailable) if self.core.will_be_woken(self.id, &sent.address) => {
-                self.outgoing.unavailable.insert(sent.address.clone());
+    fn letter(&self, entry: Entry) -> Outbound {
+        match entry {
+            Entry::Row(index) => {
+                let row = &self.outgoing.rows[index].0;
+                let (address, said) =
+                    (delivery::address_of(row, &self.reply_address), &self.outgoing.said);
+                let out = self.boxes.paths().out_dir();
+                compose::of_row(row, self.key(entry), said, &address, out)
             }
-            Some(Outcome::Unavailable) => {} // somebody has come meanwhile
-            _ => self.core.relieve(self.id, &sent.address),
-        }
-        self.outgoing.reports.push_back(sent);
-        self.record_reports().await
-    }
-
-    /// Records what channels said, and goes on with their destinations' queues. What cannot be
-    /// recorded is kept, and its destination stays busy until it can: a full disk must not make
-    /// the host send the same outbound message again and again.
-    pub(crate) async fn record_reports(&mut self) -> Result<(), Trouble> {
-        while let Some(sent) = self.outgoing.reports.pop_front() {
-            let now = self.now();
-            let recorded = match &sent.outbounds {
-                OutboundKind::Notice(notice) => {
-                    self.record_notice_sent(notice, &sent.outcomes, now).await
-                }
-                OutboundKind::Rows(ids) => self.record_rows(ids, &sent.outcomes, now).await,
-            };
-            if let Err(trouble) = recorded {
-                self.outgoing.reports.push_front(sent);
-                return Err(trouble);
-            }
-            self.outgoing.in_flight.remove(&sent.address);
-            self.handle.signal.raise(Reason::Due);
-        }
-        Ok(())
-    }
-
-    async fn record_rows(
-        &mut self,
-        ids: &[MessageId],
-        outcomes: &[Outcome],
-        now: UnixMillis,
-    ) -> Result<(), Trouble> {
-        let mut records: Vec<(usize, Delivery)> = Vec::new();
-        for (id, outcome) in ids.iter().zip(outcomes) {
-            let Some(index) = self.outgoing.rows.iter().position(|(row, _)| row.id == *id) else {
-                continue; // settled by an earlier report
-            };
-            let before = self.outgoing.rows[index].1.as_ref();
-            let record = delivery::after(outcome, before, now);
-            let unchanged = before.is_some_and(|before| {
-                before.status == record.status && before.attempts == record.attempts
-            });
-            if !unchanged {
-                records.push((index, record));
+            Entry::Notice(index) => {
+                compose::of_notice(&self.outgoing.notices[index], self.key(entry))
             }
         }
-        if records.is_empty() {
-            return Ok(());
-        }
-        let settled = self.outgoing.rows.iter().enumerate().map(|(index, (row, record))| {
-            let new = records.iter().find(|(other, _)| *other == index).map(|(_, record)| record);
-            let record = new.or(record.as_ref());
-            (row.seq, record.is_some_and(|record| record.status.is_settled()))
-        });
-        let seq = delivery::passed(self.outgoing.cursor, self.outgoing.left_out, settled);
-        // What was read besides stands in the inbox already.
-        self.write(records, None, Cursor { seq, ..Cursor::default() }, now).await?;
-        fault::point(CrashPoint::HostDeliverRecorded);
-        Ok(())
     }
 }

@@ -318,7 +318,7 @@ impl Task {
             Verb::Drop => notices::dismiss(db, session, &cause, now),
         });
         let changed = changed.await?;
-        self.outgoing.notices = None; // read again before the next is sent
+        self.outgoing.knows_notices = false; // read again before the next is sent
         Ok(changed)
     }
 

@@ -19,7 +19,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{BoxSnapshot, Boxes, make_room};
 use super::decide::Acks;
-use super::delivery::{self, Plan};
+use super::delivery::{self, Entry, Plan};
 use super::recurrence::series_id;
 use super::requests::{self, Effect, Response};
 use super::task::{Task, Trouble};
@@ -76,9 +76,10 @@ impl Task {
         if plan.requests.is_empty() {
             return Ok(());
         }
-        let mut indexes = plan.requests.clone();
-        self.load_contents(&mut indexes, snapshot).await?;
-        let asked: Vec<Asked> = indexes.into_iter().map(|index| self.asked(index)).collect();
+        let mut requests: Vec<_> = plan.requests.iter().copied().map(Entry::Row).collect();
+        self.load_contents(&mut requests, snapshot).await?;
+        let indexes = requests.into_iter().filter_map(Entry::row);
+        let asked: Vec<Asked> = indexes.map(|index| self.asked(index)).collect();
         // First, so that whatever comes between them, somebody looks at what is new in the inbox.
         self.mark(Some(DUE_NOW)).await?;
         let circumstances = Circumstances {

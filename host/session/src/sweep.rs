@@ -301,7 +301,7 @@ impl Task {
                 self.outgoing.forget_reports();
             }
             // What the host has to say needs no box.
-            let (next, _) = self.send_notices(self.now()).await?;
+            let next = self.deliver_notices(self.now()).await?;
             self.mark(next).await?;
             self.next_look = None;
             if let Some(next) = next {

@@ -362,7 +362,7 @@ impl Task {
                     answer(reply, state.map_err(|trouble| chain(&trouble)));
                 }
                 Command::Notices => {
-                    self.outgoing.notices = None;
+                    self.outgoing.knows_notices = false;
                     self.mark_in_doubt = true;
                     self.handle.signal.raise(Reason::Due);
                 }

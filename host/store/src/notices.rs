@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Row, named_params};
 use twobox_shared::dead_letter::Fate;
 use twobox_shared::ids::{MessageId, SessionId};
-use twobox_shared::inbox::DeliveryStatus;
+use twobox_shared::inbox::{Delivery, DeliveryStatus};
+use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::{DbError, failed};
@@ -18,28 +19,25 @@ pub struct Notice {
     pub address: Address,
     /// What it says.
     pub text: String,
-    /// How far its delivery has come.
-    pub status: DeliveryStatus,
-    /// How often the channel was called without success.
-    pub attempts: i64,
-    /// Not again before this instant.
-    pub next_attempt_at: Option<UnixMillis>,
-    /// When it was written, or redriven last: what its hold is counted from.
-    pub created_at: UnixMillis,
+    /// It stands behind the rows of the outbox up to this number, which the session had seen when it
+    /// was written. `None` until the session takes it up, if somebody else wrote it.
+    pub behind: Option<Seq>,
+    /// How far its delivery has come. Its hold is counted from when it was written, or redriven last.
+    pub record: Delivery,
 }
 
 impl Notice {
     /// A fresh notice.
     pub fn held(cause: String, address: Address, text: String, now: UnixMillis) -> Self {
-        Self {
-            cause,
-            address,
-            text,
+        let record = Delivery {
             status: DeliveryStatus::Held,
             attempts: 0,
             next_attempt_at: None,
-            created_at: now,
-        }
+            changed_at: now,
+            error: None,
+            platform_message_id: None,
+        };
+        Self { cause, address, text, behind: None, record }
     }
 
     /// What begins the cause of a notice that a message has failed.
@@ -65,7 +63,7 @@ impl Notice {
 
     const SELECT_OPEN: &str = "
         SELECT cause, channel_type, platform_id, thread_id, text, status, attempts,
-               next_attempt_at_ms, created_at_ms
+               next_attempt_at_ms, error, created_at_ms, coalesce(behind_seq, :seen) AS behind_seq
         FROM notices WHERE session_id = :session AND status IN ('held', 'sending')
         ORDER BY created_at_ms, cause";
 
@@ -79,10 +77,15 @@ impl Notice {
                 thread_id: row.get("thread_id")?,
             },
             text: row.get("text")?,
-            status: DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held),
-            attempts: row.get("attempts")?,
-            next_attempt_at: row.get("next_attempt_at_ms")?,
-            created_at: row.get("created_at_ms")?,
+            behind: row.get("behind_seq")?,
+            record: Delivery {
+                status: DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held),
+                attempts: row.get("attempts")?,
+                next_attempt_at: row.get("next_attempt_at_ms")?,
+                changed_at: row.get("created_at_ms")?,
+                error: row.get("error")?,
+                platform_message_id: None, // nobody asks for it
+            },
         })
     }
 }
@@ -94,8 +97,8 @@ impl Notice {
 pub fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool, DbError> {
     db.execute(
         "INSERT INTO notices (session_id, cause, channel_type, platform_id, thread_id, text,
-           created_at_ms)
-         VALUES (:session, :cause, :channel_type, :platform_id, :thread_id, :text, :now)
+           created_at_ms, behind_seq)
+         VALUES (:session, :cause, :channel_type, :platform_id, :thread_id, :text, :now, :behind)
          ON CONFLICT (session_id, cause) DO NOTHING",
         named_params! {
             ":session": session,
@@ -104,21 +107,24 @@ pub fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool,
             ":platform_id": notice.address.platform_id,
             ":thread_id": notice.address.thread_id,
             ":text": notice.text,
-            ":now": notice.created_at,
+            ":now": notice.record.changed_at,
+            ":behind": notice.behind,
         },
     )
     .map(|changed| changed == 1)
     .map_err(failed("store a notice"))
 }
 
-/// The session's notices that are not settled, oldest first.
+/// The session's notices that are not settled, oldest first. Those that somebody else wrote stand behind
+/// what the session has `seen` of its outbox.
 ///
 /// # Errors
 /// [`DbError::Sqlite`].
-pub fn open(db: &Connection, session: SessionId) -> Result<Vec<Notice>, DbError> {
+pub fn open(db: &Connection, session: SessionId, seen: Seq) -> Result<Vec<Notice>, DbError> {
     db.prepare_cached(Notice::SELECT_OPEN)
         .and_then(|mut select| {
-            select.query_map(named_params! { ":session": session }, Notice::from_row)?.collect()
+            let params = named_params! { ":session": session, ":seen": seen };
+            select.query_map(params, Notice::from_row)?.collect()
         })
         .map_err(failed("list notices"))
 }
@@ -130,23 +136,20 @@ pub fn open(db: &Connection, session: SessionId) -> Result<Vec<Notice>, DbError>
 pub fn record(
     db: &Connection,
     session: SessionId,
-    notice: &Notice,
-    error: Option<&str>,
+    cause: &str,
+    record: &Delivery,
 ) -> Result<bool, DbError> {
     db.execute(
         "UPDATE notices
-         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next,
-             -- Why its time was over is what the channel said last.
-             error = CASE WHEN :status = 'failed' AND next_attempt_at_ms IS NOT NULL
-                     THEN :error || coalesce('; the last answer was: ' || error, '') ELSE :error END
+         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next, error = :error
          WHERE session_id = :session AND cause = :cause AND status IN ('held', 'sending')",
         named_params! {
             ":session": session,
-            ":cause": notice.cause,
-            ":status": notice.status.as_str(),
-            ":attempts": notice.attempts,
-            ":next": notice.next_attempt_at,
-            ":error": error,
+            ":cause": cause,
+            ":status": record.status.as_str(),
+            ":attempts": record.attempts,
+            ":next": record.next_attempt_at,
+            ":error": record.error,
         },
     )
     .map(|changed| changed == 1)
@@ -203,7 +206,7 @@ pub fn redrive(
     db.execute(
         "UPDATE notices
          SET status = 'held', attempts = 0, next_attempt_at_ms = NULL, error = NULL,
-             created_at_ms = :now
+             created_at_ms = :now, behind_seq = NULL
          WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
            AND dropped_at_ms IS NULL",
         named_params! { ":session": session, ":cause": cause, ":now": now },

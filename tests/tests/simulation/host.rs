@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use twobox_config::Config;
-use twobox_model::channel::{Address, Outcome};
+use twobox_model::channel::{Address, Outbound, Outcome};
 use twobox_session::boxes::{BoxSnapshot, Writers};
 use twobox_session::decide::{Acks, Action};
-use twobox_session::delivery::{self, ChannelTraits, Hold};
+use twobox_session::delivery::{self, ChannelTraits, Entry, Hold};
 use twobox_session::fence::{Fence, Standing};
 use twobox_session::limits::Vitals;
 use twobox_session::machine::{Effect, Event, Sweep};
@@ -26,7 +26,8 @@ use crate::model::Boxes;
 pub(crate) struct Flight {
     pub(crate) session: usize,
     pub(crate) address: Address,
-    pub(crate) rows: Vec<MessageId>,
+    /// What was handed over, by the last parts of the keys.
+    pub(crate) keys: Vec<String>,
 }
 
 /// The volatile state of one session's task.
@@ -132,18 +133,20 @@ pub(crate) fn look(boxes: &Boxes, writers: Writers) -> BoxSnapshot {
     }
 }
 
-/// Applies what the sweep has decided, in one transaction. Returns whether anything follows.
+/// Applies what the sweep has decided, in one transaction. Returns whether anything follows: what is told
+/// of a failure is delivered by the next sweep.
 pub(crate) fn settle(boxes: &mut Boxes, sweep: &Sweep, max_tries: i64) -> bool {
     let (actions, snapshot) = (&sweep.decision.actions, &sweep.after);
+    let mut told = false;
     for action in actions {
-        if let Action::Fail { message, .. } = action {
-            boxes.notices.insert(message.clone()); // at most one, whatever is repeated
+        if let Action::Fail { message, attempt, .. } = action {
+            told |= boxes.tell(message, *attempt, snapshot.cursor.seen, sweep.now);
         }
         boxes.apply(action, max_tries);
     }
     boxes.charged = boxes.charged.max(sweep.charged);
     boxes.cursor.seen = boxes.cursor.seen.max(snapshot.cursor.seen);
-    boxes.go_on(&snapshot.recurring, actions, &snapshot.acks, sweep.now)
+    boxes.go_on(&snapshot.recurring, actions, &snapshot.acks, sweep.now) | told
 }
 
 /// Takes a look at the living container, and says whether it broke a limit.
@@ -164,6 +167,7 @@ pub(crate) fn breaks_limit(vitals: &mut Vitals, acks: &Acks, now: Monotonic, bea
 /// a channel with keys, those for all that may be sent.
 pub(crate) fn plan(
     task: &mut Task,
+    boxes: &Boxes,
     sweep: &mut Sweep,
     session: usize,
     up: bool,
@@ -176,6 +180,7 @@ pub(crate) fn plan(
         now: sweep.now,
         cursor: sweep.after.cursor.seq,
         rows: &task.rows,
+        notices: &boxes.notices,
         reply_address: &reply_address,
         may_send: &|_| true,
         standing: &|row| {
@@ -198,8 +203,12 @@ pub(crate) fn plan(
     let mut flights = Vec::new();
     for batch in plan.batches.extract_if(.., |batch| !batch.announce) {
         task.in_flight.insert(batch.address.clone());
-        let rows = batch.rows.iter().map(|index| task.rows[*index].0.id.clone()).collect();
-        flights.push(Flight { session, address: batch.address, rows });
+        let key = |entry: &Entry| match entry {
+            Entry::Row(index) => task.rows[*index].0.id.to_string(),
+            Entry::Notice(index) => Outbound::row_of_notice(&boxes.notices[*index].cause),
+        };
+        let keys = batch.entries.iter().map(key).collect();
+        flights.push(Flight { session, address: batch.address, keys });
     }
     (Event::Planned(Box::new(plan), fence.charged()), flights)
 }
@@ -226,8 +235,13 @@ pub(crate) fn deliver(
         task.accepted = true;
     }
     if commit.holds() {
-        for (index, record) in &plan.records {
-            boxes.delivered.insert(task.rows[*index].0.id.clone(), record.clone());
+        for (entry, record) in &plan.records {
+            match entry {
+                Entry::Row(index) => {
+                    boxes.delivered.insert(task.rows[*index].0.id.clone(), record.clone());
+                }
+                Entry::Notice(index) => boxes.notices[*index].record = record.clone(),
+            }
         }
         assert!(plan.cursor >= sweep.after.cursor.seq, "the cursor never goes back");
         boxes.cursor.seq = boxes.cursor.seq.max(plan.cursor);
@@ -241,11 +255,11 @@ fn asked(row: &OutRow) -> (MessageId, String, Origin) {
 
 /// Records what a channel said.
 pub(crate) fn record(boxes: &mut Boxes, flight: &Flight, outcomes: &[Outcome], now: UnixMillis) {
-    for (row, outcome) in flight.rows.iter().zip(outcomes) {
-        let before = boxes.delivered.get(row);
+    for (key, outcome) in flight.keys.iter().zip(outcomes) {
+        let before = boxes.delivery(key);
         if before.is_none_or(|record| !record.status.is_settled()) {
             let after = delivery::after(outcome, before, now);
-            boxes.delivered.insert(row.clone(), after);
+            boxes.set_delivery(key, after);
         }
     }
 }

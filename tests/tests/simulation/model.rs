@@ -1,8 +1,9 @@
 //! The durable things of the model: what the two boxes and `host.db` hold, with the guards that the
 //! real statements repeat.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use twobox_model::channel::{Address, Outbound};
 use twobox_session::decide::{Acks, Action};
 use twobox_shared::ids::{MessageId, RunnerId};
 pub(crate) use twobox_shared::inbox::Status;
@@ -10,6 +11,7 @@ use twobox_shared::inbox::{Cursor, Delivery, InboundMessage, Origin, PendingMess
 use twobox_shared::outbox::{Ack, AckStatus, Claim, OutRow};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
+use twobox_store::notices::Notice;
 use twobox_store::sessions::StopCause;
 
 use crate::tasks::{Series, Task};
@@ -27,6 +29,9 @@ pub(crate) struct Message {
     pub(crate) answers: u32,
 }
 
+/// Where something stands in its queue: as the row of this number, or as a notice behind it.
+pub(crate) type Position = (Option<Seq>, bool);
+
 /// One session's two boxes and its row in `host.db`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Boxes {
@@ -41,7 +46,7 @@ pub(crate) struct Boxes {
     pub(crate) stop_cause: Option<StopCause>,
     pub(crate) failed_starts: i64,
     pub(crate) start_after: Option<UnixMillis>,
-    pub(crate) notices: BTreeSet<MessageId>,
+    pub(crate) notices: Vec<Notice>,
     /// History: which time of which task was answered, by which occurrence.
     pub(crate) done: BTreeMap<(String, UnixMillis), MessageId>,
     /// History: the tasks that ever began.
@@ -193,6 +198,55 @@ impl Boxes {
         });
     }
 
+    /// `notices::add`: a person is told that `message` has failed. Returns whether that is new.
+    pub(crate) fn tell(
+        &mut self,
+        message: &MessageId,
+        attempt: i64,
+        seen: Seq,
+        now: UnixMillis,
+    ) -> bool {
+        let origin = self.message(message).row.origin.clone();
+        let address = Address {
+            channel_type: origin.channel_type.expect("all come from a channel"),
+            platform_id: origin.platform_id.expect("all come from a chat"),
+            thread_id: origin.thread_id,
+        };
+        let notice = Notice::failed(message, attempt, address, "it failed".into(), now);
+        let fresh = self.notices.iter().all(|other| other.cause != notice.cause);
+        if fresh {
+            self.notices.push(Notice { behind: Some(seen), ..notice });
+        }
+        fresh
+    }
+
+    fn notice(&self, key: &str) -> Option<usize> {
+        self.notices.iter().position(|notice| Outbound::row_of_notice(&notice.cause) == key)
+    }
+
+    /// Where what has this key stands in its queue.
+    pub(crate) fn position(&self, key: &str) -> Position {
+        match self.notice(key) {
+            Some(notice) => (self.notices[notice].behind, true),
+            None => (self.rows.iter().find(|row| row.id.as_str() == key).map(|row| row.seq), false),
+        }
+    }
+
+    /// The record of what has this key.
+    pub(crate) fn delivery(&self, key: &str) -> Option<&Delivery> {
+        match self.notice(key) {
+            Some(notice) => Some(&self.notices[notice].record),
+            None => self.delivered.get(&MessageId::parse(key).expect("a row's id")),
+        }
+    }
+
+    pub(crate) fn set_delivery(&mut self, key: &str, record: Delivery) {
+        match self.notice(key) {
+            Some(notice) => self.notices[notice].record = record,
+            None => drop(self.delivered.insert(MessageId::parse(key).expect("a row's id"), record)),
+        }
+    }
+
     /// The highest number in the outbox.
     pub(crate) fn newest(&self) -> Seq {
         self.rows.last().map_or(Seq(0), |row| row.seq)
@@ -213,6 +267,8 @@ impl Boxes {
         let settled = |row: &OutRow| {
             self.delivered.get(&row.id).is_some_and(|record| record.status.is_settled())
         };
-        !self.messages.iter().any(open) && self.rows.iter().all(settled)
+        !self.messages.iter().any(open)
+            && self.rows.iter().all(settled)
+            && self.notices.iter().all(|notice| notice.record.status.is_settled())
     }
 }

@@ -12,14 +12,13 @@ use std::time::Duration;
 use twobox_model::seats::Seat;
 use twobox_session::admission::Admission;
 use twobox_shared::clock::Monotonic;
-use twobox_shared::ids::{AgentGroupId, MessageId, MessagingGroupId, RunnerId, SessionId};
-use twobox_shared::seq::Seq;
+use twobox_shared::ids::{AgentGroupId, MessagingGroupId, RunnerId, SessionId};
 use twobox_shared::time::UnixMillis;
 use uuid::Uuid;
 
 use crate::dice::Dice;
 use crate::host::{Flight, Task};
-use crate::model::Boxes;
+use crate::model::{Boxes, Position};
 use crate::runner::Runner;
 use crate::trace::Trace;
 
@@ -71,9 +70,10 @@ pub(crate) struct World {
     runtime_up: bool,
     faults: bool,
     flights: Vec<Flight>,
-    /// What people saw: for each session and place the rows, each under its key once.
-    ledger: BTreeMap<(usize, Option<String>), Vec<Seq>>,
-    shown: BTreeSet<(usize, MessageId)>,
+    /// What people saw: for each session and address where it stands in its queue, each
+    /// under its key once.
+    ledger: BTreeMap<(usize, Option<String>), Vec<Position>>,
+    shown: BTreeSet<(usize, String)>,
     next_runner: u128,
     /// How many messages each session gets.
     messages: usize,

@@ -2,6 +2,7 @@
 
 use twobox_shared::ids::{SessionId, SystemIds};
 use twobox_shared::inbox::DeliveryStatus;
+use twobox_shared::seq::Seq;
 use twobox_store::schedules::{
     self, Claim, Definition, End, Fate, Finished, Load, MetricsPage, Outcome, Reason, RunMetrics,
     SlotRow, Status, Streaks, Verdict,
@@ -72,7 +73,7 @@ fn the_schedule_is_judged_by_the_ended_run_in_the_same_breath() {
         schedules::finish(&mut world.db, run, owner, &end(TIMEOUT, 2000), judge).unwrap();
     let Finished::Done { paused: Some(itself), .. } = finished else { panic!("{finished:?}") };
     let teller = itself.teller.expect("its agent listens to its terminal");
-    let told = notices::open(&world.db, teller).unwrap();
+    let told = notices::open(&world.db, teller, Seq(7)).unwrap();
     let told: Vec<_> =
         told.iter().map(|notice| (&*notice.text, &*notice.address.platform_id)).collect();
     assert_eq!(told, [("I have paused it: it fails.", "ann")]);
@@ -189,7 +190,7 @@ fn a_schedule_that_pauses_itself_says_so_where_somebody_listens() {
         paused.unwrap().teller
     };
     let thread = |world: &World, teller: Option<SessionId>| {
-        let told = notices::open(&world.db, teller.unwrap()).unwrap();
+        let told = notices::open(&world.db, teller.unwrap(), Seq(7)).unwrap();
         told.into_iter().map(|notice| notice.address.thread_id).collect::<Vec<_>>()
     };
 
@@ -223,9 +224,11 @@ fn a_notice_whose_mark_was_cleared_is_found() {
     let teller = paused.unwrap().teller.unwrap();
     sessions::mark(&world.db, teller, None).unwrap();
     assert_eq!(sessions::due(&world.db, at(0)).unwrap(), [teller]);
-    let mut notice = notices::open(&world.db, teller).unwrap().remove(0);
-    notice.status = DeliveryStatus::Delivered;
-    notices::record(&world.db, teller, &notice, None).unwrap();
+    let mut notice = notices::open(&world.db, teller, Seq(7)).unwrap().remove(0);
+    assert_eq!(notice.behind, Some(Seq(7)), "behind what its session has seen");
+    notice.record.status = DeliveryStatus::Delivered;
+    assert!(notices::record(&world.db, teller, &notice.cause, &notice.record).unwrap());
+    assert!(!notices::record(&world.db, teller, &notice.cause, &notice.record).unwrap(), "final");
     assert_eq!(sessions::due(&world.db, at(i64::MAX)).unwrap(), []);
 }
 

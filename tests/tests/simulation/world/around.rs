@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use twobox_model::channel::Outcome;
-use twobox_shared::ids::{MessageId, RunnerId};
+use twobox_shared::ids::RunnerId;
 use uuid::Uuid;
 
 use super::World;
@@ -55,12 +55,12 @@ impl World {
         let at = self.dice.pick(self.flights.len());
         let flight = self.flights.swap_remove(at);
         let mut outcomes = Vec::new();
-        for row in &flight.rows {
+        for key in &flight.keys {
             if !self.channel_up {
                 outcomes.push(Outcome::Unavailable);
                 break;
             }
-            self.show(&flight, row);
+            self.show(&flight, key);
             if self.faults && self.dice.fault(40) {
                 // It was shown, but the channel says that it was not.
                 let error = "time-out".to_owned();
@@ -69,30 +69,24 @@ impl World {
             }
             outcomes.push(Outcome::Delivered { platform_message_id: None });
         }
-        self.note(format!("channel takes {} of {}", outcomes.len(), flight.rows.len()));
+        self.note(format!("channel takes {} of {}", outcomes.len(), flight.keys.len()));
         if let Some(task) = &mut self.sessions[flight.session].task {
             task.outcomes.push_back((flight, outcomes));
         }
     }
 
     /// What people see: under one key, once.
-    fn show(&mut self, flight: &Flight, row: &MessageId) {
-        if !self.shown.insert((flight.session, row.clone())) {
+    fn show(&mut self, flight: &Flight, key: &str) {
+        if !self.shown.insert((flight.session, key.to_owned())) {
             return;
         }
-        let seq = self.sessions[flight.session]
-            .boxes
-            .rows
-            .iter()
-            .find(|it| it.id == *row)
-            .map(|it| it.seq)
-            .expect("only rows of the outbox are sent");
+        let position = self.sessions[flight.session].boxes.position(key);
         let queue =
             self.ledger.entry((flight.session, flight.address.thread_id.clone())).or_default();
-        if queue.last().is_some_and(|last| *last > seq) {
-            self.fail(&format!("{row} overtook another row to the same place, or was overtaken"));
+        if queue.last().is_some_and(|last| *last > position) {
+            self.fail(&format!("{key} overtook something to the same address, or was overtaken"));
         }
-        queue.push(seq);
+        queue.push(position);
     }
 
     pub(super) fn fault(&mut self, at: usize) {

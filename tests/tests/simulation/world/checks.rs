@@ -1,5 +1,6 @@
 //! What always holds, and what holds in the end.
 
+use twobox_model::channel::Outbound;
 use twobox_shared::content::KIND_CHAT;
 
 use super::{Session, World};
@@ -39,7 +40,10 @@ impl World {
     pub(crate) fn check_end(&self) {
         for (at, Session { boxes, .. }) in self.sessions.iter().enumerate() {
             for message in boxes.messages.iter().filter(|message| message.row.trigger) {
-                let told = boxes.notices.contains(&message.row.id);
+                let told = boxes
+                    .notices
+                    .iter()
+                    .any(|notice| notice.failed_message().as_ref() == Some(&message.row.id));
                 let fine = match message.status {
                     Status::Completed => message.answers == 1,
                     Status::Failed => message.answers == 0 && told,
@@ -54,9 +58,11 @@ impl World {
                     self.fail(&format!("{} ended as {message:?}, told: {told}", message.row.id));
                 }
             }
-            for row in boxes.rows.iter().filter(|row| row.kind == KIND_CHAT) {
-                if !self.shown.contains(&(at, row.id.clone())) {
-                    self.fail(&format!("{} was never shown", row.id));
+            let rows = boxes.rows.iter().filter(|row| row.kind == KIND_CHAT);
+            let notices = boxes.notices.iter().map(|notice| Outbound::row_of_notice(&notice.cause));
+            for key in rows.map(|row| row.id.to_string()).chain(notices) {
+                if !self.shown.contains(&(at, key.clone())) {
+                    self.fail(&format!("{key} was never shown"));
                 }
             }
         }

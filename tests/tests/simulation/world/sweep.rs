@@ -67,7 +67,8 @@ impl World {
             Effect::Ask => return Ok(Event::Answered(self.ask(at, task))),
             Effect::Enforce => return Ok(Event::Answered(self.enforce(at, task, &sweep.before))),
             Effect::Plan => {
-                let (planned, flights) = host::plan(task, sweep, at, self.channel_up);
+                let (planned, flights) =
+                    host::plan(task, &self.sessions[at].boxes, sweep, at, self.channel_up);
                 self.flights.extend(flights);
                 return Ok(planned);
             }

@@ -1,4 +1,6 @@
+use super::record::{RETRY_AFTER_MAX, held};
 use super::*;
+use twobox_model::channel::Outcome;
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 const HOLD: Duration = Duration::from_secs(60);
@@ -26,7 +28,14 @@ fn record(status: DeliveryStatus) -> Option<Delivery> {
     Some(Delivery { status, ..held(NOW, 0, None, None) })
 }
 
+/// What `cause` is about, for `thread`, when the outbox had come to `behind`.
+fn notice(cause: &str, thread: &str, behind: i64) -> Notice {
+    let notice = Notice::held(cause.to_owned(), address(thread), "sorry".to_owned(), NOW);
+    Notice { behind: Some(Seq(behind)), ..notice }
+}
+
 struct World {
+    notices: Vec<Notice>,
     keys: bool,
     channel: bool,
     in_flight: HashSet<Address>,
@@ -41,6 +50,7 @@ struct World {
 
 fn world() -> World {
     World {
+        notices: Vec::new(),
         keys: true,
         channel: true,
         in_flight: HashSet::new(),
@@ -72,6 +82,7 @@ impl World {
             now,
             cursor,
             rows,
+            notices: &self.notices,
             reply_address: &reply_address(),
             may_send: &|_| self.allowed,
             standing: &|row| if row.seq == Seq(3) { self.standing } else { Standing::Inside },
@@ -90,10 +101,18 @@ impl World {
     }
 }
 
+/// By thread, what is sent: rows by their indexes, the notice at index 0 as 1000, and so on.
 fn sent(plan: &Plan) -> Vec<(&str, Vec<usize>)> {
+    let number = |entry: &Entry| match entry {
+        Entry::Row(index) => *index,
+        Entry::Notice(index) => 1000 + index,
+    };
     plan.batches
         .iter()
-        .map(|batch| (batch.address.thread_id.as_deref().unwrap_or(""), batch.rows.clone()))
+        .map(|batch| {
+            let entries = batch.entries.iter().map(number).collect();
+            (batch.address.thread_id.as_deref().unwrap_or(""), entries)
+        })
         .collect()
 }
 
@@ -197,14 +216,14 @@ fn a_send_of_unknown_end_is_repeated_only_where_that_is_harmless() {
 fn p13_a_missing_channel_holds_without_attempts_until_the_hold_expires() {
     let absent = World { channel: false, ..world() };
     let plan = absent.plan(&[(row(1, "a"), None)]);
-    let [(0, hold)] = &plan.records[..] else { panic!("{plan:?}") };
+    let [(Entry::Row(0), hold)] = &plan.records[..] else { panic!("{plan:?}") };
     assert_eq!((hold.status, hold.attempts), (DeliveryStatus::Held, 0));
     assert_eq!(plan.next, Some(NOW + HOLD));
     let rows = [(row(1, "a"), Some(hold.clone())), (row(3, "a"), None)];
     let late = UnixMillis((NOW + HOLD).0 + 1);
     let called = absent.plan_at(late, &rows);
     assert_eq!((called.cursor, called.last_call), (Seq(0), true));
-    assert!(called.records.iter().all(|(index, _)| *index == 1), "{called:?}");
+    assert!(called.records.iter().all(|(entry, _)| *entry == Entry::Row(1)), "{called:?}");
     assert_eq!(called.next, Some(late + HOLD.min(LAST_CALL)), "not at once, again and again");
     let back = world().plan_at(late, &rows);
     assert_eq!((sent(&back), back.last_call), (vec![("a", vec![0, 1])], false), "tried first");
@@ -243,7 +262,7 @@ fn requests_are_one_queue_that_no_letter_holds_up_and_that_holds_up_none() {
     assert_eq!((sent(&waits), &waits.requests[..]), (vec![("a", vec![3])], &[0][..]), "in order");
     let refused = World { standing: Standing::Superseded, ..world() }.plan(&asked);
     assert_eq!(refused.requests, [0, 2]);
-    let [(1, record)] = &refused.records[..] else { panic!("{refused:?}") };
+    let [(Entry::Row(1), record)] = &refused.records[..] else { panic!("{refused:?}") };
     assert!(record.error.as_deref().unwrap().starts_with(SUPERSEDED));
     let mut later = request(3);
     later.0.deliver_after = Some(UnixMillis(NOW.0 + 5));
@@ -260,7 +279,7 @@ fn a_superseded_runners_row_fails_and_an_undecided_one_holds_up_its_place_alone(
     assert_eq!((sent(&plan), plan.records.len()), (vec![("b", vec![3])], 0));
     let plan = World { standing: Standing::Superseded, ..world() }.plan(&rows);
     assert_eq!(sent(&plan), [("a", vec![0, 2]), ("b", vec![3])]);
-    let [(1, record)] = &plan.records[..] else { panic!("{plan:?}") };
+    let [(Entry::Row(1), record)] = &plan.records[..] else { panic!("{plan:?}") };
     assert!(record.error.as_deref().unwrap().starts_with(SUPERSEDED));
 }
 
@@ -353,7 +372,7 @@ fn refusals_beyond_what_may_be_told_are_counted_where_the_cursor_passes_them() {
     let mut open = rows.clone();
     open[3].1 = record(DeliveryStatus::Held);
     let plan = World { may_tell: 0, ..few }.plan(&open);
-    assert_eq!(plan.records.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [3]);
+    assert!(matches!(plan.records[..], [(Entry::Row(3), _)]), "{plan:?}");
     assert_eq!((plan.counted.len(), plan.cursor), (3, Seq(7)));
 }
 
@@ -374,4 +393,99 @@ fn the_cursor_never_passes_a_row_that_the_look_left_out() {
     let rows = [1, 3, 9, 11].map(|seq| (row(seq, "t"), None));
     let plan = World { allowed: false, left_out: Some(Seq(5)), ..world() }.plan(&rows);
     assert_eq!((plan.records.len(), plan.cursor), (4, Seq(3)), "5 is a row of its own");
+}
+
+#[test]
+fn a_notice_stands_behind_what_was_in_the_outbox_when_it_was_written() {
+    let told = World { notices: vec![notice("1", "a", 3), notice("2", "b", 3)], ..world() };
+    let rows = [(row(1, "a"), None), (row(3, "a"), None), (row(5, "a"), None)];
+    assert_eq!(sent(&told.plan(&rows)), [("a", vec![0, 1, 1000, 2]), ("b", vec![1001])]);
+    let later = World {
+        notices: vec![notice("old", "a", 5), Notice { behind: None, ..notice("new", "a", 0) }],
+        ..world()
+    };
+    let read_first = "of which nobody has said where it stands";
+    assert_eq!(sent(&later.plan(&rows)), [("a", vec![1001, 0, 1, 2, 1000])], "{read_first}");
+}
+
+#[test]
+fn no_notice_overtakes_a_row_to_the_same_place_nor_is_overtaken() {
+    let retry = Some(UnixMillis(NOW.0 + 9));
+    let mut waiting = record(DeliveryStatus::Held);
+    waiting.as_mut().unwrap().next_attempt_at = retry;
+    let told = World { notices: vec![notice("1", "a", 3), notice("2", "b", 3)], ..world() };
+    let plan = told.plan(&[(row(1, "a"), waiting), (row(3, "b"), None)]);
+    assert_eq!((sent(&plan), plan.next), (vec![("b", vec![1, 1001])], retry), "behind a retry");
+
+    let mut first = notice("1", "a", 1);
+    first.record.next_attempt_at = retry;
+    let told = World { notices: vec![first, notice("2", "a", 1)], ..world() };
+    let plan = told.plan(&[(row(1, "a"), None), (row(3, "a"), None), (row(5, "b"), None)]);
+    assert_eq!((sent(&plan), plan.next), (vec![("a", vec![0]), ("b", vec![2])], retry), "before");
+    let set_back = told.plan_at(UnixMillis(NOW.0 - 24 * 3_600_000), &[]);
+    assert_eq!(sent(&set_back), [("a", vec![1000, 1001])], "as a clock that was set back has it");
+
+    let undecided = World { standing: Standing::Undecided, ..told };
+    assert_eq!(sent(&undecided.plan(&[(row(3, "a"), None)])), [], "whose row may yet be sent");
+    let many: Vec<_> = (0..100).map(|n| (row(2 * n + 1, "a"), None)).collect();
+    let told = World { notices: vec![notice("1", "a", 199)], ..world() };
+    let plan = told.plan(&many);
+    let [("a", first)] = &sent(&plan)[..] else { panic!("one destination") };
+    assert_eq!(first.len(), BATCH_MAX, "behind a whole batch");
+    assert!(!first.contains(&1000));
+}
+
+#[test]
+fn notices_are_handed_over_as_rows_are() {
+    let two = || vec![notice("1", "a", 0), notice("2", "a", 0), notice("3", "b", 0)];
+    let told = World { notices: two(), allowed: false, ..world() };
+    let plan = told.plan(&[]);
+    assert_eq!(sent(&plan), [("a", vec![1000, 1001]), ("b", vec![1002])], "wherever it is wired");
+    let blind = World { keys: false, notices: two(), ..world() }.plan(&[]);
+    assert_eq!(sent(&blind), [("a", vec![1000]), ("b", vec![1002])]);
+    assert!(blind.batches.iter().all(|batch| batch.announce));
+    let busy = World { notices: two(), in_flight: [address("a")].into(), ..world() };
+    assert_eq!(sent(&busy.plan(&[])), [("b", vec![1002])]);
+}
+
+#[test]
+fn a_notice_that_nobody_takes_is_held_and_expires() {
+    let absent = |last_call| World {
+        notices: vec![notice("1", "a", 0)],
+        unavailable: [address("a")].into(),
+        last_call,
+        ..world()
+    };
+    let waiting = absent(Duration::ZERO).plan(&[]);
+    assert_eq!((sent(&waiting), &waiting.records[..]), (vec![], &[][..]));
+    assert_eq!(waiting.next, Some(NOW + HOLD));
+    let late = UnixMillis((NOW + HOLD).0 + 1);
+    let called = absent(Duration::ZERO).plan_at(late, &[]);
+    assert_eq!((called.records.len(), called.last_call), (0, true));
+    assert!(called.next.is_some_and(|end| end > late), "{called:?}");
+    let over = absent(HOLD).plan_at(late, &[(row(1, "a"), None)]);
+    let [(Entry::Notice(0), end), (Entry::Row(0), _)] = &over.records[..] else {
+        panic!("{over:?}")
+    };
+    assert_eq!((end.status, end.error.as_deref()), (DeliveryStatus::Failed, Some(EXPIRED)));
+    assert_eq!(over.cursor, Seq(0), "which is not about it");
+    let back = World { notices: vec![notice("1", "a", 0)], ..world() };
+    assert_eq!(sent(&back.plan_at(late, &[])), [("a", vec![1000])], "asked first");
+}
+
+#[test]
+fn a_notice_of_unknown_end_is_repeated_only_where_that_is_harmless() {
+    let mut sending = notice("1", "a", 0);
+    sending.record.status = DeliveryStatus::Sending;
+    let told = || World { notices: vec![sending.clone(), notice("2", "a", 0)], ..world() };
+    assert_eq!(sent(&told().plan(&[])), [("a", vec![1000, 1001])]);
+    for (keys, channel) in [(false, true), (false, false)] {
+        let plan = World { keys, channel, ..told() }.plan(&[]);
+        let [(Entry::Notice(0), end)] = &plan.records[..] else { panic!("{plan:?}") };
+        assert_eq!(end.status, DeliveryStatus::Uncertain);
+        let follows = if channel { vec![("a", vec![1001])] } else { vec![] };
+        assert_eq!(sent(&plan), follows, "it releases the queue");
+        let busy = World { keys, channel, in_flight: [address("a")].into(), ..told() };
+        assert_eq!(busy.plan(&[]).records, [], "its end is not known yet");
+    }
 }
