@@ -7,7 +7,9 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -21,20 +23,20 @@ const MAX: i64 = 253_402_300_799_999;
 impl UnixMillis {
     /// The instant as the two boxes write it.
     pub fn to_rfc3339(self) -> String {
-        DateTime::from_timestamp_millis(self.0.clamp(0, MAX))
-            .expect("an instant between 1970 and 9999 is in chrono's range")
-            .to_rfc3339_opts(SecondsFormat::Millis, true)
+        let instant = Timestamp::from_millisecond(self.0.clamp(0, MAX))
+            .expect("an instant between 1970 and 9999 is in range");
+        format!("{instant:.3}")
     }
 
     /// Reads either accepted text form; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
-            return Some(Self(instant.timestamp_millis()));
-        }
-        ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
-            .iter()
-            .find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
-            .map(|utc| Self(utc.and_utc().timestamp_millis()))
+        let instant = text.parse::<Timestamp>().ok().or_else(|| {
+            ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
+                .iter()
+                .find_map(|form| DateTime::strptime(form, text).ok())
+                .and_then(|utc| Offset::UTC.to_timestamp(utc).ok())
+        })?;
+        Some(Self(instant.as_millisecond()))
     }
 
     /// How long after `earlier` this instant is; zero if it is not.
@@ -104,7 +106,10 @@ mod tests {
             ("1970-01-01 00:00:01", Some(1000)),
             ("1970-01-01T00:00:01", Some(1000)),
             ("1970-01-01T01:00:00+01:00", Some(0)),
+            ("1970-01-01 00:00:01.25", Some(1250)),
             ("2026-02-30 00:00:00", None),
+            ("2026-02-28", None),
+            ("2026-02-28T10:00", None),
             ("yesterday", None),
             ("", None),
         ];
