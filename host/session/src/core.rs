@@ -11,16 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{IdSource, InstallId, SessionId};
-use twobox_shared::time::UnixMillis;
 
 use crate::admission::{Admission, Class, Order};
 use crate::broken::Broken;
 use crate::command::Command;
+pub use crate::look_around::LookAround;
 use crate::signal::{Reason, Signal};
 use crate::task;
 use crate::waiting::Waiting;
@@ -30,7 +29,6 @@ use twobox_config::Config;
 use twobox_model::channel::Address;
 use twobox_model::seats::{Population, Seat};
 use twobox_runtime::Runtime;
-use twobox_runtime::probe::Probed;
 use twobox_store::{Db, sessions};
 use twobox_system::blocking::Background;
 use twobox_system::data::DataDir;
@@ -38,41 +36,6 @@ use twobox_system::lock::lock;
 
 /// How many commands wait for a session before whoever sends the next one waits too.
 const MAILBOX: usize = 1024;
-
-/// What became of the look around at the start, which tries whether agents can start here.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
-pub enum LookAround {
-    /// It has not ended.
-    #[default]
-    #[serde(rename = "not yet")]
-    NotYet,
-    /// Agents can start.
-    Ok {
-        /// When that was seen.
-        at: UnixMillis,
-        /// What was seen.
-        seen: Probed,
-    },
-    /// The runtime did not answer.
-    Waiting {
-        /// When it was asked last.
-        at: UnixMillis,
-        /// What it was.
-        error: String,
-    },
-    /// No agent can start.
-    Failed {
-        /// When that was seen.
-        at: UnixMillis,
-        /// What was seen, if a look around could be started.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        seen: Option<Probed>,
-        /// Why none could.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<String>,
-    },
-}
 
 /// The parts that `main` chose.
 pub struct Parts {

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 use twobox_shared::clock::Monotonic;
-use twobox_shared::ids::{MessageId, SessionId};
-use twobox_shared::open::{BoxError, Remedy};
+use twobox_shared::ids::SessionId;
+use twobox_shared::open::BoxError;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
@@ -22,14 +22,17 @@ use super::accept::answer;
 use super::boxes::Boxes;
 use super::command::Command;
 use super::container::Container;
+use super::leaving::{GONE, forward, leave, refuse_all};
 use super::outgoing::Outgoing;
 use super::refusals::Refusals;
-use super::signal::{Reason, Reasons, Signal};
+use super::signal::{Reason, Reasons};
 use super::sweep_budget::SweepBudget;
+use super::trouble::OPERATOR_PAUSE;
+pub(crate) use super::trouble::Trouble;
 use crate::core::{Core, Handle};
 use twobox_model::channel::{Address, Refusal, SCHEDULE_CHANNEL};
 use twobox_model::seats::Sender;
-use twobox_shared::errors::{chain, for_a_terminal};
+use twobox_shared::errors::chain;
 use twobox_store::DbError;
 use twobox_store::sessions::{self, DUE_NOW, SessionRecord};
 use twobox_store::storage::{explain, passes};
@@ -37,9 +40,6 @@ use twobox_system::blocking::{blocking, blocking_timed};
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
 pub const RETIRE_BEYOND: Duration = Duration::from_secs(60);
-
-/// The pause before the same thing is tried again that needed an operator, such as a full disk.
-const OPERATOR_PAUSE: Duration = Duration::from_secs(5);
 
 /// The state of an awake session.
 pub(crate) struct Task {
@@ -73,7 +73,7 @@ pub(crate) struct Task {
     pub(super) sweep_budget: SweepBudget,
     pub(super) refusals: Refusals,
     /// The last complaint, so that the same one is logged once.
-    complaint: Option<String>,
+    pub(super) complaint: Option<String>,
     /// How often in a row the runtime did not answer.
     pub(crate) runtime_silent: u32,
     /// Whether it is not known which mark `host.db` has.
@@ -81,19 +81,6 @@ pub(crate) struct Task {
     /// When the session was last looked over for what can be forgotten.
     pub(super) looked_over: Option<Monotonic>,
     pub(crate) closing: bool,
-}
-
-/// Why a sweep ended early.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
-    #[error(transparent)]
-    Box(#[from] BoxError),
-    #[error(transparent)]
-    Db(#[from] DbError),
-    #[error("the container may still live: the runtime did not confirm its end")]
-    Lives,
-    #[error("the session was closed, and is being deleted")]
-    Closed,
 }
 
 /// Runs the task of `id` until it retires or the host stops.
@@ -195,45 +182,6 @@ pub(crate) fn names(record: &SessionRecord) -> Span {
         chat = reply_address.platform_id,
         thread = reply_address.thread_id
     )
-}
-
-/// Commands that came while the task retired go to the next one.
-async fn forward(task: Task) {
-    let Task { core, id, mut commands, backlog, .. } = task;
-    commands.close();
-    for command in backlog {
-        core.send(id, command).await;
-    }
-    while let Some(command) = commands.recv().await {
-        core.send(id, command).await;
-    }
-}
-
-/// Takes the task of a session that is not there out of the table. Whoever wants something of it is
-/// told `why`.
-pub(super) fn leave(
-    core: &Arc<Core>,
-    id: SessionId,
-    signal: &Arc<Signal>,
-    commands: &mut mpsc::Receiver<Command>,
-    why: &str,
-) {
-    loop {
-        signal.take();
-        while let Ok(command) = commands.try_recv() {
-            command.refuse(Refusal::Blocked { reason: why.to_owned() });
-        }
-        if core.retire(id, signal, commands) {
-            return;
-        }
-    }
-}
-
-async fn refuse_all(commands: &mut mpsc::Receiver<Command>) {
-    commands.close();
-    while let Some(command) = commands.recv().await {
-        command.refuse(Refusal::stopping());
-    }
 }
 
 impl Task {
@@ -422,88 +370,6 @@ impl Task {
         value
     }
 
-    async fn retry(&mut self, message: Option<MessageId>) -> Result<usize, Trouble> {
-        if self.record.closed {
-            return Err(Trouble::Closed);
-        }
-        self.mark(Some(DUE_NOW)).await?;
-        self.restart().await?; // whatever was mended, what runs now is what failed
-        let boxes = Arc::clone(&self.boxes);
-        let torn = self.record.quarantine.as_deref().is_some_and(crate::held::is_torn);
-        let now = self.now();
-        let revived = blocking(move || match torn {
-            // What is open there is still the original's, and waits for a word of its own.
-            true => boxes.hold(now).map(|_| 0),
-            false => boxes.revive(message.as_ref()),
-        })
-        .await?;
-        let id = self.id;
-        if !self.core.parts.db.call(move |db| sessions::release(db, id)).await? {
-            return Err(Trouble::Closed);
-        }
-        self.record.quarantine = None;
-        self.record.failed_starts = 0;
-        self.record.start_after = None;
-        self.sweep_budget.wake();
-        self.handle.signal.raise(Reason::Runtime);
-        Ok(revived)
-    }
-
-    /// What to do about trouble: try again soon, quarantine, or call for an operator. A container
-    /// that holds a lock against its host is stopped.
-    async fn cope(&mut self, trouble: Trouble) {
-        let remedy = match &trouble {
-            Trouble::Box(error) => error.remedy(),
-            Trouble::Db(_) => Remedy::Operator,
-            Trouble::Lives => Remedy::TryAgain,
-            Trouble::Closed => Remedy::Operator,
-        };
-        match remedy {
-            Remedy::Quarantine => return self.quarantine(&chain(&trouble)).await,
-            Remedy::TryAgain | Remedy::Repair => {
-                if remedy == Remedy::TryAgain {
-                    self.complain(&trouble);
-                }
-                if let Trouble::Box(BoxError::Busy { .. }) = &trouble {
-                    self.stop_offender(&chain(&trouble)).await;
-                }
-                self.look_in(Duration::from_millis(100));
-            }
-            Remedy::Operator => {
-                self.complain(&trouble);
-                self.look_in(OPERATOR_PAUSE);
-            }
-        }
-    }
-
-    async fn quarantine(&mut self, reason: &str) {
-        let reason = for_a_terminal(reason);
-        tracing::error!(session = %self.id, reason, "the session is quarantined");
-        let (id, text) = (self.id, reason.clone());
-        let recorded = self.core.parts.db.call(move |db| sessions::quarantine(db, id, &text)).await;
-        match recorded {
-            Ok(false) => self.complain(&Trouble::Closed), // whoever deletes it needs none of it
-            Ok(true) => {
-                self.record.quarantine = Some(reason);
-                self.handle.signal.raise(Reason::Runtime); // the next sweep stops its container
-                self.core.run_moved();
-            }
-            Err(error) => {
-                self.complain(&error);
-                self.look_in(OPERATOR_PAUSE);
-            }
-        }
-    }
-
-    /// Logs a complaint once, until a sweep succeeds or the complaint changes.
-    pub(crate) fn complain(&mut self, error: &(dyn std::error::Error + 'static)) {
-        let text = explain(error, self.core.parts.data.root());
-        if self.complaint.as_ref() != Some(&text) {
-            tracing::warn!(session = %self.id, error = text, "the session needs attention");
-            self.complaint = Some(text);
-        }
-    }
-
     /// Looks again after `pause`, or earlier if something else wants that.
     pub(crate) fn look_in(&mut self, pause: Duration) {
         let when = Instant::now() + pause;
@@ -513,49 +379,4 @@ impl Task {
     pub(crate) fn now(&self) -> UnixMillis {
         self.core.parts.clock.now()
     }
-
-    /// Ends what is under way: the container if it has to go, and the sends that channels have.
-    async fn shut_down(&mut self, stop_container: bool) {
-        self.closing = true;
-        if stop_container
-            && self.container.is_some()
-            && let Err(trouble) = self.stop_for_shutdown().await
-        {
-            self.complain(&trouble);
-        }
-        loop {
-            // Some of it came while the container was being stopped.
-            let waiting = self.backlog.pop_front().or_else(|| self.commands.try_recv().ok());
-            let command = match waiting {
-                Some(command) => Some(command),
-                None if self.outgoing.awaits_channels() => self.commands.recv().await,
-                None => None,
-            };
-            match command {
-                Some(Command::Sent(sent)) => {
-                    if let Err(trouble) = self.take_report(sent).await {
-                        self.complain(&trouble);
-                    }
-                }
-                Some(Command::Accept { reply, .. }) => {
-                    answer(reply, Err(Refusal::stopping()));
-                }
-                // Dropped is answered.
-                Some(
-                    Command::Retry { .. }
-                    | Command::Restart { .. }
-                    | Command::Run { .. }
-                    | Command::Notices
-                    | Command::Forget { .. }
-                    | Command::Task { .. }
-                    | Command::Dead { .. }
-                    | Command::Shutdown { .. },
-                ) => {}
-                None => return,
-            }
-        }
-    }
 }
-
-/// What whoever wants something of a session that was deleted is told.
-const GONE: &str = "the session was deleted";
