@@ -5,6 +5,7 @@
 pub mod blocking;
 pub mod clock;
 pub mod data;
+mod data_error;
 pub mod errno;
 pub mod lock;
 pub mod modes;

@@ -5,8 +5,10 @@
 //! that applying a decision twice changes nothing.
 
 mod held;
+mod occurrence;
 mod progress;
 mod reader;
+mod routing;
 mod stored_tasks;
 mod tasks;
 mod writer;
@@ -21,10 +23,10 @@ use crate::open::BoxError;
 use crate::seq::Seq;
 use crate::time::UnixMillis;
 
+pub use occurrence::{Amended, NewOccurrence, NewTask, Occurrence, Status};
 pub(crate) use reader::MESSAGE_COLUMNS;
 pub use reader::{InboxReader, Look, Purpose};
 pub use stored_tasks::StoredTask;
-pub use tasks::{Amended, NewOccurrence, NewTask, Occurrence, Status};
 pub use writer::{Inbox, InboxTx};
 
 /// Where a message came from, which is where its answer goes. All empty for a message that no chat

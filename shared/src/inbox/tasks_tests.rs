@@ -1,5 +1,5 @@
 use super::*;
-use crate::inbox::{Inbox, InboxReader, NewMessage};
+use crate::inbox::{Inbox, InboxReader, NewMessage, Origin, Status};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const NEXT: UnixMillis = UnixMillis(1_800_000_060_000);

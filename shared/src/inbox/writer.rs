@@ -7,9 +7,7 @@ use rusqlite::{
     Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params,
 };
 
-use super::{
-    Accepted, Destination, NewMessage, Origin, PendingMessage, Stored, failed, instant, routing,
-};
+use super::{Accepted, NewMessage, Origin, PendingMessage, Stored, failed, instant};
 use crate::content::{Failure, KIND_CHAT, KIND_SYSTEM, digest16};
 use crate::ids::MessageId;
 use crate::open::{self, BoxError};
@@ -388,52 +386,6 @@ impl InboxTx<'_> {
             .and_then(|mut select| select.query_row([], |row| row.get::<_, Option<Seq>>(0)))
             .map(Option::unwrap_or_default)
             .map_err(failed("find the newest message"))
-    }
-
-    /// Replaces what the agent may name as destinations, and where it answers by default.
-    ///
-    /// # Errors
-    /// [`BoxError::Sqlite`].
-    pub fn project_routing(
-        &self,
-        routing: &Origin,
-        destinations: &[Destination],
-    ) -> Result<(), BoxError> {
-        let replace = || {
-            self.tx.execute(
-                "INSERT INTO session_routing (id, channel_type, platform_id, thread_id)
-                 VALUES (1, :channel_type, :platform_id, :thread_id)
-                 ON CONFLICT (id) DO UPDATE SET channel_type = excluded.channel_type,
-                   platform_id = excluded.platform_id, thread_id = excluded.thread_id",
-                named_params! {
-                    ":channel_type": routing.channel_type,
-                    ":platform_id": routing.platform_id,
-                    ":thread_id": routing.thread_id,
-                },
-            )?;
-            self.tx.execute("DELETE FROM destinations", [])?;
-            for destination in destinations {
-                self.tx.execute(
-                    "INSERT INTO destinations (name, display_name, type, channel_type, platform_id)
-                     VALUES (:name, :name, 'channel', :channel_type, :platform_id)",
-                    named_params! {
-                        ":name": destination.name,
-                        ":channel_type": destination.channel_type,
-                        ":platform_id": destination.platform_id,
-                    },
-                )?;
-            }
-            Ok(())
-        };
-        replace().map_err(failed("write the routing"))
-    }
-
-    /// What [`InboxTx::project_routing`] wrote last.
-    ///
-    /// # Errors
-    /// [`BoxError::Sqlite`].
-    pub fn routing(&self) -> Result<(Origin, Vec<Destination>), BoxError> {
-        routing(&self.tx).map_err(failed("read the routing"))
     }
 
     pub(crate) fn change(

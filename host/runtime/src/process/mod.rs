@@ -10,6 +10,7 @@
 
 mod nobody;
 mod probe;
+mod recognise;
 mod scan;
 mod spawn;
 mod watch;

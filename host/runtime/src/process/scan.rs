@@ -15,19 +15,15 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use twobox_shared::ids::{InstallId, SessionId};
 
+use super::recognise::{Recognised, from_environment, names_runner, recognise};
 use crate::Incarnation;
-use crate::command::{FOLDER_VARIABLE, INSTALL_VARIABLE, RUNNER_VARIABLE, SESSION_VARIABLE};
 use twobox_system::proc;
-
-/// What a runner's arguments begin with, whatever its file is called.
-const FIRST_ARGUMENT: &[u8] = b"--install";
 
 /// What makes a process one of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +39,7 @@ pub(super) struct Ours {
 impl Ours {
     /// Whether `folder` is that of a session of ours. It is compared as text: a path that a stranger
     /// names is not followed.
-    fn has(&self, folder: &Path, session: SessionId) -> bool {
+    pub(super) fn has(&self, folder: &Path, session: SessionId) -> bool {
         folder.file_name() == Some(OsStr::new(&session.to_string()))
             && folder.parent().and_then(Path::parent) == Some(&self.sessions)
     }
@@ -280,18 +276,6 @@ pub(super) fn of_a_runner(ours: &Ours, pid: Pid) -> io::Result<bool> {
     Ok(true) // whoever hides behind so many has a reason
 }
 
-/// Whether NUL-separated arguments are a runner's.
-fn names_runner(cmdline: &[u8]) -> bool {
-    let arguments: Vec<&[u8]> = cmdline.split(|byte| *byte == 0).collect();
-    after_program(&arguments).is_some_and(|own| own.contains(&&b"--runner"[..]))
-}
-
-/// The arguments after the program's name, if they begin as a runner's do. It may be a script: then the
-/// interpreter comes first.
-fn after_program<'a, 'b>(arguments: &'a [&'b [u8]]) -> Option<&'a [&'b [u8]]> {
-    (1..=2).find(|at| arguments.get(*at) == Some(&FIRST_ARGUMENT)).map(|at| &arguments[at..])
-}
-
 /// The user that a process is, if it is one and the same in every respect: a program that runs with
 /// somebody else's rights was started by whoever its real user is. `None` too for a process in a
 /// container, which is another's, and for one that is gone.
@@ -310,88 +294,6 @@ fn owner_in(status: &str) -> Option<u32> {
     let inside = fields("NSpid:").is_some_and(|pids| pids.len() > 1);
     let same = uids.iter().all(|uid| *uid == uids[0]);
     (!inside && same).then(|| uids.first().copied()).flatten()
-}
-
-/// Whose a process of our runners' user is.
-#[derive(Debug, PartialEq, Eq)]
-enum Recognised {
-    /// It has nothing to do with this installation.
-    Nobody,
-    /// It belongs to this incarnation, and is the runner itself or not.
-    Member(Incarnation, bool),
-    /// It bears the installation's id, and works for a folder that is not ours.
-    Stranger(String),
-}
-
-fn recognise(ours: &Ours, pid: Pid, group: i32) -> Recognised {
-    let read = |what: &str| proc::read(pid, what).unwrap_or_default();
-    let arguments = read("cmdline");
-    if arguments.is_empty() {
-        return Recognised::Nobody; // a thread of the kernel, or gone
-    }
-    let (named, leads) = match from_arguments(ours.install, &arguments) {
-        // A child of the runner that has not called exec yet has the same arguments.
-        Some(named) => (named, group == pid.as_raw_nonzero().get()),
-        None => match from_environment(ours.install, &read("environ")) {
-            Some(named) => (named, false),
-            None => return Recognised::Nobody,
-        },
-    };
-    judge(ours, named, leads)
-}
-
-/// What to make of a process that names `named`.
-fn judge(ours: &Ours, (incarnation, folder): Named, leads: bool) -> Recognised {
-    match ours.has(&folder, incarnation.session) {
-        true => Recognised::Member(incarnation, leads),
-        false => Recognised::Stranger(folder.to_string_lossy().into_owned()),
-    }
-}
-
-/// An incarnation, and the folder of its session.
-type Named = (Incarnation, PathBuf);
-
-/// What NUL-separated arguments name, if they are a runner's of `install`.
-fn from_arguments(install: InstallId, cmdline: &[u8]) -> Option<Named> {
-    let arguments: Vec<&[u8]> = cmdline.split(|byte| *byte == 0).collect();
-    let own = after_program(&arguments)?;
-    let bytes = |name: &str| {
-        let at = own.iter().position(|argument| *argument == name.as_bytes())?;
-        own.get(at + 1).copied()
-    };
-    let value = |name: &str| str::from_utf8(bytes(name)?).ok();
-    if value("--install")?.parse() != Ok(install) {
-        return None;
-    }
-    let incarnation = Incarnation {
-        session: value("--session")?.parse().ok()?,
-        runner: value("--runner")?.parse().ok()?,
-    };
-    let half = |name: &str, half: &str| {
-        let path = Path::new(OsStr::from_bytes(bytes(name)?));
-        (path.file_name() == Some(OsStr::new(half))).then(|| path.parent()).flatten()
-    };
-    let folder = half("--in", "in").filter(|folder| half("--out", "out") == Some(folder));
-    Some((incarnation, folder.unwrap_or(Path::new("")).to_owned()))
-}
-
-/// What the marks in a NUL-separated environment name, if they are those of `install`.
-fn from_environment(install: InstallId, environ: &[u8]) -> Option<Named> {
-    let bytes = |name: &str| {
-        environ
-            .split(|byte| *byte == 0)
-            .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-    };
-    let value = |name: &str| str::from_utf8(bytes(name)?).ok();
-    if value(INSTALL_VARIABLE)?.parse() != Ok(install) {
-        return None;
-    }
-    let incarnation = Incarnation {
-        session: value(SESSION_VARIABLE)?.parse().ok()?,
-        runner: value(RUNNER_VARIABLE)?.parse().ok()?,
-    };
-    let folder = bytes(FOLDER_VARIABLE).unwrap_or_default();
-    Some((incarnation, OsStr::from_bytes(folder).into()))
 }
 
 /// The parts of `/proc/PID/stat` that matter here.
@@ -433,6 +335,7 @@ mod tests {
     use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
 
     use super::*;
+    use crate::process::recognise::{from_arguments, judge};
 
     fn joined(parts: &[&str]) -> Vec<u8> {
         parts.iter().flat_map(|part| part.bytes().chain([0])).collect()

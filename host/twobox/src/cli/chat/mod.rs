@@ -2,9 +2,10 @@
 //! meanwhile stands above it; in a pipe a line is a message, and there is nothing else.
 
 mod editor;
+mod paper;
 mod words;
 
-use std::io::{BufRead, IsTerminal};
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,9 +19,10 @@ use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 use twobox_shared::visible;
 
 use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
-use super::output::{Failure, Output, json_text, note, print, reply};
+use super::output::{Failure, json_text, note, reply};
 use super::{Context, seconds, select};
 use editor::{Editor, Input};
+use paper::{Paper, read_lines};
 use twobox_model::channel::{Outbound, Receipt, Stopped};
 use words::{HELP, Typed};
 
@@ -79,36 +81,6 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<E
     drop(chat); // the terminal is as it was before anything else is said
     conversation.end().await;
     result.map(|()| ExitCode::SUCCESS)
-}
-
-/// Where it is printed what others say, and what is to be known of it.
-struct Paper {
-    output: Output,
-    /// The terminal, if a line is edited there.
-    screen: Option<Editor>,
-}
-
-impl Paper {
-    /// What the agent says.
-    fn text(&mut self, text: &str) {
-        match &mut self.screen {
-            Some(screen) => screen.print(text),
-            None => print(text),
-        }
-    }
-
-    /// What is said of the conversation.
-    fn note(&mut self, line: &str) {
-        match &mut self.screen {
-            Some(screen) => screen.print(line),
-            None => note(line),
-        }
-    }
-
-    fn complain(&mut self, reason: &str) {
-        let line = self.output.complaint(reason);
-        self.note(&line);
-    }
 }
 
 /// A message that was said and not answered yet.
@@ -398,31 +370,6 @@ fn messages(count: usize) -> String {
     }
 }
 
-/// How much of a line a terminal takes that edits it itself: what is longer it cuts without a word.
-const CANONICAL_MAX: usize = 4095;
-
-/// Standard input on a thread of its own, which a program that ends does not wait for.
-fn read_lines(at_terminal: bool) -> mpsc::UnboundedReceiver<Input> {
-    // Its reader keeps up: it only hands on.
-    let (lines, received) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
-            if at_terminal && line.len() >= CANONICAL_MAX {
-                note(&format!(
-                    "twobox: not sent: this terminal cuts a line at {CANONICAL_MAX} bytes; give it in \
-                     a file or a pipe, or let standard output be the terminal too"
-                ));
-                continue;
-            }
-            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
-            if lines.send(Input::Line(line)).is_err() {
-                return;
-            }
-        }
-    });
-    received
-}
-
 async fn received(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
@@ -440,6 +387,7 @@ async fn at(instant: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::Output;
 
     #[test]
     fn a_letter_answers_what_it_names_and_nothing_else() {
