@@ -108,7 +108,7 @@ fn program(options: &Options) -> Option<PathBuf> {
         writable(options).filter_map(|folder| folder.canonicalize().ok()).collect();
     let writable: Vec<&Path> = writable.iter().map(PathBuf::as_path).collect();
     let base = options.folders.program.canonicalize().ok()?;
-    let command = config.command.first()?;
+    let command = config.provider.command().first()?;
     let program = outside::program(command, &base, search.as_deref(), &writable)?;
     let beside = program.parent().filter(|folder| !options.paths.in_dir().starts_with(folder));
     Some(beside.unwrap_or(&program).to_owned())

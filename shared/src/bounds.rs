@@ -69,7 +69,14 @@ pub const API_BODY: Bound = bytes("the body of a request to the HTTP API", 1 << 
 pub const CONFIG_FILE: Bound =
     bytes("the file `twobox.toml`, or the configuration of an agent", 1 << 20);
 /// An override in the environment.
-pub const ENVIRONMENT: Bound = bytes("a value of a `TWOBOX_` variable", 4096);
+pub const ENVIRONMENT: Bound =
+    bytes("a value of a `TWOBOX_` variable, or of an agent's environment", 4096);
+
+/// What an agent's environment says.
+pub const AGENT_VARIABLES: Bound =
+    Bound { what: "the environment of an agent", most: 100, unit: "variables" };
+/// What an agent is given besides its own folders.
+pub const AGENT_MOUNTS: Bound = Bound { what: "what an agent is given", most: 8, unit: "folders" };
 
 /// All of them, in the order in which people read them.
 pub const ALL: &[Bound] = &[
@@ -89,6 +96,8 @@ pub const ALL: &[Bound] = &[
     API_BODY,
     CONFIG_FILE,
     ENVIRONMENT,
+    AGENT_VARIABLES,
+    AGENT_MOUNTS,
 ];
 
 impl Bound {

@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use twobox_shared::agent_config::{AgentConfig, Lifetime};
+use twobox_shared::agent_config::Lifetime;
 use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::MessageId;
 use twobox_shared::mend::mended;
@@ -111,10 +111,10 @@ struct Running {
 }
 
 impl Program {
-    pub(crate) fn new(config: &AgentConfig, options: &Options) -> Self {
+    pub(crate) fn new(command: Vec<String>, lifetime: Lifetime, options: &Options) -> Self {
         Self {
-            command: config.command.clone(),
-            lifetime: config.lifetime,
+            command,
+            lifetime,
             folders: options.folders.clone(),
             temp: options.temp(),
             number: 0,

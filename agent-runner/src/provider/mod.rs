@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::Serialize;
-use twobox_shared::agent_config::{AgentConfig, ProviderKind};
+use twobox_shared::agent_config::{AgentConfig, Provider as Kind};
 use twobox_shared::content::{Chat, Failure};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{InboundMessage, Origin};
@@ -226,10 +226,12 @@ impl Worker {
         options: &Options,
         events: Sender<Event>,
     ) -> std::io::Result<Self> {
-        let mut provider: Box<dyn Provider> = match config.provider {
-            ProviderKind::Echo => Box::new(echo::Echo),
-            ProviderKind::Scripted => Box::new(scripted::Scripted::new(&options.folders.program)),
-            ProviderKind::Command => Box::new(command::Program::new(config, options)),
+        let mut provider: Box<dyn Provider> = match &config.provider {
+            Kind::Echo => Box::new(echo::Echo),
+            Kind::Scripted => Box::new(scripted::Scripted::new(&options.folders.program)),
+            Kind::Command { command, lifetime } => {
+                Box::new(command::Program::new(command.clone(), *lifetime, options))
+            }
         };
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));

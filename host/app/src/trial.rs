@@ -10,7 +10,6 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::Clock;
 use twobox_shared::content::{Chat, Failure, KIND_CHAT, KIND_SYSTEM};
 use twobox_shared::ids::{IdSource, InstallId, MessageId, RunnerId, SessionId};
@@ -22,7 +21,7 @@ use twobox_shared::seq::Seq;
 use twobox_config::Config;
 use twobox_runtime as runtime;
 use twobox_runtime::{
-    AgentFolders, Condition, Incarnation, RUNNER_LOG, Runtime, RuntimeError, StartSpec,
+    AgentFolders, Condition, Incarnation, Profile, RUNNER_LOG, Runtime, RuntimeError, StartSpec,
 };
 use twobox_session::boxes::Boxes;
 use twobox_store::agents::AgentGroup;
@@ -120,13 +119,14 @@ pub async fn run(
     ids: &(impl IdSource + ?Sized),
     clock: &impl Clock,
 ) -> Result<Trial, TrialError> {
-    let (agent_config, config_text) =
-        AgentConfig::load_with_text(&data.agent_config(&agent.folder))
-            .map_err(|error| TrialError::Unfit(error.to_string()))?;
+    let profile = Profile::load(&data.agent_config(&agent.folder), &config.containers)
+        .map_err(|error| TrialError::Unfit(error.to_string()))?
+        .with_folders(data.root())
+        .map_err(TrialError::Unfit)?;
     let folders = AgentFolders {
         program: data.program_folder(&agent.folder),
         shared: data.group_folder(&agent.folder),
-        access: agent_config.shared_folder,
+        access: profile.agent.shared_folder,
     };
     folders.check().map_err(TrialError::Unfit)?;
     let incarnation =
@@ -148,12 +148,14 @@ pub async fn run(
     };
     let now = clock.now();
     let known = places.clone();
+    let told = profile.agent.for_runner();
+    let limit = profile.agent.turn_timeout() + LATE;
     let boxes = blocking(move || {
         boxes.create()?;
         boxes.create_work()?;
         boxes.accept(&[asked], Seq::default(), now)?;
         boxes.project_routing(&Origin::default(), &known)?;
-        boxes.project_config(&config_text)?;
+        boxes.project_config(&told)?;
         Ok::<_, BoxError>(boxes)
     })
     .await?;
@@ -161,6 +163,7 @@ pub async fn run(
         incarnation,
         folder: folder.clone(),
         agent: folders,
+        profile,
         idle: LATE,
         grace: config.containers.stop_grace,
         poll: None,
@@ -171,7 +174,6 @@ pub async fn run(
     let runtime = runtime::build(InstallId::generate(ids), room.0.clone(), config, events)?;
     let begun = Instant::now();
     runtime.start(&spec).await?;
-    let limit = agent_config.turn_timeout() + LATE;
     let followed =
         follow(&*runtime, incarnation, boxes.paths().outbound_db(), &message, limit).await;
     let took = begun.elapsed();

@@ -243,6 +243,11 @@ impl Key {
         }
     }
 
+    /// Whether a number is within the range of the key.
+    pub fn takes(&self, number: f64) -> bool {
+        (self.range.0..=self.range.1).contains(&number)
+    }
+
     /// What may stand there, for people.
     pub fn allowed(&self) -> String {
         let mut config = Config::default();

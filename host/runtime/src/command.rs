@@ -33,6 +33,7 @@ pub(super) fn arguments(install: InstallId, spec: &StartSpec, seen: Seen) -> Vec
             Room::Outbox => "--out",
             Room::Shared => "--agent",
             Room::Work | Room::Program => continue, // in `folders`
+            Room::Extra => continue,                // known to the agent alone
         };
         pair(name, mount.path(seen).into());
     }
@@ -73,7 +74,7 @@ pub(super) fn folders(spec: &StartSpec, seen: Seen) -> Vec<(&'static str, OsStri
         .filter_map(|mount| match mount.room {
             Room::Work => Some(("TWOBOX_WORK", mount.path(seen).into())),
             Room::Program => Some(("TWOBOX_PROGRAM", mount.path(seen).into())),
-            Room::Inbox | Room::Outbox | Room::Shared => None,
+            Room::Inbox | Room::Outbox | Room::Shared | Room::Extra => None,
         })
         .collect();
     variables.push(("TWOBOX_SHARED_FOLDER", spec.agent.access.word().into()));
@@ -100,7 +101,7 @@ pub(super) mod tests {
     use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
 
     use super::*;
-    use crate::{AgentFolders, Incarnation};
+    use crate::{AgentFolders, Incarnation, Profile};
 
     /// A start of somebody.
     pub(crate) fn spec() -> StartSpec {
@@ -115,6 +116,7 @@ pub(super) mod tests {
                 shared: "/g".into(),
                 access: SharedFolder::Rw,
             },
+            profile: Profile::usual(&twobox_config::Config::default().containers),
             idle: Duration::from_secs(1),
             grace: Duration::from_secs(2),
             heartbeat: HEARTBEAT,

@@ -10,6 +10,7 @@ pub mod log;
 pub mod mounts;
 pub mod probe;
 pub mod process;
+pub mod profile;
 pub mod program;
 pub mod sandbox;
 pub mod settings;
@@ -30,6 +31,7 @@ use twobox_model::channel::Guard;
 pub use self::log::RUNNER_LOG;
 pub use self::mounts::AgentFolders;
 use self::probe::Probed;
+pub use self::profile::Profile;
 
 /// One life of one agent-runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -62,7 +64,7 @@ pub struct Sighting {
 }
 
 /// What a start needs to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StartSpec {
     /// Who is to live.
     pub incarnation: Incarnation,
@@ -70,6 +72,8 @@ pub struct StartSpec {
     pub folder: PathBuf,
     /// The agent's folders. What becomes of them and of the session's is in [`mounts::mounts`].
     pub agent: AgentFolders,
+    /// How the agent runs: what confines it. Its folders are canonical ([`Profile::with_folders`]).
+    pub profile: Profile,
     /// The runner leaves by itself after this long without work.
     pub idle: Duration,
     /// How long the runner may take to end its turn when it is told to leave.
@@ -149,10 +153,32 @@ pub trait Runtime: Send + Sync {
         None
     }
 
-    /// What runners are started from, in a word that changes with it; `None` if that cannot be known
-    /// now.
-    fn stamp(&self) -> BoxFuture<'_, Option<String>> {
+    /// What runners of `profile` are started from, in a word that changes with it; `None` if that
+    /// cannot be known now.
+    fn stamp<'a>(&'a self, _profile: &'a Profile) -> BoxFuture<'a, Option<String>> {
         Box::pin(std::future::ready(Some(String::new())))
+    }
+
+    /// Whether this runtime can do what the agent's own part of `profile` asks for. Nothing of it is
+    /// left out in silence: a start with what is refused here is refused too. May block for a moment.
+    ///
+    /// # Errors
+    /// The field, why not, and what to do.
+    fn accepts(&self, _profile: &Profile) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// As [`Runtime::accepts`], and whether all that only a start of `profile` needs is there; what all
+    /// starts need is for [`Runtime::check`].
+    ///
+    /// # Errors
+    /// [`RuntimeError::Start`] with what is missing; [`RuntimeError::Unavailable`].
+    fn check_profile<'a>(
+        &'a self,
+        profile: &'a Profile,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        let accepted = self.accepts(profile);
+        Box::pin(std::future::ready(accepted.map_err(|reason| RuntimeError::Start { reason })))
     }
 
     /// Starts a runner, or says why not. When this returns `Ok`, the incarnation is visible to
@@ -274,6 +300,23 @@ pub async fn check(config: &Config) -> Result<String, RuntimeError> {
 pub async fn probe(config: &Config, place: &Path) -> Result<Probed, RuntimeError> {
     let (events, _nobody_listens) = mpsc::unbounded_channel();
     build(InstallId::generate(&SystemIds), PathBuf::new(), config, events)?.probe(place).await
+}
+
+/// What is in the way of starting runners with each of `profiles`, in their order.
+///
+/// # Errors
+/// As for [`build`]: nothing is known of any.
+pub async fn check_profiles(
+    config: &Config,
+    profiles: &[&Profile],
+) -> Result<Vec<Result<(), RuntimeError>>, RuntimeError> {
+    let (events, _nobody_listens) = mpsc::unbounded_channel();
+    let runtime = build(InstallId::generate(&SystemIds), PathBuf::new(), config, events)?;
+    let mut found = Vec::with_capacity(profiles.len());
+    for profile in profiles {
+        found.push(runtime.check_profile(profile).await);
+    }
+    Ok(found)
 }
 
 /// What tells agents from those whom the host's sockets are for.

@@ -9,6 +9,7 @@ use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::paths::{SessionPaths, container as inside};
 
 use super::StartSpec;
+use super::profile::ExtraMount;
 
 /// The folders of an agent that its runners are given besides the session's, canonical.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,19 +59,8 @@ pub enum Room {
     Program,
     /// What the sessions of the agent share.
     Shared,
-}
-
-impl Room {
-    /// Where it is inside.
-    pub fn target(self) -> &'static str {
-        match self {
-            Self::Inbox => inside::IN,
-            Self::Outbox => inside::OUT,
-            Self::Work => inside::SESSION,
-            Self::Program => inside::PROGRAM,
-            Self::Shared => inside::AGENT,
-        }
-    }
+    /// A folder of the machine, as the agent's profile says.
+    Extra,
 }
 
 /// One folder that a runner is given.
@@ -78,6 +68,8 @@ impl Room {
 pub struct Mount {
     /// What for.
     pub room: Room,
+    /// Where it is inside.
+    pub target: String,
     /// Where it is on the host, canonical.
     pub source: PathBuf,
     /// Whether nothing in it may be changed.
@@ -96,7 +88,7 @@ pub(super) enum Seen {
 impl Mount {
     pub(super) fn path(&self, seen: Seen) -> &Path {
         match seen {
-            Seen::Mounted => Path::new(self.room.target()),
+            Seen::Mounted => Path::new(&self.target),
             Seen::OnTheHost => &self.source,
         }
     }
@@ -105,18 +97,26 @@ impl Mount {
 /// All that the runner of `spec` is given.
 pub fn mounts(spec: &StartSpec) -> Vec<Mount> {
     let paths = SessionPaths::of_folder(&spec.folder);
-    let mount = |room, source: &Path, read_only| Mount { room, source: source.into(), read_only };
+    let mount = |room, target: &str, source: &Path, read_only| Mount {
+        room,
+        target: target.to_owned(),
+        source: source.into(),
+        read_only,
+    };
+    let shared = |read_only| mount(Room::Shared, inside::AGENT, &spec.agent.shared, read_only);
     let mut mounts = vec![
-        mount(Room::Inbox, paths.in_dir(), true),
-        mount(Room::Outbox, paths.out_dir(), false),
-        mount(Room::Work, &SessionPaths::work_of(&spec.folder), false),
-        mount(Room::Program, &spec.agent.program, true),
+        mount(Room::Inbox, inside::IN, paths.in_dir(), true),
+        mount(Room::Outbox, inside::OUT, paths.out_dir(), false),
+        mount(Room::Work, inside::SESSION, &SessionPaths::work_of(&spec.folder), false),
+        mount(Room::Program, inside::PROGRAM, &spec.agent.program, true),
     ];
     match spec.agent.access {
-        SharedFolder::Rw => mounts.push(mount(Room::Shared, &spec.agent.shared, false)),
-        SharedFolder::Ro => mounts.push(mount(Room::Shared, &spec.agent.shared, true)),
+        SharedFolder::Rw => mounts.push(shared(false)),
+        SharedFolder::Ro => mounts.push(shared(true)),
         SharedFolder::None => {}
     }
+    let extra = |it: &ExtraMount| mount(Room::Extra, &it.target, &it.source, it.read_only);
+    mounts.extend(spec.profile.mounts.iter().map(extra));
     mounts
 }
 
@@ -145,7 +145,7 @@ mod tests {
             let found = mounts(&spec);
             let found: Vec<_> = found
                 .iter()
-                .map(|it| (it.room.target(), it.source.to_str().unwrap(), it.read_only))
+                .map(|it| (it.target.as_str(), it.source.to_str().unwrap(), it.read_only))
                 .collect();
             assert_eq!(found, expected, "{access:?}");
         }

@@ -19,7 +19,7 @@ use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
 use twobox_shared::probe::{Bound, Limit, Report};
 
 use super::mounts::mounts;
-use super::{AgentFolders, Incarnation, StartSpec};
+use super::{AgentFolders, Incarnation, Profile, StartSpec};
 
 /// What a probe found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -347,11 +347,11 @@ pub struct Room {
 }
 
 impl Room {
-    /// A fresh one in `place`, a folder of the data directory. Blocks.
+    /// A fresh one in `place`, a folder of the data directory, for an agent with `profile`. Blocks.
     ///
     /// # Errors
     /// From the file system.
-    pub fn make(place: &Path) -> io::Result<Self> {
+    pub fn make(place: &Path, profile: Profile) -> io::Result<Self> {
         let incarnation = Incarnation {
             session: SessionId::generate(&SystemIds),
             runner: RunnerId::generate(&SystemIds),
@@ -365,6 +365,7 @@ impl Room {
                 shared: root.join("agent"),
                 access: SharedFolder::Rw,
             },
+            profile,
             idle: Duration::from_secs(1),
             grace: Duration::from_secs(1),
             heartbeat: twobox_config::HEARTBEAT,

@@ -184,10 +184,11 @@ fn a_runner_that_knows_no_probe_is_told_from_one_that_failed() {
 #[test]
 fn the_folder_of_a_try_is_gone_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let room = Room::make(dir.path()).unwrap();
+    let profile = Profile::usual(&twobox_config::Config::default().containers);
+    let room = Room::make(dir.path(), profile.clone()).unwrap();
     let out = SessionPaths::of_folder(&room.spec().folder).out_dir().to_owned();
     fs::write(out.join("left"), "x").unwrap();
     drop(room);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-    assert!(Room::make(&dir.path().join("absent")).is_err());
+    assert!(Room::make(&dir.path().join("absent"), profile).is_err());
 }

@@ -1,4 +1,4 @@
-//! Which settings of `[containers]` would take the walls down: pure.
+//! Which settings of `[containers]`, and which of an agent's own, would take the walls down: pure.
 //!
 //! What means nothing is refused. What lets an agent out is refused too, unless
 //! `containers.allow_unsafe` says that somebody wants it; then it is a [`Caution`], said at every
@@ -12,7 +12,7 @@ pub struct Caution {
     /// What it means.
     pub what: String,
     /// What to do instead.
-    pub help: &'static str,
+    pub help: String,
     /// It takes a wall down; otherwise it is a choice that this program cannot judge.
     pub unsafe_: bool,
 }
@@ -27,7 +27,8 @@ pub fn judge(settings: &Containers) -> Result<Vec<Caution>, String> {
                     \"twobox-runner:local\""
             .to_owned());
     }
-    Ok(network(settings)?.into_iter().collect())
+    let judged = network("containers.network", &settings.network, settings.allow_unsafe)?;
+    Ok(judged.into_iter().collect())
 }
 
 /// What a container of this user may do on an engine that is rootless, where root inside is the
@@ -48,21 +49,22 @@ pub fn judge_user(
         _ => format!("containers.user = {:?}: agents are in the group of root", settings.user),
     };
     let help = "leave containers.user empty";
-    allowed(settings, what, help).map(Some)
+    allowed(settings.allow_unsafe, what, help.to_owned()).map(Some)
 }
 
-const NETWORK_HELP: &str = "set containers.network = \"none\", or name a network that you made";
-
-fn network(settings: &Containers) -> Result<Option<Caution>, String> {
-    let network = settings.network.as_str();
+/// What is wrong with a network that the setting or the agent's own `field` names.
+///
+/// # Errors
+/// What is refused, and what to write.
+pub fn network(field: &str, network: &str, allow_unsafe: bool) -> Result<Option<Caution>, String> {
+    let help = format!("make {field} \"none\", or name a network that you made");
     if network.is_empty() || network.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(format!(
-            "containers.network is {network:?}, with which an engine would take its usual network: \
-             {NETWORK_HELP}"
+            "{field} is {network:?}, with which an engine would take its usual network: {help}"
         ));
     }
     let (kind, options) = network.split_once(':').unwrap_or((network, ""));
-    let shown = format!("containers.network = {network:?}");
+    let shown = format!("{field} = {network:?}");
     match (kind, options) {
         ("none", "") => Ok(None),
         ("host", _) => {
@@ -70,29 +72,29 @@ fn network(settings: &Containers) -> Result<Option<Caution>, String> {
                 "{shown}: agents reach every service of this machine, also those that listen on \
                  127.0.0.1 alone, and the sockets with abstract names"
             );
-            allowed(settings, what, NETWORK_HELP).map(Some)
+            allowed(allow_unsafe, what, help).map(Some)
         }
         ("container" | "ns", _) => {
             let what = format!("{shown}: agents share the network of something else");
-            allowed(settings, what, NETWORK_HELP).map(Some)
+            allowed(allow_unsafe, what, help).map(Some)
         }
         // Their options open the machine's own loopback, or its ports.
         ("slirp4netns" | "pasta" | "bridge" | "private", options) if !options.is_empty() => {
             let what =
                 format!("{shown}: these options may open this machine's own ports to agents");
-            allowed(settings, what, NETWORK_HELP).map(Some)
+            allowed(allow_unsafe, what, help).map(Some)
         }
         _ => Ok(Some(Caution {
             what: format!("{shown}: agents reach whatever that network reaches"),
-            help: "restrict that network, or set containers.network = \"none\"",
+            help: format!("restrict that network, or make {field} \"none\""),
             unsafe_: false,
         })),
     }
 }
 
 /// The caution, if somebody has said that he wants it.
-fn allowed(settings: &Containers, what: String, help: &'static str) -> Result<Caution, String> {
-    match settings.allow_unsafe {
+fn allowed(allow_unsafe: bool, what: String, help: String) -> Result<Caution, String> {
+    match allow_unsafe {
         true => Ok(Caution { what, help, unsafe_: true }),
         false => {
             Err(format!("{what}: {help}; if you do want this, set containers.allow_unsafe = true"))

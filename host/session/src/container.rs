@@ -330,10 +330,11 @@ impl Task {
         fault::point(CrashPoint::HostStartRecorded);
         let core = Arc::clone(&self.core);
         let config = &core.parts.config.containers;
-        let spec = |agent| StartSpec {
+        let spec = |(agent, profile)| StartSpec {
             incarnation: Incarnation { session: id, runner },
             folder: core.parts.data.session_folder(self.record.agent_group, id),
             agent,
+            profile,
             idle: config.idle,
             grace: config.stop_grace,
             heartbeat: core.parts.config.limits.heartbeat,

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::agent_config::ConfigError;
 use twobox_shared::content::Failure;
 use twobox_shared::inbox::PendingMessage;
 use twobox_shared::open::BoxError;
@@ -18,7 +18,7 @@ use super::decide::{Action, Alive};
 use super::signal::Reason;
 use super::stamp;
 use super::task::{Task, Trouble};
-use twobox_runtime::{AgentFolders, Incarnation};
+use twobox_runtime::{AgentFolders, Incarnation, Profile};
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_store::notices::Notice;
 use twobox_store::sessions::{self, StartTrouble, StopCause};
@@ -80,26 +80,37 @@ impl Task {
     }
 
     /// Sees to the folders of the container that is about to start, and gives it the agent's
-    /// configuration as it is now. Returns what it is given of the agent.
+    /// configuration as it is now, as far as runners are told. Returns what it is given of the agent, and
+    /// how the agent runs.
     ///
     /// # Errors
     /// Why there is nothing to start with; about a mistake, the file and the field.
-    pub(super) async fn furnish(&self, stamp: Option<String>) -> Result<AgentFolders, Unfit> {
+    pub(super) async fn furnish(
+        &self,
+        stamp: Option<String>,
+    ) -> Result<(AgentFolders, Profile), Unfit> {
         let data = &self.core.parts.data;
         let source = data.agent_config(&self.record.agent_folder);
         let program = data.program_folder(&self.record.agent_folder);
         let shared = data.group_folder(&self.record.agent_folder);
-        let boxes = Arc::clone(&self.boxes);
+        let (boxes, core) = (Arc::clone(&self.boxes), Arc::clone(&self.core));
         blocking(move || {
-            let (config, text) = AgentConfig::load_with_text(&source)
+            let parts = &core.parts;
+            let profile = Profile::load(&source, &parts.config.containers)
                 .map_err(|error| Unfit::Broken(error.to_string()))?;
-            let agent = AgentFolders { program, shared, access: config.shared_folder };
+            let named = |reason: String| ConfigError::new(&source, reason).to_string();
+            let refused = |reason: String| Unfit::Broken(named(reason));
+            parts.runtime.accepts(&profile).map_err(refused)?;
+            let access = profile.agent.shared_folder;
+            let agent = AgentFolders { program, shared, access };
             agent.check().map_err(Unfit::Trouble)?;
+            let missing = |reason: String| Unfit::Trouble(named(reason));
+            let profile = profile.with_folders(parts.data.root()).map_err(missing)?;
             let trouble = |error: BoxError| Unfit::Trouble(chain(&error));
             boxes.create().and_then(|()| boxes.create_work()).map_err(trouble)?;
-            boxes.project_config(&text).map_err(trouble)?;
+            boxes.project_config(&profile.agent.for_runner()).map_err(trouble)?;
             boxes.record_stamp(stamp.as_deref());
-            Ok(agent)
+            Ok((agent, profile))
         })
         .await
     }

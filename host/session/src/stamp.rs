@@ -1,5 +1,5 @@
-//! What an agent is made of, as one short word that changes with it: its configuration, its program,
-//! and what its runners are started from. A runner that was started under another word is let go when
+//! What an agent is made of, as one short word that changes with it: its profile, its program, and what
+//! its runners are started from. A runner that was started under another word is let go when
 //! it is idle; an agent that does not work is tried again under another one.
 
 use std::fmt::Write as _;
@@ -9,10 +9,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::agent_config::ConfigError;
 use twobox_shared::content::digest16;
 
 use crate::core::Core;
+use twobox_runtime::Profile;
 use twobox_system::blocking::blocking;
 
 /// The longest word that is read.
@@ -30,15 +31,19 @@ pub const FILE: &str = "runner.stamp";
 
 /// The word for the agent whose folder is called `agent`; `None` if it cannot be known now.
 pub async fn of(core: &Arc<Core>, agent: &str) -> Option<String> {
-    let runtime = core.parts.runtime.stamp().await?;
     let (config, program) =
         (core.parts.data.agent_config(agent), core.parts.data.program_folder(agent));
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let settings = core.parts.config.containers.clone();
     let made = blocking(move || {
         let path: Vec<PathBuf> = std::env::split_paths(&path).collect();
-        of_files(&config, &program, &path)
+        let profile = Profile::load(&config, &settings);
+        let made_of = made_of(&profile, &program, &path);
+        (profile.unwrap_or_else(|_| Profile::usual(&settings)), made_of)
     });
-    Some(digest16(&format!("{runtime}\n{}", made.await)))
+    let (profile, made_of) = made.await;
+    let runtime = core.parts.runtime.stamp(&profile).await?;
+    Some(digest16(&format!("{runtime}\n{made_of}")))
 }
 
 /// Keeps `stamp` in `file`, or that nobody knows one. Where that fails, a runner is let go without need,
@@ -66,12 +71,12 @@ fn open(options: &mut OpenOptions, file: &Path) -> io::Result<File> {
 }
 
 /// Everything about an agent that lies in files, in one text. What cannot be read is part of it too.
-fn of_files(config: &Path, program: &Path, path: &[PathBuf]) -> String {
+fn made_of(profile: &Result<Profile, ConfigError>, program: &Path, path: &[PathBuf]) -> String {
     let mut text = String::new();
-    match AgentConfig::load_with_text(config) {
-        Ok((parsed, config)) => {
-            text.push_str(&config);
-            if let Some(command) = parsed.command.first() {
+    match profile {
+        Ok(profile) => {
+            text.push_str(&profile.secret_text());
+            if let Some(command) = profile.agent.provider.command().first() {
                 let found = executable(Path::new(command), program, path);
                 let interpreters =
                     found.as_deref().map(|it| interpreters(it, path)).unwrap_or_default();
@@ -195,7 +200,10 @@ mod tests {
             ),
             ("it is gone", Box::new(|| fs::remove_dir_all(&program).unwrap())),
         ];
-        let word = || of_files(&config, &program, std::slice::from_ref(&bin));
+        let word = || {
+            let settings = twobox_config::Config::default().containers;
+            made_of(&Profile::load(&config, &settings), &program, std::slice::from_ref(&bin))
+        };
         let mut before = word();
         for (case, change) in changes {
             change();

@@ -127,6 +127,47 @@ fn an_agent_is_given_its_program_and_all_its_folders_are_shown() {
 }
 
 #[test]
+fn how_an_agent_runs_is_set_by_options_and_shown_with_what_is_the_default() {
+    let (_dir, data) = initialised();
+    let run = |arguments: &[&str], env: &[(&str, &str)]| with_env(&data, arguments, env);
+    let add = ["agents", "add", "bob", "--image", "mine:1", "--memory", "64", "--env", "KEY"];
+    ok(&run(&add, &[("KEY", "s3cret")]));
+    let edit =
+        ["agents", "edit", "bob", "--cpus", "0.5", "--env", "COLOUR=a=b", "--network", "none"];
+    assert!(ok(&run(&edit, &[])).contains("it counts from the next turn on"));
+    assert!(ok(&run(&edit, &[])).contains("stays as it was"));
+    let file = data.join("agents/bob.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let written: Value = serde_json::from_str(&text).unwrap();
+    let expected = serde_json::json!({
+        "provider": {"kind": "echo"}, "max_turns": 50, "turn_timeout_sec": 1800,
+        "tool_timeout_sec": 600, "image": "mine:1", "network": "none",
+        "limits": {"memory_mb": 64, "cpus": 0.5}, "environment": {"KEY": "s3cret", "COLOUR": "a=b"},
+    });
+    assert_eq!(written, expected);
+    let shown = ok(&run(&["agents", "show", "bob"], &[]));
+    for line in ["image = mine:1", "limits.pids = 256 (default)", "environment = COLOUR, KEY"] {
+        assert!(shown.contains(&format!("runs      {line}\n")), "{line}: {shown}");
+    }
+    let json = ok(&run(&["--json", "agents", "show", "bob"], &[]));
+    assert!(!format!("{shown}{json}").contains("s3cret"), "{shown}{json}");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let image = serde_json::json!({"name": "image", "value": "mine:1", "own": true});
+    assert!(json["profile"].as_array().unwrap().contains(&image), "{json}");
+    for (arguments, part) in [
+        (&["agents", "edit", "bob", "--network", "host"][..], "containers.allow_unsafe"),
+        (&["agents", "edit", "bob", "--memory", "1"], "limits.memory_mb: 1 is not"),
+        (&["agents", "edit", "bob", "--env", "ABSENT"], "--env ABSENT"),
+        (&["agents", "edit", "bob", "--env", "TWOBOX_X=1"], "take another name"),
+        (&["agents", "edit", "bob", "script.json", "--image", "x"], "has no such options"),
+        (&["agents", "add", "eve", "--image", ""], "image: it names none"),
+    ] {
+        assert!(fails(&run(arguments, &[]), 2).contains(part), "{arguments:?}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "nothing was changed");
+}
+
+#[test]
 fn nothing_is_edited_without_a_terminal_or_an_editor() {
     let (_dir, data) = initialised();
     let edit = |more: &[&str]| {

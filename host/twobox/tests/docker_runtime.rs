@@ -16,8 +16,10 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use twobox_config::{Config, Containers};
 use twobox_runtime::docker::Docker;
+use twobox_runtime::profile::File;
 use twobox_runtime::{
-    AgentFolders, Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+    AgentFolders, Condition, Incarnation, Profile, Runtime, RuntimeError, RuntimeEvent, Sighting,
+    StartSpec,
 };
 use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
@@ -81,6 +83,7 @@ struct Machine {
     dir: TempDir,
     install: InstallId,
     events: UnboundedReceiver<RuntimeEvent>,
+    profile: Profile,
     runtime: Docker,
 }
 
@@ -106,7 +109,8 @@ impl Machine {
         fs::set_permissions(&told, fs::Permissions::from_mode(0o600)).unwrap();
         let (sender, events) = unbounded_channel();
         let runtime = Docker::connect(install, dir.path(), &settings, sender).unwrap();
-        Self { dir, install, events, runtime }
+        let profile = Profile::usual(&settings);
+        Self { dir, install, events, profile, runtime }
     }
 
     /// The runtime of another host of the same installation.
@@ -124,6 +128,7 @@ impl Machine {
                 shared: self.dir.path().join("agent"),
                 access: SharedFolder::Rw,
             },
+            profile: self.profile.clone(),
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(2),
             heartbeat: twobox_config::HEARTBEAT,
@@ -245,6 +250,47 @@ async fn the_engine_shows_every_confinement() {
     assert_eq!(mounts, expected);
     let running = Sighting { incarnation, condition: Condition::Running };
     assert_eq!(machine.runtime.list().await.unwrap(), [running]);
+}
+
+#[tokio::test]
+async fn an_agent_has_the_image_limits_environment_and_folders_of_its_own_profile() {
+    if !engine() {
+        return;
+    }
+    let plan = "env COLOUR\nread /mnt/docs/page\nwrite /mnt/docs/x\nwrite /mnt/desk/x\nprint end";
+    let usual = Containers { image: "no-such-image:1".to_owned(), ..settings() };
+    let mut machine = Machine::with(plan, InstallId::generate(&SystemIds), usual.clone());
+    let given = tempfile::tempdir().unwrap();
+    let place = given.path().canonicalize().unwrap();
+    for name in ["docs", "desk"] {
+        fs::create_dir(place.join(name)).unwrap();
+        fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    fs::write(place.join("docs/page"), "a page").unwrap();
+    let (docs, desk) = (place.join("docs"), place.join("desk"));
+    let text = format!(
+        r#"{{"image": "{IMAGE}", "limits": {{"memory_mb": 64, "cpus": 0.5, "pids": 50}},
+            "environment": {{"COLOUR": "dark green"}}, "mounts": [
+            {{"source": {docs:?}, "target": "/mnt/docs"}},
+            {{"source": {desk:?}, "target": "/mnt/desk", "read_only": false}}]}}"#
+    );
+    let own = Profile::of(File::parse(&text).unwrap(), &usual).unwrap();
+    machine.profile = own.with_folders(&machine.dir.path().join("data")).unwrap();
+    assert!(machine.runtime.check_profile(&machine.profile).await.is_ok());
+    let incarnation = machine.start().await;
+    machine.hear_exit(incarnation).await;
+    let shown: Value =
+        serde_json::from_str(&docker(&["inspect", &machine.containers()[0]])).unwrap();
+    let host = &shown[0]["HostConfig"];
+    let limits = [&host["Memory"], &host["NanoCpus"], &host["PidsLimit"]];
+    assert_eq!(limits, [&json!(64 << 20), &json!(500_000_000), &json!(50)]);
+    machine.runtime.clear(incarnation, &machine.log()).await.unwrap();
+    let printed = fs::read_to_string(machine.log()).unwrap();
+    let seen = ["COLOUR=dark green", "\"a page\"", "docs/x: ReadOnlyFilesystem", "desk/x: written"];
+    assert!(seen.iter().all(|part| printed.contains(part)), "{printed}");
+    let missing = Profile::of(File::parse(r#"{"image": "nowhere:1"}"#).unwrap(), &usual).unwrap();
+    let error = machine.runtime.check_profile(&missing).await.unwrap_err().to_string();
+    assert!(error.contains("image nowhere:1 is missing"), "{error}");
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::unbounded_channel;
 use twobox_config::{Config, Containers};
 use twobox_runtime::docker::Docker;
-use twobox_runtime::{AgentFolders, Condition, Incarnation, Runtime, RuntimeError, StartSpec};
+use twobox_runtime::{
+    AgentFolders, Condition, Incarnation, Profile, Runtime, RuntimeError, StartSpec,
+};
 use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{InstallId, SystemIds};
@@ -72,6 +74,7 @@ impl Engine {
                 shared: self.folder("agent"),
                 access: SharedFolder::Rw,
             },
+            profile: Profile::usual(&Config::default().containers),
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(2),
             heartbeat: twobox_config::HEARTBEAT,

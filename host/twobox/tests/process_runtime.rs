@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use twobox_config::Config;
 use twobox_runtime::process::Process;
+use twobox_runtime::profile::File;
 use twobox_runtime::{
-    AgentFolders, Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+    AgentFolders, Condition, Incarnation, Profile, Runtime, RuntimeError, RuntimeEvent, Sighting,
+    StartSpec,
 };
 use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
@@ -29,12 +32,18 @@ done
 source "$agent/plan.sh"
 "#;
 
+/// What an agent's own configuration says.
+fn profile(text: &str) -> Profile {
+    Profile::of(File::parse(text).unwrap(), &Config::default().containers).unwrap()
+}
+
 /// A machine with one installation. Whatever is still running at the end is ended.
 struct Machine {
     dir: TempDir,
     install: InstallId,
     events: UnboundedReceiver<RuntimeEvent>,
     runtime: Process,
+    profile: Profile,
     started: Vec<RunnerId>,
 }
 
@@ -52,7 +61,8 @@ impl Machine {
         let (sender, events) = unbounded_channel();
         let sessions = dir.path().join("data/sessions");
         let runtime = Process::new(install, sessions, binary, "", sender).unwrap();
-        Self { dir, install, events, runtime, started: Vec::new() }
+        let profile = profile("{}");
+        Self { dir, install, events, runtime, profile, started: Vec::new() }
     }
 
     fn agent(&self, name: &str) -> PathBuf {
@@ -81,6 +91,7 @@ impl Machine {
                 shared: self.dir.path().join("agent"),
                 access: SharedFolder::Rw,
             },
+            profile: self.profile.clone(),
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(1),
             heartbeat: twobox_config::HEARTBEAT,
@@ -171,6 +182,34 @@ async fn a_started_runner_is_listed_until_its_exit_is_cleared() {
     assert_eq!(machine.runtime.list().await.unwrap(), []);
     assert_eq!(fs::read_to_string(&log).unwrap(), "hello\nworld\n");
     assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn an_agent_has_the_memory_and_environment_of_its_own_profile() {
+    let mut machine = Machine::new(r#"{ ulimit -d; echo "$COLOUR"; } >"$agent/seen""#);
+    machine.profile =
+        profile(r#"{"limits": {"memory_mb": 100}, "environment": {"COLOUR": "dark green"}}"#);
+    let incarnation = machine.start().await;
+    assert_eq!(next(&mut machine.events).await, RuntimeEvent::Exited(incarnation));
+    assert_eq!(fs::read_to_string(machine.agent("seen")).unwrap(), "102400\ndark green\n");
+}
+
+#[tokio::test]
+async fn what_a_process_cannot_be_for_an_agent_is_refused() {
+    let mut machine = Machine::new("exit 0");
+    for (text, field) in [
+        (r#"{"image": "x"}"#, "image: "),
+        (r#"{"network": "none"}"#, "network: "),
+        (r#"{"limits": {"cpus": 1}}"#, "limits.cpus: "),
+        (r#"{"limits": {"pids": 99}}"#, "limits.pids: "),
+        (r#"{"mounts": [{"source": "/srv", "target": "/mnt/srv"}]}"#, "mounts: "),
+    ] {
+        machine.profile = profile(text);
+        let spec = machine.spec(SessionId::generate(&SystemIds));
+        let error = machine.runtime.start(&spec).await.unwrap_err().to_string();
+        assert!(error.contains(field) && error.contains("leave it out"), "{error}");
+        assert_eq!(machine.runtime.list().await.unwrap(), [], "{text}");
+    }
 }
 
 #[tokio::test]

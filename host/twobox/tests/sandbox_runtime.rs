@@ -17,9 +17,11 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use twobox_config::{Config, Containers};
+use twobox_runtime::profile::File;
 use twobox_runtime::sandbox::Sandbox;
 use twobox_runtime::{
-    AgentFolders, Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+    AgentFolders, Condition, Incarnation, Profile, Runtime, RuntimeError, RuntimeEvent, Sighting,
+    StartSpec,
 };
 use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
@@ -55,6 +57,7 @@ struct Machine {
     dir: TempDir,
     install: InstallId,
     settings: Containers,
+    profile: Profile,
     events: UnboundedReceiver<RuntimeEvent>,
     runtime: Sandbox,
 }
@@ -76,7 +79,8 @@ impl Machine {
         let (sender, events) = unbounded_channel();
         let sessions = dir.path().join("sessions");
         let runtime = Sandbox::new(install, sessions, &settings, binary, sender);
-        Self { dir, install, settings, events, runtime }
+        let profile = Profile::usual(&settings);
+        Self { dir, install, settings, profile, events, runtime }
     }
 
     fn agent(&self, name: &str) -> PathBuf {
@@ -103,6 +107,7 @@ impl Machine {
                 shared: self.dir.path().join("agent"),
                 access: SharedFolder::Rw,
             },
+            profile: self.profile.clone(),
             idle: Duration::from_secs(60),
             grace: Duration::from_secs(1),
             heartbeat: twobox_config::HEARTBEAT,
@@ -442,6 +447,74 @@ async fn each_process_has_a_limit_on_memory_where_no_cgroup_has_one() {
                   exit 0"#;
     let mut machine = Machine::with(plan, InstallId::generate(&SystemIds), settings);
     assert_eq!(machine.played().await, "a part\nMemoryError\n");
+}
+
+/// What an agent's own configuration says, and the settings where it says nothing.
+fn profile(text: &str, settings: &Containers) -> Profile {
+    Profile::of(File::parse(text).unwrap(), settings).unwrap()
+}
+
+#[tokio::test]
+async fn an_agent_has_the_memory_environment_and_folders_of_its_own_profile() {
+    if !bwrap() || !Path::new("/usr/bin/python3").exists() {
+        return;
+    }
+    let plan = r#"python3 -c 'x = bytearray(50 << 20); print("a part")'
+                  python3 -c 'x = bytearray(300 << 20); print("too much")' 2>&1 | tail -n 1
+                  echo "$COLOUR"; cat /mnt/docs/page; (echo >/mnt/docs/x) 2>/dev/null || echo closed
+                  echo new >/mnt/desk/page; : >"$agent/ready"; until [ -e "$agent/go" ]; do sleep 0.02; done
+                  exit 0"#;
+    let mut machine = Machine::new(plan);
+    let given = tempfile::tempdir().unwrap();
+    let place = given.path().canonicalize().unwrap();
+    for name in ["docs", "desk"] {
+        fs::create_dir(place.join(name)).unwrap();
+        fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(place.join("docs/page"), "a page\n").unwrap();
+    let secret = format!("s3cret-{}", machine.install);
+    let (docs, desk) = (place.join("docs"), place.join("desk"));
+    let text = format!(
+        r#"{{"limits": {{"memory_mb": 100}}, "environment": {{"COLOUR": "{secret}"}}, "mounts": [
+            {{"source": {docs:?}, "target": "/mnt/docs"}},
+            {{"source": {desk:?}, "target": "/mnt/desk", "read_only": false}}]}}"#
+    );
+    machine.profile =
+        profile(&text, &machine.settings).with_folders(&machine.dir.path().join("data")).unwrap();
+    let incarnation = machine.start().await;
+    written(&machine.agent("ready")).await;
+    let mut lines = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        Some(cmdline(Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?))
+    });
+    assert!(lines.all(|line| !line.contains(&secret)), "everybody can read a command line");
+    fs::write(machine.agent("go"), "").unwrap();
+    assert_eq!(next(&mut machine.events).await, RuntimeEvent::Exited(incarnation));
+    let log = machine.folder(incarnation.session).join("runner.log");
+    let printed = fs::read_to_string(log).unwrap();
+    let bounded =
+        ["MemoryError", "Killed"].map(|last| format!("a part\n{last}\n{secret}\na page\nclosed\n"));
+    assert!(bounded.contains(&printed), "{printed}");
+    assert_eq!(fs::read_to_string(place.join("desk/page")).unwrap(), "new\n");
+}
+
+#[tokio::test]
+async fn what_a_sandbox_cannot_do_for_an_agent_is_refused() {
+    if !bwrap() {
+        return;
+    }
+    let mut machine = Machine::new("exit 0");
+    for (text, part) in [
+        (r#"{"image": "x"}"#, "image is \"x\", and a sandbox has none"),
+        (r#"{"network": "agents"}"#, "network is \"agents\", and a sandbox has no network"),
+    ] {
+        machine.profile = profile(text, &machine.settings);
+        let spec = machine.spec(SessionId::generate(&SystemIds));
+        let error = machine.runtime.start(&spec).await.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+        assert!(machine.runtime.accepts(&machine.profile).is_err(), "{text}");
+        assert_eq!(machine.condition(spec.incarnation).await, None, "{text}");
+    }
 }
 
 #[tokio::test]

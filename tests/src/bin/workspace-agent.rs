@@ -1,6 +1,6 @@
 //! An agent for the `command` provider that does with files what it is told, and answers with what came
 //! of it: `write ROOM NAME TEXT`, `read ROOM NAME`, `remove ROOM NAME`, `replace ROOM NAME TEXT` (by a
-//! rename). A room is the value of `TWOBOX_PROGRAM`, `TWOBOX_WORK` or `TWOBOX_AGENT`, by the name
+//! rename); `variable NAME`, of its environment; `memory`, how many bytes it may have. A room is the value of `TWOBOX_PROGRAM`, `TWOBOX_WORK` or `TWOBOX_AGENT`, by the name
 //! `program`, `work` or `shared`.
 
 use std::fs;
@@ -30,6 +30,11 @@ fn carry_out(order: &str) -> io::Result<String> {
     let mut words = order.splitn(4, ' ');
     let mut word = || words.next().unwrap_or_default();
     let (verb, room, name, text) = (word(), word(), word(), word());
+    match verb {
+        "variable" => return Ok(std::env::var(room).unwrap_or_else(|_| "not there".to_owned())),
+        "memory" => return Ok(memory()),
+        _ => {}
+    }
     let variable = match room {
         "program" => "TWOBOX_PROGRAM",
         "work" => "TWOBOX_WORK",
@@ -49,4 +54,17 @@ fn carry_out(order: &str) -> io::Result<String> {
         }
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
+}
+
+/// By its cgroup, where that can be seen and is bounded, and otherwise by the limit of the process.
+fn memory() -> String {
+    const CGROUPS: [&str; 2] =
+        ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let cgroup = CGROUPS.iter().find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    let process = || {
+        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let line = limits.lines().find(|line| line.starts_with("Max data size"))?;
+        line.split_whitespace().nth(3)?.parse().ok()
+    };
+    cgroup.or_else(process).map_or_else(|| "any".to_owned(), |bytes: u64| bytes.to_string())
 }

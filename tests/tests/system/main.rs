@@ -21,6 +21,7 @@ mod limits;
 mod logs;
 mod places;
 mod process;
+mod profiles;
 mod reach;
 mod rebuild;
 mod redrive;

@@ -12,8 +12,8 @@ use twobox_shared::paths::container as inside;
 
 use super::folder::User;
 use crate::mounts::{self, Seen};
-use crate::{StartSpec, command};
-use twobox_config::Containers;
+use crate::profile::Limits;
+use crate::{Profile, StartSpec, command};
 
 /// The labels by which the containers of an installation are found again.
 pub(super) const INSTALL_LABEL: &str = "twobox.install";
@@ -41,7 +41,7 @@ const OPEN_FILES: (u64, u64) = (1024, 4096);
 /// session, which has `pids`; it stands here because Podman asks for a million unless told.
 const PROCESSES: u64 = 32_768;
 
-/// What a body depends on besides the settings.
+/// What a body depends on besides the start itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ground {
     /// Who the processes inside are.
@@ -64,13 +64,8 @@ pub(super) fn name(install: InstallId, session: SessionId) -> String {
 }
 
 /// The container that looks around where one of `spec` would be, and is like it in everything else.
-pub(super) fn probe(
-    install: InstallId,
-    spec: &StartSpec,
-    settings: &Containers,
-    ground: Ground,
-) -> ContainerCreateBody {
-    let mut body = container(install, spec, settings, ground);
+pub(super) fn probe(install: InstallId, spec: &StartSpec, ground: Ground) -> ContainerCreateBody {
+    let mut body = container(install, spec, ground);
     body.cmd.get_or_insert_default().push("--probe".to_owned());
     body.labels = Some(HashMap::from([(PROBE_LABEL.to_owned(), install.to_string())]));
     body
@@ -80,7 +75,6 @@ pub(super) fn probe(
 pub(super) fn container(
     install: InstallId,
     spec: &StartSpec,
-    settings: &Containers,
     ground: Ground,
 ) -> ContainerCreateBody {
     let arguments = command::arguments(install, spec, Seen::Mounted);
@@ -89,11 +83,12 @@ pub(super) fn container(
     let others = command::folders(spec, Seen::Mounted).into_iter().chain(crash_points);
     let others = others.map(|(name, value)| format!("{name}={}", value.to_string_lossy()));
     let text = |(name, value): (&str, String)| (name.to_owned(), value);
+    let own = spec.profile.environment.variables().map(|(name, value)| format!("{name}={value}"));
     ContainerCreateBody {
-        image: Some(settings.image.clone()),
+        image: Some(spec.profile.image.value.clone()),
         user: Some(ground.user.to_string()),
         cmd: Some(arguments.into_iter().map(|part| part.to_string_lossy().into_owned()).collect()),
-        env: Some(marks.into_iter().chain(others).collect()),
+        env: Some(own.chain(marks).chain(others).collect()),
         working_dir: Some(inside::PROGRAM.to_owned()),
         labels: Some(HashMap::from([
             text((INSTALL_LABEL, install.to_string())),
@@ -103,26 +98,27 @@ pub(super) fn container(
         stop_timeout: Some(i64::from(super::whole_seconds(spec.grace))),
         host_config: Some(HostConfig {
             mounts: Some(mounts(spec)),
-            ..confinement(settings, ground)
+            ..confinement(&spec.profile, ground)
         }),
         ..ContainerCreateBody::default()
     }
 }
 
 /// The limits. Seccomp is absent on purpose: then the engine's default profile holds.
-fn confinement(settings: &Containers, ground: Ground) -> HostConfig {
-    let memory = i64::try_from(settings.memory_mb.saturating_mul(1024 * 1024)).unwrap_or(i64::MAX);
+fn confinement(profile: &Profile, ground: Ground) -> HostConfig {
+    let Limits { memory_mb, cpus, pids } = &profile.limits;
+    let memory = i64::try_from(memory_mb.value.saturating_mul(1024 * 1024)).unwrap_or(i64::MAX);
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     HostConfig {
         readonly_rootfs: Some(true),
         cap_drop: Some(vec!["ALL".to_owned()]),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         privileged: Some(false),
-        pids_limit: Some(settings.pids),
+        pids_limit: Some(pids.value),
         memory: Some(memory),
         // Memory and swap together: the same number means no swap.
         memory_swap: Some(memory),
-        nano_cpus: Some(nano_cpus(settings.cpus)),
+        nano_cpus: Some(nano_cpus(cpus.value)),
         ulimits: Some(ulimits(ground)),
         // When memory is short, a conversation goes before the host that would start it again.
         oom_score_adj: Some((ground.oom_score.max(0) + 500).min(1000)),
@@ -135,7 +131,7 @@ fn confinement(settings: &Containers, ground: Ground) -> HostConfig {
             typ: Some("json-file".to_owned()),
             config: Some(HashMap::from([pair("max-size", "1m"), pair("max-file", "2")])),
         }),
-        network_mode: Some(settings.network.clone()),
+        network_mode: Some(profile.network.value.clone()),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
@@ -178,7 +174,7 @@ fn mounts(spec: &StartSpec) -> Vec<Mount> {
     let mount = |mount: mounts::Mount| Mount {
         typ: Some(MountType::BIND),
         source: Some(mount.source.to_string_lossy().into_owned()),
-        target: Some(mount.room.target().to_owned()),
+        target: Some(mount.target),
         read_only: Some(mount.read_only),
         ..Mount::default()
     };
@@ -195,6 +191,10 @@ mod tests {
     use twobox_config::Config;
 
     const REACH: (u64, u64) = (u64::MAX, u64::MAX);
+
+    fn usual() -> Profile {
+        Profile::usual(&Config::default().containers)
+    }
 
     #[test]
     fn no_limit_is_asked_for_that_lies_beyond_the_hosts_own() {
@@ -216,14 +216,9 @@ mod tests {
             ..command::tests::spec()
         };
         let incarnation = spec.incarnation;
-        let settings = Config::default().containers;
         let user = User { uid: 7, gid: 8 };
-        let body = container(
-            install,
-            &spec,
-            &settings,
-            Ground { user, keep_id: false, reach: REACH, oom_score: 0 },
-        );
+        let body =
+            container(install, &spec, Ground { user, keep_id: false, reach: REACH, oom_score: 0 });
 
         assert_eq!(body.user.as_deref(), Some("7:8"));
         assert_eq!(body.stop_timeout, Some(8), "rounded up");
@@ -292,17 +287,36 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_as_the_profile_of_its_agent_says() {
+        let settings = Config::default().containers;
+        let text = r#"{"image": "mine:1", "network": "agents", "limits": {"memory_mb": 64, "cpus": 0.5,
+            "pids": 50}, "mounts": [{"source": "/srv/docs", "target": "/mnt/docs"}],
+            "environment": {"COLOUR": "dark green"}}"#;
+        let profile = Profile::of(crate::profile::File::parse(text).unwrap(), &settings).unwrap();
+        let spec = StartSpec { profile, ..command::tests::spec() };
+        let ground =
+            Ground { user: User { uid: 7, gid: 8 }, keep_id: false, reach: REACH, oom_score: 0 };
+        let body = container(InstallId::generate(&SystemIds), &spec, ground);
+        assert_eq!(body.image.as_deref(), Some("mine:1"));
+        assert_eq!(body.env.unwrap()[0], "COLOUR=dark green", "before what the host says");
+        let host = body.host_config.unwrap();
+        assert_eq!(host.network_mode.as_deref(), Some("agents"));
+        assert_eq!((host.memory, host.memory_swap), (Some(64 << 20), Some(64 << 20)));
+        assert_eq!((host.nano_cpus, host.pids_limit), (Some(500_000_000), Some(50)));
+        let last = host.mounts.unwrap().pop().unwrap();
+        let given = (last.source.unwrap(), last.target.unwrap(), last.read_only);
+        assert_eq!(given, ("/srv/docs".to_owned(), "/mnt/docs".to_owned(), Some(true)));
+    }
+
+    #[test]
     fn whoever_looks_around_is_confined_as_a_session_is() {
         let install = InstallId::generate(&SystemIds);
         let dir = tempfile::tempdir().unwrap();
-        let room = crate::probe::Room::make(dir.path()).unwrap();
-        let settings = Config::default().containers;
+        let room = crate::probe::Room::make(dir.path(), usual()).unwrap();
         let ground =
             Ground { user: User { uid: 7, gid: 8 }, keep_id: true, reach: REACH, oom_score: 0 };
-        let (probe, session) = (
-            probe(install, room.spec(), &settings, ground),
-            container(install, room.spec(), &settings, ground),
-        );
+        let (probe, session) =
+            (probe(install, room.spec(), ground), container(install, room.spec(), ground));
         let labels = HashMap::from([(PROBE_LABEL.to_owned(), install.to_string())]);
         assert_eq!(probe.labels, Some(labels), "nobody takes it for a session's");
         let mut command = session.cmd.clone().unwrap();
@@ -326,10 +340,10 @@ mod tests {
     #[test]
     fn memory_that_is_short_ends_a_conversation_before_the_host() {
         let user = User { uid: 7, gid: 8 };
-        let settings = Config::default().containers;
+        let profile = usual();
         for (own, expected) in [(-1000, 500), (0, 500), (200, 700), (900, 1000), (1000, 1000)] {
             let ground = Ground { user, keep_id: false, reach: REACH, oom_score: own };
-            assert_eq!(confinement(&settings, ground).oom_score_adj, Some(expected), "{own}");
+            assert_eq!(confinement(&profile, ground).oom_score_adj, Some(expected), "{own}");
         }
     }
 

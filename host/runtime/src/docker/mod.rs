@@ -39,7 +39,9 @@ use self::folder::User;
 use self::whose::{Whose, name_of};
 use super::probe::Probed;
 use super::settings::{self, Caution};
-use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
+use super::{
+    Condition, Incarnation, Profile, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+};
 use twobox_config::Containers;
 use twobox_system::blocking::blocking;
 use twobox_system::lock::lock;
@@ -64,8 +66,8 @@ struct Inner {
     cautions: Vec<Caution>,
     /// Starts under way here: their containers may be created and not started yet.
     starting: Mutex<HashSet<RunnerId>>,
-    /// The image's id, and when it was asked for.
-    image: Mutex<Option<(Instant, String)>>,
+    /// The ids of images by their names, and when they were asked for.
+    images: Mutex<HashMap<String, (Instant, String)>>,
 }
 
 /// How long the image is taken for what it was: a talk should not ask the engine with each message.
@@ -94,8 +96,8 @@ impl Docker {
         let engine = Engine::new(install, &socket);
         let watch = tokio::spawn(watch::run(engine.clone(), events)).abort_handle();
         let (whose, starting) = (Whose::new(sessions), Mutex::default());
-        let (settings, image) = (settings.clone(), Mutex::default());
-        let inner = Inner { engine, whose, settings, cautions, starting, image };
+        let (settings, images) = (settings.clone(), Mutex::default());
+        let inner = Inner { engine, whose, settings, cautions, starting, images };
         Ok(Self { inner: Arc::new(inner), watch })
     }
 }
@@ -130,6 +132,7 @@ impl Inner {
 
     async fn create_and_start(&self, spec: &StartSpec) -> Result<(), RuntimeError> {
         let session = spec.incarnation.session;
+        self.accepts(&spec.profile).map_err(refused)?;
         let ground = self.ground().await?;
         self.prepare(spec, ground).await?;
         // The name keeps two starts apart; a container of an older host may have another name.
@@ -137,7 +140,7 @@ impl Inner {
         if !self.engine.containers(Some(label)).await?.is_empty() {
             return Err(self.occupied(session).await?);
         }
-        let body = body::container(self.engine.install, spec, &self.settings, ground);
+        let body = body::container(self.engine.install, spec, ground);
         let name = body::name(self.engine.install, session);
         let created = match self.create(&name, body.clone()).await? {
             Some(id) => Some(id),
@@ -198,6 +201,7 @@ impl Inner {
         body: ContainerCreateBody,
     ) -> Result<Option<String>, RuntimeError> {
         let client = self.engine.client().await?;
+        let image = body.image.clone().unwrap_or_default();
         let mounts = body.host_config.as_ref().and_then(|host| host.mounts.clone());
         blocking(move || {
             let sources = mounts.iter().flatten().filter_map(|mount| mount.source.as_deref());
@@ -211,7 +215,7 @@ impl Inner {
             Ok(created) => Ok(Some(created.id)),
             Err(error) if is_name_conflict(&error) => Ok(None),
             Err(error) if status(&error) == 404 => {
-                Err(refused(format!("{error}: {}", self.build_advice())))
+                Err(refused(format!("{error}: {}", self.build_advice(&image))))
             }
             Err(error) => Err(refused(error.to_string())),
         }
@@ -338,17 +342,48 @@ impl Inner {
     }
 
     /// The id of the image that a start would take, as the engine said it not long ago.
-    async fn image_id(&self) -> Option<String> {
-        let known = || lock(&self.image);
-        if let Some((when, id)) = &*known()
+    async fn image_id(&self, name: &str) -> Option<String> {
+        let known = || lock(&self.images);
+        if let Some((when, id)) = known().get(name)
             && when.elapsed() < IMAGE_KNOWN_FOR
         {
             return Some(id.clone());
         }
         // One that is missing has no id, and one that comes back has.
-        let id = image::id(&self.engine, &self.settings.image).await.ok()?.unwrap_or_default();
-        *known() = Some((Instant::now(), id.clone()));
+        let id = image::id(&self.engine, name).await.ok()?.unwrap_or_default();
+        let mut known = known();
+        known.retain(|_, (when, _)| when.elapsed() < IMAGE_KNOWN_FOR); // names come and go
+        known.insert(name.to_owned(), (Instant::now(), id.clone()));
         Some(id)
+    }
+
+    /// Whether an engine can be asked for `profile`: it honours all of it, but a folder that holds its
+    /// own socket would hand the machine over.
+    fn accepts(&self, profile: &Profile) -> Result<(), String> {
+        let socket = Path::new(&*self.engine.socket);
+        let socket = socket.canonicalize().unwrap_or_else(|_| socket.to_owned());
+        match profile.mounts.iter().find(|mount| socket.starts_with(&mount.source)) {
+            None => Ok(()),
+            Some(mount) => Err(format!(
+                "mounts: source {:?} holds the engine's socket {}, with which an agent could do \
+                 anything on this machine: name another folder",
+                mount.source, self.engine.socket
+            )),
+        }
+    }
+
+    async fn check_profile(&self, profile: &Profile) -> Result<(), RuntimeError> {
+        self.accepts(profile).map_err(refused)?;
+        match profile.image.own {
+            true => self.image(&profile.image.value).await.map(drop),
+            false => Ok(()), // see `check`
+        }
+    }
+
+    /// The image that a start with `name` would take.
+    async fn image(&self, name: &str) -> Result<image::Image, RuntimeError> {
+        let missing = || refused(format!("image {name} is missing: {}", self.build_advice(name)));
+        image::find(&self.engine, name).await?.ok_or_else(missing)
     }
 
     async fn clear(&self, incarnation: Incarnation, log: &Path) -> Result<(), RuntimeError> {
@@ -400,16 +435,12 @@ impl Inner {
 
     async fn check(&self) -> Result<String, RuntimeError> {
         let facts = self.engine.facts().await?;
-        let image = image::find(&self.engine, &self.settings.image).await?.ok_or_else(|| {
-            let image = &self.settings.image;
-            refused(format!("image {image} is missing: {}", self.build_advice()))
-        })?;
+        let image = self.image(&self.settings.image).await?;
         self.ground().await?;
         Ok(format!("{} at {}, image {image}", facts.version, self.engine.socket))
     }
 
-    fn build_advice(&self) -> String {
-        let image = &self.settings.image;
+    fn build_advice(&self, image: &str) -> String {
         match image.starts_with(OURS) {
             true => format!("build it with `scripts/build-image {image}`"),
             false => format!(
@@ -448,8 +479,19 @@ impl Runtime for Docker {
         self.inner.sightings(Some(format!("{SESSION_LABEL}={session}"))).boxed()
     }
 
-    fn stamp(&self) -> BoxFuture<'_, Option<String>> {
-        self.inner.image_id().boxed()
+    fn stamp<'a>(&'a self, profile: &'a Profile) -> BoxFuture<'a, Option<String>> {
+        self.inner.image_id(&profile.image.value).boxed()
+    }
+
+    fn accepts(&self, profile: &Profile) -> Result<(), String> {
+        self.inner.accepts(profile)
+    }
+
+    fn check_profile<'a>(
+        &'a self,
+        profile: &'a Profile,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        self.inner.check_profile(profile).boxed()
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Sighting>, RuntimeError>> {

@@ -13,9 +13,9 @@ use twobox_shared::probe::{Bound, Cgroup, Limit, Report};
 use super::body::{self, Ground, MEMORY, MEMORY_FLAGS, PROBE_LABEL, SHARED_MEMORY};
 use super::engine::{QUICK, runs};
 use super::{Inner, image, logs, refused};
-use crate::RuntimeError;
 use crate::probe::{self, Expected, Probed, Room, Tmpfs};
 use crate::settings;
+use crate::{Profile, RuntimeError};
 use twobox_system::blocking::blocking;
 
 /// How long a container that looks around may take from its creation to its end.
@@ -32,7 +32,8 @@ impl Inner {
         let place = place.to_owned();
         let task = tokio::spawn(async move {
             self.remove_left_over().await?;
-            let made = blocking(move || Room::make(&place)).await;
+            let profile = Profile::usual(&self.settings);
+            let made = blocking(move || Room::make(&place, profile)).await;
             let room =
                 made.map_err(|error| refused(format!("no folder to try a start in: {error}")))?;
             let looked = self.look_around(&room).await;
@@ -46,7 +47,7 @@ impl Inner {
         let spec = room.spec();
         let ground = self.ground().await?;
         self.prepare(spec, ground).await?;
-        let body = body::probe(self.engine.install, spec, &self.settings, ground);
+        let body = body::probe(self.engine.install, spec, ground);
         let expected = expected(&body, ground);
         let name = format!("twobox-probe-{}", spec.incarnation.runner);
         let created = self.create(&name, body).await;
@@ -64,7 +65,7 @@ impl Inner {
             let code = found.state.and_then(|state| state.exit_code);
             let image = &self.settings.image;
             let reason = probe::no_report(&printed, code);
-            return Err(refused(format!("image {image}: {reason}: {}", self.build_advice())));
+            return Err(refused(format!("image {image}: {reason}: {}", self.build_advice(image))));
         };
         fill_in(&mut report.cgroup, &found);
         let line = format!("a container starts as {} and can write its folders", ground.user);
@@ -80,7 +81,7 @@ impl Inner {
         let user = settings::judge_user(&self.settings, user, rootless).map_err(refused)?;
         for caution in self.cautions.iter().chain(&user) {
             match caution.unsafe_ {
-                true => probed.warn(caution.what.clone(), caution.help.to_owned()),
+                true => probed.warn(caution.what.clone(), caution.help.clone()),
                 false => probed.line = format!("{}; {}", probed.line, caution.what),
             }
         }

@@ -33,7 +33,9 @@ use self::spawn::Way;
 use self::watch::{Ended, Watch};
 use super::docker::folder::{self, User};
 use super::probe::Probed;
-use super::{Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec};
+use super::{
+    Condition, Incarnation, Profile, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
+};
 use twobox_system::blocking::blocking;
 use twobox_system::lock::lock;
 use twobox_system::repeat::Repeats;
@@ -231,6 +233,7 @@ impl Shared {
         if table.keys().any(|known| known.session == session) {
             return Err(RuntimeError::Occupied { session });
         }
+        accepts(&spec.profile).map_err(|reason| RuntimeError::Start { reason })?;
         let child = spawn::spawn(&self.way, spec, &[]).map_err(|error| {
             let program = self.way.program.display();
             let advice = match (error.raw_os_error(), self.way.user == User::own()) {
@@ -300,7 +303,11 @@ impl Runtime for Process {
         self.sightings(move |incarnation| incarnation.session == session).boxed()
     }
 
-    fn stamp(&self) -> BoxFuture<'_, Option<String>> {
+    fn accepts(&self, profile: &Profile) -> Result<(), String> {
+        accepts(profile)
+    }
+
+    fn stamp<'a>(&'a self, _profile: &'a Profile) -> BoxFuture<'a, Option<String>> {
         let stamp = super::stamp_of_runner(&self.shared.way.program);
         async move { stamp }.boxed()
     }
@@ -341,6 +348,26 @@ impl Runtime for Process {
                 .unwrap_or_else(|error| Err(unavailable(error.to_string())))
         }
         .boxed()
+    }
+}
+
+/// Whether a process of this machine can be what the agent's own part of `profile` asks for. What
+/// `[containers]` says is for containers.
+fn accepts(profile: &Profile) -> Result<(), String> {
+    let Profile { image, network, limits, mounts, .. } = profile;
+    let asked = [
+        ("image", image.own, "has no image, it is a program of this machine"),
+        ("network", network.own, "has the network of this machine and no other"),
+        ("limits.cpus", limits.cpus.own, "has no limit on processors"),
+        ("limits.pids", limits.pids.own, "has no limit on processes of its own"),
+        ("mounts", !mounts.is_empty(), "has no mounts, it sees folders where they are"),
+    ];
+    match asked.iter().find(|(_, own, _)| *own) {
+        None => Ok(()),
+        Some((field, _, why)) => Err(format!(
+            "{field}: a runner of the process runtime {why}: leave it out, or use runtime = \"docker\" \
+             or \"sandbox\""
+        )),
     }
 }
 

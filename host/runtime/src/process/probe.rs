@@ -12,7 +12,8 @@ use super::scan::Ours;
 use super::spawn::{self, Way};
 use crate::mounts::mounts;
 use crate::probe::{self, Expected, Probed, Room};
-use crate::{RUNNER_LOG, RuntimeError};
+use crate::{Profile, RUNNER_LOG, RuntimeError};
+use twobox_config::Config;
 
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) fn probe(way: &Way, place: &Path) -> Result<Probed, RuntimeError> {
     let refused = |reason: String| RuntimeError::Start { reason };
     let failed = |error: std::io::Error| refused(format!("could not try a start: {error}"));
-    let room = Room::make(place).map_err(failed)?;
+    let room = Room::make(place, Profile::usual(&Config::default().containers)).map_err(failed)?;
     let spec = room.spec();
     // Under an id of which there are no runners, so that no host takes it for one of its own.
     let install = InstallId::generate(&SystemIds);

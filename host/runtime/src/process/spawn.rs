@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::outside;
 use twobox_shared::paths::SessionPaths;
 
@@ -42,7 +41,8 @@ pub(super) fn spawn(way: &Way, spec: &StartSpec, more: &[&str]) -> io::Result<Ch
     let (install, program) = (way.ours.install, &way.program);
     let mut nobody = nobody(way, spec)?;
     let output = log::open(&spec.folder.join(log::RUNNER_LOG))?;
-    let limits = limits()?;
+    let own = &spec.profile.limits.memory_mb;
+    let limits = limits(own.own.then(|| own.value.saturating_mul(1024 * 1024)))?;
 
     let mut command = Command::new(program);
     command
@@ -52,6 +52,7 @@ pub(super) fn spawn(way: &Way, spec: &StartSpec, more: &[&str]) -> io::Result<Ch
         .current_dir(&spec.agent.program)
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| passes(name)))
+        .envs(spec.profile.environment.variables())
         .envs(command::marks(install, spec))
         .env(command::FOLDER_VARIABLE, &spec.folder)
         .envs(command::folders(spec, Seen::OnTheHost))
@@ -69,8 +70,8 @@ pub(super) fn spawn(way: &Way, spec: &StartSpec, more: &[&str]) -> io::Result<Ch
         }
         nix::sys::prctl::set_no_new_privs()?;
         umask(Mode::from_bits_truncate(0o077));
-        for (resource, limit) in limits {
-            setrlimit(resource, limit, limit)?;
+        for (resource, limit) in &limits {
+            setrlimit(*resource, *limit, *limit)?;
         }
         close_on_exec();
         Ok(())
@@ -95,11 +96,8 @@ fn nobody(way: &Way, spec: &StartSpec) -> io::Result<Option<Nobody>> {
     let writable: Vec<PathBuf> =
         kept.iter().filter(|kept| !kept.read_only).map(|kept| kept.path.clone()).collect();
     let writable: Vec<&Path> = writable.iter().map(PathBuf::as_path).collect();
-    // A configuration that cannot be read is reported later, by the turn that needs it.
-    let config = AgentConfig::load(&SessionPaths::of_folder(&spec.folder).agent_config())
-        .unwrap_or_default();
     let search = std::env::var_os("PATH");
-    let agent = config.command.first().and_then(|command| {
+    let agent = spec.profile.agent.provider.command().first().and_then(|command| {
         outside::program(command, &spec.agent.program, search.as_deref(), &writable)
     });
     if let Some(agent) = agent {
@@ -112,12 +110,14 @@ fn nobody(way: &Way, spec: &StartSpec) -> io::Result<Option<Nobody>> {
 }
 
 /// The limits that the child gets, as far as this process's own allow.
-fn limits() -> nix::Result<[(Resource, rlim_t); 3]> {
-    let mut wanted = [
+/// `memory`, in bytes, is what each process may write and share with nobody.
+fn limits(memory: Option<u64>) -> nix::Result<Vec<(Resource, rlim_t)>> {
+    let mut wanted = vec![
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_NOFILE, MAX_OPEN),
         (Resource::RLIMIT_FSIZE, MAX_FILE),
     ];
+    wanted.extend(memory.map(|bytes| (Resource::RLIMIT_DATA, bytes)));
     for (resource, limit) in &mut wanted {
         let (_, ours) = getrlimit(*resource)?;
         *limit = ours.min(*limit);

@@ -13,7 +13,7 @@ pub fn exposed<'c>(config: &'c AgentConfig, shared: &Path) -> Option<&'c str> {
         path.starts_with(container::AGENT) || path.starts_with(shared)
     };
     let writable = config.shared_folder == SharedFolder::Rw;
-    config.command.iter().map(String::as_str).find(|word| writable && in_shared(word))
+    config.provider.command().iter().map(String::as_str).find(|word| writable && in_shared(word))
 }
 
 /// What to do about it.
@@ -22,7 +22,7 @@ pub const EXPOSED_HELP: &str = "give the file to `twobox agents put`, and name i
 
 #[cfg(test)]
 mod tests {
-    use twobox_shared::agent_config::ProviderKind;
+    use twobox_shared::agent_config::{Lifetime, Provider};
 
     use super::*;
 
@@ -37,8 +37,10 @@ mod tests {
         ];
         for (words, shared_folder, expected) in cases {
             let config = AgentConfig {
-                provider: ProviderKind::Command,
-                command: words.iter().map(|word| (*word).to_owned()).collect(),
+                provider: Provider::Command {
+                    command: words.iter().map(|word| (*word).to_owned()).collect(),
+                    lifetime: Lifetime::Turn,
+                },
                 shared_folder,
                 ..AgentConfig::default()
             };

@@ -11,12 +11,13 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{RenameFlags, fsync, renameat_with};
 use rustix::io::Errno;
-use twobox_shared::agent_config::{AgentConfig, ProviderKind};
+use twobox_shared::agent_config::{AgentConfig, ConfigError, Provider};
 
 use super::copy::{Copier, FOLDER, Refusal, make_folder};
 use super::exposed::{EXPOSED_HELP, exposed};
 use super::stage::{Stage, enter};
 use super::{ProgramError, failed};
+use crate::profile::File;
 use twobox_shared::errors::chain;
 use twobox_system::data::DataDir;
 
@@ -65,16 +66,16 @@ enum Wanted {
 
 /// A program may read whatever lies beside it; a script is one file.
 fn wanted(config: &AgentConfig) -> Wanted {
-    match config.provider {
-        ProviderKind::Echo => Wanted::Files(Vec::new()),
-        ProviderKind::Scripted => Wanted::Files(vec!["script.json".into()]),
-        ProviderKind::Command => {
+    match &config.provider {
+        Provider::Echo => Wanted::Files(Vec::new()),
+        Provider::Scripted => Wanted::Files(vec!["script.json".into()]),
+        Provider::Command { command, .. } => {
             let inside = |path: &Path| {
                 let normal =
                     |it: Component<'_>| matches!(it, Component::Normal(_) | Component::CurDir);
                 path.components().all(normal) && path.file_name().is_some()
             };
-            let words = config.command.iter().map(Path::new).filter(|word| inside(word));
+            let words = command.iter().map(Path::new).filter(|word| inside(word));
             Wanted::All(words.map(Path::to_owned).collect())
         }
     }
@@ -134,7 +135,9 @@ pub fn migrate(
 pub fn migrate_all<'a>(data: &DataDir, folders: impl IntoIterator<Item = &'a str>) {
     for folder in folders {
         let (program, shared) = (data.program_folder(folder), data.group_folder(folder));
-        let config = AgentConfig::load(&data.agent_config(folder));
+        let path = data.agent_config(folder);
+        let named = |reason| ConfigError::new(&path, reason);
+        let config = File::load(&path).and_then(|file| file.agent().map_err(named));
         if let Ok(config) = &config
             && let Some(word) = exposed(config, &shared)
         {
@@ -237,13 +240,17 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use twobox_shared::agent_config::Lifetime;
+
     use super::*;
     use crate::program::stage::STAGE;
 
     fn command(words: &[&str]) -> AgentConfig {
         AgentConfig {
-            provider: ProviderKind::Command,
-            command: words.iter().map(|word| (*word).to_owned()).collect(),
+            provider: Provider::Command {
+                command: words.iter().map(|word| (*word).to_owned()).collect(),
+                lifetime: Lifetime::Turn,
+            },
             ..AgentConfig::default()
         }
     }
@@ -286,7 +293,7 @@ mod tests {
         let cases = [
             (AgentConfig::default(), paths(&[])),
             (
-                AgentConfig { provider: ProviderKind::Scripted, ..AgentConfig::default() },
+                AgentConfig { provider: Provider::Scripted, ..AgentConfig::default() },
                 paths(&["script.json"]),
             ),
             (command(&["python3", "agent.py"]), paths(&["agent.py", "lib/a.py", "script.json"])),

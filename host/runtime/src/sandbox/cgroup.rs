@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use twobox_shared::ids::SessionId;
 
-use twobox_config::Containers;
+use crate::profile::Limits;
 
 /// The leaf in which the host itself is. `DelegateSubgroup=host` in a unit makes it as well.
 const HOST: &str = "host";
@@ -109,11 +109,11 @@ impl Tree {
     }
 
     /// A leaf for the session's sandbox, with its limits.
-    pub(super) fn leaf(&self, session: SessionId, settings: &Containers) -> io::Result<Leaf> {
+    pub(super) fn leaf(&self, session: SessionId, asked: &Limits) -> io::Result<Leaf> {
         let leaf = self.existing(session);
         leaf.remove(); // what an interrupted start left
         make(&leaf.folder)?;
-        for (name, value) in limits(settings, self.cpu) {
+        for (name, value) in limits(asked, self.cpu) {
             match write(&leaf.folder.join(name), &value) {
                 // A kernel that does not count swap has no such file.
                 Err(error)
@@ -127,6 +127,11 @@ impl Tree {
     /// The leaf of a sandbox that an earlier host started.
     pub(super) fn existing(&self, session: SessionId) -> Leaf {
         Leaf { folder: self.folder.join(format!("sandbox-{session}")) }
+    }
+
+    /// Whether time on processors can be limited too.
+    pub(super) fn limits_processors(&self) -> bool {
+        self.cpu
     }
 
     /// One line for people.
@@ -172,16 +177,16 @@ impl Leaf {
 }
 
 /// What is written where.
-fn limits(settings: &Containers, cpu: bool) -> Vec<(&'static str, String)> {
-    let memory = settings.memory_mb.saturating_mul(1024 * 1024).to_string();
+fn limits(asked: &Limits, cpu: bool) -> Vec<(&'static str, String)> {
+    let memory = asked.memory_mb.value.saturating_mul(1024 * 1024).to_string();
     let mut limits = vec![
         ("memory.max", memory),
         ("memory.swap.max", "0".to_owned()),
         ("memory.oom.group", "0".to_owned()),
-        ("pids.max", settings.pids.to_string()),
+        ("pids.max", asked.pids.value.to_string()),
     ];
     // The kernel takes a thousandth of a second at least.
-    let quota = (settings.cpus * PERIOD_US).round().max(1000.0);
+    let quota = (asked.cpus.value * PERIOD_US).round().max(1000.0);
     limits.extend(cpu.then(|| ("cpu.max", format!("{quota:.0} {PERIOD_US:.0}"))));
     limits
 }
@@ -240,7 +245,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use twobox_config::Config;
+    use twobox_config::{Config, Containers};
 
     /// A tree as the kernel shows it, in files.
     fn tree(folder: &Path, controllers: &str) {
@@ -306,6 +311,7 @@ mod tests {
 
     #[test]
     fn the_limits_are_those_of_a_container() {
+        let asked = |settings: &Containers| crate::Profile::usual(settings).limits;
         let settings = Config::default().containers;
         let text = |name: &'static str, value: &str| (name, value.to_owned());
         let expected = [
@@ -315,10 +321,10 @@ mod tests {
             text("pids.max", "256"),
             text("cpu.max", "100000 100000"),
         ];
-        assert_eq!(limits(&settings, true), expected);
-        assert_eq!(limits(&settings, false), expected[..4]);
+        assert_eq!(limits(&asked(&settings), true), expected);
+        assert_eq!(limits(&asked(&settings), false), expected[..4]);
         let tiny = Containers { cpus: 0.001, ..settings };
-        assert_eq!(limits(&tiny, true)[4].1, "1000 100000");
+        assert_eq!(limits(&asked(&tiny), true)[4].1, "1000 100000");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::StartSpec;
 use crate::command;
 use crate::docker::folder::User;
 use crate::mounts::Seen;
+use crate::profile::Environment;
 
 /// Where the runner is inside.
 pub(super) const RUNNER: &str = "/agent-runner";
@@ -63,6 +64,8 @@ pub(super) struct Descriptors {
     pub(super) filters: [RawFd; 2],
     /// The texts of `/etc/passwd` and `/etc/group`.
     pub(super) accounts: [RawFd; 2],
+    /// Further arguments, those of [`variables`].
+    pub(super) variables: RawFd,
 }
 
 /// The name under which the sandbox of the session in `folder` runs.
@@ -94,6 +97,8 @@ pub(super) fn line(
         }
     }
     line.add(["--new-session", "--hostname", "twobox", "--clearenv"]);
+    // First, so that it takes the place of nothing that is set here.
+    line.descriptor("--args", descriptors.variables);
     for (name, value) in environment {
         line.add([OsStr::new("--setenv"), name.as_ref(), value]);
     }
@@ -185,6 +190,13 @@ pub(super) fn environment(
     environment
 }
 
+/// What sets the variables of the agent's own. Everybody on the machine can read a command line, so they
+/// do not stand there.
+pub(super) fn variables(own: &Environment) -> Vec<u8> {
+    let parts = own.variables().flat_map(|(name, value)| ["--setenv", name, value]);
+    parts.flat_map(|part| part.bytes().chain([0])).collect()
+}
+
 /// The texts of `/etc/passwd` and `/etc/group`: the one user that there is.
 pub(super) fn accounts(user: User) -> [String; 2] {
     let User { uid, gid } = user;
@@ -195,7 +207,8 @@ pub(super) fn accounts(user: User) -> [String; 2] {
 mod tests {
     use super::*;
 
-    const DESCRIPTORS: Descriptors = Descriptors { status: 5, filters: [6, 7], accounts: [8, 9] };
+    const DESCRIPTORS: Descriptors =
+        Descriptors { status: 5, filters: [6, 7], accounts: [8, 9], variables: 10 };
 
     fn of(way: Way) -> Vec<String> {
         let system = System {
@@ -222,7 +235,7 @@ mod tests {
             .collect()
     }
 
-    const REST: &str = "--new-session --hostname twobox --clearenv --setenv HOME /tmp \
+    const REST: &str = "--new-session --hostname twobox --clearenv --args 10 --setenv HOME /tmp \
         --perms 0755 --dir /etc --perms 0755 --dir /etc/ssl \
         --ro-bind /usr /usr --symlink usr/lib /lib \
         --perms 0444 --ro-bind-data 8 /etc/passwd --perms 0444 --ro-bind-data 9 /etc/group \
@@ -236,6 +249,22 @@ mod tests {
         --ro-bind /s/in /workspace/in --bind /s/out /workspace/out \
         --remount-ro / --chdir /workspace --json-status-fd 5 --add-seccomp-fd 6 \
         --add-seccomp-fd 7 --";
+
+    #[test]
+    fn what_may_be_a_secret_is_in_no_argument() {
+        let text = r#"{"environment": {"A": "s3cret", "B": ""}}"#;
+        let file = crate::profile::File::parse(text).unwrap();
+        let settings = twobox_config::Config::default().containers;
+        let spec = StartSpec {
+            profile: crate::Profile::of(file, &settings).unwrap(),
+            ..command::tests::spec()
+        };
+        let said = variables(&spec.profile.environment);
+        assert_eq!(said, b"--setenv\0A\0s3cret\0--setenv\0B\0\0");
+        let install = "0192f000-1111-7000-8000-000000000001".parse().unwrap();
+        let others = format!("{:?}", environment(install, &spec, None));
+        assert!(!others.contains("s3cret"), "{others}");
+    }
 
     #[test]
     fn a_sandbox_is_confined_in_every_way_that_there_is() {

@@ -9,16 +9,17 @@ use super::Shared;
 use super::line::{self, Bind};
 use super::spawn::{MAX_FILE, MAX_OPEN};
 use super::start::Trial;
-use crate::RuntimeError;
 use crate::docker::folder::{self, User};
 use crate::probe::{self, Expected, Probed, Room, Tmpfs};
+use crate::{Profile, RuntimeError};
 
 impl Shared {
     /// See [`crate::Runtime::probe`]. Blocks.
     pub(super) fn probe(&self, place: &Path) -> Result<Probed, RuntimeError> {
         let refused = |reason: String| RuntimeError::Start { reason };
         let failed = |error: std::io::Error| refused(format!("could not try a start: {error}"));
-        let room = Room::make(place).map_err(failed)?;
+        self.accepts(&Profile::usual(&self.settings)).map_err(refused)?;
+        let room = Room::make(place, Profile::usual(&self.settings)).map_err(failed)?;
         let spec = room.spec();
         let way = self.way()?;
         let user = self.user.clone().map_err(refused)?;

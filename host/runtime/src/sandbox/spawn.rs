@@ -17,6 +17,7 @@ use super::line::{self, Bind, Descriptors, Way};
 use super::seccomp;
 use super::system::System;
 use crate::docker::folder::User;
+use crate::profile::Environment;
 
 /// The largest file that a sandbox may write, its log included.
 pub(super) const MAX_FILE: rlim_t = 1 << 30;
@@ -31,6 +32,8 @@ pub(super) struct Launch<'a> {
     /// Whose it is: the session's folder.
     pub(super) folder: &'a Path,
     pub(super) environment: Vec<(&'static str, OsString)>,
+    /// What the agent's own program is to find there besides.
+    pub(super) own: &'a Environment,
     /// With their sources as the host knows them.
     pub(super) binds: Vec<Bind>,
     pub(super) program: Vec<OsString>,
@@ -58,10 +61,12 @@ pub(super) fn spawn(launch: Launch<'_>) -> io::Result<Child> {
     };
     let [passwd, group] = line::accounts(inside);
     let accounts = [memory_file(passwd.as_bytes())?, memory_file(group.as_bytes())?];
+    let own_variables = memory_file(&line::variables(launch.own))?;
     let descriptors = Descriptors {
         status: launch.status.as_raw_fd(),
         filters: filters.each_ref().map(AsRawFd::as_raw_fd),
         accounts: accounts.each_ref().map(AsRawFd::as_raw_fd),
+        variables: own_variables.as_raw_fd(),
     };
 
     let (binds, become_user) = match launch.way {
@@ -120,8 +125,8 @@ fn stage(binds: Vec<Bind>) -> io::Result<(Vec<Bind>, Vec<Staged>)> {
 }
 
 fn kept(descriptors: Descriptors) -> Vec<RawFd> {
-    let Descriptors { status, filters, accounts } = descriptors;
-    [&[status], &filters[..], &accounts[..]].concat()
+    let Descriptors { status, filters, accounts, variables } = descriptors;
+    [&[status, variables], &filters[..], &accounts[..]].concat()
 }
 
 /// A file in memory that is read from its beginning. bwrap reads on from where the descriptor is, so

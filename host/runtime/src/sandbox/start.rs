@@ -24,7 +24,8 @@ use super::{Entry, Shared, Table};
 use crate::command;
 use crate::docker::folder;
 use crate::mounts::{Mount, Seen, mounts};
-use crate::{Incarnation, RuntimeError, StartSpec, log};
+use crate::profile::Environment;
+use crate::{Incarnation, Profile, RuntimeError, StartSpec, log};
 
 /// How long bwrap may take until the runner runs. It takes milliseconds; a machine that swaps takes
 /// longer.
@@ -33,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_micros(300);
 /// How much of what bwrap said is passed on, in bytes.
 const WORDS_MAX: u64 = 2048;
+/// What a trial finds in its environment of an agent's own.
+static NOTHING: Environment = Environment::none();
 /// How much of what a trial printed is read, in bytes.
 const SAID_MAX: u64 = 256 * 1024;
 
@@ -81,10 +84,12 @@ impl Shared {
         let refused = |reason: String| RuntimeError::Start { reason };
         let at = |error: io::Error| refused(format!("{}: {error}", spec.folder.display()));
         let way = self.way()?;
+        self.accepts(&spec.profile).map_err(refused)?;
+        let limits = &spec.profile.limits;
         let user = self.user.clone().map_err(refused)?;
         folder::prepare(spec, self.own, user).map_err(at)?;
         let tree = self.tree().ok();
-        let leaf = match tree.map(|tree| tree.leaf(spec.incarnation.session, &self.settings)) {
+        let leaf = match tree.map(|tree| tree.leaf(spec.incarnation.session, limits)) {
             Some(Ok(leaf)) => Some(leaf),
             Some(Err(error)) => return Err(refused(format!("no cgroup could be made: {error}"))),
             None => None,
@@ -92,14 +97,15 @@ impl Shared {
         let log_path = spec.folder.join(log::RUNNER_LOG);
         let output = log::open(&log_path).map_err(at)?;
         let before = output.metadata().map_or(0, |meta| meta.len());
-        let processes = (leaf.is_none() && way.has_namespace()).then_some(self.settings.pids);
+        let processes = (leaf.is_none() && way.has_namespace()).then_some(limits.pids.value);
         let launch = Launch {
             environment: line::environment(self.ours.install, spec, processes),
             binds: self.binds(spec),
             program: program(self.ours.install, spec),
             status: status::begin(&spec.folder, spec.incarnation.runner).map_err(at)?,
             cgroup: leaf.as_ref().map(Leaf::door).transpose().map_err(at)?,
-            memory: leaf.is_none().then(|| self.settings.memory_mb.saturating_mul(1024 * 1024)),
+            memory: leaf.is_none().then(|| limits.memory_mb.value.saturating_mul(1024 * 1024)),
+            own: &spec.profile.environment,
             ..self.launch(way, &spec.folder, output)?
         };
         let words = || words_since(&log_path, before);
@@ -175,7 +181,7 @@ impl Shared {
     pub(super) fn binds(&self, spec: &StartSpec) -> Vec<Bind> {
         let bind = |mount: Mount| Bind {
             source: mount.source,
-            target: mount.room.target().into(),
+            target: mount.target.into(),
             read_only: mount.read_only,
         };
         std::iter::once(self.runner()).chain(mounts(spec).into_iter().map(bind)).collect()
@@ -193,13 +199,6 @@ impl Shared {
         output: File,
     ) -> Result<Launch<'a>, RuntimeError> {
         let refused = |reason: String| RuntimeError::Start { reason };
-        if self.settings.network != "none" {
-            return Err(refused(format!(
-                "containers.network is {:?}, and a sandbox has no network: set it to \"none\", or \
-                 use runtime = \"docker\"",
-                self.settings.network
-            )));
-        }
         // Agents see that folder, as the user that may read the data directory.
         let data = self.ours.sessions.parent().unwrap_or(&self.ours.sessions);
         if let Some(shown) = self.system.shown.iter().find(|shown| data.starts_with(shown)) {
@@ -215,6 +214,7 @@ impl Shared {
             way,
             folder,
             environment: Vec::new(),
+            own: &NOTHING,
             binds: Vec::new(),
             program: Vec::new(),
             status: File::from(memory_file()?),
@@ -321,6 +321,8 @@ impl Shared {
 
     /// One line about what runs, as whom, and within what limits.
     pub(super) fn check(&self) -> Result<String, RuntimeError> {
+        self.accepts(&Profile::usual(&self.settings))
+            .map_err(|reason| RuntimeError::Start { reason })?;
         let version = self.try_out(self.way()?)?;
         let user = self.user.clone().map_err(|reason| RuntimeError::Start { reason })?;
         let how = match self.way()? {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
+use twobox_runtime::profile::File;
 use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::errors::chain;
@@ -64,7 +65,8 @@ pub(super) async fn run(
     }
     // For every agent: a run that was interrupted may have left one without its files.
     for agent in stored::list(&host)? {
-        let made_of = agents::make_files(&data, &agent, &AgentConfig::default())?.migrated;
+        let made_of =
+            agents::make_files(&data, &agent, &File::of(&AgentConfig::default()))?.migrated;
         if let Some(migrated) = made_of {
             taken_over.push(agents::told(&agent.name, &migrated.to_string()));
         }

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use serde_json::json;
-use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::errors::chain;
 
+use super::agents::{Settings, containers};
 use super::output::{Failure, printable};
 use super::{Context, output};
+use twobox_runtime::Profile;
+use twobox_runtime::profile::File;
 use twobox_runtime::program;
 use twobox_store::agents;
 use twobox_system::remove_tree::remove_tree;
@@ -96,7 +98,7 @@ pub(super) fn edit(
     };
     let unchanged = before.as_ref() == Some(&after);
     if !unchanged {
-        check(&copy, file, &after).map_err(kept)?;
+        check(context, &copy, file, &after).map_err(kept)?;
         if read()? != before {
             return Err(kept(format!("{} was changed meanwhile", shown.display())));
         }
@@ -108,17 +110,37 @@ pub(super) fn edit(
     }
     remove_tree(&desk).map_err(|error| cannot("remove", &desk, &error))?;
     let answer = json!({ "agent": agent, "file": shown, "changed": !unchanged });
-    context.output.show(&answer, |_| {
-        let shown = shown.display();
-        printable(&match (unchanged, file) {
-            (true, _) => format!("{shown} stays as it was"),
-            (false, None) => {
-                format!("changed {shown}; it counts from the next turn on")
-            }
-            (false, Some(_)) => format!("changed {shown}; the agent sees it at once"),
-        })
+    context.output.show(&answer, |_| told_of(&shown, !unchanged, file));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sets in an agent's configuration what options say.
+pub(super) fn set(context: &Context, name: &str, settings: Settings) -> Result<ExitCode, Failure> {
+    let (data, db) = context.open_db()?;
+    let agent = agents::find(&db, name)?;
+    let path = data.agent_config(&agent.folder);
+    let before = File::load(&path).map_err(|error| Failure::new(error.to_string()))?;
+    let mut file = before.clone();
+    settings.put(&mut file)?;
+    Profile::of(file.clone(), &containers(context)).map_err(Failure::usage)?;
+    let changed = file != before;
+    if changed {
+        replace(&path, file.text().as_bytes()).map_err(|error| cannot("write", &path, &error))?;
+    }
+    context.output.show(&json!({ "agent": agent, "file": path, "changed": changed }), |_| {
+        told_of(&path, changed, None)
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// What came of a change.
+fn told_of(shown: &Path, changed: bool, file: Option<&Path>) -> String {
+    let shown = shown.display();
+    printable(&match (changed, file) {
+        (false, _) => format!("{shown} stays as it was"),
+        (true, None) => format!("changed {shown}; it counts from the next turn on"),
+        (true, Some(_)) => format!("changed {shown}; the agent sees it at once"),
+    })
 }
 
 /// A private copy to work on.
@@ -151,9 +173,11 @@ fn ask_editor(editor: &OsStr, copy: &Path) -> Result<(), String> {
 }
 
 /// Whether what a person wrote can be used: a configuration has to be one, JSON has to be JSON.
-fn check(copy: &Path, file: Option<&Path>, text: &[u8]) -> Result<(), String> {
+fn check(context: &Context, copy: &Path, file: Option<&Path>, text: &[u8]) -> Result<(), String> {
     match file {
-        None => AgentConfig::load(copy).map(drop).map_err(|error| error.to_string()),
+        None => {
+            Profile::load(copy, &containers(context)).map(drop).map_err(|error| error.to_string())
+        }
         Some(file) if file.extension() == Some(OsStr::new("json")) => {
             serde_json::from_slice::<serde::de::IgnoredAny>(text)
                 .map(drop)

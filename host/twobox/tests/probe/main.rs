@@ -16,6 +16,7 @@ fn main() {
                 Err(error) => println!("{path}: {:?}", error.kind()),
             },
             ("read", path) => println!("{path}: {:?}", fs::read_to_string(path)),
+            ("env", name) => println!("{name}={}", std::env::var(name).unwrap_or_default()),
             ("list", path) => {
                 let names = fs::read_dir(path).expect("a directory").map(|entry| {
                     entry.expect("an entry").file_name().to_string_lossy().into_owned()

@@ -433,7 +433,7 @@ async fn each_start_gets_the_configuration_as_it_is_then_and_a_mistake_fails_the
     std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o600)).unwrap();
     world.say("t", "m2").await.unwrap();
     world.rest().await;
-    let expected = [("{}".to_owned(), 0o644), ("{\"max_turns\": 7}".to_owned(), 0o644)];
+    let expected = [("{}".to_owned(), 0o644), ("{\"max_turns\":7}".to_owned(), 0o644)];
     assert_eq!(*seen.lock().unwrap(), expected);
 
     std::fs::write(&source, "{\"max_turn\": 7}").unwrap();

@@ -3,25 +3,43 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use twobox_shared::agent_config::{AgentConfig, ProviderKind};
+use futures_util::future::FutureExt;
+use twobox_shared::agent_config::{AgentConfig, Provider};
 
 use super::{Check, Finding};
-use twobox_config::RuntimeKind;
-use twobox_runtime::AgentFolders;
+use twobox_config::{Config, RuntimeKind};
 use twobox_runtime::program::{EXPOSED_HELP, exposed};
+use twobox_runtime::{AgentFolders, Profile, RuntimeError, check_profiles};
 use twobox_store::agents::{self, AgentGroup};
 use twobox_store::audit;
 use twobox_system::data::DataDir;
 
 /// Nothing if there are no agents; a damaged host.db has a check of its own.
-pub(super) fn check(data: &DataDir, runtime: RuntimeKind) -> Option<Check> {
+pub(super) fn check(data: &DataDir, config: &Config) -> Option<Check> {
     let known = audit::open(&data.host_db()).ok().and_then(|db| agents::list(&db).ok())?;
-    let data = data.clone();
-    (!known.is_empty()).then(|| {
-        Check::now("agents", move || {
-            together(known.iter().map(|agent| look(&data, agent, runtime)).collect())
-        })
-    })
+    let (data, config, any) = (data.clone(), config.clone(), !known.is_empty());
+    let look = async move {
+        let profile = |agent: &AgentGroup| {
+            Profile::load(&data.agent_config(&agent.folder), &config.containers)
+        };
+        let profiles: Vec<_> = known.iter().map(profile).collect();
+        let readable: Vec<&Profile> = profiles.iter().flatten().collect();
+        // A runtime that cannot be asked has a check of its own.
+        let verdicts = check_profiles(&config, &readable).await.unwrap_or_default();
+        let mut verdicts = verdicts.into_iter();
+        let looks = known.iter().zip(&profiles).map(|(agent, profile)| match profile {
+            Ok(profile) => {
+                let refusal = verdicts.next().and_then(Result::err);
+                look(&data, agent, profile, refusal, config.runtime)
+            }
+            Err(error) => Finding::fail(
+                format!("{}: {error}", agent.name),
+                format!("`twobox agents edit {}`", agent.name),
+            ),
+        });
+        together(looks.collect())
+    };
+    any.then(|| Check { name: "agents", run: look.boxed() })
 }
 
 /// What was found of each agent as one finding: all that is wrong, the worst first.
@@ -54,7 +72,7 @@ pub(in super::super) fn cannot_run(
     program_folder: &Path,
     runtime: RuntimeKind,
 ) -> Option<String> {
-    let word = config.command.first().filter(|_| config.provider == ProviderKind::Command)?;
+    let word = config.provider.command().first()?;
     let is_image = runtime == RuntimeKind::Docker;
     let path = match (word.contains('/'), Path::new(word).is_absolute()) {
         (true, false) => program_folder.join(word),
@@ -84,17 +102,15 @@ fn runs(path: &Path) -> Result<(), String> {
     }
 }
 
-fn look(data: &DataDir, agent: &AgentGroup, runtime: RuntimeKind) -> Finding {
-    let name = &agent.name;
-    let config = match AgentConfig::load(&data.agent_config(&agent.folder)) {
-        Ok(config) => config,
-        Err(error) => {
-            return Finding::fail(
-                format!("{name}: {error}"),
-                format!("`twobox agents edit {name}`"),
-            );
-        }
-    };
+/// What is to be said of one agent, with the runtime's `refusal` of its profile.
+fn look(
+    data: &DataDir,
+    agent: &AgentGroup,
+    profile: &Profile,
+    refusal: Option<RuntimeError>,
+    runtime: RuntimeKind,
+) -> Finding {
+    let (name, config) = (&agent.name, &profile.agent);
     let folders = AgentFolders {
         program: data.program_folder(&agent.folder),
         shared: data.group_folder(&agent.folder),
@@ -103,16 +119,26 @@ fn look(data: &DataDir, agent: &AgentGroup, runtime: RuntimeKind) -> Finding {
     if let Err(reason) = folders.check() {
         return Finding::fail(format!("{name}: {reason}"), "until then it cannot start");
     }
-    if let Some(reason) = cannot_run(&config, &folders.program, runtime) {
+    if let Some(RuntimeError::Start { reason }) = refusal {
+        let help = format!("`twobox agents edit {name}`, unless you mend that");
+        return Finding::fail(format!("{name}: {reason}"), help);
+    }
+    if let Err(reason) = profile.clone().with_folders(data.root()) {
+        return Finding::fail(format!("{name}: {reason}"), format!("`twobox agents edit {name}`"));
+    }
+    if let Some(reason) = cannot_run(config, &folders.program, runtime) {
         let help = format!("`twobox agents put {name} FILE` or `twobox agents edit {name}`");
         return Finding::fail(format!("{name}: {reason}"), help);
     }
-    if let Some(word) = exposed(&config, &folders.shared) {
+    if let Some(caution) = profile.caution.as_ref().filter(|caution| caution.unsafe_) {
+        return Finding::warn(format!("{name}: {}", caution.what), caution.help.clone());
+    }
+    if let Some(word) = exposed(config, &folders.shared) {
         let detail = format!("{name}: every conversation can change {word}, which it runs");
         return Finding::warn(detail, EXPOSED_HELP);
     }
     let script = folders.program.join("script.json");
-    if config.provider == ProviderKind::Scripted && !script.is_file() {
+    if config.provider == Provider::Scripted && !script.is_file() {
         let detail = format!("{name}: {} is missing", script.display());
         return Finding::warn(detail, format!("`twobox agents edit {name} script.json`"));
     }

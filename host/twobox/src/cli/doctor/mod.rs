@@ -122,7 +122,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
                 checks.push(failed_starts(data.clone()));
                 checks.push(time_zones(config.schedule.timezone.clone()));
                 checks.push(file_events(data.clone(), config.watch));
-                checks.extend(agents::check(&data, config.runtime));
+                checks.extend(agents::check(&data, &config));
                 checks.extend(command_channel(&data, config.channels.command.clone()));
                 checks.extend(api::checks(&data, config.api.listen));
                 checks.push(folders(data, config));

@@ -1,4 +1,7 @@
-//! `twobox agents`: add, list, show, remove; [`programs`](super::programs) has put and edit.
+//! `twobox agents`: add, list, test, remove; `show` is beside, [`programs`](super::programs) has put and edit.
+
+mod settings;
+mod show;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,23 +10,25 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
-use twobox_shared::agent_config::{AgentConfig, Lifetime, ProviderKind, SharedFolder};
+use twobox_shared::agent_config::{AgentConfig, Lifetime, Provider as Kind, Written};
 use twobox_shared::bounds;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Failure as Reason;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::inbox::Destination;
 
-use super::doctor::cannot_run;
+pub(super) use self::settings::Settings;
 use super::init::write_new;
 use super::output::{Failure, table};
 use super::schedules::announce;
 use super::{Context, output, programs};
 use twobox_app::trial::{self, Trial};
+use twobox_config::{Config, Containers};
+use twobox_runtime::Profile;
+use twobox_runtime::profile::File;
 use twobox_runtime::program::{self, Migrated};
 use twobox_store::agents::{self, AgentGroup};
 use twobox_store::messaging::{self, SessionMode};
-use twobox_store::overview;
 use twobox_system::data::DataDir;
 
 /// What can be done with agents.
@@ -42,6 +47,8 @@ pub(super) enum AgentsCommand {
         /// How long the program lives: one `turn`, or as long as the `runner`, which saves a start each time.
         #[arg(long, value_parser = lifetime, default_value = "turn")]
         lifetime: Lifetime,
+        #[command(flatten)]
+        settings: Settings,
         /// The program of `--provider command`, with its arguments.
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -64,13 +71,15 @@ pub(super) enum AgentsCommand {
         #[arg(long = "as", value_name = "PATH")]
         target: Option<PathBuf>,
     },
-    /// Change an agent's configuration, or a file of its program, in $VISUAL or $EDITOR. It is checked
-    /// before it counts.
+    /// Change an agent's configuration, or a file of its program, in $VISUAL or $EDITOR, or set what the
+    /// options say. It is checked before it counts.
     Edit {
         /// Its name or id.
         name: String,
         /// A path in the program folder; the configuration if left out.
         file: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Have an agent answer one message outside of any conversation, and show what happens. Nothing is
     /// delivered and no request carried out; what it does to its shared folder is done.
@@ -116,25 +125,33 @@ pub(super) fn session_mode() -> impl TypedValueParser<Value = SessionMode> {
 
 pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode, Failure> {
     match command {
-        AgentsCommand::Add { name, provider, session_mode, lifetime, command } => {
-            let config = AgentConfig {
-                provider: match provider {
-                    Provider::Echo => ProviderKind::Echo,
-                    Provider::Scripted => ProviderKind::Scripted,
-                    Provider::Command => ProviderKind::Command,
-                },
-                command,
-                lifetime,
-                ..AgentConfig::default()
-            };
-            add(context, &name, session_mode, &config)
+        AgentsCommand::Add { name, provider, session_mode, lifetime, settings, command } => {
+            let mut file = File::of(&AgentConfig::default());
+            file.provider = Some(match (provider, command.is_empty()) {
+                (Provider::Command, _) => Written::Object(Kind::Command { command, lifetime }),
+                (Provider::Echo, true) => Written::Object(Kind::Echo),
+                (Provider::Scripted, true) => Written::Object(Kind::Scripted),
+                (Provider::Echo | Provider::Scripted, false) => {
+                    return Err(Failure::usage("only provider \"command\" runs a program"));
+                }
+            });
+            settings.put(&mut file)?;
+            add(context, &name, session_mode, &file)
         }
         AgentsCommand::List => list(context),
-        AgentsCommand::Show { name } => show(context, &name),
+        AgentsCommand::Show { name } => show::show(context, &name),
         AgentsCommand::Put { name, files, target } => {
             programs::put(context, &name, &files, target.as_deref())
         }
-        AgentsCommand::Edit { name, file } => programs::edit(context, &name, file.as_deref()),
+        AgentsCommand::Edit { name, file: None, settings } if !settings.is_empty() => {
+            programs::set(context, &name, settings)
+        }
+        AgentsCommand::Edit { file: Some(_), settings, .. } if !settings.is_empty() => {
+            Err(Failure::usage("a file of the program has no such options: leave one of them out"))
+        }
+        AgentsCommand::Edit { name, file, settings: _ } => {
+            programs::edit(context, &name, file.as_deref())
+        }
         AgentsCommand::Test { name, text } => super::in_tokio(test(context, &name, &text)),
         AgentsCommand::Remove { name } => remove(context, &name),
     }
@@ -191,29 +208,27 @@ fn trial_lines(name: &str, trial: &Trial) -> Vec<String> {
     lines
 }
 
-fn add(
-    context: &Context,
-    name: &str,
-    mode: SessionMode,
-    config: &AgentConfig,
-) -> Result<ExitCode, Failure> {
-    config.check().map_err(|mistake| Failure::usage(mistake.replacen("command: ", "", 1)))?;
+fn add(context: &Context, name: &str, mode: SessionMode, file: &File) -> Result<ExitCode, Failure> {
+    let containers = containers(context);
+    Profile::of(file.clone(), &containers)
+        .map_err(|mistake| Failure::usage(mistake.replacen("command: ", "", 1)))?;
     agents::check_name(name).map_err(|error| Failure::usage(error.to_string()))?;
     let (data, mut db) = context.open_db()?;
     let agent = agents::add(&mut db, name, mode, &SystemIds, SystemClock.now())?;
-    let Made { config: fresh, migrated } = make_files(&data, &agent, config)?;
+    let Made { config: fresh, migrated } = make_files(&data, &agent, file)?;
     let kept = !fresh;
     let folder = data.group_folder(&agent.folder);
     let program = data.program_folder(&agent.folder);
-    let file = data.agent_config(&agent.folder);
+    let config_file = data.agent_config(&agent.folder);
     let migrated = migrated.map(|migrated| migrated.to_string());
     let answer = json!({
-        "agent": agent, "folder": folder, "program": program, "config_file": file,
+        "agent": agent, "folder": folder, "program": program, "config_file": config_file,
         "kept_configuration": kept, "migrated": migrated,
     });
     context.output.show(&answer, |_| {
         let kept = if kept { ", which was there and stays as it is" } else { "" };
-        let (program, folder, file) = (program.display(), folder.display(), file.display());
+        let (program, folder) = (program.display(), folder.display());
+        let file = config_file.display();
         let added = format!(
             "added {name}, program {program}, shared folder {folder}, configuration {file}{kept}"
         );
@@ -223,6 +238,12 @@ fn add(
         }
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `[containers]` says, or would by default, where nobody can read it: that is for `doctor`.
+pub(super) fn containers(context: &Context) -> Containers {
+    let path = context.data.join("twobox.toml");
+    context.load_config(&path).map_or_else(|_| Config::default(), |(config, _)| config).containers
 }
 
 /// What [`make_files`] has made.
@@ -245,7 +266,7 @@ pub(super) fn told(agent: &str, migrated: &str) -> String {
 pub(super) fn make_files(
     data: &DataDir,
     agent: &AgentGroup,
-    config: &AgentConfig,
+    config: &File,
 ) -> Result<Made, Failure> {
     use std::os::unix::fs::DirBuilderExt;
     for folder in [data.group_folder(&agent.folder), data.agents()] {
@@ -253,11 +274,11 @@ pub(super) fn make_files(
             |error| Failure::new(format!("could not create {}: {error}", folder.display())),
         )?;
     }
-    let text = serde_json::to_string_pretty(config).expect("words and numbers serialise");
     let file = data.agent_config(&agent.folder);
-    let written = write_new(&file, &format!("{text}\n"))?;
+    let written = write_new(&file, &config.text())?;
     // A mistake in it has to be mended first: what is taken over depends on it.
-    let migrated = match AgentConfig::load(&file) {
+    let config = File::load(&file).map_err(|error| error.to_string());
+    let migrated = match config.and_then(|config| config.agent()) {
         Ok(config) => {
             let (programs, shared) = (data.programs(), data.group_folder(&agent.folder));
             program::migrate(&programs, &agent.folder, &shared, &config)?
@@ -281,79 +302,6 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
         }
     });
     Ok(ExitCode::SUCCESS)
-}
-
-fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
-    let agent = agents::find(&db, name)?;
-    let folder = data.group_folder(&agent.folder);
-    let program = data.program_folder(&agent.folder);
-    let file = data.agent_config(&agent.folder);
-    let config = AgentConfig::load(&file);
-    let places = messaging::addresses_of(&db, agent.id)?;
-    let sessions = overview::sessions(&db, Some(agent.id))?.len();
-    let own = data.sessions().join(agent.id.to_string());
-    // What an image holds, and whether the settings can be read, is for `doctor`.
-    let runtime = context.load_config(&data.config()).ok().map(|(config, _)| config.runtime);
-    let trouble = match (&config, runtime) {
-        (Ok(config), Some(runtime)) => cannot_run(config, &program, runtime),
-        _ => None,
-    };
-    let answer = json!({
-        "agent": agent, "folder": folder, "program": program, "config_file": file,
-        "config": config.as_ref().ok(),
-        "config_error": config.as_ref().err().map(ToString::to_string),
-        "trouble": trouble, "places": places, "sessions": sessions,
-    });
-    context.output.show(&answer, |_| {
-        let mut lines = vec![
-            format!("name      {}", agent.name),
-            format!("id        {}", agent.id),
-            format!("config    {}", file.display()),
-            match &config {
-                Ok(config) => {
-                    let word = format!("{:?}", config.provider).to_lowercase();
-                    format!("provider  {word} {}", config.command.join(" "))
-                }
-                Err(error) => format!("provider  unknown: {error}"),
-            },
-            format!(
-                "program   {}: what the agent is; conversations only read it",
-                program.display()
-            ),
-            format!(
-                "shared    {}: {}",
-                folder.display(),
-                match &config {
-                    Ok(config) => shared_means(config.shared_folder),
-                    Err(_) => "as the configuration says",
-                }
-            ),
-            format!("own       {}/ID/work of each conversation", own.display()),
-            format!("sessions  {sessions}"),
-        ];
-        if let Some(trouble) = &trouble {
-            let name = &agent.name;
-            lines.push(context.output.advise(&format!(
-                "trouble   {trouble}: `twobox agents put {name} FILE` or `twobox agents edit {name}`"
-            )));
-        }
-        lines.extend(places.iter().map(|place| {
-            let mode = place.mode.as_str();
-            format!("listens   {} {} ({mode})", place.channel_type, place.platform_id)
-        }));
-        output::lines(&lines)
-    });
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What a conversation may do with the shared folder.
-fn shared_means(access: SharedFolder) -> &'static str {
-    match access {
-        SharedFolder::Rw => "each conversation may write it, and reads what the others left (rw)",
-        SharedFolder::Ro => "conversations only read it (ro)",
-        SharedFolder::None => "no conversation sees it (none)",
-    }
 }
 
 fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {

@@ -1,0 +1,228 @@
+//! How an agent runs, as one value: what answers its turns, and what confines it. What its
+//! configuration leaves out are the settings of `[containers]`. [`Profile::of`] merges and checks, and
+//! is pure; a runtime turns the profile into confinement, and says what it cannot honour
+//! ([`Runtime::accepts`](crate::Runtime::accepts)).
+//!
+//! The operator writes both files, so an agent may have more than the settings say. What takes a wall
+//! down has to be allowed by `containers.allow_unsafe` all the same, whoever asks for it.
+
+mod environment;
+mod file;
+mod mounts;
+
+use std::path::Path;
+
+use serde::Serialize;
+use twobox_shared::agent_config::{AgentConfig, ConfigError, SharedFolder};
+
+pub use self::environment::Environment;
+pub use self::file::{File, Limits as WrittenLimits};
+pub use self::mounts::ExtraMount;
+use crate::settings::{self, Caution};
+use twobox_config::{Containers, KEYS};
+
+/// A value, and whether the agent's own configuration says it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting<T> {
+    /// What holds.
+    pub value: T,
+    /// Whether it is the agent's own; otherwise it is that of `[containers]`.
+    pub own: bool,
+}
+
+/// How an agent runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// What its runners are told.
+    pub agent: AgentConfig,
+    /// The image of its containers.
+    pub image: Setting<String>,
+    /// The network that they join; `none` for none.
+    pub network: Setting<String>,
+    /// What each conversation may use up.
+    pub limits: Limits,
+    /// Folders of the machine that they are given besides their own.
+    pub mounts: Vec<ExtraMount>,
+    /// What its program finds in its environment.
+    pub environment: Environment,
+    /// What people should know of it.
+    pub caution: Option<Caution>,
+}
+
+/// What a conversation may use up, with all its processes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Memory in MiB.
+    pub memory_mb: Setting<u64>,
+    /// Processors.
+    pub cpus: Setting<f64>,
+    /// Processes and threads.
+    pub pids: Setting<i64>,
+}
+
+/// One value of a profile, as people are shown it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// The field.
+    pub name: &'static str,
+    /// What holds. Of the environment, the names: its values may be secrets.
+    pub value: String,
+    /// Whether the agent's own configuration says it.
+    pub own: bool,
+}
+
+impl Profile {
+    /// The profile of an agent whose configuration is the file at `path`, which may be missing.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the field, for anything that is no profile.
+    pub fn load(path: &Path, settings: &Containers) -> Result<Self, ConfigError> {
+        let file = File::load(path)?;
+        Self::of(file, settings).map_err(|reason| ConfigError::new(path, reason))
+    }
+
+    /// The profile of an agent whose configuration says nothing.
+    pub fn usual(settings: &Containers) -> Self {
+        let default = |value| Setting { value, own: false };
+        Self {
+            agent: AgentConfig::default(),
+            image: default(settings.image.clone()),
+            network: default(settings.network.clone()),
+            limits: Limits {
+                memory_mb: Setting { value: settings.memory_mb, own: false },
+                cpus: Setting { value: settings.cpus, own: false },
+                pids: Setting { value: settings.pids, own: false },
+            },
+            mounts: Vec::new(),
+            environment: Environment::default(),
+            caution: None,
+        }
+    }
+
+    /// What `file` says, and `settings` where it says nothing.
+    ///
+    /// # Errors
+    /// A sentence that names the field and says what to write.
+    pub fn of(file: File, settings: &Containers) -> Result<Self, String> {
+        let usual = Self::usual(settings);
+        let agent = file.agent()?;
+        let File { image, network, limits, mounts, environment, .. } = file;
+        let file::Limits { memory_mb, cpus, pids } = limits;
+        #[expect(clippy::cast_precision_loss, reason = "compared with the bounds of a setting")]
+        let numbers = [
+            ("memory_mb", memory_mb.map(|it| it as f64)),
+            ("cpus", cpus),
+            ("pids", pids.map(|it| it as f64)),
+        ];
+        for (name, number) in numbers {
+            number.map_or(Ok(()), |number| in_range(name, number))?;
+        }
+        if image.as_deref().is_some_and(|it| it.is_empty() || it.contains(char::is_whitespace)) {
+            return Err(
+                "image: it names none: write one as \"my-agent:1\", or leave it out".to_owned()
+            );
+        }
+        let caution = match &network {
+            Some(network) => settings::network("network", network, settings.allow_unsafe)?,
+            None => None,
+        };
+        mounts::check(&mounts)?;
+        Ok(Self {
+            agent,
+            image: usual.image.or(image),
+            network: usual.network.or(network),
+            limits: Limits {
+                memory_mb: usual.limits.memory_mb.or(memory_mb),
+                cpus: usual.limits.cpus.or(cpus),
+                pids: usual.limits.pids.or(pids),
+            },
+            mounts,
+            environment: Environment::of(environment)?,
+            caution,
+        })
+    }
+
+    /// The same with the folders that it gives as they are now: canonical, and none that leads to
+    /// `data`, the data directory, or to the machine's own insides. Blocks.
+    ///
+    /// # Errors
+    /// Which cannot be given, and what to do.
+    pub fn with_folders(mut self, data: &Path) -> Result<Self, String> {
+        for mount in &mut self.mounts {
+            mount.settle(data)?;
+        }
+        Ok(self)
+    }
+
+    /// A text that changes whenever something of it does, for a digest alone: it has secrets.
+    pub fn secret_text(&self) -> String {
+        format!("{self:?}{}", self.environment.secret_text())
+    }
+
+    /// All of it, for people.
+    pub fn shown(&self) -> Vec<Shown> {
+        let Self { agent, image, network, limits, mounts, environment, caution: _ } = self;
+        let usual = AgentConfig::default();
+        let row = |name, value: String, own| Shown { name, value, own };
+        let words = |words: Vec<String>| match words.is_empty() {
+            true => "none".to_owned(),
+            false => words.join(", "),
+        };
+        let provider = [&[agent.provider.kind().to_owned()], agent.provider.command()].concat();
+        vec![
+            row("provider", provider.join(" "), agent.provider != usual.provider),
+            row(
+                "shared_folder",
+                agent.shared_folder.word().to_owned(),
+                agent.shared_folder != SharedFolder::default(),
+            ),
+            row("max_turns", agent.max_turns.to_string(), agent.max_turns != usual.max_turns),
+            row(
+                "turn_timeout_sec",
+                agent.turn_timeout_sec.to_string(),
+                agent.turn_timeout_sec != usual.turn_timeout_sec,
+            ),
+            row(
+                "tool_timeout_sec",
+                agent.tool_timeout_sec.to_string(),
+                agent.tool_timeout_sec != usual.tool_timeout_sec,
+            ),
+            row("image", image.value.clone(), image.own),
+            row("network", network.value.clone(), network.own),
+            row("limits.memory_mb", limits.memory_mb.value.to_string(), limits.memory_mb.own),
+            row("limits.cpus", limits.cpus.value.to_string(), limits.cpus.own),
+            row("limits.pids", limits.pids.value.to_string(), limits.pids.own),
+            row(
+                "mounts",
+                words(mounts.iter().map(ToString::to_string).collect()),
+                !mounts.is_empty(),
+            ),
+            row(
+                "environment",
+                words(environment.names().map(str::to_owned).collect()),
+                !environment.is_empty(),
+            ),
+        ]
+    }
+}
+
+impl<T> Setting<T> {
+    fn or(self, own: Option<T>) -> Self {
+        own.map_or(self, |value| Self { value, own: true })
+    }
+}
+
+/// Whether a limit is one that `[containers]` could have.
+fn in_range(name: &str, number: f64) -> Result<(), String> {
+    let setting = format!("containers.{name}");
+    match KEYS.iter().find(|key| key.name == setting) {
+        Some(key) if !key.takes(number) => {
+            Err(format!("limits.{name}: {number} is not {}", key.allowed()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "profile_tests.rs"]
+mod tests;

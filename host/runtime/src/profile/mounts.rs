@@ -1,0 +1,100 @@
+//! Folders of the machine that an agent is given besides its own.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use twobox_shared::bounds;
+
+/// A folder of the machine, in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtraMount {
+    /// Where it is on the machine, absolute.
+    pub source: PathBuf,
+    /// Where it is inside: `/mnt/NAME`.
+    pub target: String,
+    /// Whether nothing in it may be changed.
+    #[serde(default = "yes")]
+    pub read_only: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Where all of them are inside.
+const PLACE: &str = "/mnt/";
+
+/// Places of the machine that no folder may lie in or hold: what is there is the machine itself, or
+/// leads to those who run it.
+const CLOSED: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/boot", "/etc"];
+
+impl fmt::Display for ExtraMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = if self.read_only { "read-only" } else { "read-write" };
+        write!(f, "{} at {} ({access})", self.source.display(), self.target)
+    }
+}
+
+/// Checks what a file says, as far as it shows without a look at the machine.
+pub(super) fn check(mounts: &[ExtraMount]) -> Result<(), String> {
+    bounds::AGENT_MOUNTS.check("mounts", mounts.len()).map_err(|error| error.to_string())?;
+    let mut targets = BTreeSet::new();
+    for ExtraMount { source, target, .. } in mounts {
+        let name = target.strip_prefix(PLACE).unwrap_or_default();
+        let letters = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(letters) {
+            return Err(format!(
+                "mounts: target {target:?}: write {PLACE} and one name of letters, digits, '.', '_' \
+                 and '-', as \"{PLACE}docs\""
+            ));
+        }
+        if !targets.insert(target) {
+            return Err(format!("mounts: target {target:?} is there twice: give each its own"));
+        }
+        let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        if !source.is_absolute() || !source.components().all(plain) {
+            return Err(format!(
+                "mounts: source {source:?}: write an absolute path without \"..\", as \"/srv/docs\""
+            ));
+        }
+        refuse(source, source, None)?;
+    }
+    Ok(())
+}
+
+/// Refuses the folder at `place`, which is written as `source`, if it lies in something that is closed
+/// or holds it.
+fn refuse(source: &Path, place: &Path, data: Option<&Path>) -> Result<(), String> {
+    let closed = CLOSED.iter().map(Path::new).chain(data);
+    let meets = |closed: &&Path| place.starts_with(closed) || closed.starts_with(place);
+    match closed.into_iter().find(|closed| meets(closed)) {
+        None => Ok(()),
+        Some(closed) => Err(format!(
+            "mounts: source {source:?} lies in {} or holds it, which no agent is given: name a folder \
+             that has only what the agent is to see",
+            closed.display()
+        )),
+    }
+}
+
+impl ExtraMount {
+    /// Makes its source canonical. See [`super::Profile::with_folders`].
+    pub(super) fn settle(&mut self, data: &Path) -> Result<(), String> {
+        let place = self
+            .source
+            .canonicalize()
+            .map_err(|error| format!("mounts: source {:?}: {error}: make it", self.source))?;
+        refuse(&self.source, &place, Some(data))?;
+        if !place.is_dir() {
+            return Err(format!(
+                "mounts: source {:?} is no folder: name the one that it lies in",
+                self.source
+            ));
+        }
+        self.source = place;
+        Ok(())
+    }
+}

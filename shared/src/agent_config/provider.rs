@@ -1,0 +1,170 @@
+//! What answers a turn, and how that is written: as an object with a `kind` and what this kind needs,
+//! or as the word alone, with `command` and `lifetime` beside it. Every runner knows the second form,
+//! which older hosts wrote too.
+
+use std::fmt;
+
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// What answers a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Provider {
+    /// Says back what was said.
+    #[default]
+    Echo,
+    /// Plays `script.json` from the program folder.
+    Scripted,
+    /// Runs any program.
+    Command {
+        /// Program and arguments, run in the program folder. It is not empty.
+        command: Vec<String>,
+        /// How long that program lives.
+        lifetime: Lifetime,
+    },
+}
+
+/// How long the program of [`Provider::Command`] lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifetime {
+    /// One process for each turn.
+    #[default]
+    Turn,
+    /// One process for as long as the runner lives.
+    Runner,
+}
+
+impl Provider {
+    /// The word for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Scripted => "scripted",
+            Self::Command { .. } => "command",
+        }
+    }
+
+    /// The program that it runs, with its arguments; empty if it runs none.
+    pub fn command(&self) -> &[String] {
+        match self {
+            Self::Command { command, .. } => command,
+            Self::Echo | Self::Scripted => &[],
+        }
+    }
+
+    /// What is written in one form or the other.
+    ///
+    /// # Errors
+    /// A sentence that names the field.
+    pub fn of_parts(
+        provider: Option<Written>,
+        command: Option<Vec<String>>,
+        lifetime: Option<Lifetime>,
+    ) -> Result<Self, String> {
+        let provider = match provider.unwrap_or(Written::Word(Kind::Echo)) {
+            Written::Word(Kind::Echo) => Self::Echo,
+            Written::Word(Kind::Scripted) => Self::Scripted,
+            Written::Word(Kind::Command) => Self::Command {
+                command: command.clone().unwrap_or_default(),
+                lifetime: lifetime.unwrap_or_default(),
+            },
+            Written::Object(_) if command.is_some() || lifetime.is_some() => {
+                let field = if command.is_some() { "command" } else { "lifetime" };
+                return Err(format!("{field}: it belongs into the object `provider`"));
+            }
+            Written::Object(provider) => provider,
+        };
+        match &provider {
+            Self::Command { command, .. } if command.first().is_none_or(String::is_empty) => {
+                Err("command: provider \"command\" needs a program, such as \
+                     [\"python3\", \"agent.py\"]"
+                    .to_owned())
+            }
+            Self::Echo | Self::Scripted if command.as_ref().is_some_and(|it| !it.is_empty()) => {
+                Err("command: only provider \"command\" runs a program".to_owned())
+            }
+            Self::Echo | Self::Scripted | Self::Command { .. } => Ok(provider),
+        }
+    }
+}
+
+/// The word for a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// [`Provider::Echo`]
+    Echo,
+    /// [`Provider::Scripted`]
+    Scripted,
+    /// [`Provider::Command`]
+    Command,
+}
+
+/// A provider as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Written {
+    /// By its word. What it needs stands beside it.
+    Word(Kind),
+    /// With what it needs.
+    Object(Provider),
+}
+
+impl From<&Provider> for Kind {
+    fn from(provider: &Provider) -> Self {
+        match provider {
+            Provider::Echo => Self::Echo,
+            Provider::Scripted => Self::Scripted,
+            Provider::Command { .. } => Self::Command,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a provider, or an object with its `kind`")
+            }
+
+            fn visit_str<E: Error>(self, word: &str) -> Result<Written, E> {
+                Kind::deserialize(StrDeserializer::new(word)).map(Written::Word)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
+                Object::deserialize(MapAccessDeserializer::new(map))
+                    .map(|it| Written::Object(it.into()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// As [`Provider`]: of a variant without fields serde would take any.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+enum Object {
+    Echo {},
+    Scripted {},
+    Command {
+        command: Vec<String>,
+        #[serde(default)]
+        lifetime: Lifetime,
+    },
+}
+
+impl From<Object> for Provider {
+    fn from(object: Object) -> Self {
+        match object {
+            Object::Echo {} => Self::Echo,
+            Object::Scripted {} => Self::Scripted,
+            Object::Command { command, lifetime } => Self::Command { command, lifetime },
+        }
+    }
+}
