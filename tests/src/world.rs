@@ -223,9 +223,13 @@ impl World {
             // Its program folder is all that it can run of this machine.
             Runtime::Docker | Runtime::Sandbox => Path::new(".").join(RECORDING_AGENT),
         };
+        let lifetime = match lifetime {
+            Lifetime::Turn => "turn",
+            Lifetime::Runner => "runner",
+        };
         let add = ["agents", "add", name, "--provider", "command", "--session-mode", mode.word()];
-        self.twobox(&[&add[..], &["--", program.to_str().unwrap()]].concat());
-        self.configure_agent(name, &json!({ "lifetime": lifetime }));
+        let rest = ["--lifetime", lifetime, "--", program.to_str().unwrap()];
+        self.twobox(&[&add[..], &rest].concat());
         if self.runtime != Runtime::Process {
             let inside = self.program_folder(name).join(RECORDING_AGENT);
             fs::copy(static_binary(RECORDING_AGENT), inside).unwrap();
