@@ -81,6 +81,10 @@ impl Router {
 }
 
 impl Intake for Router {
+    fn up(&self, channel: &str) {
+        self.core.channel_up(channel);
+    }
+
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         self.accept_message(message).boxed()
     }

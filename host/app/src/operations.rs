@@ -57,7 +57,7 @@ impl RunningHost {
         let channels: serde_json::Map<String, Value> = parts
             .channels
             .iter()
-            .filter_map(|(kind, channel)| Some(((*kind).to_owned(), json!(channel.health()?))))
+            .filter_map(|(id, channel)| Some((id.clone(), json!(channel.health()?))))
             .collect();
         json!({
             "running": true,

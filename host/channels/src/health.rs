@@ -1,21 +1,14 @@
-//! How a channel does: what it refused last and since when, how many messages wait for it, and how
-//! long its calls under way take. Each channel of the daemon is wrapped in one [`Observed`], which
-//! changes nothing of what it says.
+//! How a channel does: whether it is up, what it refused last and since when, how many messages wait for
+//! it, and how long its calls under way take. Values, and how they change; `instance` keeps them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use futures_util::future::BoxFuture;
 use serde::Serialize;
-use twobox_shared::clock::Clock;
 use twobox_shared::content::shorten;
 use twobox_shared::time::UnixMillis;
 
-use super::Channel;
-use twobox_model::channel::{Address, Outbound, Outcome};
-use twobox_system::lock::lock;
-use twobox_system::repeat::Repeats;
+use crate::life::Life;
+use twobox_model::channel::{Capabilities, Outcome};
 
 /// How many messages that wait are told apart; more are only fewer than there are.
 const WAITING_MAX: usize = 10_000;
@@ -24,8 +17,15 @@ const WAITING_MAX: usize = 10_000;
 const ERROR_MAX: usize = 300;
 
 /// How a channel does.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
+    /// The kind of the channel.
+    pub kind: &'static str,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Whether it takes messages.
+    #[serde(flatten)]
+    pub life: Life,
     /// What went wrong last, unless something has gone well since.
     pub trouble: Option<Trouble>,
     /// Messages that it refused for now and that are tried again.
@@ -53,18 +53,26 @@ pub struct Trouble {
     pub times: u64,
 }
 
+/// What was seen of a channel.
 #[derive(Debug, Default)]
-struct State {
-    trouble: Option<Trouble>,
+pub(super) struct Seen {
+    pub(super) life: Life,
+    pub(super) trouble: Option<Trouble>,
     /// When each message was refused first, by its key.
-    waiting: HashMap<String, UnixMillis>,
+    pub(super) waiting: HashMap<String, UnixMillis>,
     calls: HashMap<u64, UnixMillis>,
     next_call: u64,
 }
 
-impl State {
+impl Seen {
     /// Takes in what a channel said of messages, in their order.
-    fn take_in(&mut self, chat: &str, keys: &[String], outcomes: &[Outcome], now: UnixMillis) {
+    pub(super) fn take_in(
+        &mut self,
+        chat: &str,
+        keys: &[String],
+        outcomes: &[Outcome],
+        now: UnixMillis,
+    ) {
         for (key, outcome) in keys.iter().zip(outcomes) {
             let error = match outcome {
                 Outcome::Delivered { .. } => {
@@ -98,111 +106,36 @@ impl State {
     }
 }
 
-impl State {
+impl Seen {
     /// A message that is over waits no more. Of what went wrong that says nothing.
-    fn forget(&mut self, key: &str) {
+    pub(super) fn forget(&mut self, key: &str) {
         self.waiting.remove(key);
     }
-}
 
-/// A channel under observation.
-pub struct Observed {
-    channel: Arc<dyn Channel>,
-    clock: Arc<dyn Clock>,
-    state: Mutex<State>,
-    /// What the log was told. Errors may quote what an agent said, so a channel has a table of its own.
-    logged: Repeats,
-}
-
-impl Observed {
-    /// `channel`, of which nothing is known yet.
-    pub fn new(channel: Arc<dyn Channel>, clock: Arc<dyn Clock>) -> Self {
-        Self { channel, clock, state: Mutex::default(), logged: Repeats::default() }
+    /// A call begins; returns its number.
+    pub(super) fn begin(&mut self, now: UnixMillis) -> u64 {
+        self.next_call += 1;
+        self.calls.insert(self.next_call, now);
+        self.next_call
     }
 
-    /// Every change is one that a panic cannot leave half done.
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        lock(&self.state)
+    /// A call has ended.
+    pub(super) fn end(&mut self, number: u64) {
+        self.calls.remove(&number);
     }
 
-    fn begin(&self) -> Call<'_> {
-        let mut state = self.state();
-        state.next_call += 1;
-        let number = state.next_call;
-        state.calls.insert(number, self.clock.now());
-        Call { observed: self, number }
-    }
-
-    fn end(&self, address: &Address, keys: &[String], outcomes: &[Outcome]) {
-        let channel = self.channel.channel_type();
-        let mut state = self.state();
-        let before = state.trouble.as_ref().map(|trouble| trouble.times);
-        state.take_in(&address.platform_id, keys, outcomes, self.clock.now());
-        match (before, &state.trouble) {
-            (_, Some(trouble)) if before != Some(trouble.times) => {
-                if let Some(again) = self.logged.tell(&trouble.error, Instant::now()) {
-                    tracing::warn!(
-                        channel, chat = trouble.chat, error = trouble.error, waiting = state.waiting.len(),
-                        since = %trouble.since, again, "a channel did not take a letter"
-                    );
-                }
-            }
-            (Some(times), None) => tracing::info!(channel, times, "a channel takes letters again"),
-            _ => {}
+    /// How the channel does, which is of this `kind` and can do so much.
+    pub(super) fn health(&self, kind: &'static str, capabilities: Capabilities) -> Health {
+        Health {
+            kind,
+            capabilities,
+            life: self.life.clone(),
+            trouble: self.trouble.clone(),
+            waiting: self.waiting.len(),
+            waiting_since: self.waiting.values().min().copied(),
+            calls: self.calls.len(),
+            calling_since: self.calls.values().min().copied(),
         }
-    }
-}
-
-/// A call under way, until it is dropped.
-struct Call<'a> {
-    observed: &'a Observed,
-    number: u64,
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.observed.state().calls.remove(&self.number);
-    }
-}
-
-impl Channel for Observed {
-    fn channel_type(&self) -> &'static str {
-        self.channel.channel_type()
-    }
-
-    fn honours_keys(&self) -> bool {
-        self.channel.honours_keys()
-    }
-
-    fn deliver<'a>(
-        &'a self,
-        address: &'a Address,
-        outbounds: Vec<Outbound>,
-    ) -> BoxFuture<'a, Vec<Outcome>> {
-        Box::pin(async move {
-            let keys: Vec<String> = outbounds.iter().map(|outbound| outbound.key.clone()).collect();
-            let call = self.begin();
-            let outcomes = self.channel.deliver(address, outbounds).await;
-            drop(call);
-            self.end(address, &keys, &outcomes);
-            outcomes
-        })
-    }
-
-    fn forget(&self, key: &str) {
-        self.state().forget(key);
-        self.channel.forget(key);
-    }
-
-    fn health(&self) -> Option<Health> {
-        let state = self.state();
-        Some(Health {
-            trouble: state.trouble.clone(),
-            waiting: state.waiting.len(),
-            waiting_since: state.waiting.values().min().copied(),
-            calls: state.calls.len(),
-            calling_since: state.calls.values().min().copied(),
-        })
     }
 }
 
@@ -215,7 +148,7 @@ mod tests {
         let transient =
             |error: &str| Outcome::Transient { error: error.to_owned(), retry_after: None };
         let delivered = || Outcome::Delivered { platform_message_id: None };
-        let mut state = State::default();
+        let mut state = Seen::default();
         let mut say = |key: &str, outcome: Outcome, at: i64| {
             state.take_in("room", &[key.to_owned()], &[outcome], UnixMillis(at));
             let times = state.trouble.as_ref().map(|it| (it.since.0, it.times, it.error.clone()));

@@ -4,6 +4,9 @@
 
 pub mod command;
 pub mod health;
+pub mod instance;
+pub mod kinds;
+pub mod life;
 pub mod socket;
 pub mod terminal;
 
@@ -11,19 +14,30 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
 
+use instance::Surroundings;
 use twobox_model::channel::{
-    Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
+    Address, Capabilities, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
 use twobox_model::dead_letter::{Handled, Order};
 
-/// One way out.
+/// One way out, and perhaps in. What is the same for all, its id, its life and how it does, is
+/// [`instance::Instance`]'s.
 pub trait Channel: Send + Sync {
-    /// Its kind, as in [`Address::channel_type`].
-    fn channel_type(&self) -> &'static str;
+    /// What it can do. Nothing that changes while it lives.
+    fn capabilities(&self) -> Capabilities;
 
-    /// Whether a message with a key that it has already taken is dropped, so that sending twice
-    /// shows once.
-    fn honours_keys(&self) -> bool;
+    /// Lives until it is told to stop, and says when it is up and down. One that only takes what it is
+    /// handed is up all the time.
+    ///
+    /// # Errors
+    /// Why it ended by itself, for people. It is begun anew after a pause.
+    fn run(&self, mut surroundings: Surroundings) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            surroundings.up();
+            surroundings.stopped().await;
+            Ok(())
+        })
+    }
 
     /// Hands over `messages` in order, all for `address`. Returns an outcome for each one that was
     /// tried: the first that is not [`Outcome::Delivered`] ends the batch.
@@ -54,6 +68,9 @@ pub trait Intake: Send + Sync {
 
     /// Messages for `address` can be delivered again: rows that were held for it are due.
     fn ready(&self, address: &Address);
+
+    /// The channel with this id takes messages again: what was held for it is due.
+    fn up(&self, channel: &str);
 }
 
 /// What a person may ask of the running host.

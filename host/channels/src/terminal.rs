@@ -18,7 +18,7 @@ use twobox_shared::bounds::{self, TooMuch};
 
 use super::Channel;
 use super::socket::Event;
-use twobox_model::channel::{Address, Outbound, Outcome, TERMINAL};
+use twobox_model::channel::{Address, Capabilities, Outbound, Outcome, TERMINAL};
 use twobox_system::lock::lock;
 
 /// How long a listener may take to acknowledge a message.
@@ -273,12 +273,8 @@ impl Drop for Forget<'_> {
 }
 
 impl Channel for Terminal {
-    fn channel_type(&self) -> &'static str {
-        TERMINAL
-    }
-
-    fn honours_keys(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { keys: true, threads: true, ..Capabilities::TEXT }
     }
 
     fn deliver<'a>(

@@ -348,7 +348,8 @@ fn show_span(span: Duration) -> String {
     }
 }
 
-fn span(text: &str) -> Option<Duration> {
+/// The time that people write so, such as `10m`; `None` if it is none, or not above zero and up to a year.
+pub fn span(text: &str) -> Option<Duration> {
     humantime::parse_duration(text.trim())
         .ok()
         .filter(|span| *span >= Duration::from_millis(1) && *span <= SPAN_MAX)

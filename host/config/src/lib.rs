@@ -7,13 +7,14 @@ mod keys;
 mod load;
 mod template;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
 use twobox_shared::durability::Durability;
 
-pub use keys::{KEYS, Key};
+pub use keys::{KEYS, Key, span};
 pub use load::ConfigError;
 pub use template::template;
 
@@ -124,7 +125,7 @@ pub struct Limits {
 }
 
 /// `[channels]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Channels {
     /// The program that the `command` channel runs for each message; empty means no such channel.
     pub command: String,
@@ -132,7 +133,49 @@ pub struct Channels {
     pub command_keys: bool,
     /// How long one run of it may take.
     pub command_timeout: Duration,
+    /// Channels that have a section of their own, `[channels.ID]`.
+    #[serde(skip)] // its keys are those of its kind
+    pub sections: BTreeMap<String, ChannelSettings>,
 }
+
+/// What is set of one channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelSettings {
+    /// Its kind, which knows the rest.
+    pub kind: String,
+    /// The settings of that kind.
+    pub settings: toml::Table,
+}
+
+impl Channels {
+    /// Every channel that is set, by its id. `channels.command` is short for a section `command`.
+    pub fn all(&self) -> BTreeMap<String, ChannelSettings> {
+        let mut all = self.sections.clone();
+        if !self.command.is_empty() {
+            let mut settings = toml::Table::new();
+            settings.insert("program".to_owned(), self.command.clone().into());
+            settings.insert("keys".to_owned(), self.command_keys.into());
+            let timeout = humantime::format_duration(self.command_timeout).to_string();
+            settings.insert("timeout".to_owned(), timeout.into());
+            let kind = COMMAND.to_owned();
+            all.insert(COMMAND.to_owned(), ChannelSettings { kind, settings });
+        }
+        all
+    }
+
+    /// What a setting of the channel `id` is called by people: of that which `channels.command` sets,
+    /// by its short name.
+    pub fn name_of(&self, id: &str, setting: &str) -> String {
+        match (self.sections.contains_key(id), setting) {
+            (false, "program") => format!("channels.{id}"),
+            (false, _) => format!("channels.{id}_{setting}"),
+            (true, _) => format!("channels.{id}.{setting}"),
+        }
+    }
+}
+
+/// The kind of the channel that `channels.command` sets, and its id.
+const COMMAND: &str = "command";
 
 /// `[delivery]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -238,6 +281,7 @@ impl Default for Config {
                 command: String::new(),
                 command_keys: false,
                 command_timeout: Duration::from_secs(30),
+                sections: BTreeMap::new(),
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },

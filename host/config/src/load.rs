@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use twobox_shared::bounds::{self, TooMuch};
 
-use super::Config;
 use super::keys::{KEYS, Key};
+use super::{ChannelSettings, Config};
+
+/// The longest id of a channel, in bytes.
+const CHANNEL_ID_MAX: usize = 64;
 
 /// Why a configuration cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,16 @@ pub enum ConfigError {
         /// How long.
         reason: TooMuch,
     },
+    /// A channel's section that is none.
+    #[error("{place}: [channels.{id}] {reason}")]
+    Channel {
+        /// The file, or the environment variable.
+        place: String,
+        /// The channel.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A value that is not allowed.
     #[error("{place}: {key} = {value} is not allowed: use {allowed}")]
     Value {
@@ -78,6 +91,11 @@ impl Config {
         }
         let warnings = apply_environment(&mut config, env)?;
         check_heartbeat(&config, path, env)?;
+        if !config.channels.command.is_empty() && config.channels.sections.contains_key("command") {
+            let place = path.display().to_string();
+            let reason = "is there, and channels.command is set too: use one of them".to_owned();
+            return Err(ConfigError::Channel { place, id: "command".to_owned(), reason });
+        }
         Ok((config, warnings))
     }
 }
@@ -123,13 +141,37 @@ fn apply_file(config: &mut Config, path: &Path, text: &str) -> Result<(), Config
         match value {
             toml::Value::Table(section) if is_section(name) => {
                 for (key, value) in section {
-                    apply(config, path, &format!("{name}.{key}"), value)?;
+                    match value {
+                        toml::Value::Table(settings) if name == "channels" => {
+                            let channel = channel(key, settings.clone()).map_err(|reason| {
+                                let (place, id) = (path.display().to_string(), key.clone());
+                                ConfigError::Channel { place, id, reason }
+                            })?;
+                            config.channels.sections.insert(key.clone(), channel);
+                        }
+                        value => apply(config, path, &format!("{name}.{key}"), value)?,
+                    }
                 }
             }
             value => apply(config, path, name, value)?,
         }
     }
     Ok(())
+}
+
+/// What a section of its own sets of the channel `id`.
+fn channel(id: &str, mut settings: toml::Table) -> Result<ChannelSettings, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if id.is_empty() || id.len() > CHANNEL_ID_MAX || !id.chars().all(plain) {
+        return Err(format!(
+            "has a bad name: use a-z, 0-9 and -, and at most {CHANNEL_ID_MAX} of them"
+        ));
+    }
+    match settings.remove("kind") {
+        Some(toml::Value::String(kind)) => Ok(ChannelSettings { kind, settings }),
+        Some(other) => Err(format!("has kind = {other}: use text in quotes")),
+        None => Err("has no kind, such as kind = \"command\"".to_owned()),
+    }
 }
 
 fn apply(
@@ -228,6 +270,36 @@ mod tests {
         assert_eq!((config.limits.max_tries, config.containers.cpus), (7, 2.0));
         assert_eq!(config.shutdown, Config::default().shutdown);
         assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_channel_has_a_section_of_its_own_and_the_short_form_is_one() {
+        let file = "[channels]\ncommand = '/a'\ncommand_timeout = '5s'\n\
+                    [channels.sms]\nkind = 'command'\nprogram = '/b'\n";
+        let all = load(file, &[]).unwrap().0.channels.all();
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["command", "sms"]);
+        assert!(all.values().all(|channel| channel.kind == "command"), "{all:?}");
+        let setting = |id: &str, name| all[id].settings.get(name).and_then(toml::Value::as_str);
+        assert_eq!(
+            (setting("command", "program"), setting("sms", "program")),
+            (Some("/a"), Some("/b"))
+        );
+        assert_eq!((setting("command", "timeout"), setting("sms", "timeout")), (Some("5s"), None));
+        assert_eq!(setting("sms", "kind"), None, "no setting of its kind");
+        assert_eq!(load("", &[]).unwrap().0.channels.all(), BTreeMap::new());
+        for (file, part) in [
+            ("[channels.sms]\nprogram = '/b'", "[channels.sms] has no kind"),
+            ("[channels.sms]\nkind = 7", "kind = 7"),
+            ("[channels.SMS]\nkind = 'command'", "bad name"),
+            ("[channels.command_keys]\nkind = 'command'", "bad name"),
+            ("[limits.sms]\nkind = 'command'", "unknown key limits.sms"),
+        ] {
+            let error = load(file, &[]).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        let both =
+            load("[channels.command]\nkind = 'command'", &[("TWOBOX_CHANNELS_COMMAND", "/a")]);
+        assert!(both.unwrap_err().contains("use one of them"));
     }
 
     #[test]

@@ -23,10 +23,62 @@ pub const SCHEDULE_CHANNEL: &str = "schedule";
 /// sockets are for. An error if the system does not say.
 pub type Guard = Arc<dyn Fn(i32) -> io::Result<bool> + Send + Sync>;
 
+/// What a channel can do. Whoever sends goes by this, and not by its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// Whether a message under a key that it has already taken is dropped, so that sending twice shows
+    /// once.
+    pub keys: bool,
+    /// Whether a chat has threads.
+    pub threads: bool,
+    /// Whether what was said can be changed.
+    pub edits: bool,
+    /// Whether what was said can be marked.
+    pub reactions: bool,
+    /// Whether it shows that an answer is being written.
+    pub typing: bool,
+    /// Whether a question can have buttons.
+    pub buttons: bool,
+    /// Whether files come in.
+    pub files_in: bool,
+    /// Whether files leave, and not their names alone.
+    pub files_out: bool,
+    /// The most bytes of one message, as the platform encodes it; `None` if there is no limit.
+    pub longest: Option<usize>,
+    /// How text is shown.
+    pub formatting: Formatting,
+}
+
+impl Capabilities {
+    /// Text as it stands, of any length, in one thread, and nothing else.
+    pub const TEXT: Self = Self {
+        keys: false,
+        threads: false,
+        edits: false,
+        reactions: false,
+        typing: false,
+        buttons: false,
+        files_in: false,
+        files_out: false,
+        longest: None,
+        formatting: Formatting::Plain,
+    };
+}
+
+/// How a channel shows text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Formatting {
+    /// As it stands.
+    Plain,
+    /// As Markdown.
+    Markdown,
+}
+
 /// An address that messages come from and go to: one queue, first in, first out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
-    /// The channel's kind, such as `terminal`.
+    /// The channel's id, such as `terminal`.
     pub channel_type: String,
     /// The chat on that channel.
     pub platform_id: String,

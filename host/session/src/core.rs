@@ -49,8 +49,8 @@ pub struct Parts {
     pub db: Db,
     /// What runs the agent-runners.
     pub runtime: Arc<dyn Runtime>,
-    /// The ways out, by kind.
-    pub channels: HashMap<&'static str, Arc<dyn Channel>>,
+    /// The ways out, by the ids of their instances.
+    pub channels: HashMap<String, Arc<dyn Channel>>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
     /// Where fresh ids come from.
@@ -282,6 +282,14 @@ impl Core {
     /// Somebody at `address` can take outbound messages: whoever waits for that looks, and nobody else.
     pub fn channel_ready(self: &Arc<Self>, address: &Address) {
         let waiting = lock(&self.waiting).take(address);
+        for session in waiting {
+            self.wake(session, Reason::Channel);
+        }
+    }
+
+    /// A channel takes messages again: whoever waits for it, at whatever address, looks.
+    pub fn channel_up(self: &Arc<Self>, channel: &str) {
+        let waiting = lock(&self.waiting).take_channel(channel);
         for session in waiting {
             self.wake(session, Reason::Channel);
         }

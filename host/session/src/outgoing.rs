@@ -16,7 +16,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{BoxSnapshot, Changes, LARGE_PAGE};
 use super::compose;
-use super::delivery::{self, Batch, ChannelTraits, Entry, Hold, Plan};
+use super::delivery::{self, Batch, Entry, Hold, Plan};
 use super::fence::Fence;
 use super::reports::{self, Sent};
 use super::task::{Task, Trouble};
@@ -189,11 +189,7 @@ impl Task {
             reply_address: &self.reply_address,
             may_send: &|address| self.may_send(address),
             standing: &|row| fence.standing(row),
-            channel: &|kind| {
-                channels
-                    .get(kind)
-                    .map(|channel| ChannelTraits { honours_keys: channel.honours_keys() })
-            },
+            channel: &|kind| channels.get(kind).map(|channel| channel.capabilities()),
             in_flight: &out.in_flight,
             unavailable: &out.unavailable,
             hold: self.hold(),

@@ -234,7 +234,7 @@ impl Task {
             (Arc::clone(&self.boxes), self.reply_address.clone(), order.clone());
         let inside = blocking(move || boxes.known(&asked, writers, &reply_address)).await?;
         let honours_keys = |kind: &str| {
-            self.core.parts.channels.get(kind).is_some_and(|channel| channel.honours_keys())
+            self.core.parts.channels.get(kind).is_some_and(|channel| channel.capabilities().keys)
         };
         let mut known: Vec<Known> = inside
             .into_iter()

@@ -72,12 +72,12 @@ pub(super) async fn call(
     what: Vec<Name>,
     mailbox: mpsc::Sender<Command>,
 ) {
-    let honours_keys = channel.honours_keys();
+    let keys = channel.capabilities().keys;
     let call = tokio::spawn({
         let address = address.clone();
         async move { channel.deliver(&address, outbounds).await }
     });
-    let broke = |error| match honours_keys {
+    let broke = |error| match keys {
         true => vec![Outcome::Transient { error, retry_after: None }],
         false => vec![Outcome::Uncertain { error }],
     };

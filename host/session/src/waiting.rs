@@ -71,6 +71,17 @@ impl Waiting {
         all
     }
 
+    /// The channel with this id is up again: returns whoever waited at any address of it.
+    pub fn take_channel(&mut self, channel: &str) -> HashSet<SessionId> {
+        let of_it = |address: &&Address| address.channel_type == channel;
+        let addresses: Vec<Address> = self.by_address.keys().filter(of_it).cloned().collect();
+        let mut all: HashSet<SessionId> = self.anywhere.drain().collect();
+        for address in addresses {
+            all.extend(self.take(&address));
+        }
+        all
+    }
+
     /// `session` is no more.
     pub fn forget(&mut self, session: SessionId) {
         let addresses = self.by_session.get(&session).cloned().unwrap_or_default();
@@ -107,6 +118,13 @@ mod tests {
         assert!(!waiting.has(bob, &address("a")) && waiting.has(bob, &address("b")));
         waiting.remove(bob, &address("b"));
         assert_eq!(waiting.take(&address("b")), HashSet::new());
+        let elsewhere = Address { channel_type: "command".to_owned(), ..address("a") };
+        waiting.add(ann, &address("a"));
+        waiting.add(ann, &elsewhere);
+        waiting.add(bob, &address("b"));
+        assert_eq!(waiting.take_channel("terminal"), HashSet::from([ann, bob]));
+        assert!(waiting.has(ann, &elsewhere), "of that channel alone");
+        assert_eq!(waiting.take(&elsewhere), HashSet::from([ann]));
         assert!(waiting.by_address.is_empty() && waiting.by_session.is_empty(), "{waiting:?}");
     }
 

@@ -16,10 +16,12 @@ use twobox_model::channel::{COMMAND, TERMINAL};
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// There is no such channel.
-    #[error("there is no channel {channel_type:?}: use {TERMINAL} or {COMMAND}")]
+    #[error("there is no channel {channel_type:?}: use {known}")]
     UnknownChannel {
         /// What was asked for.
         channel_type: String,
+        /// What there is.
+        known: String,
     },
     /// No chat can have this id.
     #[error("{what} {value:?} {reason}")]
@@ -99,7 +101,8 @@ pub struct Wiring {
 }
 
 /// Wires a chat to an agent, which from then on listens there and may send there. A wiring that is
-/// there takes the new mode. A chat has one name, which all agents call it.
+/// there takes the new mode. A chat has one name, which all agents call it. The channels that there are
+/// besides are those that are `set`, by their ids.
 ///
 /// # Errors
 /// [`WireError`]; nothing was stored.
@@ -107,6 +110,7 @@ pub fn wire(
     db: &mut Connection,
     agent: &AgentGroup,
     new: NewWiring<'_>,
+    set: &[&str],
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
 ) -> Result<Wiring, WireError> {
@@ -121,7 +125,13 @@ pub fn wire(
         TERMINAL => {
             return Err(WireError::UnknownTerminal { platform_id: platform_id.to_owned() });
         }
-        _ => return Err(WireError::UnknownChannel { channel_type: channel_type.to_owned() }),
+        other if set.contains(&other) => {}
+        other => {
+            let more = set.iter().copied().filter(|id| *id != COMMAND);
+            let known: Vec<_> = [TERMINAL, COMMAND].into_iter().chain(more).collect();
+            let (channel_type, known) = (other.to_owned(), known.join(" or "));
+            return Err(WireError::UnknownChannel { channel_type, known });
+        }
     }
     let is_new = find_chat(&tx, channel_type, platform_id).map_err(&step)?.is_none();
     insert(&tx, agent.id, new, ids, now).map_err(&step)?;
@@ -268,7 +278,7 @@ mod tests {
         let mut wire = |agent: &AgentGroup, channel_type: &str, platform_id: &str, name| {
             at += 1;
             let new = NewWiring { channel_type, platform_id, name, mode: SessionMode::PerThread };
-            add(&mut db, agent, new, &SystemIds, UnixMillis(at))
+            add(&mut db, agent, new, &["sms"], &SystemIds, UnixMillis(at))
                 .map(|wiring| wiring.name)
                 .map_err(|error| error.to_string())
         };
@@ -287,8 +297,10 @@ mod tests {
         assert_eq!(wire(&bob, COMMAND, "43", Some("home")).unwrap(), "home", "renamed for all");
         assert_eq!(wire(&bob, TERMINAL, "ann", None).unwrap(), "terminal-2");
         error(wire(&bob, TERMINAL, "carl", None), "there is no terminal \"carl\"");
-        error(wire(&bob, "telegraph", "1", None), "there is no channel \"telegraph\"");
+        let unknown = "there is no channel \"telegraph\": use terminal or command or sms";
+        error(wire(&bob, "telegraph", "1", None), unknown);
         error(wire(&bob, COMMAND, "", None), "chat \"\" is empty");
+        error(wire(&ann, "sms", "42", None), "choose another name with --name");
         error(wire(&bob, COMMAND, "a\nb", None), "control character");
         error(wire(&bob, COMMAND, "46", Some("\u{7}")), "name");
         error(wire(&bob, COMMAND, &"x".repeat(256), None), "too long");

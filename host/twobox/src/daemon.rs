@@ -1,8 +1,7 @@
 //! `twobox up`: builds the pieces, wakes what is due, watches over everything once a minute, and
 //! stops in order.
 
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,12 +17,13 @@ use crate::service::{self, Vital};
 use twobox_app::intake::Router;
 use twobox_app::operations::RunningHost;
 use twobox_app::place::{self, PlaceError};
-use twobox_channels::Channel;
-use twobox_channels::command::{self, CommandChannel};
-use twobox_channels::health::Observed;
+use twobox_channels::instance::{Instance, Lives};
+use twobox_channels::kinds::{self, SettingsError};
 use twobox_channels::socket::{self, SocketError};
 use twobox_channels::terminal::Terminal;
+use twobox_channels::{Channel, Intake};
 use twobox_config::{Config, OnShutdown, RuntimeKind, WatchMode};
+use twobox_model::channel::{SCHEDULE_CHANNEL, TERMINAL};
 use twobox_runtime::probe::{Difference, Weight};
 use twobox_runtime::{
     Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting, process, program,
@@ -52,6 +52,9 @@ const RUNTIME_PAUSE: Duration = Duration::from_secs(5);
 /// could not start anything.
 const PROBE_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5 * 60));
 
+/// How long channels may take to leave their platforms, once nothing is sent any more.
+const CHANNEL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Why the daemon did not start. [`DaemonError::is_configuration`] says whether a person has to act.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -67,6 +70,9 @@ pub enum DaemonError {
     /// The runtime cannot be used as configured.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A channel is set wrongly.
+    #[error(transparent)]
+    Channel(#[from] SettingsError),
     /// The socket cannot be listened on.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -84,6 +90,7 @@ impl DaemonError {
             Self::Place(error) => error.is_configuration(),
             Self::Runtime(error) => error.is_configuration(),
             Self::Socket(error) => error.is_configuration(),
+            Self::Channel(_) => true,
             Self::Signals(_) => false,
         }
     }
@@ -103,13 +110,14 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let (report, events) = mpsc::unbounded_channel();
     let terminal = Arc::new(Terminal::new());
-    let core = build(data, config, Arc::clone(&terminal), report).await?;
+    let (core, channels) = build(data, config, Arc::clone(&terminal), report).await?;
 
     if core.parts.config.runtime == RuntimeKind::Process {
         tracing::warn!("{}", process::WARNING);
     }
     let scheduler = Scheduler::new(Arc::clone(&core));
-    let intake = Arc::new(Router::new(Arc::clone(&core)));
+    let intake: Arc<dyn Intake> = Arc::new(Router::new(Arc::clone(&core)));
+    let channels = Lives::begin(channels, &intake);
     let operations = Arc::new(RunningHost::new(Arc::clone(&core), Arc::clone(&scheduler)));
     let path = core.parts.data.socket();
     let socket = socket::bind(&path)?.guarded(runtime::guard(&core.parts.runtime));
@@ -149,6 +157,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     ticker.abort();
     scheduler.abort();
     stop_sessions(&core).await;
+    channels.end(CHANNEL_PATIENCE).await;
     if let Err(error) = server.await {
         tracing::error!(%error, "the socket's server broke");
     }
@@ -174,7 +183,7 @@ async fn build(
     config: Config,
     terminal: Arc<Terminal>,
     report: mpsc::UnboundedSender<RuntimeEvent>,
-) -> Result<Arc<Core>, DaemonError> {
+) -> Result<(Arc<Core>, Vec<Arc<Instance>>), DaemonError> {
     let db = Db::open(&data.host_db())?;
     let (ours, now) = (data.clone(), SystemClock.now());
     db.call(move |db| place::settle(db, &ours, now)).await?;
@@ -182,30 +191,25 @@ async fn build(
     migrate_programs(&data, &db).await?;
     let runtime = runtime::build(install, data.sessions(), &config, report)?;
     let watch = start_watch(&data, config.watch).await;
-    let mut channels: HashMap<&'static str, Arc<dyn Channel>> =
-        HashMap::from([(terminal.channel_type(), terminal as Arc<dyn Channel>)]);
-    channels.insert(KeptWithRun.channel_type(), Arc::new(KeptWithRun));
-    if let Some(channel) = CommandChannel::new(&config.channels, data.root(), &data.parcels()) {
-        if let Err(reason) = command::usable(Path::new(&config.channels.command)) {
-            tracing::warn!("{reason}: messages to the command channel wait until it is mended");
-        }
-        channels.insert(channel.channel_type(), Arc::new(channel));
-    }
     let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
-    for channel in channels.values_mut() {
-        *channel = Arc::new(Observed::new(Arc::clone(channel), Arc::clone(&clock)));
-    }
-    Ok(Core::new(Parts {
+    let built_in = |id: &'static str, channel| Instance::new(id, id, channel, Arc::clone(&clock));
+    let mut channels =
+        vec![built_in(TERMINAL, terminal), built_in(SCHEDULE_CHANNEL, Arc::new(KeptWithRun))];
+    channels.extend(kinds::build(&config.channels, data.root(), &data.parcels(), &clock)?);
+    let channels: Vec<_> = channels.into_iter().map(Arc::new).collect();
+    let by_id = channels.iter().map(|it| (it.id().to_owned(), Arc::clone(it) as Arc<dyn Channel>));
+    let core = Core::new(Parts {
         data,
         install,
         config,
         db,
         runtime,
-        channels,
+        channels: by_id.collect(),
         clock,
         ids: Arc::new(SystemIds),
         watch,
-    }))
+    });
+    Ok((core, channels))
 }
 
 /// Serves the HTTP API until the host stops. What is in its way is in nobody else's.

@@ -108,6 +108,10 @@ impl Intake for EchoHost {
     fn ready(&self, _place: &Address) {
         self.stored.changed.notify_one();
     }
+
+    fn up(&self, channel: &str) {
+        panic!("no {channel} lives here");
+    }
 }
 
 impl Operations for EchoHost {

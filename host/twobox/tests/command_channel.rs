@@ -4,13 +4,16 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use twobox_model::channel::{Address, Outbound, Outcome, Shelf};
 
 use serde_json::{Value, json};
 use twobox_channels::Channel;
 use twobox_channels::command::{CommandChannel, usable};
+use twobox_channels::kinds::{self, Setup};
 use twobox_config::Channels;
+use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::MessageId;
 
 /// A deadline that only something that hangs reaches.
@@ -30,13 +33,18 @@ impl Post {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
         write_program(&program, script);
-        let config = Channels {
+        let channels = Channels {
             command: program.to_str().unwrap().to_owned(),
             command_keys: keys,
             command_timeout: patience,
+            ..config()
         };
-        let channel =
-            CommandChannel::new(&config, dir.path(), &dir.path().join("letters")).unwrap();
+        let settings = &channels.all()["command"];
+        let name_of = |setting: &str| channels.name_of("command", setting);
+        let scratch = dir.path().join("letters");
+        let (id, folder) = ("command", dir.path());
+        let setup = Setup { id, settings, name_of: &name_of, folder, scratch: &scratch };
+        let channel = CommandChannel::new(&setup).unwrap();
         Self { dir, channel }
     }
 
@@ -261,16 +269,8 @@ async fn a_program_that_cannot_be_run_keeps_its_letters_and_says_what_is_wrong()
     assert!(problem().await.starts_with("could not run "));
     write_program(&program, "exit 0");
     assert_eq!(post.deliver(&["x"]).await, [delivered()]);
-    assert!(usable(Path::new("program")).unwrap_err().contains("not an absolute path"));
-    assert!(usable(post.dir.path()).unwrap_err().contains("is not a file"));
-    assert!(
-        CommandChannel::new(
-            &Channels { command: String::new(), ..config() },
-            Path::new("/"),
-            Path::new("/none")
-        )
-        .is_none()
-    );
+    assert!(usable("x", Path::new("program")).unwrap_err().contains("not an absolute path"));
+    assert!(usable("x", post.dir.path()).unwrap_err().contains("is not a file"));
 }
 
 /// What a container has laid out for one row.
@@ -417,8 +417,9 @@ async fn the_files_of_letters_that_an_earlier_host_left_are_removed() {
     std::fs::create_dir_all(&left).unwrap();
     std::fs::write(left.join("plan.pdf"), "x").unwrap();
     // Also where nobody has set a program any more.
-    let channel = CommandChannel::new(&config(), post.dir.path(), left.parent().unwrap());
-    assert!(channel.is_none() && !left.exists());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let none = kinds::build(&config(), post.dir.path(), left.parent().unwrap(), &clock);
+    assert!(none.unwrap().is_empty() && !left.exists());
 }
 
 fn config() -> Channels {

@@ -63,6 +63,10 @@ impl Intake for FakeHost {
     fn ready(&self, address: &Address) {
         self.ready.send(address.clone()).unwrap();
     }
+
+    fn up(&self, channel: &str) {
+        panic!("no {channel} lives here");
+    }
 }
 
 impl Operations for FakeHost {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use twobox_config::Config;
-use twobox_model::channel::{Address, Outbound, Outcome};
+use twobox_model::channel::{Address, Capabilities, Outbound, Outcome};
 use twobox_session::boxes::{BoxSnapshot, Writers};
 use twobox_session::decide::{Acks, Action};
-use twobox_session::delivery::{self, ChannelTraits, Entry, Hold};
+use twobox_session::delivery::{self, Entry, Hold};
 use twobox_session::fence::{Fence, Standing};
 use twobox_session::limits::Vitals;
 use twobox_session::machine::{Effect, Event, Sweep};
@@ -192,7 +192,7 @@ pub(crate) fn plan(
             );
             standing
         },
-        channel: &|_| up.then_some(ChannelTraits { honours_keys: true }),
+        channel: &|_| up.then_some(Capabilities { keys: true, ..Capabilities::TEXT }),
         in_flight: &task.in_flight,
         unavailable: &HashSet::new(),
         hold: Hold { max: Duration::from_secs(1 << 40), last_call: Duration::ZERO },

@@ -11,13 +11,16 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::fault::CrashPoint;
-use twobox_tests::{Courier, Session, Setup, World, binary, on_all_runtimes, on_process, wait_for};
+use twobox_tests::{
+    Courier, Mode, Session, Setup, World, binary, on_all_runtimes, on_process, wait_for,
+};
 
 use crate::scripts::echo;
 
 on_all_runtimes!(a_message_of_a_chat_is_answered_there,);
 
 on_process!(
+    two_programs_are_two_channels_and_neither_waits_for_the_other,
     an_agent_sends_to_a_chat_by_its_name_and_only_while_it_is_wired,
     what_is_sent_to_another_chat_quotes_no_message_of_that_chat,
     what_the_host_made_is_quoted_by_no_letter,
@@ -552,6 +555,50 @@ fn the_documented_scripts_carry_a_conversation(setup: Setup) {
         let shown = called.replace(&format!("--id {secret} "), "");
         assert!(!shown.contains(secret), "{secret:?} is seen by everybody: {called}");
     }
+}
+
+fn two_programs_are_two_channels_and_neither_waits_for_the_other(setup: Setup) {
+    let [rooms, sms] = [(); 2].map(|()| Courier::new());
+    let world = setup
+        .courier(&rooms, false)
+        .setting("channels.sms.kind", "command")
+        .setting("channels.sms.program", sms.program().display())
+        .setting("channels.sms.keys", true)
+        .agent_with("ada", Mode::PerThread, echo())
+        .make();
+    world.wire("ada", "42");
+    world.twobox(&["wire", "add", "ada", "sms", "42", "--name", "phone"]);
+    world.up();
+    let send = |channel: &str, id: &str| {
+        world.twobox(&["send", "--channel", channel, "--chat", "42", "--id", id, id]);
+    };
+    // The chats have the same id, and their messages too.
+    send("command", "m1");
+    send("sms", "m1");
+    for courier in [&rooms, &sms] {
+        wait_for("an answer", || (courier.texts() == ["echo: m1"]).then_some(()));
+    }
+    std::fs::remove_file(rooms.program()).unwrap();
+    send("command", "m2");
+    send("sms", "m2");
+    wait_for("the other answer", || (sms.texts() == ["echo: m1", "echo: m2"]).then_some(()));
+    let status = wait_for("its trouble", || {
+        let status = world.status()?;
+        status["channels"]["command"]["trouble"].is_object().then_some(status)
+    });
+    for (id, keys) in [("command", false), ("sms", true)] {
+        let health = &status["channels"][id];
+        assert_eq!((&health["kind"], &health["state"]), (&json!("command"), &json!("up")));
+        assert_eq!(health["capabilities"]["keys"], keys, "{health}");
+    }
+    assert!(status["channels"]["sms"]["trouble"].is_null(), "{status}");
+    let doctor = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+    for (line, level) in [("command channel", "FAIL"), ("sms channel", "ok")] {
+        let found = doctor.lines().find(|other| other.contains(line)).expect("a check");
+        assert!(found.to_lowercase().starts_with(&level.to_lowercase()), "{doctor}");
+    }
+    rooms.install();
+    wait_for("what waited", || (rooms.texts() == ["echo: m1", "echo: m2"]).then_some(()));
 }
 
 fn a_channel_that_refuses_for_now_is_seen_everywhere(setup: Setup) {

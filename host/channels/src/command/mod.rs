@@ -13,21 +13,23 @@ mod program;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use twobox_shared::content::shorten;
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
 use super::Channel;
+use super::kinds::{Kind, Setup};
+pub(crate) use parcel::remove;
 use parcel::{Attachment, Parcel};
 use program::{End, Run};
-use twobox_config::Channels;
-use twobox_model::channel::{Address, COMMAND, Outbound, Outcome};
+use twobox_model::channel::{Address, COMMAND, Capabilities, Outbound, Outcome};
 use twobox_system::blocking::blocking;
 use twobox_system::lock::lock;
 use twobox_system::repeat::warned;
@@ -47,9 +49,58 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// `EX_TEMPFAIL` of `sysexits.h`.
 const TRY_AGAIN: i32 = 75;
 
+/// The kind.
+pub const KIND: Kind = Kind {
+    name: COMMAND,
+    build: |setup| Ok(Arc::new(CommandChannel::new(setup)?)),
+    usable: |setup| {
+        let settings = Settings::of(setup)?;
+        let name = (setup.name_of)("program");
+        Ok(usable(&name, &settings.program).map(|()| settings.program.display().to_string()))
+    },
+};
+
+/// What can be set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    program: PathBuf,
+    #[serde(default)]
+    keys: bool,
+    #[serde(default = "patience", deserialize_with = "span")]
+    timeout: Duration,
+}
+
+impl Settings {
+    fn of(setup: &Setup<'_>) -> Result<Self, String> {
+        setup.settings.settings.clone().try_into().map_err(|error: toml::de::Error| {
+            let reason = error.message().to_owned();
+            match error.message().starts_with("missing field") {
+                true => format!("{reason}: set {}", (setup.name_of)("program")),
+                false => reason,
+            }
+        })
+    }
+}
+
+fn patience() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    twobox_config::span(&text).ok_or_else(|| {
+        let allowed = "a time above zero and up to a year, such as \"30s\"";
+        D::Error::custom(format!("timeout = {text:?} is not allowed: use {allowed}"))
+    })
+}
+
 /// The channel.
 #[derive(Debug)]
 pub struct CommandChannel {
+    id: String,
+    /// What people call the setting of its program.
+    setting: String,
     program: PathBuf,
     honours_keys: bool,
     patience: Duration,
@@ -63,17 +114,21 @@ pub struct CommandChannel {
 }
 
 impl CommandChannel {
-    /// The channel that `config` describes, whose program runs in `folder`; `None` if it describes
-    /// none. The files of its messages get folders in `parcels`, which is the host's that runs: what an
-    /// earlier one left there is removed.
-    pub fn new(config: &Channels, folder: &Path, parcels: &Path) -> Option<Self> {
-        parcel::remove(parcels);
-        (!config.command.is_empty()).then(|| Self {
-            program: PathBuf::from(&config.command),
-            honours_keys: config.command_keys,
-            patience: config.command_timeout,
-            folder: folder.to_owned(),
-            parcels: parcels.to_owned(),
+    /// The channel that is set so. Its program runs in the data directory, and the files of its messages
+    /// get folders in `setup.scratch` while it does.
+    ///
+    /// # Errors
+    /// A sentence that names the setting that is wrong.
+    pub fn new(setup: &Setup<'_>) -> Result<Self, String> {
+        let Settings { program, keys, timeout } = Settings::of(setup)?;
+        Ok(Self {
+            id: setup.id.to_owned(),
+            setting: (setup.name_of)("program"),
+            program,
+            honours_keys: keys,
+            patience: timeout,
+            folder: setup.folder.to_owned(),
+            parcels: setup.scratch.to_owned(),
             permits: Semaphore::new(RUNNING_MAX),
             complaint: Mutex::default(),
         })
@@ -81,7 +136,7 @@ impl CommandChannel {
 
     async fn hand_over(&self, address: &Address, outbound: &Outbound) -> Outcome {
         let _place = self.permits.acquire().await.expect("it is never closed");
-        if let Err(error) = usable(&self.program) {
+        if let Err(error) = usable(&self.setting, &self.program) {
             self.complain(Some(&error));
             return Outcome::Transient { error, retry_after: None };
         }
@@ -139,8 +194,9 @@ impl CommandChannel {
             && complaint.as_ref() != Some(reason)
         {
             tracing::warn!(
+                channel = self.id,
                 reason,
-                "the program of the command channel cannot be run; its letters wait"
+                "the program of a command channel cannot be run; its letters wait"
             );
         }
         *complaint = reason.cloned();
@@ -148,12 +204,9 @@ impl CommandChannel {
 }
 
 impl Channel for CommandChannel {
-    fn channel_type(&self) -> &'static str {
-        COMMAND
-    }
-
-    fn honours_keys(&self) -> bool {
-        self.honours_keys
+    fn capabilities(&self) -> Capabilities {
+        let keys = self.honours_keys;
+        Capabilities { keys, threads: true, files_out: true, ..Capabilities::TEXT }
     }
 
     fn deliver<'a>(
@@ -179,10 +232,10 @@ impl Channel for CommandChannel {
 /// Whether `program` can be run, as far as that can be told without running it.
 ///
 /// # Errors
-/// A sentence that names the setting.
-pub fn usable(program: &Path) -> Result<(), String> {
+/// A sentence that names the `setting`.
+pub fn usable(setting: &str, program: &Path) -> Result<(), String> {
     use nix::unistd::{AccessFlags, access};
-    let bad = |what: &str| Err(format!("channels.command = {program:?} {what}"));
+    let bad = |what: &str| Err(format!("{setting} = {program:?} {what}"));
     if !program.is_absolute() {
         return bad("is not an absolute path");
     }

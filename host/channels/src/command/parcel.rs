@@ -110,7 +110,7 @@ impl Drop for Parcel {
 }
 
 /// Removes `folder` with what is in it, if it is there.
-pub(super) fn remove(folder: &Path) {
+pub(crate) fn remove(folder: &Path) {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(folder = %folder.display(), %error,

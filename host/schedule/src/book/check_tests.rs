@@ -272,7 +272,7 @@ fn a_chat_is_found_by_its_name_and_by_its_id_and_a_mistake_says_what_helps() {
     let mut wire = |agent: &str, channel_type: &str, platform_id: &str, name: Option<&str>| {
         let agent = agents::find(&world.db, agent).unwrap();
         let new = NewWiring { channel_type, platform_id, name, mode: SessionMode::Shared };
-        wirings::wire(&mut world.db, &agent, new, &SystemIds, NOW).unwrap();
+        wirings::wire(&mut world.db, &agent, new, &[], &SystemIds, NOW).unwrap();
     };
     wire("ann", "command", "42", Some("family"));
     wire("ann", "command", "ann", Some("other"));

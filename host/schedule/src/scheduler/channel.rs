@@ -6,18 +6,15 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use twobox_channels::Channel;
-use twobox_model::channel::{Address, Outbound, Outcome, SCHEDULE_CHANNEL};
+use twobox_model::channel::{Address, Capabilities, Outbound, Outcome};
 
 /// Takes what is said in the session of a run.
 pub struct KeptWithRun;
 
 impl Channel for KeptWithRun {
-    fn channel_type(&self) -> &'static str {
-        SCHEDULE_CHANNEL
-    }
-
-    fn honours_keys(&self) -> bool {
-        true // nothing is shown, so nothing is shown twice
+    fn capabilities(&self) -> Capabilities {
+        // Nothing is shown, so nothing is shown twice.
+        Capabilities { keys: true, threads: true, ..Capabilities::TEXT }
     }
 
     fn deliver<'a>(

@@ -86,7 +86,10 @@ impl World {
             reply_address: &reply_address(),
             may_send: &|_| self.allowed,
             standing: &|row| if row.seq == Seq(3) { self.standing } else { Standing::Inside },
-            channel: &|_| self.channel.then_some(ChannelTraits { honours_keys: self.keys }),
+            channel: &|_| {
+                let keys = self.keys;
+                self.channel.then_some(Capabilities { keys, ..Capabilities::TEXT })
+            },
             in_flight: &self.in_flight,
             unavailable: &self.unavailable,
             hold: Hold { max: HOLD, last_call: self.last_call },

@@ -26,7 +26,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use crate::fence::Standing;
-use twobox_model::channel::Address;
+use twobox_model::channel::{Address, Capabilities};
 use twobox_model::dead_letter::SUPERSEDED;
 use twobox_store::notices::Notice;
 
@@ -47,13 +47,6 @@ const LAST_CALL: Duration = Duration::from_secs(30);
 /// What is said of a send that no host saw the end of.
 pub const INTERRUPTED: &str = "the host stopped while the channel was being called";
 
-/// What the decision needs to know of a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelTraits {
-    /// Whether sending twice under one key shows once.
-    pub honours_keys: bool,
-}
-
 /// Everything that the decision depends on.
 pub struct View<'a> {
     /// The wall clock.
@@ -72,7 +65,7 @@ pub struct View<'a> {
     /// Whether a row comes from whom it may come from.
     pub standing: &'a dyn Fn(&OutRow) -> Standing,
     /// The channel of a kind, if there is one.
-    pub channel: &'a dyn Fn(&str) -> Option<ChannelTraits>,
+    pub channel: &'a dyn Fn(&str) -> Option<Capabilities>,
     /// Addresses that a channel call is under way for.
     pub in_flight: &'a HashSet<Address>,
     /// Addresses whose channel said that nobody is there, until it says otherwise.
@@ -338,15 +331,15 @@ fn refusal(view: &View<'_>, row: &OutRow) -> Option<String> {
 
 /// The final record of what nobody knows whether it was sent.
 fn interrupted(view: &View<'_>, address: &Address, record: &Delivery) -> Option<Delivery> {
-    let honours_keys =
-        (view.channel)(&address.channel_type).is_some_and(|channel| channel.honours_keys);
-    (record.status == DeliveryStatus::Sending && !honours_keys && !view.in_flight.contains(address))
-        .then(|| Delivery {
+    let keys = (view.channel)(&address.channel_type).is_some_and(|channel| channel.keys);
+    (record.status == DeliveryStatus::Sending && !keys && !view.in_flight.contains(address)).then(
+        || Delivery {
             status: DeliveryStatus::Uncertain,
             error: Some(INTERRUPTED.to_owned()),
             changed_at: view.now,
             ..record.clone()
-        })
+        },
+    )
 }
 
 /// Why nothing goes to an address that the session may not send to.

@@ -38,7 +38,7 @@ impl Queue {
     fn new(view: &View<'_>, address: &Address) -> Self {
         match (view.channel)(&address.channel_type) {
             Some(channel) if !view.in_flight.contains(address) => {
-                Self::Open { entries: Vec::new(), announce: !channel.honours_keys }
+                Self::Open { entries: Vec::new(), announce: !channel.keys }
             }
             _ => Self::Waiting,
         }

@@ -21,7 +21,7 @@ pub(super) enum WireCommand {
     Add {
         /// The agent's name or id.
         agent: String,
-        /// `command` or `terminal`.
+        /// `terminal`, `command`, or the id of a channel of the configuration.
         channel: String,
         /// The chat's id on its platform; for a terminal the name of its agent.
         #[arg(allow_negative_numbers = true)]
@@ -39,7 +39,7 @@ pub(super) enum WireCommand {
     Remove {
         /// The agent's name or id.
         agent: String,
-        /// `command` or `terminal`.
+        /// Its id.
         channel: String,
         /// The chat.
         #[arg(allow_negative_numbers = true)]
@@ -66,14 +66,16 @@ pub(super) fn run(context: &Context, command: &WireCommand) -> Result<ExitCode, 
 fn add(context: &Context, agent: &str, new: NewWiring<'_>) -> Result<ExitCode, Failure> {
     let (data, mut db) = context.open_db()?;
     let agent = agents::find(&db, agent)?;
-    let wired =
-        wirings::wire(&mut db, &agent, new, &SystemIds, SystemClock.now()).map_err(|error| {
-            match error {
-                WireError::Bad { .. } | WireError::UnknownChannel { .. } => {
-                    Failure::usage(error.to_string())
-                }
-                other => other.into(),
+    // A wiring stands whatever the configuration says: both can be made in any order.
+    let config = context.load_config(&data.config()).map(|(config, _)| config).ok();
+    let set = config.as_ref().map(|config| config.channels.all()).unwrap_or_default();
+    let known: Vec<&str> = set.keys().map(String::as_str).collect();
+    let wired = wirings::wire(&mut db, &agent, new, &known, &SystemIds, SystemClock.now())
+        .map_err(|error| match error {
+            WireError::Bad { .. } | WireError::UnknownChannel { .. } => {
+                Failure::usage(error.to_string())
             }
+            other => other.into(),
         })?;
     context.output.show(&json!({ "wiring": wired }), |_| {
         printable(&format!(
@@ -85,11 +87,7 @@ fn add(context: &Context, agent: &str, new: NewWiring<'_>) -> Result<ExitCode, F
             wired.name
         ))
     });
-    // The wiring stands whatever the configuration says: both can be made in any order.
-    if new.channel_type == COMMAND
-        && let Ok((config, _)) = context.load_config(&data.config())
-        && config.channels.command.is_empty()
-    {
+    if config.is_some() && new.channel_type == COMMAND && !set.contains_key(COMMAND) {
         context.output.warn("channels.command is not set: until it is, nothing is sent there");
     }
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,9 @@ use twobox_app::intake::Router;
 use twobox_app::operations::RunningHost;
 use twobox_channels::{Channel, Intake};
 use twobox_config::Config;
-use twobox_model::channel::{Address, Inbound, Outbound, Outcome, Receipt, Refusal, TERMINAL};
+use twobox_model::channel::{
+    Address, Capabilities, Inbound, Outbound, Outcome, Receipt, Refusal, TERMINAL,
+};
 use twobox_runtime::probe::Probed;
 use twobox_runtime::{
     Condition, Incarnation, Runtime, RuntimeError, RuntimeEvent, Sighting, StartSpec,
@@ -217,12 +219,9 @@ pub(crate) const NOBODY: &str = "nobody";
 pub(crate) struct Post(pub(crate) Arc<Keeper>);
 
 impl Channel for Post {
-    fn channel_type(&self) -> &'static str {
-        TERMINAL
-    }
-
-    fn honours_keys(&self) -> bool {
-        !*self.0.blind.lock().unwrap()
+    fn capabilities(&self) -> Capabilities {
+        let keys = !*self.0.blind.lock().unwrap();
+        Capabilities { keys, threads: true, ..Capabilities::TEXT }
     }
 
     fn deliver<'a>(
@@ -318,7 +317,7 @@ impl World {
             config,
             db,
             runtime: Arc::new(Hold(Arc::clone(&runtime))),
-            channels: HashMap::from([(TERMINAL, channel)]),
+            channels: HashMap::from([(TERMINAL.to_owned(), channel)]),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             watch: Some(Watch::start().unwrap()),

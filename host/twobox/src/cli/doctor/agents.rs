@@ -39,7 +39,7 @@ pub(super) fn check(data: &DataDir, config: &Config) -> Option<Check> {
         });
         together(looks.collect())
     };
-    any.then(|| Check { name: "agents", run: look.boxed() })
+    any.then(|| Check { name: "agents".into(), run: look.boxed() })
 }
 
 /// What was found of each agent as one finding: all that is wrong, the worst first.

@@ -38,9 +38,10 @@ pub(super) fn checks(data: &DataDir, listen: Option<SocketAddr>) -> Vec<Check> {
         checks.push(Check::now("API token", move || token(&data)));
         checks.push(Check::now("API address", move || address(listen)));
     }
-    checks.push(Check { name: "HTTP API", run: host.boxed() });
+    checks.push(Check { name: "HTTP API".into(), run: host.boxed() });
     let data = data.clone();
-    checks.push(Check { name: "API socket", run: async move { socket(&data).await }.boxed() });
+    checks
+        .push(Check { name: "API socket".into(), run: async move { socket(&data).await }.boxed() });
     checks
 }
 

@@ -2,11 +2,13 @@
 
 mod agents;
 mod api;
+mod channels;
 mod place;
 
 pub(super) use self::agents::cannot_run;
+pub(super) use self::channels::trouble as channel_trouble;
 
-use std::path::Path;
+use std::borrow::Cow;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,18 +21,16 @@ use twobox_shared::errors::chain;
 use super::Context;
 use super::client::Client;
 use super::output::{self, Failure, Output, printable, say};
-use twobox_channels::command;
 use twobox_channels::socket::{Event, Request};
 use twobox_config::{Config, RuntimeKind, WatchMode};
-use twobox_model::channel::COMMAND;
 use twobox_runtime as runtime;
 use twobox_runtime::RuntimeError;
 use twobox_runtime::docker::prove_writable;
 use twobox_runtime::probe::{Difference, Probed};
 use twobox_session::watch;
 use twobox_slots::zone::{self, Zone};
+use twobox_store::audit;
 use twobox_store::overview::{self, FailedStarts};
-use twobox_store::{audit, wirings};
 use twobox_system::data::DataDir;
 
 /// What a check found.
@@ -87,15 +87,18 @@ impl Finding {
 /// One thing to look at.
 pub struct Check {
     /// What it is about, in a word or two.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The look.
     pub run: BoxFuture<'static, Finding>,
 }
 
 impl Check {
     /// A check that needs not wait.
-    fn now(name: &'static str, look: impl FnOnce() -> Finding + Send + 'static) -> Self {
-        Self { name, run: async move { look() }.boxed() }
+    fn now(
+        name: impl Into<Cow<'static, str>>,
+        look: impl FnOnce() -> Finding + Send + 'static,
+    ) -> Self {
+        Self { name: name.into(), run: async move { look() }.boxed() }
     }
 }
 
@@ -115,7 +118,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
             checks.push(host_db(data.clone()));
             checks.push(identity(data.clone()));
             checks.push(daemon(data.clone()));
-            checks.push(channels(data.clone()));
+            checks.push(channels::alive(data.clone()));
             if let Ok((config, _)) = loaded {
                 checks.push(runtime(config.clone()));
                 checks.push(start(&data, config.clone()));
@@ -123,7 +126,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
                 checks.push(time_zones(config.schedule.timezone.clone()));
                 checks.push(file_events(data.clone(), config.watch));
                 checks.extend(agents::check(&data, &config));
-                checks.extend(command_channel(&data, config.channels.command.clone()));
+                checks.extend(channels::settings(&data, &config.channels));
                 checks.extend(api::checks(&data, config.api.listen));
                 checks.push(folders(data, config));
             }
@@ -136,7 +139,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
 async fn report(context: &Context, checks: Vec<Check>) -> Result<ExitCode, Failure> {
     #[derive(Serialize)]
     struct Entry {
-        check: &'static str,
+        check: Cow<'static, str>,
         #[serde(flatten)]
         finding: Finding,
     }
@@ -230,36 +233,6 @@ async fn status_of(data: &DataDir) -> Result<Value, String> {
     }
 }
 
-/// Whether channels take messages, by the word of the host that runs.
-fn channels(data: DataDir) -> Check {
-    let look = async move {
-        let Ok(status) = status_of(&data).await else {
-            return Finding::ok("known while a host runs");
-        };
-        let known = status["channels"].as_object().cloned().unwrap_or_default();
-        let told: Vec<String> =
-            known.iter().filter_map(|(kind, health)| channel_trouble(kind, health)).collect();
-        match told.is_empty() {
-            true => Finding::ok("they take what is sent"),
-            false => Finding::warn(
-                printable(&told.join("; ")),
-                "look at the channel's program and its platform; `twobox sessions show` names the letters",
-            ),
-        }
-    };
-    Check { name: "channels", run: look.boxed() }
-}
-
-/// What is wrong with a channel, in one line, if anything is.
-pub(super) fn channel_trouble(kind: &str, health: &Value) -> Option<String> {
-    let trouble = &health["trouble"];
-    let error = trouble["error"].as_str()?;
-    let waiting =
-        output::count(health["waiting"].as_i64().unwrap_or(0), "letter waits", "letters wait");
-    let since = trouble["since"].as_str().unwrap_or("some time ago");
-    Some(format!("{kind}: {error} (since {since}, {waiting})"))
-}
-
 fn daemon(data: DataDir) -> Check {
     let look = async move {
         let answered = match status_of(&data).await {
@@ -275,7 +248,7 @@ fn daemon(data: DataDir) -> Check {
             Err(error) => Finding::fail(chain(&error), "mend the permissions"),
         }
     };
-    Check { name: "daemon", run: look.boxed() }
+    Check { name: "daemon".into(), run: look.boxed() }
 }
 
 /// Whether the configured runtime could start a runner now.
@@ -299,7 +272,7 @@ fn runtime(config: Config) -> Check {
             }
         }
     };
-    Check { name: "runtime", run: look.boxed() }
+    Check { name: "runtime".into(), run: look.boxed() }
 }
 
 /// Whether a runner starts now, by starting one that only looks around, and sees what it should.
@@ -314,7 +287,7 @@ fn start(data: &DataDir, config: Config) -> Check {
             Err(error) => Finding::fail(chain(&error), "see the line above"),
         }
     };
-    Check { name: "start", run: look.boxed() }
+    Check { name: "start".into(), run: look.boxed() }
 }
 
 fn of_probe(probed: &Probed) -> Finding {
@@ -363,31 +336,6 @@ fn failed_starts(data: DataDir) -> Check {
             ),
             _ => Finding::ok("none"),
         }
-    })
-}
-
-/// Whether the program of the command channel could be run now; nothing where nobody wants it.
-fn command_channel(data: &DataDir, program: String) -> Option<Check> {
-    if !program.is_empty() {
-        return Some(Check::now("command channel", move || {
-            match command::usable(Path::new(&program)) {
-                Ok(()) => Finding::ok(program),
-                Err(reason) => {
-                    Finding::fail(reason, "messages to that channel wait until it is mended")
-                }
-            }
-        }));
-    }
-    // A damaged host.db has a check of its own.
-    let all = audit::open(&data.host_db()).ok().and_then(|db| wirings::list(&db).ok())?;
-    let wired = all.iter().filter(|wiring| wiring.channel_type == COMMAND).count();
-    (wired > 0).then(|| {
-        Check::now("command channel", move || {
-            Finding::warn(
-                format!("agents are wired to it ({wired}), and it has no program"),
-                "set channels.command: until then nothing is sent there",
-            )
-        })
     })
 }
 

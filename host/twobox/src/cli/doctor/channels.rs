@@ -1,0 +1,87 @@
+//! What `twobox doctor` says of channels.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::FutureExt;
+use serde_json::Value;
+
+use super::{Check, Finding, status_of};
+use crate::cli::output::{self, printable};
+use twobox_channels::kinds;
+use twobox_config::Channels;
+use twobox_model::channel::TERMINAL;
+use twobox_store::{audit, wirings};
+use twobox_system::data::DataDir;
+
+/// Whether channels take messages, by the word of the host that runs.
+pub(super) fn alive(data: DataDir) -> Check {
+    let look = async move {
+        let Ok(status) = status_of(&data).await else {
+            return Finding::ok("known while a host runs");
+        };
+        let known = status["channels"].as_object().cloned().unwrap_or_default();
+        let told: Vec<String> =
+            known.iter().filter_map(|(id, health)| trouble(id, health)).collect();
+        match told.is_empty() {
+            true => Finding::ok("they take what is sent"),
+            false => Finding::warn(
+                printable(&told.join("; ")),
+                "look at the channel's program and its platform; `twobox sessions show` names the letters",
+            ),
+        }
+    };
+    Check { name: "channels".into(), run: look.boxed() }
+}
+
+/// What is wrong with a channel, in one line, if anything is.
+pub(crate) fn trouble(id: &str, health: &Value) -> Option<String> {
+    let waiting =
+        output::count(health["waiting"].as_i64().unwrap_or(0), "letter waits", "letters wait");
+    if health["state"] == "down" {
+        let reason = health["reason"].as_str().unwrap_or("it is not known why");
+        let since = health["down_since"].as_str().unwrap_or("some time ago");
+        let next = health["next_try"].as_str().map(|next| format!(", tried again at {next}"));
+        let next = next.unwrap_or_default();
+        return Some(format!("{id}: down since {since}: {reason} ({waiting}{next})"));
+    }
+    let trouble = &health["trouble"];
+    let error = trouble["error"].as_str()?;
+    let since = trouble["since"].as_str().unwrap_or("some time ago");
+    Some(format!("{id}: {error} (since {since}, {waiting})"))
+}
+
+/// Whether the channels that are set could be used now, and those to which agents are wired are set;
+/// nothing where nobody wants any.
+pub(super) fn settings(data: &DataDir, channels: &Channels) -> Vec<Check> {
+    let check = |id: &str, find: Finding| Check::now(format!("{id} channel"), move || find);
+    let set = match kinds::usable(channels, data.root()) {
+        Ok(set) => set,
+        Err(error) => {
+            let help = "mend it: until then the host does not start";
+            return vec![check(&error.id, Finding::fail(error.reason, help))];
+        }
+    };
+    // A damaged host.db has a check of its own.
+    let opened = audit::open(&data.host_db()).ok();
+    let wired = opened.and_then(|db| wirings::list(&db).ok()).unwrap_or_default();
+    let is_set = |id: &str| id == TERMINAL || set.iter().any(|(other, _)| other == id);
+    let mut unset: BTreeMap<String, usize> = BTreeMap::new();
+    for wiring in wired.into_iter().filter(|wiring| !is_set(&wiring.channel_type)) {
+        *unset.entry(wiring.channel_type).or_default() += 1;
+    }
+    let unset = unset.into_iter().map(|(id, count)| {
+        let what = format!("agents are wired to it ({count}), and it is not set");
+        let help = format!("set channels.{id}: until then nothing is sent there");
+        check(&id, Finding::warn(what, help))
+    });
+    let usable = set.iter().map(|(id, usable)| {
+        let find = match usable {
+            Ok(what) => Finding::ok(what.clone()),
+            Err(reason) => {
+                Finding::fail(reason.clone(), "messages to that channel wait until it is mended")
+            }
+        };
+        check(id, find)
+    });
+    usable.chain(unset).collect()
+}
