@@ -92,34 +92,7 @@ pub(crate) async fn run(
 ) {
     let mut commands = commands;
     let mut backlog = VecDeque::new();
-    let mut stopping = core.stopping();
-    let record = loop {
-        match core.parts.db.call(move |db| sessions::find(db, id)).await {
-            Ok(Some(record)) => break record,
-            Ok(None) => {
-                tracing::debug!(session = %id, "there is no such session");
-                return leave(&core, id, &handle.signal, &mut commands, "there is no such session");
-            }
-            Err(error) => {
-                tracing::error!(session = %id, error = chain(&error), "cannot wake the session");
-                // Nobody is kept waiting for what may need a person: a run has its place meanwhile.
-                if !passes(&error) {
-                    let reason = explain(&error, core.parts.data.root());
-                    let why = Refusal::TryAgain { reason, passes: false };
-                    while let Ok(command) = commands.try_recv() {
-                        match command.is_asked() {
-                            true => command.refuse(why.clone()),
-                            false => backlog.push_back(command),
-                        }
-                    }
-                }
-                let stop = stopping.wait_for(|stopping| *stopping);
-                if tokio::time::timeout(OPERATOR_PAUSE, stop).await.is_ok() {
-                    return refuse_all(&mut commands).await;
-                }
-            }
-        }
-    };
+    let Some(record) = find(&core, id, &handle, &mut commands, &mut backlog).await else { return };
     let data = &core.parts.data;
     let folder = data.session_folder(record.agent_group, id);
     let quota = core.parts.config.limits.outbox_quota_mb << 20;
@@ -168,6 +141,45 @@ pub(crate) async fn run(
     match task.closing {
         true => task.commands.close(), // whoever waits for an answer hears that nobody will give it
         false => forward(task).await,
+    }
+}
+
+/// The record of the session. `None` if it has none or the host stops: then everybody was told.
+async fn find(
+    core: &Arc<Core>,
+    id: SessionId,
+    handle: &Handle,
+    commands: &mut mpsc::Receiver<Command>,
+    backlog: &mut VecDeque<Command>,
+) -> Option<SessionRecord> {
+    let mut stopping = core.stopping();
+    loop {
+        let error = match core.parts.db.call(move |db| sessions::find(db, id)).await {
+            Ok(Some(record)) => return Some(record),
+            Ok(None) => {
+                tracing::debug!(session = %id, "there is no such session");
+                leave(core, id, &handle.signal, commands, "there is no such session");
+                return None;
+            }
+            Err(error) => error,
+        };
+        tracing::error!(session = %id, error = chain(&error), "cannot wake the session");
+        // Nobody is kept waiting for what may need a person: a run has its place meanwhile.
+        if !passes(&error) {
+            let reason = explain(&error, core.parts.data.root());
+            let why = Refusal::TryAgain { reason, passes: false };
+            while let Ok(command) = commands.try_recv() {
+                match command.is_asked() {
+                    true => command.refuse(why.clone()),
+                    false => backlog.push_back(command),
+                }
+            }
+        }
+        let stop = stopping.wait_for(|stopping| *stopping);
+        if tokio::time::timeout(OPERATOR_PAUSE, stop).await.is_ok() {
+            refuse_all(commands).await;
+            return None;
+        }
     }
 }
 

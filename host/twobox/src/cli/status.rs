@@ -37,99 +37,143 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
 /// What people want to know first, a line each. What a host says beyond that, or in another way, follows
 /// value by value, named by its path: one that is newer than this command hides nothing.
 fn readable(status: &Value) -> String {
-    let mut rest = status.clone();
-    let mut lines: Vec<(String, String)> = Vec::new();
-    let mut take = |pointer: &str| {
-        let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
-        rest.pointer_mut(parent)?.as_object_mut()?.remove(key)
-    };
-    let text = |value: Option<Value>| value.and_then(|value| value.as_str().map(str::to_owned));
-    let number = |value: Option<Value>| value.and_then(|value| value.as_i64());
-    let mut tell = |name: &str, value: String| lines.push((name.to_owned(), value));
-    if let (Some(version), Some(pid)) = (text(take("/version")), number(take("/pid"))) {
-        let stops = take("/stopping") == Some(Value::Bool(true));
-        let state = if stops { "is stopping" } else { "runs" };
-        tell("host", format!("{state}, version {version}, process {pid}"));
-        take("/running");
-    }
-    if let Some(data) = text(take("/data")) {
-        let install = text(take("/install")).map(|id| format!(" (installation {id})"));
-        tell("data", format!("{data}{}", install.unwrap_or_default()));
-    }
-    if let Some(name) = text(take("/runtime/name")) {
-        let state = match (take("/runtime/answers"), text(take("/runtime/error"))) {
-            (_, Some(error)) => format!("does not answer: {error}"),
-            (Some(Value::Bool(false)), None) => "does not answer".to_owned(),
-            (_, None) => "answers".to_owned(),
-        };
-        let known = number(take("/runtime/known"))
-            .map(|known| format!(", knows {}", output::count(known, "container", "containers")));
-        let limits = text(take("/runtime/limits")).map(|limits| format!("; {limits}"));
-        tell(
-            "runtime",
-            format!("{name}: {state}{}{}", known.unwrap_or_default(), limits.unwrap_or_default()),
-        );
-    }
-    if let Some(state) = text(take("/probe/state")) {
-        let at = text(take("/probe/at")).map(|at| format!(" at {at}")).unwrap_or_default();
-        let why = text(take("/probe/error")).or(text(take("/probe/seen/line")));
-        tell(
-            "a start",
-            format!("{state}{at}{}", why.map(|it| format!(": {it}")).unwrap_or_default()),
-        );
-    }
-    if let (Some(running), Some(most)) =
-        (number(take("/containers/running")), number(take("/containers/max_running")))
-    {
-        let waiting = number(take("/containers/waiting")).unwrap_or(0);
-        let wait = output::count(waiting, "session waits", "sessions wait");
-        tell("containers", format!("{running} of at most {most} are at work, {wait} for a place"));
-    }
-    if let Some(total) = number(take("/sessions/counts/total")) {
-        let mut parts = vec![output::count(total, "session", "sessions")];
-        for (pointer, what) in [
-            ("/sessions/awake", "awake"),
-            ("/sessions/counts/due", "with something to do"),
-            ("/sessions/counts/quarantined", "out of use"),
-        ] {
-            parts.extend(number(take(pointer)).map(|count| format!("{count} {what}")));
-        }
-        tell("sessions", parts.join(", "));
-    }
-    if let Some(sessions) = number(take("/failed_starts/sessions")) {
-        let last = text(take("/failed_starts/last"));
-        if sessions > 0 {
-            let why = last.map(|last| format!(": {last}")).unwrap_or_default();
-            let those = output::count(sessions, "session", "sessions");
-            tell("starts", format!("come to nothing for {those}{why}"));
-        }
-    }
-    if let Some(Value::Object(channels)) = take("/channels") {
-        for (kind, health) in &channels {
-            if let Some(trouble) = channel_trouble(kind, health) {
-                tell("channel", trouble);
-            } else if let Some(since) = health["calling_since"].as_str() {
-                let calls = output::count(health["calls"].as_i64().unwrap_or(0), "call", "calls");
-                tell("channel", format!("{kind}: {calls} under way, the longest since {since}"));
-            }
-        }
-    }
-    let (address, socket) = (text(take("/api")), text(take("/api_socket")));
-    if address.is_some() || socket.is_some() {
-        let ways: Vec<String> =
-            address.map(|at| format!("http://{at}")).into_iter().chain(socket).collect();
-        tell("api", ways.join(" and "));
-    }
-    if let Some(Value::Bool(come)) = take("/file_events") {
-        let state = if come { "come" } else { "do not come: sessions are polled" };
-        tell("file events", state.to_owned());
-    }
+    let mut reading = Reading { rest: status.clone(), lines: Vec::new() };
+    reading.host();
+    reading.runtime();
+    reading.containers();
+    reading.sessions();
+    reading.channels();
+    reading.ways_in();
+    let Reading { rest, mut lines } = reading;
     flatten("", &rest, &mut lines);
     lines.retain(|(_, value)| value != "null");
     let width = lines.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let lines: Vec<String> =
         lines.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
     output::lines(&lines)
+}
+
+/// What a host says of itself, while it is told.
+struct Reading {
+    /// What was not told yet.
+    rest: Value,
+    /// What was told: a name and what is to be said.
+    lines: Vec<(String, String)>,
+}
+
+impl Reading {
+    /// Takes the value at `pointer` (RFC 6901) out of the rest.
+    fn take(&mut self, pointer: &str) -> Option<Value> {
+        let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+        self.rest.pointer_mut(parent)?.as_object_mut()?.remove(key)
+    }
+
+    fn text(&mut self, pointer: &str) -> Option<String> {
+        self.take(pointer)?.as_str().map(str::to_owned)
+    }
+
+    fn number(&mut self, pointer: &str) -> Option<i64> {
+        self.take(pointer)?.as_i64()
+    }
+
+    fn tell(&mut self, name: &str, value: String) {
+        self.lines.push((name.to_owned(), value));
+    }
+
+    fn host(&mut self) {
+        if let (Some(version), Some(pid)) = (self.text("/version"), self.number("/pid")) {
+            let stops = self.take("/stopping") == Some(Value::Bool(true));
+            let state = if stops { "is stopping" } else { "runs" };
+            self.tell("host", format!("{state}, version {version}, process {pid}"));
+            self.take("/running");
+        }
+        if let Some(data) = self.text("/data") {
+            let install = self.text("/install").map(|id| format!(" (installation {id})"));
+            self.tell("data", format!("{data}{}", install.unwrap_or_default()));
+        }
+    }
+
+    fn runtime(&mut self) {
+        if let Some(name) = self.text("/runtime/name") {
+            let state = match (self.take("/runtime/answers"), self.text("/runtime/error")) {
+                (_, Some(error)) => format!("does not answer: {error}"),
+                (Some(Value::Bool(false)), None) => "does not answer".to_owned(),
+                (_, None) => "answers".to_owned(),
+            };
+            let known = self
+                .number("/runtime/known")
+                .map(|known| format!(", knows {}", output::count(known, "container", "containers")))
+                .unwrap_or_default();
+            let limits = self.text("/runtime/limits").map(|limits| format!("; {limits}"));
+            self.tell("runtime", format!("{name}: {state}{known}{}", limits.unwrap_or_default()));
+        }
+        if let Some(state) = self.text("/probe/state") {
+            let at = self.text("/probe/at").map(|at| format!(" at {at}")).unwrap_or_default();
+            let (error, seen) = (self.text("/probe/error"), self.text("/probe/seen/line"));
+            let why = error.or(seen).map(|why| format!(": {why}")).unwrap_or_default();
+            self.tell("a start", format!("{state}{at}{why}"));
+        }
+    }
+
+    fn containers(&mut self) {
+        let running = self.number("/containers/running");
+        let most = self.number("/containers/max_running");
+        if let (Some(running), Some(most)) = (running, most) {
+            let waiting = self.number("/containers/waiting").unwrap_or(0);
+            let wait = output::count(waiting, "session waits", "sessions wait");
+            let line = format!("{running} of at most {most} are at work, {wait} for a place");
+            self.tell("containers", line);
+        }
+    }
+
+    fn sessions(&mut self) {
+        if let Some(total) = self.number("/sessions/counts/total") {
+            let mut parts = vec![output::count(total, "session", "sessions")];
+            for (pointer, what) in [
+                ("/sessions/awake", "awake"),
+                ("/sessions/counts/due", "with something to do"),
+                ("/sessions/counts/quarantined", "out of use"),
+            ] {
+                parts.extend(self.number(pointer).map(|count| format!("{count} {what}")));
+            }
+            self.tell("sessions", parts.join(", "));
+        }
+        if let Some(sessions) = self.number("/failed_starts/sessions") {
+            let last = self.text("/failed_starts/last");
+            if sessions > 0 {
+                let why = last.map(|last| format!(": {last}")).unwrap_or_default();
+                let those = output::count(sessions, "session", "sessions");
+                self.tell("starts", format!("come to nothing for {those}{why}"));
+            }
+        }
+    }
+
+    fn channels(&mut self) {
+        let Some(Value::Object(channels)) = self.take("/channels") else { return };
+        for (kind, health) in &channels {
+            if let Some(trouble) = channel_trouble(kind, health) {
+                self.tell("channel", trouble);
+            } else if let Some(since) = health["calling_since"].as_str() {
+                let calls = output::count(health["calls"].as_i64().unwrap_or(0), "call", "calls");
+                self.tell(
+                    "channel",
+                    format!("{kind}: {calls} under way, the longest since {since}"),
+                );
+            }
+        }
+    }
+
+    fn ways_in(&mut self) {
+        let address = self.text("/api").map(|address| format!("http://{address}"));
+        let ways: Vec<String> = address.into_iter().chain(self.text("/api_socket")).collect();
+        if !ways.is_empty() {
+            self.tell("api", ways.join(" and "));
+        }
+        if let Some(Value::Bool(come)) = self.take("/file_events") {
+            let state = if come { "come" } else { "do not come: sessions are polled" };
+            self.tell("file events", state.to_owned());
+        }
+    }
 }
 
 fn flatten(path: &str, value: &Value, lines: &mut Vec<(String, String)>) {
