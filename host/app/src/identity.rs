@@ -4,9 +4,8 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 use twobox_shared::ids::{IdSource, InstallId, SessionId};
 use twobox_shared::time::UnixMillis;
@@ -17,8 +16,7 @@ use twobox_model::installation::{Place, Verdict, judge};
 use twobox_session::boxes::Boxes;
 use twobox_session::held::{Held, TORN};
 use twobox_shared::errors::{chain, for_a_terminal};
-use twobox_store::identity as stored;
-use twobox_store::{DbError, audit, failed};
+use twobox_store::{DbError, Store, install_of};
 use twobox_system::data::{DataDir, DataError, HostLock};
 
 /// Why an installation is not what a person says it is.
@@ -115,16 +113,16 @@ pub struct Copied {
 pub fn moved(
     data: &DataDir,
     _lock: &HostLock,
-    db: &mut Connection,
+    store: &Store,
     now: UnixMillis,
 ) -> Result<Moved, IdentityError> {
-    let (remembered, seen) = compare(db, data)?;
+    let (remembered, seen) = compare(store, data)?;
     let from = remembered.filter(|remembered| judge(remembered, &seen) != Verdict::Same);
     if let Some(old) = &from {
-        let ours = stored::install(db)?;
+        let ours = store.installation().id().wait()?;
         old_is_gone(old, &seen, ours)?;
     }
-    let runners = stored::move_to(db, &seen, from.is_some(), now)?;
+    let runners = store.installation().move_to(&seen, from.is_some(), now).wait()?;
     Ok(Moved { from: from.map(|old| old.path), runners })
 }
 
@@ -143,19 +141,11 @@ fn old_is_gone(old: &Place, seen: &Place, ours: Option<InstallId>) -> Result<(),
     if let Some(holder) = data.holder()? {
         return there(&format!("its host runs: {holder}"));
     }
-    match install_at(&data.host_db()) {
+    match install_of(&data.host_db()) {
         Ok(other) if other != ours => Ok(()),
         Ok(_) => there("its host.db has the same id"),
         Err(error) => there(&format!("and its host.db cannot be read: {}", chain(&error))),
     }
-}
-
-/// Whose `host.db` that is, of whatever version, without changing it.
-fn install_at(path: &Path) -> Result<Option<InstallId>, DbError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(failed("open the old one"))?;
-    db.pragma_update(None, "query_only", true).map_err(failed("open the old one"))?;
-    stored::install(&db)
 }
 
 /// Makes a copy an installation of its own. What was open is held back, session by session; only
@@ -170,13 +160,13 @@ fn install_at(path: &Path) -> Result<Option<InstallId>, DbError> {
 pub fn copy(
     data: &DataDir,
     _lock: &HostLock,
-    db: &mut Connection,
+    store: &Store,
     ids: &(impl IdSource + ?Sized),
     quota: u64,
     force: bool,
     now: UnixMillis,
 ) -> Result<Copied, IdentityError> {
-    let (remembered, seen) = compare(db, data)?;
+    let (remembered, seen) = compare(store, data)?;
     let same = remembered.is_some_and(|before| judge(&before, &seen) == Verdict::Same);
     if same && !force {
         return Err(IdentityError::NoCopy { path: seen.path });
@@ -191,7 +181,7 @@ pub fn copy(
     }
     let mut held = Held::default();
     let mut broken = Vec::new();
-    for (group, session) in audit::folders(db)? {
+    for (group, session) in store.sessions().folders().wait()? {
         let folder = data.session_folder(group, session);
         match Boxes::new(session, &folder, &data.scratch(), quota).hold(now) {
             Ok(some) => held += some,
@@ -203,7 +193,7 @@ pub fn copy(
     // The old one opens the original's door. A directory that is no copy yet may have a new one.
     Token::renew(&data.api_token())?;
     let install_id = InstallId::generate(ids);
-    let changed = stored::become_copy(db, install_id, &seen, &broken, now)?;
+    let changed = store.installation().become_copy(install_id, &seen, &broken, now).wait()?;
     Ok(Copied {
         original: changed.original,
         install_id,

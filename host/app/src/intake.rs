@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join_all};
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use twobox_shared::content::KIND_CHAT;
 use twobox_shared::ids::SessionId;
@@ -22,7 +21,6 @@ use twobox_session::signal::Reason;
 use twobox_shared::errors::chain;
 use twobox_store::sessions::Found;
 use twobox_store::storage::{explain, passes};
-use twobox_store::{DbError, messaging, sessions};
 
 /// How many messages are routed with one look into `host.db`.
 const ROUTE_BATCH: usize = 256;
@@ -100,7 +98,7 @@ impl Intake for Router {
         tokio::spawn(async move {
             let mut stopping = core.stopping();
             for failures in 1.. {
-                let error = match core.parts.db.call(|db| sessions::outstanding(db)).await {
+                let error = match core.parts.store.sessions().outstanding().await {
                     Ok(outstanding) => {
                         for session in outstanding {
                             core.wake(session, Reason::Channel);
@@ -130,7 +128,10 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
     let mut complaint: Option<String> = None; // said once, and not for every message
     while arrivals.recv_many(&mut batch, ROUTE_BATCH).await > 0 {
         let addresses = batch.iter().map(|arrival| arrival.message.address.clone()).collect();
-        let found = sessions_of(&core, addresses).await.map_err(|error| {
+        let per_hour = core.parts.config.limits.new_sessions_per_hour;
+        let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
+        let routing = core.parts.store.sessions().route(addresses, per_hour, ids, now);
+        let found = routing.await.map_err(|error| {
             let reason = explain(&error, core.parts.data.root());
             (format!("the message could not be stored: {reason}"), passes(&error))
         });
@@ -166,24 +167,6 @@ fn tell_flood(Address { channel_type, platform_id, .. }: &Address) {
     if let Some(again) = twobox_system::repeat::warned("too many new threads", &chat) {
         tracing::warn!(chat, again, "a chat begins too many threads: they are refused");
     }
-}
-
-/// For each address the sessions that a message there is for: one of each agent group that listens.
-async fn sessions_of(core: &Core, addresses: Vec<Address>) -> Result<Vec<Found>, DbError> {
-    let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
-    let per_hour = core.parts.config.limits.new_sessions_per_hour;
-    let find = move |db: &mut Connection, address: &Address| {
-        let listening = messaging::listening(db, &address.channel_type, &address.platform_id)?;
-        let wanted: Vec<_> = listening
-            .iter()
-            .map(|wiring| {
-                let thread = wiring.mode.thread_key(address.thread_id.as_deref());
-                (wiring.agent, wiring.messaging_group, thread)
-            })
-            .collect();
-        sessions::resolve_all(db, &wanted, per_hour, &*ids, now)
-    };
-    core.parts.db.call(move |db| addresses.iter().map(|address| find(db, address)).collect()).await
 }
 
 fn hand_over(

@@ -17,9 +17,9 @@ use twobox_session::core::Core;
 use twobox_session::run::{RunOrder, RunState};
 use twobox_session::signal::Reason;
 use twobox_shared::errors::chain;
-use twobox_store::schedules::{self, Cancelled};
+use twobox_store::DbError;
+use twobox_store::schedules::Cancelled;
 use twobox_store::storage::explain;
-use twobox_store::{DbError, overview, sessions};
 
 /// A host that runs, as whoever has a wish meets it.
 #[derive(Debug, Clone)]
@@ -46,11 +46,11 @@ impl RunningHost {
                 "name": parts.runtime.name(), "answers": false, "error": error.to_string(),
             }),
         };
-        let counts = match parts.db.call(|db| overview::counts(db)).await {
+        let counts = match parts.store.sessions().counts().await {
             Ok(counts) => json!(counts),
             Err(error) => json!({ "error": chain(&error) }),
         };
-        let failed = match parts.db.call(|db| overview::failed_starts(db)).await {
+        let failed = match parts.store.sessions().failed_starts().await {
             Ok(failed) => json!(failed),
             Err(error) => json!({ "error": chain(&error) }),
         };
@@ -87,7 +87,7 @@ impl RunningHost {
         match order {
             ScheduleOrder::Look => {
                 self.scheduler.look();
-                let removed = self.core.parts.db.call(|db| sessions::of_removed_agents(db)).await;
+                let removed = self.core.parts.store.sessions().of_removed_agents().await;
                 for session in removed.map_err(host_db)? {
                     self.core.wake(session, Reason::Runtime);
                 }
@@ -95,7 +95,7 @@ impl RunningHost {
             }
             ScheduleOrder::Run { schedule: name, force } => {
                 let given = name.clone();
-                let found = self.core.parts.db.call(move |db| schedules::find(db, &given)).await;
+                let found = self.core.parts.store.schedules().find(&given).await;
                 let Some(schedule) = found.map_err(host_db)? else {
                     return Err(format!(
                         "there is no schedule {name:?}; `twobox schedules list` shows all"
@@ -138,7 +138,7 @@ impl RunningHost {
         session: SessionId,
         command: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
     ) -> Result<T, String> {
-        let known = self.core.parts.db.call(move |db| sessions::find(db, session)).await;
+        let known = self.core.parts.store.sessions().find(session).await;
         match known {
             Ok(Some(_)) => {}
             Ok(None) => return Err(format!("there is no session {session}")),

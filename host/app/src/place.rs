@@ -7,13 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use rusqlite::Connection;
 use twobox_shared::content::digest16;
 use twobox_shared::time::UnixMillis;
 
 use twobox_model::installation::{FileIdentity, Place, Verdict, Why, judge};
 use twobox_store::DbError;
-use twobox_store::place as stored;
+use twobox_store::Store;
 use twobox_system::data::DataDir;
 use twobox_system::errno::is_forbidden;
 
@@ -96,10 +95,10 @@ impl PlaceError {
 ///
 /// # Errors
 /// [`PlaceError::Db`] or [`PlaceError::Io`].
-pub fn compare(db: &Connection, data: &DataDir) -> Result<(Option<Place>, Place), PlaceError> {
+pub fn compare(store: &Store, data: &DataDir) -> Result<(Option<Place>, Place), PlaceError> {
     let seen =
         see(data).map_err(|source| PlaceError::Io { path: data.root().to_owned(), source })?;
-    Ok((stored::remembered(db)?, seen))
+    Ok((store.installation().place().wait()?, seen))
 }
 
 /// Refuses a data directory that is not where its host left it. One whose host has never said where
@@ -107,8 +106,8 @@ pub fn compare(db: &Connection, data: &DataDir) -> Result<(Option<Place>, Place)
 ///
 /// # Errors
 /// [`PlaceError`].
-pub fn confirm(db: &Connection, data: &DataDir) -> Result<(), PlaceError> {
-    let (remembered, seen) = compare(db, data)?;
+pub fn confirm(store: &Store, data: &DataDir) -> Result<(), PlaceError> {
+    let (remembered, seen) = compare(store, data)?;
     match remembered {
         Some(remembered) => same(&remembered, &seen),
         None => Ok(()),
@@ -119,13 +118,13 @@ pub fn confirm(db: &Connection, data: &DataDir) -> Result<(), PlaceError> {
 ///
 /// # Errors
 /// [`PlaceError`].
-pub fn settle(db: &Connection, data: &DataDir, now: UnixMillis) -> Result<(), PlaceError> {
-    let (remembered, seen) = compare(db, data)?;
+pub fn settle(store: &Store, data: &DataDir, now: UnixMillis) -> Result<(), PlaceError> {
+    let (remembered, seen) = compare(store, data)?;
     if let Some(remembered) = &remembered {
         same(remembered, &seen)?;
     }
     if remembered.as_ref() != Some(&seen) {
-        stored::remember(db, &seen, now)?;
+        store.installation().remember_place(&seen, now).wait()?;
     }
     Ok(())
 }

@@ -21,24 +21,24 @@ fn a_directory_is_itself_when_it_was_renamed_and_not_when_it_was_copied() {
     let dir = tempfile::tempdir().unwrap();
     let [first, renamed, copied] = ["a", "b", "c"].map(|name| dir.path().join(name));
     let data = DataDir::create(&first).unwrap();
-    let db = twobox_store::create(&data.host_db()).unwrap();
-    confirm(&db, &data).unwrap(); // nobody has said yet where it is
-    settle(&db, &data, UnixMillis(1)).unwrap();
-    confirm(&db, &data).unwrap();
-    drop(db);
+    let store = Store::create(&data.host_db()).unwrap();
+    confirm(&store, &data).unwrap(); // nobody has said yet where it is
+    settle(&store, &data, UnixMillis(1)).unwrap();
+    confirm(&store, &data).unwrap();
+    drop(store);
 
     std::fs::rename(&first, &renamed).unwrap();
     let data = DataDir::open(&renamed).unwrap();
-    let db = twobox_store::create(&data.host_db()).unwrap();
-    settle(&db, &data, UnixMillis(2)).unwrap();
-    assert_eq!(stored::remembered(&db).unwrap().unwrap().path, data.root());
-    drop(db);
+    let store = Store::create(&data.host_db()).unwrap();
+    settle(&store, &data, UnixMillis(2)).unwrap();
+    assert_eq!(store.installation().place().wait().unwrap().unwrap().path, data.root());
+    drop(store);
 
     let copy = std::process::Command::new("cp").arg("-a").args([&renamed, &copied]).status();
     assert!(copy.unwrap().success());
     let data = DataDir::open(&copied).unwrap();
-    let db = twobox_store::create(&data.host_db()).unwrap();
-    let refusal = settle(&db, &data, UnixMillis(3)).unwrap_err().to_string();
+    let store = Store::create(&data.host_db()).unwrap();
+    let refusal = settle(&store, &data, UnixMillis(3)).unwrap_err().to_string();
     for word in ["init --moved", "init --copy", copied.to_str().unwrap()] {
         assert!(refusal.contains(word), "{word}: {refusal}");
     }

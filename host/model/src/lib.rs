@@ -1,6 +1,6 @@
 //! The host's vocabulary: what its rooms say to each other. Values and pure decisions about them; no
-//! file, no socket, no clock. Where anything is stored and how it is sent is elsewhere; but an enum of
-//! words (`words!`) knows how its word stands in SQLite, and some know their word on the command line.
+//! file, no socket, no clock. Where anything is stored and how it is sent is elsewhere; but enums of
+//! words (`words!`) know their words, which are the same in `host.db`, in JSON and on the command line.
 
 pub mod backoff;
 pub mod channel;

@@ -1,5 +1,11 @@
 //! Enums that have one word for each variant, the same wherever they are written.
 
+/// What has one word for each of its values; [`words!`](crate::words!) makes them.
+pub trait Words: Sized {
+    /// What `word` means; `None` for any other.
+    fn of_word(word: &str) -> Option<Self>;
+}
+
 /// An enum with one word for each variant, the same in the database, in JSON and on the command line.
 /// Whoever uses it needs `serde`.
 #[macro_export]
@@ -28,21 +34,10 @@ macro_rules! words {
             }
         }
 
-        impl $crate::words::rusqlite::types::ToSql for $name {
-            fn to_sql(&self) -> $crate::words::rusqlite::Result<$crate::words::rusqlite::types::ToSqlOutput<'_>> {
-                self.as_str().to_sql()
-            }
-        }
-
-        impl $crate::words::rusqlite::types::FromSql for $name {
-            fn column_result(
-                value: $crate::words::rusqlite::types::ValueRef<'_>,
-            ) -> $crate::words::rusqlite::types::FromSqlResult<Self> {
-                Self::parse(value.as_str()?).ok_or($crate::words::rusqlite::types::FromSqlError::InvalidType)
+        impl $crate::words::Words for $name {
+            fn of_word(word: &str) -> Option<Self> {
+                Self::parse(word)
             }
         }
     };
 }
-
-#[doc(hidden)]
-pub use rusqlite;

@@ -6,7 +6,6 @@ use twobox_shared::fault::{self, CrashPoint};
 
 use super::task::Task;
 use twobox_shared::errors::chain;
-use twobox_store::schedules;
 use twobox_system::blocking::blocking;
 use twobox_system::remove_tree::remove_tree;
 
@@ -28,8 +27,8 @@ impl Task {
             return Ok(false);
         }
         let (core, id) = (self.core.clone(), self.id);
-        let db = &core.parts.db;
-        let closed = db.call(move |db| schedules::close_session(db, id)).await;
+        let store = &core.parts.store;
+        let closed = store.sessions().close(id).await;
         if !closed.map_err(|error| chain(&error))? {
             return Ok(false);
         }
@@ -46,6 +45,6 @@ impl Task {
             .map_err(|error| format!("{} cannot be deleted: {error}", folder.display()))?;
         fault::point(CrashPoint::HostSessionRemoved);
         core.forget(id);
-        db.call(move |db| schedules::forget_session(db, id)).await.map_err(|error| chain(&error))
+        store.sessions().forget(id).await.map_err(|error| chain(&error))
     }
 }

@@ -21,7 +21,6 @@ use crate::watch;
 use twobox_model::backoff::Backoff;
 use twobox_runtime::log::rotate_live;
 use twobox_runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
-use twobox_store::messaging;
 use twobox_store::notices::Notice;
 use twobox_store::sessions::{self, StartTrouble, StopCause};
 use twobox_system::blocking::blocking;
@@ -250,7 +249,7 @@ impl Task {
     ) -> Result<(), Trouble> {
         let id = self.id;
         if self.record.stop_cause.is_none() && self.record.runner == Some(runner) {
-            self.core.parts.db.call(move |db| sessions::record_stop(db, id, runner, cause)).await?;
+            self.core.parts.store.sessions().record_stop(id, runner, cause).await?;
             self.record.stop_cause = Some(cause);
         }
         Ok(())
@@ -299,7 +298,7 @@ impl Task {
         }
         let (group, id) = (self.record.agent_group, self.id);
         // The last word before a start: somebody may have removed it a moment ago.
-        if self.core.parts.db.call(move |db| sessions::agent_removed(db, id)).await? {
+        if self.core.parts.store.sessions().agent_removed(id).await? {
             self.core.release_place(id);
             self.handle.signal.raise(Reason::Runtime);
             return Ok(());
@@ -323,7 +322,7 @@ impl Task {
             return self.wait_for_change(reason, stamp, snapshot, now).await;
         }
         let runner = RunnerId::generate(&*self.core.parts.ids);
-        self.core.parts.db.call(move |db| sessions::record_start(db, id, runner, now)).await?;
+        self.core.parts.store.sessions().record_start(id, runner, now).await?;
         self.record.runner = Some(runner);
         self.record.stop_cause = None;
         self.record.next_due_at = Some(sessions::DUE_NOW);
@@ -371,8 +370,7 @@ impl Task {
 
     async fn project_routing(&mut self) -> Result<(), Trouble> {
         let agent = self.record.agent_group;
-        let addresses =
-            self.core.parts.db.call(move |db| messaging::addresses_of(db, agent)).await?;
+        let addresses = self.core.parts.store.wirings().addresses_of(agent).await?;
         let destinations: Vec<Destination> = addresses
             .into_iter()
             .map(|address| Destination {
@@ -439,7 +437,7 @@ impl Task {
         };
         let id = self.id;
         let record = trouble.clone();
-        self.core.parts.db.call(move |db| sessions::record_end(db, id, &record)).await?;
+        self.core.parts.store.sessions().record_end(id, &record).await?;
         self.record.runner = None;
         self.record.stop_cause = None;
         self.record.failed_starts = trouble.failed_starts;
@@ -469,7 +467,7 @@ impl Task {
         let works = self.container.as_ref().is_some_and(|container| container.acked);
         if works && self.record.failed_starts > 0 {
             let id = self.id;
-            self.core.parts.db.call(move |db| sessions::clear_start_trouble(db, id)).await?;
+            self.core.parts.store.sessions().clear_start_trouble(id).await?;
             self.record.failed_starts = 0;
             self.record.start_after = None;
         }

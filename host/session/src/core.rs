@@ -29,7 +29,7 @@ use twobox_config::Config;
 use twobox_model::channel::Address;
 use twobox_model::seats::{Population, Seat};
 use twobox_runtime::Runtime;
-use twobox_store::{Db, sessions};
+use twobox_store::Store;
 use twobox_system::blocking::Background;
 use twobox_system::data::DataDir;
 use twobox_system::lock::lock;
@@ -46,7 +46,7 @@ pub struct Parts {
     /// The settings.
     pub config: Config,
     /// The host's database.
-    pub db: Db,
+    pub store: Store,
     /// What runs the agent-runners.
     pub runtime: Arc<dyn Runtime>,
     /// The ways out, by the ids of their instances.
@@ -102,7 +102,7 @@ impl Core {
     /// The names that stand beside the id of `session` in the log, for what is logged of it outside of
     /// its task. Not there if they cannot be read: then the log has the id alone.
     pub async fn names_of(&self, session: SessionId) -> Span {
-        match self.parts.db.call(move |db| sessions::find(db, session)).await {
+        match self.parts.store.sessions().find(session).await {
             Ok(Some(record)) => task::names(&record),
             Ok(None) | Err(_) => Span::none(),
         }

@@ -21,7 +21,7 @@ use super::task::{Task, Trouble};
 use twobox_runtime::{AgentFolders, Incarnation, Profile};
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_store::notices::Notice;
-use twobox_store::sessions::{self, StartTrouble, StopCause};
+use twobox_store::sessions::{StartTrouble, StopCause};
 use twobox_system::blocking::blocking;
 
 /// Why there is nothing to start a container with.
@@ -183,7 +183,7 @@ impl Task {
             let error = Some(reason.to_owned());
             let trouble = StartTrouble { failed_starts: 1, start_after: None, error };
             let id = self.id;
-            self.core.parts.db.call(move |db| sessions::record_end(db, id, &trouble)).await?;
+            self.core.parts.store.sessions().record_end(id, &trouble).await?;
             self.record.failed_starts = 1;
         }
         Ok(())

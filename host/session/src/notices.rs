@@ -5,7 +5,6 @@ use twobox_shared::inbox::Delivery;
 
 use super::delivery::Entry;
 use super::task::{Task, Trouble};
-use twobox_store::notices as stored;
 use twobox_store::notices::Notice;
 
 impl Task {
@@ -13,7 +12,7 @@ impl Task {
     pub(crate) async fn notify_person(&mut self, notice: Notice) -> Result<(), Trouble> {
         let notice = Notice { behind: Some(self.seen), ..notice };
         let (id, new) = (self.id, notice.clone());
-        if self.core.parts.db.call(move |db| stored::add(db, id, &new)).await? {
+        if self.core.parts.store.notices().add(id, &new).await? {
             self.outgoing.notices.push(notice);
             self.look_once_more();
         }
@@ -24,7 +23,7 @@ impl Task {
     pub(super) async fn load_notices(&mut self) -> Result<(), Trouble> {
         if !self.outgoing.knows_notices {
             let (id, seen) = (self.id, self.seen);
-            let open = self.core.parts.db.call(move |db| stored::open(db, id, seen)).await?;
+            let open = self.core.parts.store.notices().open(id, seen).await?;
             self.outgoing.notices = open;
             self.outgoing.knows_notices = true;
         }
@@ -40,10 +39,9 @@ impl Task {
         for (index, record) in records {
             let cause = self.outgoing.notices[index].cause.clone();
             let (id, new) = (self.id, record.clone());
-            let db = &self.core.parts.db;
+            let store = &self.core.parts.store;
             // Whoever settled it meanwhile has the last word.
-            self.outgoing.knows_notices &=
-                db.call(move |db| stored::record(db, id, &cause, &new)).await?;
+            self.outgoing.knows_notices &= store.notices().record(id, &cause, &new).await?;
             self.remember(Entry::Notice(index), record);
         }
         Ok(())

@@ -23,7 +23,6 @@ use super::task::{Task, Trouble};
 use crate::core::Parts;
 use twobox_model::channel::{Address, Outbound};
 use twobox_store::notices::Notice;
-use twobox_store::{messaging, refused};
 
 type Row = (OutRow, Option<Delivery>);
 
@@ -219,8 +218,7 @@ impl Task {
 
     async fn load_allowed(&mut self) -> Result<(), Trouble> {
         let agent = self.record.agent_group;
-        let addresses =
-            self.core.parts.db.call(move |db| messaging::addresses_of(db, agent)).await?;
+        let addresses = self.core.parts.store.wirings().addresses_of(agent).await?;
         let allowed =
             addresses.into_iter().map(|address| (address.channel_type, address.platform_id));
         self.outgoing.allowed = Some(allowed.collect());
@@ -267,8 +265,8 @@ impl Task {
                  `twobox dead list` shows");
         }
         let session = self.id;
-        let db = &self.core.parts.db;
-        db.call(move |db| refused::count(db, session, &numbers, &error, now)).await?;
+        let store = &self.core.parts.store;
+        store.refusals().count(session, &numbers, &error, now).await?;
         Ok(self.refusals.note(session, first))
     }
 

@@ -26,7 +26,6 @@ use twobox_model::dead_letter::{
     self, HELD, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb,
 };
 use twobox_shared::errors::chain;
-use twobox_store::notices;
 use twobox_store::sessions::DUE_NOW;
 use twobox_system::blocking::blocking;
 
@@ -247,7 +246,7 @@ impl Task {
             })
             .collect();
         let id = self.id;
-        let told = self.core.parts.db.call(move |db| notices::told(db, id)).await?;
+        let told = self.core.parts.store.notices().told(id).await?;
         known.extend(told.into_iter().map(|notice| Known {
             kind: Kind::Notice,
             id: dead_letter::notice_id(&notice.cause),
@@ -309,14 +308,13 @@ impl Task {
         id: &str,
         now: UnixMillis,
     ) -> Result<bool, Trouble> {
-        let Some(cause) = dead_letter::notice_cause(id).map(str::to_owned) else {
-            return Ok(false);
-        };
+        let Some(cause) = dead_letter::notice_cause(id) else { return Ok(false) };
         let session = self.id;
-        let changed = self.core.parts.db.call(move |db| match verb {
-            Verb::Redrive => notices::redrive(db, session, &cause, now),
-            Verb::Drop => notices::dismiss(db, session, &cause, now),
-        });
+        let notices = self.core.parts.store.notices();
+        let changed = match verb {
+            Verb::Redrive => notices.redrive(session, cause, now),
+            Verb::Drop => notices.dismiss(session, cause, now),
+        };
         let changed = changed.await?;
         self.outgoing.knows_notices = false; // read again before the next is sent
         Ok(changed)

@@ -23,7 +23,7 @@ use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
 use crate::watch;
 use twobox_store::notices::Notice;
-use twobox_store::sessions::{self, DUE_NOW, StopCause};
+use twobox_store::sessions::{DUE_NOW, StopCause};
 use twobox_system::blocking::blocking;
 
 /// The pause before a claim that moved between two reads is looked at again.
@@ -133,8 +133,7 @@ impl Task {
         self.record_reports().await?;
         if reasons.contains(Reason::Runtime) || self.record.agent_removed {
             let id = self.id;
-            let removed =
-                self.core.parts.db.call(move |db| sessions::agent_removed(db, id)).await?;
+            let removed = self.core.parts.store.sessions().agent_removed(id).await?;
             self.record.agent_removed = removed;
         }
         if reasons.contains(Reason::Runtime) {

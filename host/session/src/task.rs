@@ -34,7 +34,7 @@ use twobox_model::channel::{Address, Refusal, SCHEDULE_CHANNEL};
 use twobox_model::seats::Sender;
 use twobox_shared::errors::chain;
 use twobox_store::DbError;
-use twobox_store::sessions::{self, DUE_NOW, SessionRecord};
+use twobox_store::sessions::{DUE_NOW, SessionRecord};
 use twobox_store::storage::{explain, passes};
 use twobox_system::blocking::{blocking, blocking_timed};
 
@@ -154,7 +154,7 @@ async fn find(
 ) -> Option<SessionRecord> {
     let mut stopping = core.stopping();
     loop {
-        let error = match core.parts.db.call(move |db| sessions::find(db, id)).await {
+        let error = match core.parts.store.sessions().find(id).await {
             Ok(Some(record)) => return Some(record),
             Ok(None) => {
                 tracing::debug!(session = %id, "there is no such session");
@@ -363,7 +363,7 @@ impl Task {
             let id = self.id;
             // A commit that reports an error may be found by the next host all the same.
             self.mark_in_doubt = true;
-            self.core.parts.db.call(move |db| sessions::mark(db, id, next)).await?;
+            self.core.parts.store.sessions().mark(id, next).await?;
             self.mark_in_doubt = false;
             self.record.next_due_at = next;
         }

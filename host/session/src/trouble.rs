@@ -8,7 +8,7 @@ use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_shared::ids::MessageId;
 use twobox_shared::open::{BoxError, Remedy};
 use twobox_store::DbError;
-use twobox_store::sessions::{self, DUE_NOW};
+use twobox_store::sessions::DUE_NOW;
 use twobox_store::storage::explain;
 use twobox_system::blocking::blocking;
 
@@ -50,7 +50,7 @@ impl Task {
         })
         .await?;
         let id = self.id;
-        if !self.core.parts.db.call(move |db| sessions::release(db, id)).await? {
+        if !self.core.parts.store.sessions().release(id).await? {
             return Err(Trouble::Closed);
         }
         self.record.quarantine = None;
@@ -92,7 +92,7 @@ impl Task {
         let reason = for_a_terminal(reason);
         tracing::error!(session = %self.id, reason, "the session is quarantined");
         let (id, text) = (self.id, reason.clone());
-        let recorded = self.core.parts.db.call(move |db| sessions::quarantine(db, id, &text)).await;
+        let recorded = self.core.parts.store.sessions().quarantine(id, &text).await;
         match recorded {
             Ok(false) => self.complain(&Trouble::Closed), // whoever deletes it needs none of it
             Ok(true) => {

@@ -6,11 +6,11 @@
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
 use serde::Serialize;
 use twobox_shared::bounds;
-use twobox_shared::ids::{AgentGroupId, IdSource};
+use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId};
 use twobox_shared::time::UnixMillis;
 
 use super::messaging::{self, SessionMode};
-use super::{DbError, failed, schedules};
+use super::{Agents, DbError, Operation, failed, schedules};
 use twobox_model::seats::Population;
 
 /// An agent group.
@@ -99,68 +99,142 @@ pub fn check_name(name: &str) -> Result<(), AgentError> {
     }
 }
 
-/// Adds the agent `name` with a terminal of its own, in one transaction. A name that was removed
-/// comes back as the group that it was.
-///
-/// # Errors
-/// [`AgentError::BadName`], [`AgentError::Exists`].
-pub fn add(
-    db: &mut Connection,
-    name: &str,
-    mode: SessionMode,
-    ids: &(impl IdSource + ?Sized),
-    now: UnixMillis,
-) -> Result<AgentGroup, AgentError> {
-    check_name(name)?;
-    let step = failed("add an agent");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    // A statement of its own for the return of a removed name: its guard is the removal.
-    let params = named_params! { ":name": name };
-    let returned = tx
-        .execute(
-            "UPDATE agent_groups SET removed_at_ms = NULL
+impl Agents<'_> {
+    /// Adds the agent `name` with a terminal of its own, in one transaction. A name that was removed
+    /// comes back as the group that it was.
+    ///
+    /// # Errors
+    /// [`AgentError::BadName`], [`AgentError::Exists`].
+    pub fn add(
+        &self,
+        name: &str,
+        mode: SessionMode,
+        ids: &(impl IdSource + ?Sized),
+        now: UnixMillis,
+    ) -> Operation<AgentGroup, AgentError> {
+        let name = name.to_owned();
+        let (id, chat) = (AgentGroupId::generate(ids), MessagingGroupId::generate(ids));
+        self.0.compound(move |db| {
+            check_name(&name)?;
+            let step = failed("add an agent");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            // A statement of its own for the return of a removed name: its guard is the removal.
+            let params = named_params! { ":name": name };
+            let returned = tx
+                .execute(
+                    "UPDATE agent_groups SET removed_at_ms = NULL
              WHERE name = :name AND removed_at_ms IS NOT NULL",
-            params,
-        )
-        .map_err(&step)?;
-    if returned == 0 {
-        let added = tx
-            .execute(
-                "INSERT INTO agent_groups (id, name, folder, created_at_ms)
+                    params,
+                )
+                .map_err(&step)?;
+            if returned == 0 {
+                let added = tx
+                    .execute(
+                        "INSERT INTO agent_groups (id, name, folder, created_at_ms)
                  VALUES (:id, :name, :name, :now) ON CONFLICT DO NOTHING",
-                named_params! { ":id": AgentGroupId::generate(ids), ":name": name, ":now": now },
+                        named_params! { ":id": id, ":name": name, ":now": now },
+                    )
+                    .map_err(&step)?;
+                if added == 0 {
+                    return Err(AgentError::Exists { name: name.to_owned() });
+                }
+            }
+            let agent = tx
+                .query_row(&format!("{} WHERE name = :name", AgentGroup::SELECT), params, |row| {
+                    AgentGroup::from_row(row)
+                })
+                .map_err(&step)?;
+            messaging::wire_terminal(&tx, &agent, mode, chat, now)?;
+            tx.commit().map_err(&step)?;
+            Ok(agent)
+        })
+    }
+
+    /// All agent groups that were not removed, by name.
+    pub fn list(&self) -> Operation<Vec<AgentGroup>> {
+        self.0.compound(move |db| list(db))
+    }
+
+    /// The agent group with this name or id.
+    ///
+    /// # Errors
+    /// [`AgentError::Unknown`], which lists the names that there are.
+    pub fn find(&self, name_or_id: &str) -> Operation<AgentGroup, AgentError> {
+        let name_or_id = name_or_id.to_owned();
+        self.0.compound(move |db| find(db, &name_or_id))
+    }
+
+    /// The agent group with this id, removed or not.
+    pub fn by_id(&self, id: AgentGroupId) -> Operation<Option<AgentGroup>> {
+        self.0.operation("find an agent", move |db| {
+            db.prepare_cached(&format!("{} WHERE id = :id", AgentGroup::SELECT)).and_then(
+                |mut select| {
+                    select.query_row(named_params! { ":id": id }, AgentGroup::from_row).optional()
+                },
+            )
+        })
+    }
+
+    /// Removes an agent: nothing listens for it any more, its schedules are paused, and all its sessions
+    /// are marked, so that the host gives up what waits in them. Its folder and their files stay on disk.
+    ///
+    /// # Errors
+    /// [`AgentError::Unknown`].
+    pub fn remove(&self, name_or_id: &str, now: UnixMillis) -> Operation<AgentGroup, AgentError> {
+        let name_or_id = name_or_id.to_owned();
+        self.0.compound(move |db| {
+            let step = failed("remove an agent");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            let agent = find(&tx, &name_or_id)?;
+            tx.execute("DELETE FROM wirings WHERE agent_group_id = ?1", [agent.id])
+                .map_err(&step)?;
+            tx.execute(
+        "UPDATE agent_groups SET removed_at_ms = :now WHERE id = :id AND removed_at_ms IS NULL",
+        named_params! { ":id": agent.id, ":now": now },
+    )
+    .map_err(&step)?;
+            tx.execute(
+                "UPDATE sessions SET next_due_at_ms = 0 WHERE agent_group_id = ?1",
+                [agent.id],
             )
             .map_err(&step)?;
-        if added == 0 {
-            return Err(AgentError::Exists { name: name.to_owned() });
-        }
-    }
-    let agent = tx
-        .query_row(&format!("{} WHERE name = :name", AgentGroup::SELECT), params, |row| {
-            AgentGroup::from_row(row)
+            schedules::pause_all_of(&tx, agent.id, "its agent was removed", now).map_err(&step)?;
+            tx.commit().map_err(&step)?;
+            Ok(agent)
         })
-        .map_err(&step)?;
-    messaging::wire_terminal(&tx, &agent, mode, ids, now)?;
-    tx.commit().map_err(&step)?;
-    Ok(agent)
+    }
+
+    /// The agents that there are, and to how many chats each listens.
+    pub fn population(&self) -> Operation<Population> {
+        self.0.operation("count who listens", move |db| {
+            db.prepare_cached(
+                "SELECT a.id, count(w.agent_group_id) AS chats
+         FROM agent_groups a LEFT JOIN wirings w ON w.agent_group_id = a.id
+         WHERE a.removed_at_ms IS NULL GROUP BY a.id",
+            )
+            .and_then(|mut select| {
+                let count = |chats: i64| usize::try_from(chats).unwrap_or(0);
+                select
+                    .query_map([], |row| Ok((row.get("id")?, count(row.get("chats")?))))?
+                    .collect()
+            })
+        })
+    }
+
+    /// Which agents there are, as the end of a sentence.
+    pub fn known(&self) -> Operation<String> {
+        self.0.compound(move |db| known(db))
+    }
 }
 
-/// All agent groups that were not removed, by name.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn list(db: &Connection) -> Result<Vec<AgentGroup>, DbError> {
+pub(crate) fn list(db: &Connection) -> Result<Vec<AgentGroup>, DbError> {
     let select = format!("{} WHERE removed_at_ms IS NULL ORDER BY name", AgentGroup::SELECT);
     db.prepare_cached(&select)
         .and_then(|mut select| select.query_map([], AgentGroup::from_row)?.collect())
         .map_err(failed("list agents"))
 }
 
-/// The agent group with this name or id.
-///
-/// # Errors
-/// [`AgentError::Unknown`], which lists the names that there are.
-pub fn find(db: &Connection, name_or_id: &str) -> Result<AgentGroup, AgentError> {
+pub(crate) fn find(db: &Connection, name_or_id: &str) -> Result<AgentGroup, AgentError> {
     let select = format!(
         "{} WHERE removed_at_ms IS NULL AND (name = :given OR id = :given)
          ORDER BY name <> :given LIMIT 1",
@@ -180,63 +254,7 @@ pub fn find(db: &Connection, name_or_id: &str) -> Result<AgentGroup, AgentError>
     }
 }
 
-/// The agent group with this id, removed or not.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn by_id(db: &Connection, id: AgentGroupId) -> Result<Option<AgentGroup>, DbError> {
-    db.prepare_cached(&format!("{} WHERE id = :id", AgentGroup::SELECT))
-        .and_then(|mut select| {
-            select.query_row(named_params! { ":id": id }, AgentGroup::from_row).optional()
-        })
-        .map_err(failed("find an agent"))
-}
-
-/// Removes an agent: nothing listens for it any more, its schedules are paused, and all its sessions
-/// are marked, so that the host gives up what waits in them. Its folder and their files stay on disk.
-///
-/// # Errors
-/// [`AgentError::Unknown`].
-pub fn remove(
-    db: &mut Connection,
-    name_or_id: &str,
-    now: UnixMillis,
-) -> Result<AgentGroup, AgentError> {
-    let step = failed("remove an agent");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    let agent = find(&tx, name_or_id)?;
-    tx.execute("DELETE FROM wirings WHERE agent_group_id = ?1", [agent.id]).map_err(&step)?;
-    tx.execute(
-        "UPDATE agent_groups SET removed_at_ms = :now WHERE id = :id AND removed_at_ms IS NULL",
-        named_params! { ":id": agent.id, ":now": now },
-    )
-    .map_err(&step)?;
-    tx.execute("UPDATE sessions SET next_due_at_ms = 0 WHERE agent_group_id = ?1", [agent.id])
-        .map_err(&step)?;
-    schedules::pause_all_of(&tx, agent.id, "its agent was removed", now).map_err(&step)?;
-    tx.commit().map_err(&step)?;
-    Ok(agent)
-}
-
-/// The agents that there are, and to how many chats each listens.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn population(db: &Connection) -> Result<Population, DbError> {
-    db.prepare_cached(
-        "SELECT a.id, count(w.agent_group_id) AS chats
-         FROM agent_groups a LEFT JOIN wirings w ON w.agent_group_id = a.id
-         WHERE a.removed_at_ms IS NULL GROUP BY a.id",
-    )
-    .and_then(|mut select| {
-        let count = |chats: i64| usize::try_from(chats).unwrap_or(0);
-        select.query_map([], |row| Ok((row.get("id")?, count(row.get("chats")?))))?.collect()
-    })
-    .map_err(failed("count who listens"))
-}
-
-/// Which agents there are, as the end of a sentence.
-pub fn known(db: &Connection) -> Result<String, DbError> {
+pub(crate) fn known(db: &Connection) -> Result<String, DbError> {
     let names: Vec<String> = list(db)?.into_iter().map(|agent| agent.name).collect();
     Ok(match names.is_empty() {
         true => "there are none yet: `twobox agents add NAME` makes one".to_owned(),
@@ -247,16 +265,17 @@ pub fn known(db: &Connection) -> Result<String, DbError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Store;
     use twobox_shared::ids::SystemIds;
 
-    fn host_db() -> (tempfile::TempDir, Connection) {
+    fn host_db() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let db = super::super::create(&dir.path().join("host.db")).unwrap();
-        (dir, db)
+        let store = Store::create(&dir.path().join("host.db")).unwrap();
+        (dir, store)
     }
 
-    fn add(db: &mut Connection, name: &str) -> Result<AgentGroup, AgentError> {
-        super::add(db, name, SessionMode::Shared, &SystemIds, UnixMillis(1))
+    fn add(store: &Store, name: &str) -> Result<AgentGroup, AgentError> {
+        store.agents().add(name, SessionMode::Shared, &SystemIds, UnixMillis(1)).wait()
     }
 
     #[test]
@@ -272,25 +291,26 @@ mod tests {
 
     #[test]
     fn an_agent_is_found_by_name_and_id_and_a_name_is_taken_once() {
-        let (_dir, mut db) = host_db();
-        let agent = add(&mut db, "ann").unwrap();
-        assert_eq!(find(&db, "ann").unwrap(), agent);
-        assert_eq!(find(&db, &agent.id.to_string()).unwrap(), agent);
-        assert!(matches!(add(&mut db, "ann"), Err(AgentError::Exists { .. })));
-        let error = find(&db, "bob").unwrap_err().to_string();
+        let (_dir, store) = host_db();
+        let agent = add(&store, "ann").unwrap();
+        assert_eq!(store.agents().find("ann").wait().unwrap(), agent);
+        assert_eq!(store.agents().find(&agent.id.to_string()).wait().unwrap(), agent);
+        assert!(matches!(add(&store, "ann"), Err(AgentError::Exists { .. })));
+        let error = store.agents().find("bob").wait().unwrap_err().to_string();
         assert!(error.contains("there are: ann"), "{error}");
     }
 
     #[test]
     fn a_removed_agent_hears_nothing_and_comes_back_as_itself() {
-        let (_dir, mut db) = host_db();
-        let agent = add(&mut db, "ann").unwrap();
-        remove(&mut db, "ann", UnixMillis(2)).unwrap();
-        assert!(list(&db).unwrap().is_empty());
-        assert!(messaging::listening(&db, "terminal", "ann").unwrap().is_empty());
-        assert!(matches!(remove(&mut db, "ann", UnixMillis(3)), Err(AgentError::Unknown { .. })));
-        assert_eq!(by_id(&db, agent.id).unwrap(), Some(agent.clone()));
-        assert_eq!(add(&mut db, "ann").unwrap(), agent);
-        assert_eq!(messaging::listening(&db, "terminal", "ann").unwrap().len(), 1);
+        let (_dir, store) = host_db();
+        let agent = add(&store, "ann").unwrap();
+        store.agents().remove("ann", UnixMillis(2)).wait().unwrap();
+        assert!(store.agents().list().wait().unwrap().is_empty());
+        assert!(store.wirings().listening("terminal", "ann").wait().unwrap().is_empty());
+        let again = store.agents().remove("ann", UnixMillis(3)).wait();
+        assert!(matches!(again, Err(AgentError::Unknown { .. })));
+        assert_eq!(store.agents().by_id(agent.id).wait().unwrap(), Some(agent.clone()));
+        assert_eq!(add(&store, "ann").unwrap(), agent);
+        assert_eq!(store.wirings().listening("terminal", "ann").wait().unwrap().len(), 1);
     }
 }

@@ -1,10 +1,10 @@
 //! A change of the installation's place or id: each one transaction.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
-use twobox_shared::ids::{InstallId, SessionId};
+use twobox_shared::ids::{IdSource, InstallId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::{DbError, failed, place};
+use super::{DbError, Installation, Operation, failed, place};
 use twobox_model::dead_letter::HELD;
 use twobox_model::installation::Place;
 use twobox_slots::reason::Reason;
@@ -16,44 +16,84 @@ pub const PAUSED: &str = "this is a copy, and the original runs it: `twobox sche
 /// What a run of a copy says of its end.
 const CANCELLED: &str = "it was open when this copy was made, and goes on in the original";
 
-/// The installation's id, if it has one.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn install(db: &Connection) -> Result<Option<InstallId>, DbError> {
+impl Installation<'_> {
+    /// The installation's id, made at the first call.
+    pub fn id_or_new(
+        &self,
+        ids: &(impl IdSource + ?Sized),
+        now: UnixMillis,
+    ) -> Operation<InstallId> {
+        let fresh = InstallId::generate(ids);
+        self.0.operation("name the installation", move |db| {
+            db.execute(
+                "INSERT INTO install (id, install_id, created_at_ms) VALUES (1, ?1, ?2)
+                 ON CONFLICT (id) DO NOTHING",
+                rusqlite::params![fresh, now],
+            )?;
+            db.query_row("SELECT install_id FROM install WHERE id = 1", [], |row| row.get(0))
+        })
+    }
+
+    /// The installation's id, if it has one.
+    pub fn id(&self) -> Operation<Option<InstallId>> {
+        self.0.compound(move |db| install(db))
+    }
+
+    /// Records a new place. If the files are others than before (`other_files`), a container that still
+    /// lives has the old ones: it is stopped by the next host, which is not held against its message.
+    /// Returns how many containers were on record then.
+    pub fn move_to(&self, seen: &Place, other_files: bool, now: UnixMillis) -> Operation<usize> {
+        let seen = seen.to_owned();
+        self.0.compound(move |db| {
+            let step = failed("record a move");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            let mut runners = 0;
+            if other_files {
+                runners = tx
+                    .execute(
+                        "UPDATE sessions SET stop_requested = 'host', next_due_at_ms = 0
+                 WHERE runner_id IS NOT NULL",
+                        [],
+                    )
+                    .map_err(&step)?;
+                note(&tx, "moved", &seen.path.display().to_string(), now).map_err(&step)?;
+            }
+            place::remember(&tx, &seen, now)?;
+            tx.commit().map_err(&step)?;
+            Ok(runners)
+        })
+    }
+
+    /// Gives the installation an id of its own. No container on record is one of its own, so none is
+    /// waited for; sessions in `broken` are taken out of use; whichever had something outstanding is
+    /// looked at once.
+    ///
+    /// # Errors
+    /// [`DbError::Sqlite`]: nothing was changed.
+    pub fn become_copy(
+        &self,
+        fresh: InstallId,
+        seen: &Place,
+        broken: &[(SessionId, String)],
+        now: UnixMillis,
+    ) -> Operation<Changed> {
+        let seen = seen.to_owned();
+        let broken = broken.to_owned();
+        self.0.compound(move |db| {
+            let step = failed("make this an installation of its own");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            let changed = change(&tx, fresh, &seen, &broken, now).map_err(&step)?;
+            place::remember(&tx, &seen, now)?;
+            tx.commit().map_err(&step)?;
+            Ok(changed)
+        })
+    }
+}
+
+pub(crate) fn install(db: &Connection) -> Result<Option<InstallId>, DbError> {
     db.query_row("SELECT install_id FROM install WHERE id = 1", [], |row| row.get(0))
         .optional()
         .map_err(failed("read the installation's id"))
-}
-
-/// Records a new place. If the files are others than before (`other_files`), a container that still
-/// lives has the old ones: it is stopped by the next host, which is not held against its message.
-/// Returns how many containers were on record then.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn move_to(
-    db: &mut Connection,
-    seen: &Place,
-    other_files: bool,
-    now: UnixMillis,
-) -> Result<usize, DbError> {
-    let step = failed("record a move");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    let mut runners = 0;
-    if other_files {
-        runners = tx
-            .execute(
-                "UPDATE sessions SET stop_requested = 'host', next_due_at_ms = 0
-                 WHERE runner_id IS NOT NULL",
-                [],
-            )
-            .map_err(&step)?;
-        note(&tx, "moved", &seen.path.display().to_string(), now).map_err(&step)?;
-    }
-    place::remember(&tx, seen, now)?;
-    tx.commit().map_err(&step)?;
-    Ok(runners)
 }
 
 /// What a new id has changed.
@@ -67,27 +107,6 @@ pub struct Changed {
     pub schedules: usize,
     /// Runs that were cancelled.
     pub runs: usize,
-}
-
-/// Gives the installation an id of its own. No container on record is one of its own, so none is
-/// waited for; sessions in `broken` are taken out of use; whichever had something outstanding is
-/// looked at once.
-///
-/// # Errors
-/// [`DbError::Sqlite`]: nothing was changed.
-pub fn become_copy(
-    db: &mut Connection,
-    fresh: InstallId,
-    seen: &Place,
-    broken: &[(SessionId, String)],
-    now: UnixMillis,
-) -> Result<Changed, DbError> {
-    let step = failed("make this an installation of its own");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    let changed = change(&tx, fresh, seen, broken, now).map_err(&step)?;
-    place::remember(&tx, seen, now)?;
-    tx.commit().map_err(&step)?;
-    Ok(changed)
 }
 
 fn change(
@@ -143,8 +162,8 @@ fn change(
         named_params! {
             ":error": CANCELLED,
             ":now": now,
-            ":paused": Reason::Paused,
-            ":aborted": Reason::Aborted,
+            ":paused": Reason::Paused.as_str(),
+            ":aborted": Reason::Aborted.as_str(),
         },
     )?;
     let detail = format!("{fresh} at {}", seen.path.display());

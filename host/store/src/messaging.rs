@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
-use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId};
+use twobox_shared::ids::{AgentGroupId, MessagingGroupId};
 use twobox_shared::time::UnixMillis;
 
 use super::agents::AgentGroup;
-use super::{DbError, failed};
+use super::{DbError, Operation, Wirings, failed};
 use twobox_model::channel::TERMINAL;
 
 /// How the messages of one chat are divided into sessions.
@@ -70,11 +70,22 @@ pub struct Listening {
     pub mode: SessionMode,
 }
 
-/// Who listens to the chat `platform_id`, the first wired first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn listening(
+impl Wirings<'_> {
+    /// Who listens to the chat `platform_id`, the first wired first.
+    pub fn listening(&self, channel_type: &str, platform_id: &str) -> Operation<Vec<Listening>> {
+        let channel_type = channel_type.to_owned();
+        let platform_id = platform_id.to_owned();
+        self.0.compound(move |db| listening(db, &channel_type, &platform_id))
+    }
+
+    /// The addresses that `agent` may send to, the first wired first. Of two with the same name the later
+    /// is called `name-2`.
+    pub fn addresses_of(&self, agent: AgentGroupId) -> Operation<Vec<WiredAddress>> {
+        self.0.compound(move |db| addresses_of(db, agent))
+    }
+}
+
+pub(crate) fn listening(
     db: &Connection,
     channel_type: &str,
     platform_id: &str,
@@ -116,12 +127,10 @@ pub struct WiredAddress {
     pub mode: SessionMode,
 }
 
-/// The addresses that `agent` may send to, the first wired first. Of two with the same name the later
-/// is called `name-2`.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn addresses_of(db: &Connection, agent: AgentGroupId) -> Result<Vec<WiredAddress>, DbError> {
+pub(crate) fn addresses_of(
+    db: &Connection,
+    agent: AgentGroupId,
+) -> Result<Vec<WiredAddress>, DbError> {
     const SELECT: &str = "
         SELECT m.id, m.name, m.channel_type, m.platform_id, w.session_mode
         FROM wirings w
@@ -156,42 +165,43 @@ pub fn addresses_of(db: &Connection, agent: AgentGroupId) -> Result<Vec<WiredAdd
 }
 
 /// A chat to be wired to an agent.
-#[derive(Debug, Clone, Copy)]
-pub struct NewWiring<'a> {
+#[derive(Debug, Clone)]
+pub struct NewWiring {
     /// The channel's kind.
-    pub channel_type: &'a str,
+    pub channel_type: String,
     /// The chat on that channel.
-    pub platform_id: &'a str,
+    pub platform_id: String,
     /// What agents are to call it; without one a known chat keeps its name, and a new one is called
     /// by its id.
-    pub name: Option<&'a str>,
+    pub name: Option<String>,
     /// How its messages are divided into sessions.
     pub mode: SessionMode,
 }
 
-/// Makes the agent's terminal, if it is not there, and wires it to the agent; an existing wiring
-/// takes the new mode.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn wire_terminal(
+/// Makes the agent's terminal, as `fresh` if it is not there, and wires it to the agent; an existing
+/// wiring takes the new mode.
+pub(crate) fn wire_terminal(
     db: &Connection,
     agent: &AgentGroup,
     mode: SessionMode,
-    ids: &(impl IdSource + ?Sized),
+    fresh: MessagingGroupId,
     now: UnixMillis,
 ) -> Result<(), DbError> {
-    let terminal =
-        NewWiring { channel_type: TERMINAL, platform_id: &agent.name, name: Some(TERMINAL), mode };
-    insert(db, agent.id, terminal, ids, now).map_err(failed("wire an agent to its terminal"))
+    let terminal = NewWiring {
+        channel_type: TERMINAL.to_owned(),
+        platform_id: agent.name.clone(),
+        name: Some(TERMINAL.to_owned()),
+        mode,
+    };
+    insert(db, agent.id, &terminal, fresh, now).map_err(failed("wire an agent to its terminal"))
 }
 
-/// Makes the chat, if it is not there, and wires it to the agent.
+/// Makes the chat, as `fresh` if it is not there, and wires it to the agent.
 pub(super) fn insert(
     db: &Connection,
     agent: AgentGroupId,
-    new: NewWiring<'_>,
-    ids: &(impl IdSource + ?Sized),
+    new: &NewWiring,
+    fresh: MessagingGroupId,
     now: UnixMillis,
 ) -> rusqlite::Result<()> {
     let NewWiring { channel_type, platform_id, name, mode } = new;
@@ -200,10 +210,10 @@ pub(super) fn insert(
          VALUES (:id, :channel_type, :platform_id, :name, :now)
          ON CONFLICT (channel_type, platform_id) DO NOTHING",
         named_params! {
-            ":id": MessagingGroupId::generate(ids),
+            ":id": fresh,
             ":channel_type": channel_type,
             ":platform_id": platform_id,
-            ":name": name.unwrap_or(platform_id),
+            ":name": name.as_ref().unwrap_or(platform_id),
             ":now": now,
         },
     )?;
@@ -226,30 +236,32 @@ pub(super) fn insert(
 
 #[cfg(test)]
 mod tests {
-    use super::super::agents;
     use super::*;
+    use crate::Store;
     use twobox_shared::ids::SystemIds;
 
     #[test]
     fn an_agent_listens_to_its_own_terminal_and_may_send_there() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
-        let mut add =
-            |name, mode| agents::add(&mut db, name, mode, &SystemIds, UnixMillis(1)).unwrap();
+        let store = Store::create(&dir.path().join("host.db")).unwrap();
+        let add =
+            |name, mode| store.agents().add(name, mode, &SystemIds, UnixMillis(1)).wait().unwrap();
         let ann = add("ann", SessionMode::PerThread);
         let bob = add("bob", SessionMode::Shared);
-        let heard = listening(&db, TERMINAL, "ann").unwrap();
+        let heard = store.wirings().listening(TERMINAL, "ann").wait().unwrap();
         assert_eq!(heard.len(), 1);
         assert_eq!((heard[0].agent, heard[0].mode), (ann.id, SessionMode::PerThread));
-        assert_eq!(listening(&db, TERMINAL, "nobody").unwrap(), []);
+        assert_eq!(store.wirings().listening(TERMINAL, "nobody").wait().unwrap(), []);
         // A second place of the same name is told apart.
-        db.execute(
-            "INSERT INTO wirings SELECT id, ?1, 'shared', 2 FROM messaging_groups
+        store
+            .raw()
+            .execute(
+                "INSERT INTO wirings SELECT id, ?1, 'shared', 2 FROM messaging_groups
              WHERE platform_id = 'ann'",
-            [bob.id],
-        )
-        .unwrap();
-        let addresses = addresses_of(&db, bob.id).unwrap();
+                [bob.id],
+            )
+            .unwrap();
+        let addresses = store.wirings().addresses_of(bob.id).wait().unwrap();
         let named: Vec<_> =
             addresses.iter().map(|p| (p.name.as_str(), p.platform_id.as_str())).collect();
         assert_eq!(named, [("terminal", "bob"), ("terminal-2", "ann")]);

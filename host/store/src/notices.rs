@@ -7,7 +7,7 @@ use twobox_shared::inbox::{Delivery, DeliveryStatus};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::{DbError, failed};
+use super::{DbError, Notices, Operation, failed};
 use twobox_model::channel::Address;
 
 /// A notice that was not delivered yet.
@@ -90,11 +90,104 @@ impl Notice {
     }
 }
 
-/// Stores a notice unless the session has one for that cause. Returns whether it is new.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool, DbError> {
+impl Notices<'_> {
+    /// Stores a notice unless the session has one for that cause. Returns whether it is new.
+    pub fn add(&self, session: SessionId, notice: &Notice) -> Operation<bool> {
+        let notice = notice.to_owned();
+        self.0.compound(move |db| add(db, session, &notice))
+    }
+
+    /// The session's notices that are not settled, oldest first. Those that somebody else wrote stand behind
+    /// what the session has `seen` of its outbox.
+    pub fn open(&self, session: SessionId, seen: Seq) -> Operation<Vec<Notice>> {
+        self.0.operation("list notices", move |db| {
+            db.prepare_cached(Notice::SELECT_OPEN).and_then(|mut select| {
+                let params = named_params! { ":session": session, ":seen": seen };
+                select.query_map(params, Notice::from_row)?.collect()
+            })
+        })
+    }
+
+    /// Records how far a notice has come. A settled one is final: returns `false`.
+    pub fn record(&self, session: SessionId, cause: &str, record: &Delivery) -> Operation<bool> {
+        let cause = cause.to_owned();
+        let record = record.to_owned();
+        self.0.operation("record a notice", move |db| {
+            db.execute(
+                "UPDATE notices
+         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next, error = :error
+         WHERE session_id = :session AND cause = :cause AND status IN ('held', 'sending')",
+                named_params! {
+                    ":session": session,
+                    ":cause": cause,
+                    ":status": record.status.as_str(),
+                    ":attempts": record.attempts,
+                    ":next": record.next_attempt_at,
+                    ":error": record.error,
+                },
+            )
+            .map(|changed| changed == 1)
+        })
+    }
+
+    /// What became of each notice of the session, oldest first.
+    pub fn told(&self, session: SessionId) -> Operation<Vec<Told>> {
+        self.0.compound(move |db| {
+            let from_row = |row: &Row<'_>| {
+                let word: String = row.get("status")?;
+                let status = DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held);
+                let dropped = row.get::<_, Option<UnixMillis>>("dropped_at_ms")?.is_some();
+                Ok(Told {
+                    cause: row.get("cause")?,
+                    channel_type: row.get("channel_type")?,
+                    fate: Fate::of_delivery(status, row.get("error")?, dropped),
+                })
+            };
+            db.prepare_cached(
+                "SELECT cause, channel_type, status, error, dropped_at_ms FROM notices
+         WHERE session_id = :session ORDER BY created_at_ms, cause",
+            )
+            .and_then(|mut select| {
+                select.query_map(named_params! { ":session": session }, from_row)?.collect()
+            })
+            .map_err(failed("list notices"))
+        })
+    }
+
+    /// Lets a notice be sent once more, as if it were new. Returns whether it had failed, or perhaps,
+    /// and was not dropped.
+    pub fn redrive(&self, session: SessionId, cause: &str, now: UnixMillis) -> Operation<bool> {
+        let cause = cause.to_owned();
+        self.0.operation("redrive a notice", move |db| {
+            db.execute(
+                "UPDATE notices
+         SET status = 'held', attempts = 0, next_attempt_at_ms = NULL, error = NULL,
+             created_at_ms = :now, behind_seq = NULL
+         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
+           AND dropped_at_ms IS NULL",
+                named_params! { ":session": session, ":cause": cause, ":now": now },
+            )
+            .map(|changed| changed == 1)
+        })
+    }
+
+    /// Gives a notice up; its cause is not told again. Returns whether it had failed, or perhaps, and
+    /// was not dropped before.
+    pub fn dismiss(&self, session: SessionId, cause: &str, now: UnixMillis) -> Operation<bool> {
+        let cause = cause.to_owned();
+        self.0.operation("drop a notice", move |db| {
+            db.execute(
+                "UPDATE notices SET dropped_at_ms = :now
+         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
+           AND dropped_at_ms IS NULL",
+                named_params! { ":session": session, ":cause": cause, ":now": now },
+            )
+            .map(|changed| changed == 1)
+        })
+    }
+}
+
+pub(crate) fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool, DbError> {
     db.execute(
         "INSERT INTO notices (session_id, cause, channel_type, platform_id, thread_id, text,
            created_at_ms, behind_seq)
@@ -115,47 +208,6 @@ pub fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool,
     .map_err(failed("store a notice"))
 }
 
-/// The session's notices that are not settled, oldest first. Those that somebody else wrote stand behind
-/// what the session has `seen` of its outbox.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn open(db: &Connection, session: SessionId, seen: Seq) -> Result<Vec<Notice>, DbError> {
-    db.prepare_cached(Notice::SELECT_OPEN)
-        .and_then(|mut select| {
-            let params = named_params! { ":session": session, ":seen": seen };
-            select.query_map(params, Notice::from_row)?.collect()
-        })
-        .map_err(failed("list notices"))
-}
-
-/// Records how far a notice has come. A settled one is final: returns `false`.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn record(
-    db: &Connection,
-    session: SessionId,
-    cause: &str,
-    record: &Delivery,
-) -> Result<bool, DbError> {
-    db.execute(
-        "UPDATE notices
-         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next, error = :error
-         WHERE session_id = :session AND cause = :cause AND status IN ('held', 'sending')",
-        named_params! {
-            ":session": session,
-            ":cause": cause,
-            ":status": record.status.as_str(),
-            ":attempts": record.attempts,
-            ":next": record.next_attempt_at,
-            ":error": record.error,
-        },
-    )
-    .map(|changed| changed == 1)
-    .map_err(failed("record a notice"))
-}
-
 /// A notice, whatever became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
@@ -165,75 +217,6 @@ pub struct Told {
     pub channel_type: String,
     /// What became of it.
     pub fate: Fate,
-}
-
-/// What became of each notice of the session, oldest first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn told(db: &Connection, session: SessionId) -> Result<Vec<Told>, DbError> {
-    let from_row = |row: &Row<'_>| {
-        let word: String = row.get("status")?;
-        let status = DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held);
-        let dropped = row.get::<_, Option<UnixMillis>>("dropped_at_ms")?.is_some();
-        Ok(Told {
-            cause: row.get("cause")?,
-            channel_type: row.get("channel_type")?,
-            fate: Fate::of_delivery(status, row.get("error")?, dropped),
-        })
-    };
-    db.prepare_cached(
-        "SELECT cause, channel_type, status, error, dropped_at_ms FROM notices
-         WHERE session_id = :session ORDER BY created_at_ms, cause",
-    )
-    .and_then(|mut select| {
-        select.query_map(named_params! { ":session": session }, from_row)?.collect()
-    })
-    .map_err(failed("list notices"))
-}
-
-/// Lets a notice be sent once more, as if it were new. Returns whether it had failed, or perhaps,
-/// and was not dropped.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn redrive(
-    db: &Connection,
-    session: SessionId,
-    cause: &str,
-    now: UnixMillis,
-) -> Result<bool, DbError> {
-    db.execute(
-        "UPDATE notices
-         SET status = 'held', attempts = 0, next_attempt_at_ms = NULL, error = NULL,
-             created_at_ms = :now, behind_seq = NULL
-         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
-           AND dropped_at_ms IS NULL",
-        named_params! { ":session": session, ":cause": cause, ":now": now },
-    )
-    .map(|changed| changed == 1)
-    .map_err(failed("redrive a notice"))
-}
-
-/// Gives a notice up; its cause is not told again. Returns whether it had failed, or perhaps, and
-/// was not dropped before.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn dismiss(
-    db: &Connection,
-    session: SessionId,
-    cause: &str,
-    now: UnixMillis,
-) -> Result<bool, DbError> {
-    db.execute(
-        "UPDATE notices SET dropped_at_ms = :now
-         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
-           AND dropped_at_ms IS NULL",
-        named_params! { ":session": session, ":cause": cause, ":now": now },
-    )
-    .map(|changed| changed == 1)
-    .map_err(failed("drop a notice"))
 }
 
 #[cfg(test)]

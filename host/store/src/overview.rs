@@ -1,12 +1,12 @@
 //! Sessions as people look at them: read-only, for the command line.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Row, named_params};
 use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::sessions::DUE_NOW;
-use super::{DbError, failed};
+use super::{Operation, Sessions};
 use twobox_model::channel::SCHEDULE_CHANNEL;
 
 /// What `host.db` says about one session.
@@ -116,115 +116,6 @@ impl SessionOverview {
     }
 }
 
-/// The sessions of `agent`, or of all agents; the one active last comes first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn sessions(
-    db: &Connection,
-    agent: Option<AgentGroupId>,
-) -> Result<Vec<SessionOverview>, DbError> {
-    let select = format!(
-        "{} WHERE :agent IS NULL OR s.agent_group_id = :agent
-         ORDER BY s.last_active_at_ms DESC, s.id",
-        SessionOverview::SELECT
-    );
-    db.prepare(&select)
-        .and_then(|mut select| {
-            select
-                .query_map(named_params! { ":agent": agent }, SessionOverview::from_row)?
-                .collect()
-        })
-        .map_err(failed("list sessions"))
-}
-
-/// The sessions whose id begins or ends with `part`: one, if `part` says enough. Ids begin with
-/// the time, so the end tells them apart sooner.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn sessions_like(db: &Connection, part: &str) -> Result<Vec<SessionOverview>, DbError> {
-    // No LIKE: its wildcards would have to be escaped.
-    let select = format!(
-        "{} WHERE substr(s.id, 1, length(:part)) = :part OR substr(s.id, -length(:part)) = :part
-         ORDER BY s.id LIMIT 10",
-        SessionOverview::SELECT
-    );
-    let part = part.to_ascii_lowercase();
-    db.prepare(&select)
-        .and_then(|mut select| {
-            select.query_map(named_params! { ":part": part }, SessionOverview::from_row)?.collect()
-        })
-        .map_err(failed("find a session"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::agents;
-    use super::super::messaging::{SessionMode, listening};
-    use super::*;
-    use twobox_shared::ids::SystemIds;
-
-    #[test]
-    fn a_session_that_is_due_at_once_has_no_time_of_1970() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
-        agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, UnixMillis(1)).unwrap();
-        let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
-        db.execute(
-            "INSERT INTO sessions (id, agent_group_id, messaging_group_id, created_at_ms,
-               last_active_at_ms) VALUES ('01890000-0000-7000-8000-00000000aaaa', ?1, ?2, 1, 1)",
-            rusqlite::params![heard.agent, heard.messaging_group],
-        )
-        .unwrap();
-        let cases = [
-            (Some(DUE_NOW), None, true),
-            (Some(UnixMillis(5)), Some("1970-01-01T00:00:00.005Z"), false),
-            (None, None, false),
-        ];
-        for (stored, time, now) in cases {
-            db.execute("UPDATE sessions SET next_due_at_ms = ?1", [stored]).unwrap();
-            let shown = serde_json::to_value(&sessions(&db, None).unwrap()[0]).unwrap();
-            assert_eq!(shown["next_due"].as_str(), time, "{stored:?}");
-            assert_eq!(shown["due_now"], now, "{stored:?}");
-        }
-    }
-
-    #[test]
-    fn a_session_is_found_by_either_end_of_its_id() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
-        agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, UnixMillis(1)).unwrap();
-        let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
-        for id in ["01890000-0000-7000-8000-00000000aaaa", "01890000-0000-7000-8000-00000000bbbb"] {
-            db.execute(
-                "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id,
-                   created_at_ms, last_active_at_ms) VALUES (?1, ?2, ?3, ?1, 1, 1)",
-                rusqlite::params![id, heard.agent, heard.messaging_group],
-            )
-            .unwrap();
-        }
-        let cases = [("01890000", 2), ("AAAA", 1), ("bbb", 1), ("%", 0), ("cccc", 0)];
-        for (part, count) in cases {
-            assert_eq!(sessions_like(&db, part).unwrap().len(), count, "{part}");
-        }
-        assert_eq!(sessions(&db, Some(heard.agent)).unwrap().len(), 2);
-        let none = FailedStarts { sessions: 0, last: None };
-        assert_eq!(failed_starts(&db).unwrap(), none);
-        for (id, after, why) in [("aaaa", 9, "later"), ("bbbb", 5, "earlier")] {
-            db.execute(
-                "UPDATE sessions SET failed_starts = 2, start_after_ms = ?2, start_error = ?3
-                 WHERE substr(id, -4) = ?1",
-                rusqlite::params![id, after, why],
-            )
-            .unwrap();
-        }
-        let two = FailedStarts { sessions: 2, last: Some("later".to_owned()) };
-        assert_eq!(failed_starts(&db).unwrap(), two);
-        assert_eq!(sessions(&db, None).unwrap()[0].agent, "ann");
-    }
-}
-
 /// The sessions for which starts come to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedStarts {
@@ -232,21 +123,6 @@ pub struct FailedStarts {
     pub sessions: i64,
     /// Why the last start came to nothing, where that is known.
     pub last: Option<String>,
-}
-
-/// Counts the sessions whose last start came to nothing.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn failed_starts(db: &Connection) -> Result<FailedStarts, DbError> {
-    // With one aggregate `max`, the other columns are those of its row.
-    db.query_row(
-        "SELECT count(*) AS sessions, start_error, max(start_after_ms) FROM sessions
-         WHERE failed_starts > 0 AND status <> 'closed'",
-        [],
-        |row| Ok(FailedStarts { sessions: row.get("sessions")?, last: row.get("start_error")? }),
-    )
-    .map_err(failed("count failed starts"))
 }
 
 /// How many sessions there are, by what they need.
@@ -260,15 +136,149 @@ pub struct SessionCounts {
     pub quarantined: i64,
 }
 
-/// Counts the sessions.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn counts(db: &Connection) -> Result<SessionCounts, DbError> {
-    db.query_row(
-        "SELECT count(*), count(next_due_at_ms), count(quarantine_reason) FROM sessions",
-        [],
-        |row| Ok(SessionCounts { total: row.get(0)?, due: row.get(1)?, quarantined: row.get(2)? }),
-    )
-    .map_err(failed("count sessions"))
+impl Sessions<'_> {
+    /// The sessions of `agent`, or of all agents; the one active last comes first.
+    pub fn list(&self, agent: Option<AgentGroupId>) -> Operation<Vec<SessionOverview>> {
+        self.0.operation("list sessions", move |db| {
+            let select = format!(
+                "{} WHERE :agent IS NULL OR s.agent_group_id = :agent
+         ORDER BY s.last_active_at_ms DESC, s.id",
+                SessionOverview::SELECT
+            );
+            db.prepare(&select).and_then(|mut select| {
+                select
+                    .query_map(named_params! { ":agent": agent }, SessionOverview::from_row)?
+                    .collect()
+            })
+        })
+    }
+
+    /// The sessions whose id begins or ends with `part`: one, if `part` says enough. Ids begin with
+    /// the time, so the end tells them apart sooner.
+    pub fn like(&self, part: &str) -> Operation<Vec<SessionOverview>> {
+        let part = part.to_owned();
+        self.0.operation("find a session", move |db| {
+            // No LIKE: its wildcards would have to be escaped.
+            let select = format!(
+        "{} WHERE substr(s.id, 1, length(:part)) = :part OR substr(s.id, -length(:part)) = :part
+         ORDER BY s.id LIMIT 10",
+        SessionOverview::SELECT
+    );
+            let part = part.to_ascii_lowercase();
+            db.prepare(&select).and_then(|mut select| {
+                select
+                    .query_map(named_params! { ":part": part }, SessionOverview::from_row)?
+                    .collect()
+            })
+        })
+    }
+
+    /// Counts the sessions whose last start came to nothing.
+    pub fn failed_starts(&self) -> Operation<FailedStarts> {
+        self.0.operation("count failed starts", |db| {
+            // With one aggregate `max`, the other columns are those of its row.
+            db.query_row(
+                "SELECT count(*) AS sessions, start_error, max(start_after_ms) FROM sessions
+                 WHERE failed_starts > 0 AND status <> 'closed'",
+                [],
+                |row| {
+                    Ok(FailedStarts {
+                        sessions: row.get("sessions")?,
+                        last: row.get("start_error")?,
+                    })
+                },
+            )
+        })
+    }
+
+    /// Counts the sessions.
+    pub fn counts(&self) -> Operation<SessionCounts> {
+        self.0.operation("count sessions", |db| {
+            db.query_row(
+                "SELECT count(*), count(next_due_at_ms), count(quarantine_reason) FROM sessions",
+                [],
+                |row| {
+                    Ok(SessionCounts {
+                        total: row.get(0)?,
+                        due: row.get(1)?,
+                        quarantined: row.get(2)?,
+                    })
+                },
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+    use crate::messaging::SessionMode;
+    use twobox_shared::ids::SystemIds;
+
+    #[test]
+    fn a_session_that_is_due_at_once_has_no_time_of_1970() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("host.db")).unwrap();
+        store.agents().add("ann", SessionMode::Shared, &SystemIds, UnixMillis(1)).wait().unwrap();
+        let heard = store.wirings().listening("terminal", "ann").wait().unwrap().remove(0);
+        store
+            .raw()
+            .execute(
+                "INSERT INTO sessions (id, agent_group_id, messaging_group_id, created_at_ms,
+               last_active_at_ms) VALUES ('01890000-0000-7000-8000-00000000aaaa', ?1, ?2, 1, 1)",
+                rusqlite::params![heard.agent, heard.messaging_group],
+            )
+            .unwrap();
+        let cases = [
+            (Some(DUE_NOW), None, true),
+            (Some(UnixMillis(5)), Some("1970-01-01T00:00:00.005Z"), false),
+            (None, None, false),
+        ];
+        for (stored, time, now) in cases {
+            store.raw().execute("UPDATE sessions SET next_due_at_ms = ?1", [stored]).unwrap();
+            let shown =
+                serde_json::to_value(&store.sessions().list(None).wait().unwrap()[0]).unwrap();
+            assert_eq!(shown["next_due"].as_str(), time, "{stored:?}");
+            assert_eq!(shown["due_now"], now, "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_found_by_either_end_of_its_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("host.db")).unwrap();
+        store.agents().add("ann", SessionMode::Shared, &SystemIds, UnixMillis(1)).wait().unwrap();
+        let heard = store.wirings().listening("terminal", "ann").wait().unwrap().remove(0);
+        for id in ["01890000-0000-7000-8000-00000000aaaa", "01890000-0000-7000-8000-00000000bbbb"] {
+            store
+                .raw()
+                .execute(
+                    "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id,
+                   created_at_ms, last_active_at_ms) VALUES (?1, ?2, ?3, ?1, 1, 1)",
+                    rusqlite::params![id, heard.agent, heard.messaging_group],
+                )
+                .unwrap();
+        }
+        let cases = [("01890000", 2), ("AAAA", 1), ("bbb", 1), ("%", 0), ("cccc", 0)];
+        for (part, count) in cases {
+            assert_eq!(store.sessions().like(part).wait().unwrap().len(), count, "{part}");
+        }
+        assert_eq!(store.sessions().list(Some(heard.agent)).wait().unwrap().len(), 2);
+        let none = FailedStarts { sessions: 0, last: None };
+        assert_eq!(store.sessions().failed_starts().wait().unwrap(), none);
+        for (id, after, why) in [("aaaa", 9, "later"), ("bbbb", 5, "earlier")] {
+            store
+                .raw()
+                .execute(
+                    "UPDATE sessions SET failed_starts = 2, start_after_ms = ?2, start_error = ?3
+                 WHERE substr(id, -4) = ?1",
+                    rusqlite::params![id, after, why],
+                )
+                .unwrap();
+        }
+        let two = FailedStarts { sessions: 2, last: Some("later".to_owned()) };
+        assert_eq!(store.sessions().failed_starts().wait().unwrap(), two);
+        assert_eq!(store.sessions().list(None).wait().unwrap()[0].agent, "ann");
+    }
 }

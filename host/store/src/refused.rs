@@ -6,7 +6,7 @@ use twobox_shared::ids::SessionId;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::{DbError, failed};
+use super::{DbError, Operation, Refusals, failed};
 
 /// How long one row counts on before there is another, in milliseconds.
 const SPAN_MS: i64 = 60 * 60 * 1000;
@@ -40,12 +40,28 @@ impl Refused {
     }
 }
 
-/// Counts rows that were refused at `now`, by their numbers in order. Those that were counted before
-/// change nothing. Returns how many were not.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn count(
+impl Refusals<'_> {
+    /// Counts rows that were refused at `now`, by their numbers in order. Those that were counted before
+    /// change nothing. Returns how many were not.
+    pub fn count(
+        &self,
+        session: SessionId,
+        numbers: &[Seq],
+        error: &str,
+        now: UnixMillis,
+    ) -> Operation<usize> {
+        let numbers = numbers.to_owned();
+        let error = error.to_owned();
+        self.0.compound(move |db| count(db, session, &numbers, &error, now))
+    }
+
+    /// What was counted for a session, oldest first.
+    pub fn of_session(&self, session: SessionId) -> Operation<Vec<Refused>> {
+        self.0.compound(move |db| of_session(db, session))
+    }
+}
+
+pub(crate) fn count(
     db: &Connection,
     session: SessionId,
     numbers: &[Seq],
@@ -100,11 +116,7 @@ pub fn count(
     Ok(if changed == 1 { fresh.len() } else { 0 })
 }
 
-/// What was counted for a session, oldest first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn of_session(db: &Connection, session: SessionId) -> Result<Vec<Refused>, DbError> {
+pub(crate) fn of_session(db: &Connection, session: SessionId) -> Result<Vec<Refused>, DbError> {
     db.prepare(
         "SELECT first_seq, last_seq, count, error, first_at_ms, last_at_ms FROM refused
          WHERE session_id = :session ORDER BY first_seq",

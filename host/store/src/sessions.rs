@@ -4,13 +4,16 @@
 //! anything is begun that must not be forgotten, and cleared only by a sweep that found nothing
 //! left to do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
 use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId, RunnerId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::{DbError, failed};
+use super::messaging;
+use super::schedules::exactly_one;
+use super::{DbError, Operation, Sessions, failed};
 use twobox_model::channel::Address;
 use twobox_model::seats::{Seat, Sender};
 
@@ -120,11 +123,173 @@ impl SessionRecord {
     }
 }
 
-/// The session with this id.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn find(db: &Connection, id: SessionId) -> Result<Option<SessionRecord>, DbError> {
+impl Sessions<'_> {
+    /// The session with this id.
+    pub fn find(&self, id: SessionId) -> Operation<Option<SessionRecord>> {
+        self.0.compound(move |db| find(db, id))
+    }
+
+    /// Whether the agent of a session was removed.
+    pub fn agent_removed(&self, id: SessionId) -> Operation<bool> {
+        self.0.operation("look whether an agent was removed", move |db| {
+            db.prepare_cached(
+                "SELECT g.removed_at_ms IS NOT NULL FROM sessions s
+         JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.id = :id",
+            )
+            .and_then(|mut select| {
+                select.query_row(named_params! { ":id": id }, |row| row.get(0)).optional()
+            })
+            .map(|removed| removed.unwrap_or(true))
+        })
+    }
+
+    /// The sessions of removed agents that somebody has to look at.
+    pub fn of_removed_agents(&self) -> Operation<Vec<SessionId>> {
+        self.0.operation("list the sessions of removed agents", move |db| {
+            db.prepare_cached(
+                "SELECT s.id FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
+         WHERE g.removed_at_ms IS NOT NULL AND s.next_due_at_ms IS NOT NULL",
+            )
+            .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+        })
+    }
+
+    /// The session of `agent` with the chat `messaging_group` and thread key `thread`, created as `fresh`
+    /// if it is new. Two callers at once get the same one.
+    pub fn resolve(
+        &self,
+        agent: AgentGroupId,
+        messaging_group: MessagingGroupId,
+        thread: &str,
+        fresh: SessionId,
+        now: UnixMillis,
+    ) -> Operation<SessionId> {
+        let thread = thread.to_owned();
+        self.0.compound(move |db| resolve(db, agent, messaging_group, &thread, fresh, now))
+    }
+
+    /// For each of `addresses` what a message there is for: one session of each agent group that listens.
+    /// Those that are new are made, unless the chat has made `per_hour` for one of these agents within
+    /// [`NEW_WITHIN`]. What was made in the future, before the clock was set back, does not count.
+    pub fn route(
+        &self,
+        addresses: Vec<Address>,
+        per_hour: usize,
+        ids: Arc<dyn IdSource>,
+        now: UnixMillis,
+    ) -> Operation<Vec<Found>> {
+        self.0.compound(move |db| {
+            addresses.iter().map(|address| route(db, address, per_hour, &*ids, now)).collect()
+        })
+    }
+
+    /// The sessions that somebody has to look at before `until`, most urgent first. One with a notice
+    /// that nobody looks after is due: it was stored beside a task that cleared the mark just then.
+    pub fn due(&self, until: UnixMillis) -> Operation<Vec<SessionId>> {
+        self.0.compound(move |db| due(db, until))
+    }
+
+    /// The sessions with anything outstanding at all, now or later.
+    pub fn outstanding(&self) -> Operation<Vec<SessionId>> {
+        self.0.compound(move |db| due(db, UnixMillis(i64::MAX)))
+    }
+
+    /// Says when somebody has to look at a session next; `None` if nothing is left to do.
+    pub fn mark(&self, id: SessionId, next: Option<UnixMillis>) -> Operation<()> {
+        self.0.compound(move |db| mark(db, id, next))
+    }
+
+    /// Records that `runner` is about to be started, and marks the session as due until its end is
+    /// recorded.
+    pub fn record_start(&self, id: SessionId, runner: RunnerId, now: UnixMillis) -> Operation<()> {
+        self.0.operation("record a start", move |db| {
+            change(
+                db,
+                "UPDATE sessions
+         SET runner_id = :runner, runner_started_at_ms = :now, stop_requested = NULL,
+             next_due_at_ms = 0, last_active_at_ms = :now
+         WHERE id = :id",
+                named_params! { ":id": id, ":runner": runner, ":now": now },
+            )
+        })
+    }
+
+    /// Records that the session's incarnation is being told to leave, and why.
+    pub fn record_stop(&self, id: SessionId, runner: RunnerId, cause: StopCause) -> Operation<()> {
+        self.0.operation("record a stop", move |db| { change(db,
+        "UPDATE sessions SET stop_requested = :cause WHERE id = :id AND runner_id = :runner",
+        named_params! { ":id": id, ":runner": runner, ":cause": cause.as_str() },
+) })
+    }
+
+    /// Records that the session's incarnation is gone and its files were read after that.
+    pub fn record_end(&self, id: SessionId, trouble: &StartTrouble) -> Operation<()> {
+        let trouble = trouble.to_owned();
+        self.0.operation("record a container's end", move |db| {
+            change(
+                db,
+                "UPDATE sessions
+         SET runner_id = NULL, runner_started_at_ms = NULL, stop_requested = NULL,
+             failed_starts = :failed_starts, start_after_ms = :start_after, start_error = :error
+         WHERE id = :id",
+                named_params! {
+                    ":id": id,
+                    ":failed_starts": trouble.failed_starts,
+                    ":start_after": trouble.start_after,
+                    ":error": trouble.error,
+                },
+            )
+        })
+    }
+
+    /// Records that a runner does its work, so that earlier failed starts are history.
+    pub fn clear_start_trouble(&self, id: SessionId) -> Operation<()> {
+        self.0.operation("clear a session's failed starts", move |db| {
+            change(
+                db,
+                "UPDATE sessions SET failed_starts = 0, start_after_ms = NULL, start_error = NULL
+         WHERE id = :id",
+                named_params! { ":id": id },
+            )
+        })
+    }
+
+    /// Takes a session out of use, with the reason; the first reason stays. `false` for one that is closed:
+    /// it is out of use, and its deletion must not wait for a person.
+    pub fn quarantine(&self, id: SessionId, reason: &str) -> Operation<bool> {
+        let reason = reason.to_owned();
+        self.0.operation("quarantine a session", move |db| {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE sessions
+             SET status = 'quarantined', quarantine_reason = coalesce(quarantine_reason, :reason)
+             WHERE id = :id AND status <> 'closed'",
+                )
+                .and_then(|mut update| {
+                    update.execute(named_params! { ":id": id, ":reason": reason })
+                })?;
+            Ok(changed == 1)
+        })
+    }
+
+    /// Puts a quarantined session back into use, on a person's word. `false` for one that is closed: what
+    /// is half deleted is never used again.
+    pub fn release(&self, id: SessionId) -> Operation<bool> {
+        self.0.operation("release a session", move |db| {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE sessions
+             SET status = 'active', quarantine_reason = NULL, next_due_at_ms = 0,
+                 failed_starts = 0, start_after_ms = NULL, start_error = NULL
+             WHERE id = :id AND status <> 'closed'",
+                )
+                .and_then(|mut update| update.execute(named_params! { ":id": id }))?;
+            Ok(changed == 1)
+        })
+    }
+}
+
+pub(crate) fn find(db: &Connection, id: SessionId) -> Result<Option<SessionRecord>, DbError> {
     db.prepare_cached(&format!("{} WHERE s.id = :id", SessionRecord::SELECT))
         .and_then(|mut select| {
             select.query_row(named_params! { ":id": id }, SessionRecord::from_row).optional()
@@ -132,41 +297,7 @@ pub fn find(db: &Connection, id: SessionId) -> Result<Option<SessionRecord>, DbE
         .map_err(failed("find a session"))
 }
 
-/// Whether the agent of a session was removed.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn agent_removed(db: &Connection, id: SessionId) -> Result<bool, DbError> {
-    db.prepare_cached(
-        "SELECT g.removed_at_ms IS NOT NULL FROM sessions s
-         JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.id = :id",
-    )
-    .and_then(|mut select| {
-        select.query_row(named_params! { ":id": id }, |row| row.get(0)).optional()
-    })
-    .map(|removed| removed.unwrap_or(true))
-    .map_err(failed("look whether an agent was removed"))
-}
-
-/// The sessions of removed agents that somebody has to look at.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn of_removed_agents(db: &Connection) -> Result<Vec<SessionId>, DbError> {
-    db.prepare_cached(
-        "SELECT s.id FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
-         WHERE g.removed_at_ms IS NOT NULL AND s.next_due_at_ms IS NOT NULL",
-    )
-    .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
-    .map_err(failed("list the sessions of removed agents"))
-}
-
-/// The session of `agent` with the chat `messaging_group` and thread key `thread`, created as `fresh`
-/// if it is new. Two callers at once get the same one.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn resolve(
+pub(crate) fn resolve(
     db: &Connection,
     agent: AgentGroupId,
     messaging_group: MessagingGroupId,
@@ -230,13 +361,27 @@ pub enum Found {
 /// Over which time a chat's new sessions are counted.
 pub const NEW_WITHIN: Duration = Duration::from_secs(60 * 60);
 
-/// The sessions of all that listen to one chat, each given with its thread key; those that are new
-/// are made, all or none, unless the chat has made `per_hour` for one of these agents within
-/// [`NEW_WITHIN`]. What was made in the future, before the clock was set back, does not count.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn resolve_all(
+fn route(
+    db: &mut Connection,
+    address: &Address,
+    per_hour: usize,
+    ids: &dyn IdSource,
+    now: UnixMillis,
+) -> Result<Found, DbError> {
+    let listening = messaging::listening(db, &address.channel_type, &address.platform_id)?;
+    let wanted: Vec<_> = listening
+        .iter()
+        .map(|wiring| {
+            let thread = wiring.mode.thread_key(address.thread_id.as_deref());
+            (wiring.agent, wiring.messaging_group, thread)
+        })
+        .collect();
+    resolve_all(db, &wanted, per_hour, ids, now)
+}
+
+/// The sessions of all that listen to one chat, each given with its thread key; those that are new are
+/// made, all or none.
+fn resolve_all(
     db: &mut Connection,
     listening: &[(AgentGroupId, MessagingGroupId, &str)],
     per_hour: usize,
@@ -294,12 +439,7 @@ fn full_until(
     Ok(oldest.map(|oldest| oldest + NEW_WITHIN))
 }
 
-/// The sessions that somebody has to look at before `until`, most urgent first. One with a notice
-/// that nobody looks after is due: it was stored beside a task that cleared the mark just then.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn due(db: &Connection, until: UnixMillis) -> Result<Vec<SessionId>, DbError> {
+pub(crate) fn due(db: &Connection, until: UnixMillis) -> Result<Vec<SessionId>, DbError> {
     db.prepare_cached(
         "SELECT id, next_due_at_ms AS due FROM sessions
          WHERE next_due_at_ms IS NOT NULL AND next_due_at_ms <= :until
@@ -315,65 +455,17 @@ pub fn due(db: &Connection, until: UnixMillis) -> Result<Vec<SessionId>, DbError
     .map_err(failed("list due sessions"))
 }
 
-/// The sessions with anything outstanding at all, now or later.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn outstanding(db: &Connection) -> Result<Vec<SessionId>, DbError> {
-    due(db, UnixMillis(i64::MAX))
-}
-
-/// Says when somebody has to look at a session next; `None` if nothing is left to do.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn mark(db: &Connection, id: SessionId, next: Option<UnixMillis>) -> Result<(), DbError> {
+pub(crate) fn mark(
+    db: &Connection,
+    id: SessionId,
+    next: Option<UnixMillis>,
+) -> Result<(), DbError> {
     change(
         db,
-        "mark a session",
         "UPDATE sessions SET next_due_at_ms = :next WHERE id = :id",
         named_params! { ":id": id, ":next": next },
     )
-}
-
-/// Records that `runner` is about to be started, and marks the session as due until its end is
-/// recorded.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn record_start(
-    db: &Connection,
-    id: SessionId,
-    runner: RunnerId,
-    now: UnixMillis,
-) -> Result<(), DbError> {
-    change(
-        db,
-        "record a start",
-        "UPDATE sessions
-         SET runner_id = :runner, runner_started_at_ms = :now, stop_requested = NULL,
-             next_due_at_ms = 0, last_active_at_ms = :now
-         WHERE id = :id",
-        named_params! { ":id": id, ":runner": runner, ":now": now },
-    )
-}
-
-/// Records that the session's incarnation is being told to leave, and why.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn record_stop(
-    db: &Connection,
-    id: SessionId,
-    runner: RunnerId,
-    cause: StopCause,
-) -> Result<(), DbError> {
-    change(
-        db,
-        "record a stop",
-        "UPDATE sessions SET stop_requested = :cause WHERE id = :id AND runner_id = :runner",
-        named_params! { ":id": id, ":runner": runner, ":cause": cause.as_str() },
-    )
+    .map_err(failed("mark a session"))
 }
 
 /// What is kept about starts that led to nothing.
@@ -387,162 +479,82 @@ pub struct StartTrouble {
     pub error: Option<String>,
 }
 
-/// Records that the session's incarnation is gone and its files were read after that.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn record_end(db: &Connection, id: SessionId, trouble: &StartTrouble) -> Result<(), DbError> {
-    change(
-        db,
-        "record a container's end",
-        "UPDATE sessions
-         SET runner_id = NULL, runner_started_at_ms = NULL, stop_requested = NULL,
-             failed_starts = :failed_starts, start_after_ms = :start_after, start_error = :error
-         WHERE id = :id",
-        named_params! {
-            ":id": id,
-            ":failed_starts": trouble.failed_starts,
-            ":start_after": trouble.start_after,
-            ":error": trouble.error,
-        },
-    )
-}
-
-/// Records that a runner does its work, so that earlier failed starts are history.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn clear_start_trouble(db: &Connection, id: SessionId) -> Result<(), DbError> {
-    change(
-        db,
-        "clear a session's failed starts",
-        "UPDATE sessions SET failed_starts = 0, start_after_ms = NULL, start_error = NULL
-         WHERE id = :id",
-        named_params! { ":id": id },
-    )
-}
-
-/// Takes a session out of use, with the reason; the first reason stays. `false` for one that is closed:
-/// it is out of use, and its deletion must not wait for a person.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn quarantine(db: &Connection, id: SessionId, reason: &str) -> Result<bool, DbError> {
-    let changed = db
-        .prepare_cached(
-            "UPDATE sessions
-             SET status = 'quarantined', quarantine_reason = coalesce(quarantine_reason, :reason)
-             WHERE id = :id AND status <> 'closed'",
-        )
-        .and_then(|mut update| update.execute(named_params! { ":id": id, ":reason": reason }))
-        .map_err(failed("quarantine a session"))?;
-    Ok(changed == 1)
-}
-
-/// Puts a quarantined session back into use, on a person's word. `false` for one that is closed: what
-/// is half deleted is never used again.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn release(db: &Connection, id: SessionId) -> Result<bool, DbError> {
-    let changed = db
-        .prepare_cached(
-            "UPDATE sessions
-             SET status = 'active', quarantine_reason = NULL, next_due_at_ms = 0,
-                 failed_starts = 0, start_after_ms = NULL, start_error = NULL
-             WHERE id = :id AND status <> 'closed'",
-        )
-        .and_then(|mut update| update.execute(named_params! { ":id": id }))
-        .map_err(failed("release a session"))?;
-    Ok(changed == 1)
-}
-
 fn change(
     db: &Connection,
-    action: &'static str,
     sql: &str,
     params: &[(&str, &dyn rusqlite::ToSql)],
-) -> Result<(), DbError> {
-    let changed = db
-        .prepare_cached(sql)
-        .and_then(|mut statement| statement.execute(params))
-        .map_err(failed(action))?;
-    match changed {
-        1 => Ok(()),
-        _ => {
-            Err(DbError::Sqlite { action, source: rusqlite::Error::StatementChangedRows(changed) })
-        }
-    }
+) -> rusqlite::Result<()> {
+    exactly_one(db.prepare_cached(sql)?.execute(params)?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::messaging::SessionMode;
-    use super::super::{agents, messaging};
     use super::*;
+    use crate::Store;
+    use crate::messaging::SessionMode;
     use twobox_shared::ids::SystemIds;
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
-    fn begin(db: &mut Connection, agent: &str, threads: &[&str], now: UnixMillis) -> Vec<Found> {
-        let heard = messaging::listening(db, "terminal", agent).unwrap();
-        let all = threads.iter().map(|thread| {
-            let wanted: Vec<_> =
-                heard.iter().map(|it| (it.agent, it.messaging_group, *thread)).collect();
-            resolve_all(db, &wanted, 3, &SystemIds, now).unwrap()
-        });
-        all.collect()
+    fn begin(store: &Store, agent: &str, threads: &[&str], now: UnixMillis) -> Vec<Found> {
+        let address = |thread: &&str| Address {
+            channel_type: "terminal".to_owned(),
+            platform_id: agent.to_owned(),
+            thread_id: Some((*thread).to_owned()),
+        };
+        let all = threads.iter().map(address).collect();
+        store.sessions().route(all, 3, Arc::new(SystemIds), now).wait().unwrap()
     }
 
     #[test]
     fn a_chat_begins_so_many_sessions_an_hour_and_keeps_those_that_it_has() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.db");
-        let mut db = super::super::create(&path).unwrap();
+        let store = Store::create(&path).unwrap();
         for name in ["ann", "bob"] {
-            agents::add(&mut db, name, SessionMode::PerThread, &SystemIds, NOW).unwrap();
+            store.agents().add(name, SessionMode::PerThread, &SystemIds, NOW).wait().unwrap();
         }
         let minutes = |n: u64| Duration::from_secs(60 * n);
-        let made = begin(&mut db, "ann", &["a", "b"], NOW);
-        let last = begin(&mut db, "ann", &["c"], NOW + minutes(10));
+        let made = begin(&store, "ann", &["a", "b"], NOW);
+        let last = begin(&store, "ann", &["c"], NOW + minutes(10));
         assert!(made.iter().chain(&last).all(|found| matches!(found, Found::Sessions(_))));
-        drop(db);
-        let mut db = super::super::create(&path).unwrap(); // another life of the host
+        drop(store);
+        let store = Store::create(&path).unwrap(); // another life of the host
         let full = Found::TooMany { until: NOW + minutes(60) };
-        assert_eq!(begin(&mut db, "ann", &["d", "e"], NOW + minutes(20)), [full.clone(), full]);
+        assert_eq!(begin(&store, "ann", &["d", "e"], NOW + minutes(20)), [full.clone(), full]);
         let count: i64 =
-            db.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
+            store.raw().query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
         assert_eq!(count, 3, "nothing of those that were refused");
-        assert_eq!(begin(&mut db, "ann", &["a", "b"], NOW + minutes(20)), made, "they go on");
-        let other = begin(&mut db, "bob", &["d"], NOW + minutes(20));
+        assert_eq!(begin(&store, "ann", &["a", "b"], NOW + minutes(20)), made, "they go on");
+        let other = begin(&store, "bob", &["d"], NOW + minutes(20));
         assert!(matches!(other[..], [Found::Sessions(_)]), "another chat: {other:?}");
         // Two of three have left the hour.
-        let later = begin(&mut db, "ann", &["d", "e", "f"], NOW + minutes(61));
+        let later = begin(&store, "ann", &["d", "e", "f"], NOW + minutes(61));
         let full = Found::TooMany { until: NOW + minutes(70) };
         assert!(
             matches!(&later[..], [Found::Sessions(_), Found::Sessions(_), last] if *last == full)
         );
         // A clock that was set back locks nobody out.
-        let early = begin(&mut db, "ann", &["g"], UnixMillis(NOW.0 - 86_400_000));
+        let early = begin(&store, "ann", &["g"], UnixMillis(NOW.0 - 86_400_000));
         assert!(matches!(early[..], [Found::Sessions(_)]), "{early:?}");
     }
 
     #[test]
     fn of_several_who_listen_all_get_a_session_or_none() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
+        let store = Store::create(&dir.path().join("host.db")).unwrap();
         let all = ["ann", "bob"].map(|name| {
-            agents::add(&mut db, name, SessionMode::PerThread, &SystemIds, NOW).unwrap();
-            messaging::listening(&db, "terminal", name).unwrap().remove(0)
+            store.agents().add(name, SessionMode::PerThread, &SystemIds, NOW).wait().unwrap();
+            store.wirings().listening("terminal", name).wait().unwrap().remove(0)
         });
         let chat = all[0].messaging_group;
-        let resolve = |db: &mut Connection, agents: &[AgentGroupId], thread: &str| {
+        let resolve = |agents: &[AgentGroupId], thread: &str| {
             let wanted: Vec<_> = agents.iter().map(|agent| (*agent, chat, thread)).collect();
-            resolve_all(db, &wanted, 1, &SystemIds, NOW).unwrap()
+            resolve_all(&mut store.raw(), &wanted, 1, &SystemIds, NOW).unwrap()
         };
         let [ann, bob] = [all[0].agent, all[1].agent];
-        resolve(&mut db, &[bob], "a"); // bob has had his
-        assert!(matches!(resolve(&mut db, &[ann, bob], "b"), Found::TooMany { .. }));
-        assert!(matches!(resolve(&mut db, &[ann], "b"), Found::Sessions(_)), "ann had none for it");
+        resolve(&[bob], "a"); // bob has had his
+        assert!(matches!(resolve(&[ann, bob], "b"), Found::TooMany { .. }));
+        assert!(matches!(resolve(&[ann], "b"), Found::Sessions(_)), "ann had none for it");
     }
 }

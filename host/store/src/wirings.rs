@@ -9,7 +9,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::agents::{self, AgentGroup};
 use super::messaging::{NewWiring, SessionMode, addresses_of, insert};
-use super::{DbError, failed};
+use super::{DbError, Operation, Wirings, failed};
 use twobox_model::channel::{COMMAND, TERMINAL};
 
 /// Why a chat was not wired, or its wiring not removed. Nothing was changed.
@@ -100,57 +100,106 @@ pub struct Wiring {
     pub mode: SessionMode,
 }
 
-/// Wires a chat to an agent, which from then on listens there and may send there. A wiring that is
-/// there takes the new mode. A chat has one name, which all agents call it. The channels that there are
-/// besides are those that are `set`, by their ids.
-///
-/// # Errors
-/// [`WireError`]; nothing was stored.
-pub fn wire(
-    db: &mut Connection,
-    agent: &AgentGroup,
-    new: NewWiring<'_>,
-    set: &[&str],
-    ids: &(impl IdSource + ?Sized),
-    now: UnixMillis,
-) -> Result<Wiring, WireError> {
-    let NewWiring { channel_type, platform_id, name, .. } = new;
-    check_chat("chat", platform_id)?;
-    check_chat("name", name.unwrap_or(platform_id))?;
-    let step = failed("wire an agent to a chat");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    match channel_type {
-        COMMAND => {}
-        TERMINAL if agents::list(&tx)?.iter().any(|agent| agent.name == platform_id) => {}
-        TERMINAL => {
-            return Err(WireError::UnknownTerminal { platform_id: platform_id.to_owned() });
-        }
-        other if set.contains(&other) => {}
-        other => {
-            let more = set.iter().copied().filter(|id| *id != COMMAND);
-            let known: Vec<_> = [TERMINAL, COMMAND].into_iter().chain(more).collect();
-            let (channel_type, known) = (other.to_owned(), known.join(" or "));
-            return Err(WireError::UnknownChannel { channel_type, known });
-        }
-    }
-    let is_new = find_chat(&tx, channel_type, platform_id).map_err(&step)?.is_none();
-    insert(&tx, agent.id, new, ids, now).map_err(&step)?;
-    if let Some(name) = name {
-        rename(&tx, channel_type, platform_id, name).map_err(&step)?;
-    }
-    if is_new || name.is_some() {
-        refuse_taken_name(&tx, channel_type, platform_id)?;
-    }
-    let wired = list(&tx)?
-        .into_iter()
-        .find(|wiring| {
-            wiring.agent == agent.name
-                && wiring.channel_type == channel_type
-                && wiring.platform_id == platform_id
+impl Wirings<'_> {
+    /// Wires a chat to an agent, which from then on listens there and may send there. A wiring that is
+    /// there takes the new mode. A chat has one name, which all agents call it. The channels that there
+    /// are besides are those that are `set`, by their ids.
+    ///
+    /// # Errors
+    /// [`WireError`]; nothing was stored.
+    pub fn wire(
+        &self,
+        agent: &AgentGroup,
+        new: NewWiring,
+        set: &[&str],
+        ids: &(impl IdSource + ?Sized),
+        now: UnixMillis,
+    ) -> Operation<Wiring, WireError> {
+        let (agent, fresh) = (agent.to_owned(), MessagingGroupId::generate(ids));
+        let set: Vec<String> = set.iter().copied().map(str::to_owned).collect();
+        self.0.compound(move |db| {
+            let NewWiring { channel_type, platform_id, name, .. } = &new;
+            let name = name.as_deref();
+            check_chat("chat", platform_id)?;
+            check_chat("name", name.unwrap_or(platform_id))?;
+            let step = failed("wire an agent to a chat");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            match channel_type.as_str() {
+                COMMAND => {}
+                TERMINAL if agents::list(&tx)?.iter().any(|agent| agent.name == *platform_id) => {}
+                TERMINAL => {
+                    return Err(WireError::UnknownTerminal { platform_id: platform_id.to_owned() });
+                }
+                other if set.iter().any(|id| id == other) => {}
+                other => {
+                    let more = set.iter().map(String::as_str).filter(|id| *id != COMMAND);
+                    let known: Vec<_> = [TERMINAL, COMMAND].into_iter().chain(more).collect();
+                    let (channel_type, known) = (other.to_owned(), known.join(" or "));
+                    return Err(WireError::UnknownChannel { channel_type, known });
+                }
+            }
+            let is_new = find_chat(&tx, channel_type, platform_id).map_err(&step)?.is_none();
+            insert(&tx, agent.id, &new, fresh, now).map_err(&step)?;
+            if let Some(name) = name {
+                rename(&tx, channel_type, platform_id, name).map_err(&step)?;
+            }
+            if is_new || name.is_some() {
+                refuse_taken_name(&tx, channel_type, platform_id)?;
+            }
+            let wired = list(&tx)?
+                .into_iter()
+                .find(|wiring| {
+                    wiring.agent == agent.name
+                        && wiring.channel_type == *channel_type
+                        && wiring.platform_id == *platform_id
+                })
+                .expect("it was inserted in this transaction");
+            tx.commit().map_err(&step)?;
+            Ok(wired)
         })
-        .expect("it was inserted in this transaction");
-    tx.commit().map_err(&step)?;
-    Ok(wired)
+    }
+
+    /// Removes the wiring of an agent to a chat: it no longer listens there. Sessions and what is known
+    /// of the chat stay.
+    ///
+    /// # Errors
+    /// [`WireError::NotWired`].
+    pub fn unwire(
+        &self,
+        agent: &AgentGroup,
+        channel_type: &str,
+        platform_id: &str,
+    ) -> Operation<(), WireError> {
+        let agent = agent.to_owned();
+        let channel_type = channel_type.to_owned();
+        let platform_id = platform_id.to_owned();
+        self.0.compound(move |db| {
+            let removed = db
+        .execute(
+            "DELETE FROM wirings
+             WHERE agent_group_id = :agent AND messaging_group_id IN
+               (SELECT id FROM messaging_groups
+                WHERE channel_type = :channel_type AND platform_id = :platform_id)",
+            named_params! {
+                ":agent": agent.id, ":channel_type": channel_type, ":platform_id": platform_id,
+            },
+        )
+        .map_err(failed("remove a wiring"))?;
+            match removed {
+                0 => Err(WireError::NotWired {
+                    agent: agent.name.clone(),
+                    channel_type: shorten(&channel_type, 80),
+                    platform_id: shorten(&platform_id, 80),
+                }),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Who listens where, by agent and then the first wired first.
+    pub fn list(&self) -> Operation<Vec<Wiring>> {
+        self.0.compound(move |db| list(db))
+    }
 }
 
 fn find_chat(
@@ -210,43 +259,7 @@ fn refuse_taken_name(
     taken.map_or(Ok(()), Err)
 }
 
-/// Removes the wiring of an agent to a chat: it no longer listens there. Sessions and what is known
-/// of the chat stay.
-///
-/// # Errors
-/// [`WireError::NotWired`].
-pub fn unwire(
-    db: &Connection,
-    agent: &AgentGroup,
-    channel_type: &str,
-    platform_id: &str,
-) -> Result<(), WireError> {
-    let removed = db
-        .execute(
-            "DELETE FROM wirings
-             WHERE agent_group_id = :agent AND messaging_group_id IN
-               (SELECT id FROM messaging_groups
-                WHERE channel_type = :channel_type AND platform_id = :platform_id)",
-            named_params! {
-                ":agent": agent.id, ":channel_type": channel_type, ":platform_id": platform_id,
-            },
-        )
-        .map_err(failed("remove a wiring"))?;
-    match removed {
-        0 => Err(WireError::NotWired {
-            agent: agent.name.clone(),
-            channel_type: shorten(channel_type, 80),
-            platform_id: shorten(platform_id, 80),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Who listens where, by agent and then the first wired first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn list(db: &Connection) -> Result<Vec<Wiring>, DbError> {
+pub(crate) fn list(db: &Connection) -> Result<Vec<Wiring>, DbError> {
     let mut all = Vec::new();
     for agent in agents::list(db)? {
         all.extend(addresses_of(db, agent.id)?.into_iter().map(|address| Wiring {
@@ -262,26 +275,34 @@ pub fn list(db: &Connection) -> Result<Vec<Wiring>, DbError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::messaging::listening;
-    use super::wire as add;
     use super::*;
+    use crate::Store;
     use twobox_shared::ids::SystemIds;
 
     #[test]
     fn a_chat_is_wired_under_a_name_that_no_other_place_of_its_agents_has() {
         let dir = tempfile::tempdir().unwrap();
-        let mut db = super::super::create(&dir.path().join("host.db")).unwrap();
+        let store = Store::create(&dir.path().join("host.db")).unwrap();
         let [ann, bob] = ["ann", "bob"].map(|name| {
-            agents::add(&mut db, name, SessionMode::Shared, &SystemIds, UnixMillis(1)).unwrap()
+            store.agents().add(name, SessionMode::Shared, &SystemIds, UnixMillis(1)).wait().unwrap()
         });
         let mut at = 1;
-        let mut wire = |agent: &AgentGroup, channel_type: &str, platform_id: &str, name| {
-            at += 1;
-            let new = NewWiring { channel_type, platform_id, name, mode: SessionMode::PerThread };
-            add(&mut db, agent, new, &["sms"], &SystemIds, UnixMillis(at))
-                .map(|wiring| wiring.name)
-                .map_err(|error| error.to_string())
-        };
+        let mut wire =
+            |agent: &AgentGroup, channel_type: &str, platform_id: &str, name: Option<&str>| {
+                at += 1;
+                let new = NewWiring {
+                    channel_type: channel_type.to_owned(),
+                    platform_id: platform_id.to_owned(),
+                    name: name.map(str::to_owned),
+                    mode: SessionMode::PerThread,
+                };
+                store
+                    .wirings()
+                    .wire(agent, new, &["sms"], &SystemIds, UnixMillis(at))
+                    .wait()
+                    .map(|wiring| wiring.name)
+                    .map_err(|error| error.to_string())
+            };
         let error = |result: Result<String, String>, part: &str| {
             let error = result.unwrap_err();
             assert!(error.contains(part), "{error}");
@@ -304,8 +325,8 @@ mod tests {
         error(wire(&bob, COMMAND, "a\nb", None), "control character");
         error(wire(&bob, COMMAND, "46", Some("\u{7}")), "name");
         error(wire(&bob, COMMAND, &"x".repeat(256), None), "too long");
-        let named = |db: &Connection| -> Vec<String> {
-            let all = list(db).unwrap();
+        let named = || -> Vec<String> {
+            let all = store.wirings().list().wait().unwrap();
             all.iter().map(|w| format!("{} {} {}", w.agent, w.platform_id, w.name)).collect()
         };
         let expected = [
@@ -317,13 +338,22 @@ mod tests {
             "bob 44 work",
             "bob ann terminal-2",
         ];
-        assert_eq!(named(&db), expected, "what was refused was not stored");
-        assert_eq!(listening(&db, COMMAND, "43").unwrap()[0].mode, SessionMode::PerThread);
-        unwire(&db, &ann, COMMAND, "43").unwrap();
-        let gone = unwire(&db, &ann, COMMAND, "43").unwrap_err().to_string();
+        assert_eq!(named(), expected, "what was refused was not stored");
+        assert_eq!(
+            store.wirings().listening(COMMAND, "43").wait().unwrap()[0].mode,
+            SessionMode::PerThread
+        );
+        store.wirings().unwire(&ann, COMMAND, "43").wait().unwrap();
+        let gone = store.wirings().unwire(&ann, COMMAND, "43").wait().unwrap_err().to_string();
         assert!(gone.starts_with("ann does not listen to command \"43\""), "{gone}");
-        let heard: Vec<_> =
-            listening(&db, COMMAND, "43").unwrap().into_iter().map(|who| who.agent).collect();
+        let heard: Vec<_> = store
+            .wirings()
+            .listening(COMMAND, "43")
+            .wait()
+            .unwrap()
+            .into_iter()
+            .map(|who| who.agent)
+            .collect();
         assert_eq!(heard, [bob.id]);
     }
 }

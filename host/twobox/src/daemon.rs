@@ -24,6 +24,7 @@ use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Intake};
 use twobox_config::{Config, OnShutdown, RuntimeKind, WatchMode};
 use twobox_model::channel::{SCHEDULE_CHANNEL, TERMINAL};
+use twobox_runtime as runtime;
 use twobox_runtime::probe::{Difference, Weight};
 use twobox_runtime::{
     Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting, process, program,
@@ -35,12 +36,11 @@ use twobox_session::signal::Reason;
 use twobox_session::task::RETIRE_BEYOND;
 use twobox_session::watch::{self as files, Watch};
 use twobox_shared::errors::chain;
-use twobox_store::{Db, DbError, agents, sessions};
+use twobox_store::{DbError, Store};
 use twobox_system::blocking::blocking;
 use twobox_system::clock::{self, HostClock};
 use twobox_system::data::{DataDir, DataError};
 use twobox_system::repeat::warned;
-use {twobox_runtime as runtime, twobox_store as db};
 
 /// How often everything is compared, in case an event was lost.
 const SAFETY_NET: Duration = Duration::from_secs(60);
@@ -184,11 +184,12 @@ async fn build(
     terminal: Arc<Terminal>,
     report: mpsc::UnboundedSender<RuntimeEvent>,
 ) -> Result<(Arc<Core>, Vec<Arc<Instance>>), DaemonError> {
-    let db = Db::open(&data.host_db())?;
+    let store = Store::open(&data.host_db())?;
     let (ours, now) = (data.clone(), SystemClock.now());
-    db.call(move |db| place::settle(db, &ours, now)).await?;
-    let install = db.call(|db| db::install_id(db, &SystemIds, SystemClock.now())).await?;
-    migrate_programs(&data, &db).await?;
+    let settling = store.clone();
+    blocking(move || place::settle(&settling, &ours, now)).await?;
+    let install = store.installation().id_or_new(&SystemIds, SystemClock.now()).await?;
+    migrate_programs(&data, &store).await?;
     let runtime = runtime::build(install, data.sessions(), &config, report)?;
     let watch = start_watch(&data, config.watch).await;
     let clock: Arc<dyn Clock> = Arc::new(HostClock::default());
@@ -202,7 +203,7 @@ async fn build(
         data,
         install,
         config,
-        db,
+        store,
         runtime,
         channels: by_id.collect(),
         clock,
@@ -229,8 +230,8 @@ async fn start_api(core: &Arc<Core>, scheduler: &Arc<Scheduler>) -> JoinHandle<(
 }
 
 /// Before anything starts that would look for them.
-async fn migrate_programs(data: &DataDir, db: &Db) -> Result<(), DbError> {
-    let (agents, data) = (db.call(|db| agents::list(db)).await?, data.clone());
+async fn migrate_programs(data: &DataDir, store: &Store) -> Result<(), DbError> {
+    let (agents, data) = (store.agents().list().await?, data.clone());
     let folders = move || agents.into_iter().map(|agent| agent.folder).collect::<Vec<_>>();
     blocking(move || program::migrate_all(&data, folders().iter().map(String::as_str))).await;
     Ok(())
@@ -377,14 +378,14 @@ async fn look_over(
     core: &Arc<Core>,
     until: UnixMillis,
 ) -> Result<Result<(), RuntimeError>, DbError> {
-    core.set_population(core.parts.db.call(|db| agents::population(db)).await?);
+    core.set_population(core.parts.store.agents().population().await?);
     let awake: HashSet<SessionId> = core.awake().into_iter().map(|(session, _)| session).collect();
     // What runs is counted before anything that is due may take its place.
     let listed = core.parts.runtime.list().await;
     for sighting in listed.as_deref().unwrap_or_default() {
         let Sighting { incarnation, condition } = *sighting;
         let session = incarnation.session;
-        match core.parts.db.call(move |db| sessions::find(db, session)).await? {
+        match core.parts.store.sessions().find(session).await? {
             Some(record) => {
                 if condition == Condition::Running && !awake.contains(&session) {
                     core.adopt_place(session, record.seat(None));
@@ -404,7 +405,7 @@ async fn look_over(
             }
         }
     }
-    let due = core.parts.db.call(move |db| sessions::due(db, until)).await?;
+    let due = core.parts.store.sessions().due(until).await?;
     for session in due.iter().filter(|session| !awake.contains(session)) {
         core.wake(*session, Reason::Due);
     }

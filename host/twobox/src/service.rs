@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 
 use twobox_config::Config;
 use twobox_session::core::{Core, LookAround};
-use twobox_store::Db;
+use twobox_store::Store;
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
 
@@ -114,7 +114,7 @@ pub(crate) async fn live(core: &Core, vital: &Vital) {
     let mut said = String::new();
     loop {
         tokio::time::sleep(period).await;
-        round(core.parts.db.clone()).await;
+        round(core.parts.store.clone()).await;
         let words = words(core);
         let mut lines = Vec::new();
         match vital.judge(Instant::now()) {
@@ -136,10 +136,8 @@ pub(crate) async fn live(core: &Core, vital: &Vital) {
 
 /// Comes to an end when the connection to `host.db` is free and a thread for blocking work was too.
 /// That the statement is refused is no stall.
-async fn round(db: Db) {
-    let asked: Result<i64, rusqlite::Error> =
-        db.call(|db| db.query_row("SELECT 1", [], |row| row.get(0))).await;
-    if let Err(error) = asked {
+async fn round(store: Store) {
+    if let Err(error) = store.is_readable().await {
         tracing::debug!(%error, "host.db does not answer");
     }
 }
@@ -187,25 +185,22 @@ mod tests {
     async fn no_sign_of_life_comes_while_the_connection_to_host_db_is_stuck() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("host.db");
-        drop(twobox_store::create(&path).unwrap());
-        let db = Db::open(&path).unwrap();
+        drop(Store::create(&path).unwrap());
+        let store = Store::open(&path).unwrap();
         let (begun, has_begun) = mpsc::channel();
         let (go, may_go) = mpsc::channel::<()>();
-        let stuck = db.clone();
-        let stuck = tokio::spawn(async move {
-            let work = move |_: &mut rusqlite::Connection| -> Result<(), rusqlite::Error> {
-                begun.send(()).unwrap();
-                may_go.recv().unwrap();
-                Ok(())
-            };
-            stuck.call(work).await
+        let stuck = store.clone();
+        let stuck = tokio::task::spawn_blocking(move || {
+            let _held = stuck.raw();
+            begun.send(()).unwrap();
+            may_go.recv().unwrap();
         });
         blocking(move || has_begun.recv()).await.unwrap();
-        let asked = tokio::time::timeout(Duration::from_millis(200), round(db.clone())).await;
+        let asked = tokio::time::timeout(Duration::from_millis(200), round(store.clone())).await;
         assert!(asked.is_err(), "it goes round something that is stuck");
         go.send(()).unwrap();
-        stuck.await.unwrap().unwrap();
-        tokio::time::timeout(Duration::from_secs(30), round(db)).await.expect("it goes on");
+        stuck.await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), round(store)).await.expect("it goes on");
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use twobox_shared::inbox::{Inbox, NewMessage, Origin};
 use twobox_shared::outbox::{NewRow, OutboxWriter};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
-use twobox_store::messaging;
+use twobox_store::Store;
 use twobox_system::data::DataDir;
 
 fn twobox(data: &Path, arguments: &[&str]) -> Output {
@@ -563,9 +563,9 @@ fn with_session(data: &Path) -> String {
 /// message failed.
 fn with_session_that_says(data: &Path, thread: &str, answer: &str, reason: &str) -> String {
     let id = SessionId::generate(&SystemIds);
-    let db = twobox_store::create(&data.join("host.db")).unwrap();
-    let heard = messaging::listening(&db, "terminal", "assistant").unwrap().remove(0);
-    db.execute(
+    let db = Store::create(&data.join("host.db")).unwrap();
+    let heard = db.wirings().listening("terminal", "assistant").wait().unwrap().remove(0);
+    db.raw().execute(
         "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
            last_active_at_ms) VALUES (?1, ?2, ?3, ?4, 1, 1)",
         rusqlite::params![id, heard.agent, heard.messaging_group, thread],
@@ -634,17 +634,18 @@ fn a_session_is_shown_and_tailed_from_its_two_boxes() {
 fn a_list_of_sessions_says_where_they_are_and_when_something_was_said() {
     let (_dir, data) = initialised();
     let id = with_session(&data);
-    let db = twobox_store::open(&data.join("host.db")).unwrap();
+    let db = Store::open(&data.join("host.db")).unwrap();
     let run = SessionId::generate(&SystemIds);
-    db.execute_batch(&format!(
-        "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
+    db.raw()
+        .execute_batch(&format!(
+            "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
            VALUES ('g', 'schedule', 's1', 'tidy', 1);
          INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
              last_active_at_ms)
            SELECT '{run}', id, 'g', 'r1', 1, 1 FROM agent_groups;
          UPDATE sessions SET last_active_at_ms = 4000000000000;"
-    ))
-    .unwrap();
+        ))
+        .unwrap();
     let list = ok(&twobox(&data, &["sessions", "list"]));
     assert!(list.contains("chat  terminal assistant"), "{list}");
     // The message that the runner of the test has written, not the last start.

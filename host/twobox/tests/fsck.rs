@@ -20,8 +20,8 @@ use twobox_shared::inbox::{Cursor, Delivery, DeliveryStatus, NewMessage, Origin}
 use twobox_shared::outbox::{Claim, NewRow, OutboxWriter, TurnEnd};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
-use twobox_store::messaging::{SessionMode, listening};
-use twobox_store::{agents, sessions};
+use twobox_store::Store;
+use twobox_store::messaging::SessionMode;
 use twobox_system::data::DataDir;
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -79,12 +79,15 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::create(&dir.path().join("data")).unwrap();
-        let mut db = twobox_store::create(&data.host_db()).unwrap();
-        agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, NOW).unwrap();
-        let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
+        let db = Store::create(&data.host_db()).unwrap();
+        db.agents().add("ann", SessionMode::Shared, &SystemIds, NOW).wait().unwrap();
+        let heard = db.wirings().listening("terminal", "ann").wait().unwrap().remove(0);
         let (group, chat) = (heard.agent, heard.messaging_group);
-        let session =
-            sessions::resolve(&db, group, chat, "", SessionId::generate(&SystemIds), NOW).unwrap();
+        let session = db
+            .sessions()
+            .resolve(group, chat, "", SessionId::generate(&SystemIds), NOW)
+            .wait()
+            .unwrap();
         let folder = data.session_folder(group, session);
         let boxes = Boxes::new(session, &folder, &data.scratch(), 1 << 20);
         let world = Self { _dir: dir, data, group, session, boxes };
@@ -137,12 +140,12 @@ impl World {
     }
 
     fn host(&self, sql: &str) {
-        let db = twobox_store::create(&self.data.host_db()).unwrap();
-        db.execute_batch(sql).unwrap();
+        let db = Store::create(&self.data.host_db()).unwrap();
+        db.raw().execute_batch(sql).unwrap();
     }
 
     fn names(&self) -> Vec<&'static str> {
-        let db = twobox_store::audit::open(&self.data.host_db()).unwrap();
+        let db = Store::look(&self.data.host_db()).unwrap();
         let key = (self.group, self.session);
         let found = examine::session(&self.data, &db, key, false, &SystemClock).unwrap();
         let foreign = examine::foreign_folders(&self.data, &db).unwrap();

@@ -19,8 +19,8 @@ use twobox_shared::inbox::{
 use twobox_shared::outbox::{Claim, NewRow, OutboxWriter, TurnEnd};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
-use twobox_store::messaging::{SessionMode, listening};
-use twobox_store::{agents, sessions};
+use twobox_store::Store;
+use twobox_store::messaging::SessionMode;
 use twobox_system::data::DataDir;
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -84,17 +84,20 @@ impl World {
     fn in_the_middle() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::create(&dir.path().join("data")).unwrap();
-        let mut db = twobox_store::create(&data.host_db()).unwrap();
-        twobox_store::install_id(&db, &SystemIds, NOW).unwrap();
-        agents::add(&mut db, "ann", SessionMode::Shared, &SystemIds, NOW).unwrap();
-        let heard = listening(&db, "terminal", "ann").unwrap().remove(0);
+        let db = Store::create(&data.host_db()).unwrap();
+        db.installation().id_or_new(&SystemIds, NOW).wait().unwrap();
+        db.agents().add("ann", SessionMode::Shared, &SystemIds, NOW).wait().unwrap();
+        let heard = db.wirings().listening("terminal", "ann").wait().unwrap().remove(0);
         let (group, chat) = (heard.agent, heard.messaging_group);
-        let session =
-            sessions::resolve(&db, group, chat, "", SessionId::generate(&SystemIds), NOW).unwrap();
+        let session = db
+            .sessions()
+            .resolve(group, chat, "", SessionId::generate(&SystemIds), NOW)
+            .wait()
+            .unwrap();
         let runner = RunnerId::generate(&SystemIds);
-        sessions::record_start(&db, session, runner, NOW).unwrap();
+        db.sessions().record_start(session, runner, NOW).wait().unwrap();
         place::settle(&db, &data, NOW).unwrap();
-        db.execute_batch(
+        db.raw().execute_batch(
             "INSERT INTO notices (session_id, cause, channel_type, platform_id, text, created_at_ms)
              SELECT id, 'start', 'terminal', 'ann', 'I cannot start', 1 FROM sessions;
              INSERT INTO schedules (id, agent_group_id, name, prompt, cadence_kind, cadence_value,

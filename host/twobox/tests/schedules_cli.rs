@@ -7,11 +7,11 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use twobox_shared::ids::{HostId, MessageId, RunId, SessionId, SystemIds};
 use twobox_shared::time::UnixMillis;
 use twobox_slots::reason::Reason;
+use twobox_store::Store;
 use twobox_store::schedules::{
     self, Claim, Claimed, End, Fate, Finished, Load, Outcome, Schedule, SelfPause, SlotRow, Start,
     Streaks, Verdict,
@@ -68,17 +68,17 @@ impl World {
         self.schedules(&[&add, more].concat())
     }
 
-    fn db(&self) -> Connection {
-        twobox_store::create(&data_file(&self.data)).unwrap()
+    fn db(&self) -> Store {
+        Store::create(&data_file(&self.data)).unwrap()
     }
 
     /// What becomes of the next slot of a schedule, by the statements that the host uses.
     fn claim(&self, name: &str, fate: Fate) -> RunId {
-        let mut db = self.db();
-        let schedule = schedules::find(&db, name).unwrap().unwrap();
+        let db = self.db();
+        let schedule = db.schedules().find(name).wait().unwrap().unwrap();
         let slot = schedule.next.unwrap().slot;
         let id = RunId::generate(&SystemIds);
-        let open = schedules::open_runs(&db, schedule.id).unwrap().rows;
+        let open = db.runs().open_of(schedule.id).wait().unwrap().rows;
         let open: Vec<RunId> = open.iter().map(|run| run.id).collect();
         let last = match fate {
             Fate::Missed { last_slot, .. } => last_slot,
@@ -89,28 +89,28 @@ impl World {
             schedule: schedule.id,
             revision: schedule.revision,
             slot,
-            open: &open,
-            rows: &[SlotRow { id, slot, due: slot, fate }],
-            replaces: &[],
+            open: open.clone(),
+            rows: vec![SlotRow { id, slot, due: slot, fate }],
+            replaces: Vec::new(),
             next: Some(schedules::Next { slot: next, due: next }),
             now: slot,
         };
-        let claimed = schedules::claim_slot(&mut db, &claim).unwrap();
+        let claimed = db.schedules().claim_slot(claim).wait().unwrap();
         assert_eq!(claimed, Claimed::Done { already: vec![] });
         id
     }
 
     /// Fires the next slot of a schedule and lets its run fail.
     fn fail(&self, name: &str, reason: Reason, error: &str, verdict: &Verdict) {
-        self.end(name, Outcome::Failed { reason, error }, None, verdict);
+        self.end(name, Outcome::Failed { reason, error: error.to_owned() }, None, verdict);
     }
 
     /// Fires the next slot of a schedule and lets its run end so.
-    fn end(&self, name: &str, outcome: Outcome<'_>, output: Option<&str>, verdict: &Verdict) {
+    fn end(&self, name: &str, outcome: Outcome, output: Option<&str>, verdict: &Verdict) {
         let run = self.claim(name, Fate::Run);
-        let mut db = self.db();
+        let db = self.db();
         let owner = HostId::generate(&SystemIds);
-        let now = UnixMillis(schedules::run(&db, run).unwrap().unwrap().due.0 + 1000);
+        let now = UnixMillis(db.runs().find(run).wait().unwrap().unwrap().due.0 + 1000);
         let start = Start {
             owner,
             now,
@@ -118,11 +118,18 @@ impl World {
             session: SessionId::generate(&SystemIds),
             message: MessageId::parse("m").unwrap(),
         };
-        let forced = schedules::Capacity::Forced { actor: "the test" };
-        schedules::start_run(&mut db, run, forced, &start).unwrap();
-        let end = End { outcome, turns: Some(3), output, load: Load::default(), now };
-        let judge = |_: &Schedule, _: &schedules::Run| verdict.clone();
-        let finished = schedules::finish(&mut db, run, owner, &end, judge).unwrap();
+        let forced = schedules::Capacity::Forced { actor: "the test".to_owned() };
+        db.runs().start(run, forced, start).wait().unwrap();
+        let end = End {
+            outcome,
+            turns: Some(3),
+            output: output.map(str::to_owned),
+            load: Load::default(),
+            now,
+        };
+        let told = verdict.clone();
+        let judge = move |_: &Schedule, _: &schedules::Run| told;
+        let finished = db.runs().finish(run, owner, end, judge).wait().unwrap();
         let Finished::Done { paused, .. } = finished else { panic!("{finished:?}") };
         assert_eq!(paused.is_some(), verdict.pause.is_some());
     }
@@ -356,7 +363,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     let queues = world.schedules(&["show", "skipped"]);
     says(&queues, &["edit skipped --overlap allow`"]);
     assert!(!queues.contains("--overlap queue"), "{queues}");
-    let slot = schedules::find(&world.db(), "missed").unwrap().unwrap().next.unwrap().slot;
+    let slot = world.db().schedules().find("missed").wait().unwrap().unwrap().next.unwrap().slot;
     let last_slot = UnixMillis(slot.0 + 7_200_000);
     world.claim("missed", Fate::Missed { reason: Reason::Window, count: 3, last_slot });
     says(
@@ -407,6 +414,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     says(&world.schedules(&["resume", "failed"]), &["resumed failed", "next      20"]);
     world
         .db()
+        .raw()
         .execute(
             "UPDATE schedules SET fired = 9, next_slot_ms = NULL, next_due_ms = NULL
          WHERE name = 'skipped'",
@@ -474,9 +482,9 @@ fn a_row_that_cannot_be_read_is_told_with_what_to_do() {
     let world = world();
     world.add("report", &["--daily", "02:30"]);
     let db = world.db();
-    db.pragma_update(None, "ignore_check_constraints", true).unwrap();
-    db.execute("UPDATE schedules SET missed = 'sometimes'", []).unwrap();
-    let id: String = db.query_row("SELECT id FROM schedules", [], |row| row.get(0)).unwrap();
+    db.raw().pragma_update(None, "ignore_check_constraints", true).unwrap();
+    db.raw().execute("UPDATE schedules SET missed = 'sometimes'", []).unwrap();
+    let id: String = db.raw().query_row("SELECT id FROM schedules", [], |row| row.get(0)).unwrap();
     for command in ["show", "pause", "remove"] {
         let line = world.refused(&[command, "report"], 1);
         says(&line, &["missed", "`twobox schedules list`", "update Twobox"]);

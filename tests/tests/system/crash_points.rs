@@ -8,8 +8,7 @@ use std::time::Duration;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::fault::CrashPoint;
 use twobox_shared::ids::{MessagingGroupId, SessionId, SystemIds};
-use twobox_store as db;
-use twobox_store::agents;
+use twobox_store::Store;
 use twobox_store::schedules::Status;
 use twobox_system::data::DataDir;
 use twobox_tests::{
@@ -275,17 +274,18 @@ fn outlive(setup: Setup, point: CrashPoint) {
 /// The session of a run that is forgotten, and its folder.
 fn outlived(world: &World) -> PathBuf {
     let data = world.data();
-    let db = db::create(&data.join("host.db")).unwrap();
+    let db = Store::create(&data.join("host.db")).unwrap();
     let (group, session) =
         (MessagingGroupId::generate(&SystemIds), SessionId::generate(&SystemIds));
-    let agent = agents::find(&db, "ada").unwrap().id;
-    db.execute(
-        "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
+    let agent = db.agents().find("ada").wait().unwrap().id;
+    db.raw()
+        .execute(
+            "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
          VALUES (?1, 'schedule', 'gone', 'gone', 1)",
-        [group],
-    )
-    .unwrap();
-    db.execute(
+            [group],
+        )
+        .unwrap();
+    db.raw().execute(
         "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
            last_active_at_ms)
          SELECT ?1, ?2, id, 'gone', 1, 1 FROM messaging_groups WHERE platform_id = 'gone'",

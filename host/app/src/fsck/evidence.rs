@@ -6,14 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use twobox_shared::audit::{self, InboxAudit, OutboxAudit};
 use twobox_shared::ids::SessionId;
 use twobox_shared::open::BoxError;
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::time::UnixMillis;
 
-use twobox_store::audit::{self as rows, SessionFacts};
+use twobox_store::Store;
+use twobox_store::audit::SessionFacts;
 
 /// How long one box may be read while a host works: shorter than what costs a container its life
 /// (`open::WRITE_PATIENCE`).
@@ -103,7 +103,7 @@ pub struct Place<'a> {
 /// # Errors
 /// What keeps `host.db` from being read; trouble with the session's own files is evidence.
 pub fn gather(
-    db: &Connection,
+    store: &Store,
     session: SessionId,
     place: Place<'_>,
     now: UnixMillis,
@@ -120,7 +120,7 @@ pub fn gather(
         true => audit::inbox(&paths.inbound_db(), patience),
         false => Err(BoxError::Refused { reason: "it is not a plain file".to_owned() }),
     };
-    let Some(session) = rows::facts(db, session)? else { return Ok(None) };
+    let Some(session) = store.sessions().facts(session).wait()? else { return Ok(None) };
     Ok(Some(Evidence {
         now,
         host_runs: place.host_runs,

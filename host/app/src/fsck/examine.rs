@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 
 use super::evidence::{self, Place};
 use super::finding::{Finding, Name};
-use twobox_store::{DbError, audit};
+use twobox_store::{DbError, Store};
 use twobox_system::data::DataDir;
 
 /// While a host works the two boxes are read at slightly different times. What is wrong stays
@@ -29,7 +28,7 @@ const SAME_NAME_MAX: usize = 10;
 /// [`DbError`] if `host.db` cannot be read.
 pub fn session(
     data: &DataDir,
-    db: &Connection,
+    store: &Store,
     (group, session): (AgentGroupId, SessionId),
     host_runs: bool,
     clock: &dyn Clock,
@@ -38,7 +37,7 @@ pub fn session(
     let owner = data.root().symlink_metadata().map_or(0, |meta| meta.uid());
     let place = Place { folder: &folder, owner, host_runs };
     let look = || -> Result<Vec<Finding>, DbError> {
-        let evidence = evidence::gather(db, session, place, clock.now())?;
+        let evidence = evidence::gather(store, session, place, clock.now())?;
         Ok(evidence.as_ref().map(super::check).unwrap_or_default())
     };
     let looks = if host_runs { LOOKS } else { 1 };
@@ -69,7 +68,7 @@ fn steady<E>(
 ///
 /// # Errors
 /// [`DbError`] if `host.db` cannot be read.
-pub fn foreign_folders(data: &DataDir, db: &Connection) -> Result<Vec<Finding>, DbError> {
+pub fn foreign_folders(data: &DataDir, store: &Store) -> Result<Vec<Finding>, DbError> {
     let names = |folder: &std::path::Path| -> Vec<std::path::PathBuf> {
         let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let mut paths: Vec<_> = listed.map(|entry| entry.path()).collect();
@@ -84,7 +83,10 @@ pub fn foreign_folders(data: &DataDir, db: &Connection) -> Result<Vec<Finding>, 
         })
         .collect();
     // A session is in host.db before it has a folder, so host.db is read after the folders.
-    let known: Vec<_> = audit::folders(db)?
+    let known: Vec<_> = store
+        .sessions()
+        .folders()
+        .wait()?
         .into_iter()
         .map(|(group, session)| data.session_folder(group, session))
         .collect();

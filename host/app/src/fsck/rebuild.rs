@@ -5,24 +5,23 @@
 //! and stays as it is: schedules and their runs, people, notices under way, and the installation's id.
 //! Reading and planning come first; the database is made in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, TransactionBehavior, named_params};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use serde::Serialize;
-use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId, SessionId};
+use twobox_shared::ids::{AgentGroupId, IdSource, SessionId};
 use twobox_shared::inbox::{Destination, Inbox, Origin};
 use twobox_shared::open::BoxError;
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::time::UnixMillis;
 
 use twobox_model::channel::{SCHEDULE_CHANNEL, TERMINAL};
-use twobox_store as db;
+use twobox_store::DbError;
 use twobox_store::agents::check_name;
 use twobox_store::messaging::SessionMode;
-use twobox_store::{DbError, failed};
+use twobox_store::recovered::Recovered;
 use twobox_system::data::{DataDir, HostLock};
 
 /// What was found of a session.
@@ -43,20 +42,10 @@ pub struct Unknown {
     pub why: String,
 }
 
-/// A chat of a channel.
-type Chat = (String, String);
-
-/// What the new database is to say.
+/// What the new database is to say, and what it cannot.
 #[derive(Debug, Default)]
 struct Plan {
-    /// The agents' names, by id.
-    agents: BTreeMap<AgentGroupId, String>,
-    /// The chats, and what they are called.
-    chats: BTreeMap<Chat, String>,
-    /// Who hears which chat, and whether it has a session for each thread.
-    wirings: BTreeMap<(AgentGroupId, Chat), SessionMode>,
-    /// Whose session with which chat and thread.
-    sessions: BTreeMap<(AgentGroupId, Chat, String), SessionId>,
+    known: Recovered,
     unknown: Vec<Unknown>,
 }
 
@@ -118,7 +107,7 @@ pub fn rebuild(
     now: UnixMillis,
 ) -> Result<Rebuilt, RebuildError> {
     let path = data.host_db();
-    if !db::is_blank(&path)? {
+    if !twobox_store::is_blank(&path)? {
         return Err(RebuildError::IsThere { path });
     }
     let (found, unknown) = read(data);
@@ -144,17 +133,12 @@ pub fn rebuild(
             }
         }
     }
-    let mut db = db::create(&fresh)?;
-    write(&mut db, &plan, ids, now)?;
-    db::install_id(&db, ids, now)?;
-    // Into the file itself, and then no log is left beside it.
-    db.pragma_update(None, "journal_mode", "DELETE").map_err(failed("finish the new database"))?;
-    drop(db);
+    plan.known.write(&fresh, ids, now)?;
     std::fs::rename(&fresh, &path).map_err(|source| RebuildError::Io { path, source })?;
     Ok(Rebuilt {
-        agents: plan.agents.into_values().collect(),
-        chats: plan.chats.len(),
-        sessions: plan.sessions.len(),
+        agents: plan.known.agents.into_values().collect(),
+        chats: plan.known.chats.len(),
+        sessions: plan.known.sessions.len(),
         unknown: plan.unknown,
     })
 }
@@ -239,16 +223,16 @@ fn plan(
             terminals.map(|(_, name)| name).filter(|name| known.contains(*name)).collect();
         // Of several terminals nobody knows which is its own.
         if let [name] = named.into_iter().collect::<Vec<_>>()[..]
-            && !plan.agents.values().any(|taken| taken == name)
+            && !plan.known.agents.values().any(|taken| taken == name)
         {
-            plan.agents.entry(it.group).or_insert_with(|| name.clone());
+            plan.known.agents.entry(it.group).or_insert_with(|| name.clone());
         }
     }
     for Found { group, session, reply_address, places } in found {
         let path = Path::new("sessions").join(group.to_string()).join(session.to_string());
         let mut lost =
             |why: &str| plan.unknown.push(Unknown { path: path.clone(), why: why.to_owned() });
-        if !plan.agents.contains_key(&group) {
+        if !plan.known.agents.contains_key(&group) {
             lost("no file says which agent's it is");
             continue;
         }
@@ -264,83 +248,31 @@ fn plan(
         let (chat, thread) = ((kind, chat), reply_address.thread_id.unwrap_or_default());
         let mode = if thread.is_empty() { SessionMode::Shared } else { SessionMode::PerThread };
         let key = (group, chat.clone(), thread);
-        if plan.sessions.contains_key(&key) {
+        if plan.known.sessions.contains_key(&key) {
             lost("another session has the same agent, chat and thread");
             continue;
         }
-        plan.sessions.insert(key, session);
-        plan.chats.entry(chat.clone()).or_insert_with(|| chat.1.clone());
+        plan.known.sessions.insert(key, session);
+        plan.known.chats.entry(chat.clone()).or_insert_with(|| chat.1.clone());
         for place in places {
             let heard = (place.channel_type, place.platform_id);
-            plan.chats.insert(heard.clone(), place.name);
-            plan.wirings.entry((group, heard)).or_default();
+            plan.known.chats.insert(heard.clone(), place.name);
+            plan.known.wirings.entry((group, heard)).or_default();
         }
-        let wired = plan.wirings.entry((group, chat)).or_default();
+        let wired = plan.known.wirings.entry((group, chat)).or_default();
         if mode == SessionMode::PerThread {
             *wired = mode;
         }
     }
     for name in known {
-        if !plan.agents.values().any(|taken| taken == name) {
+        if !plan.known.agents.values().any(|taken| taken == name) {
             let (agent, chat) = (AgentGroupId::generate(ids), (TERMINAL.to_owned(), name.clone()));
-            plan.agents.insert(agent, name.clone());
-            plan.chats.insert(chat.clone(), TERMINAL.to_owned());
-            plan.wirings.insert((agent, chat), SessionMode::default());
+            plan.known.agents.insert(agent, name.clone());
+            plan.known.chats.insert(chat.clone(), TERMINAL.to_owned());
+            plan.known.wirings.insert((agent, chat), SessionMode::default());
         }
     }
     plan
-}
-
-fn write(
-    db: &mut Connection,
-    plan: &Plan,
-    ids: &(impl IdSource + ?Sized),
-    now: UnixMillis,
-) -> Result<(), DbError> {
-    let step = failed("write the new database");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    for (id, name) in &plan.agents {
-        tx.execute(
-            "INSERT INTO agent_groups (id, name, folder, created_at_ms)
-             VALUES (:id, :name, :name, :now)",
-            named_params! { ":id": id, ":name": name, ":now": now },
-        )
-        .map_err(&step)?;
-    }
-    let mut chats = BTreeMap::new();
-    for (chat @ (kind, platform), name) in &plan.chats {
-        let id = MessagingGroupId::generate(ids);
-        tx.execute(
-            "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
-             VALUES (:id, :kind, :platform, :name, :now)",
-            named_params! {
-                ":id": id, ":kind": kind, ":platform": platform, ":name": name, ":now": now,
-            },
-        )
-        .map_err(&step)?;
-        chats.insert(chat, id);
-    }
-    for ((agent, chat), mode) in &plan.wirings {
-        tx.execute(
-            "INSERT INTO wirings (messaging_group_id, agent_group_id, session_mode, created_at_ms)
-             VALUES (:chat, :agent, :mode, :now)",
-            named_params! { ":chat": chats[chat], ":agent": agent, ":mode": mode, ":now": now },
-        )
-        .map_err(&step)?;
-    }
-    for ((agent, chat, thread), session) in &plan.sessions {
-        // Marked: the next host looks what is open in it.
-        tx.execute(
-            "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, next_due_at_ms,
-               created_at_ms, last_active_at_ms)
-             VALUES (:id, :agent, :chat, :thread, 0, :now, :now)",
-            named_params! {
-                ":id": session, ":agent": agent, ":chat": chats[chat], ":thread": thread, ":now": now,
-            },
-        )
-        .map_err(&step)?;
-    }
-    tx.commit().map_err(&step)
 }
 
 #[cfg(test)]
@@ -377,12 +309,17 @@ mod tests {
             found(eve, ["command", "room", ""], vec![]),
         ];
         let plan = plan(all, Vec::new(), &known, &SystemIds);
-        assert_eq!(plan.agents.get(&ada).map(String::as_str), Some("ada"));
-        assert_eq!(plan.agents.len(), 2, "bob has no session: {:?}", plan.agents);
-        assert_eq!((plan.chats.len(), plan.sessions.len()), (3, 2), "{:?}", plan.chats);
+        assert_eq!(plan.known.agents.get(&ada).map(String::as_str), Some("ada"));
+        assert_eq!(plan.known.agents.len(), 2, "bob has no session: {:?}", plan.known.agents);
+        assert_eq!(
+            (plan.known.chats.len(), plan.known.sessions.len()),
+            (3, 2),
+            "{:?}",
+            plan.known.chats
+        );
         let room = ("command".to_owned(), "room".to_owned());
-        assert_eq!(plan.chats[&room], "ops");
-        assert_eq!(plan.wirings[&(ada, room)], SessionMode::PerThread);
+        assert_eq!(plan.known.chats[&room], "ops");
+        assert_eq!(plan.known.wirings[&(ada, room)], SessionMode::PerThread);
         let why: Vec<_> = plan.unknown.iter().map(|unknown| unknown.why.as_str()).collect();
         for reason in ["another session", "a run of a schedule", "with which chat", "which agent"] {
             assert_eq!(why.iter().filter(|why| why.contains(reason)).count(), 1, "{why:?}");

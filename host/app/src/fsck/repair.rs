@@ -8,7 +8,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use rusqlite::Connection;
 use twobox_shared::ids::SessionId;
 use twobox_shared::inbox::Inbox;
 use twobox_shared::open::BoxError;
@@ -16,7 +15,7 @@ use twobox_shared::paths::SessionPaths;
 
 use super::files::LOST_AND_FOUND;
 use super::finding::Repair;
-use twobox_store::{DbError, audit};
+use twobox_store::{DbError, Store};
 use twobox_system::data::HostLock;
 
 /// Why a repair did not happen.
@@ -66,7 +65,7 @@ impl Repair {
     pub fn apply(
         &self,
         _no_host_runs: &HostLock,
-        db: &Connection,
+        store: &Store,
         session: SessionId,
         folder: &Path,
     ) -> Result<(), RepairError> {
@@ -77,7 +76,7 @@ impl Repair {
                 close_to_others(path).map_err(failed("change the permissions of", path))
             }
             Self::MoveAside(path) => move_aside(folder, path),
-            Self::MarkDue => Ok(audit::mark_due(db, session).map(|_| ())?),
+            Self::MarkDue => Ok(store.sessions().mark_due(session).wait().map(|_| ())?),
             Self::WriteCursor(cursor) => {
                 let mut inbox = Inbox::open(&inbox())?;
                 let tx = inbox.write()?;

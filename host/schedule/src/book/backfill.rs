@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
 use twobox_shared::ids::{IdSource, RunId};
 use twobox_shared::time::UnixMillis;
 
@@ -10,7 +9,8 @@ use super::changes::readable;
 use super::view::BackfillView;
 use super::{BookError, Mistake, find, unknown};
 use twobox_slots::Slot;
-use twobox_store::schedules::{self, Backfilled, PastSlot};
+use twobox_store::Store;
+use twobox_store::schedules::{Backfilled, PastSlot};
 
 /// So many slots can be asked for at once.
 pub const BACKFILL_MAX: u64 = 1000;
@@ -22,13 +22,13 @@ pub const BACKFILL_MAX: u64 = 1000;
 /// [`BookError::Mistake`] for times of the future or in the wrong order, and for too many slots;
 /// [`BookError::UnknownSchedule`], [`BookError::Unreadable`].
 pub fn backfill(
-    db: &mut Connection,
+    store: &Store,
     name_or_id: &str,
     (from, to): (UnixMillis, UnixMillis),
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
 ) -> Result<BackfillView, BookError> {
-    let schedule = find(db, name_or_id)?;
+    let schedule = find(store, name_or_id)?;
     let plan = readable(&schedule)?;
     if to > now {
         let problem = format!(
@@ -57,7 +57,7 @@ pub fn backfill(
         following: plan.timetable.next_after(slot).map(|next| next.0),
     };
     let slots: Vec<PastSlot> = plan.timetable.slots(from, before).map(past).collect();
-    match schedules::enqueue_backfill(db, schedule.id, &slots, now)? {
+    match store.runs().enqueue_backfill(schedule.id, &slots, now).wait()? {
         Backfilled::Done { queued, kept } => Ok(BackfillView {
             schedule: schedule.definition.name,
             slots: slots.len(),
@@ -66,6 +66,6 @@ pub fn backfill(
             first: slots.first().map(|first| plan.zone.rfc3339(first.slot)),
             last: slots.last().map(|last| plan.zone.rfc3339(last.slot)),
         }),
-        Backfilled::Gone => Err(unknown(db, name_or_id)?),
+        Backfilled::Gone => Err(unknown(store, name_or_id)?),
     }
 }

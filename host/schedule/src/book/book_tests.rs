@@ -5,6 +5,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::view::State;
 use super::*;
+use twobox_store::Store;
 use twobox_store::messaging::SessionMode;
 
 /// 2026-11-01T00:00:00Z
@@ -14,16 +15,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 pub(super) struct World {
     _dir: tempfile::TempDir,
-    pub(super) db: Connection,
+    pub(super) store: Store,
 }
 
 pub(super) fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
-    let mut db = twobox_store::create(&dir.path().join("host.db")).unwrap();
+    let store = Store::create(&dir.path().join("host.db")).unwrap();
     for name in ["ann", "bob"] {
-        agents::add(&mut db, name, SessionMode::Shared, &SystemIds, NOW).unwrap();
+        store.agents().add(name, SessionMode::Shared, &SystemIds, NOW).wait().unwrap();
     }
-    World { _dir: dir, db }
+    World { _dir: dir, store }
 }
 
 pub(super) fn draft(name: &str) -> Draft {
@@ -42,15 +43,15 @@ pub(super) fn written(kind: &str, value: &str) -> Option<WrittenCadence> {
 
 impl World {
     pub(super) fn add(&mut self, draft: &Draft) -> Result<view::Detail, BookError> {
-        add(&mut self.db, ScheduleId::generate(&SystemIds), draft, MINUTE, NOW)
+        add(&self.store, ScheduleId::generate(&SystemIds), draft, MINUTE, NOW)
     }
 
     fn edit(&mut self, name: &str, draft: &Draft, now: UnixMillis) -> view::Detail {
-        edit(&mut self.db, name, draft, None, MINUTE, &SystemIds, now).unwrap()
+        edit(&self.store, name, draft, None, MINUTE, &SystemIds, now).unwrap()
     }
 
     fn slots(&self, name: &str) -> Vec<String> {
-        let next = show(&self.db, name, NOW).unwrap().detail.next;
+        let next = show(&self.store, name, NOW).unwrap().detail.next;
         next.into_iter().map(|next| next.slot).collect()
     }
 }
@@ -80,7 +81,7 @@ fn adding_answers_with_the_next_five_slots_on_the_clock_of_the_zone() {
 #[test]
 fn what_is_unknown_or_taken_is_refused_and_nothing_is_stored() {
     let mut world = world();
-    let nobody = show(&world.db, "report", NOW).unwrap_err().to_string();
+    let nobody = show(&world.store, "report", NOW).unwrap_err().to_string();
     assert!(nobody.contains("there are none yet"), "{nobody}");
     world.add(&draft("report")).unwrap();
     let taken = world.add(&draft("report")).unwrap_err();
@@ -88,17 +89,17 @@ fn what_is_unknown_or_taken_is_refused_and_nothing_is_stored() {
     let carl = Draft { agent: Some("carl".to_owned()), ..draft("other") };
     let refused = world.add(&carl).unwrap_err().to_string();
     assert!(refused.contains("agent: ") && refused.contains("there are: ann, bob"), "{refused}");
-    let unknown = pause(&mut world.db, "repport", None, &SystemIds, NOW).unwrap_err().to_string();
+    let unknown = pause(&world.store, "repport", None, &SystemIds, NOW).unwrap_err().to_string();
     assert!(unknown.contains("there are: report"), "{unknown}");
     let bob = Draft { agent: Some("bob".to_owned()), ..Draft::default() };
     let moved =
-        edit(&mut world.db, "report", &bob, None, MINUTE, &SystemIds, NOW).unwrap_err().to_string();
+        edit(&world.store, "report", &bob, None, MINUTE, &SystemIds, NOW).unwrap_err().to_string();
     assert!(moved.contains("stays with its agent"), "{moved}");
-    let stale = edit(&mut world.db, "report", &Draft::default(), Some(9), MINUTE, &SystemIds, NOW);
+    let stale = edit(&world.store, "report", &Draft::default(), Some(9), MINUTE, &SystemIds, NOW);
     assert!(matches!(stale.unwrap_err(), BookError::Stale { .. }));
-    assert_eq!(list(&world.db, None).unwrap().schedules.len(), 1);
-    assert!(list(&world.db, Some("bob")).unwrap().schedules.is_empty());
-    let run = run(&world.db, "no id").unwrap_err();
+    assert_eq!(list(&world.store, None).unwrap().schedules.len(), 1);
+    assert!(list(&world.store, Some("bob")).unwrap().schedules.is_empty());
+    let run = run(&world.store, "no id").unwrap_err();
     assert!(matches!(run, BookError::UnknownRun { .. }), "{run}");
 }
 
@@ -136,32 +137,33 @@ fn an_edit_moves_the_slots_only_if_they_may_be_others() {
 fn a_schedule_is_paused_resumed_from_then_on_and_removed() {
     let mut world = world();
     world.add(&draft("report")).unwrap();
-    let paused = pause(&mut world.db, "report", Some(" on holiday "), &SystemIds, NOW).unwrap();
+    let paused = pause(&world.store, "report", Some(" on holiday "), &SystemIds, NOW).unwrap();
     assert_eq!(paused.schedule.state, State::Paused);
     assert_eq!(paused.schedule.pause_reason.as_deref(), Some("on holiday"));
     assert!(world.slots("report").is_empty());
-    let again = pause(&mut world.db, "report", Some("other"), &SystemIds, NOW).unwrap();
+    let again = pause(&world.store, "report", Some("other"), &SystemIds, NOW).unwrap();
     assert!(again.was_paused && again.schedule.pause_reason.as_deref() == Some("on holiday"));
-    let resumed = resume(&mut world.db, "report", NOW + 10 * HOUR).unwrap();
+    let resumed = resume(&world.store, "report", NOW + 10 * HOUR).unwrap();
     assert_eq!(resumed.detail.next[0].slot, "2026-11-01T11:00:00+00:00");
-    assert!(resume(&mut world.db, "report", NOW).unwrap().was_enabled);
-    pause(&mut world.db, "report", None, &SystemIds, NOW).unwrap();
-    agents::remove(&mut world.db, "ann", NOW).unwrap();
-    let gone = resume(&mut world.db, "report", NOW).unwrap_err();
+    assert!(resume(&world.store, "report", NOW).unwrap().was_enabled);
+    pause(&world.store, "report", None, &SystemIds, NOW).unwrap();
+    world.store.agents().remove("ann", NOW).wait().unwrap();
+    let gone = resume(&world.store, "report", NOW).unwrap_err();
     assert!(matches!(gone, BookError::AgentGone { .. }), "{gone}");
-    let removed = remove(&mut world.db, "report", NOW).unwrap();
+    let removed = remove(&world.store, "report", NOW).unwrap();
     assert!(matches!(
-        remove(&mut world.db, "report", NOW).unwrap_err(),
+        remove(&world.store, "report", NOW).unwrap_err(),
         BookError::UnknownSchedule { .. }
     ));
-    let shown = show(&world.db, &removed.id.to_string(), NOW).unwrap();
+    let shown = show(&world.store, &removed.id.to_string(), NOW).unwrap();
     assert_eq!(shown.detail.schedule.state, State::Removed);
 }
 
 /// The runs of `report`, oldest first: status, reason, and for how many slots they stand.
 fn rows(world: &World) -> Vec<(String, String, i64)> {
     let select = "SELECT status, ifnull(reason, ''), slot_count FROM runs ORDER BY slot_ms";
-    let mut select = world.db.prepare(select).unwrap();
+    let raw = world.store.raw();
+    let mut select = raw.prepare(select).unwrap();
     let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     select.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
 }
@@ -173,7 +175,7 @@ fn a_slot_that_has_come_is_not_forgotten_by_a_change() {
 
     let mut paused = world();
     paused.add(&draft("report")).unwrap();
-    pause(&mut paused.db, "report", None, &SystemIds, away).unwrap();
+    pause(&paused.store, "report", None, &SystemIds, away).unwrap();
     assert_eq!(rows(&paused), missed("paused", 3));
 
     let mut edited = world();
@@ -181,7 +183,7 @@ fn a_slot_that_has_come_is_not_forgotten_by_a_change() {
     edited.add(&draft("other")).unwrap();
     let cadence = Draft { cadence: written("every", "2h"), ..Draft::default() };
     let taken = Draft { name: Some("other".to_owned()), ..cadence.clone() };
-    edit(&mut edited.db, "report", &taken, None, MINUTE, &SystemIds, away).unwrap_err();
+    edit(&edited.store, "report", &taken, None, MINUTE, &SystemIds, away).unwrap_err();
     assert_eq!(rows(&edited), [], "nothing was changed");
     let prompt = Draft { prompt: Some("Report!".to_owned()), ..Draft::default() };
     edited.edit("report", &prompt, away);
@@ -197,18 +199,18 @@ fn missed_slots_that_share_a_row_are_run_after_all_one_by_one() {
     let mut world = world();
     world.add(&draft("report")).unwrap();
     let away = NOW + 5 * HOUR + MINUTE * 2;
-    pause(&mut world.db, "report", None, &SystemIds, away).unwrap();
+    pause(&world.store, "report", None, &SystemIds, away).unwrap();
     let row = |status: &str, reason: &str, count| (status.to_owned(), reason.to_owned(), count);
     assert_eq!(rows(&world), [row("missed", "paused", 5)]);
-    let mut fill = |from, to| {
-        let filled = backfill(&mut world.db, "report", (from, to), &SystemIds, away).unwrap();
+    let fill = |from, to| {
+        let filled = backfill(&world.store, "report", (from, to), &SystemIds, away).unwrap();
         (filled.queued.len(), filled.kept)
     };
     assert_eq!(fill(NOW, NOW + 2 * HOUR + MINUTE), (2, 0));
     let (waits, left) = (row("queued", "", 1), row("missed", "paused", 3));
     assert_eq!(rows(&world), [waits.clone(), waits.clone(), left]);
-    let mut fill = |from, to| {
-        let filled = backfill(&mut world.db, "report", (from, to), &SystemIds, away).unwrap();
+    let fill = |from, to| {
+        let filled = backfill(&world.store, "report", (from, to), &SystemIds, away).unwrap();
         (filled.queued.len(), filled.kept)
     };
     assert_eq!(fill(NOW, away), (3, 2));
@@ -220,7 +222,7 @@ fn a_backfill_takes_the_slots_of_a_bounded_past_and_each_once() {
     let mut world = world();
     world.add(&draft("report")).unwrap();
     let now = NOW + 5 * HOUR + MINUTE;
-    let mut fill = |from, to| backfill(&mut world.db, "report", (from, to), &SystemIds, now);
+    let fill = |from, to| backfill(&world.store, "report", (from, to), &SystemIds, now);
     let done = fill(NOW, NOW + 3 * HOUR).unwrap();
     assert_eq!((done.slots, done.queued.len(), done.kept), (3, 3, 0));
     assert_eq!(done.last.as_deref(), Some("2026-11-01T03:00:00+00:00"), "both ends are included");
@@ -232,15 +234,15 @@ fn a_backfill_takes_the_slots_of_a_bounded_past_and_each_once() {
     assert!(refused(fill(NOW, now + MINUTE)).contains("has not come yet"));
     assert!(refused(fill(now, NOW)).contains("is later than the end"));
     let years = NOW + 100_000 * HOUR;
-    let many = backfill(&mut world.db, "report", (NOW, years), &SystemIds, years);
+    let many = backfill(&world.store, "report", (NOW, years), &SystemIds, years);
     assert!(refused(many).contains("100000 slots"));
-    let page = runs(&world.db, Some("report"), None, 2).unwrap();
-    let rest = runs(&world.db, Some("report"), page.next_before, 10).unwrap();
+    let page = runs(&world.store, Some("report"), None, 2).unwrap();
+    let rest = runs(&world.store, Some("report"), page.next_before, 10).unwrap();
     assert_eq!((page.runs.len(), rest.runs.len(), rest.next_before), (2, 3, None));
-    assert_eq!(run(&world.db, &rest.runs[0].id.to_string()).unwrap(), rest.runs[0]);
+    assert_eq!(run(&world.store, &rest.runs[0].id.to_string()).unwrap(), rest.runs[0]);
     for limit in [0, PAGE_MAX + 1] {
-        assert!(runs(&world.db, None, None::<RunId>, limit).is_err());
-        assert!(metrics(&world.db, None, NOW, None, limit).is_err());
+        assert!(runs(&world.store, None, None::<RunId>, limit).is_err());
+        assert!(metrics(&world.store, None, NOW, None, limit).is_err());
     }
 }
 
@@ -251,18 +253,18 @@ fn a_row_that_cannot_be_read_hides_no_other_and_can_be_mended() {
     world.add(&draft("odd")).unwrap();
     let spoil = |what: &str| {
         let sql = format!("UPDATE schedules SET {what} WHERE name = 'odd'");
-        assert_eq!(world.db.execute(&sql, []).unwrap(), 1);
+        assert_eq!(world.store.raw().execute(&sql, []).unwrap(), 1);
     };
     spoil("cadence_kind = 'lunar'");
-    let odd = show(&world.db, "odd", NOW).unwrap().detail;
+    let odd = show(&world.store, "odd", NOW).unwrap().detail;
     assert!(odd.schedule.problem.unwrap().contains("lunar") && odd.next.is_empty());
-    let listed = list(&world.db, None).unwrap();
+    let listed = list(&world.store, None).unwrap();
     assert_eq!((listed.schedules.len(), listed.unreadable.len()), (2, 0));
-    let fill = backfill(&mut world.db, "odd", (NOW, NOW), &SystemIds, NOW).unwrap_err();
+    let fill = backfill(&world.store, "odd", (NOW, NOW), &SystemIds, NOW).unwrap_err();
     assert!(matches!(fill, BookError::Unreadable { .. }), "{fill}");
     let cadence = Draft { cadence: written("daily", "01:00"), ..Draft::default() };
     assert_eq!(world.edit("odd", &cadence, NOW).schedule.problem, None);
-    world.db.execute("UPDATE schedules SET id = 'x' WHERE name = 'odd'", []).unwrap();
-    let listed = list(&world.db, None).unwrap();
+    world.store.raw().execute("UPDATE schedules SET id = 'x' WHERE name = 'odd'", []).unwrap();
+    let listed = list(&world.store, None).unwrap();
     assert_eq!((listed.schedules.len(), listed.unreadable[0].id.as_str()), (1, "x"));
 }

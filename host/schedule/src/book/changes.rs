@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
 use twobox_shared::ids::{IdSource, RunId, ScheduleId};
 use twobox_shared::time::UnixMillis;
 
@@ -14,16 +13,15 @@ use super::{BookError, Draft, Mistake, TRIES, agent, find, unknown};
 use twobox_slots::Slot;
 use twobox_slots::missed::{self, Missed};
 use twobox_slots::reason::Reason;
-use twobox_store::schedules::{
-    self, Added, Claim, Edited, Fate, Next, NextSlot, Schedule, SlotRow,
-};
+use twobox_store::Store;
+use twobox_store::schedules::{self, Added, Claim, Edited, Fate, NextSlot, Schedule, SlotRow};
 
 /// Adds a schedule under `id`, enabled. Two slots must be `min_interval` apart at least.
 ///
 /// # Errors
 /// [`BookError::Mistake`], [`BookError::NameTaken`].
 pub fn add(
-    db: &mut Connection,
+    store: &Store,
     id: ScheduleId,
     draft: &Draft,
     min_interval: Duration,
@@ -32,17 +30,17 @@ pub fn add(
     let Some(name_or_id) = &draft.agent else {
         return Err(Mistake::missing("agent", "say which agent is told").into());
     };
-    let agent = agent(db, "agent", name_or_id)?.id;
-    let Checked { definition, plan, .. } = check::new(db, agent, draft, min_interval, now)?;
+    let agent = agent(store, "agent", name_or_id)?.id;
+    let Checked { definition, plan, .. } = check::new(store, agent, draft, min_interval, now)?;
     let next = plan.first_after(id, now);
-    match schedules::add(db, id, agent, &definition, next, now)? {
+    match store.schedules().add(id, agent, &definition, next, now).wait()? {
         Added::Done => {}
         Added::NameTaken => return Err(BookError::NameTaken { name: definition.name }),
         // It went away after the check.
         Added::NoAgent => return Err(no_agent(name_or_id)),
         Added::NoSession => return Err(no_session()),
     }
-    detail(db, &find(db, &id.to_string())?, now)
+    detail(store, &find(store, &id.to_string())?, now)
 }
 
 /// Edits the schedule with this name or id: what `draft` does not mention stays. If `revision` is
@@ -54,7 +52,7 @@ pub fn add(
 /// [`BookError::Mistake`], [`BookError::NameTaken`], [`BookError::UnknownSchedule`],
 /// [`BookError::Stale`], [`BookError::Contended`].
 pub fn edit(
-    db: &mut Connection,
+    store: &Store,
     name_or_id: &str,
     draft: &Draft,
     revision: Option<i64>,
@@ -62,18 +60,18 @@ pub fn edit(
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
 ) -> Result<Detail, BookError> {
-    let first = find(db, name_or_id)?;
+    let first = find(store, name_or_id)?;
     let name = || first.definition.name.clone();
     for _ in 0..TRIES {
         // By its id from here on: somebody may rename it.
-        let old = find(db, &first.id.to_string())?;
+        let old = find(store, &first.id.to_string())?;
         if revision.is_some_and(|read| read != old.revision) {
             return Err(BookError::Stale { name: name() });
         }
-        check_owner(db, draft, &old)?;
+        check_owner(store, draft, &old)?;
         let before = (&old.definition, old.fired);
         let Checked { definition, plan, has_new_slots } =
-            check::edited(db, old.agent_group, draft, before, min_interval, now)?;
+            check::edited(store, old.agent_group, draft, before, min_interval, now)?;
         let has_new_jitter = definition.jitter_ms != old.definition.jitter_ms;
         let next = match old.next {
             Some(_) if !has_new_slots && !has_new_jitter => NextSlot::Kept,
@@ -81,25 +79,24 @@ pub fn edit(
             Some(_) | None => NextSlot::Reckoned(plan.first_after(old.id, now)),
         };
         let passed = match next {
-            NextSlot::Reckoned(_) => Passed::of(db, &old, Reason::Edited, ids, now)?,
+            NextSlot::Reckoned(_) => passed(store, &old, Reason::Edited, ids, now)?,
             NextSlot::Kept | NextSlot::Moved(_) => None,
         };
-        let passed = passed.as_ref().map(|passed| passed.claim(old.id, now));
-        match schedules::edit(db, old.id, old.revision, &definition, next, passed.as_ref(), now)? {
-            Edited::Done { .. } => return detail(db, &find(db, &old.id.to_string())?, now),
+        match store.schedules().edit(old.id, old.revision, &definition, next, passed, now).wait()? {
+            Edited::Done { .. } => return detail(store, &find(store, &old.id.to_string())?, now),
             Edited::Stale => {}
             Edited::NameTaken => return Err(BookError::NameTaken { name: definition.name }),
             Edited::NoSession => return Err(no_session()),
-            Edited::Gone => return Err(unknown(db, name_or_id)?),
+            Edited::Gone => return Err(unknown(store, name_or_id)?),
         }
     }
     Err(BookError::Contended { name: name() })
 }
 
 /// A schedule stays with its agent group, to which its session and its past belong.
-fn check_owner(db: &Connection, draft: &Draft, old: &Schedule) -> Result<(), BookError> {
+fn check_owner(store: &Store, draft: &Draft, old: &Schedule) -> Result<(), BookError> {
     let Some(given) = &draft.agent else { return Ok(()) };
-    match agent(db, "agent", given)?.id == old.agent_group {
+    match agent(store, "agent", given)?.id == old.agent_group {
         true => Ok(()),
         false => {
             let problem = "a schedule stays with its agent: add one for the other agent, and remove \
@@ -127,7 +124,7 @@ const BY_A_PERSON: &str = "a person paused it";
 /// # Errors
 /// [`BookError::UnknownSchedule`], [`BookError::Contended`]; [`BookError::Mistake`] in a reason that is too long.
 pub fn pause(
-    db: &mut Connection,
+    store: &Store,
     name_or_id: &str,
     reason: Option<&str>,
     ids: &(impl IdSource + ?Sized),
@@ -139,19 +136,18 @@ pub fn pause(
         let problem = format!("is too long: use at most {LONGEST} characters");
         return Err(Mistake::new("reason", reason, problem).into());
     }
-    let first = find(db, name_or_id)?;
+    let first = find(store, name_or_id)?;
     for _ in 0..TRIES {
-        let old = find(db, &first.id.to_string())?;
-        let passed = Passed::of(db, &old, Reason::Paused, ids, now)?;
-        let passed = passed.as_ref().map(|passed| passed.claim(old.id, now));
+        let old = find(store, &first.id.to_string())?;
+        let passed = passed(store, &old, Reason::Paused, ids, now)?;
         let (was_paused, cancelled) =
-            match schedules::pause(db, old.id, reason, passed.as_ref(), now)? {
+            match store.schedules().pause(old.id, reason, passed, now).wait()? {
                 schedules::Paused::Done { cancelled } => (false, cancelled),
                 schedules::Paused::Already => (true, 0),
                 schedules::Paused::Stale => continue,
-                schedules::Paused::Gone => return Err(unknown(db, name_or_id)?),
+                schedules::Paused::Gone => return Err(unknown(store, name_or_id)?),
             };
-        let schedule = ScheduleView::of(db, &find(db, &old.id.to_string())?)?;
+        let schedule = ScheduleView::of(store, &find(store, &old.id.to_string())?)?;
         return Ok(Paused { schedule, was_paused, cancelled });
     }
     Err(BookError::Contended { name: first.definition.name })
@@ -163,26 +159,22 @@ pub fn pause(
 /// # Errors
 /// [`BookError::UnknownSchedule`], [`BookError::AgentGone`], [`BookError::Unreadable`],
 /// [`BookError::Contended`].
-pub fn resume(
-    db: &mut Connection,
-    name_or_id: &str,
-    now: UnixMillis,
-) -> Result<Resumed, BookError> {
-    let first = find(db, name_or_id)?;
+pub fn resume(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Resumed, BookError> {
+    let first = find(store, name_or_id)?;
     for _ in 0..TRIES {
-        let old = find(db, &first.id.to_string())?;
+        let old = find(store, &first.id.to_string())?;
         let plan = readable(&old)?;
         let next = plan.first_after(old.id, now);
-        let was_enabled = match schedules::resume(db, old.id, old.revision, next, now)? {
+        let was_enabled = match store.schedules().resume(old.id, old.revision, next, now).wait()? {
             schedules::Resumed::Done => false,
             schedules::Resumed::Already => true,
             schedules::Resumed::Stale => continue,
             schedules::Resumed::Gone => {
-                find(db, &old.id.to_string())?;
+                find(store, &old.id.to_string())?;
                 return Err(BookError::AgentGone { name: old.definition.name });
             }
         };
-        let detail = detail(db, &find(db, &old.id.to_string())?, now)?;
+        let detail = detail(store, &find(store, &old.id.to_string())?, now)?;
         return Ok(Resumed { detail, was_enabled });
     }
     Err(BookError::Contended { name: first.definition.name })
@@ -193,75 +185,51 @@ pub fn resume(
 ///
 /// # Errors
 /// [`BookError::UnknownSchedule`].
-pub fn remove(
-    db: &mut Connection,
-    name_or_id: &str,
-    now: UnixMillis,
-) -> Result<Removed, BookError> {
-    let schedule = find(db, name_or_id)?;
-    match schedules::remove(db, schedule.id, now)? {
+pub fn remove(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Removed, BookError> {
+    let schedule = find(store, name_or_id)?;
+    match store.schedules().remove(schedule.id, now).wait()? {
         schedules::Removed::Done { cancelled } => {
             Ok(Removed { id: schedule.id, name: schedule.definition.name, cancelled })
         }
-        schedules::Removed::Gone => Err(unknown(db, name_or_id)?),
+        schedules::Removed::Gone => Err(unknown(store, name_or_id)?),
     }
 }
 
 /// What becomes of slots that have come, and that nobody has fired yet, when a change takes them away:
-/// the host was away, or they wait for their jitter or for chat.
-struct Passed {
-    revision: i64,
-    slot: UnixMillis,
-    open: Vec<RunId>,
-    rows: Vec<SlotRow>,
-    next: Option<Next>,
-}
-
-impl Passed {
-    /// `None` if there are none, or if nobody can tell which.
-    fn of(
-        db: &Connection,
-        schedule: &Schedule,
-        reason: Reason,
-        ids: &(impl IdSource + ?Sized),
-        now: UnixMillis,
-    ) -> Result<Option<Self>, BookError> {
-        let Some(next) = schedule.next.filter(|next| next.slot <= now) else { return Ok(None) };
-        let Ok(plan) = Plan::of(&schedule.definition) else { return Ok(None) };
-        let taken = schedules::taken(db, schedule.id, next.slot, now)?;
-        let missed = missed::passed(&plan.timetable, Slot(next.slot), now, reason, &taken);
-        let row = |missed: Missed| SlotRow {
-            id: RunId::generate(ids),
-            slot: missed.first.0,
-            due: missed.first.0,
-            fate: Fate::Missed {
-                reason,
-                count: i64::try_from(missed.count).unwrap_or(i64::MAX),
-                last_slot: missed.last.0,
-            },
-        };
-        let open = schedules::open_runs(db, schedule.id)?.rows;
-        Ok(Some(Self {
-            revision: schedule.revision,
-            slot: next.slot,
-            open: open.iter().map(|run| run.id).collect(),
-            rows: missed.into_iter().map(row).collect(),
-            next: plan.first_after(schedule.id, now),
-        }))
-    }
-
-    fn claim(&self, schedule: ScheduleId, now: UnixMillis) -> Claim<'_> {
-        Claim {
-            schedule,
-            revision: self.revision,
-            slot: self.slot,
-            open: &self.open,
-            rows: &self.rows,
-            replaces: &[],
-            next: self.next,
-            now,
-        }
-    }
+/// the host was away, or they wait for their jitter or for chat. `None` if there are none, or if nobody
+/// can tell which.
+fn passed(
+    store: &Store,
+    schedule: &Schedule,
+    reason: Reason,
+    ids: &(impl IdSource + ?Sized),
+    now: UnixMillis,
+) -> Result<Option<Claim>, BookError> {
+    let Some(next) = schedule.next.filter(|next| next.slot <= now) else { return Ok(None) };
+    let Ok(plan) = Plan::of(&schedule.definition) else { return Ok(None) };
+    let taken = store.schedules().taken(schedule.id, next.slot, now).wait()?;
+    let missed = missed::passed(&plan.timetable, Slot(next.slot), now, reason, &taken);
+    let row = |missed: Missed| SlotRow {
+        id: RunId::generate(ids),
+        slot: missed.first.0,
+        due: missed.first.0,
+        fate: Fate::Missed {
+            reason,
+            count: i64::try_from(missed.count).unwrap_or(i64::MAX),
+            last_slot: missed.last.0,
+        },
+    };
+    let open = store.runs().open_of(schedule.id).wait()?.rows;
+    Ok(Some(Claim {
+        schedule: schedule.id,
+        revision: schedule.revision,
+        slot: next.slot,
+        open: open.iter().map(|run| run.id).collect(),
+        rows: missed.into_iter().map(row).collect(),
+        replaces: Vec::new(),
+        next: plan.first_after(schedule.id, now),
+        now,
+    }))
 }
 
 /// What the definition of a schedule means.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
 use twobox_shared::bounds;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::inbox::Origin;
@@ -13,9 +12,9 @@ use super::{BookError, Change, Draft, Mistake, WrittenChat};
 use twobox_slots::cadence::{Cadence, Kind, parse_instant, parse_reading, refuse_months};
 use twobox_slots::timetable::{Bounds, Timetable};
 use twobox_slots::{missed, overlap};
-use twobox_store::messaging::{self, WiredAddress};
+use twobox_store::messaging::WiredAddress;
 use twobox_store::schedules::Definition;
-use twobox_store::{agents, overview, wirings};
+use twobox_store::{Store, wirings};
 
 /// The longest prompt, in bytes.
 pub const PROMPT_MAX: usize = bounds::PROMPT.most;
@@ -63,7 +62,7 @@ pub(super) struct Checked {
 
 /// Checks what is said about a new schedule of `agent`.
 pub(super) fn new(
-    db: &Connection,
+    store: &Store,
     agent: AgentGroupId,
     draft: &Draft,
     min_interval: Duration,
@@ -77,13 +76,13 @@ pub(super) fn new(
     if let Some((field, _, problem)) = needed.into_iter().find(|(_, is_there, _)| !is_there) {
         return Err(Mistake::missing(field, problem).into());
     }
-    let definition = applied(db, agent, draft, blank(now), now)?;
+    let definition = applied(store, agent, draft, blank(now), now)?;
     Ok(together(draft, definition, true, 0, min_interval, now)?)
 }
 
 /// Checks what is said about a schedule of `agent` that was `old` and has fired `fired` times.
 pub(super) fn edited(
-    db: &Connection,
+    store: &Store,
     agent: AgentGroupId,
     draft: &Draft,
     (old, fired): (&Definition, i64),
@@ -93,7 +92,7 @@ pub(super) fn edited(
     if *draft == Draft::default() {
         return Err(BookError::NothingSaid);
     }
-    let definition = applied(db, agent, draft, old.clone(), now)?;
+    let definition = applied(store, agent, draft, old.clone(), now)?;
     let slots = |of: &Definition| {
         let cadence = (of.cadence_kind.clone(), of.cadence_value.clone(), of.anchor);
         (cadence, of.time_zone.clone(), of.not_before, of.not_after)
@@ -104,7 +103,7 @@ pub(super) fn edited(
 
 /// `base` with what `draft` says, each field checked by itself.
 fn applied(
-    db: &Connection,
+    store: &Store,
     agent: AgentGroupId,
     draft: &Draft,
     base: Definition,
@@ -148,12 +147,12 @@ fn applied(
     new.session = match &draft.session {
         Change::Keep => new.session,
         Change::Reset => None,
-        Change::Set(part) => Some(session(db, agent, part)?),
+        Change::Set(part) => Some(session(store, agent, part)?),
     };
     new.to = match &draft.to {
         Change::Keep => new.to,
         Change::Reset => Origin::default(),
-        Change::Set(chat) => destination(db, agent, chat)?,
+        Change::Set(chat) => destination(store, agent, chat)?,
     };
     let Draft { max_turns, max_run_sec, missed_window_sec, jitter_sec, max_runs, .. } = draft;
     new.max_turns = number("max_turns", max_turns, new.max_turns, TURNS, 1)?;
@@ -325,11 +324,11 @@ fn check_prompt(prompt: &str) -> Result<(), Mistake> {
 }
 
 /// The session of `agent` whose id begins or ends with `part`.
-fn session(db: &Connection, agent: AgentGroupId, part: &str) -> Result<SessionId, BookError> {
+fn session(store: &Store, agent: AgentGroupId, part: &str) -> Result<SessionId, BookError> {
     let mistake = |problem: String| Err(Mistake::new("session", part, problem).into());
     let mut found = match part.is_empty() {
         true => Vec::new(),
-        false => overview::sessions_like(db, part)?,
+        false => store.sessions().like(part).wait()?,
     };
     match found.len() {
         0 => mistake(format!(
@@ -353,7 +352,7 @@ fn session(db: &Connection, agent: AgentGroupId, part: &str) -> Result<SessionId
 
 /// The chat that a person means: one that `agent` listens to, and so may send to.
 fn destination(
-    db: &Connection,
+    store: &Store,
     agent: AgentGroupId,
     said: &WrittenChat,
 ) -> Result<Origin, BookError> {
@@ -366,7 +365,7 @@ fn destination(
             return mistake(error.to_string());
         }
     }
-    let mut addresses = messaging::addresses_of(db, agent)?;
+    let mut addresses = store.wirings().addresses_of(agent).wait()?;
     addresses
         .retain(|address| channel.as_ref().is_none_or(|channel| *channel == address.channel_type));
     // A name is one chat's, an id may be that of chats on several channels.
@@ -382,7 +381,7 @@ fn destination(
             platform_id: Some(address.platform_id.clone()),
             thread_id: thread.clone(),
         }),
-        [] => mistake(not_wired(db, agent, said)?),
+        [] => mistake(not_wired(store, agent, said)?),
         several => {
             let names: Vec<&str> = several.iter().map(|address| address.name.as_str()).collect();
             mistake(format!(
@@ -395,14 +394,11 @@ fn destination(
 }
 
 /// Why the agent cannot send to a chat, and what helps.
-fn not_wired(
-    db: &Connection,
-    agent: AgentGroupId,
-    said: &WrittenChat,
-) -> Result<String, BookError> {
+fn not_wired(store: &Store, agent: AgentGroupId, said: &WrittenChat) -> Result<String, BookError> {
     let WrittenChat { chat, channel, .. } = said;
-    let agent = agents::by_id(db, agent)?.map_or_else(|| agent.to_string(), |agent| agent.name);
-    let mut elsewhere = wirings::list(db)?;
+    let agent =
+        store.agents().by_id(agent).wait()?.map_or_else(|| agent.to_string(), |agent| agent.name);
+    let mut elsewhere = store.wirings().list().wait()?;
     elsewhere.retain(|wiring| {
         (wiring.name == *chat || wiring.platform_id == *chat)
             && channel.as_ref().is_none_or(|channel| *channel == wiring.channel_type)

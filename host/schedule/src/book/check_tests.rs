@@ -2,8 +2,8 @@ use super::*;
 use crate::book::WrittenCadence;
 use twobox_model::channel::TERMINAL;
 use twobox_shared::ids::SystemIds;
-use twobox_store::messaging::{NewWiring, SessionMode, listening};
-use twobox_store::{agents, sessions};
+use twobox_store::Store;
+use twobox_store::messaging::{NewWiring, SessionMode};
 
 /// 2026-11-01T00:00:00Z
 const NOW: UnixMillis = UnixMillis(1_793_491_200_000);
@@ -11,7 +11,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 struct World {
     _dir: tempfile::TempDir,
-    db: Connection,
+    store: Store,
     ann: AgentGroupId,
     /// A session of ann, and one of bob.
     sessions: [SessionId; 2],
@@ -19,18 +19,24 @@ struct World {
 
 fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
-    let mut db = twobox_store::create(&dir.path().join("host.db")).unwrap();
-    let mut add = |name| {
-        let agent = agents::add(&mut db, name, SessionMode::Shared, &SystemIds, NOW).unwrap().id;
-        let chat = listening(&db, TERMINAL, name).unwrap().remove(0).messaging_group;
+    let store = Store::create(&dir.path().join("host.db")).unwrap();
+    let add = |name| {
+        let agent =
+            store.agents().add(name, SessionMode::Shared, &SystemIds, NOW).wait().unwrap().id;
+        let chat =
+            store.wirings().listening(TERMINAL, name).wait().unwrap().remove(0).messaging_group;
         (
             agent,
-            sessions::resolve(&db, agent, chat, "", SessionId::generate(&SystemIds), NOW).unwrap(),
+            store
+                .sessions()
+                .resolve(agent, chat, "", SessionId::generate(&SystemIds), NOW)
+                .wait()
+                .unwrap(),
         )
     };
     let (ann, of_ann) = add("ann");
     let (_, of_bob) = add("bob");
-    World { _dir: dir, db, ann, sessions: [of_ann, of_bob] }
+    World { _dir: dir, store, ann, sessions: [of_ann, of_bob] }
 }
 
 fn cadence(kind: &str, value: &str) -> Option<WrittenCadence> {
@@ -51,7 +57,7 @@ fn draft() -> Draft {
 }
 
 fn checked(world: &World, draft: &Draft) -> Result<Checked, Mistake> {
-    match new(&world.db, world.ann, draft, MINUTE, NOW) {
+    match new(&world.store, world.ann, draft, MINUTE, NOW) {
         Ok(checked) => Ok(checked),
         Err(BookError::Mistake(mistake)) => Err(mistake),
         Err(other) => panic!("{other}"),
@@ -211,7 +217,7 @@ fn what_an_edit_does_not_touch_is_not_held_against_it() {
         ..checked(&world, &draft()).unwrap().definition
     };
     let edit = |draft: &Draft| {
-        edited(&world.db, world.ann, draft, (&old, 5), MINUTE, NOW)
+        edited(&world.store, world.ann, draft, (&old, 5), MINUTE, NOW)
             .map(|checked| (checked.definition, checked.has_new_slots))
             .map_err(|error| error.to_string())
     };
@@ -268,11 +274,16 @@ fn to(chat: &str, channel: Option<&str>) -> Draft {
 
 #[test]
 fn a_chat_is_found_by_its_name_and_by_its_id_and_a_mistake_says_what_helps() {
-    let mut world = world();
-    let mut wire = |agent: &str, channel_type: &str, platform_id: &str, name: Option<&str>| {
-        let agent = agents::find(&world.db, agent).unwrap();
-        let new = NewWiring { channel_type, platform_id, name, mode: SessionMode::Shared };
-        wirings::wire(&mut world.db, &agent, new, &[], &SystemIds, NOW).unwrap();
+    let world = world();
+    let wire = |agent: &str, channel_type: &str, platform_id: &str, name: Option<&str>| {
+        let agent = world.store.agents().find(agent).wait().unwrap();
+        let new = NewWiring {
+            channel_type: channel_type.to_owned(),
+            platform_id: platform_id.to_owned(),
+            name: name.map(str::to_owned),
+            mode: SessionMode::Shared,
+        };
+        world.store.wirings().wire(&agent, new, &[], &SystemIds, NOW).wait().unwrap();
     };
     wire("ann", "command", "42", Some("family"));
     wire("ann", "command", "ann", Some("other"));
@@ -307,7 +318,7 @@ fn a_chat_is_found_by_its_name_and_by_its_id_and_a_mistake_says_what_helps() {
         assert!(mistake.problem.contains(part), "{}", mistake.problem);
     }
     let old = checked(&world, &to("42", None)).unwrap().definition;
-    let edit = |draft: Draft| edited(&world.db, world.ann, &draft, (&old, 0), MINUTE, NOW);
+    let edit = |draft: Draft| edited(&world.store, world.ann, &draft, (&old, 0), MINUTE, NOW);
     let kept = edit(Draft { max_turns: Change::Set(3), ..Draft::default() }).unwrap().definition;
     assert_eq!(kept.to, old.to, "what is not said stays");
     let cleared = edit(Draft { to: Change::Reset, ..Draft::default() }).unwrap().definition;

@@ -1,6 +1,5 @@
 //! Looking at schedules, their runs and what these cost.
 
-use rusqlite::Connection;
 use twobox_shared::ids::RunId;
 use twobox_shared::time::UnixMillis;
 
@@ -11,7 +10,8 @@ use super::view::{
 };
 use super::warnings::Warnings;
 use super::{BookError, Mistake, agent, unknown};
-use twobox_store::schedules::{self, MetricsPage, Run, Schedule, Status};
+use twobox_store::Store;
+use twobox_store::schedules::{MetricsPage, Run, Schedule, Status};
 
 /// The most runs that one page has.
 pub const PAGE_MAX: u32 = 1000;
@@ -26,13 +26,13 @@ const LAST_RUNS: u32 = 10;
 ///
 /// # Errors
 /// [`BookError::Mistake`] for an unknown agent.
-pub fn list(db: &Connection, of_agent: Option<&str>) -> Result<ScheduleList, BookError> {
-    let of_agent = of_agent.map(|name| agent(db, "agent", name)).transpose()?;
-    let listed = schedules::list(db, of_agent.map(|agent| agent.id))?;
+pub fn list(store: &Store, of_agent: Option<&str>) -> Result<ScheduleList, BookError> {
+    let of_agent = of_agent.map(|name| agent(store, "agent", name)).transpose()?;
+    let listed = store.schedules().list(of_agent.map(|agent| agent.id)).wait()?;
     let mut shown = Vec::new();
     for schedule in &listed.rows {
-        let last_run = page(db, Some(schedule), None, 1)?.runs.pop();
-        shown.push(ListedSchedule { schedule: ScheduleView::of(db, schedule)?, last_run });
+        let last_run = page(store, Some(schedule), None, 1)?.runs.pop();
+        shown.push(ListedSchedule { schedule: ScheduleView::of(store, schedule)?, last_run });
     }
     Ok(ScheduleList { schedules: shown, unreadable: listed.unreadable })
 }
@@ -42,20 +42,20 @@ pub fn list(db: &Connection, of_agent: Option<&str>) -> Result<ScheduleList, Boo
 ///
 /// # Errors
 /// [`BookError::UnknownSchedule`].
-pub fn show(db: &Connection, name_or_id: &str, now: UnixMillis) -> Result<Shown, BookError> {
-    let schedule = find_any(db, name_or_id)?;
-    let RunPage { mut runs, unreadable, .. } = page(db, Some(&schedule), None, LAST_RUNS)?;
-    let open = schedules::open_runs(db, schedule.id)?.rows;
+pub fn show(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Shown, BookError> {
+    let schedule = find_any(store, name_or_id)?;
+    let RunPage { mut runs, unreadable, .. } = page(store, Some(&schedule), None, LAST_RUNS)?;
+    let open = store.runs().open_of(schedule.id).wait()?.rows;
     let waiting = open.iter().filter(|run| run.status == Status::Queued).count();
     // Many slots may have been left out since the one that goes on.
     let mut names = Names::default();
     let going_on = open.into_iter().rev().filter(|run| run.status == Status::Running);
     let older: Vec<RunView> = going_on
         .filter(|open| runs.iter().all(|run| run.id != open.id))
-        .map(|open| RunView::of(open, names.of(db, schedule.id)))
+        .map(|open| RunView::of(open, names.of(store, schedule.id)))
         .collect();
     runs.extend(older);
-    Ok(Shown { detail: detail(db, &schedule, now)?, waiting, runs, unreadable })
+    Ok(Shown { detail: detail(store, &schedule, now)?, waiting, runs, unreadable })
 }
 
 /// At most `limit` runs of a schedule, or of all, that were made before the run `before`; the newest
@@ -64,23 +64,23 @@ pub fn show(db: &Connection, name_or_id: &str, now: UnixMillis) -> Result<Shown,
 /// # Errors
 /// [`BookError::UnknownSchedule`]; [`BookError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
 pub fn runs(
-    db: &Connection,
+    store: &Store,
     name_or_id: Option<&str>,
     before: Option<RunId>,
     limit: u32,
 ) -> Result<RunPage, BookError> {
     check_limit(limit)?;
-    let schedule = name_or_id.map(|given| find_any(db, given)).transpose()?;
-    page(db, schedule.as_ref(), before, limit)
+    let schedule = name_or_id.map(|given| find_any(store, given)).transpose()?;
+    page(store, schedule.as_ref(), before, limit)
 }
 
 /// The run with this id.
 ///
 /// # Errors
 /// [`BookError::UnknownRun`].
-pub fn run(db: &Connection, id: &str) -> Result<RunView, BookError> {
+pub fn run(store: &Store, id: &str) -> Result<RunView, BookError> {
     let found = match id.parse::<RunId>() {
-        Ok(id) => schedules::run(db, id)?,
+        Ok(id) => store.runs().find(id).wait()?,
         Err(_) => None,
     };
     let Some(found) = found else {
@@ -88,7 +88,7 @@ pub fn run(db: &Connection, id: &str) -> Result<RunView, BookError> {
     };
     let mut names = Names::default();
     let schedule = found.schedule;
-    Ok(RunView::of(found, names.of(db, schedule)))
+    Ok(RunView::of(found, names.of(store, schedule)))
 }
 
 /// What at most `limit` runs of a schedule, or of all, cost that ended at `since` or later, and before
@@ -97,21 +97,21 @@ pub fn run(db: &Connection, id: &str) -> Result<RunView, BookError> {
 /// # Errors
 /// [`BookError::UnknownSchedule`]; [`BookError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
 pub fn metrics(
-    db: &Connection,
+    store: &Store,
     name_or_id: Option<&str>,
     since: UnixMillis,
     before: Option<RunId>,
     limit: u32,
 ) -> Result<MetricsList, BookError> {
     check_limit(limit)?;
-    let schedule = name_or_id.map(|given| find_any(db, given)).transpose()?;
+    let schedule = name_or_id.map(|given| find_any(store, given)).transpose()?;
     let schedule = schedule.map(|found| found.id);
-    let listed = schedules::metrics(db, &MetricsPage { schedule, since, before, limit })?;
+    let listed = store.runs().metrics(&MetricsPage { schedule, since, before, limit }).wait()?;
     let is_full = listed.rows.len() + listed.unreadable.len() >= limit as usize;
     let next_before = listed.last.and_then(|id| id.parse().ok()).filter(|_| is_full);
     let mut names = Names::default();
     let metrics =
-        listed.rows.iter().map(|row| MetricsView::of(row, names.of(db, row.schedule))).collect();
+        listed.rows.iter().map(|row| MetricsView::of(row, names.of(store, row.schedule))).collect();
     Ok(MetricsList { metrics, next_before, unreadable: listed.unreadable })
 }
 
@@ -126,20 +126,20 @@ fn check_limit(limit: u32) -> Result<(), Mistake> {
 }
 
 /// The schedule with this name or id, removed or not.
-fn find_any(db: &Connection, name_or_id: &str) -> Result<Schedule, BookError> {
-    match schedules::find(db, name_or_id)? {
+fn find_any(store: &Store, name_or_id: &str) -> Result<Schedule, BookError> {
+    match store.schedules().find(name_or_id).wait()? {
         Some(schedule) => Ok(schedule),
-        None => Err(unknown(db, name_or_id)?),
+        None => Err(unknown(store, name_or_id)?),
     }
 }
 
 fn page(
-    db: &Connection,
+    store: &Store,
     schedule: Option<&Schedule>,
     before: Option<RunId>,
     limit: u32,
 ) -> Result<RunPage, BookError> {
-    let listed = schedules::page(db, schedule.map(|schedule| schedule.id), before, limit)?;
+    let listed = store.runs().page(schedule.map(|schedule| schedule.id), before, limit).wait()?;
     let is_full = listed.rows.len() + listed.unreadable.len() >= limit as usize;
     let last_read = listed.rows.last().map(|run| run.id);
     let last_unread = listed.unreadable.last().and_then(|row| row.id.parse().ok());
@@ -147,7 +147,7 @@ fn page(
     let mut names = Names::default();
     let of_row = |run: Run| {
         let schedule = run.schedule;
-        RunView::of(run, names.of(db, schedule))
+        RunView::of(run, names.of(store, schedule))
     };
     let runs = listed.rows.into_iter().map(of_row).collect();
     Ok(RunPage { runs, next_before, unreadable: listed.unreadable })
@@ -155,17 +155,17 @@ fn page(
 
 /// A schedule, and what is to be expected of it.
 pub(super) fn detail(
-    db: &Connection,
+    store: &Store,
     schedule: &Schedule,
     now: UnixMillis,
 ) -> Result<Detail, BookError> {
-    let view = ScheduleView::of(db, schedule)?;
+    let view = ScheduleView::of(store, schedule)?;
     // What cannot be read has no slots to show; the view says what is wrong.
     let (next, warnings) = match Plan::of(&schedule.definition) {
         Ok(plan) => {
             let upcoming = plan.upcoming(schedule, UPCOMING);
             let next = upcoming.into_iter().map(|next| Upcoming::of(&plan.zone, next)).collect();
-            (next, Warnings::read(db, schedule, plan.timetable, now)?)
+            (next, Warnings::read(store, schedule, plan.timetable, now)?)
         }
         Err(_) => (Vec::new(), Warnings::default()),
     };

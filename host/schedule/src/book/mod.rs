@@ -30,11 +30,9 @@ pub use look::{PAGE_MAX, list, metrics, run, runs, show};
 pub use plan::Plan;
 pub use words::in_words;
 
-use rusqlite::Connection;
-
 use twobox_store::agents::AgentError;
-use twobox_store::schedules::{self, Schedule};
-use twobox_store::{DbError, agents};
+use twobox_store::schedules::Schedule;
+use twobox_store::{DbError, Store, agents};
 
 /// What a person said, and why it cannot be. Reads as one sentence after its field's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
@@ -136,17 +134,23 @@ const TRIES: usize = 5;
 ///
 /// # Errors
 /// [`BookError::UnknownSchedule`].
-pub fn find(db: &Connection, name_or_id: &str) -> Result<Schedule, BookError> {
-    match schedules::find(db, name_or_id)? {
+pub fn find(store: &Store, name_or_id: &str) -> Result<Schedule, BookError> {
+    match store.schedules().find(name_or_id).wait()? {
         Some(schedule) if schedule.removed_at.is_none() => Ok(schedule),
-        Some(_) | None => Err(unknown(db, name_or_id)?),
+        Some(_) | None => Err(unknown(store, name_or_id)?),
     }
 }
 
-fn unknown(db: &Connection, given: &str) -> Result<BookError, DbError> {
+fn unknown(store: &Store, given: &str) -> Result<BookError, DbError> {
     const NAMED: usize = 10;
-    let names: Vec<String> =
-        schedules::list(db, None)?.rows.into_iter().map(|known| known.definition.name).collect();
+    let names: Vec<String> = store
+        .schedules()
+        .list(None)
+        .wait()?
+        .rows
+        .into_iter()
+        .map(|known| known.definition.name)
+        .collect();
     let known = match names.len() {
         0 => "there are none yet: `twobox schedules add` makes one".to_owned(),
         1..=NAMED => format!("there are: {}", names.join(", ")),
@@ -157,11 +161,11 @@ fn unknown(db: &Connection, given: &str) -> Result<BookError, DbError> {
 
 /// The agent group that `field` names.
 fn agent(
-    db: &Connection,
+    store: &Store,
     field: &'static str,
     name_or_id: &str,
 ) -> Result<agents::AgentGroup, BookError> {
-    agents::find(db, name_or_id).map_err(|error| match error {
+    store.agents().find(name_or_id).wait().map_err(|error| match error {
         AgentError::Db(error) => error.into(),
         other => Mistake::new(field, name_or_id, other.to_string()).into(),
     })

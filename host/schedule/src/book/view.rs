@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use rusqlite::Connection;
 use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::inbox::Origin;
@@ -15,10 +14,9 @@ use super::{BookError, words};
 use twobox_slots::cadence::Cadence;
 use twobox_slots::zone::Zone;
 use twobox_slots::{missed, overlap};
-use twobox_store::agents;
+use twobox_store::Store;
 use twobox_store::schedules::{
-    self, Load, Next, Phase, Reason, Run, RunMetrics, Schedule, Status, Streaks, Trigger,
-    Unreadable,
+    Load, Next, Phase, Reason, Run, RunMetrics, Schedule, Status, Streaks, Trigger, Unreadable,
 };
 
 twobox_model::words! {
@@ -106,9 +104,12 @@ pub struct ScheduleView {
 }
 
 impl ScheduleView {
-    pub(super) fn of(db: &Connection, schedule: &Schedule) -> Result<Self, BookError> {
+    pub(super) fn of(store: &Store, schedule: &Schedule) -> Result<Self, BookError> {
         let definition = &schedule.definition;
-        let agent = agents::by_id(db, schedule.agent_group)?
+        let agent = store
+            .agents()
+            .by_id(schedule.agent_group)
+            .wait()?
             .map_or_else(|| schedule.agent_group.to_string(), |agent| agent.name);
         let plan = Plan::of(definition);
         let zone = zone_of(schedule);
@@ -415,10 +416,10 @@ pub struct MetricsList {
 pub(super) struct Names(HashMap<ScheduleId, (String, Zone)>);
 
 impl Names {
-    pub(super) fn of(&mut self, db: &Connection, id: ScheduleId) -> &(String, Zone) {
+    pub(super) fn of(&mut self, store: &Store, id: ScheduleId) -> &(String, Zone) {
         self.0.entry(id).or_insert_with(|| {
             // One that cannot be read is named by its id: its runs are shown all the same.
-            let found = schedules::find(db, &id.to_string()).ok().flatten();
+            let found = store.schedules().find(&id.to_string()).wait().ok().flatten();
             found.map_or_else(
                 || (id.to_string(), Zone::UTC),
                 |schedule| (schedule.definition.name.clone(), zone_of(&schedule)),

@@ -6,7 +6,6 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use serde::{Serialize, Serializer};
 use twobox_shared::time::UnixMillis;
 
@@ -15,7 +14,8 @@ use super::plan::Plan;
 use twobox_slots::collision::{self, Entry, Warning};
 use twobox_slots::missed::Policy;
 use twobox_slots::timetable::Timetable;
-use twobox_store::schedules::{self, Definition, Schedule};
+use twobox_store::Store;
+use twobox_store::schedules::{Definition, Schedule};
 
 /// From so many of its last completed runs the average turns of a schedule are taken.
 const AVERAGED: u32 = 20;
@@ -41,12 +41,12 @@ struct Asked {
 impl Warnings {
     /// Reads whom `schedule`, whose slots are those of `timetable`, may meet after `now`.
     pub(super) fn read(
-        db: &Connection,
+        store: &Store,
         schedule: &Schedule,
         timetable: Timetable,
         now: UnixMillis,
     ) -> Result<Self, BookError> {
-        let average_turns = average(db, schedule)?;
+        let average_turns = average(store, schedule)?;
         if schedule.removed_at.is_some() {
             return Ok(Self::default());
         }
@@ -55,9 +55,9 @@ impl Warnings {
             return Ok(Self { own: alone, ..Self::default() });
         }
         let mut others = Vec::new();
-        for other in schedules::list(db, Some(schedule.agent_group))?.rows {
+        for other in store.schedules().list(Some(schedule.agent_group)).wait()?.rows {
             if other.id != schedule.id && other.next.is_some() {
-                let turns = average(db, &other)?;
+                let turns = average(store, &other)?;
                 others.push((other.definition, turns));
             }
         }
@@ -105,8 +105,8 @@ fn short_window(definition: &Definition) -> Option<Warning> {
 
 /// How many turns a schedule's runs take on average. Before its first run, what it may take at most
 /// is all that is known.
-fn average(db: &Connection, schedule: &Schedule) -> Result<u64, BookError> {
-    let past = schedules::past(db, schedule.id, AVERAGED)?;
+fn average(store: &Store, schedule: &Schedule) -> Result<u64, BookError> {
+    let past = store.runs().past(schedule.id, AVERAGED).wait()?;
     let turns: Vec<u64> = past.iter().filter_map(|run| u64::try_from(run.turns?).ok()).collect();
     let count = u64::try_from(turns.len()).unwrap_or(u64::MAX);
     let sum = turns.iter().fold(0, |sum: u64, turns| sum.saturating_add(*turns));

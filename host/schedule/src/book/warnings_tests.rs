@@ -15,7 +15,7 @@ fn heavy(name: &str, agent: &str, turns: i64) -> Draft {
 }
 
 fn warned(world: &World, name: &str) -> Vec<Warning> {
-    show(&world.db, name, NOW).unwrap().detail.warnings.all().to_vec()
+    show(&world.store, name, NOW).unwrap().detail.warnings.all().to_vec()
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_schedule_is_warned_of_others_of_its_agent_that_it_meets() {
     assert_eq!(*overlapping_schedules, ["a"], "and of none that takes no turns");
     assert_eq!(*estimated_concurrent_steps, 3000);
     assert_eq!(warned(&world, "often"), []);
-    pause(&mut world.db, "a", None, &SystemIds, NOW).unwrap();
+    pause(&world.store, "a", None, &SystemIds, NOW).unwrap();
     assert_eq!(warned(&world, "b"), [], "the other is paused");
 }
 
@@ -44,7 +44,7 @@ fn nothing_is_reckoned_while_the_database_is_read() {
     let mut world = world();
     world.add(&heavy("a", "ann", 2000)).unwrap();
     let added = world.add(&heavy("b", "ann", 2000)).unwrap();
-    let shown = show(&world.db, "b", NOW).unwrap();
+    let shown = show(&world.store, "b", NOW).unwrap();
     drop(world);
     for warnings in [added.warnings, shown.detail.warnings] {
         assert_eq!(warnings.found.get(), None);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
@@ -21,11 +20,11 @@ use twobox_session::run::{RunOrder, RunState};
 use twobox_session::signal;
 use twobox_shared::errors::chain;
 use twobox_slots::reason::Reason;
+use twobox_store::DbError;
 use twobox_store::schedules::{
-    self, End, Finished, Hold, Load, Names, Outcome, PausedItself, Phase, Prepared, Run, Status,
+    End, Finished, Hold, Load, Names, Outcome, PausedItself, Phase, Prepared, Run, Schedule, Status,
 };
 use twobox_store::storage::{explain, passes};
-use twobox_store::{DbError, sessions};
 
 /// The pause before something is tried again that did not work.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -133,7 +132,7 @@ impl Scheduler {
     /// What people call that of which `run` is one, for the log. Not there if it cannot be read: then
     /// the log has the ids alone.
     pub(super) async fn names(&self, run: RunId) -> Span {
-        match self.core.parts.db.call(move |db| schedules::names(db, run)).await {
+        match self.core.parts.store.runs().names(run).await {
             Ok(Some(Names { schedule, agent })) => {
                 tracing::error_span!("run", agent, name = schedule)
             }
@@ -185,7 +184,7 @@ impl Scheduler {
 
     /// One step of a run.
     async fn step(&self, id: RunId, memory: &mut Memory) -> Result<Step, DbError> {
-        let Some(run) = self.core.parts.db.call(move |db| schedules::run(db, id)).await? else {
+        let Some(run) = self.core.parts.store.runs().find(id).await? else {
             return Ok(Step::Over);
         };
         let Some(hold) = run.hold.clone().filter(|hold| hold.owner == self.owner) else {
@@ -223,10 +222,13 @@ impl Scheduler {
 
     /// Makes the run's session ready.
     async fn prepare(&self, run: &Run, hold: &Hold, memory: &mut Memory) -> Result<Step, DbError> {
-        let (ids, now) = (Arc::clone(&self.core.parts.ids), self.now());
-        let (of, held) = (run.clone(), hold.clone());
-        let prepared =
-            self.core.parts.db.call(move |db| schedules::prepare(db, &of, &held, &*ids, now)).await;
+        let prepared = self
+            .core
+            .parts
+            .store
+            .runs()
+            .prepare(run, hold, &*self.core.parts.ids, self.now())
+            .await;
         match prepared {
             Ok(Prepared::Done) => {
                 fault::point(CrashPoint::HostRunPrepared);
@@ -297,10 +299,8 @@ impl Scheduler {
             Ok(Ok(_)) => {
                 fault::point(CrashPoint::HostRunStored);
                 let (id, owner) = (run.id, self.owner);
-                let advance = move |db: &mut Connection| {
-                    schedules::advance(db, id, owner, Phase::Prepared, Phase::Executing)
-                };
-                match self.core.parts.db.call(advance).await {
+                let runs = self.core.parts.store.runs();
+                match runs.advance(id, owner, Phase::Prepared, Phase::Executing).await {
                     Ok(true) => {
                         memory.hindrance = None;
                         Ok(Step::Begun)
@@ -371,10 +371,11 @@ impl Scheduler {
         memory: &mut Memory,
     ) -> Result<Step, DbError> {
         let (session, id) = (hold.session, run.id);
-        let made = move |db: &mut Connection| schedules::was_made_for(db, session, id);
         let mut error = memory.cause().map(str::to_owned);
         // Of a run that is not prepared too: a commit that reports an error may have been one.
-        if hold.phase != Phase::Executing && self.core.parts.db.call(made).await? {
+        if hold.phase != Phase::Executing
+            && self.core.parts.store.runs().was_made_for(session, id).await?
+        {
             let began = *memory.ending.get_or_insert_with(Instant::now);
             let left = match self.forget_session(session).await {
                 Ok(true) => None,
@@ -393,7 +394,7 @@ impl Scheduler {
 
     /// Whether there is no such session.
     async fn is_gone(&self, session: SessionId) -> Result<bool, DbError> {
-        let found = self.core.parts.db.call(move |db| sessions::find(db, session)).await?;
+        let found = self.core.parts.store.sessions().find(session).await?;
         Ok(found.is_none())
     }
 
@@ -446,7 +447,7 @@ impl Scheduler {
     }
 
     async fn finish(&self, run: &Run, ended: Ended) -> Result<Step, DbError> {
-        let running = self.core.parts.db.call(|db| schedules::counts(db)).await?.running;
+        let running = self.core.parts.store.runs().counts().await?.running;
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let load = Load {
             host_loop_lag_ms: count(
@@ -456,33 +457,26 @@ impl Scheduler {
             runs_in_flight: running,
         };
         let (id, owner, now) = (run.id, self.owner, self.now());
-        let (told, teller) = (ended.clone(), SessionId::generate(&*self.core.parts.ids));
-        let finished = self
-            .core
-            .parts
-            .db
-            .call(move |db| {
-                let outcome = match (&ended.reason, &ended.error) {
-                    (Some(Reason::Aborted), error) => {
-                        Outcome::Cancelled { reason: Reason::Aborted, error: error.as_deref() }
-                    }
-                    (Some(reason), error) => Outcome::Failed {
-                        reason: *reason,
-                        error: error.as_deref().unwrap_or("no reason known"),
-                    },
-                    (None, _) => Outcome::Completed,
-                };
-                let output = ended.output.as_deref();
-                let end = End { outcome, turns: ended.turns, output, load, now };
-                schedules::finish(db, id, owner, &end, |schedule, run| judge(schedule, run, teller))
-            })
-            .await?;
+        let teller = SessionId::generate(&*self.core.parts.ids);
+        let Ended { turns, output, error, reason } = ended;
+        let outcome = match reason {
+            Some(Reason::Aborted) => {
+                Outcome::Cancelled { reason: Reason::Aborted, error: error.clone() }
+            }
+            Some(reason) => Outcome::Failed {
+                reason,
+                error: error.clone().unwrap_or_else(|| "no reason known".to_owned()),
+            },
+            None => Outcome::Completed,
+        };
+        let end = End { outcome, turns, output, load, now };
+        let judge = move |schedule: &Schedule, run: &Run| judge(schedule, run, teller);
+        let finished = self.core.parts.store.runs().finish(id, owner, end, judge).await?;
         fault::point(CrashPoint::HostRunEnded);
         let (Finished::Done { paused, teller }, Some(hold)) = (finished, &run.hold) else {
             return Ok(Step::Over);
         };
-        tracing::info!(run = %id, schedule = %run.schedule, reason = ?told.reason,
-            error = told.error, "the run is over");
+        tracing::info!(run = %id, schedule = %run.schedule, ?reason, error, "the run is over");
         if let Some(paused) = paused {
             self.tell_of_pause(run.schedule, paused);
         }
@@ -490,8 +484,7 @@ impl Scheduler {
             self.have_told(teller);
         }
         let session = hold.session;
-        let made = move |db: &mut Connection| schedules::was_made_for(db, session, id);
-        if self.core.parts.db.call(made).await? {
+        if self.core.parts.store.runs().was_made_for(session, id).await? {
             // Nobody will say anything more there, so its container need not wait for that.
             self.core.wake(session, signal::Reason::Evict);
         }

@@ -8,7 +8,7 @@ use twobox_shared::ids::SessionId;
 use super::Scheduler;
 use twobox_session::command::Command;
 use twobox_shared::errors::chain;
-use twobox_store::{DbError, schedules};
+use twobox_store::DbError;
 
 /// How much is forgotten at once.
 const BATCH: u32 = 1000;
@@ -25,23 +25,19 @@ impl Scheduler {
     }
 
     async fn try_forget(&self) -> Result<(), DbError> {
-        let db = &self.core.parts.db;
+        let store = &self.core.parts.store;
         let now = self.now();
         let (runs, metrics) = (now - self.core.parts.config.schedule.history, now - METRICS_KEPT);
         loop {
-            let forgotten = db
-                .call(move |db| {
-                    let runs = schedules::prune(db, runs, BATCH)?;
-                    Ok::<_, DbError>(runs.max(schedules::prune_metrics(db, metrics, BATCH)?))
-                })
-                .await?;
+            let forgotten = store.runs().prune(runs, BATCH).await?;
+            let forgotten = forgotten.max(store.runs().prune_metrics(metrics, BATCH).await?);
             if forgotten < BATCH as usize {
                 break;
             }
         }
         let mut after = None;
         loop {
-            let sessions = db.call(move |db| schedules::outlived(db, after, BATCH)).await?;
+            let sessions = store.sessions().outlived(after, BATCH).await?;
             let Some(last) = sessions.last() else { return Ok(()) };
             after = Some(*last);
             for session in sessions {

@@ -16,7 +16,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
@@ -31,8 +30,7 @@ use twobox_shared::errors::chain;
 use twobox_slots::eta;
 use twobox_store::DbError;
 use twobox_store::schedules::{
-    self, Cancelled, Capacity, Claim, Claimed, Executed, Listed, Next, Run, Schedule, Start,
-    Started,
+    Cancelled, Capacity, Claim, Claimed, Executed, Listed, Next, Run, Schedule, Start, Started,
 };
 use twobox_system::lock::lock;
 
@@ -158,7 +156,7 @@ impl Scheduler {
         let fired = self.fire().await?;
         self.start().await?;
         self.follow_all().await?;
-        let next = self.core.parts.db.call(|db| schedules::next_due(db)).await?;
+        let next = self.core.parts.store.schedules().next_due().await?;
         let wait = next.map_or(SLEEP_MAX, |due| due.since(self.now()));
         // What is due and cannot be fired is tried again, but not without end at once.
         let least = if fired { Duration::ZERO } else { STUCK_PAUSE };
@@ -167,7 +165,7 @@ impl Scheduler {
 
     /// Whatever became of the task that followed a run, another one does.
     async fn follow_all(self: &Arc<Self>) -> Result<(), DbError> {
-        let running = told(self.core.parts.db.call(|db| schedules::running(db)).await?);
+        let running = told(self.core.parts.store.runs().running().await?);
         let is_ours = |run: &Run| run.hold.as_ref().is_some_and(|hold| hold.owner == self.owner);
         running.iter().filter(|run| is_ours(run)).for_each(|run| self.follow(run.id));
         Ok(())
@@ -181,29 +179,16 @@ impl Scheduler {
     /// those that nobody can take over.
     async fn adopt(self: &Arc<Self>) -> Result<(), DbError> {
         let (owner, now) = (self.owner, self.now());
-        let (left, ended) = self
-            .core
-            .parts
-            .db
-            .call(move |db| {
-                let ended = schedules::end_unreadable(db, now)?;
-                Ok::<_, DbError>((schedules::of_other_owners(db, owner)?, ended))
-            })
-            .await?;
+        let runs = self.core.parts.store.runs();
+        let ended = runs.end_unreadable(now).await?;
+        let left = runs.of_other_owners(owner).await?;
         for run in ended {
             tracing::error!(run = run.id, error = run.error, "ended a run that cannot be read");
         }
         for run in told(left) {
             let Some(hold) = run.hold else { continue };
-            let taken = self
-                .core
-                .parts
-                .db
-                .call(move |db| {
-                    let (from, lease) = (hold.owner, hold.lease_until);
-                    schedules::take_over(db, run.id, from, lease, owner, lease)
-                })
-                .await?;
+            let (from, lease) = (hold.owner, hold.lease_until);
+            let taken = runs.take_over(run.id, from, lease, owner, lease).await?;
             if taken {
                 self.names(run.id).await.in_scope(
                     || tracing::info!(run = %run.id, schedule = %run.schedule, "took a run over"),
@@ -217,7 +202,7 @@ impl Scheduler {
     /// Claims the slots that have come. Returns whether anything was stored about any.
     async fn fire(&self) -> Result<bool, DbError> {
         let now = self.now();
-        let due = told(self.core.parts.db.call(move |db| schedules::due(db, now, BATCH)).await?);
+        let due = told(self.core.parts.store.schedules().due(now, BATCH).await?);
         let mut fired = false;
         for schedule in due {
             let (id, name) = (schedule.id, schedule.definition.name.clone());
@@ -234,7 +219,7 @@ impl Scheduler {
 
     async fn fire_one(&self, schedule: Schedule, now: UnixMillis) -> Result<bool, DbError> {
         let Some(next) = schedule.next else { return Ok(false) };
-        let db = &self.core.parts.db;
+        let store = &self.core.parts.store;
         let id = schedule.id;
         let timetable = match book::Plan::of(&schedule.definition) {
             Ok(plan) => plan.timetable,
@@ -245,9 +230,7 @@ impl Scheduler {
                 let teller = SessionId::generate(&*self.core.parts.ids);
                 let pause = self_pause(&schedule, reason, teller);
                 let revision = schedule.revision;
-                let paused = db
-                    .call(move |db| schedules::pause_itself(db, id, revision, &pause, now))
-                    .await?;
+                let paused = store.schedules().pause_itself(id, revision, pause, now).await?;
                 if let Some(paused) = paused {
                     self.tell_of_pause(id, paused);
                 }
@@ -257,18 +240,12 @@ impl Scheduler {
         let (chats, pause) = (self.core.chat_turns(), self.core.parts.config.schedule.chat_pause);
         if let Some(until) = plan::put_off(&schedule, next, chats, pause, now) {
             let revision = schedule.revision;
-            let put_off =
-                db.call(move |db| schedules::put_off(db, id, revision, next.slot, until)).await?;
+            let put_off = store.schedules().put_off(id, revision, next.slot, until).await?;
             tracing::debug!(schedule = %id, put_off, "chat comes first");
             return Ok(put_off);
         }
-        let known = db
-            .call(move |db| {
-                let open = told(schedules::open_runs(db, id)?);
-                let taken = schedules::taken(db, id, next.slot, now)?;
-                Ok::<_, DbError>(Known { open, taken })
-            })
-            .await?;
+        let open = told(store.runs().open_of(id).await?);
+        let known = Known { open, taken: store.schedules().taken(id, next.slot, now).await? };
         let ids = Arc::clone(&self.core.parts.ids);
         let plan = plan::plan(&schedule, &timetable, next, &known, now, || RunId::generate(&*ids));
         let replaces = !plan.replaces.is_empty();
@@ -299,27 +276,17 @@ impl Scheduler {
         plan: Plan,
         now: UnixMillis,
     ) -> Result<Claimed, DbError> {
-        let (id, revision) = (schedule.id, schedule.revision);
-        let open: Vec<RunId> = open.iter().map(|run| run.id).collect();
-        self.core
-            .parts
-            .db
-            .call(move |db| {
-                schedules::claim_slot(
-                    db,
-                    &Claim {
-                        schedule: id,
-                        revision,
-                        slot: next.slot,
-                        open: &open,
-                        rows: &plan.rows,
-                        replaces: &plan.replaces,
-                        next: plan.next,
-                        now,
-                    },
-                )
-            })
-            .await
+        let claim = Claim {
+            schedule: schedule.id,
+            revision: schedule.revision,
+            slot: next.slot,
+            open: open.iter().map(|run| run.id).collect(),
+            rows: plan.rows,
+            replaces: plan.replaces,
+            next: plan.next,
+            now,
+        };
+        self.core.parts.store.schedules().claim_slot(claim).await
     }
 
     /// Starts runs, each when it is its turn, until there is no room or none left.
@@ -327,11 +294,12 @@ impl Scheduler {
         loop {
             let (cap, start) = (self.cap(), self.fresh_start());
             let is_wanted = lock(&self.refused).is_some_and(|when| when.elapsed() < KEPT_FREE);
-            let start_one = move |db: &mut Connection| match is_wanted {
-                true => schedules::start_due_now(db, cap, &start),
-                false => schedules::start_next(db, cap, &start),
+            let runs = self.core.parts.store.runs();
+            let started = match is_wanted {
+                true => runs.start_due_now(cap, start),
+                false => runs.start_next(cap, start),
             };
-            match self.core.parts.db.call(start_one).await? {
+            match started.await? {
                 Started::Run(run) => {
                     fault::point(CrashPoint::HostRunStarted);
                     self.follow(run.id);
@@ -378,19 +346,12 @@ impl Scheduler {
         let id = RunId::generate(&*self.core.parts.ids);
         // Before it is there: from then on somebody else would begin to follow it.
         let following = self.reserve(id);
-        let executed = self
-            .core
-            .parts
-            .db
-            .call(move |db| {
-                let capacity = match &forced_by {
-                    Some(actor) => Capacity::Forced { actor },
-                    None => Capacity::AtMost(cap),
-                };
-                schedules::execute(db, schedule, id, capacity, &start)
-            })
-            .await
-            .map_err(not_now)?;
+        let capacity = match forced_by {
+            Some(actor) => Capacity::Forced { actor },
+            None => Capacity::AtMost(cap),
+        };
+        let runs = self.core.parts.store.runs();
+        let executed = runs.execute(schedule, id, capacity, start).await.map_err(not_now)?;
         let run = match executed {
             Executed::Run(run) => *run,
             Executed::Full => {
@@ -410,31 +371,25 @@ impl Scheduler {
             return Err(ExecuteError::PrepareFailed { run: id, cause });
         }
         // It has begun: whatever was in its way, who follows it tries again.
-        let now = self.core.parts.db.call(move |db| schedules::run(db, id)).await;
+        let now = self.core.parts.store.runs().find(id).await;
         Ok(now.ok().flatten().unwrap_or(run))
     }
 
     /// In how many seconds a run will probably have ended and made room.
     async fn eta(&self) -> Result<Option<u64>, DbError> {
-        let now = self.now();
-        self.core
-            .parts
-            .db
-            .call(move |db| {
-                let mut running = Vec::new();
-                for run in told(schedules::running(db)?) {
-                    let Some(hold) = run.hold else { continue };
-                    let past = schedules::past(db, run.schedule, PAST)?;
-                    let span = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-                    running.push(eta::Running {
-                        started_at: hold.started_at,
-                        lease_until: hold.lease_until,
-                        past: past.iter().map(|past| span(past.duration_ms)).collect(),
-                    });
-                }
-                Ok(eta::seconds(&running, now))
-            })
-            .await
+        let runs = self.core.parts.store.runs();
+        let mut running = Vec::new();
+        for run in told(runs.running().await?) {
+            let Some(hold) = run.hold else { continue };
+            let past = runs.past(run.schedule, PAST).await?;
+            let span = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+            running.push(eta::Running {
+                started_at: hold.started_at,
+                lease_until: hold.lease_until,
+                past: past.iter().map(|past| span(past.duration_ms)).collect(),
+            });
+        }
+        Ok(eta::seconds(&running, self.now()))
     }
 
     /// Ends a run that waits or goes on, on a person's word.
@@ -443,8 +398,7 @@ impl Scheduler {
     /// [`DbError`].
     pub async fn cancel(&self, run: RunId) -> Result<Cancelled, DbError> {
         let now = self.now();
-        let cancelled =
-            self.core.parts.db.call(move |db| schedules::request_cancel(db, run, now)).await?;
+        let cancelled = self.core.parts.store.runs().request_cancel(run, now).await?;
         self.core.run_moved();
         Ok(cancelled)
     }

@@ -10,7 +10,7 @@ use twobox_shared::time::UnixMillis;
 use super::claims::{Claim, Claimed, claim_in};
 use super::definitions::{Definition, Next, by_id};
 use super::runs::cancel_queued;
-use crate::{DbError, failed};
+use crate::{Operation, Schedules, failed};
 use twobox_slots::reason::Reason;
 
 /// What came of adding a schedule. Only [`Added::Done`] stored something.
@@ -26,43 +26,33 @@ pub enum Added {
     NoSession,
 }
 
-/// Adds a schedule, enabled, whose first slot is `next`; `None` if it has none.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn add(
-    db: &mut Connection,
-    id: ScheduleId,
-    agent: AgentGroupId,
-    definition: &Definition,
-    next: Option<Next>,
-    now: UnixMillis,
-) -> Result<Added, DbError> {
-    try_add(db, id, agent, definition, next, now).map_err(failed("add a schedule"))
-}
-
-fn try_add(
-    db: &mut Connection,
-    id: ScheduleId,
-    agent: AgentGroupId,
-    definition: &Definition,
-    next: Option<Next>,
-    now: UnixMillis,
-) -> rusqlite::Result<Added> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let group = "SELECT 1 FROM agent_groups WHERE id = :id AND removed_at_ms IS NULL";
-    if !exists(&tx, group, named_params! { ":id": agent })? {
-        return Ok(Added::NoAgent);
-    }
-    if !has_session(&tx, agent, definition.session)? {
-        return Ok(Added::NoSession);
-    }
-    let (slot, due) = (next.map(|next| next.slot), next.map(|next| next.due));
-    let mut params = definition.params();
-    params.extend_from_slice(named_params! {
-        ":id": id, ":agent": agent, ":next_slot": slot, ":next_due": due, ":now": now,
-    });
-    let added = tx.execute(
+impl Schedules<'_> {
+    /// Adds a schedule, enabled, whose first slot is `next`; `None` if it has none.
+    pub fn add(
+        &self,
+        id: ScheduleId,
+        agent: AgentGroupId,
+        definition: &Definition,
+        next: Option<Next>,
+        now: UnixMillis,
+    ) -> Operation<Added> {
+        let definition = definition.to_owned();
+        self.0.operation("add a schedule", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let group = "SELECT 1 FROM agent_groups WHERE id = :id AND removed_at_ms IS NULL";
+            if !exists(&tx, group, named_params! { ":id": agent })? {
+                return Ok(Added::NoAgent);
+            }
+            if !has_session(&tx, agent, definition.session)? {
+                return Ok(Added::NoSession);
+            }
+            let (slot, due) = (next.map(|next| next.slot), next.map(|next| next.due));
+            let words = definition.words();
+            let mut params = definition.params(&words);
+            params.extend_from_slice(named_params! {
+                ":id": id, ":agent": agent, ":next_slot": slot, ":next_due": due, ":now": now,
+            });
+            let added = tx.execute(
         "INSERT INTO schedules (id, agent_group_id, name, prompt, cadence_kind, cadence_value,
            time_zone, anchor_ms, session_id, to_channel_type, to_platform_id, to_thread_id,
            max_turns, max_run_ms, missed, missed_window_ms, overlap, jitter_ms, not_before_ms,
@@ -74,11 +64,168 @@ fn try_add(
          ON CONFLICT (name) WHERE removed_at_ms IS NULL DO NOTHING",
         params.as_slice(),
     )?;
-    if added == 0 {
-        return Ok(Added::NameTaken);
+            if added == 0 {
+                return Ok(Added::NameTaken);
+            }
+            tx.commit()?;
+            Ok(Added::Done)
+        })
     }
-    tx.commit()?;
-    Ok(Added::Done)
+
+    /// Replaces a schedule's definition, if it still has the revision that was read. A paused schedule
+    /// gets no next slot, nor does one that has had all its runs. `passed` records what becomes of slots that
+    /// have come already and that the edit takes away.
+    pub fn edit(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        definition: &Definition,
+        next: NextSlot,
+        passed: Option<Claim>,
+        now: UnixMillis,
+    ) -> Operation<Edited> {
+        let definition = definition.to_owned();
+        self.0.operation("edit a schedule", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let Some(old) = by_id(&tx, id)?.filter(|old| old.removed_at.is_none()) else {
+                return Ok(Edited::Gone);
+            };
+            if old.revision != revision {
+                return Ok(Edited::Stale);
+            }
+            let namesake = "SELECT 1 FROM schedules
+                    WHERE name = :name AND removed_at_ms IS NULL AND id <> :id";
+            if exists(&tx, namesake, named_params! { ":name": definition.name, ":id": id })? {
+                return Ok(Edited::NameTaken);
+            }
+            if !has_session(&tx, old.agent_group, definition.session)? {
+                return Ok(Edited::NoSession);
+            }
+            let over = definition.max_runs.is_some_and(|most| old.fired >= most);
+            let next = match next {
+                NextSlot::Kept if old.next.is_none() && old.pause_reason.is_none() => {
+                    return Ok(Edited::Stale);
+                }
+                NextSlot::Moved(next) if old.next.is_none_or(|old| old.slot != next.slot) => {
+                    return Ok(Edited::Stale);
+                }
+                NextSlot::Kept => old.next,
+                NextSlot::Moved(next) => Some(next),
+                NextSlot::Reckoned(next) => next,
+            };
+            let next = next.filter(|_| old.pause_reason.is_none() && !over);
+            if !leave_out(&tx, passed.as_ref())? {
+                return Ok(Edited::Stale);
+            }
+            let (slot, due) = (next.map(|next| next.slot), next.map(|next| next.due));
+            let words = definition.words();
+            let mut params = definition.params(&words);
+            params.extend_from_slice(named_params! {
+                ":id": id, ":revision": revision, ":next_slot": slot, ":next_due": due, ":now": now,
+            });
+            let changed = tx.execute(
+                "UPDATE schedules
+         SET name = :name, prompt = :prompt, cadence_kind = :cadence_kind,
+             cadence_value = :cadence_value, time_zone = :time_zone, anchor_ms = :anchor,
+             session_id = :session, to_channel_type = :to_channel, to_platform_id = :to_chat,
+             to_thread_id = :to_thread, max_run_ms = :max_run_ms, missed = :missed,
+             missed_window_ms = :missed_window_ms, overlap = :overlap, jitter_ms = :jitter_ms,
+             not_before_ms = :not_before, not_after_ms = :not_after, max_runs = :max_runs,
+             turns_edited_at_ms =
+               CASE WHEN max_turns IS :max_turns THEN turns_edited_at_ms ELSE :now END,
+             max_turns = :max_turns, next_slot_ms = :next_slot, next_due_ms = :next_due,
+             revision = revision + 1, updated_at_ms = :now
+         WHERE id = :id AND revision = :revision AND removed_at_ms IS NULL",
+                params.as_slice(),
+            )?;
+            exactly_one(changed)?;
+            tx.commit()?;
+            Ok(Edited::Done { revision: revision + 1 })
+        })
+    }
+
+    /// Pauses a schedule: nothing that its cadence made starts any more. What a person asked for still
+    /// does, and what runs goes on. `passed` records what becomes of slots that have come already.
+    pub fn pause(
+        &self,
+        id: ScheduleId,
+        reason: &str,
+        passed: Option<Claim>,
+        now: UnixMillis,
+    ) -> Operation<Paused> {
+        let reason = reason.to_owned();
+        self.0.compound(move |db| {
+            let step = failed("pause a schedule");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            if !leave_out(&tx, passed.as_ref()).map_err(&step)? {
+                return Ok(Paused::Stale);
+            }
+            let paused = pause_in(&tx, id, &reason, now).map_err(&step)?;
+            tx.commit().map_err(&step)?;
+            Ok(paused)
+        })
+    }
+
+    /// Resumes a paused schedule, if it still has the revision that was read. `next` is its next slot,
+    /// reckoned from now on.
+    pub fn resume(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        next: Option<Next>,
+        now: UnixMillis,
+    ) -> Operation<Resumed> {
+        self.0.operation("resume a schedule", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let changed = tx.execute(
+                "UPDATE schedules
+         SET enabled = 1, pause_reason = NULL, breach_streak = 0, failure_streak = 0,
+             next_slot_ms = CASE WHEN max_runs IS NULL OR fired < max_runs THEN :next_slot END,
+             next_due_ms = CASE WHEN max_runs IS NULL OR fired < max_runs THEN :next_due END,
+             revision = revision + 1, updated_at_ms = :now
+         WHERE id = :id AND revision = :revision AND enabled = 0 AND removed_at_ms IS NULL
+           AND agent_group_id IN (SELECT id FROM agent_groups WHERE removed_at_ms IS NULL)",
+                named_params! {
+                    ":id": id,
+                    ":revision": revision,
+                    ":next_slot": next.map(|next| next.slot),
+                    ":next_due": next.map(|next| next.due),
+                    ":now": now,
+                },
+            )?;
+            if changed == 1 {
+                tx.commit()?;
+                return Ok(Resumed::Done);
+            }
+            Ok(match by_id(&tx, id)? {
+                Some(found) if found.removed_at.is_some() => Resumed::Gone,
+                Some(found) if found.revision != revision => Resumed::Stale,
+                Some(found) if found.pause_reason.is_none() => Resumed::Already,
+                Some(_) | None => Resumed::Gone,
+            })
+        })
+    }
+
+    /// Removes a schedule and cancels what waits for its turn. What runs goes on.
+    pub fn remove(&self, id: ScheduleId, now: UnixMillis) -> Operation<Removed> {
+        self.0.operation("remove a schedule", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let changed = tx.execute(
+                "UPDATE schedules
+         SET enabled = 0, pause_reason = coalesce(pause_reason, 'removed'), next_slot_ms = NULL,
+             next_due_ms = NULL, revision = revision + 1, updated_at_ms = :now,
+             removed_at_ms = :now
+         WHERE id = :id AND removed_at_ms IS NULL",
+                named_params! { ":id": id, ":now": now },
+            )?;
+            if changed == 0 {
+                return Ok(Removed::Gone);
+            }
+            let cancelled = cancel_queued(&tx, id, Reason::Removed, now)?;
+            tx.commit()?;
+            Ok(Removed::Done { cancelled })
+        })
+    }
 }
 
 /// What came of an edit. Only [`Edited::Done`] changed something.
@@ -112,89 +259,6 @@ pub enum NextSlot {
     Reckoned(Option<Next>),
 }
 
-/// Replaces a schedule's definition, if it still has the revision that was read. A paused schedule
-/// gets no next slot, nor does one that has had all its runs. `passed` records what becomes of slots that
-/// have come already and that the edit takes away.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn edit(
-    db: &mut Connection,
-    id: ScheduleId,
-    revision: i64,
-    definition: &Definition,
-    next: NextSlot,
-    passed: Option<&Claim<'_>>,
-    now: UnixMillis,
-) -> Result<Edited, DbError> {
-    try_edit(db, id, revision, definition, next, passed, now).map_err(failed("edit a schedule"))
-}
-
-fn try_edit(
-    db: &mut Connection,
-    id: ScheduleId,
-    revision: i64,
-    definition: &Definition,
-    next: NextSlot,
-    passed: Option<&Claim<'_>>,
-    now: UnixMillis,
-) -> rusqlite::Result<Edited> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let Some(old) = by_id(&tx, id)?.filter(|old| old.removed_at.is_none()) else {
-        return Ok(Edited::Gone);
-    };
-    if old.revision != revision {
-        return Ok(Edited::Stale);
-    }
-    let namesake = "SELECT 1 FROM schedules
-                    WHERE name = :name AND removed_at_ms IS NULL AND id <> :id";
-    if exists(&tx, namesake, named_params! { ":name": definition.name, ":id": id })? {
-        return Ok(Edited::NameTaken);
-    }
-    if !has_session(&tx, old.agent_group, definition.session)? {
-        return Ok(Edited::NoSession);
-    }
-    let over = definition.max_runs.is_some_and(|most| old.fired >= most);
-    let next = match next {
-        NextSlot::Kept if old.next.is_none() && old.pause_reason.is_none() => {
-            return Ok(Edited::Stale);
-        }
-        NextSlot::Moved(next) if old.next.is_none_or(|old| old.slot != next.slot) => {
-            return Ok(Edited::Stale);
-        }
-        NextSlot::Kept => old.next,
-        NextSlot::Moved(next) => Some(next),
-        NextSlot::Reckoned(next) => next,
-    };
-    let next = next.filter(|_| old.pause_reason.is_none() && !over);
-    if !leave_out(&tx, passed)? {
-        return Ok(Edited::Stale);
-    }
-    let (slot, due) = (next.map(|next| next.slot), next.map(|next| next.due));
-    let mut params = definition.params();
-    params.extend_from_slice(named_params! {
-        ":id": id, ":revision": revision, ":next_slot": slot, ":next_due": due, ":now": now,
-    });
-    let changed = tx.execute(
-        "UPDATE schedules
-         SET name = :name, prompt = :prompt, cadence_kind = :cadence_kind,
-             cadence_value = :cadence_value, time_zone = :time_zone, anchor_ms = :anchor,
-             session_id = :session, to_channel_type = :to_channel, to_platform_id = :to_chat,
-             to_thread_id = :to_thread, max_run_ms = :max_run_ms, missed = :missed,
-             missed_window_ms = :missed_window_ms, overlap = :overlap, jitter_ms = :jitter_ms,
-             not_before_ms = :not_before, not_after_ms = :not_after, max_runs = :max_runs,
-             turns_edited_at_ms =
-               CASE WHEN max_turns IS :max_turns THEN turns_edited_at_ms ELSE :now END,
-             max_turns = :max_turns, next_slot_ms = :next_slot, next_due_ms = :next_due,
-             revision = revision + 1, updated_at_ms = :now
-         WHERE id = :id AND revision = :revision AND removed_at_ms IS NULL",
-        params.as_slice(),
-    )?;
-    exactly_one(changed)?;
-    tx.commit()?;
-    Ok(Edited::Done { revision: revision + 1 })
-}
-
 /// What came of pausing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paused {
@@ -211,31 +275,9 @@ pub enum Paused {
     Gone,
 }
 
-/// Pauses a schedule: nothing that its cadence made starts any more. What a person asked for still
-/// does, and what runs goes on. `passed` records what becomes of slots that have come already.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn pause(
-    db: &mut Connection,
-    id: ScheduleId,
-    reason: &str,
-    passed: Option<&Claim<'_>>,
-    now: UnixMillis,
-) -> Result<Paused, DbError> {
-    let step = failed("pause a schedule");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    if !leave_out(&tx, passed).map_err(&step)? {
-        return Ok(Paused::Stale);
-    }
-    let paused = pause_in(&tx, id, reason, now).map_err(&step)?;
-    tx.commit().map_err(&step)?;
-    Ok(paused)
-}
-
 /// Records what becomes of slots that a change takes away. Returns whether they are still what they
 /// were when they were read.
-fn leave_out(tx: &Connection, passed: Option<&Claim<'_>>) -> rusqlite::Result<bool> {
+fn leave_out(tx: &Connection, passed: Option<&Claim>) -> rusqlite::Result<bool> {
     match passed {
         None => Ok(true),
         Some(claim) => Ok(matches!(claim_in(tx, claim)?, Claimed::Done { .. })),
@@ -298,57 +340,6 @@ pub enum Resumed {
     Gone,
 }
 
-/// Resumes a paused schedule, if it still has the revision that was read. `next` is its next slot,
-/// reckoned from now on.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn resume(
-    db: &mut Connection,
-    id: ScheduleId,
-    revision: i64,
-    next: Option<Next>,
-    now: UnixMillis,
-) -> Result<Resumed, DbError> {
-    try_resume(db, id, revision, next, now).map_err(failed("resume a schedule"))
-}
-
-fn try_resume(
-    db: &mut Connection,
-    id: ScheduleId,
-    revision: i64,
-    next: Option<Next>,
-    now: UnixMillis,
-) -> rusqlite::Result<Resumed> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let changed = tx.execute(
-        "UPDATE schedules
-         SET enabled = 1, pause_reason = NULL, breach_streak = 0, failure_streak = 0,
-             next_slot_ms = CASE WHEN max_runs IS NULL OR fired < max_runs THEN :next_slot END,
-             next_due_ms = CASE WHEN max_runs IS NULL OR fired < max_runs THEN :next_due END,
-             revision = revision + 1, updated_at_ms = :now
-         WHERE id = :id AND revision = :revision AND enabled = 0 AND removed_at_ms IS NULL
-           AND agent_group_id IN (SELECT id FROM agent_groups WHERE removed_at_ms IS NULL)",
-        named_params! {
-            ":id": id,
-            ":revision": revision,
-            ":next_slot": next.map(|next| next.slot),
-            ":next_due": next.map(|next| next.due),
-            ":now": now,
-        },
-    )?;
-    if changed == 1 {
-        tx.commit()?;
-        return Ok(Resumed::Done);
-    }
-    Ok(match by_id(&tx, id)? {
-        Some(found) if found.removed_at.is_some() => Resumed::Gone,
-        Some(found) if found.revision != revision => Resumed::Stale,
-        Some(found) if found.pause_reason.is_none() => Resumed::Already,
-        Some(_) | None => Resumed::Gone,
-    })
-}
-
 /// What came of removing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
@@ -359,32 +350,6 @@ pub enum Removed {
     },
     /// There is no such schedule, or it was removed before.
     Gone,
-}
-
-/// Removes a schedule and cancels what waits for its turn. What runs goes on.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn remove(db: &mut Connection, id: ScheduleId, now: UnixMillis) -> Result<Removed, DbError> {
-    try_remove(db, id, now).map_err(failed("remove a schedule"))
-}
-
-fn try_remove(db: &mut Connection, id: ScheduleId, now: UnixMillis) -> rusqlite::Result<Removed> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let changed = tx.execute(
-        "UPDATE schedules
-         SET enabled = 0, pause_reason = coalesce(pause_reason, 'removed'), next_slot_ms = NULL,
-             next_due_ms = NULL, revision = revision + 1, updated_at_ms = :now,
-             removed_at_ms = :now
-         WHERE id = :id AND removed_at_ms IS NULL",
-        named_params! { ":id": id, ":now": now },
-    )?;
-    if changed == 0 {
-        return Ok(Removed::Gone);
-    }
-    let cancelled = cancel_queued(&tx, id, Reason::Removed, now)?;
-    tx.commit()?;
-    Ok(Removed::Done { cancelled })
 }
 
 /// Whether there is such a schedule, not removed.
@@ -414,7 +379,7 @@ fn exists(
 }
 
 /// A statement of whose guard this transaction has already made sure.
-pub(super) fn exactly_one(changed: usize) -> rusqlite::Result<()> {
+pub(crate) fn exactly_one(changed: usize) -> rusqlite::Result<()> {
     match changed {
         1 => Ok(()),
         _ => Err(rusqlite::Error::StatementChangedRows(changed)),

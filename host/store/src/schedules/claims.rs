@@ -10,7 +10,7 @@ use super::changes::exactly_one;
 use super::definitions::{Next, Schedule, by_id};
 use super::life::cancel_in;
 use super::words::Status;
-use crate::{DbError, failed};
+use crate::{Operation, Schedules};
 use twobox_slots::Slot;
 use twobox_slots::reason::Reason;
 
@@ -46,8 +46,8 @@ pub enum Fate {
 }
 
 /// Everything that was decided about a schedule whose slot came, and what it was decided on.
-#[derive(Debug, Clone, Copy)]
-pub struct Claim<'a> {
+#[derive(Debug, Clone)]
+pub struct Claim {
     /// The schedule.
     pub schedule: ScheduleId,
     /// Its revision, as it was read.
@@ -55,11 +55,11 @@ pub struct Claim<'a> {
     /// Its next slot, as it was read.
     pub slot: UnixMillis,
     /// Its runs that were not ended, as they were read.
-    pub open: &'a [RunId],
+    pub open: Vec<RunId>,
     /// What to store, the oldest slot first.
-    pub rows: &'a [SlotRow],
+    pub rows: Vec<SlotRow>,
     /// Runs that the new one takes the place of: they are cancelled.
-    pub replaces: &'a [RunId],
+    pub replaces: Vec<RunId>,
     /// The slot that comes next, later than `slot`; `None` if there is none.
     pub next: Option<Next>,
     /// The time.
@@ -87,34 +87,65 @@ pub enum Claimed {
     Gone,
 }
 
-/// Claims the next slot of a schedule: stores what was decided about it and the slots after it, and
-/// moves the schedule on, in one transaction that checks again what the decision was based on.
-///
-/// Runs are stored as queued; prompt and limits are those that the schedule has now.
-///
-/// # Errors
-/// [`DbError::Sqlite`]; [`DbError::is_busy`] if somebody else held the write lock for too long.
-pub fn claim_slot(db: &mut Connection, claim: &Claim<'_>) -> Result<Claimed, DbError> {
-    try_claim(db, claim).map_err(failed("claim a slot"))
-}
-
-fn try_claim(db: &mut Connection, claim: &Claim<'_>) -> rusqlite::Result<Claimed> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let claimed = claim_in(&tx, claim)?;
-    if let Claimed::Done { .. } = claimed {
-        tx.commit()?;
+impl Schedules<'_> {
+    /// Claims the next slot of a schedule: stores what was decided about it and the slots after it, and
+    /// moves the schedule on, in one transaction that checks again what the decision was based on.
+    ///
+    /// Runs are stored as queued; prompt and limits are those that the schedule has now.
+    ///
+    /// # Errors
+    /// [`DbError::Sqlite`](crate::DbError::Sqlite); [`DbError::is_busy`](crate::DbError::is_busy) if somebody else held the write lock for too long.
+    pub fn claim_slot(&self, claim: Claim) -> Operation<Claimed> {
+        self.0.operation("claim a slot", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let claimed = claim_in(&tx, &claim)?;
+            if let Claimed::Done { .. } = claimed {
+                tx.commit()?;
+            }
+            Ok(claimed)
+        })
     }
-    Ok(claimed)
+
+    /// The slots from `from` to `to` that have a row, each from the first to the last that it stands for,
+    /// oldest first.
+    pub fn taken(
+        &self,
+        schedule: ScheduleId,
+        from: UnixMillis,
+        to: UnixMillis,
+    ) -> Operation<Vec<(Slot, Slot)>> {
+        self.0.operation("list slots that have a row", move |db| taken_in(db, schedule, from, to))
+    }
+
+    /// Lets the next slot of a schedule wait until `until`, because chat comes first. The slot stays
+    /// what it is. Returns whether it still stood there, under that revision, and was due earlier.
+    pub fn put_off(
+        &self,
+        schedule: ScheduleId,
+        revision: i64,
+        slot: UnixMillis,
+        until: UnixMillis,
+    ) -> Operation<bool> {
+        self.0.operation("put a slot off", move |db| {
+            db.execute(
+        "UPDATE schedules SET next_due_ms = :until
+         WHERE id = :id AND revision = :revision AND next_slot_ms = :slot AND enabled = 1
+           AND next_due_ms < :until",
+        named_params! { ":id": schedule, ":revision": revision, ":slot": slot, ":until": until },
+    )
+    .map(|changed| changed == 1)
+        })
+    }
 }
 
 /// The same inside a transaction, which must not be committed unless it is done.
-pub(super) fn claim_in(tx: &Connection, claim: &Claim<'_>) -> rusqlite::Result<Claimed> {
+pub(super) fn claim_in(tx: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
     if let Some(refusal) = refusal(tx, claim)? {
         return Ok(refusal);
     }
     let mut already = Vec::new();
     let mut fired: i64 = 0;
-    for row in claim.rows {
+    for row in &claim.rows {
         if stands_for_taken(tx, claim.schedule, row)? {
             return Ok(Claimed::Changed);
         }
@@ -125,7 +156,7 @@ pub(super) fn claim_in(tx: &Connection, claim: &Claim<'_>) -> rusqlite::Result<C
             _ => fired += i64::from(row.fate == Fate::Run),
         }
     }
-    for &run in claim.replaces {
+    for &run in &claim.replaces {
         cancel_in(tx, run, Reason::Replaced, claim.now)?;
     }
     move_on(tx, claim, fired)?;
@@ -137,7 +168,7 @@ pub(super) const OPEN_IDS: &str = "SELECT id FROM runs INDEXED BY runs_open
     WHERE schedule_id = :schedule AND ended_at_ms IS NULL";
 
 /// Why the claim cannot be carried out, if it cannot.
-fn refusal(tx: &Connection, claim: &Claim<'_>) -> rusqlite::Result<Option<Claimed>> {
+fn refusal(tx: &Connection, claim: &Claim) -> rusqlite::Result<Option<Claimed>> {
     let Some(schedule) = by_id(tx, claim.schedule)? else { return Ok(Some(Claimed::Gone)) };
     if schedule.removed_at.is_some() {
         return Ok(Some(Claimed::Gone));
@@ -158,7 +189,7 @@ fn refusal(tx: &Connection, claim: &Claim<'_>) -> rusqlite::Result<Option<Claime
     if open != claim.open.iter().copied().collect() {
         return Ok(Some(Claimed::Changed));
     }
-    Ok((!in_bounds(&schedule, claim.rows)).then_some(Claimed::OutOfBounds))
+    Ok((!in_bounds(&schedule, &claim.rows)).then_some(Claimed::OutOfBounds))
 }
 
 fn in_bounds(schedule: &Schedule, rows: &[SlotRow]) -> bool {
@@ -175,20 +206,6 @@ fn in_bounds(schedule: &Schedule, rows: &[SlotRow]) -> bool {
 pub(super) const TAKEN: &str = "
     SELECT slot_ms, coalesce(last_slot_ms, slot_ms) FROM runs
     WHERE schedule_id = :schedule AND slot_ms BETWEEN :from AND :to ORDER BY slot_ms";
-
-/// The slots from `from` to `to` that have a row, each from the first to the last that it stands for,
-/// oldest first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn taken(
-    db: &Connection,
-    schedule: ScheduleId,
-    from: UnixMillis,
-    to: UnixMillis,
-) -> Result<Vec<(Slot, Slot)>, DbError> {
-    taken_in(db, schedule, from, to).map_err(failed("list slots that have a row"))
-}
 
 fn taken_in(
     db: &Connection,
@@ -217,7 +234,7 @@ fn stands_for_taken(
 }
 
 /// Stores one row; returns 0 if the slot has one.
-fn insert(tx: &Connection, claim: &Claim<'_>, row: &SlotRow) -> rusqlite::Result<usize> {
+fn insert(tx: &Connection, claim: &Claim, row: &SlotRow) -> rusqlite::Result<usize> {
     let (status, reason, count, last_slot) = match row.fate {
         Fate::Run => (Status::Queued, None, 1, None),
         Fate::Skipped(reason) => (Status::Skipped, Some(reason), 1, None),
@@ -239,8 +256,8 @@ fn insert(tx: &Connection, claim: &Claim<'_>, row: &SlotRow) -> rusqlite::Result
         ":schedule": claim.schedule,
         ":slot": row.slot,
         ":due": row.due,
-        ":status": status,
-        ":reason": reason,
+        ":status": status.as_str(),
+        ":reason": reason.map(Reason::as_str),
         ":count": count,
         ":last_slot": last_slot,
         ":now": claim.now,
@@ -248,7 +265,7 @@ fn insert(tx: &Connection, claim: &Claim<'_>, row: &SlotRow) -> rusqlite::Result
     })
 }
 
-fn move_on(tx: &Connection, claim: &Claim<'_>, fired: i64) -> rusqlite::Result<()> {
+fn move_on(tx: &Connection, claim: &Claim, fired: i64) -> rusqlite::Result<()> {
     // A next slot that is not later would claim the same slots for ever: such a claim is an error.
     let changed = tx
         .prepare_cached(
@@ -270,26 +287,4 @@ fn move_on(tx: &Connection, claim: &Claim<'_>, fired: i64) -> rusqlite::Result<(
             ":next_due": claim.next.map(|next| next.due),
         })?;
     exactly_one(changed)
-}
-
-/// Lets the next slot of a schedule wait until `until`, because chat comes first. The slot stays
-/// what it is. Returns whether it still stood there, under that revision, and was due earlier.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn put_off(
-    db: &Connection,
-    schedule: ScheduleId,
-    revision: i64,
-    slot: UnixMillis,
-    until: UnixMillis,
-) -> Result<bool, DbError> {
-    db.execute(
-        "UPDATE schedules SET next_due_ms = :until
-         WHERE id = :id AND revision = :revision AND next_slot_ms = :slot AND enabled = 1
-           AND next_due_ms < :until",
-        named_params! { ":id": schedule, ":revision": revision, ":slot": slot, ":until": until },
-    )
-    .map(|changed| changed == 1)
-    .map_err(failed("put a slot off"))
 }

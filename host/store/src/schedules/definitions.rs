@@ -7,7 +7,8 @@ use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
 use super::listed::{Listed, listed};
-use crate::{DbError, failed};
+use crate::word::word;
+use crate::{Operation, Schedules};
 use twobox_slots::streak::Streaks;
 use twobox_slots::{missed, overlap};
 
@@ -51,8 +52,16 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// The parameters of the statements that store a definition.
-    pub(super) fn params(&self) -> Vec<(&'static str, &dyn ToSql)> {
+    /// What becomes of missed slots, and what one does while an earlier run goes on, in words.
+    pub(super) const fn words(&self) -> [&'static str; 2] {
+        [self.missed.as_str(), self.overlap.as_str()]
+    }
+
+    /// The parameters of the statements that store a definition, with its [`Definition::words`].
+    pub(super) fn params<'a>(
+        &'a self,
+        [missed, overlap]: &'a [&'static str; 2],
+    ) -> Vec<(&'static str, &'a dyn ToSql)> {
         vec![
             (":name", &self.name),
             (":prompt", &self.prompt),
@@ -66,9 +75,9 @@ impl Definition {
             (":to_thread", &self.to.thread_id),
             (":max_turns", &self.max_turns),
             (":max_run_ms", &self.max_run_ms),
-            (":missed", &self.missed),
+            (":missed", missed),
             (":missed_window_ms", &self.missed_window_ms),
-            (":overlap", &self.overlap),
+            (":overlap", overlap),
             (":jitter_ms", &self.jitter_ms),
             (":not_before", &self.not_before),
             (":not_after", &self.not_after),
@@ -88,9 +97,9 @@ impl Definition {
             to: to_from_row(row)?,
             max_turns: row.get("max_turns")?,
             max_run_ms: row.get("max_run_ms")?,
-            missed: row.get("missed")?,
+            missed: word(row, "missed")?,
             missed_window_ms: row.get("missed_window_ms")?,
-            overlap: row.get("overlap")?,
+            overlap: word(row, "overlap")?,
             jitter_ms: row.get("jitter_ms")?,
             not_before: row.get("not_before_ms")?,
             not_after: row.get("not_after_ms")?,
@@ -186,60 +195,56 @@ pub(super) fn by_id(db: &Connection, id: ScheduleId) -> rusqlite::Result<Option<
         .optional()
 }
 
-/// The schedule with this name or id; one that was removed is found by its id only.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn find(db: &Connection, name_or_id: &str) -> Result<Option<Schedule>, DbError> {
-    let select = format!(
-        "{} WHERE (name = :given AND removed_at_ms IS NULL) OR id = :given
+impl Schedules<'_> {
+    /// The schedule with this name or id; one that was removed is found by its id only.
+    pub fn find(&self, name_or_id: &str) -> Operation<Option<Schedule>> {
+        let name_or_id = name_or_id.to_owned();
+        self.0.operation("find a schedule", move |db| {
+            let select = format!(
+                "{} WHERE (name = :given AND removed_at_ms IS NULL) OR id = :given
          ORDER BY name <> :given LIMIT 1",
-        Schedule::SELECT
-    );
-    db.prepare_cached(&select)
-        .and_then(|mut select| {
-            select.query_row(named_params! { ":given": name_or_id }, Schedule::from_row).optional()
+                Schedule::SELECT
+            );
+            db.prepare_cached(&select).and_then(|mut select| {
+                select
+                    .query_row(named_params! { ":given": name_or_id }, Schedule::from_row)
+                    .optional()
+            })
         })
-        .map_err(failed("find a schedule"))
-}
+    }
 
-/// The schedules of `agent`, or of all agents, that were not removed, by name.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn list(db: &Connection, agent: Option<AgentGroupId>) -> Result<Listed<Schedule>, DbError> {
-    let select = format!(
-        "{} WHERE removed_at_ms IS NULL AND (:agent IS NULL OR agent_group_id = :agent)
+    /// The schedules of `agent`, or of all agents, that were not removed, by name.
+    pub fn list(&self, agent: Option<AgentGroupId>) -> Operation<Listed<Schedule>> {
+        self.0.operation("list schedules", move |db| {
+            let select = format!(
+                "{} WHERE removed_at_ms IS NULL AND (:agent IS NULL OR agent_group_id = :agent)
          ORDER BY name",
-        Schedule::SELECT
-    );
-    listed(db, &select, named_params! { ":agent": agent }, Schedule::from_row)
-        .map_err(failed("list schedules"))
+                Schedule::SELECT
+            );
+            listed(db, &select, named_params! { ":agent": agent }, Schedule::from_row)
+        })
+    }
+
+    /// At most `limit` schedules that somebody has to look at by `now`, the most urgent first.
+    pub fn due(&self, now: UnixMillis, limit: u32) -> Operation<Listed<Schedule>> {
+        self.0.operation("list due schedules", move |db| {
+            let select = format!("{} {DUE}", Schedule::SELECT);
+            listed(db, &select, named_params! { ":now": now, ":limit": limit }, Schedule::from_row)
+        })
+    }
+
+    /// When somebody has to look at a schedule next.
+    pub fn next_due(&self) -> Operation<Option<UnixMillis>> {
+        self.0.operation("find the next due schedule", move |db| {
+            db.prepare_cached(NEXT_DUE)
+                .and_then(|mut select| select.query_row([], |row| row.get(0)))
+        })
+    }
 }
 
 /// Which schedules somebody has to look at, the most urgent first.
 pub(super) const DUE: &str = "
     WHERE next_due_ms IS NOT NULL AND next_due_ms <= :now ORDER BY next_due_ms LIMIT :limit";
 
-/// At most `limit` schedules that somebody has to look at by `now`, the most urgent first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn due(db: &Connection, now: UnixMillis, limit: u32) -> Result<Listed<Schedule>, DbError> {
-    let select = format!("{} {DUE}", Schedule::SELECT);
-    listed(db, &select, named_params! { ":now": now, ":limit": limit }, Schedule::from_row)
-        .map_err(failed("list due schedules"))
-}
-
 pub(super) const NEXT_DUE: &str =
     "SELECT min(next_due_ms) FROM schedules WHERE next_due_ms IS NOT NULL";
-
-/// When somebody has to look at a schedule next.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn next_due(db: &Connection) -> Result<Option<UnixMillis>, DbError> {
-    db.prepare_cached(NEXT_DUE)
-        .and_then(|mut select| select.query_row([], |row| row.get(0)))
-        .map_err(failed("find the next due schedule"))
-}

@@ -10,13 +10,13 @@ use super::metrics::{self, Load};
 use super::runs::{self, Run};
 use super::self_pause::{PausedItself, SelfPause, pause_itself_in, tell_in};
 use super::words::Status;
-use crate::{DbError, failed, is_unreadable};
+use crate::{Operation, Runs, failed, is_unreadable};
 use twobox_slots::reason::Reason;
 use twobox_slots::streak::Streaks;
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
     /// Well.
     Completed,
     /// Without success.
@@ -24,26 +24,26 @@ pub enum Outcome<'a> {
         /// Why.
         reason: Reason,
         /// The same for people.
-        error: &'a str,
+        error: String,
     },
     /// Somebody did not want it any more.
     Cancelled {
         /// Why.
         reason: Reason,
         /// What went wrong with that, for people.
-        error: Option<&'a str>,
+        error: Option<String>,
     },
 }
 
 /// The end of a run.
-#[derive(Debug, Clone, Copy)]
-pub struct End<'a> {
+#[derive(Debug, Clone)]
+pub struct End {
     /// How it ended.
-    pub outcome: Outcome<'a>,
+    pub outcome: Outcome,
     /// How many turns it took, if that is known.
     pub turns: Option<i64>,
     /// What came of it.
-    pub output: Option<&'a str>,
+    pub output: Option<String>,
     /// What else the host had to do.
     pub load: Load,
     /// The time.
@@ -84,35 +84,39 @@ pub enum Finished {
     NotOurs,
 }
 
-/// Ends a run of `owner`, once: its row, its metrics, and what `judge` makes of the schedule and the
-/// ended run, in one transaction. `judge` is called while the write lock is held, with the schedule
-/// as it was before. A schedule that is paused keeps its reason.
-///
-/// # Errors
-/// [`DbError::Sqlite`]; then the run goes on.
-pub fn finish(
-    db: &mut Connection,
-    run: RunId,
-    owner: HostId,
-    end: &End<'_>,
-    judge: impl FnOnce(&Schedule, &Run) -> Verdict,
-) -> Result<Finished, DbError> {
-    let step = failed("end a run");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    let judged = finish_in(&tx, run, owner, end, judge).map_err(&step)?;
-    let Some(judged) = judged else { return Ok(Finished::NotOurs) };
-    let (mut paused, mut teller) = (None, None);
-    if let Some((schedule, Verdict { pause, news, .. })) = judged {
-        if let Some(pause) = pause {
-            paused = pause_itself_in(&tx, &schedule, &pause, end.now)?;
-        }
-        if let Some(news) = news {
-            let cause = format!("ended:{run}");
-            teller = tell_in(&tx, &schedule, cause, &news.text, news.session, end.now)?;
-        }
+impl Runs<'_> {
+    /// Ends a run of `owner`, once: its row, its metrics, and what `judge` makes of the schedule and the
+    /// ended run, in one transaction. `judge` is called while the write lock is held, with the schedule
+    /// as it was before. A schedule that is paused keeps its reason.
+    ///
+    /// # Errors
+    /// [`DbError::Sqlite`](crate::DbError::Sqlite); then the run goes on.
+    pub fn finish(
+        &self,
+        run: RunId,
+        owner: HostId,
+        end: End,
+        judge: impl FnOnce(&Schedule, &Run) -> Verdict + Send + 'static,
+    ) -> Operation<Finished> {
+        self.0.compound(move |db| {
+            let step = failed("end a run");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            let judged = finish_in(&tx, run, owner, &end, judge).map_err(&step)?;
+            let Some(judged) = judged else { return Ok(Finished::NotOurs) };
+            let (mut paused, mut teller) = (None, None);
+            if let Some((schedule, Verdict { pause, news, .. })) = judged {
+                if let Some(pause) = pause {
+                    paused = pause_itself_in(&tx, &schedule, &pause, end.now)?;
+                }
+                if let Some(news) = news {
+                    let cause = format!("ended:{run}");
+                    teller = tell_in(&tx, &schedule, cause, &news.text, news.session, end.now)?;
+                }
+            }
+            tx.commit().map_err(&step)?;
+            Ok(Finished::Done { paused, teller })
+        })
     }
-    tx.commit().map_err(&step)?;
-    Ok(Finished::Done { paused, teller })
 }
 
 /// Returns the schedule as it was before, and the verdict; outside of that, `None` if the run does not run
@@ -121,7 +125,7 @@ fn finish_in(
     tx: &Connection,
     run: RunId,
     owner: HostId,
-    end: &End<'_>,
+    end: &End,
     judge: impl FnOnce(&Schedule, &Run) -> Verdict,
 ) -> rusqlite::Result<Option<Option<(Schedule, Verdict)>>> {
     if !record(tx, run, owner, end)? {
@@ -147,11 +151,13 @@ fn finish_in(
 }
 
 /// Returns whether the run was running and `owner` had it.
-fn record(tx: &Connection, run: RunId, owner: HostId, end: &End<'_>) -> rusqlite::Result<bool> {
-    let (status, reason, error) = match end.outcome {
+fn record(tx: &Connection, run: RunId, owner: HostId, end: &End) -> rusqlite::Result<bool> {
+    let (status, reason, error) = match &end.outcome {
         Outcome::Completed => (Status::Completed, None, None),
-        Outcome::Failed { reason, error } => (Status::Failed, Some(reason), Some(error)),
-        Outcome::Cancelled { reason, error } => (Status::Cancelled, Some(reason), error),
+        Outcome::Failed { reason, error } => (Status::Failed, Some(*reason), Some(error.as_str())),
+        Outcome::Cancelled { reason, error } => {
+            (Status::Cancelled, Some(*reason), error.as_deref())
+        }
     };
     let changed = tx.execute(
         "UPDATE runs
@@ -161,8 +167,8 @@ fn record(tx: &Connection, run: RunId, owner: HostId, end: &End<'_>) -> rusqlite
         named_params! {
             ":id": run,
             ":owner": owner,
-            ":status": status,
-            ":reason": reason,
+            ":status": status.as_str(),
+            ":reason": reason.map(Reason::as_str),
             ":error": error,
             ":turns": end.turns,
             ":output": end.output,

@@ -7,7 +7,8 @@ use twobox_shared::time::UnixMillis;
 
 use super::changes::exactly_one;
 use super::listed::{Listed, listed};
-use crate::{DbError, failed};
+use crate::word::word_or_null;
+use crate::{Operation, Runs, failed};
 use twobox_slots::reason::Reason;
 
 /// What else the host had to do.
@@ -60,7 +61,7 @@ impl RunMetrics {
                 chat_turns_in_flight: row.get("chat_turns_in_flight")?,
                 runs_in_flight: row.get("runs_in_flight")?,
             },
-            reason: row.get("reason")?,
+            reason: word_or_null(row, "reason")?,
         })
     }
 }
@@ -107,43 +108,43 @@ pub(super) const PAGE: &str = "
       AND (:schedule IS NULL OR schedule_id = :schedule)
     ORDER BY at_ms DESC, run_id DESC LIMIT :limit";
 
-/// What runs cost, those that ended last first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn metrics(db: &Connection, page: &MetricsPage) -> Result<Listed<RunMetrics>, DbError> {
-    let read = || {
-        let before_at = match page.before {
-            None => Some(i64::MAX),
-            Some(run) => db
-                .prepare_cached("SELECT at_ms FROM run_metrics WHERE run_id = :run")?
-                .query_row(named_params! { ":run": run }, |row| row.get("at_ms"))
-                .optional()?,
-        };
-        // The oldest are forgotten first: nothing is left after one that is forgotten.
-        let Some(before_at) = before_at else { return Ok(Listed::default()) };
-        let params = named_params! {
-            ":schedule": page.schedule,
-            ":since": page.since,
-            ":before_at": before_at,
-            ":before": page.before.map(|run| run.to_string()).unwrap_or_default(),
-            ":limit": page.limit,
-        };
-        listed(db, PAGE, params, RunMetrics::from_row)
-    };
-    read().map_err(failed("list what runs cost"))
+impl Runs<'_> {
+    /// What runs cost, those that ended last first.
+    pub fn metrics(&self, page: &MetricsPage) -> Operation<Listed<RunMetrics>> {
+        let page = page.to_owned();
+        self.0.compound(move |db| {
+            let read = || {
+                let before_at = match page.before {
+                    None => Some(i64::MAX),
+                    Some(run) => db
+                        .prepare_cached("SELECT at_ms FROM run_metrics WHERE run_id = :run")?
+                        .query_row(named_params! { ":run": run }, |row| row.get("at_ms"))
+                        .optional()?,
+                };
+                // The oldest are forgotten first: nothing is left after one that is forgotten.
+                let Some(before_at) = before_at else { return Ok(Listed::default()) };
+                let params = named_params! {
+                    ":schedule": page.schedule,
+                    ":since": page.since,
+                    ":before_at": before_at,
+                    ":before": page.before.map(|run| run.to_string()).unwrap_or_default(),
+                    ":limit": page.limit,
+                };
+                listed(db, PAGE, params, RunMetrics::from_row)
+            };
+            read().map_err(failed("list what runs cost"))
+        })
+    }
+
+    /// Forgets what at most `limit` runs that ended before `before` cost, the oldest first, and returns
+    /// how many.
+    pub fn prune_metrics(&self, before: UnixMillis, limit: u32) -> Operation<usize> {
+        self.0.operation("forget what runs cost", move |db| {
+            db.execute(PRUNE, named_params! { ":before": before, ":limit": limit })
+        })
+    }
 }
 
 pub(super) const PRUNE: &str = "
     DELETE FROM run_metrics WHERE run_id IN
       (SELECT run_id FROM run_metrics WHERE at_ms < :before ORDER BY at_ms LIMIT :limit)";
-
-/// Forgets what at most `limit` runs that ended before `before` cost, the oldest first, and returns
-/// how many.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn prune_metrics(db: &Connection, before: UnixMillis, limit: u32) -> Result<usize, DbError> {
-    db.execute(PRUNE, named_params! { ":before": before, ":limit": limit })
-        .map_err(failed("forget what runs cost"))
-}

@@ -24,31 +24,24 @@ mod self_pause;
 mod starts;
 mod words;
 
-pub use changes::{
-    Added, Edited, NextSlot, Paused, Removed, Resumed, add, edit, pause, remove, resume,
-};
-pub use claims::{Claim, Claimed, Fate, SlotRow, claim_slot, put_off, taken};
-pub use definitions::{Definition, Next, Schedule, due, find, list, next_due};
-pub use ends::{End, Finished, News, Outcome, Verdict, finish};
-pub use life::{Cancelled, advance, end_unreadable, of_other_owners, request_cancel, take_over};
+pub use changes::{Added, Edited, NextSlot, Paused, Removed, Resumed};
+pub use claims::{Claim, Claimed, Fate, SlotRow};
+pub use definitions::{Definition, Next, Schedule};
+pub use ends::{End, Finished, News, Outcome, Verdict};
+pub use life::Cancelled;
 pub use listed::{Listed, Unreadable};
-pub use manual::{Backfilled, Enqueued, PastSlot, enqueue_backfill, enqueue_manual};
-pub use metrics::{Load, MetricsPage, RunMetrics, metrics, prune_metrics};
-pub use outlived::{close_session, forget_session, outlived, was_made_for};
-pub use prepare::{Prepared, prepare};
-pub use runs::{
-    Counts, Hold, Names, Past, Run, counts, names, open_runs, page, past, prune, run, running,
-};
-pub use self_pause::{PausedItself, SelfPause, pause_itself};
-pub use starts::{
-    Capacity, Executed, Start, Started, execute, start_due_now, start_next, start_run,
-};
+pub use manual::{Backfilled, Enqueued, PastSlot};
+pub use metrics::{Load, MetricsPage, RunMetrics};
+pub use prepare::Prepared;
+pub use runs::{Counts, Hold, Names, Past, Run};
+pub use self_pause::{PausedItself, SelfPause};
+pub use starts::{Capacity, Executed, Start, Started};
 pub use words::{Phase, Status, Trigger};
 
 pub use twobox_slots::reason::Reason;
 pub use twobox_slots::streak::Streaks;
 
-pub(super) use changes::pause_all_of;
+pub(super) use changes::{exactly_one, pause_all_of};
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]

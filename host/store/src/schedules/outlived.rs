@@ -3,25 +3,25 @@
 //! A session goes in three steps, of which each can be repeated: it is closed, its folder is deleted,
 //! its rows are. A closed one takes no message, so nothing is lost between them.
 
-use rusqlite::{Connection, TransactionBehavior, named_params};
+use rusqlite::{TransactionBehavior, named_params};
 use twobox_shared::ids::{RunId, SessionId};
 
-use crate::{DbError, failed};
+use crate::{Operation, Runs, Sessions};
 use twobox_model::channel::SCHEDULE_CHANNEL;
 
-/// Whether `session` was made for `run` alone.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn was_made_for(db: &Connection, session: SessionId, run: RunId) -> Result<bool, DbError> {
-    db.query_row(
-        "SELECT EXISTS (
+impl Runs<'_> {
+    /// Whether `session` was made for `run` alone.
+    pub fn was_made_for(&self, session: SessionId, run: RunId) -> Operation<bool> {
+        self.0.operation("look whose session it is", move |db| {
+            db.query_row(
+                "SELECT EXISTS (
            SELECT 1 FROM sessions s JOIN messaging_groups m ON m.id = s.messaging_group_id
            WHERE s.id = :session AND s.thread_id = :run AND m.channel_type = :channel)",
-        named_params! { ":session": session, ":run": run, ":channel": SCHEDULE_CHANNEL },
-        |row| row.get(0),
-    )
-    .map_err(failed("look whose session it is"))
+                named_params! { ":session": session, ":run": run, ":channel": SCHEDULE_CHANNEL },
+                |row| row.get(0),
+            )
+        })
+    }
 }
 
 pub(super) const OUTLIVED: &str = "
@@ -42,55 +42,49 @@ pub(super) const CLOSE: &str = "
       AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = sessions.thread_id
                         AND r.ended_at_ms IS NULL AND r.phase = 'executing')";
 
-/// At most `limit` sessions at rest, after `after` in the order of their ids, whose runs are
-/// forgotten and which no schedule names.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn outlived(
-    db: &Connection,
-    after: Option<SessionId>,
-    limit: u32,
-) -> Result<Vec<SessionId>, DbError> {
-    db.prepare_cached(OUTLIVED)
+impl Sessions<'_> {
+    /// At most `limit` sessions at rest, after `after` in the order of their ids, whose runs are
+    /// forgotten and which no schedule names.
+    pub fn outlived(&self, after: Option<SessionId>, limit: u32) -> Operation<Vec<SessionId>> {
+        self.0.operation("list sessions of runs that are forgotten", move |db| {
+            db.prepare_cached(OUTLIVED)
         .and_then(|mut select| {
             let params =
                 named_params! { ":channel": SCHEDULE_CHANNEL, ":after": after, ":limit": limit };
             select.query_map(params, |row| row.get(0))?.collect()
         })
-        .map_err(failed("list sessions of runs that are forgotten"))
-}
-
-/// Closes a session that was made for a run, if it is at rest, no schedule names it, and its run does
-/// not go on there. Returns whether it is closed now.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn close_session(db: &Connection, session: SessionId) -> Result<bool, DbError> {
-    db.execute(CLOSE, named_params! { ":session": session, ":channel": SCHEDULE_CHANNEL })
-        .map(|changed| changed == 1)
-        .map_err(failed("close a session"))
-}
-
-/// Deletes what is stored of a closed session whose folder is gone. Returns whether it was closed.
-///
-/// # Errors
-/// [`DbError::Sqlite`]: nothing was deleted.
-pub fn forget_session(db: &mut Connection, session: SessionId) -> Result<bool, DbError> {
-    try_forget(db, session).map_err(failed("forget a session"))
-}
-
-fn try_forget(db: &mut Connection, session: SessionId) -> rusqlite::Result<bool> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let params = named_params! { ":session": session };
-    tx.execute("DELETE FROM notices WHERE session_id = :session", params)?;
-    tx.execute("DELETE FROM refused WHERE session_id = :session", params)?;
-    tx.execute("DELETE FROM applied WHERE session_id = :session", params)?;
-    let deleted =
-        tx.execute("DELETE FROM sessions WHERE id = :session AND status = 'closed'", params)?;
-    if deleted == 0 {
-        return Ok(false);
+        })
     }
-    tx.commit()?;
-    Ok(true)
+
+    /// Closes a session that was made for a run, if it is at rest, no schedule names it, and its run does
+    /// not go on there. Returns whether it is closed now.
+    pub fn close(&self, session: SessionId) -> Operation<bool> {
+        self.0.operation("close a session", move |db| {
+            db.execute(CLOSE, named_params! { ":session": session, ":channel": SCHEDULE_CHANNEL })
+                .map(|changed| changed == 1)
+        })
+    }
+
+    /// Deletes what is stored of a closed session whose folder is gone. Returns whether it was closed.
+    ///
+    /// # Errors
+    /// [`DbError::Sqlite`](crate::DbError::Sqlite): nothing was deleted.
+    pub fn forget(&self, session: SessionId) -> Operation<bool> {
+        self.0.operation("forget a session", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let params = named_params! { ":session": session };
+            tx.execute("DELETE FROM notices WHERE session_id = :session", params)?;
+            tx.execute("DELETE FROM refused WHERE session_id = :session", params)?;
+            tx.execute("DELETE FROM applied WHERE session_id = :session", params)?;
+            let deleted = tx.execute(
+                "DELETE FROM sessions WHERE id = :session AND status = 'closed'",
+                params,
+            )?;
+            if deleted == 0 {
+                return Ok(false);
+            }
+            tx.commit()?;
+            Ok(true)
+        })
+    }
 }

@@ -19,7 +19,7 @@ fn plan(db: &Connection, sql: &str) -> Vec<String> {
 #[test]
 fn what_runs_often_looks_at_an_index_and_sorts_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let db = crate::create(&dir.path().join("host.db")).unwrap();
+    let db = crate::open::create(&dir.path().join("host.db")).unwrap();
     let cases = [
         ("tick", format!("SELECT * FROM schedules {}", definitions::DUE), "schedules_due"),
         ("timer", definitions::NEXT_DUE.to_owned(), "schedules_due"),
@@ -58,7 +58,7 @@ fn what_runs_often_looks_at_an_index_and_sorts_nothing() {
 #[test]
 fn a_tick_over_idle_schedules_reads_none_of_them() {
     let dir = tempfile::tempdir().unwrap();
-    let db = crate::create(&dir.path().join("host.db")).unwrap();
+    let db = crate::open::create(&dir.path().join("host.db")).unwrap();
     db.execute_batch(
         "INSERT INTO agent_groups (id, name, folder, created_at_ms) VALUES ('a', 'a', 'a', 1);
          INSERT INTO schedules (id, agent_group_id, name, prompt, cadence_kind, cadence_value,

@@ -7,7 +7,7 @@ use twobox_shared::time::UnixMillis;
 use super::life::advance;
 use super::runs::{Hold, Run};
 use super::words::Phase;
-use crate::{DbError, failed};
+use crate::{Operation, Runs, failed};
 use twobox_model::channel::SCHEDULE_CHANNEL;
 
 /// What came of it. Only [`Prepared::Done`] changed something.
@@ -21,29 +21,35 @@ pub enum Prepared {
     NotOurs,
 }
 
-/// Makes the session of `run` if it is to have one of its own, and otherwise looks whether the one
-/// that its schedule named can be used. Doing it again changes nothing, and what an edit has made of
-/// the schedule since the run was started is for later runs.
-///
-/// # Errors
-/// [`DbError::Sqlite`]: nothing was changed.
-pub fn prepare(
-    db: &mut Connection,
-    run: &Run,
-    hold: &Hold,
-    ids: &(impl IdSource + ?Sized),
-    now: UnixMillis,
-) -> Result<Prepared, DbError> {
-    let step = failed("prepare a run");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    if let Some(reason) = ready(&tx, run, hold, ids, now).map_err(&step)? {
-        return Ok(Prepared::Refused(reason));
+impl Runs<'_> {
+    /// Makes the session of `run` if it is to have one of its own, and otherwise looks whether the one
+    /// that its schedule named can be used. Doing it again changes nothing, and what an edit has made of
+    /// the schedule since the run was started is for later runs.
+    ///
+    /// # Errors
+    /// [`DbError::Sqlite`](crate::DbError::Sqlite): nothing was changed.
+    pub fn prepare(
+        &self,
+        run: &Run,
+        hold: &Hold,
+        ids: &(impl IdSource + ?Sized),
+        now: UnixMillis,
+    ) -> Operation<Prepared> {
+        let (run, fresh) = (run.to_owned(), MessagingGroupId::generate(ids));
+        let hold = hold.to_owned();
+        self.0.compound(move |db| {
+            let step = failed("prepare a run");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            if let Some(reason) = ready(&tx, &run, &hold, fresh, now).map_err(&step)? {
+                return Ok(Prepared::Refused(reason));
+            }
+            if !advance(&tx, run.id, hold.owner, Phase::Claimed, Phase::Prepared)? {
+                return Ok(Prepared::NotOurs);
+            }
+            tx.commit().map_err(&step)?;
+            Ok(Prepared::Done)
+        })
     }
-    if !advance(&tx, run.id, hold.owner, Phase::Claimed, Phase::Prepared)? {
-        return Ok(Prepared::NotOurs);
-    }
-    tx.commit().map_err(&step)?;
-    Ok(Prepared::Done)
 }
 
 /// Why the session cannot be used, if it cannot.
@@ -51,7 +57,7 @@ fn ready(
     tx: &Connection,
     run: &Run,
     hold: &Hold,
-    ids: &(impl IdSource + ?Sized),
+    fresh: MessagingGroupId,
     now: UnixMillis,
 ) -> rusqlite::Result<Option<String>> {
     // The id was chosen for a session to be made, unless it is there or the schedule names it.
@@ -68,7 +74,7 @@ fn ready(
              SELECT :id, :channel, id, name, :now FROM schedules WHERE id = :schedule
              ON CONFLICT (channel_type, platform_id) DO NOTHING",
             named_params! {
-                ":id": MessagingGroupId::generate(ids),
+                ":id": fresh,
                 ":channel": SCHEDULE_CHANNEL,
                 ":schedule": run.schedule,
                 ":now": now,

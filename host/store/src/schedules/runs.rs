@@ -9,7 +9,8 @@ use twobox_shared::time::UnixMillis;
 use super::definitions::to_from_row;
 use super::listed::{Listed, listed};
 use super::words::{Phase, Status, Trigger};
-use crate::{DbError, failed};
+use crate::word::{word, word_or_null};
+use crate::{Operation, Runs, failed};
 use twobox_slots::reason::Reason;
 
 /// A run, or a slot that was left out.
@@ -83,7 +84,7 @@ impl Run {
         cancel_requested_at_ms, slot_count, last_slot_ms, created_at_ms, started_at_ms, ended_at_ms";
 
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let hold = match row.get("phase")? {
+        let hold = match word_or_null(row, "phase")? {
             None => None,
             Some(phase) => Some(Hold {
                 phase,
@@ -99,9 +100,9 @@ impl Run {
             schedule: row.get("schedule_id")?,
             slot: row.get("slot_ms")?,
             due: row.get("due_ms")?,
-            trigger: row.get("trigger")?,
-            status: row.get("status")?,
-            reason: row.get("reason")?,
+            trigger: word(row, "trigger")?,
+            status: word(row, "status")?,
+            reason: word_or_null(row, "reason")?,
             error: row.get("error")?,
             hold,
             prompt: row.get("prompt")?,
@@ -124,12 +125,102 @@ pub(super) fn select(rest: &str) -> String {
     format!("SELECT {} FROM runs {rest}", Run::COLUMNS)
 }
 
-/// The run with this id.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn run(db: &Connection, id: RunId) -> Result<Option<Run>, DbError> {
-    by_id(db, id).map_err(failed("find a run"))
+impl Runs<'_> {
+    /// The run with this id.
+    pub fn find(&self, id: RunId) -> Operation<Option<Run>> {
+        self.0.operation("find a run", move |db| by_id(db, id))
+    }
+
+    /// What people call that of which the run with this id is one.
+    pub fn names(&self, run: RunId) -> Operation<Option<Names>> {
+        self.0.operation("find the names of a run", move |db| {
+            db.query_row(
+                "SELECT s.name, g.folder FROM runs r
+         JOIN schedules s ON s.id = r.schedule_id
+         JOIN agent_groups g ON g.id = s.agent_group_id
+         WHERE r.id = :run",
+                named_params! { ":run": run },
+                |row| Ok(Names { schedule: row.get(0)?, agent: row.get(1)? }),
+            )
+            .optional()
+        })
+    }
+
+    /// The runs of a schedule that are not ended, in the order in which they were made.
+    pub fn open_of(&self, schedule: ScheduleId) -> Operation<Listed<Run>> {
+        self.0.operation("list the open runs of a schedule", move |db| {
+            listed(db, &select(OPEN), named_params! { ":schedule": schedule }, Run::from_row)
+        })
+    }
+
+    /// The runs that go on, whoever owns them, the oldest first.
+    pub fn running(&self) -> Operation<Listed<Run>> {
+        self.0.compound(move |db| {
+            let select = select("WHERE status = 'running' ORDER BY started_at_ms, id");
+            listed(db, &select, [], Run::from_row).map_err(failed("list running runs"))
+        })
+    }
+
+    /// At most `limit` runs of a schedule, or of all, that were made before the run `before`; the newest
+    /// first. The last one's id is `before` of the next page.
+    pub fn page(
+        &self,
+        schedule: Option<ScheduleId>,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Operation<Listed<Run>> {
+        self.0.compound(move |db| {
+            let before = before.map_or_else(|| AFTER_ALL_IDS.to_owned(), |id| id.to_string());
+            match schedule {
+                Some(schedule) => listed(
+                    db,
+                    &select(PAGE_OF_SCHEDULE),
+                    named_params! { ":schedule": schedule, ":before": before, ":limit": limit },
+                    Run::from_row,
+                ),
+                None => listed(
+                    db,
+                    &select(PAGE_OF_ALL),
+                    named_params! { ":before": before, ":limit": limit },
+                    Run::from_row,
+                ),
+            }
+            .map_err(failed("list runs"))
+        })
+    }
+
+    /// Counts the runs that are not ended.
+    pub fn counts(&self) -> Operation<Counts> {
+        self.0.operation("count runs", move |db| {
+            db.query_row(
+                "SELECT (SELECT count(*) FROM runs WHERE status = 'queued'),
+                (SELECT count(*) FROM runs WHERE status = 'running')",
+                [],
+                |row| Ok(Counts { queued: row.get(0)?, running: row.get(1)? }),
+            )
+        })
+    }
+
+    /// What the last `limit` completed runs of a schedule took, the newest first.
+    pub fn past(&self, schedule: ScheduleId, limit: u32) -> Operation<Vec<Past>> {
+        self.0.operation("read what runs took", move |db| {
+            let from_row = |row: &Row<'_>| {
+                Ok(Past { duration_ms: row.get("duration_ms")?, turns: row.get("turns")? })
+            };
+            db.prepare_cached(PAST).and_then(|mut select| {
+                let params = named_params! { ":schedule": schedule, ":limit": limit };
+                select.query_map(params, from_row)?.collect()
+            })
+        })
+    }
+
+    /// Forgets at most `limit` runs that ended before `before`, the oldest first, and returns how many.
+    /// A forgotten slot is not run again by its cadence, which only moves on; a backfill could.
+    pub fn prune(&self, before: UnixMillis, limit: u32) -> Operation<usize> {
+        self.0.operation("forget old runs", move |db| {
+            db.execute(PRUNE, named_params! { ":before": before, ":limit": limit })
+        })
+    }
 }
 
 /// What people call a run's schedule, and its agent.
@@ -139,23 +230,6 @@ pub struct Names {
     pub schedule: String,
     /// The agent's.
     pub agent: String,
-}
-
-/// What people call that of which the run with this id is one.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn names(db: &Connection, run: RunId) -> Result<Option<Names>, DbError> {
-    db.query_row(
-        "SELECT s.name, g.folder FROM runs r
-         JOIN schedules s ON s.id = r.schedule_id
-         JOIN agent_groups g ON g.id = s.agent_group_id
-         WHERE r.id = :run",
-        named_params! { ":run": run },
-        |row| Ok(Names { schedule: row.get(0)?, agent: row.get(1)? }),
-    )
-    .optional()
-    .map_err(failed("find the names of a run"))
 }
 
 pub(super) fn by_id(db: &Connection, id: RunId) -> rusqlite::Result<Option<Run>> {
@@ -168,59 +242,12 @@ pub(super) fn by_id(db: &Connection, id: RunId) -> rusqlite::Result<Option<Run>>
 pub(super) const OPEN: &str = "INDEXED BY runs_open
     WHERE schedule_id = :schedule AND ended_at_ms IS NULL ORDER BY id";
 
-/// The runs of a schedule that are not ended, in the order in which they were made.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn open_runs(db: &Connection, schedule: ScheduleId) -> Result<Listed<Run>, DbError> {
-    listed(db, &select(OPEN), named_params! { ":schedule": schedule }, Run::from_row)
-        .map_err(failed("list the open runs of a schedule"))
-}
-
-/// The runs that go on, whoever owns them, the oldest first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn running(db: &Connection) -> Result<Listed<Run>, DbError> {
-    let select = select("WHERE status = 'running' ORDER BY started_at_ms, id");
-    listed(db, &select, [], Run::from_row).map_err(failed("list running runs"))
-}
-
 pub(super) const PAGE_OF_SCHEDULE: &str =
     "WHERE schedule_id = :schedule AND id < :before ORDER BY id DESC LIMIT :limit";
 pub(super) const PAGE_OF_ALL: &str = "WHERE id < :before ORDER BY id DESC LIMIT :limit";
 
-/// Ids are made of digits and the letters to `f`: each comes before this.
+/// Ids are made of digits and the messages to `f`: each comes before this.
 const AFTER_ALL_IDS: &str = "g";
-
-/// At most `limit` runs of a schedule, or of all, that were made before the run `before`; the newest
-/// first. The last one's id is `before` of the next page.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn page(
-    db: &Connection,
-    schedule: Option<ScheduleId>,
-    before: Option<RunId>,
-    limit: u32,
-) -> Result<Listed<Run>, DbError> {
-    let before = before.map_or_else(|| AFTER_ALL_IDS.to_owned(), |id| id.to_string());
-    match schedule {
-        Some(schedule) => listed(
-            db,
-            &select(PAGE_OF_SCHEDULE),
-            named_params! { ":schedule": schedule, ":before": before, ":limit": limit },
-            Run::from_row,
-        ),
-        None => listed(
-            db,
-            &select(PAGE_OF_ALL),
-            named_params! { ":before": before, ":limit": limit },
-            Run::from_row,
-        ),
-    }
-    .map_err(failed("list runs"))
-}
 
 /// How many runs are not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -229,20 +256,6 @@ pub struct Counts {
     pub queued: i64,
     /// They go on.
     pub running: i64,
-}
-
-/// Counts the runs that are not ended.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn counts(db: &Connection) -> Result<Counts, DbError> {
-    db.query_row(
-        "SELECT (SELECT count(*) FROM runs WHERE status = 'queued'),
-                (SELECT count(*) FROM runs WHERE status = 'running')",
-        [],
-        |row| Ok(Counts { queued: row.get(0)?, running: row.get(1)? }),
-    )
-    .map_err(failed("count runs"))
 }
 
 /// What a completed run took, to estimate others by.
@@ -257,21 +270,6 @@ pub struct Past {
 pub(super) const PAST: &str = "
     SELECT max(ended_at_ms - started_at_ms, 0) AS duration_ms, turns FROM runs
     WHERE schedule_id = :schedule AND status = 'completed' ORDER BY id DESC LIMIT :limit";
-
-/// What the last `limit` completed runs of a schedule took, the newest first.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn past(db: &Connection, schedule: ScheduleId, limit: u32) -> Result<Vec<Past>, DbError> {
-    let from_row =
-        |row: &Row<'_>| Ok(Past { duration_ms: row.get("duration_ms")?, turns: row.get("turns")? });
-    db.prepare_cached(PAST)
-        .and_then(|mut select| {
-            let params = named_params! { ":schedule": schedule, ":limit": limit };
-            select.query_map(params, from_row)?.collect()
-        })
-        .map_err(failed("read what runs took"))
-}
 
 pub(super) const CANCEL_QUEUED: &str = "
     UPDATE runs SET status = 'cancelled', reason = :reason, ended_at_ms = :now
@@ -290,7 +288,7 @@ pub(super) fn cancel_queued(
         CANCEL_QUEUED,
         named_params! {
             ":schedule": schedule,
-            ":reason": reason,
+            ":reason": reason.as_str(),
             ":now": now,
             ":all": reason == Reason::Removed,
         },
@@ -301,13 +299,3 @@ pub(super) const PRUNE: &str = "
     DELETE FROM runs WHERE id IN
       (SELECT id FROM runs WHERE ended_at_ms IS NOT NULL AND ended_at_ms < :before
        ORDER BY ended_at_ms LIMIT :limit)";
-
-/// Forgets at most `limit` runs that ended before `before`, the oldest first, and returns how many.
-/// A forgotten slot is not run again by its cadence, which only moves on; a backfill could.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn prune(db: &Connection, before: UnixMillis, limit: u32) -> Result<usize, DbError> {
-    db.execute(PRUNE, named_params! { ":before": before, ":limit": limit })
-        .map_err(failed("forget old runs"))
-}

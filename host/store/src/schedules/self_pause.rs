@@ -9,7 +9,7 @@ use super::changes::{Paused, pause_in};
 use super::definitions::{Schedule, by_id};
 use crate::notices::{self, Notice};
 use crate::sessions::{self, DUE_NOW};
-use crate::{DbError, failed, messaging};
+use crate::{DbError, Operation, Schedules, failed, messaging};
 use twobox_model::channel::{Address, SCHEDULE_CHANNEL};
 
 /// Why a schedule has to be paused though nobody wished it.
@@ -31,27 +31,28 @@ pub struct PausedItself {
     pub teller: Option<SessionId>,
 }
 
-/// Pauses a schedule that still has the revision that was read, and stores the notice of it. `None`
-/// if it was changed, paused or removed meanwhile: nothing was stored.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn pause_itself(
-    db: &mut Connection,
-    id: ScheduleId,
-    revision: i64,
-    pause: &SelfPause,
-    now: UnixMillis,
-) -> Result<Option<PausedItself>, DbError> {
-    let step = failed("pause a schedule");
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-    let found = by_id(&tx, id).map_err(&step)?;
-    let Some(schedule) = found.filter(|schedule| schedule.revision == revision) else {
-        return Ok(None);
-    };
-    let paused = pause_itself_in(&tx, &schedule, pause, now)?;
-    tx.commit().map_err(&step)?;
-    Ok(paused)
+impl Schedules<'_> {
+    /// Pauses a schedule that still has the revision that was read, and stores the notice of it. `None`
+    /// if it was changed, paused or removed meanwhile: nothing was stored.
+    pub fn pause_itself(
+        &self,
+        id: ScheduleId,
+        revision: i64,
+        pause: SelfPause,
+        now: UnixMillis,
+    ) -> Operation<Option<PausedItself>> {
+        self.0.compound(move |db| {
+            let step = failed("pause a schedule");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            let found = by_id(&tx, id).map_err(&step)?;
+            let Some(schedule) = found.filter(|schedule| schedule.revision == revision) else {
+                return Ok(None);
+            };
+            let paused = pause_itself_in(&tx, &schedule, &pause, now)?;
+            tx.commit().map_err(&step)?;
+            Ok(paused)
+        })
+    }
 }
 
 /// The same inside a transaction that has just read `schedule`.

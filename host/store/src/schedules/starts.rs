@@ -8,7 +8,7 @@ use twobox_shared::time::UnixMillis;
 use super::changes::exactly_one;
 use super::manual::{Enqueued, insert_manual};
 use super::runs::Run;
-use crate::{DbError, failed};
+use crate::{Operation, Runs};
 
 /// What a run gets when it starts. The ids name what is not made yet.
 #[derive(Debug, Clone)]
@@ -26,14 +26,14 @@ pub struct Start {
 }
 
 /// How many runs may go on at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capacity<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Capacity {
     /// Not more than so many.
     AtMost(u32),
     /// One more than there are: on a person's word, which is written down.
     Forced {
         /// Who.
-        actor: &'a str,
+        actor: String,
     },
 }
 
@@ -135,60 +135,61 @@ fn start_given() -> String {
     ))
 }
 
-/// Starts the queued run whose turn it is, if fewer than `cap` run: what is due now, and then what
-/// makes up for slots of the past, which takes all places but one.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn start_next(db: &mut Connection, cap: u32, start: &Start) -> Result<Started, DbError> {
-    let made_up = cap.saturating_sub(1).max(1);
-    try_start_next(db, cap, made_up, start).map_err(failed("start a run"))
-}
+impl Runs<'_> {
+    /// Starts the queued run whose turn it is, if fewer than `cap` run: what is due now, and then what
+    /// makes up for slots of the past, which takes all places but one.
+    pub fn start_next(&self, cap: u32, start: Start) -> Operation<Started> {
+        self.start_in_turn(cap, cap.saturating_sub(1).max(1), start)
+    }
 
-/// The same, but of what makes up for slots of the past nothing is started: somebody wants the place.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn start_due_now(db: &mut Connection, cap: u32, start: &Start) -> Result<Started, DbError> {
-    try_start_next(db, cap, 0, start).map_err(failed("start a run"))
-}
+    /// The same, but of what makes up for slots of the past nothing is started: somebody wants the place.
+    pub fn start_due_now(&self, cap: u32, start: Start) -> Operation<Started> {
+        self.start_in_turn(cap, 0, start)
+    }
 
-fn try_start_next(
-    db: &mut Connection,
-    cap: u32,
-    made_up: u32,
-    start: &Start,
-) -> rusqlite::Result<Started> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let params = named_params! { ":made_up_cap": made_up };
-    let started = attempt(&tx, &start_whose_turn_it_is(), Some(cap), start, params)?;
-    tx.commit()?;
-    Ok(started)
-}
+    fn start_in_turn(&self, cap: u32, made_up: u32, start: Start) -> Operation<Started> {
+        self.0.operation("start a run", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let params = named_params! { ":made_up_cap": made_up };
+            let started = attempt(&tx, &start_whose_turn_it_is(), Some(cap), &start, params)?;
+            tx.commit()?;
+            Ok(started)
+        })
+    }
 
-/// Starts this queued run, whether it is due or not, before all others.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn start_run(
-    db: &mut Connection,
-    run: RunId,
-    capacity: Capacity<'_>,
-    start: &Start,
-) -> Result<Started, DbError> {
-    try_start_run(db, run, capacity, start).map_err(failed("start a run"))
-}
+    /// Starts this queued run, whether it is due or not, before all others.
+    pub fn start(&self, run: RunId, capacity: Capacity, start: Start) -> Operation<Started> {
+        self.0.operation("start a run", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let started = start_in(&tx, run, &capacity, &start)?;
+            tx.commit()?;
+            Ok(started)
+        })
+    }
 
-fn try_start_run(
-    db: &mut Connection,
-    run: RunId,
-    capacity: Capacity<'_>,
-    start: &Start,
-) -> rusqlite::Result<Started> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let started = start_in(&tx, run, capacity, start)?;
-    tx.commit()?;
-    Ok(started)
+    /// Makes the run `run` of a schedule and starts it, at once or not at all.
+    pub fn execute(
+        &self,
+        schedule: ScheduleId,
+        run: RunId,
+        capacity: Capacity,
+        start: Start,
+    ) -> Operation<Executed> {
+        self.0.operation("execute a schedule", move |db| {
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if insert_manual(&tx, schedule, run, start.now)? == Enqueued::Gone {
+                return Ok(Executed::Gone);
+            }
+            match start_in(&tx, run, &capacity, &start)? {
+                Started::Run(run) => {
+                    tx.commit()?;
+                    Ok(Executed::Run(run))
+                }
+                Started::Full => Ok(Executed::Full),
+                Started::Nothing => Ok(Executed::Overlaps),
+            }
+        })
+    }
 }
 
 /// What came of a manual execution. Only [`Executed::Run`] changed something.
@@ -205,49 +206,14 @@ pub enum Executed {
     Gone,
 }
 
-/// Makes the run `run` of a schedule and starts it, at once or not at all.
-///
-/// # Errors
-/// [`DbError::Sqlite`].
-pub fn execute(
-    db: &mut Connection,
-    schedule: ScheduleId,
-    run: RunId,
-    capacity: Capacity<'_>,
-    start: &Start,
-) -> Result<Executed, DbError> {
-    try_execute(db, schedule, run, capacity, start).map_err(failed("execute a schedule"))
-}
-
-fn try_execute(
-    db: &mut Connection,
-    schedule: ScheduleId,
-    run: RunId,
-    capacity: Capacity<'_>,
-    start: &Start,
-) -> rusqlite::Result<Executed> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if insert_manual(&tx, schedule, run, start.now)? == Enqueued::Gone {
-        return Ok(Executed::Gone);
-    }
-    match start_in(&tx, run, capacity, start)? {
-        Started::Run(run) => {
-            tx.commit()?;
-            Ok(Executed::Run(run))
-        }
-        Started::Full => Ok(Executed::Full),
-        Started::Nothing => Ok(Executed::Overlaps),
-    }
-}
-
 fn start_in(
     tx: &Connection,
     run: RunId,
-    capacity: Capacity<'_>,
+    capacity: &Capacity,
     start: &Start,
 ) -> rusqlite::Result<Started> {
     let cap = match capacity {
-        Capacity::AtMost(cap) => Some(cap),
+        Capacity::AtMost(cap) => Some(*cap),
         Capacity::Forced { .. } => None,
     };
     let started = attempt(tx, &start_given(), cap, start, named_params! { ":run": run })?;

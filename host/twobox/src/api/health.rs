@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::Api;
 use super::error::{ApiError, Code};
-use twobox_store as db;
+use twobox_system::blocking::blocking;
 
 /// How long a look into `host.db` may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,10 +35,11 @@ async fn look(api: &Api) -> bool {
     // One look at a time, and it goes on when nobody waits any more: threads would pile up behind a
     // database that hangs.
     let turn = Arc::clone(&api.look).acquire_owned().await;
-    let looked = api.core.parts.db.call(move |db| {
-        let looked = db::is_readable(db);
+    let look = api.core.parts.store.is_readable();
+    blocking(move || {
+        let looked = look.wait();
         drop(turn);
-        looked
-    });
-    looked.await.is_ok()
+        looked.is_ok()
+    })
+    .await
 }

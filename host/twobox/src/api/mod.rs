@@ -23,7 +23,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use twobox_shared::time::UnixMillis;
@@ -36,6 +35,7 @@ use twobox_runtime as runtime;
 use twobox_schedule::book::BookError;
 use twobox_schedule::scheduler::Scheduler;
 use twobox_session::core::Core;
+use twobox_store::Store;
 use twobox_system::blocking::blocking;
 
 /// What handlers work with.
@@ -55,7 +55,7 @@ impl Api {
     /// As [`Api::book`], for what may change when the next run is due.
     async fn write<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&mut Connection) -> Result<T, BookError> + Send + 'static,
+        ask: impl FnOnce(&Store) -> Result<T, BookError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let done = self.book(ask).await;
         self.scheduler.look();
@@ -65,9 +65,10 @@ impl Api {
     /// Asks the book, on a thread that may block.
     async fn book<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&mut Connection) -> Result<T, BookError> + Send + 'static,
+        ask: impl FnOnce(&Store) -> Result<T, BookError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.core.parts.db.call(ask).await.map_err(|error| self.failed(error))
+        let store = self.core.parts.store.clone();
+        blocking(move || ask(&store)).await.map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: BookError) -> ApiError {

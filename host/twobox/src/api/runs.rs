@@ -17,6 +17,7 @@ use twobox_schedule::book::view::{MetricsList, RunPage, RunView};
 use twobox_schedule::book::{self, BookError};
 use twobox_schedule::scheduler::ExecuteError;
 use twobox_slots::cadence::parse_instant;
+use twobox_store::Store;
 use twobox_store::schedules::Cancelled;
 use twobox_system::blocking::outcome;
 
@@ -67,7 +68,7 @@ pub(super) async fn all(
     State(api): State<Api>,
     Query(Page { limit, before }): Query<Page>,
 ) -> Result<Json<RunPage>, ApiError> {
-    api.book(move |db| book::runs(db, None, before, limit)).await.map(Json)
+    api.book(move |store| book::runs(store, None, before, limit)).await.map(Json)
 }
 
 pub(super) async fn of_schedule(
@@ -75,14 +76,14 @@ pub(super) async fn of_schedule(
     Path(schedule): Path<String>,
     Query(Page { limit, before }): Query<Page>,
 ) -> Result<Json<RunPage>, ApiError> {
-    api.book(move |db| book::runs(db, Some(&schedule), before, limit)).await.map(Json)
+    api.book(move |store| book::runs(store, Some(&schedule), before, limit)).await.map(Json)
 }
 
 pub(super) async fn show(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Json<OneRun>, ApiError> {
-    let run = api.book(move |db| book::run(db, &id)).await?;
+    let run = api.book(move |store| book::run(store, &id)).await?;
     Ok(Json(OneRun { run }))
 }
 
@@ -98,7 +99,7 @@ pub(super) async fn metrics(
             return Err(ApiError::new(Code::Invalid, format!("since: {error}")).field("since"));
         }
     };
-    let metrics = move |db: &mut _| book::metrics(db, Some(&schedule), since, before, limit);
+    let metrics = move |store: &Store| book::metrics(store, Some(&schedule), since, before, limit);
     api.book(metrics).await.map(Json)
 }
 
@@ -109,7 +110,7 @@ pub(super) async fn execute(
     Query(Force { force }): Query<Force>,
     NoBody: NoBody,
 ) -> Result<(StatusCode, Json<OneRun>), ApiError> {
-    let schedule = api.book(move |db| book::find(db, &name_or_id)).await?.id;
+    let schedule = api.book(move |store| book::find(store, &name_or_id)).await?.id;
     let scheduler = Arc::clone(&api.scheduler);
     // In a task of its own, which goes on when the client leaves: a handler does not.
     let executing =
@@ -141,7 +142,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
     NoBody: NoBody,
 ) -> Result<(StatusCode, Json<OneRun>), ApiError> {
-    let id = api.book(move |db| book::run(db, &id)).await?.id;
+    let id = api.book(move |store| book::run(store, &id)).await?.id;
     match api.scheduler.cancel(id).await.map_err(|error| api.failed(error.into()))? {
         Cancelled::BeforeStart | Cancelled::Requested | Cancelled::RequestedBefore => {
             Ok((StatusCode::ACCEPTED, Json(view(&api, id).await?)))
@@ -156,6 +157,6 @@ pub(super) async fn cancel(
 }
 
 async fn view(api: &Api, id: RunId) -> Result<OneRun, ApiError> {
-    let run = api.book(move |db| book::run(db, &id.to_string())).await?;
+    let run = api.book(move |store| book::run(store, &id.to_string())).await?;
     Ok(OneRun { run })
 }

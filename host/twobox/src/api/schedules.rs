@@ -13,6 +13,7 @@ use super::error::{ApiError, Code, from_json};
 use super::extract::{Body, NoBody, Object, Path, Query};
 use twobox_schedule::book::view::{Removed, ScheduleList};
 use twobox_schedule::book::{self, Draft};
+use twobox_store::Store;
 use twobox_system::blocking::blocking;
 
 /// Whose schedules.
@@ -26,7 +27,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<ScheduleList>, ApiError> {
-    api.book(move |db| book::list(db, filter.agent.as_deref())).await.map(Json)
+    api.book(move |store| book::list(store, filter.agent.as_deref())).await.map(Json)
 }
 
 pub(super) async fn add(
@@ -36,7 +37,7 @@ pub(super) async fn add(
     let (now, rules) = (api.now(), &api.core.parts.config.schedule);
     let (draft, least) = (draft.in_zone(&rules.timezone, true), rules.min_interval);
     let id = ScheduleId::generate(&*api.core.parts.ids);
-    let added = api.write(move |db| book::add(db, id, &draft, least, now)).await?;
+    let added = api.write(move |store| book::add(store, id, &draft, least, now)).await?;
     let place = HeaderValue::from_str(&format!("/api/schedules/{id}"));
     let place = place.expect("an id is visible ASCII");
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], written(added).await).into_response())
@@ -47,7 +48,7 @@ pub(super) async fn show(
     Path(name_or_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let now = api.now();
-    let shown = api.book(move |db| book::show(db, &name_or_id, now)).await?;
+    let shown = api.book(move |store| book::show(store, &name_or_id, now)).await?;
     Ok(written(shown).await)
 }
 
@@ -110,18 +111,19 @@ pub(super) async fn patch(
     Ok(match Patch::read(fields)? {
         Patch::Edit { draft, revision } => {
             let draft = draft.in_zone(&rules.timezone, false);
-            let edit = move |db: &mut _| {
-                book::edit(db, &name_or_id, &draft, revision, least, &SystemIds, now)
+            let edit = move |store: &Store| {
+                book::edit(store, &name_or_id, &draft, revision, least, &SystemIds, now)
             };
             written(api.write(edit).await?).await
         }
         Patch::Pause { reason } => {
-            let pause =
-                move |db: &mut _| book::pause(db, &name_or_id, reason.as_deref(), &SystemIds, now);
+            let pause = move |store: &Store| {
+                book::pause(store, &name_or_id, reason.as_deref(), &SystemIds, now)
+            };
             Json(api.write(pause).await?).into_response()
         }
         Patch::Resume => {
-            let resume = move |db: &mut _| book::resume(db, &name_or_id, now);
+            let resume = move |store: &Store| book::resume(store, &name_or_id, now);
             written(api.write(resume).await?).await
         }
     })
@@ -133,5 +135,5 @@ pub(super) async fn remove(
     NoBody: NoBody,
 ) -> Result<Json<Removed>, ApiError> {
     let now = api.now();
-    api.write(move |db| book::remove(db, &name_or_id, now)).await.map(Json)
+    api.write(move |store| book::remove(store, &name_or_id, now)).await.map(Json)
 }

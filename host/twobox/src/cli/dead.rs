@@ -4,7 +4,6 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::json;
 use twobox_shared::content::Chat;
@@ -20,8 +19,9 @@ use super::sessions::PATIENCE;
 use super::{Context, output, select};
 use twobox_channels::socket::{Chosen, Event, Request};
 use twobox_model::dead_letter::{Handled, Kind, Outcome, Verb, notice_id};
-use twobox_store::audit::{self, DeadNotice};
-use twobox_store::refused::{self, Refused};
+use twobox_store::Store;
+use twobox_store::audit::DeadNotice;
+use twobox_store::refused::Refused;
 use twobox_system::data::DataDir;
 
 /// How many of each kind are listed for one session, the newest.
@@ -122,20 +122,20 @@ struct Counted {
 
 pub(super) fn list(context: &Context, part: Option<&str>, each: bool) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
-    let db = audit::open(&data.host_db())?;
-    context.warn_elsewhere(&db, &data);
+    let store = Store::look(&data.host_db())?;
+    context.warn_elsewhere(&store, &data);
     let sessions = match part {
         Some(part) => {
-            let session = select::session(&db, part)?;
+            let session = select::session(&store, part)?;
             vec![(session.agent_id, session.id)]
         }
-        None => audit::folders(&db)?,
+        None => store.sessions().folders().wait()?,
     };
     let (mut all, mut counted, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for session in sessions {
-        let refused = refused::of_session(&db, session.1)?.into_iter();
+        let refused = store.refusals().of_session(session.1).wait()?.into_iter();
         counted.extend(refused.map(|refused| Counted { session: session.1, refused }));
-        match of_session(&data, &db, session) {
+        match of_session(&data, &store, session) {
             Ok(dead) => all.extend(dead),
             // One damaged session does not hide the others.
             Err(failure) => unread.push(json!({
@@ -150,10 +150,10 @@ pub(super) fn list(context: &Context, part: Option<&str>, each: bool) -> Result<
 
 pub(super) fn show(context: &Context, part: &str, id: &str) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
-    let db = audit::open(&data.host_db())?;
-    context.warn_elsewhere(&db, &data);
-    let session = select::session(&db, part)?;
-    let found: Vec<Dead> = of_session(&data, &db, (session.agent_id, session.id))?
+    let store = Store::look(&data.host_db())?;
+    context.warn_elsewhere(&store, &data);
+    let session = select::session(&store, part)?;
+    let found: Vec<Dead> = of_session(&data, &store, (session.agent_id, session.id))?
         .into_iter()
         .filter(|dead| dead.id == id)
         .collect();
@@ -177,7 +177,7 @@ pub(super) fn show(context: &Context, part: &str, id: &str) -> Result<ExitCode, 
 
 fn of_session(
     data: &DataDir,
-    db: &Connection,
+    store: &Store,
     (group, session): (AgentGroupId, SessionId),
 ) -> Result<Vec<Dead>, Failure> {
     let paths = data.session_paths(group, session);
@@ -205,7 +205,7 @@ fn of_session(
         let row = payloads.remove(&delivery.id);
         dead.push(from_delivery(session, delivery, row));
     }
-    dead.extend(audit::dead_notices(db, session)?.into_iter().map(|notice| Dead {
+    dead.extend(store.notices().dead(session).wait()?.into_iter().map(|notice| Dead {
         session,
         id: notice_id(&notice.cause),
         status: notice.status.clone(),
@@ -318,10 +318,10 @@ pub(super) async fn order(
     which: Which,
 ) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
-    let db = audit::open(&data.host_db())?;
-    context.warn_elsewhere(&db, &data);
-    let session = select::session(&db, part)?.id;
-    drop(db);
+    let store = Store::look(&data.host_db())?;
+    context.warn_elsewhere(&store, &data);
+    let session = select::session(&store, part)?.id;
+    drop(store);
     let chosen = Chosen { session, kind: which.kind, ids: which.ids };
     let request = match verb {
         Verb::Redrive => Request::Redrive(chosen),

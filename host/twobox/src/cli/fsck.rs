@@ -3,7 +3,6 @@
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use rusqlite::Connection;
 use serde::Serialize;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::errors::chain;
@@ -15,7 +14,7 @@ use super::{Context, select};
 use twobox_app::fsck::rebuild::{self, Rebuilt, Unknown};
 use twobox_app::fsck::{Finding, examine};
 use twobox_app::place;
-use twobox_store::audit;
+use twobox_store::Store;
 use twobox_system::data::{DataDir, HostLock};
 
 /// A finding, with the session that it is about.
@@ -53,13 +52,13 @@ pub(super) fn run(
     let data = context.open_data()?;
     let report = match repair {
         false => {
-            let db = audit::open(&data.host_db())?;
-            context.warn_elsewhere(&db, &data);
+            let store = Store::look(&data.host_db())?;
+            context.warn_elsewhere(&store, &data);
             let host_runs = UnixStream::connect(data.socket()).is_ok();
-            let (sessions, mut findings) = check(&data, &db, part, host_runs)?;
+            let (sessions, mut findings) = check(&data, &store, part, host_runs)?;
             if part.is_none() {
                 findings.extend(
-                    examine::foreign_folders(&data, &db)?
+                    examine::foreign_folders(&data, &store)?
                         .into_iter()
                         .map(|finding| Told { session: None, finding }),
                 );
@@ -80,8 +79,8 @@ pub(super) fn rebuild(context: &Context) -> Result<ExitCode, Failure> {
     let lock = data.lock()?;
     let now = SystemClock.now();
     let rebuilt = rebuild::rebuild(&data, &lock, &SystemIds, now)?;
-    let db = twobox_store::open(&data.host_db())?;
-    place::settle(&db, &data, now)?;
+    let store = Store::open(&data.host_db())?;
+    place::settle(&store, &data, now)?;
     let output = context.output;
     output.show(&rebuilt, |rebuilt| output.advise(&printable(&told_rebuilt(rebuilt))));
     Ok(ExitCode::SUCCESS)
@@ -108,26 +107,26 @@ fn told_rebuilt(rebuilt: &Rebuilt) -> String {
     lines.join("\n")
 }
 
-fn chosen(db: &Connection, part: Option<&str>) -> Result<Vec<(AgentGroupId, SessionId)>, Failure> {
+fn chosen(store: &Store, part: Option<&str>) -> Result<Vec<(AgentGroupId, SessionId)>, Failure> {
     Ok(match part {
         Some(part) => {
-            let session = select::session(db, part)?;
+            let session = select::session(store, part)?;
             vec![(session.agent_id, session.id)]
         }
-        None => audit::folders(db)?,
+        None => store.sessions().folders().wait()?,
     })
 }
 
 fn check(
     data: &DataDir,
-    db: &Connection,
+    store: &Store,
     part: Option<&str>,
     host_runs: bool,
 ) -> Result<(usize, Vec<Told>), Failure> {
-    let sessions = chosen(db, part)?;
+    let sessions = chosen(store, part)?;
     let mut findings = Vec::new();
     for (group, session) in &sessions {
-        let found = examine::session(data, db, (*group, *session), host_runs, &SystemClock)?;
+        let found = examine::session(data, store, (*group, *session), host_runs, &SystemClock)?;
         findings.extend(found.into_iter().map(|finding| Told { session: Some(*session), finding }));
     }
     Ok((sessions.len(), findings))
@@ -136,15 +135,15 @@ fn check(
 /// Checks, repairs, and checks again: what the report lists is what is left.
 fn mend(data: &DataDir, part: Option<&str>) -> Result<Report, Failure> {
     let lock = data.lock()?;
-    let db = twobox_store::open(&data.host_db())?;
-    place::confirm(&db, data)?;
+    let store = Store::open(&data.host_db())?;
+    place::confirm(&store, data)?;
     let mut repairs = Vec::new();
-    for (group, session) in chosen(&db, part)? {
+    for (group, session) in chosen(&store, part)? {
         let folder = data.session_folder(group, session);
         // A repair may bring to light what another one can mend, such as in an old file.
         for _ in 0..3 {
-            let found = examine::session(data, &db, (group, session), false, &SystemClock)?;
-            let steps = apply(&lock, &db, session, &folder, &found);
+            let found = examine::session(data, &store, (group, session), false, &SystemClock)?;
+            let steps = apply(&lock, &store, session, &folder, &found);
             let nothing_more = steps.iter().all(|step| step.error.is_some());
             repairs.retain(|step: &Step| step.session != session || step.error.is_none());
             repairs.extend(steps);
@@ -153,9 +152,9 @@ fn mend(data: &DataDir, part: Option<&str>) -> Result<Report, Failure> {
             }
         }
     }
-    let (checked, mut findings) = check(data, &db, part, false)?;
+    let (checked, mut findings) = check(data, &store, part, false)?;
     if part.is_none() {
-        let foreign = examine::foreign_folders(data, &db)?;
+        let foreign = examine::foreign_folders(data, &store)?;
         findings.extend(foreign.into_iter().map(|finding| Told { session: None, finding }));
     }
     Ok(Report { checked, host_runs: false, repairs, findings })
@@ -163,7 +162,7 @@ fn mend(data: &DataDir, part: Option<&str>) -> Result<Report, Failure> {
 
 fn apply(
     lock: &HostLock,
-    db: &Connection,
+    store: &Store,
     session: SessionId,
     folder: &std::path::Path,
     findings: &[Finding],
@@ -180,7 +179,7 @@ fn apply(
             name: finding.name.as_str(),
             object: finding.object.clone(),
             step: repair.describe(),
-            error: repair.apply(lock, db, session, folder).err().map(|error| chain(&error)),
+            error: repair.apply(lock, store, session, folder).err().map(|error| chain(&error)),
         });
     }
     steps

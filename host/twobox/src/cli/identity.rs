@@ -9,13 +9,14 @@ use twobox_shared::ids::SystemIds;
 use super::Context;
 use super::output::{Failure, printable};
 use twobox_app::identity::{self, Copied, Moved};
+use twobox_store::Store;
 use twobox_system::data::DataDir;
 
 pub(super) fn moved(context: &Context) -> Result<ExitCode, Failure> {
     let data = context.open_data()?;
     let lock = data.lock_patiently()?;
-    let mut db = twobox_store::open(&data.host_db())?;
-    let moved = identity::moved(&data, &lock, &mut db, SystemClock.now())?;
+    let store = Store::open(&data.host_db())?;
+    let moved = identity::moved(&data, &lock, &store, SystemClock.now())?;
     let answer = json!({ "data": data.root(), "moved": moved });
     context.output.show(&answer, |_| printable(&told_move(&data, &moved)));
     Ok(ExitCode::SUCCESS)
@@ -46,9 +47,8 @@ pub(super) fn copy(context: &Context, force: bool) -> Result<ExitCode, Failure> 
     let lock = data.lock_patiently()?;
     let (config, _) = context.load_config(&data.config())?;
     let quota = config.limits.outbox_quota_mb << 20;
-    let mut db = twobox_store::open(&data.host_db())?;
-    let copied =
-        identity::copy(&data, &lock, &mut db, &SystemIds, quota, force, SystemClock.now())?;
+    let store = Store::open(&data.host_db())?;
+    let copied = identity::copy(&data, &lock, &store, &SystemIds, quota, force, SystemClock.now())?;
     let answer = json!({ "data": data.root(), "copied": copied });
     context.output.show(&answer, |_| context.output.advise(&printable(&told_copy(&data, &copied))));
     Ok(ExitCode::SUCCESS)

@@ -22,8 +22,7 @@ use twobox_runtime as runtime;
 use twobox_runtime::RuntimeError;
 use twobox_runtime::probe::Difference;
 use twobox_slots::zone::Zone;
-use twobox_store as db;
-use twobox_store::agents as stored;
+use twobox_store::Store;
 use twobox_store::messaging::SessionMode;
 use twobox_system::data::DataDir;
 
@@ -37,7 +36,7 @@ pub(super) async fn run(
     let now = SystemClock.now();
     let data = DataDir::create(&context.data)?;
     // Only where nothing is: a new one beside the sessions of an old one would forget them all.
-    if db::is_blank(&data.host_db())? && data.was_used() {
+    if twobox_store::is_blank(&data.host_db())? && data.was_used() {
         return Err(data.lost().into());
     }
     let closed = data.close_to_others()?;
@@ -48,9 +47,9 @@ pub(super) async fn run(
         (false, None) => choose(context, &data).await?,
     };
     let zone = Zone::of_machine(context.env.get("TZ").map(String::as_str));
-    let mut host = db::create(&data.host_db())?;
+    let host = Store::create(&data.host_db())?;
     place::settle(&host, &data, now)?;
-    let install = db::install_id(&host, &SystemIds, now)?;
+    let install = host.installation().id_or_new(&SystemIds, now).wait()?;
     let (mut made, mut taken_over) = (Vec::new(), Vec::new());
     if write_new(&data.config(), &config::template(runtime, zone.name()))? {
         made.push("twobox.toml".to_owned());
@@ -59,12 +58,12 @@ pub(super) async fn run(
         Token::at(&data.api_token())?;
         made.push("api.token".to_owned());
     }
-    if stored::list(&host)?.is_empty() {
-        stored::add(&mut host, FIRST_AGENT, SessionMode::Shared, &SystemIds, now)?;
+    if host.agents().list().wait()?.is_empty() {
+        host.agents().add(FIRST_AGENT, SessionMode::Shared, &SystemIds, now).wait()?;
         made.push(format!("agent {FIRST_AGENT}"));
     }
     // For every agent: a run that was interrupted may have left one without its files.
-    for agent in stored::list(&host)? {
+    for agent in host.agents().list().wait()? {
         let made_of =
             agents::make_files(&data, &agent, &File::of(&AgentConfig::default()))?.migrated;
         if let Some(migrated) = made_of {

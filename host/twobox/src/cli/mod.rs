@@ -41,6 +41,7 @@ use crate::logging::LogFormat;
 use twobox_app::place;
 use twobox_config::{Config, RuntimeKind};
 use twobox_model::dead_letter::Verb;
+use twobox_store::Store;
 use twobox_system::data::DataDir;
 use twobox_system::owner;
 
@@ -153,23 +154,23 @@ impl Context {
 
     /// The data directory and a connection to its `host.db`, to change something. Refused where the
     /// directory is not where its host left it.
-    fn open_db(&self) -> Result<(DataDir, rusqlite::Connection), Failure> {
+    fn open_store(&self) -> Result<(DataDir, Store), Failure> {
         let data = self.open_data()?;
-        let db = twobox_store::open(&data.host_db())?;
-        place::confirm(&db, &data)?;
-        Ok((data, db))
+        let store = Store::open(&data.host_db())?;
+        place::confirm(&store, &data)?;
+        Ok((data, store))
     }
 
     /// The same, to look at something: there a word of warning is enough.
-    fn look_db(&self) -> Result<(DataDir, rusqlite::Connection), Failure> {
+    fn look_store(&self) -> Result<(DataDir, Store), Failure> {
         let data = self.open_data()?;
-        let db = twobox_store::open(&data.host_db())?;
-        self.warn_elsewhere(&db, &data);
-        Ok((data, db))
+        let store = Store::open(&data.host_db())?;
+        self.warn_elsewhere(&store, &data);
+        Ok((data, store))
     }
 
-    fn warn_elsewhere(&self, db: &rusqlite::Connection, data: &DataDir) {
-        if let Err(error) = place::confirm(db, data) {
+    fn warn_elsewhere(&self, store: &Store, data: &DataDir) {
+        if let Err(error) = place::confirm(store, data) {
             self.output.warn(&chain(&error));
         }
     }

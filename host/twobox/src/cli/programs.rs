@@ -14,7 +14,6 @@ use super::{Context, output};
 use twobox_runtime::Profile;
 use twobox_runtime::profile::File;
 use twobox_runtime::program;
-use twobox_store::agents;
 use twobox_system::remove_tree::remove_tree;
 
 /// What an editor of `agents edit` is called if the environment says nothing.
@@ -29,8 +28,8 @@ pub(super) fn put(
     if target.is_some() && files.len() != 1 {
         return Err(Failure::usage("--as names the place of a single file or folder"));
     }
-    let (data, db) = context.open_db()?;
-    let agent = agents::find(&db, name)?;
+    let (data, store) = context.open_store()?;
+    let agent = store.agents().find(name).wait()?;
     let places = program::put(&data.programs(), &agent.folder, files, target)?;
     let program = data.program_folder(&agent.folder);
     let put: Vec<PathBuf> = places.iter().map(|place| program.join(place)).collect();
@@ -46,8 +45,8 @@ pub(super) fn edit(
     name: &str,
     file: Option<&Path>,
 ) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
-    let agent = agents::find(&db, name)?;
+    let (data, store) = context.open_store()?;
+    let agent = store.agents().find(name).wait()?;
     let chosen = chosen_editor(|name| std::env::var_os(name));
     let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let editor = match (chosen, is_terminal) {
@@ -116,8 +115,8 @@ pub(super) fn edit(
 
 /// Sets in an agent's configuration what options say.
 pub(super) fn set(context: &Context, name: &str, settings: Settings) -> Result<ExitCode, Failure> {
-    let (data, db) = context.open_db()?;
-    let agent = agents::find(&db, name)?;
+    let (data, store) = context.open_store()?;
+    let agent = store.agents().find(name).wait()?;
     let path = data.agent_config(&agent.folder);
     let before = File::load(&path).map_err(|error| Failure::new(error.to_string()))?;
     let mut file = before.clone();

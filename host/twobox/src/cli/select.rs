@@ -1,33 +1,33 @@
 //! Which agent and which session a command means.
 
-use rusqlite::Connection;
-
 use super::output::Failure;
-use twobox_store::agents::{self, AgentGroup};
-use twobox_store::overview::{self, SessionOverview};
+use twobox_store::Store;
+use twobox_store::agents::AgentGroup;
+use twobox_store::overview::SessionOverview;
 
 /// The agent that was named, or the only one, or `assistant`.
-pub(super) fn agent(db: &Connection, named: Option<&str>) -> Result<AgentGroup, Failure> {
+pub(super) fn agent(store: &Store, named: Option<&str>) -> Result<AgentGroup, Failure> {
     if let Some(name) = named {
-        return Ok(agents::find(db, name)?);
+        return Ok(store.agents().find(name).wait()?);
     }
-    let mut all = agents::list(db)?;
+    let mut all = store.agents().list().wait()?;
     if all.len() == 1 {
         return Ok(all.remove(0));
     }
     match all.into_iter().find(|agent| agent.name == "assistant") {
         Some(assistant) => Ok(assistant),
-        None => {
-            Err(Failure::usage(format!("say which agent with --agent; {}", agents::known(db)?)))
-        }
+        None => Err(Failure::usage(format!(
+            "say which agent with --agent; {}",
+            store.agents().known().wait()?
+        ))),
     }
 }
 
 /// The session whose id begins or ends with `part`.
-pub(super) fn session(db: &Connection, part: &str) -> Result<SessionOverview, Failure> {
+pub(super) fn session(store: &Store, part: &str) -> Result<SessionOverview, Failure> {
     let mut found = match part.is_empty() {
         true => Vec::new(),
-        false => overview::sessions_like(db, part)?,
+        false => store.sessions().like(part).wait()?,
     };
     match found.len() {
         0 => Err(Failure::new(format!(

@@ -64,8 +64,8 @@ pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<E
     let (data, to) = match (arguments.channel, arguments.chat) {
         (Some(channel), Some(chat)) => (context.open_data()?, Recipient::Chat { channel, chat }),
         _ => {
-            let (data, db) = context.look_db()?;
-            (data, Recipient::Agent(select::agent(&db, arguments.agent.as_deref())?.name))
+            let (data, store) = context.look_store()?;
+            (data, Recipient::Agent(select::agent(&store, arguments.agent.as_deref())?.name))
         }
     };
     let text = match arguments.text.as_str() {

@@ -24,8 +24,7 @@ use super::client::Client;
 use super::output::{Failure, count, count_of, table};
 use super::{Context, output, select};
 use twobox_channels::socket::{Event, Request};
-use twobox_store::agents;
-use twobox_store::overview::{self, SessionKind, SessionOverview};
+use twobox_store::overview::{SessionKind, SessionOverview};
 
 /// How long a look at a container's outbox may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -105,10 +104,10 @@ pub(super) fn list(
     agent: Option<&str>,
     runs: bool,
 ) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
-    let agent = agent.map(|name| agents::find(&db, name)).transpose()?;
-    let all = overview::sessions(&db, agent.map(|agent| agent.id))?;
-    drop(db);
+    let (data, store) = context.look_store()?;
+    let agent = agent.map(|name| store.agents().find(name).wait()).transpose()?;
+    let all = store.sessions().list(agent.map(|agent| agent.id)).wait()?;
+    drop(store);
     let (shown, hidden): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|session| runs || session.kind == SessionKind::Chat);
     let now = SystemClock.now();
@@ -183,9 +182,9 @@ fn last_message(paths: &SessionPaths, now: UnixMillis) -> Option<UnixMillis> {
 }
 
 pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
-    let session = select::session(&db, part)?;
-    drop(db);
+    let (data, store) = context.look_store()?;
+    let session = select::session(&store, part)?;
+    drop(store);
     let folder = data.session_folder(session.agent_id, session.id);
     let paths = SessionPaths::of_folder(&folder);
     let mut inbox = read_inbox(&paths);
@@ -334,9 +333,9 @@ pub(super) async fn retry(
     part: &str,
     message: Option<MessageId>,
 ) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
-    let session = select::session(&db, part)?.id;
-    drop(db);
+    let (data, store) = context.look_store()?;
+    let session = select::session(&store, part)?.id;
+    drop(store);
     let mut client = Client::reach(&data.socket()).await?;
     match client.answer(&Request::Retry { session, message }).await? {
         Event::Retried { count, .. } => {
@@ -351,9 +350,9 @@ pub(super) async fn retry(
 }
 
 pub(super) async fn restart(context: &Context, part: &str) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
-    let session = select::session(&db, part)?.id;
-    drop(db);
+    let (data, store) = context.look_store()?;
+    let session = select::session(&store, part)?.id;
+    drop(store);
     let mut client = Client::reach(&data.socket()).await?;
     match client.answer(&Request::Restart { session }).await? {
         Event::Restarted { stopped, .. } => {

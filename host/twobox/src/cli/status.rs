@@ -9,12 +9,12 @@ use super::doctor::channel_trouble;
 use super::output::Failure;
 use super::{Context, output};
 use twobox_channels::socket::{Event, Request};
-use twobox_store::{agents, overview};
 
 pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
+    let (data, store) = context.look_store()?;
     let Ok(mut client) = Client::connect(&data.socket()).await else {
-        let (agents, sessions) = (agents::list(&db)?.len(), overview::sessions(&db, None)?.len());
+        let (agents, sessions) =
+            (store.agents().list().wait()?.len(), store.sessions().list(None).wait()?.len());
         let answer = json!({ "running": false, "agents": agents, "sessions": sessions });
         context.output.show(&answer, |_| {
             context.output.advise(&format!(

@@ -45,9 +45,9 @@ pub(super) fn run(
     number: u32,
     follow: bool,
 ) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
-    let session = select::session(&db, part)?;
-    drop(db);
+    let (data, store) = context.look_store()?;
+    let session = select::session(&store, part)?;
+    drop(store);
     let paths = data.session_paths(session.agent_id, session.id);
     let mut after = (Seq(0), Seq(0));
     let mut entries = look(&paths, after, number)?;

@@ -18,7 +18,6 @@ use twobox_session::recurrence::zone_of;
 use twobox_session::requests::local_time;
 use twobox_shared::errors::chain;
 use twobox_slots::zone::Zone;
-use twobox_store::{agents, overview};
 
 /// How many occurrences that are over are shown.
 const OVER_MAX: u32 = 20;
@@ -112,10 +111,10 @@ fn listed(
     context: &Context,
     agent: Option<&str>,
 ) -> Result<(Vec<Listed>, Vec<Unreadable>), Failure> {
-    let (data, db) = context.look_db()?;
-    let agent = agent.map(|name| agents::find(&db, name)).transpose()?;
-    let sessions = overview::sessions(&db, agent.map(|agent| agent.id))?;
-    drop(db);
+    let (data, store) = context.look_store()?;
+    let agent = agent.map(|name| store.agents().find(name).wait()).transpose()?;
+    let sessions = store.sessions().list(agent.map(|agent| agent.id)).wait()?;
+    drop(store);
     let (mut tasks, mut unreadable) = (Vec::new(), Vec::new());
     for session in sessions {
         let path = data.session_paths(session.agent_id, session.id).inbound_db();
@@ -167,9 +166,9 @@ fn one_line(text: &str) -> String {
 }
 
 pub(super) fn run(context: &Context, part: &str) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
-    let session = select::session(&db, part)?;
-    drop(db);
+    let (data, store) = context.look_store()?;
+    let session = select::session(&store, part)?;
+    drop(store);
     let path = data.session_paths(session.agent_id, session.id).inbound_db();
     let tasks = match path.exists() {
         true => InboxReader::open(&path)?.tasks(OVER_MAX)?,

@@ -10,9 +10,8 @@ use twobox_shared::ids::SystemIds;
 use super::Context;
 use super::output::{Failure, printable, table};
 use twobox_model::channel::COMMAND;
-use twobox_store::agents;
 use twobox_store::messaging::{NewWiring, SessionMode};
-use twobox_store::wirings::{self, WireError};
+use twobox_store::wirings::WireError;
 
 /// What can be done with wirings.
 #[derive(Debug, Subcommand)]
@@ -51,9 +50,9 @@ pub(super) fn run(context: &Context, command: &WireCommand) -> Result<ExitCode, 
     match command {
         WireCommand::Add { agent, channel, chat, name, session_mode } => {
             let new = NewWiring {
-                channel_type: channel,
-                platform_id: chat,
-                name: name.as_deref(),
+                channel_type: channel.clone(),
+                platform_id: chat.clone(),
+                name: name.clone(),
                 mode: *session_mode,
             };
             add(context, agent, new)
@@ -63,20 +62,20 @@ pub(super) fn run(context: &Context, command: &WireCommand) -> Result<ExitCode, 
     }
 }
 
-fn add(context: &Context, agent: &str, new: NewWiring<'_>) -> Result<ExitCode, Failure> {
-    let (data, mut db) = context.open_db()?;
-    let agent = agents::find(&db, agent)?;
+fn add(context: &Context, agent: &str, new: NewWiring) -> Result<ExitCode, Failure> {
+    let (data, store) = context.open_store()?;
+    let agent = store.agents().find(agent).wait()?;
     // A wiring stands whatever the configuration says: both can be made in any order.
     let config = context.load_config(&data.config()).map(|(config, _)| config).ok();
     let set = config.as_ref().map(|config| config.channels.all()).unwrap_or_default();
     let known: Vec<&str> = set.keys().map(String::as_str).collect();
-    let wired = wirings::wire(&mut db, &agent, new, &known, &SystemIds, SystemClock.now())
-        .map_err(|error| match error {
-            WireError::Bad { .. } | WireError::UnknownChannel { .. } => {
-                Failure::usage(error.to_string())
-            }
-            other => other.into(),
-        })?;
+    let wiring = store.wirings().wire(&agent, new, &known, &SystemIds, SystemClock.now());
+    let wired = wiring.wait().map_err(|error| match error {
+        WireError::Bad { .. } | WireError::UnknownChannel { .. } => {
+            Failure::usage(error.to_string())
+        }
+        other => other.into(),
+    })?;
     context.output.show(&json!({ "wiring": wired }), |_| {
         printable(&format!(
             "{} listens to {} {} ({}), and calls it {:?}",
@@ -87,15 +86,15 @@ fn add(context: &Context, agent: &str, new: NewWiring<'_>) -> Result<ExitCode, F
             wired.name
         ))
     });
-    if config.is_some() && new.channel_type == COMMAND && !set.contains_key(COMMAND) {
+    if config.is_some() && wired.channel_type == COMMAND && !set.contains_key(COMMAND) {
         context.output.warn("channels.command is not set: until it is, nothing is sent there");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let (_, db) = context.look_db()?;
-    let wirings = wirings::list(&db)?;
+    let (_, store) = context.look_store()?;
+    let wirings = store.wirings().list().wait()?;
     context.output.show(&json!({ "wirings": wirings }), |_| {
         let rows: Vec<_> = wirings
             .iter()
@@ -120,9 +119,9 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn remove(context: &Context, agent: &str, channel: &str, chat: &str) -> Result<ExitCode, Failure> {
-    let (_, db) = context.open_db()?;
-    let agent = agents::find(&db, agent)?;
-    wirings::unwire(&db, &agent, channel, chat)?;
+    let (_, store) = context.open_store()?;
+    let agent = store.agents().find(agent).wait()?;
+    store.wirings().unwire(&agent, channel, chat).wait()?;
     let answer = json!({ "removed": {
         "agent": agent.name, "channel_type": channel, "platform_id": chat,
     } });

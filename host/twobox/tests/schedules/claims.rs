@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use twobox_shared::ids::{ScheduleId, SystemIds};
 use twobox_slots::Slot;
+use twobox_store::Store;
 use twobox_store::schedules::{
     self, Claim, Claimed, Definition, Fate, Reason, SlotRow, Status, Trigger,
 };
@@ -11,14 +12,14 @@ use twobox_store::schedules::{
 use super::world::{World, at, definition, dump, host_id, next, past, run_id, world};
 
 /// A claim of the slot 1000 of a fresh schedule, as one run.
-fn of_1000<'a>(id: ScheduleId, rows: &'a [SlotRow]) -> Claim<'a> {
+fn of_1000(id: ScheduleId, rows: &[SlotRow]) -> Claim {
     Claim {
         schedule: id,
         revision: 1,
         slot: at(1000),
-        open: &[],
-        rows,
-        replaces: &[],
+        open: vec![],
+        rows: rows.to_vec(),
+        replaces: Vec::new(),
         next: next(2000),
         now: at(1000),
     }
@@ -28,8 +29,8 @@ fn row(slot: i64, fate: Fate) -> SlotRow {
     SlotRow { id: run_id(), slot: at(slot), due: at(slot + 5), fate }
 }
 
-fn claim(world: &mut World, claim: &Claim<'_>) -> Claimed {
-    schedules::claim_slot(&mut world.db, claim).unwrap()
+fn claim(world: &mut World, claim: &Claim) -> Claimed {
+    world.db.schedules().claim_slot(claim.clone()).wait().unwrap()
 }
 
 const DONE: Claimed = Claimed::Done { already: vec![] };
@@ -88,7 +89,7 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
             "another moved it to a later slot without any row",
             |world, id| {
                 let empty = Claim { next: next(5000), ..of_1000(id, &[]) };
-                assert_eq!(schedules::claim_slot(&mut world.db, &empty).unwrap(), DONE);
+                assert_eq!(world.db.schedules().claim_slot(empty).wait().unwrap(), DONE);
             },
             Claimed::Taken,
         ),
@@ -96,45 +97,41 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
             "it was edited",
             |world, id| {
                 let edited = definition("report");
-                schedules::edit(
-                    &mut world.db,
-                    id,
-                    1,
-                    &edited,
-                    schedules::NextSlot::Reckoned(next(1000)),
-                    None,
-                    at(900),
-                )
-                .unwrap();
+                world
+                    .db
+                    .schedules()
+                    .edit(id, 1, &edited, schedules::NextSlot::Reckoned(next(1000)), None, at(900))
+                    .wait()
+                    .unwrap();
             },
             Claimed::Changed,
         ),
         (
             "a run of it was enqueued",
             |world, id| {
-                schedules::enqueue_manual(&world.db, id, run_id(), at(900)).unwrap();
+                world.db.runs().enqueue_manual(id, run_id(), at(900)).wait().unwrap();
             },
             Claimed::Changed,
         ),
         (
             "it was paused",
             |world, id| {
-                schedules::pause(&mut world.db, id, "ann", None, at(900)).unwrap();
+                world.db.schedules().pause(id, "ann", None, at(900)).wait().unwrap();
             },
             Claimed::Disabled,
         ),
         (
             "it was paused and resumed at the same slot",
             |world, id| {
-                schedules::pause(&mut world.db, id, "ann", None, at(900)).unwrap();
-                schedules::resume(&mut world.db, id, 2, next(1000), at(900)).unwrap();
+                world.db.schedules().pause(id, "ann", None, at(900)).wait().unwrap();
+                world.db.schedules().resume(id, 2, next(1000), at(900)).wait().unwrap();
             },
             Claimed::Changed,
         ),
         (
             "it was removed",
             |world, id| {
-                schedules::remove(&mut world.db, id, at(900)).unwrap();
+                world.db.schedules().remove(id, at(900)).wait().unwrap();
             },
             Claimed::Gone,
         ),
@@ -143,10 +140,10 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
         let mut world = world();
         let id = world.add("report");
         before(&mut world, id);
-        let as_it_was = dump(&world.db);
+        let as_it_was = dump(&world.db.raw());
         let rows = [row(1000, Fate::Run)];
         assert_eq!(claim(&mut world, &of_1000(id, &rows)), expected, "{case}");
-        assert_eq!(dump(&world.db), as_it_was, "{case}");
+        assert_eq!(dump(&world.db.raw()), as_it_was, "{case}");
     }
     let mut world = world();
     let unknown = ScheduleId::generate(&SystemIds);
@@ -162,7 +159,7 @@ fn a_run_that_ended_meanwhile_asks_for_a_new_decision() {
     world.finish(earlier, owner, schedules::Outcome::Completed, 1900);
     let rows = [row(2000, Fate::Skipped(Reason::Overlap))];
     let stale = Claim { slot: at(2000), next: next(3000), ..of_1000(id, &rows) };
-    let seen = Claim { open: &[earlier], ..stale };
+    let seen = Claim { open: vec![earlier], ..stale.clone() };
     assert_eq!(claim(&mut world, &seen), Claimed::Changed);
     assert_eq!(claim(&mut world, &stale), DONE);
 }
@@ -172,9 +169,9 @@ fn a_slot_that_a_backfill_ran_ahead_of_time_does_not_stop_the_cadence() {
     let mut world = world();
     let id = world.add("report");
     let ahead = run_id();
-    schedules::enqueue_backfill(&mut world.db, id, &[past(ahead, 1000)], at(900)).unwrap();
+    world.db.runs().enqueue_backfill(id, &[past(ahead, 1000)], at(900)).wait().unwrap();
     let rows = [row(1000, Fate::Run), row(2000, Fate::Run)];
-    let both = Claim { open: &[ahead], next: next(3000), ..of_1000(id, &rows) };
+    let both = Claim { open: vec![ahead], next: next(3000), ..of_1000(id, &rows) };
     assert_eq!(claim(&mut world, &both), Claimed::Done { already: vec![at(1000)] });
     assert_eq!(world.schedule(id).fired, 1, "only one of them was fired by the cadence");
     assert_eq!(world.schedule(id).next, next(3000));
@@ -190,12 +187,12 @@ fn bounds_are_looked_at_again_and_the_last_run_ends_the_schedule() {
         not_after: Some(at(4000)),
         ..definition("report")
     });
-    let as_it_was = dump(&world.db);
+    let as_it_was = dump(&world.db.raw());
     for slots in [&[999][..], &[4001], &[1000, 2000, 3000]] {
         let rows: Vec<_> = slots.iter().map(|&slot| row(slot, Fate::Run)).collect();
         let outcome = claim(&mut world, &Claim { next: next(3500), ..of_1000(id, &rows) });
         assert_eq!(outcome, Claimed::OutOfBounds, "{slots:?}");
-        assert_eq!(dump(&world.db), as_it_was, "{slots:?}");
+        assert_eq!(dump(&world.db.raw()), as_it_was, "{slots:?}");
     }
     let rows = [row(1000, Fate::Run)];
     assert_eq!(claim(&mut world, &of_1000(id, &rows)), DONE);
@@ -205,19 +202,19 @@ fn bounds_are_looked_at_again_and_the_last_run_ends_the_schedule() {
     world.claim(id, &[Fate::Run]);
     let over = world.schedule(id);
     assert_eq!((over.next, over.fired, over.pause_reason), (None, 2, None));
-    assert_eq!(schedules::due(&world.db, at(99_000), 10).unwrap().rows, []);
+    assert_eq!(world.db.schedules().due(at(99_000), 10).wait().unwrap().rows, []);
 }
 
 #[test]
 fn a_claim_that_would_repeat_itself_is_an_error() {
     let mut world = world();
     let id = world.add("report");
-    let as_it_was = dump(&world.db);
+    let as_it_was = dump(&world.db.raw());
     let rows = [row(1000, Fate::Run)];
     for stuck in [1000, 999] {
         let again = Claim { next: next(stuck), ..of_1000(id, &rows) };
-        assert!(schedules::claim_slot(&mut world.db, &again).is_err());
-        assert_eq!(dump(&world.db), as_it_was);
+        assert!(world.db.schedules().claim_slot(again).wait().is_err());
+        assert_eq!(dump(&world.db.raw()), as_it_was);
     }
 }
 
@@ -232,8 +229,8 @@ fn a_later_slot_takes_the_place_of_earlier_runs() {
     let replacing = Claim {
         slot: at(3000),
         next: next(4000),
-        open: &open,
-        replaces: &open,
+        open: open.to_vec(),
+        replaces: open.to_vec(),
         now: at(3001),
         ..of_1000(id, &rows)
     };
@@ -249,18 +246,18 @@ fn a_later_slot_takes_the_place_of_earlier_runs() {
 fn a_busy_database_is_told_apart() {
     let mut world = world();
     let id = world.add("report");
-    let other = twobox_store::create(&world.path).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    world.db.busy_timeout(Duration::ZERO).unwrap();
+    let other = Store::create(&world.path).unwrap();
+    other.raw().execute_batch("BEGIN IMMEDIATE").unwrap();
+    world.db.raw().busy_timeout(Duration::ZERO).unwrap();
     let rows = [row(1000, Fate::Run)];
-    let busy = schedules::claim_slot(&mut world.db, &of_1000(id, &rows)).unwrap_err();
+    let busy = world.db.schedules().claim_slot(of_1000(id, &rows)).wait().unwrap_err();
     assert!(busy.is_busy(), "{busy}");
-    other.execute_batch("ROLLBACK").unwrap();
+    other.raw().execute_batch("ROLLBACK").unwrap();
     assert_eq!(claim(&mut world, &of_1000(id, &rows)), DONE);
     let rows = [SlotRow { slot: at(2000), ..rows[0] }];
     let twice =
-        Claim { slot: at(2000), next: next(3000), open: &[rows[0].id], ..of_1000(id, &rows) };
-    let refused = schedules::claim_slot(&mut world.db, &twice).unwrap_err();
+        Claim { slot: at(2000), next: next(3000), open: vec![rows[0].id], ..of_1000(id, &rows) };
+    let refused = world.db.schedules().claim_slot(twice).wait().unwrap_err();
     assert!(!refused.is_busy(), "the id of a run is used twice: {refused}");
 }
 
@@ -269,7 +266,7 @@ fn putting_off_moves_the_look_and_not_the_slot() {
     let mut world = world();
     let id = world.add("report");
     let put_off = |world: &World, revision, slot, until| {
-        schedules::put_off(&world.db, id, revision, at(slot), at(until)).unwrap()
+        world.db.schedules().put_off(id, revision, at(slot), at(until)).wait().unwrap()
     };
     for (case, revision, slot, until) in [
         ("other revision", 2, 1000, 4000),
@@ -282,8 +279,8 @@ fn putting_off_moves_the_look_and_not_the_slot() {
     assert!(put_off(&world, 1, 1000, 4000));
     let moved = world.schedule(id).next.unwrap();
     assert_eq!((moved.slot, moved.due), (at(1000), at(4000)));
-    assert_eq!(schedules::due(&world.db, at(3999), 10).unwrap().rows, []);
-    schedules::pause(&mut world.db, id, "ann", None, at(1)).unwrap();
+    assert_eq!(world.db.schedules().due(at(3999), 10).wait().unwrap().rows, []);
+    world.db.schedules().pause(id, "ann", None, at(1)).wait().unwrap();
     assert!(!put_off(&world, 2, 1000, 9000), "paused");
 }
 
@@ -293,14 +290,14 @@ fn a_row_for_missed_slots_stands_for_none_that_a_backfill_ran_ahead_of_time() {
         let mut world = world();
         let id = world.add("report");
         let run = run_id();
-        schedules::enqueue_backfill(&mut world.db, id, &[past(run, ahead)], at(3900)).unwrap();
-        let taken = schedules::taken(&world.db, id, at(1000), at(3900)).unwrap();
+        world.db.runs().enqueue_backfill(id, &[past(run, ahead)], at(3900)).wait().unwrap();
+        let taken = world.db.schedules().taken(id, at(1000), at(3900)).wait().unwrap();
         assert_eq!(taken, [(Slot(at(ahead)), Slot(at(ahead)))]);
-        let before = dump(&world.db);
+        let before = dump(&world.db.raw());
         let fate = Fate::Missed { reason: Reason::Policy, count: 3, last_slot: at(3000) };
         let rows = [row(1000, fate)];
-        let stale = Claim { open: &[run], next: next(4000), ..of_1000(id, &rows) };
+        let stale = Claim { open: vec![run], next: next(4000), ..of_1000(id, &rows) };
         assert_eq!(claim(&mut world, &stale), Claimed::Changed, "slot {ahead}");
-        assert_eq!(dump(&world.db), before, "slot {ahead}: it leaves no trace");
+        assert_eq!(dump(&world.db.raw()), before, "slot {ahead}: it leaves no trace");
     }
 }

@@ -1,11 +1,11 @@
 //! A statement that fails in the middle: everything is as it was, and the same works afterwards.
 
 use twobox_shared::ids::{HostId, RunId, ScheduleId, SystemIds};
+use twobox_store::DbError;
 use twobox_store::schedules::{
     self, Capacity, Claim, Claimed, Definition, Fate, Finished, Hold, Outcome, Prepared, Reason,
     Run, SlotRow, Streaks, Verdict,
 };
-use twobox_store::{DbError, sessions};
 
 use super::world::{
     World, at, definition, dump, end, host_id, next, past, pause, run_id, start, world,
@@ -36,26 +36,27 @@ fn each_fault(faults: &[&str], act: impl Fn(&mut World, &Props) -> Result<(), Db
         let mut world = world();
         let props = props(&mut world);
         match fault == at_commit {
-            true => world.db.commit_hook(Some(|| true)).unwrap(),
+            true => world.db.raw().commit_hook(Some(|| true)).unwrap(),
             false => world
                 .db
+                .raw()
                 .execute_batch(&format!(
                     "CREATE TRIGGER fault {fault} BEGIN SELECT RAISE(ABORT, 'injected'); END"
                 ))
                 .unwrap(),
         }
-        let as_it_was = dump(&world.db);
+        let as_it_was = dump(&world.db.raw());
         let error = act(&mut world, &props).expect_err(fault);
         if fault != at_commit {
             let DbError::Sqlite { source, .. } = &error else { panic!("{fault}: {error}") };
             assert!(source.to_string().contains("injected"), "{fault}: {source}");
         }
-        assert!(world.db.is_autocommit(), "{fault}: no transaction is left open");
-        assert_eq!(dump(&world.db), as_it_was, "{fault}");
-        world.db.commit_hook(None::<fn() -> bool>).unwrap();
-        world.db.execute_batch("DROP TRIGGER IF EXISTS fault").unwrap();
+        assert!(world.db.raw().is_autocommit(), "{fault}: no transaction is left open");
+        assert_eq!(dump(&world.db.raw()), as_it_was, "{fault}");
+        world.db.raw().commit_hook(None::<fn() -> bool>).unwrap();
+        world.db.raw().execute_batch("DROP TRIGGER IF EXISTS fault").unwrap();
         act(&mut world, &props).unwrap();
-        assert_ne!(dump(&world.db), as_it_was, "{fault}");
+        assert_ne!(dump(&world.db.raw()), as_it_was, "{fault}");
     }
 }
 
@@ -91,13 +92,17 @@ fn a_claim_is_whole_or_nothing() {
             schedule: props.id,
             revision: 1,
             slot: at(3000),
-            open: &open,
-            rows: &rows,
-            replaces: &open,
+            open: open.to_vec(),
+            rows: rows.clone(),
+            replaces: open.to_vec(),
             next: next(7000),
             now: at(6000),
         };
-        schedules::claim_slot(&mut world.db, &claim)
+        world
+            .db
+            .schedules()
+            .claim_slot(claim)
+            .wait()
             .map(|claimed| assert_eq!(claimed, Claimed::Done { already: vec![] }))
     });
 }
@@ -123,14 +128,15 @@ fn an_end_is_whole_or_nothing() {
         "AFTER UPDATE ON sessions",
     ];
     each_fault(&faults, |world, props| {
-        let failed = Outcome::Failed { reason: Reason::ProviderError, error: "no answer" };
+        let failed =
+            Outcome::Failed { reason: Reason::ProviderError, error: "no answer".to_owned() };
         let judge = |_: &_, _: &_| Verdict {
             streaks: Streaks { breaches: 0, failures: 3 },
             pause: Some(pause("3 failures in a row")),
             news: None,
         };
         let end = end(failed, 2000);
-        schedules::finish(&mut world.db, props.running, props.owner, &end, judge).map(|finished| {
+        world.db.runs().finish(props.running, props.owner, end, judge).wait().map(|finished| {
             assert!(matches!(finished, Finished::Done { paused: Some(_), teller: None }))
         })
     });
@@ -147,8 +153,12 @@ fn a_forced_execution_is_whole_or_nothing() {
         "AFTER INSERT ON audit",
     ];
     each_fault(&faults, |world, props| {
-        let forced = Capacity::Forced { actor: "ann" };
-        schedules::execute(&mut world.db, props.idle, run_id(), forced, &start(host_id(), 3000))
+        let forced = Capacity::Forced { actor: "ann".to_owned() };
+        world
+            .db
+            .runs()
+            .execute(props.idle, run_id(), forced, start(host_id(), 3000))
+            .wait()
             .map(|executed| assert!(matches!(executed, schedules::Executed::Run(_))))
     });
 }
@@ -162,32 +172,28 @@ fn what_people_do_is_whole_or_nothing() {
         "AFTER UPDATE ON runs",
     ];
     each_fault(&faults, |world, props| {
-        schedules::pause(&mut world.db, props.id, "ann", None, at(2000)).map(|_| ())
+        world.db.schedules().pause(props.id, "ann", None, at(2000)).wait().map(|_| ())
     });
     each_fault(&faults, |world, props| {
-        schedules::remove(&mut world.db, props.id, at(2000)).map(|_| ())
+        world.db.schedules().remove(props.id, at(2000)).wait().map(|_| ())
     });
     each_fault(&["AFTER INSERT ON runs WHEN NEW.slot_ms = 200"], |world, props| {
         let slots = [past(run_id(), 100), past(run_id(), 200)];
-        schedules::enqueue_backfill(&mut world.db, props.id, &slots, at(2000)).map(|_| ())
+        world.db.runs().enqueue_backfill(props.id, &slots, at(2000)).wait().map(|_| ())
     });
     each_fault(&["AFTER INSERT ON schedules"], |world, _| {
         let id = ScheduleId::generate(&SystemIds);
         let other = Definition { jitter_ms: 1, ..definition("third") };
-        schedules::add(&mut world.db, id, world.agent.id, &other, None, at(1)).map(|_| ())
+        world.db.schedules().add(id, world.agent.id, &other, None, at(1)).wait().map(|_| ())
     });
     each_fault(&["AFTER UPDATE ON schedules"], |world, props| {
         let other = Definition { jitter_ms: 1, ..definition("renamed") };
-        schedules::edit(
-            &mut world.db,
-            props.id,
-            1,
-            &other,
-            schedules::NextSlot::Reckoned(None),
-            None,
-            at(1),
-        )
-        .map(|_| ())
+        world
+            .db
+            .schedules()
+            .edit(props.id, 1, &other, schedules::NextSlot::Reckoned(None), None, at(1))
+            .wait()
+            .map(|_| ())
     });
 }
 
@@ -199,7 +205,7 @@ fn begun(world: &mut World, schedule: ScheduleId) -> Run {
 }
 
 fn prepare(world: &mut World, run: &Run) -> Result<Prepared, DbError> {
-    schedules::prepare(&mut world.db, run, run.hold.as_ref().unwrap(), &SystemIds, at(1001))
+    world.db.runs().prepare(run, run.hold.as_ref().unwrap(), &SystemIds, at(1001)).wait()
 }
 
 #[test]
@@ -224,14 +230,14 @@ fn preparing_again_changes_nothing_and_whoever_lost_the_run_makes_nothing() {
     let schedule = world.add("tidy");
     let run = begun(&mut world, schedule);
     let stranger = Hold { owner: host_id(), ..run.hold.clone().unwrap() };
-    let before = dump(&world.db);
-    let lost = schedules::prepare(&mut world.db, &run, &stranger, &SystemIds, at(1001)).unwrap();
-    assert_eq!((lost, dump(&world.db)), (Prepared::NotOurs, before));
+    let before = dump(&world.db.raw());
+    let lost = world.db.runs().prepare(&run, &stranger, &SystemIds, at(1001)).wait().unwrap();
+    assert_eq!((lost, dump(&world.db.raw())), (Prepared::NotOurs, before));
 
     assert_eq!(prepare(&mut world, &run).unwrap(), Prepared::Done);
-    let after = dump(&world.db);
+    let after = dump(&world.db.raw());
     assert_eq!(prepare(&mut world, &run).unwrap(), Prepared::NotOurs, "it is beyond that");
-    assert_eq!(dump(&world.db), after);
+    assert_eq!(dump(&world.db.raw()), after);
 }
 
 #[test]
@@ -249,13 +255,13 @@ fn a_session_that_cannot_be_used_is_refused_with_the_reason() {
         let session = Some(world.session("t"));
         let schedule = world.add_as(&Definition { session, ..definition("tidy") });
         let run = begun(&mut world, schedule);
-        world.db.execute_batch(&format!("PRAGMA foreign_keys = OFF; {change}")).unwrap();
-        let before = dump(&world.db);
+        world.db.raw().execute_batch(&format!("PRAGMA foreign_keys = OFF; {change}")).unwrap();
+        let before = dump(&world.db.raw());
         let Prepared::Refused(said) = prepare(&mut world, &run).unwrap() else {
             panic!("{change}: not refused")
         };
         assert!(said.contains(reason), "{change}: {said}");
-        assert_eq!(dump(&world.db), before, "{change}");
+        assert_eq!(dump(&world.db.raw()), before, "{change}");
     }
 }
 
@@ -274,17 +280,17 @@ fn an_edit_after_the_start_of_a_run_is_for_later_runs() {
         let run = begun(&mut world, schedule);
         let count = |world: &World| {
             let all = "SELECT count(*) FROM sessions";
-            world.db.query_row(all, [], |row| row.get::<_, i64>(0)).unwrap()
+            world.db.raw().query_row(all, [], |row| row.get::<_, i64>(0)).unwrap()
         };
         let (sessions, new) = (count(&world), Definition { session: after, ..old.clone() });
         let kept = schedules::NextSlot::Kept;
-        schedules::edit(&mut world.db, schedule, 1, &new, kept, None, at(1)).unwrap();
+        world.db.schedules().edit(schedule, 1, &new, kept, None, at(1)).wait().unwrap();
         assert_eq!(prepare(&mut world, &run).unwrap(), Prepared::Done, "{case}");
         let made = i64::from(before.is_none());
         assert_eq!(count(&world), sessions + made, "{case}");
         let hold = world.run(run.id).hold.unwrap();
         assert!(before.is_none_or(|session| session == hold.session), "{case}");
-        assert!(sessions::find(&world.db, hold.session).unwrap().is_some(), "{case}");
+        assert!(world.db.sessions().find(hold.session).wait().unwrap().is_some(), "{case}");
         world.finish(run.id, hold.owner, Outcome::Completed, 1002); // one at a time goes there
     }
 }

@@ -1,6 +1,6 @@
 //! Phases, leases, owners, cancelling.
 
-use twobox_store::schedules::{self, Cancelled, Outcome, Phase, Reason, Status};
+use twobox_store::schedules::{Cancelled, Outcome, Phase, Reason, Status};
 
 use super::world::{World, at, dump, host_id, run_id, start, started, world};
 
@@ -10,7 +10,7 @@ fn only_the_owner_moves_a_run_and_only_from_the_phase_it_is_in() {
     let id = world.add("report");
     let (run, owner, other) = (world.fire(id), host_id(), host_id());
     let advance = |world: &World, owner, from, to| {
-        schedules::advance(&world.db, run, owner, from, to).unwrap()
+        world.db.runs().advance(run, owner, from, to).wait().unwrap()
     };
     assert!(!advance(&world, owner, Phase::Claimed, Phase::Prepared), "it does not run yet");
     world.begin(run, owner, 1000);
@@ -35,8 +35,9 @@ fn a_bad_row_hides_no_other_that_runs() {
         world.begin(run, host_id(), now);
     }
     let spoil = "UPDATE runs SET session_id = 'nowhere' WHERE id = ?1";
-    assert_eq!(world.db.execute(spoil, [runs[0]]).unwrap(), 1);
-    for listed in [schedules::running(&world.db), schedules::of_other_owners(&world.db, host_id())]
+    assert_eq!(world.db.raw().execute(spoil, [runs[0]]).unwrap(), 1);
+    for listed in
+        [world.db.runs().running().wait(), world.db.runs().of_other_owners(host_id()).wait()]
     {
         let listed = listed.unwrap();
         assert_eq!(listed.rows.iter().map(|run| run.id).collect::<Vec<_>>(), runs[1..]);
@@ -52,17 +53,17 @@ fn a_run_is_taken_over_from_the_owner_and_the_lease_that_were_seen() {
     let (run, dead, fresh) = (world.fire(id), host_id(), host_id());
     let before = world.begin(run, dead, 1000).hold.unwrap();
     let take = |world: &World, from, seen| {
-        schedules::take_over(&world.db, run, from, at(seen), fresh, at(5000)).unwrap()
+        world.db.runs().take_over(run, from, at(seen), fresh, at(5000)).wait().unwrap()
     };
     let others = |world: &World, owner| {
-        let listed = schedules::of_other_owners(&world.db, owner).unwrap().rows;
+        let listed = world.db.runs().of_other_owners(owner).wait().unwrap().rows;
         listed.into_iter().map(|run| run.id).collect::<Vec<_>>()
     };
     assert_eq!((others(&world, fresh), others(&world, dead)), (vec![run], vec![]));
-    let as_it_was = dump(&world.db);
+    let as_it_was = dump(&world.db.raw());
     assert!(!take(&world, host_id(), 1100), "not the owner");
     assert!(!take(&world, dead, 1000), "not the lease");
-    assert_eq!(dump(&world.db), as_it_was);
+    assert_eq!(dump(&world.db.raw()), as_it_was);
     assert!(take(&world, dead, 1100));
     assert!(!take(&world, dead, 1100), "only one takes it");
     let after = world.run(run).hold.unwrap();
@@ -80,9 +81,8 @@ fn cancelling_ends_what_waits_and_asks_who_runs() {
     let id = world.add("report");
     let (running, waiting, owner) = (world.fire(id), world.fire(id), host_id());
     world.begin(running, owner, 1000);
-    let cancel = |world: &mut World, run, now| {
-        schedules::request_cancel(&mut world.db, run, at(now)).unwrap()
-    };
+    let cancel =
+        |world: &mut World, run, now| world.db.runs().request_cancel(run, at(now)).wait().unwrap();
     assert_eq!(cancel(&mut world, waiting, 2000), Cancelled::BeforeStart);
     let ended = world.run(waiting);
     assert_eq!((ended.status, ended.reason), (Status::Cancelled, Some(Reason::Aborted)));
@@ -105,13 +105,18 @@ fn runs_that_cannot_be_read_are_ended_and_stand_before_nobody() {
     let (running, first, second) = (world.fire(id), world.fire(id), world.fire(id));
     world.begin(running, host_id(), 1000);
     for (run, change) in [(running, "owner = 'x'"), (first, "id = '!'")] {
-        world.db.execute_batch(&format!("UPDATE runs SET {change} WHERE id = '{run}'")).unwrap();
+        world
+            .db
+            .raw()
+            .execute_batch(&format!("UPDATE runs SET {change} WHERE id = '{run}'"))
+            .unwrap();
     }
-    let ended = schedules::end_unreadable(&world.db, at(2000)).unwrap();
+    let ended = world.db.runs().end_unreadable(at(2000)).wait().unwrap();
     let ids: Vec<_> = ended.into_iter().map(|run| run.id).collect();
     assert_eq!(ids, ["!".to_owned(), running.to_string()]);
     let rows = world
         .db
+        .raw()
         .prepare("SELECT status, reason, error LIKE '%cannot be read%', ended_at_ms FROM runs ORDER BY id")
         .unwrap()
         .query_map([], |row| {
@@ -124,7 +129,7 @@ fn runs_that_cannot_be_read_are_ended_and_stand_before_nobody() {
         |status: &str| (status.to_owned(), Some("interrupted".to_owned()), Some(true), Some(2000));
     let waits = ("queued".to_owned(), None, None, None);
     assert_eq!(rows, [over("cancelled"), over("failed"), waits]);
-    assert_eq!(schedules::end_unreadable(&world.db, at(2100)).unwrap(), []);
-    let next = schedules::start_next(&mut world.db, 1, &start(host_id(), 3000)).unwrap();
+    assert_eq!(world.db.runs().end_unreadable(at(2100)).wait().unwrap(), []);
+    let next = world.db.runs().start_next(1, start(host_id(), 3000)).wait().unwrap();
     assert_eq!(started(next).id, second, "neither a place nor the head of the queue is lost");
 }

@@ -20,7 +20,7 @@ fn pages_go_from_the_newest_run_to_the_oldest_without_gap_or_repetition() {
         expected.reverse();
         let mut paged = Vec::new();
         loop {
-            let page = schedules::page(&world.db, schedule, paged.last().copied(), 3).unwrap();
+            let page = world.db.runs().page(schedule, paged.last().copied(), 3).wait().unwrap();
             assert_eq!(page.unreadable, []);
             let Some(count) = (!page.rows.is_empty()).then_some(page.rows.len()) else { break };
             assert!(count <= 3);
@@ -35,14 +35,14 @@ fn three_ended(world: &mut World, id: ScheduleId) -> Vec<RunId> {
     let owner = host_id();
     let outcomes = [
         Outcome::Completed,
-        Outcome::Failed { reason: Reason::Timeout, error: "late" },
+        Outcome::Failed { reason: Reason::Timeout, error: "late".to_owned() },
         Outcome::Completed,
     ];
     let end_one = |(n, outcome)| {
         let run = world.fire(id);
         world.begin(run, owner, n * 1000);
         let end = schedules::End { turns: Some(n), ..end(outcome, n * 1100 + 400) };
-        schedules::finish(&mut world.db, run, owner, &end, leave).unwrap();
+        world.db.runs().finish(run, owner, end, leave).wait().unwrap();
         run
     };
     (1..).zip(outcomes).map(end_one).collect()
@@ -53,16 +53,16 @@ fn counts_and_past_runs_are_those_of_the_table() {
     let mut world = world();
     let (id, other) = (world.add("report"), world.add("other"));
     three_ended(&mut world, id);
-    assert_eq!(schedules::counts(&world.db).unwrap(), Counts { queued: 0, running: 0 });
-    let past = |id, limit| schedules::past(&world.db, id, limit).unwrap();
+    assert_eq!(world.db.runs().counts().wait().unwrap(), Counts { queued: 0, running: 0 });
+    let past = |id, limit| world.db.runs().past(id, limit).wait().unwrap();
     let last = Past { duration_ms: 700, turns: Some(3) };
     assert_eq!(past(id, 10), [last, Past { duration_ms: 500, turns: Some(1) }]);
     assert_eq!((past(id, 1), past(other, 10)), (vec![last], vec![]));
     let run = world.fire(other);
     world.fire(other);
     world.begin(run, host_id(), 5000);
-    assert_eq!(schedules::counts(&world.db).unwrap(), Counts { queued: 1, running: 1 });
-    assert_eq!(schedules::running(&world.db).unwrap().rows, [world.run(run)]);
+    assert_eq!(world.db.runs().counts().wait().unwrap(), Counts { queued: 1, running: 1 });
+    assert_eq!(world.db.runs().running().wait().unwrap().rows, [world.run(run)]);
 }
 
 #[test]
@@ -73,16 +73,24 @@ fn only_old_ended_runs_are_forgotten_and_never_many_at_once() {
     let (running, queued) = (world.fire(other), world.fire(other));
     world.begin(running, host_id(), 1000);
     let left = |world: &World| {
-        let mut ids: Vec<_> =
-            schedules::page(&world.db, None, None, 10).unwrap().rows.iter().map(|r| r.id).collect();
+        let mut ids: Vec<_> = world
+            .db
+            .runs()
+            .page(None, None, 10)
+            .wait()
+            .unwrap()
+            .rows
+            .iter()
+            .map(|r| r.id)
+            .collect();
         ids.sort();
         ids
     };
-    assert_eq!(schedules::prune(&world.db, at(1500), 10).unwrap(), 0, "ended at that very time");
-    assert_eq!(schedules::prune(&world.db, at(99_999), 1).unwrap(), 1);
+    assert_eq!(world.db.runs().prune(at(1500), 10).wait().unwrap(), 0, "ended at that very time");
+    assert_eq!(world.db.runs().prune(at(99_999), 1).wait().unwrap(), 1);
     assert_eq!(left(&world), [ended[1], ended[2], running, queued]);
-    assert_eq!(schedules::prune(&world.db, at(3000), 10).unwrap(), 1);
-    assert_eq!(schedules::prune(&world.db, at(99_999), 10).unwrap(), 1);
-    assert_eq!(schedules::prune(&world.db, at(99_999), 10).unwrap(), 0);
+    assert_eq!(world.db.runs().prune(at(3000), 10).wait().unwrap(), 1);
+    assert_eq!(world.db.runs().prune(at(99_999), 10).wait().unwrap(), 1);
+    assert_eq!(world.db.runs().prune(at(99_999), 10).wait().unwrap(), 0);
     assert_eq!(left(&world), [running, queued]);
 }

@@ -1,7 +1,7 @@
 //! Runs that a person asks for.
 
 use twobox_shared::ids::{HostId, ScheduleId, SystemIds};
-use twobox_store::schedules::{self, Backfilled, Enqueued, Fate, Outcome, Reason, Status, Trigger};
+use twobox_store::schedules::{Backfilled, Enqueued, Fate, Outcome, Reason, Status, Trigger};
 
 use super::world::{at, dump, host_id, next, past, run_id, world};
 
@@ -9,24 +9,24 @@ use super::world::{at, dump, host_id, next, past, run_id, world};
 fn a_manual_run_has_no_slot_and_leaves_the_cadence_alone() {
     let mut world = world();
     let id = world.add("report");
-    schedules::pause(&mut world.db, id, "ann", None, at(600)).unwrap();
+    world.db.schedules().pause(id, "ann", None, at(600)).wait().unwrap();
     let (before, runs) = (world.schedule(id), [run_id(), run_id()]);
     for run in runs {
-        let enqueued = schedules::enqueue_manual(&world.db, id, run, at(700)).unwrap();
+        let enqueued = world.db.runs().enqueue_manual(id, run, at(700)).wait().unwrap();
         assert_eq!(enqueued, Enqueued::Done, "a paused schedule has manual runs too");
         let stored = world.run(run);
         assert_eq!((stored.trigger, stored.slot, stored.due), (Trigger::Manual, None, at(700)));
     }
     assert_eq!(world.schedule(id), before);
-    schedules::remove(&mut world.db, id, at(800)).unwrap();
-    let as_it_was = dump(&world.db);
+    world.db.schedules().remove(id, at(800)).wait().unwrap();
+    let as_it_was = dump(&world.db.raw());
     for gone in [id, ScheduleId::generate(&SystemIds)] {
-        let enqueued = schedules::enqueue_manual(&world.db, gone, run_id(), at(900)).unwrap();
+        let enqueued = world.db.runs().enqueue_manual(gone, run_id(), at(900)).wait().unwrap();
         assert_eq!(enqueued, Enqueued::Gone);
-        let asked = schedules::enqueue_backfill(&mut world.db, gone, &[past(run_id(), 1)], at(900));
+        let asked = world.db.runs().enqueue_backfill(gone, &[past(run_id(), 1)], at(900)).wait();
         assert_eq!(asked.unwrap(), Backfilled::Gone);
     }
-    assert_eq!(dump(&world.db), as_it_was);
+    assert_eq!(dump(&world.db.raw()), as_it_was);
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_backfill_runs_what_was_left_out_and_nothing_twice() {
     let before = world.schedule(id);
 
     let slots: Vec<_> = (0..5).map(|n| past(run_id(), n * 1000)).collect();
-    let asked = schedules::enqueue_backfill(&mut world.db, id, &slots, at(9000)).unwrap();
+    let asked = world.db.runs().enqueue_backfill(id, &slots, at(9000)).wait().unwrap();
     let Backfilled::Done { queued, kept: 2 } = asked else { panic!("{asked:?}") };
     assert_eq!(queued[0], slots[0].run, "a slot without a row has the id that was given");
     let runs: Vec<_> = queued.iter().map(|&run| world.run(run)).collect();
@@ -60,8 +60,8 @@ fn a_backfill_runs_what_was_left_out_and_nothing_twice() {
     let several = "SELECT count(*) FROM runs WHERE status = 'missed' AND slot_count = 2";
     assert_eq!(world.count(several), 1);
 
-    let as_it_was = dump(&world.db);
-    let again = schedules::enqueue_backfill(&mut world.db, id, &slots, at(9500)).unwrap();
+    let as_it_was = dump(&world.db.raw());
+    let again = world.db.runs().enqueue_backfill(id, &slots, at(9500)).wait().unwrap();
     assert_eq!(again, Backfilled::Done { queued: vec![], kept: 5 });
-    assert_eq!(dump(&world.db), as_it_was);
+    assert_eq!(dump(&world.db.raw()), as_it_was);
 }

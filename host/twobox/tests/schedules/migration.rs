@@ -1,7 +1,7 @@
 //! Bringing a file of the version before up to date.
 
 use rusqlite::Connection;
-use twobox_store as db;
+use twobox_store::Store;
 
 use super::world::{at, dump, world};
 
@@ -33,18 +33,19 @@ fn a_file_of_the_version_before_keeps_what_it_has_and_gains_the_tables() {
     assert_eq!(had.len(), 11, "a row in each table: {had:#?}");
     drop(old);
 
-    let migrated = db::create(&path).unwrap();
-    let has = dump(&migrated);
+    let migrated = Store::create(&path).unwrap();
+    let has = dump(&migrated.raw());
     assert_eq!(has.len(), had.len(), "{has:#?}");
     for (new, old) in has.iter().zip(&had) {
         assert!(new.starts_with(old.trim_end_matches(']')), "{new}: as {old}, perhaps with more");
     }
     let fresh = world();
-    assert_eq!(schema(&migrated), schema(&fresh.db));
-    let version: i64 = migrated.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(schema(&migrated.raw()), schema(&fresh.db.raw()));
+    let version: i64 =
+        migrated.raw().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert!(version >= 3);
-    assert_eq!(db::schedules::next_due(&migrated).unwrap(), None);
-    assert_eq!(db::schedules::due(&migrated, at(1), 1).unwrap().rows, []);
+    assert_eq!(migrated.schedules().next_due().wait().unwrap(), None);
+    assert_eq!(migrated.schedules().due(at(1), 1).wait().unwrap().rows, []);
 }
 
 fn schema(db: &Connection) -> Vec<String> {

@@ -8,9 +8,9 @@ use std::sync::Barrier;
 use std::thread;
 
 use twobox_slots::overlap;
-use twobox_store as db;
+use twobox_store::Store;
 use twobox_store::schedules::{
-    self, Claim, Claimed, Definition, Fate, Finished, Outcome, SlotRow, Started,
+    Claim, Claimed, Definition, Fate, Finished, Outcome, SlotRow, Started,
 };
 
 use super::world::{
@@ -45,16 +45,19 @@ struct Tally {
 /// and then claim all of it, one from the `front` and one from the back. So whatever the machine does,
 /// each gets what it begins with and is refused what the other one began with.
 fn claim_all(path: &Path, front: bool, mut meet: impl FnMut()) -> Tally {
-    let mut db = db::create(path).unwrap();
+    let db = Store::create(path).unwrap();
     let mut tally = Tally::default();
     loop {
         meet(); // nobody claims any more
-        let mut due: Vec<_> = schedules::due(&db, at(i64::MAX), 100)
+        let mut due: Vec<_> = db
+            .schedules()
+            .due(at(i64::MAX), 100)
+            .wait()
             .unwrap()
             .rows
             .into_iter()
             .map(|schedule| {
-                let open = schedules::open_runs(&db, schedule.id).unwrap().rows;
+                let open = db.runs().open_of(schedule.id).wait().unwrap().rows;
                 (schedule, open.iter().map(|run| run.id).collect::<Vec<_>>())
             })
             .collect();
@@ -72,13 +75,13 @@ fn claim_all(path: &Path, front: bool, mut meet: impl FnMut()) -> Tally {
                 schedule: schedule.id,
                 revision: schedule.revision,
                 slot,
-                open,
-                rows: &[row],
-                replaces: &[],
+                open: open.clone(),
+                rows: vec![row],
+                replaces: Vec::new(),
                 next: next(slot.0 + 1000).filter(|next| next.slot.0 <= LAST),
                 now: slot,
             };
-            match schedules::claim_slot(&mut db, &claim).unwrap() {
+            match db.schedules().claim_slot(claim).wait().unwrap() {
                 Claimed::Done { already } => {
                     assert_eq!(already, []);
                     tally.won += 1;
@@ -108,7 +111,7 @@ fn assert_each_slot_ran_once(world: &World) {
     let mut seen = HashMap::new();
     let mut before = None;
     loop {
-        let page = schedules::page(&world.db, None, before, 100).unwrap().rows;
+        let page = world.db.runs().page(None, before, 100).wait().unwrap().rows;
         let Some(last) = page.last() else { break };
         before = Some(last.id);
         for run in page {
@@ -201,7 +204,7 @@ fn however_many_start_runs_the_cap_holds_at_every_change() {
     const CAP: u32 = 3;
     let mut world = due_schedules();
     let ids: Vec<_> =
-        schedules::list(&world.db, None).unwrap().rows.iter().map(|one| one.id).collect();
+        world.db.schedules().list(None).wait().unwrap().rows.iter().map(|one| one.id).collect();
     for id in &ids {
         for _ in 0..10 {
             world.fire(*id);
@@ -210,6 +213,7 @@ fn however_many_start_runs_the_cap_holds_at_every_change() {
     // Looks at each change in the transaction that makes it, not now and then.
     world
         .db
+        .raw()
         .execute_batch(&format!(
             "CREATE TRIGGER over_the_cap AFTER UPDATE OF status ON runs
              WHEN (SELECT count(*) FROM runs WHERE status = 'running') > {CAP}
@@ -218,17 +222,17 @@ fn however_many_start_runs_the_cap_holds_at_every_change() {
         .unwrap();
     // These two go on all the time, so that a host which has one run more is refused another.
     let long = [(); 2].map(|()| {
-        started(schedules::start_next(&mut world.db, CAP, &start(host_id(), LAST)).unwrap()).id
+        started(world.db.runs().start_next(CAP, start(host_id(), LAST)).wait().unwrap()).id
     });
     let host = |path: &Path| {
-        let mut db = db::create(path).unwrap();
+        let db = Store::create(path).unwrap();
         let owner = host_id();
         let (mut held, mut ended, mut refused) = (None, 0, 0);
         loop {
-            let outcome = schedules::start_next(&mut db, CAP, &start(owner, LAST)).unwrap();
+            let outcome = db.runs().start_next(CAP, start(owner, LAST)).wait().unwrap();
             if let Some(run) = held.take() {
                 let end = end(Outcome::Completed, LAST + 1);
-                let finished = schedules::finish(&mut db, run, owner, &end, leave).unwrap();
+                let finished = db.runs().finish(run, owner, end, leave).wait().unwrap();
                 assert_eq!(finished, Finished::Done { paused: None, teller: None });
                 ended += 1;
             }

@@ -13,12 +13,12 @@ fn the_run_that_is_due_for_longest_starts_first_and_not_before_it_is_due() {
     world.fire(second);
     let [later, earlier] = [second, first].map(|id| world.open(id).first().copied());
     assert_eq!(earlier, None);
-    world.db.execute("UPDATE runs SET due_ms = 2000", []).unwrap();
+    world.db.raw().execute("UPDATE runs SET due_ms = 2000", []).unwrap();
     let earlier = world.fire(first);
     let owner = host_id();
     let next = |world: &mut World, now| {
         let wanted = start(owner, now);
-        (schedules::start_next(&mut world.db, 9, &wanted).unwrap(), wanted)
+        (world.db.runs().start_next(9, wanted.clone()).wait().unwrap(), wanted)
     };
     assert_eq!(next(&mut world, 999).0, Started::Nothing);
     let (outcome, wanted) = next(&mut world, 1500);
@@ -44,21 +44,24 @@ fn at_most_so_many_run_at_once_unless_a_person_forces_one() {
         world.fire(id)
     });
     let owner = host_id();
-    let started_ones = [(); 2].map(|()| {
-        started(schedules::start_next(&mut world.db, 2, &start(owner, 5000)).unwrap()).id
-    });
+    let started_ones = [(); 2]
+        .map(|()| started(world.db.runs().start_next(2, start(owner, 5000)).wait().unwrap()).id);
     assert_eq!(started_ones, [runs[0], runs[1]]);
-    let as_it_was = dump(&world.db);
-    let more = schedules::start_next(&mut world.db, 2, &start(owner, 5000)).unwrap();
-    assert_eq!((more, dump(&world.db)), (Started::Full, as_it_was.clone()));
-    let mut given = |capacity| {
-        schedules::start_run(&mut world.db, runs[2], capacity, &start(owner, 5000)).unwrap()
-    };
+    let as_it_was = dump(&world.db.raw());
+    let more = world.db.runs().start_next(2, start(owner, 5000)).wait().unwrap();
+    assert_eq!((more, dump(&world.db.raw())), (Started::Full, as_it_was.clone()));
+    let given =
+        |capacity| world.db.runs().start(runs[2], capacity, start(owner, 5000)).wait().unwrap();
     assert_eq!(given(Capacity::AtMost(2)), Started::Full);
-    assert_eq!(started(given(Capacity::Forced { actor: "ann" })).id, runs[2]);
-    assert_eq!(given(Capacity::Forced { actor: "ann" }), Started::Nothing, "it runs already");
+    assert_eq!(started(given(Capacity::Forced { actor: "ann".to_owned() })).id, runs[2]);
+    assert_eq!(
+        given(Capacity::Forced { actor: "ann".to_owned() }),
+        Started::Nothing,
+        "it runs already"
+    );
     let audit: Vec<(i64, String, String, String)> = world
         .db
+        .raw()
         .prepare("SELECT at_ms, actor, action, subject FROM audit")
         .unwrap()
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
@@ -69,7 +72,7 @@ fn at_most_so_many_run_at_once_unless_a_person_forces_one() {
     world.finish(runs[0], owner, schedules::Outcome::Completed, 6000);
     let fourth = world.add("d");
     world.fire(fourth);
-    let next = schedules::start_next(&mut world.db, 2, &start(owner, 6000)).unwrap();
+    let next = world.db.runs().start_next(2, start(owner, 6000)).wait().unwrap();
     assert_eq!(next, Started::Full, "the forced one counts");
 }
 
@@ -81,23 +84,23 @@ fn runs_of_one_schedule_follow_each_other_unless_it_allows_more() {
         let owner = host_id();
         let (first, second) = (world.fire(id), world.fire(id));
         world.begin(first, owner, 1000);
-        let forced = Capacity::Forced { actor: "ann" };
-        let beside = schedules::start_next(&mut world.db, 9, &start(owner, 5000)).unwrap();
+        let forced = Capacity::Forced { actor: "ann".to_owned() };
+        let beside = world.db.runs().start_next(9, start(owner, 5000)).wait().unwrap();
         if overlap == overlap::Policy::Allow {
             assert_eq!(started(beside).id, second);
             continue;
         }
         assert_eq!(beside, Started::Nothing, "{overlap:?}");
-        let given = schedules::start_run(&mut world.db, second, forced, &start(owner, 5000));
+        let given = world.db.runs().start(second, forced, start(owner, 5000)).wait();
         assert_eq!(given.unwrap(), Started::Nothing, "{overlap:?}: no room is missing here");
         assert_eq!(world.count("SELECT count(*) FROM audit"), 1, "only for the first");
         // What waits for its predecessor does not stand in the way of others.
         let other = world.add("other");
         let third = world.fire(other);
-        let next = schedules::start_next(&mut world.db, 9, &start(owner, 5000)).unwrap();
+        let next = world.db.runs().start_next(9, start(owner, 5000)).wait().unwrap();
         assert_eq!(started(next).id, third, "{overlap:?}");
         world.finish(first, owner, schedules::Outcome::Completed, 6000);
-        let next = schedules::start_next(&mut world.db, 9, &start(owner, 6000)).unwrap();
+        let next = world.db.runs().start_next(9, start(owner, 6000)).wait().unwrap();
         assert_eq!(started(next).id, second, "{overlap:?}");
     }
 }
@@ -120,13 +123,12 @@ fn a_schedule_says_where_and_for_how_long_its_runs_go() {
 fn a_manual_execution_runs_at_once_or_leaves_no_trace() {
     let mut world = world();
     let [busy, other, gone] = ["busy", "other", "gone"].map(|name| world.add(name));
-    schedules::remove(&mut world.db, gone, at(600)).unwrap();
+    world.db.schedules().remove(gone, at(600)).wait().unwrap();
     let owner = host_id();
-    let mut execute = |id, capacity| {
+    let execute = |id, capacity| {
         let run = run_id();
-        let outcome =
-            schedules::execute(&mut world.db, id, run, capacity, &start(owner, 700)).unwrap();
-        (run, outcome, dump(&world.db))
+        let outcome = world.db.runs().execute(id, run, capacity, start(owner, 700)).wait().unwrap();
+        (run, outcome, dump(&world.db.raw()))
     };
     let (run, outcome, as_it_was) = execute(busy, Capacity::AtMost(1));
     let Executed::Run(stored) = outcome else { panic!("{outcome:?}") };
@@ -141,20 +143,20 @@ fn a_manual_execution_runs_at_once_or_leaves_no_trace() {
         let (_, outcome, left) = execute(id, capacity);
         assert_eq!((outcome, left), (expected, as_it_was.clone()));
     }
-    let (run, outcome, _) = execute(other, Capacity::Forced { actor: "ann" });
+    let (run, outcome, _) = execute(other, Capacity::Forced { actor: "ann".to_owned() });
     assert!(matches!(outcome, Executed::Run(stored) if stored.id == run));
 }
 
 /// Lets `count` slots of the past of a schedule wait for their turn.
 fn backfill(world: &mut World, id: ScheduleId, count: i64, now: i64) {
     let slots: Vec<_> = (1..=count).map(|slot| past(run_id(), slot)).collect();
-    schedules::enqueue_backfill(&mut world.db, id, &slots, at(now)).unwrap();
+    world.db.runs().enqueue_backfill(id, &slots, at(now)).wait().unwrap();
 }
 
 fn started_names(world: &mut World, cap: u32, now: i64) -> Vec<String> {
     let owner = host_id();
     std::iter::from_fn(|| {
-        match schedules::start_next(&mut world.db, cap, &start(owner, now)).unwrap() {
+        match world.db.runs().start_next(cap, start(owner, now)).wait().unwrap() {
             Started::Run(run) => Some(world.schedule(run.schedule).definition.name),
             Started::Full | Started::Nothing => None,
         }
@@ -163,7 +165,7 @@ fn started_names(world: &mut World, cap: u32, now: i64) -> Vec<String> {
 }
 
 fn end_all(world: &mut World, now: i64) {
-    for run in schedules::running(&world.db).unwrap().rows {
+    for run in world.db.runs().running().wait().unwrap().rows {
         let owner = run.hold.unwrap().owner;
         world.finish(run.id, owner, schedules::Outcome::Completed, now);
     }
@@ -183,18 +185,18 @@ fn what_is_due_now_comes_before_what_is_made_up_for_and_that_leaves_a_place() {
     assert_eq!(started_names(&mut world, 1, 2000), ["backlog"], "a single place is used");
     let by_hand = |world: &mut World, cap| {
         let capacity = Capacity::AtMost(cap);
-        schedules::execute(&mut world.db, now, run_id(), capacity, &start(host_id(), 2000)).unwrap()
+        world.db.runs().execute(now, run_id(), capacity, start(host_id(), 2000)).wait().unwrap()
     };
     assert_eq!(by_hand(&mut world, 1), Executed::Full);
     assert!(matches!(by_hand(&mut world, 2), Executed::Run(_)), "with two there is one");
     end_all(&mut world, 3000);
-    let kept = schedules::start_due_now(&mut world.db, 1, &start(host_id(), 3000)).unwrap();
+    let kept = world.db.runs().start_due_now(1, start(host_id(), 3000)).wait().unwrap();
     assert_eq!(kept, Started::Nothing, "the single place is kept for who was refused");
     // Slots that were missed are made up for too.
     let missed = world.add("missed");
     world.fire(missed);
     let late = "UPDATE runs SET created_at_ms = due_ms + 3600000 WHERE schedule_id = ?1";
-    world.db.execute(late, [missed]).unwrap();
+    world.db.raw().execute(late, [missed]).unwrap();
     world.fire(now);
     assert_eq!(started_names(&mut world, 2, 4_000_000)[0], "now");
 }
@@ -227,9 +229,8 @@ fn of_one_conversation_one_run_goes_at_a_time_whatever_its_schedules_allow() {
     backfill(&mut world, first, 100, 1000);
     world.fire(second);
     assert_eq!(started_names(&mut world, 9, 1000), ["second"]);
-    let forced = Capacity::Forced { actor: "ann" };
-    let by_hand =
-        schedules::execute(&mut world.db, first, run_id(), forced, &start(host_id(), 1000));
+    let forced = Capacity::Forced { actor: "ann".to_owned() };
+    let by_hand = world.db.runs().execute(first, run_id(), forced, start(host_id(), 1000)).wait();
     assert_eq!(by_hand.unwrap(), Executed::Overlaps);
     end_all(&mut world, 2000);
     assert_eq!(started_names(&mut world, 9, 2000), ["first"]);
@@ -241,7 +242,7 @@ fn a_pause_cancels_a_backfill_and_a_later_one_runs_all_the_same() {
     let id = world.add("report");
     backfill(&mut world, id, 3, 1000);
     world.begin(world.open(id)[0], host_id(), 1000);
-    let paused = schedules::pause(&mut world.db, id, "ann", None, at(1100)).unwrap();
+    let paused = world.db.schedules().pause(id, "ann", None, at(1100)).wait().unwrap();
     assert!(matches!(paused, schedules::Paused::Done { cancelled: 2, .. }), "{paused:?}");
     assert_eq!(world.open(id).len(), 1, "what runs goes on");
     backfill(&mut world, id, 3, 1200);

@@ -9,14 +9,13 @@ use twobox_shared::ids::{HostId, IdSource, MessageId, RunId, ScheduleId, Session
 use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 use twobox_slots::{missed, overlap};
-use twobox_store as db;
-use twobox_store::agents::{self, AgentGroup};
-use twobox_store::messaging::{SessionMode, listening};
+use twobox_store::Store;
+use twobox_store::agents::AgentGroup;
+use twobox_store::messaging::SessionMode;
 use twobox_store::schedules::{
     self, Claim, Claimed, Definition, End, Fate, Finished, Load, Next, Outcome, PastSlot, Run,
     Schedule, SelfPause, SlotRow, Start, Started, Streaks, Verdict,
 };
-use twobox_store::sessions;
 
 pub(crate) fn at(ms: i64) -> UnixMillis {
     UnixMillis(ms)
@@ -36,7 +35,7 @@ pub(crate) fn host_id() -> HostId {
 
 pub(crate) struct World {
     pub(crate) path: PathBuf,
-    pub(crate) db: Connection,
+    pub(crate) db: Store,
     pub(crate) agent: AgentGroup,
     _dir: tempfile::TempDir,
 }
@@ -44,8 +43,8 @@ pub(crate) struct World {
 pub(crate) fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("host.db");
-    let mut db = db::create(&path).unwrap();
-    let agent = agents::add(&mut db, "ann", SessionMode::PerThread, &SystemIds, at(1)).unwrap();
+    let db = Store::create(&path).unwrap();
+    let agent = db.agents().add("ann", SessionMode::PerThread, &SystemIds, at(1)).wait().unwrap();
     World { path, db, agent, _dir: dir }
 }
 
@@ -91,7 +90,7 @@ pub(crate) fn started(outcome: Started) -> Run {
     }
 }
 
-pub(crate) fn end(outcome: Outcome<'_>, now: i64) -> End<'_> {
+pub(crate) fn end(outcome: Outcome, now: i64) -> End {
     End { outcome, turns: None, output: None, load: Load::default(), now: at(now) }
 }
 
@@ -123,35 +122,38 @@ impl World {
     pub(crate) fn add_as(&mut self, definition: &Definition) -> ScheduleId {
         let id = ScheduleId::generate(&SystemIds);
         let added =
-            schedules::add(&mut self.db, id, self.agent.id, definition, next(1000), at(500));
+            self.db.schedules().add(id, self.agent.id, definition, next(1000), at(500)).wait();
         assert_eq!(added.unwrap(), schedules::Added::Done);
         id
     }
 
     pub(crate) fn schedule(&self, id: ScheduleId) -> Schedule {
-        schedules::find(&self.db, &id.to_string()).unwrap().unwrap()
+        self.db.schedules().find(&id.to_string()).wait().unwrap().unwrap()
     }
 
     pub(crate) fn run(&self, id: RunId) -> Run {
-        schedules::run(&self.db, id).unwrap().unwrap()
+        self.db.runs().find(id).wait().unwrap().unwrap()
     }
 
     pub(crate) fn open(&self, id: ScheduleId) -> Vec<RunId> {
-        schedules::open_runs(&self.db, id).unwrap().rows.iter().map(|run| run.id).collect()
+        self.db.runs().open_of(id).wait().unwrap().rows.iter().map(|run| run.id).collect()
     }
 
     /// A session of the agent's terminal.
     pub(crate) fn session(&self, thread: &str) -> SessionId {
-        let chat = listening(&self.db, TERMINAL, &self.agent.name).unwrap().remove(0);
-        sessions::resolve(
-            &self.db,
-            self.agent.id,
-            chat.messaging_group,
-            thread,
-            SessionId::generate(&SystemIds),
-            at(1),
-        )
-        .unwrap()
+        let chat =
+            self.db.wirings().listening(TERMINAL, &self.agent.name).wait().unwrap().remove(0);
+        self.db
+            .sessions()
+            .resolve(
+                self.agent.id,
+                chat.messaging_group,
+                thread,
+                SessionId::generate(&SystemIds),
+                at(1),
+            )
+            .wait()
+            .unwrap()
     }
 
     /// Claims the next slot with these fates for it and the slots after it, 1000 apart.
@@ -171,36 +173,36 @@ impl World {
             schedule: id,
             revision: schedule.revision,
             slot,
-            open: &open,
-            rows: &rows,
-            replaces: &[],
+            open: open.clone(),
+            rows: rows.clone(),
+            replaces: Vec::new(),
             next: next(after),
             now: slot,
         };
-        schedules::claim_slot(&mut self.db, &claim).unwrap()
+        self.db.schedules().claim_slot(claim).wait().unwrap()
     }
 
     /// Claims the next slot as a run, which is queued then.
     pub(crate) fn fire(&mut self, id: ScheduleId) -> RunId {
         assert_eq!(self.claim(id, &[Fate::Run]), Claimed::Done { already: vec![] });
-        let newest = schedules::page(&self.db, Some(id), None, 1).unwrap();
+        let newest = self.db.runs().page(Some(id), None, 1).wait().unwrap();
         newest.rows[0].id
     }
 
     /// Starts a queued run under `owner`.
     pub(crate) fn begin(&mut self, run: RunId, owner: HostId, now: i64) -> Run {
-        let forced = schedules::Capacity::Forced { actor: "the test" };
-        let outcome = schedules::start_run(&mut self.db, run, forced, &start(owner, now)).unwrap();
+        let forced = schedules::Capacity::Forced { actor: "the test".to_owned() };
+        let outcome = self.db.runs().start(run, forced, start(owner, now)).wait().unwrap();
         started(outcome)
     }
 
-    pub(crate) fn finish(&mut self, run: RunId, owner: HostId, outcome: Outcome<'_>, now: i64) {
-        let finished = schedules::finish(&mut self.db, run, owner, &end(outcome, now), leave);
+    pub(crate) fn finish(&mut self, run: RunId, owner: HostId, outcome: Outcome, now: i64) {
+        let finished = self.db.runs().finish(run, owner, end(outcome, now), leave).wait();
         assert_eq!(finished.unwrap(), Finished::Done { paused: None, teller: None });
     }
 
     pub(crate) fn count(&self, select: &str) -> i64 {
-        self.db.query_row(select, [], |row| row.get(0)).unwrap()
+        self.db.raw().query_row(select, [], |row| row.get(0)).unwrap()
     }
 }
 

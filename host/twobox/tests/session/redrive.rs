@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
 use twobox_channels::Operations;
 use twobox_model::channel::Outcome as Said;
 use twobox_model::dead_letter::{Handled, Kind, Order, Outcome, Verb};
@@ -11,7 +10,6 @@ use twobox_session::signal::Reason;
 use twobox_shared::dead_letter::Fate;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{InboxReader, Origin};
-use twobox_store::{DbError, audit, notices};
 
 use crate::world::{NOBODY, Then, World, answer_all, number, open, reject_all, send_rows, until};
 
@@ -278,18 +276,12 @@ async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
             Then::Leaves
         });
         let session = world.say("t", "m1").await.unwrap().session;
-        let dead = async || {
-            let list = move |db: &mut Connection| audit::dead_notices(db, session);
-            world.core.parts.db.call(list).await.unwrap()
-        };
+        let dead = async || world.core.parts.store.notices().dead(session).await.unwrap();
         until("the notice to fail", async || dead().await.len() == 1).await;
         world.rest().await;
         let notice = format!("notice:{}", dead().await[0].cause);
-        let long_ago = |db: &mut Connection| {
-            db.execute("UPDATE notices SET created_at_ms = 1", []).unwrap();
-            Ok::<_, DbError>(())
-        };
-        world.core.parts.db.call(long_ago).await.unwrap();
+        let long_ago = "UPDATE notices SET created_at_ms = 1";
+        world.core.parts.store.raw().execute(long_ago, []).unwrap();
         world.channel_says(None);
         world.runtime.next_life(|spec| {
             answer_all(spec);
@@ -321,9 +313,8 @@ async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
                 assert_eq!((status.as_str(), world.handed().len()), ("cancelled", 1));
                 let refused = world.order(session, Verb::Redrive, &[&notice, "m1"]).await;
                 assert!(refused.iter().all(|it| it.outcome == Outcome::Refused), "{refused:?}");
-                let told = move |db: &mut Connection| notices::told(db, session);
                 assert_eq!(
-                    world.core.parts.db.call(told).await.unwrap().len(),
+                    world.core.parts.store.notices().told(session).await.unwrap().len(),
                     1,
                     "not told again"
                 );
@@ -341,8 +332,7 @@ async fn a_session_that_is_awake_learns_of_the_notice_that_it_is_to_send_once_mo
         Then::Stays
     });
     let session = world.say("t", "m1").await.unwrap().session;
-    let list = move |db: &mut Connection| notices::told(db, session);
-    let told = async || world.core.parts.db.call(list).await.unwrap();
+    let told = async || world.core.parts.store.notices().told(session).await.unwrap();
     until("the notice to fail", async || {
         told().await.iter().any(|notice| matches!(notice.fate, Fate::Dead { .. }))
     })

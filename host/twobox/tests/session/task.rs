@@ -14,7 +14,6 @@ use twobox_session::signal::Reason;
 use twobox_shared::ids::{RunnerId, SystemIds};
 use twobox_shared::inbox::Origin;
 use twobox_shared::open::WRITE_PATIENCE;
-use twobox_store::overview;
 use twobox_store::sessions::DUE_NOW;
 
 use crate::world::{
@@ -56,8 +55,7 @@ async fn a_session_that_is_being_deleted_is_not_put_back_into_use() {
     world.wait_letters(1).await;
     world.rest().await;
     let close = "UPDATE sessions SET status = 'closed'";
-    let close = |db: &mut Connection| Ok(db.execute(close, []).unwrap());
-    world.core.parts.db.call::<_, twobox_store::DbError>(close).await.unwrap();
+    world.core.parts.store.raw().execute(close, []).unwrap();
     let (reply, answer) = tokio::sync::oneshot::channel();
     world.core.send(session, Command::Retry { message: None, reply }).await;
     let refusal = answer.await.unwrap().unwrap_err();
@@ -439,8 +437,7 @@ async fn each_start_gets_the_configuration_as_it_is_then_and_a_mistake_fails_the
     std::fs::write(&source, "{\"max_turn\": 7}").unwrap();
     let session = world.say("t", "m3").await.unwrap().session;
     until("a failed start", async || world.record(session).await.failed_starts > 0).await;
-    let find = move |db: &mut Connection| overview::sessions(db, None);
-    let shown = world.core.parts.db.call(find).await.unwrap();
+    let shown = world.core.parts.store.sessions().list(None).await.unwrap();
     let why = shown[0].start_error.clone().unwrap();
     assert!(why.contains("agents/anna.json") && why.contains("`max_turn`"), "{why}");
     assert_eq!(*world.runtime.starts.lock().unwrap(), 2);

@@ -30,9 +30,9 @@ use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 use twobox_shared::inbox::{Inbox, Origin};
 use twobox_shared::outbox::{Claim, NewRow, OutboxWriter, TurnEnd, new_row_id};
 use twobox_shared::seq::Seq;
-use twobox_store as db;
-use twobox_store::sessions::{self, SessionRecord};
-use twobox_store::{Db, agents, messaging};
+use twobox_store::Store;
+use twobox_store::messaging;
+use twobox_store::sessions::SessionRecord;
 use twobox_system::data::DataDir;
 
 /// What a container does after its work.
@@ -285,12 +285,12 @@ impl World {
         let mut config = Config::default();
         config.limits.start_grace = Duration::from_millis(1);
         change(&mut config);
-        drop(db::create(&data.host_db()).unwrap());
-        let db = Db::open(&data.host_db()).unwrap();
+        drop(Store::create(&data.host_db()).unwrap());
+        let store = Store::open(&data.host_db()).unwrap();
         let now = SystemClock.now();
-        let install = db.call(move |db| db::install_id(db, &SystemIds, now)).await.unwrap();
+        let install = store.installation().id_or_new(&SystemIds, now).await.unwrap();
         let mode = messaging::SessionMode::PerThread;
-        db.call(move |db| agents::add(db, "anna", mode, &SystemIds, now)).await.unwrap();
+        store.agents().add("anna", mode, &SystemIds, now).await.unwrap();
         let (events, mut reports) = mpsc::unbounded_channel();
         let life: Arc<Life> = Arc::new(|spec: &StartSpec| {
             answer_all(spec);
@@ -315,7 +315,7 @@ impl World {
             data,
             install,
             config,
-            db,
+            store,
             runtime: Arc::new(Hold(Arc::clone(&runtime))),
             channels: HashMap::from([(TERMINAL.to_owned(), channel)]),
             clock: Arc::new(SystemClock),
@@ -372,7 +372,7 @@ impl World {
     }
 
     pub(crate) async fn record(&self, session: SessionId) -> SessionRecord {
-        let found = self.core.parts.db.call(move |db| sessions::find(db, session)).await;
+        let found = self.core.parts.store.sessions().find(session).await;
         found.unwrap().unwrap()
     }
 

@@ -89,7 +89,7 @@ impl World {
     fn adopt(&mut self, at: usize) {
         let owner = self.hosts[at].id;
         let Some(left) = &mut self.hosts[at].left else {
-            let listed = schedules::of_other_owners(self.store.read(), owner).expect("readable");
+            let listed = self.store.read().runs().of_other_owners(owner).wait().expect("readable");
             assert!(listed.unreadable.is_empty(), "all rows can be read");
             self.hosts[at].left = Some(listed.rows);
             return;
@@ -101,7 +101,7 @@ impl World {
         let hold = run.hold.expect("a running run has an owner");
         let (from, lease) = (hold.owner, hold.lease_until);
         let taken = self.write(format!("host {at} takes {} over", run.id), |db| {
-            schedules::take_over(db, run.id, from, lease, owner, lease)
+            db.runs().take_over(run.id, from, lease, owner, lease).wait()
         });
         let (run_id, from) = (run.id.to_string(), from.to_string());
         let deed = Deed::TookOver { run: run_id, from, to: owner.to_string() };
@@ -124,7 +124,7 @@ impl World {
             return self.claim(at, &schedule, &known);
         }
         let Some(schedule) = host.due.pop() else {
-            let listed = schedules::due(self.store.read(), now, BATCH).expect("readable");
+            let listed = self.store.read().schedules().due(now, BATCH).wait().expect("readable");
             (host.due, host.looked_at) = (listed.rows, now);
             return;
         };
@@ -134,7 +134,7 @@ impl World {
         if let Some(until) = plan::put_off(&schedule, next, chats, CHAT_PAUSE, now) {
             let revision = schedule.revision;
             let put_off = self.write(format!("host {at} puts {id} off"), |db| {
-                schedules::put_off(db, id, revision, next.slot, until)
+                db.schedules().put_off(id, revision, next.slot, until).wait()
             });
             let deed = Deed::PutOff {
                 schedule: id.to_string(),
@@ -144,9 +144,9 @@ impl World {
             };
             return self.judged(if put_off.truth() == Some(&true) { deed } else { Deed::Nothing });
         }
-        let open = schedules::open_runs(self.store.read(), id).expect("readable").rows;
+        let open = self.store.read().runs().open_of(id).wait().expect("readable").rows;
         let looked_at = self.hosts[at].looked_at;
-        let taken = schedules::taken(self.store.read(), id, next.slot, looked_at);
+        let taken = self.store.read().schedules().taken(id, next.slot, looked_at).wait();
         let known = Known { open, taken: taken.expect("readable") };
         self.hosts[at].view = Some((schedule, known));
     }
@@ -163,14 +163,14 @@ impl World {
             schedule: schedule.id,
             revision: schedule.revision,
             slot: next.slot,
-            open: &open,
-            rows: &plan.rows,
-            replaces: &plan.replaces,
+            open: open.clone(),
+            rows: plan.rows,
+            replaces: plan.replaces,
             next: plan.next,
             now,
         };
         let what = format!("host {at} claims slot {} of {}", next.slot, schedule.id);
-        let claimed = self.write(what, |db| schedules::claim_slot(db, &claim));
+        let claimed = self.write(what, |db| db.schedules().claim_slot(claim).wait());
         let deed = match claimed.truth() {
             Some(Claimed::Done { .. }) => {
                 Deed::Claimed { schedule: schedule.id.to_string(), now: now.0 }
@@ -196,7 +196,7 @@ impl World {
         let owner = self.hosts[at].id;
         let (cap, start) = (self.cap, self.fresh_start(owner));
         let started = self
-            .write(format!("host {at} starts a run"), |db| schedules::start_next(db, cap, &start));
+            .write(format!("host {at} starts a run"), |db| db.runs().start_next(cap, start).wait());
         let deed = match started.truth() {
             Some(Started::Run(run)) => {
                 Deed::Started { run: run.id.to_string(), owner: owner.to_string() }
@@ -215,11 +215,14 @@ impl World {
         let owner = self.hosts[at].id;
         let (cap, start) = (self.cap, self.fresh_start(owner));
         let run = RunId::generate(&*self.ids);
-        let capacity =
-            if forced { Capacity::Forced { actor: "ann" } } else { Capacity::AtMost(cap) };
+        let capacity = if forced {
+            Capacity::Forced { actor: "ann".to_owned() }
+        } else {
+            Capacity::AtMost(cap)
+        };
         let id = schedule.parse().expect("the simulation's own");
         let executed = self.write(format!("ann has host {at} run {schedule}"), |db| {
-            schedules::execute(db, id, run, capacity, &start)
+            db.runs().execute(id, run, capacity, start).wait()
         });
         let deed = match executed.truth() {
             Some(schedules::Executed::Run(_)) => Deed::Executed {
@@ -239,7 +242,7 @@ impl World {
     /// Whatever became of who followed a run, somebody does.
     fn follow_all(&mut self, at: usize) {
         let owner = self.hosts[at].id;
-        let running = schedules::running(self.store.read()).expect("readable").rows;
+        let running = self.store.read().runs().running().wait().expect("readable").rows;
         let is_ours = |run: &&Run| run.hold.as_ref().is_some_and(|hold| hold.owner == owner);
         for run in running.iter().filter(is_ours) {
             self.follow_run(at, run.id);
@@ -256,7 +259,7 @@ impl World {
         let host = &mut self.hosts[at];
         let following = host.following.get_mut(&id).expect("it is followed");
         let Some(run) = following.seen.take() else {
-            let read = schedules::run(self.store.read(), id).expect("readable");
+            let read = self.store.read().runs().find(id).wait().expect("readable");
             let is_ours = |run: &Run| {
                 run.status == Status::Running
                     && run.hold.as_ref().is_some_and(|hold| hold.owner == host.id)
@@ -289,12 +292,12 @@ impl World {
         let (now, ids) = (self.now, std::sync::Arc::clone(&self.ids));
         let hold = run.hold.as_ref().expect("it runs");
         let prepared = self.write(format!("host {at} prepares {}", run.id), |db| {
-            schedules::prepare(db, run, hold, &*ids, now)
+            db.runs().prepare(run, hold, &*ids, now).wait()
         });
         let done = prepared.truth() == Some(&Prepared::Done);
         self.judged(if done { advanced(run) } else { Deed::Nothing });
         if let Some(Prepared::Refused(why)) = prepared.told() {
-            self.finish(at, run, Outcome::Failed { reason: Reason::PrepareFailed, error: &why });
+            self.finish(at, run, Outcome::Failed { reason: Reason::PrepareFailed, error: why });
         }
     }
 
@@ -310,7 +313,8 @@ impl World {
             }
             if refused {
                 let error = "its session does not take it";
-                let outcome = Outcome::Failed { reason: Reason::PrepareFailed, error };
+                let outcome =
+                    Outcome::Failed { reason: Reason::PrepareFailed, error: error.to_owned() };
                 if !self.works.contains_key(&hold.message) {
                     self.finish(at, run, outcome);
                 }
@@ -323,7 +327,7 @@ impl World {
         }
         let owner = hold.owner;
         let ours = self.write(format!("host {at} has {} execute", run.id), |db| {
-            schedules::advance(db, run.id, owner, Phase::Prepared, Phase::Executing)
+            db.runs().advance(run.id, owner, Phase::Prepared, Phase::Executing).wait()
         });
         self.judged(if ours.truth() == Some(&true) { advanced(run) } else { Deed::Nothing });
     }
@@ -351,7 +355,7 @@ impl World {
     fn give_up(&mut self, at: usize, run: &Run, reason: Reason) {
         let outcome = match reason {
             Reason::Aborted => Outcome::Cancelled { reason, error: None },
-            reason => Outcome::Failed { reason, error: "its time was over" },
+            reason => Outcome::Failed { reason, error: "its time was over".to_owned() },
         };
         self.finish(at, run, outcome);
     }
@@ -365,19 +369,30 @@ impl World {
             Some(Work::Going) => {}
             Some(Work::Completed) => self.finish(at, run, Outcome::Completed),
             Some(Work::Failed(reason)) => {
-                self.finish(at, run, Outcome::Failed { reason, error: "as it was to be" });
+                self.finish(
+                    at,
+                    run,
+                    Outcome::Failed { reason, error: "as it was to be".to_owned() },
+                );
             }
             Some(Work::Withdrawn) => self.give_up(at, run, Reason::Aborted),
-            None => self.finish(at, run, Outcome::Failed { reason: missing, error: "missing" }),
+            None => self.finish(
+                at,
+                run,
+                Outcome::Failed { reason: missing, error: "missing".to_owned() },
+            ),
         }
     }
 
-    fn finish(&mut self, at: usize, run: &Run, outcome: Outcome<'_>) {
+    fn finish(&mut self, at: usize, run: &Run, outcome: Outcome) {
         let (owner, now) = (self.hosts[at].id, self.now);
+        let what = format!("host {at} ends {}: {outcome:?}", run.id);
         let end = End { outcome, turns: Some(3), output: None, load: Load::default(), now };
         let teller = SessionId::generate(&*self.ids);
-        let finished = self.write(format!("host {at} ends {}: {outcome:?}", run.id), |db| {
-            schedules::finish(db, run.id, owner, &end, |schedule, run| judge(schedule, run, teller))
+        let finished = self.write(what, |db| {
+            db.runs()
+                .finish(run.id, owner, end, move |schedule, run| judge(schedule, run, teller))
+                .wait()
         });
         let done = matches!(finished.truth(), Some(Finished::Done { .. }));
         let deed = Deed::Finished { run: run.id.to_string(), owner: owner.to_string() };
@@ -391,7 +406,7 @@ impl World {
     fn write<T>(
         &mut self,
         what: String,
-        act: impl FnOnce(&mut rusqlite::Connection) -> Result<T, twobox_store::DbError>,
+        act: impl FnOnce(&twobox_store::Store) -> Result<T, twobox_store::DbError>,
     ) -> super::store::Written<T> {
         let trouble = Trouble::roll(self.faults, &mut self.rng);
         self.note(what);

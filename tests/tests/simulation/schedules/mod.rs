@@ -22,8 +22,7 @@ use twobox_model::channel::TERMINAL;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{HostId, IdSource, MessageId, SessionId};
 use twobox_shared::time::UnixMillis;
-use twobox_store::messaging::{SessionMode, listening};
-use twobox_store::{agents, sessions};
+use twobox_store::messaging::SessionMode;
 use uuid::Uuid;
 
 use self::host::Host;
@@ -87,20 +86,19 @@ impl World {
     fn new(trace: Trace) -> Self {
         let mut rng = trace.dice();
         let (ids, now) = (Arc::new(Ids(AtomicU64::new(1))), UnixMillis(1_800_000_000_000));
-        let mut store = Store::new();
+        let store = Store::new();
         let db = store.set_up();
         let [agent, ..] = AGENTS.map(|name| {
-            agents::add(db, name, SessionMode::Shared, &*ids, now).expect("all have other names")
+            db.agents()
+                .add(name, SessionMode::Shared, &*ids, now)
+                .wait()
+                .expect("all have other names")
         });
-        let chat = listening(db, TERMINAL, AGENTS[0]).expect("readable").remove(0);
-        let home = sessions::resolve(
-            db,
-            agent.id,
-            chat.messaging_group,
-            "",
-            SessionId::generate(&*ids),
-            now,
-        );
+        let chat = db.wirings().listening(TERMINAL, AGENTS[0]).wait().expect("readable").remove(0);
+        let home = db
+            .sessions()
+            .resolve(agent.id, chat.messaging_group, "", SessionId::generate(&*ids), now)
+            .wait();
         store.touched();
         let cap = rng.u32(1..4);
         Self {
@@ -237,7 +235,7 @@ impl World {
     fn judged(&mut self, deed: Deed) {
         let touched = self.store.touched();
         let when = When { now: self.now.0, cap: self.cap as usize };
-        if let Err(wrong) = self.oracle.see(self.store.read(), &touched, &deed, when) {
+        if let Err(wrong) = self.oracle.see(&self.store.read().raw(), &touched, &deed, when) {
             self.fail(&format!("{wrong}\nafter {deed:?}"));
         }
         if let Deed::Finished { run, .. } = &deed {

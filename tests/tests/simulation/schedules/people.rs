@@ -6,8 +6,8 @@ use twobox_schedule::book::{self, BookError, Change, Draft};
 use twobox_shared::ids::ScheduleId;
 use twobox_shared::time::UnixMillis;
 use twobox_slots::{missed, overlap};
-use twobox_store::schedules::{self, Cancelled};
-use twobox_store::{DbError, sessions};
+use twobox_store::DbError;
+use twobox_store::schedules::Cancelled;
 
 use super::grid::{Grid, Rhythm};
 use super::oracle::{Deed, Rule};
@@ -215,7 +215,7 @@ impl World {
         let run = open[self.rng.usize(..open.len())].clone();
         let (id, now) = (run.parse().expect("its id"), self.now);
         let cancelled =
-            self.say(format!("ann cancels {run}"), |db| schedules::request_cancel(db, id, now));
+            self.say(format!("ann cancels {run}"), |db| db.runs().request_cancel(id, now).wait());
         let done = matches!(cancelled.truth(), Some(Cancelled::BeforeStart | Cancelled::Requested));
         self.judged(if done { Deed::Cancelled { run } } else { Deed::Nothing });
     }
@@ -227,8 +227,8 @@ impl World {
         self.note(format!("the session of some is sound: {sound}"));
         let db = self.store.set_up();
         match sound {
-            true => sessions::release(db, home).map(drop),
-            false => sessions::quarantine(db, home, "broken").map(drop),
+            true => db.sessions().release(home).wait().map(drop),
+            false => db.sessions().quarantine(home, "broken").wait().map(drop),
         }
         .expect("writable");
     }
@@ -237,7 +237,7 @@ impl World {
     pub(super) fn prune(&mut self) {
         let before = UnixMillis(self.now.0 - 6 * HOUR);
         let pruned =
-            self.say("old runs are forgotten".to_owned(), |db| schedules::prune(db, before, 20));
+            self.say("old runs are forgotten".to_owned(), |db| db.runs().prune(before, 20).wait());
         let done = pruned.truth().is_some();
         self.judged(if done { Deed::Pruned { before: before.0 } } else { Deed::Nothing });
     }
@@ -245,7 +245,7 @@ impl World {
     fn say<T>(
         &mut self,
         what: String,
-        act: impl FnOnce(&mut rusqlite::Connection) -> Result<T, DbError>,
+        act: impl FnOnce(&twobox_store::Store) -> Result<T, DbError>,
     ) -> Written<T> {
         let trouble = Trouble::roll_for_several(self.faults, &mut self.rng);
         self.note(what);

@@ -4,8 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use rusqlite::Connection;
-use twobox_store as db;
 use twobox_store::DbError;
 
 /// What becomes of the next transaction.
@@ -70,53 +68,53 @@ impl<T> Written<T> {
 pub(super) type Touched = (String, i64);
 
 pub(super) struct Store {
-    db: Connection,
+    db: twobox_store::Store,
     touched: Arc<Mutex<BTreeSet<Touched>>>,
 }
 
 impl Store {
     pub(super) fn new() -> Self {
-        let mut db = db::create(":memory:".as_ref()).expect("a database in memory");
+        let db = twobox_store::Store::create(":memory:".as_ref()).expect("a database in memory");
         let touched = Arc::<Mutex<BTreeSet<Touched>>>::default();
         let told = Arc::clone(&touched);
         let hook = move |_, _: &str, table: &str, row| {
             told.lock().expect("nobody panics with it").insert((table.to_owned(), row));
         };
-        db.update_hook(Some(hook)).expect("nobody else has one");
+        db.raw().update_hook(Some(hook)).expect("nobody else has one");
         Self { db, touched }
     }
 
-    pub(super) fn read(&self) -> &Connection {
+    pub(super) fn read(&self) -> &twobox_store::Store {
         &self.db
     }
 
     /// Without any trouble, and without being judged.
-    pub(super) fn set_up(&mut self) -> &mut Connection {
-        &mut self.db
+    pub(super) fn set_up(&self) -> &twobox_store::Store {
+        &self.db
     }
 
     pub(super) fn write<T>(
         &mut self,
         trouble: Trouble,
-        act: impl FnOnce(&mut Connection) -> Result<T, DbError>,
+        act: impl FnOnce(&twobox_store::Store) -> Result<T, DbError>,
     ) -> Written<T> {
         if let Trouble::AfterSteps(steps) = trouble {
             let mut over = false; // once: what undoes it is not interrupted
             let interrupt = move || !std::mem::replace(&mut over, true);
-            self.db.progress_handler(steps, Some(interrupt)).expect("nobody else has one");
+            self.db.raw().progress_handler(steps, Some(interrupt)).expect("nobody else has one");
         }
         // A statement that is interrupted after its last step would be durable.
         if let Trouble::AfterSteps(_) | Trouble::AtCommit = trouble {
-            self.db.commit_hook(Some(|| true)).expect("nobody else has one");
+            self.db.raw().commit_hook(Some(|| true)).expect("nobody else has one");
         }
-        let done = act(&mut self.db);
-        self.db.progress_handler(0, None::<fn() -> bool>).expect("it is ours");
-        self.db.commit_hook(None::<fn() -> bool>).expect("it is ours");
+        let done = act(&self.db);
+        self.db.raw().progress_handler(0, None::<fn() -> bool>).expect("it is ours");
+        self.db.raw().commit_hook(None::<fn() -> bool>).expect("it is ours");
         // No disk fails to undo, but what is undone may be what was interrupted.
-        if matches!(trouble, Trouble::AfterSteps(_)) && !self.db.is_autocommit() {
-            self.db.execute_batch("ROLLBACK").expect("nobody interrupts it now");
+        if matches!(trouble, Trouble::AfterSteps(_)) && !self.db.raw().is_autocommit() {
+            self.db.raw().execute_batch("ROLLBACK").expect("nobody interrupts it now");
         }
-        assert!(self.db.is_autocommit(), "a transaction was left open");
+        assert!(self.db.raw().is_autocommit(), "a transaction was left open");
         match (done, trouble) {
             (Ok(value), Trouble::Doubtful) => Written::Doubtful(value),
             (Ok(value), _) => Written::Done(value),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use twobox_schedule::book;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::time::UnixMillis;
-use twobox_store as db;
+use twobox_store::Store;
 use twobox_tests::{Client, Setup, on_process, wait_for};
 
 use super::schedules::daily;
@@ -31,10 +31,10 @@ fn runs_come_in_pages_the_newest_first(setup: Setup) {
         client.ask_with("POST", "/api/schedules", &daily(name));
     }
     // Five slots of a time before the schedules were there, and one of the other one.
-    let mut host = db::create(&world.data().join("host.db")).unwrap();
+    let host = Store::create(&world.data().join("host.db")).unwrap();
     for (name, days) in [("one", 5), ("two", 1)] {
         let (from, to) = (MAY, UnixMillis(MAY.0 + days * DAY_MS - 1));
-        book::backfill(&mut host, name, (from, to), &SystemIds, to).unwrap();
+        book::backfill(&host, name, (from, to), &SystemIds, to).unwrap();
     }
     let ids = |page: &Value| -> Vec<String> {
         let runs = page["runs"].as_array().unwrap();
@@ -140,10 +140,10 @@ fn a_full_host_says_when_there_will_be_room_and_can_be_forced(setup: Setup) {
     let forced = client.ask("POST", "/api/schedules/two/execute?force=true");
     assert_eq!(forced.status, 202, "{forced:?}");
     let forced = forced.body["run"].clone();
-    let host = db::create(&world.data().join("host.db")).unwrap();
+    let host = Store::create(&world.data().join("host.db")).unwrap();
     let actor = "SELECT actor FROM audit WHERE action = 'force_run' AND subject = ?1";
     let actor: String =
-        host.query_row(actor, [forced["id"].as_str().unwrap()], |row| row.get(0)).unwrap();
+        host.raw().query_row(actor, [forced["id"].as_str().unwrap()], |row| row.get(0)).unwrap();
     assert_eq!(actor, "api");
 
     for run in [&first, &forced] {
@@ -167,12 +167,12 @@ fn a_run_that_cannot_be_prepared_is_told_with_its_end(setup: Setup) {
     let mut there = daily("there");
     there["session"] = json!(session.id);
     client.ask_with("POST", "/api/schedules", &there);
-    let host = db::create(&world.data().join("host.db")).unwrap();
+    let host = Store::create(&world.data().join("host.db")).unwrap();
     let quarantine = |reason: Option<&str>| {
         let update = "UPDATE sessions SET quarantine_reason = ?2,
                         status = CASE WHEN ?2 IS NULL THEN 'active' ELSE 'quarantined' END
                       WHERE id = ?1";
-        assert_eq!(host.execute(update, (&session.id, reason)).unwrap(), 1);
+        assert_eq!(host.raw().execute(update, (&session.id, reason)).unwrap(), 1);
     };
     quarantine(Some("a test"));
     let answer = client.ask("POST", "/api/schedules/there/execute");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::time::UnixMillis;
-use twobox_store::schedules::{self, MetricsPage, Next, Status};
+use twobox_store::schedules::{MetricsPage, Next, Status};
 use twobox_tests::faults::shim::Shim;
 use twobox_tests::{Setup, on_process, wait_for};
 
@@ -66,7 +66,7 @@ fn a_slot_that_comes_due_in_a_chat_turn_waits_for_its_end_and_runs_once(setup: S
     assert_eq!((run.status, run.output.as_deref()), (Status::Completed, Some("echo: hang tidy")));
     assert_eq!((book.runs(tidy).len(), book.schedule(tidy).next), (1, None), "once");
     let page = MetricsPage { schedule: Some(tidy), since: UnixMillis(0), before: None, limit: 10 };
-    let metrics = schedules::metrics(&book.db, &page).unwrap().rows;
+    let metrics = book.db.runs().metrics(&page).wait().unwrap().rows;
     let [metrics] = &metrics[..] else { panic!("{metrics:?}") };
     assert_eq!(metrics.run, run.id);
     assert_eq!((metrics.load.chat_turns_in_flight, metrics.load.runs_in_flight), (1, 1));

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
 use twobox_slots::reason::Reason;
+use twobox_store::Store;
 use twobox_store::schedules::{Phase, Run, Status};
 use twobox_tests::{Setup, World, on_process, wait_for};
 
@@ -72,17 +72,18 @@ const PREPARING: [(&str, bool); 5] = [
 
 /// Lets a statement fail as long as it lives, and says so in the host's log.
 struct Fault<'a> {
-    db: &'a Connection,
+    db: &'a Store,
     word: String,
 }
 
 impl<'a> Fault<'a> {
-    fn inject(db: &'a Connection, number: usize, event: &str) -> Self {
+    fn inject(db: &'a Store, number: usize, event: &str) -> Self {
         let word = format!("injected {number}.");
-        db.execute_batch(&format!(
-            "CREATE TRIGGER fault {event} BEGIN SELECT RAISE(ABORT, '{word}'); END"
-        ))
-        .unwrap();
+        db.raw()
+            .execute_batch(&format!(
+                "CREATE TRIGGER fault {event} BEGIN SELECT RAISE(ABORT, '{word}'); END"
+            ))
+            .unwrap();
         Self { db, word }
     }
 
@@ -93,12 +94,12 @@ impl<'a> Fault<'a> {
 
 impl Drop for Fault<'_> {
     fn drop(&mut self) {
-        self.db.execute_batch("DROP TRIGGER fault").unwrap();
+        self.db.raw().execute_batch("DROP TRIGGER fault").unwrap();
     }
 }
 
-fn count(db: &Connection, what: &str) -> i64 {
-    db.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+fn count(db: &Store, what: &str) -> i64 {
+    db.raw().query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
 }
 
 /// What is known of a run when all is over: one row, one cost, one session, one message, one answer.
@@ -235,7 +236,7 @@ fn an_end_that_cannot_be_recorded_for_a_moment_is_as_soon_as_it_can(setup: Setup
     // The end of a one-shot that failed tells somebody, in the same transaction.
     let untold = "CREATE TRIGGER untold BEFORE INSERT ON notices
                   BEGIN SELECT RAISE(ABORT, 'nobody is told'); END";
-    book.db.execute_batch(untold).unwrap();
+    book.db.raw().execute_batch(untold).unwrap();
     let id = book.add("one", Rhythm::Once, |_| {});
     wait_for("its end to fail", || {
         let log = world.host_log();
@@ -244,7 +245,7 @@ fn an_end_that_cannot_be_recorded_for_a_moment_is_as_soon_as_it_can(setup: Setup
     let made = book.runs(id).pop().and_then(|run| run.hold).expect("it goes on").session;
     assert!(world.sessions().iter().all(|it| it.id != made.to_string()), "its session went first");
     drop(fault);
-    book.db.execute_batch("DROP TRIGGER untold").unwrap();
+    book.db.raw().execute_batch("DROP TRIGGER untold").unwrap();
     let run = book.wait_ended(id);
     assert_eq!((run.status, run.reason), (Status::Failed, Some(Reason::PrepareFailed)), "{run:?}");
     world.assert_fsck_clean();

@@ -9,10 +9,9 @@ mod sessions;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
@@ -20,11 +19,8 @@ use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 use twobox_slots::reason::Reason;
 use twobox_slots::{missed, overlap};
-use twobox_store as db;
-use twobox_store::agents;
-use twobox_store::schedules::{
-    self, Added, Definition, Next, PastSlot, Phase, Run, Schedule, Status,
-};
+use twobox_store::Store;
+use twobox_store::schedules::{Added, Definition, Next, PastSlot, Phase, Run, Schedule, Status};
 use twobox_tests::faults::shim::Shim;
 use twobox_tests::{Setup, World, on_both_runtimes, on_process, wait_for};
 
@@ -59,12 +55,14 @@ pub(crate) enum Rhythm {
 
 /// The schedules of the agent `ada`, in the world's own `host.db`.
 pub(crate) struct Book {
-    db: Connection,
+    db: Store,
+    path: PathBuf,
 }
 
 impl Book {
     pub(crate) fn of(world: &World) -> Self {
-        Self { db: db::create(&world.data().join("host.db")).unwrap() }
+        let path = world.data().join("host.db");
+        Self { db: Store::create(&path).unwrap(), path }
     }
 
     /// A schedule that says its own name, with what `change` makes of it.
@@ -114,12 +112,12 @@ impl Book {
             max_runs: None,
         };
         change(&mut definition);
-        let agent = agents::find(&self.db, "ada").expect("the agent of every test here");
+        let agent = self.db.agents().find("ada").wait().expect("the agent of every test here");
         let id = ScheduleId::generate(&SystemIds);
         let next = Next { slot: first, due: first };
-        let mut db = db::create(self.db.path().unwrap().as_ref()).unwrap();
+        let db = Store::create(&self.path).unwrap();
         let added =
-            schedules::add(&mut db, id, agent.id, &definition, Some(next), SystemClock.now());
+            db.schedules().add(id, agent.id, &definition, Some(next), SystemClock.now()).wait();
         assert_eq!(added.unwrap(), Added::Done);
         self.tell_host();
         id
@@ -127,7 +125,7 @@ impl Book {
 
     /// Has a host look that is up already.
     fn tell_host(&self) {
-        let socket = Path::new(self.db.path().unwrap()).with_file_name("host.sock");
+        let socket = self.path.with_file_name("host.sock");
         if let Ok(mut host) = UnixStream::connect(socket) {
             writeln!(host, r#"{{"op":"schedules","do":"look"}}"#).unwrap();
             let mut answer = String::new();
@@ -138,7 +136,7 @@ impl Book {
 
     /// The runs of a schedule, oldest first.
     pub(crate) fn runs(&self, schedule: ScheduleId) -> Vec<Run> {
-        let mut listed = schedules::page(&self.db, Some(schedule), None, 1000).unwrap();
+        let mut listed = self.db.runs().page(Some(schedule), None, 1000).wait().unwrap();
         assert_eq!(listed.unreadable, []);
         listed.rows.reverse();
         listed.rows
@@ -160,11 +158,11 @@ impl Book {
 
     /// The id of the schedule with this name.
     fn id(&self, name: &str) -> ScheduleId {
-        schedules::find(&self.db, name).unwrap().unwrap().id
+        self.db.schedules().find(name).wait().unwrap().unwrap().id
     }
 
     fn schedule(&self, id: ScheduleId) -> Schedule {
-        schedules::find(&self.db, &id.to_string()).unwrap().unwrap()
+        self.db.schedules().find(&id.to_string()).wait().unwrap().unwrap()
     }
 
     fn wait_paused(&self, id: ScheduleId) -> String {
@@ -204,7 +202,7 @@ fn five_at_once_under_a_cap_of_two_follow_each_other(setup: Setup) {
           INSERT INTO starts SELECT NEW.id, sum(status = 'running'), sum(status = 'queued')
           FROM runs;
         END";
-    book.db.execute_batch(watch).unwrap();
+    book.db.raw().execute_batch(watch).unwrap();
     let first = SystemClock.now();
     let names = ["slow a", "slow b", "slow c", "slow d", "slow e"];
     // Added from the last to the first, so that neither ids nor the order of rows is what decides.
@@ -221,7 +219,8 @@ fn five_at_once_under_a_cap_of_two_follow_each_other(setup: Setup) {
     let runs: Vec<Run> = all.iter().flat_map(|id| book.runs(*id)).collect();
     assert_eq!(runs.len(), 5, "one each");
     assert!(runs.iter().all(|run| run.status == Status::Completed), "{runs:?}");
-    let mut select = book.db.prepare("SELECT run, running, queued FROM starts ORDER BY rowid");
+    let raw = book.db.raw();
+    let mut select = raw.prepare("SELECT run, running, queued FROM starts ORDER BY rowid");
     let starts: Vec<(RunId, i64, i64)> = select
         .as_mut()
         .unwrap()
@@ -237,7 +236,7 @@ fn five_at_once_under_a_cap_of_two_follow_each_other(setup: Setup) {
         starts.iter().map(|(_, running, queued)| (*running, *queued)).collect();
     assert!(counts.iter().all(|(running, _)| *running <= 2), "never more than two: {counts:?}");
     assert_eq!(counts[1], (2, 3), "two at once, and three wait: {counts:?}");
-    book.db.execute_batch("DROP TRIGGER watch; DROP TABLE starts").unwrap();
+    book.db.raw().execute_batch("DROP TRIGGER watch; DROP TABLE starts").unwrap();
     world.assert_fsck_clean();
 }
 
@@ -362,8 +361,8 @@ fn a_person_waits_for_one_run_at_most_while_many_are_made_up_for(setup: Setup) {
             following: None,
         })
         .collect();
-    let mut db = db::open(&world.data().join("host.db")).unwrap();
-    schedules::enqueue_backfill(&mut db, many, &slots, SystemClock.now()).unwrap();
+    let db = Store::open(&world.data().join("host.db")).unwrap();
+    db.runs().enqueue_backfill(many, &slots, SystemClock.now()).wait().unwrap();
     book.tell_host();
     let ended = || book.runs(many).iter().filter(|run| run.ended_at.is_some()).count();
     for _ in 0..2 {
@@ -408,7 +407,7 @@ fn runs_for_a_quarantined_session_pause_their_schedule_and_a_person_is_told(setu
     world.stop_host();
     let book = Book::of(&world);
     let broken = "UPDATE sessions SET status = 'quarantined', quarantine_reason = 'as was asked'";
-    assert_eq!(book.db.execute(broken, []).unwrap(), 1);
+    assert_eq!(book.db.raw().execute(broken, []).unwrap(), 1);
     let home = session.id.parse().unwrap();
     let tick = book.add("tick", Rhythm::EverySecond, |it| it.session = Some(home));
     world.up();
@@ -424,7 +423,7 @@ fn a_person_runs_a_paused_schedule_beyond_the_cap_and_ends_a_run(setup: Setup) {
     let add = |name: &str, prompt: &str| {
         let words = ["schedules", "add", name, "--agent", "ada", "--prompt", prompt];
         world.twobox(&[&words[..], &["--daily", "03:00"]].concat());
-        schedules::find(&book.db, name).unwrap().unwrap().id
+        book.db.schedules().find(name).wait().unwrap().unwrap().id
     };
     let (long, short) = (add("long", "slow one"), add("short", "hello"));
     world.twobox(&["schedules", "pause", "long"]);

@@ -84,7 +84,7 @@ fn a_session_that_cannot_be_cleared_away_is_told_of_beside_the_first_error(setup
     let book = Book::of(&world);
     let sticks = "CREATE TRIGGER sticks BEFORE UPDATE OF status ON sessions
                   WHEN NEW.status = 'closed' BEGIN SELECT RAISE(ABORT, 'it sticks'); END";
-    book.db.execute_batch(sticks).unwrap();
+    book.db.raw().execute_batch(sticks).unwrap();
     let tidy = book.add("tidy", Rhythm::Once, |it| it.max_run_ms = Some(4_000));
     let run = book.wait_ended(tidy);
     assert_eq!((run.status, run.reason), (Status::Failed, Some(Reason::PrepareFailed)), "{run:?}");
@@ -95,7 +95,7 @@ fn a_session_that_cannot_be_cleared_away_is_told_of_beside_the_first_error(setup
     assert!(first.contains("free some space") && second.contains("it sticks"), "{error}");
     let is_there = world.sessions().iter().any(|other| other.id == session.to_string());
     assert!(is_there, "{session}");
-    book.db.execute_batch("DROP TRIGGER sticks").unwrap();
+    book.db.raw().execute_batch("DROP TRIGGER sticks").unwrap();
     world.disk().free();
     let again = book.add("again", Rhythm::Once, |_| {});
     assert_eq!(book.wait_ended(again).status, Status::Completed);
@@ -129,7 +129,7 @@ fn a_run_that_is_forgotten_takes_its_session_along(setup: Setup) {
     world.stop_host();
     let folders = sessions.each_ref().map(folder_of);
     let long_ago = "UPDATE runs SET ended_at_ms = 1 WHERE prompt IN ('old', 'busy', 'paused')";
-    assert_eq!(book.db.execute(long_ago, []).unwrap(), 3);
+    assert_eq!(book.db.raw().execute(long_ago, []).unwrap(), 3);
     let [old, busy, paused, young] = &sessions;
     let inbox = Connection::open(paused.paths().inbound_db()).unwrap();
     let pause = "UPDATE messages_in SET status = 'paused'
@@ -137,7 +137,7 @@ fn a_run_that_is_forgotten_takes_its_session_along(setup: Setup) {
     assert_eq!(inbox.execute(pause, []).unwrap(), 1);
     drop(inbox);
     let rest = "UPDATE sessions SET next_due_at_ms = NULL WHERE id = ?1";
-    assert_eq!(book.db.execute(rest, [&paused.id]).unwrap(), 1);
+    assert_eq!(book.db.raw().execute(rest, [&paused.id]).unwrap(), 1);
     world.up();
     wait_for("the session to go", || {
         world.sessions().iter().all(|session| session.id != old.id).then_some(())

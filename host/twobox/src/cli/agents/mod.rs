@@ -28,7 +28,7 @@ use twobox_runtime::Profile;
 use twobox_runtime::profile::File;
 use twobox_runtime::program::{self, Migrated};
 use twobox_store::agents::{self, AgentGroup};
-use twobox_store::messaging::{self, SessionMode};
+use twobox_store::messaging::SessionMode;
 use twobox_system::data::DataDir;
 
 /// What can be done with agents.
@@ -161,10 +161,10 @@ async fn test(context: &Context, name: &str, text: &str) -> Result<ExitCode, Fai
     bounds::MESSAGE
         .check("the text", text.len())
         .map_err(|error| Failure::usage(error.to_string()))?;
-    let (data, db) = context.open_db()?;
-    let agent = agents::find(&db, name)?;
-    let places = messaging::addresses_of(&db, agent.id)?;
-    drop(db);
+    let (data, store) = context.open_store()?;
+    let agent = store.agents().find(name).wait()?;
+    let places = store.wirings().addresses_of(agent.id).wait()?;
+    drop(store);
     let places = places.into_iter().map(|place| Destination {
         name: place.name,
         channel_type: place.channel_type,
@@ -213,8 +213,8 @@ fn add(context: &Context, name: &str, mode: SessionMode, file: &File) -> Result<
     Profile::of(file.clone(), &containers)
         .map_err(|mistake| Failure::usage(mistake.replacen("command: ", "", 1)))?;
     agents::check_name(name).map_err(|error| Failure::usage(error.to_string()))?;
-    let (data, mut db) = context.open_db()?;
-    let agent = agents::add(&mut db, name, mode, &SystemIds, SystemClock.now())?;
+    let (data, store) = context.open_store()?;
+    let agent = store.agents().add(name, mode, &SystemIds, SystemClock.now()).wait()?;
     let Made { config: fresh, migrated } = make_files(&data, &agent, file)?;
     let kept = !fresh;
     let folder = data.group_folder(&agent.folder);
@@ -289,8 +289,8 @@ pub(super) fn make_files(
 }
 
 fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let (_, db) = context.look_db()?;
-    let agents = agents::list(&db)?;
+    let (_, store) = context.look_store()?;
+    let agents = store.agents().list().wait()?;
     context.output.show(&json!({ "agents": agents }), |_| {
         let rows: Vec<_> = agents
             .iter()
@@ -305,9 +305,9 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn remove(context: &Context, name: &str) -> Result<ExitCode, Failure> {
-    let (data, mut db) = context.open_db()?;
-    let agent = agents::remove(&mut db, name, SystemClock.now())?;
-    drop(db);
+    let (data, store) = context.open_store()?;
+    let agent = store.agents().remove(name, SystemClock.now()).wait()?;
+    drop(store);
     super::in_tokio(announce(context))?;
     let folder = data.group_folder(&agent.folder);
     let program = data.program_folder(&agent.folder);

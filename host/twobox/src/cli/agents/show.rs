@@ -10,18 +10,17 @@ use crate::cli::Context;
 use crate::cli::doctor::cannot_run;
 use crate::cli::output::{self, Failure, printable};
 use twobox_runtime::Profile;
-use twobox_store::{agents, messaging, overview};
 
 pub(super) fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
-    let agent = agents::find(&db, name)?;
+    let (data, store) = context.look_store()?;
+    let agent = store.agents().find(name).wait()?;
     let folder = data.group_folder(&agent.folder);
     let program = data.program_folder(&agent.folder);
     let file = data.agent_config(&agent.folder);
     let profile = Profile::load(&file, &containers(context));
     let config = profile.as_ref().map(|profile| &profile.agent);
-    let places = messaging::addresses_of(&db, agent.id)?;
-    let sessions = overview::sessions(&db, Some(agent.id))?.len();
+    let places = store.wirings().addresses_of(agent.id).wait()?;
+    let sessions = store.sessions().list(Some(agent.id)).wait()?.len();
     let own = data.sessions().join(agent.id.to_string());
     // What an image holds, and whether the settings can be read, is for `doctor`.
     let runtime = context.load_config(&data.config()).ok().map(|(config, _)| config.runtime);

@@ -53,10 +53,10 @@ pub(super) struct ChatArguments {
 }
 
 pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<ExitCode, Failure> {
-    let (data, db) = context.look_db()?;
+    let (data, store) = context.look_store()?;
     let to_listen = chat_command(arguments.agent.as_deref(), arguments.thread.as_deref());
-    let agent = select::agent(&db, arguments.agent.as_deref())?.name;
-    drop(db);
+    let agent = select::agent(&store, arguments.agent.as_deref())?.name;
+    drop(store);
     let at_terminal = std::io::stdin().is_terminal();
     let default = if at_terminal { Duration::ZERO } else { PIPE_WAIT };
     let wait = arguments.wait.unwrap_or(default);

@@ -10,13 +10,14 @@ use super::{Check, Finding};
 use twobox_config::{Config, RuntimeKind};
 use twobox_runtime::program::{EXPOSED_HELP, exposed};
 use twobox_runtime::{AgentFolders, Profile, RuntimeError, check_profiles};
-use twobox_store::agents::{self, AgentGroup};
-use twobox_store::audit;
+use twobox_store::Store;
+use twobox_store::agents::AgentGroup;
 use twobox_system::data::DataDir;
 
 /// Nothing if there are no agents; a damaged host.db has a check of its own.
 pub(super) fn check(data: &DataDir, config: &Config) -> Option<Check> {
-    let known = audit::open(&data.host_db()).ok().and_then(|db| agents::list(&db).ok())?;
+    let known =
+        Store::look(&data.host_db()).ok().and_then(|store| store.agents().list().wait().ok())?;
     let (data, config, any) = (data.clone(), config.clone(), !known.is_empty());
     let look = async move {
         let profile = |agent: &AgentGroup| {

@@ -10,7 +10,7 @@ use crate::cli::output::{self, printable};
 use twobox_channels::kinds;
 use twobox_config::Channels;
 use twobox_model::channel::TERMINAL;
-use twobox_store::{audit, wirings};
+use twobox_store::Store;
 use twobox_system::data::DataDir;
 
 /// Whether channels take messages, by the word of the host that runs.
@@ -62,8 +62,8 @@ pub(super) fn settings(data: &DataDir, channels: &Channels) -> Vec<Check> {
         }
     };
     // A damaged host.db has a check of its own.
-    let opened = audit::open(&data.host_db()).ok();
-    let wired = opened.and_then(|db| wirings::list(&db).ok()).unwrap_or_default();
+    let opened = Store::look(&data.host_db()).ok();
+    let wired = opened.and_then(|store| store.wirings().list().wait().ok()).unwrap_or_default();
     let is_set = |id: &str| id == TERMINAL || set.iter().any(|(other, _)| other == id);
     let mut unset: BTreeMap<String, usize> = BTreeMap::new();
     for wiring in wired.into_iter().filter(|wiring| !is_set(&wiring.channel_type)) {

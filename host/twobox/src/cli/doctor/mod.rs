@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 use serde_json::{Value, json};
 use twobox_shared::errors::chain;
@@ -29,8 +28,8 @@ use twobox_runtime::docker::prove_writable;
 use twobox_runtime::probe::{Difference, Probed};
 use twobox_session::watch;
 use twobox_slots::zone::{self, Zone};
-use twobox_store::audit;
-use twobox_store::overview::{self, FailedStarts};
+use twobox_store::overview::FailedStarts;
+use twobox_store::{Health, Store};
 use twobox_system::data::DataDir;
 
 /// What a check found.
@@ -182,28 +181,21 @@ fn configuration(data: &DataDir, loaded: Result<&(Config, Vec<String>), &Failure
 
 fn host_db(data: DataDir) -> Check {
     Check::now("host.db", move || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let verdict = Connection::open_with_flags(data.host_db(), flags).and_then(|db| {
-            let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-            let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            Ok((version, verdict))
-        });
-        let known = u32::try_from(twobox_schema::HOST.len()).unwrap_or(u32::MAX);
         let restore = "stop the host and restore host.db from a backup";
-        match verdict {
-            Ok((version, _)) if version > known => Finding::fail(
-                format!("it has version {version}, this build knows up to {known}"),
+        match twobox_store::health(&data.host_db()) {
+            Ok(Health::Newer { found, known }) => Finding::fail(
+                format!("it has version {found}, this build knows up to {known}"),
                 "update Twobox",
             ),
-            Ok((0, _)) => Finding::fail(
+            Ok(Health::Empty) => Finding::fail(
                 "it is empty, and no installation",
                 "restore it from a backup, or `twobox sessions fsck --rebuild` makes one of what the \
                  sessions' folders tell",
             ),
-            Ok((version, verdict)) if verdict == "ok" => {
+            Ok(Health::Sound { version }) => {
                 Finding::ok(format!("version {version}, no damage found"))
             }
-            Ok((_, damage)) => Finding::fail(damage, restore),
+            Ok(Health::Damaged(damage)) => Finding::fail(damage, restore),
             Err(error) => Finding::fail(chain(&error), restore),
         }
     })
@@ -211,10 +203,10 @@ fn host_db(data: DataDir) -> Check {
 
 /// Whether the directory is where its host left it, or is a copy.
 fn identity(data: DataDir) -> Check {
-    Check::now("identity", move || match audit::open(&data.host_db()) {
+    Check::now("identity", move || match Store::look(&data.host_db()) {
         // A damaged host.db has a check of its own.
         Err(_) => Finding::ok("unknown until host.db can be read"),
-        Ok(db) => match twobox_app::place::confirm(&db, &data) {
+        Ok(store) => match twobox_app::place::confirm(&store, &data) {
             Ok(()) => Finding::ok("the directory is where its host left it"),
             Err(error) => Finding::fail(chain(&error), "see docs/running.md, \"A restore drill\""),
         },
@@ -323,8 +315,9 @@ fn time_zones(default: String) -> Check {
 fn failed_starts(data: DataDir) -> Check {
     Check::now("failed starts", move || {
         // A damaged host.db has a check of its own.
-        let found =
-            audit::open(&data.host_db()).ok().and_then(|db| overview::failed_starts(&db).ok());
+        let found = Store::look(&data.host_db())
+            .ok()
+            .and_then(|store| store.sessions().failed_starts().wait().ok());
         match found {
             Some(FailedStarts { sessions, last }) if sessions > 0 => Finding::warn(
                 format!(

@@ -147,30 +147,30 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
     match command {
         SchedulesCommand::Add(arguments) => {
             let draft = arguments.draft(SystemClock.now())?;
-            let (data, mut db) = context.open_db()?;
+            let (data, store) = context.open_store()?;
             let config::Schedule { min_interval: least, timezone, .. } =
                 context.load_config(&data.config())?.0.schedule;
             let draft = draft.in_zone(&timezone, true);
             let id = ScheduleId::generate(&SystemIds);
-            let detail = book::add(&mut db, id, &draft, least, SystemClock.now())
+            let detail = book::add(&store, id, &draft, least, SystemClock.now())
                 .map_err(|error| explained(&error, Some(&draft)))?;
             context.output.show(&detail, |detail| text::saved("added", detail));
         }
         SchedulesCommand::Edit(arguments) => {
             let draft = arguments.draft(SystemClock.now())?;
-            let (data, mut db) = context.open_db()?;
+            let (data, store) = context.open_store()?;
             let config::Schedule { min_interval: least, timezone, .. } =
                 context.load_config(&data.config())?.0.schedule;
             let draft = draft.in_zone(&timezone, false);
             let now = SystemClock.now();
-            let detail = book::edit(&mut db, &arguments.name, &draft, None, least, &SystemIds, now)
+            let detail = book::edit(&store, &arguments.name, &draft, None, least, &SystemIds, now)
                 .map_err(|error| explained(&error, Some(&draft)))?;
             context.output.show(&detail, |detail| text::saved("changed", detail));
         }
         SchedulesCommand::Run { name, force } => {
-            let (_, db) = context.look_db()?;
+            let (_, store) = context.look_store()?;
             let run = in_tokio(order::execute(context, name, force))?;
-            let run = book::run(&db, &run.to_string()).map_err(told)?;
+            let run = book::run(&store, &run.to_string()).map_err(told)?;
             context.output.show(&run, text::started);
         }
         SchedulesCommand::Cancel { run } => {
@@ -180,14 +180,14 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
             });
         }
         SchedulesCommand::List { agent } => {
-            let (_, db) = context.look_db()?;
-            let list = book::list(&db, agent.as_deref()).map_err(told)?;
+            let (_, store) = context.look_store()?;
+            let list = book::list(&store, agent.as_deref()).map_err(told)?;
             context.output.show(&list, |list| context.output.advise(&text::list(list)));
         }
         SchedulesCommand::Show { name } => {
-            let (data, db) = context.look_db()?;
+            let (data, store) = context.look_store()?;
             let now = SystemClock.now();
-            let shown = book::show(&db, &name, now).map_err(told)?;
+            let shown = book::show(&store, &name, now).map_err(told)?;
             let is_up = data.holder()?.is_some();
             let output = context.output;
             output.show(&shown, |shown| text::shown(shown, is_up, now, output));
@@ -195,29 +195,29 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
         SchedulesCommand::Pause { name, reason } => {
             let reason =
                 reason.map(|said| said::text(&said, "reason", book::PROMPT_MAX)).transpose()?;
-            let (_, mut db) = context.open_db()?;
+            let (_, store) = context.open_store()?;
             let paused =
-                book::pause(&mut db, &name, reason.as_deref(), &SystemIds, SystemClock.now());
+                book::pause(&store, &name, reason.as_deref(), &SystemIds, SystemClock.now());
             context.output.show(&paused.map_err(told)?, text::paused);
         }
         SchedulesCommand::Resume { name } => {
-            let (_, mut db) = context.open_db()?;
-            let resumed = book::resume(&mut db, &name, SystemClock.now()).map_err(told)?;
+            let (_, store) = context.open_store()?;
+            let resumed = book::resume(&store, &name, SystemClock.now()).map_err(told)?;
             context.output.show(&resumed, text::resumed);
         }
         SchedulesCommand::Remove { name } => {
-            let (_, mut db) = context.open_db()?;
-            let removed = book::remove(&mut db, &name, SystemClock.now()).map_err(told)?;
+            let (_, store) = context.open_store()?;
+            let removed = book::remove(&store, &name, SystemClock.now()).map_err(told)?;
             let answer = json!({ "removed": removed });
             context.output.show(&answer, |_| context.output.advise(&text::removed(&removed)));
         }
         SchedulesCommand::Runs { name, before, limit } => {
-            let (_, db) = context.look_db()?;
-            let page = book::runs(&db, name.as_deref(), before, limit).map_err(told)?;
+            let (_, store) = context.look_store()?;
+            let page = book::runs(&store, name.as_deref(), before, limit).map_err(told)?;
             context.output.show(&page, text::runs);
         }
         SchedulesCommand::Metrics { name, since, before, limit } => {
-            let (data, db) = context.look_db()?;
+            let (data, store) = context.look_store()?;
             let now = SystemClock.now();
             let since = match since {
                 None => now - RECENT,
@@ -226,19 +226,20 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
                     book::past_instant("since", &since, &zone, now).map_err(|it| told(it.into()))?
                 }
             };
-            let list = book::metrics(&db, name.as_deref(), since, before, limit).map_err(told)?;
+            let list =
+                book::metrics(&store, name.as_deref(), since, before, limit).map_err(told)?;
             context.output.show(&list, text::metrics);
         }
         SchedulesCommand::Backfill { name, from, to } => {
-            let (_, mut db) = context.open_db()?;
+            let (_, store) = context.open_store()?;
             let now = SystemClock.now();
-            let zone = book::find(&db, &name).map_err(told)?.definition.time_zone;
+            let zone = book::find(&store, &name).map_err(told)?.definition.time_zone;
             let read = |field, text: &str| {
                 book::past_instant(field, text, &zone, now).map_err(|it| told(it.into()))
             };
             let to = to.map(|to| read("to", &to)).transpose()?;
             let times = (read("from", &from)?, to.unwrap_or(now));
-            let done = book::backfill(&mut db, &name, times, &SystemIds, now).map_err(told)?;
+            let done = book::backfill(&store, &name, times, &SystemIds, now).map_err(told)?;
             context.output.show(&done, text::backfilled);
         }
     }
@@ -258,7 +259,7 @@ fn explained(error: &BookError, draft: Option<&Draft>) -> Failure {
             Failure::usage(printable(&format!("{flag}: {problem}")))
         }
         BookError::NothingSaid => Failure::usage(error.to_string()),
-        BookError::Db(db) if db.is_unreadable() => {
+        BookError::Db(store) if store.is_unreadable() => {
             let which = "`twobox schedules list` and `runs` name the row";
             Failure::new(printable(&format!("{}; {which}; {MEND}", chain(error))))
         }
