@@ -182,6 +182,20 @@ async fn a_name_that_something_unseen_holds_is_freed_once() {
 }
 
 #[tokio::test]
+async fn no_agent_is_given_the_folder_with_the_engines_socket() {
+    let engine = Engine::new(|_, _| None);
+    let source = engine.folder("").canonicalize().unwrap();
+    let text = format!(r#"{{"mounts": [{{"source": {source:?}, "target": "/mnt/x"}}]}}"#);
+    let file = twobox_runtime::profile::File::parse(&text).unwrap();
+    let profile = Profile::of(file, &Config::default().containers).unwrap();
+    let refusal = engine.runtime.accepts(&profile).unwrap_err();
+    assert!(refusal.contains("holds the engine's socket"), "{refusal}");
+    let error = engine.runtime.start(&StartSpec { profile, ..engine.spec() }).await.unwrap_err();
+    assert!(error.to_string().contains(&refusal), "{error}");
+    assert_eq!(engine.asked("POST"), Vec::<String>::new(), "nothing was created");
+}
+
+#[tokio::test]
 async fn a_name_that_stays_taken_is_not_fought_for() {
     let engine = Engine::new(|question, _| {
         Some(match question {

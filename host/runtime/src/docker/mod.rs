@@ -6,12 +6,14 @@
 //! question [`RuntimeError::Unavailable`] and nothing else.
 
 mod body;
+mod end;
 mod engine;
 mod facts;
 pub(crate) mod folder;
 mod image;
 mod logs;
 mod probe;
+mod profile;
 mod socket;
 mod watch;
 mod whose;
@@ -24,8 +26,7 @@ use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum as State};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, KillContainerOptions, RemoveContainerOptionsBuilder,
-    StartContainerOptions, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -34,7 +35,7 @@ use tokio::task::AbortHandle;
 use twobox_shared::ids::{InstallId, RunnerId, SessionId};
 
 use self::body::{Ground, RUNNER_LABEL, SESSION_LABEL};
-use self::engine::{Engine, QUICK, is_going, is_missing, is_name_conflict, runs, status};
+use self::engine::{Engine, QUICK, is_name_conflict, runs, status};
 use self::folder::User;
 use self::whose::{Whose, name_of};
 use super::probe::Probed;
@@ -69,9 +70,6 @@ struct Inner {
     /// The ids of images by their names, and when they were asked for.
     images: Mutex<HashMap<String, (Instant, String)>>,
 }
-
-/// How long the image is taken for what it was: a talk should not ask the engine with each message.
-const IMAGE_KNOWN_FOR: Duration = Duration::from_secs(2);
 
 impl Docker {
     /// The runtime of `install`, whose sessions lie in `sessions`. Exits go to `events`. The engine need not be there yet. Must be
@@ -249,47 +247,6 @@ impl Inner {
         self.whose.sort(&self.engine, containers).await
     }
 
-    async fn stop(&self, incarnation: Incarnation, grace: Duration) -> Result<(), RuntimeError> {
-        for container in self.of_incarnation(incarnation).await? {
-            let id = container.id.unwrap_or_default();
-            if let Err(reason) = self.end(&id, grace).await? {
-                return Err(RuntimeError::Stop { session: incarnation.session, reason });
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the processes of a container; within, why some may be left.
-    async fn end(&self, id: &str, grace: Duration) -> Result<Result<(), String>, RuntimeError> {
-        let client = self.engine.client().await?;
-        let seconds = whole_seconds(grace);
-        let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)) + QUICK;
-        let asked = self.engine.answer(limit, client.stop_container(id, Some(options))).await;
-        if asked.is_ok_and(|asked| asked.is_ok()) && self.engine.await_end(id).await? {
-            return Ok(Ok(()));
-        }
-        let killed = client.kill_container(id, None::<KillContainerOptions>);
-        let killed = self.engine.answer(QUICK, killed).await?;
-        if self.engine.await_end(id).await? {
-            return Ok(Ok(()));
-        }
-        Ok(Err(match killed {
-            Err(error) => error.to_string(),
-            Ok(()) => "it still runs after SIGKILL".to_owned(),
-        }))
-    }
-
-    /// Ends a container that does no work and removes it.
-    async fn end_and_remove(&self, id: &str) -> Result<(), RuntimeError> {
-        if self.engine.inspect(id).await?.is_some_and(|found| runs(&found)) {
-            self.end(id, Duration::ZERO)
-                .await?
-                .map_err(|reason| self.engine.unavailable(&reason))?;
-        }
-        self.remove(id).await
-    }
-
     async fn sightings(&self, label: Option<String>) -> Result<Vec<Sighting>, RuntimeError> {
         // Read first: a start that ends during the question was still under way when it was asked.
         let starting = lock(&self.starting).clone();
@@ -341,90 +298,6 @@ impl Inner {
         }
     }
 
-    /// The id of the image that a start would take, as the engine said it not long ago.
-    async fn image_id(&self, name: &str) -> Option<String> {
-        let known = || lock(&self.images);
-        if let Some((when, id)) = known().get(name)
-            && when.elapsed() < IMAGE_KNOWN_FOR
-        {
-            return Some(id.clone());
-        }
-        // One that is missing has no id, and one that comes back has.
-        let id = image::id(&self.engine, name).await.ok()?.unwrap_or_default();
-        let mut known = known();
-        known.retain(|_, (when, _)| when.elapsed() < IMAGE_KNOWN_FOR); // names come and go
-        known.insert(name.to_owned(), (Instant::now(), id.clone()));
-        Some(id)
-    }
-
-    /// Whether an engine can be asked for `profile`: it honours all of it, but a folder that holds its
-    /// own socket would hand the machine over.
-    fn accepts(&self, profile: &Profile) -> Result<(), String> {
-        let socket = Path::new(&*self.engine.socket);
-        let socket = socket.canonicalize().unwrap_or_else(|_| socket.to_owned());
-        match profile.mounts.iter().find(|mount| socket.starts_with(&mount.source)) {
-            None => Ok(()),
-            Some(mount) => Err(format!(
-                "mounts: source {:?} holds the engine's socket {}, with which an agent could do \
-                 anything on this machine: name another folder",
-                mount.source, self.engine.socket
-            )),
-        }
-    }
-
-    async fn check_profile(&self, profile: &Profile) -> Result<(), RuntimeError> {
-        self.accepts(profile).map_err(refused)?;
-        match profile.image.own {
-            true => self.image(&profile.image.value).await.map(drop),
-            false => Ok(()), // see `check`
-        }
-    }
-
-    /// The image that a start with `name` would take.
-    async fn image(&self, name: &str) -> Result<image::Image, RuntimeError> {
-        let missing = || refused(format!("image {name} is missing: {}", self.build_advice(name)));
-        image::find(&self.engine, name).await?.ok_or_else(missing)
-    }
-
-    async fn clear(&self, incarnation: Incarnation, log: &Path) -> Result<(), RuntimeError> {
-        for container in self.of_incarnation(incarnation).await? {
-            let id = container.id.unwrap_or_default();
-            logs::save(&self.engine, &id, log).await?;
-            self.remove(&id).await?;
-        }
-        Ok(())
-    }
-
-    /// Removes a container in which nothing lives. Podman would also remove one that is being stopped,
-    /// and let its processes live on where nobody finds them.
-    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
-        match self.engine.inspect(id).await? {
-            None => return Ok(()),
-            Some(found) if is_going(&found) => {
-                // Somebody else is at it: the place is free when that is done.
-                return match self.engine.await_removal(id).await? {
-                    true => Ok(()),
-                    false => Err(self.engine.unavailable("it is being removed for too long")),
-                };
-            }
-            Some(found) if runs(&found) => {
-                return Err(self
-                    .engine
-                    .unavailable("a container that should have ended still runs"));
-            }
-            Some(_) => {}
-        }
-        let options = RemoveContainerOptionsBuilder::new().v(true).force(false).build();
-        let removed = self.engine.client().await?.remove_container(id, Some(options));
-        match self.engine.answer(QUICK, removed).await? {
-            Ok(()) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            // Somebody else is at it: the place is free when that is done.
-            Err(error) if status(&error) == 409 && self.engine.await_removal(id).await? => Ok(()),
-            Err(error) => Err(self.engine.unavailable(&error.to_string())),
-        }
-    }
-
     async fn of_incarnation(
         &self,
         incarnation: Incarnation,
@@ -439,21 +312,7 @@ impl Inner {
         self.ground().await?;
         Ok(format!("{} at {}, image {image}", facts.version, self.engine.socket))
     }
-
-    fn build_advice(&self, image: &str) -> String {
-        match image.starts_with(OURS) {
-            true => format!("build it with `scripts/build-image {image}`"),
-            false => format!(
-                "it is one of your own, so build it as docs/images.md says, or pull it, with the engine \
-                 at {}; `scripts/build-image` only makes {OURS}local",
-                self.engine.socket
-            ),
-        }
-    }
 }
-
-/// What the names of the images begin with that this project makes.
-const OURS: &str = "twobox-runner:";
 
 impl Runtime for Docker {
     fn name(&self) -> &'static str {

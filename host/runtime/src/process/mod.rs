@@ -10,6 +10,7 @@
 
 mod nobody;
 mod probe;
+mod profile;
 mod recognise;
 mod scan;
 mod spawn;
@@ -28,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use twobox_shared::ids::{InstallId, SessionId};
 
+use self::profile::accepts;
 use self::scan::{Identity, Ours, Snapshot};
 use self::spawn::Way;
 use self::watch::{Ended, Watch};
@@ -348,26 +350,6 @@ impl Runtime for Process {
                 .unwrap_or_else(|error| Err(unavailable(error.to_string())))
         }
         .boxed()
-    }
-}
-
-/// Whether a process of this machine can be what the agent's own part of `profile` asks for. What
-/// `[containers]` says is for containers.
-fn accepts(profile: &Profile) -> Result<(), String> {
-    let Profile { image, network, limits, mounts, .. } = profile;
-    let asked = [
-        ("image", image.own, "has no image, it is a program of this machine"),
-        ("network", network.own, "has the network of this machine and no other"),
-        ("limits.cpus", limits.cpus.own, "has no limit on processors"),
-        ("limits.pids", limits.pids.own, "has no limit on processes of its own"),
-        ("mounts", !mounts.is_empty(), "has no mounts, it sees folders where they are"),
-    ];
-    match asked.iter().find(|(_, own, _)| *own) {
-        None => Ok(()),
-        Some((field, _, why)) => Err(format!(
-            "{field}: a runner of the process runtime {why}: leave it out, or use runtime = \"docker\" \
-             or \"sandbox\""
-        )),
     }
 }
 

@@ -7,6 +7,7 @@
 //! printed inside is in `runner.log` in the session's folder from the start, so clearing has nothing
 //! to move.
 
+mod adopt;
 mod cgroup;
 mod enter;
 mod explain;
@@ -14,17 +15,19 @@ mod find;
 mod handle;
 mod line;
 mod probe;
+mod profile;
 mod seccomp;
 mod spawn;
 mod start;
 mod status;
 mod system;
+mod trial;
 mod watch;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -34,10 +37,10 @@ use tokio::sync::mpsc;
 use twobox_shared::ids::{InstallId, SessionId};
 
 use self::cgroup::Tree;
-use self::find::{Found, Look, Ours};
+use self::find::Ours;
 use self::line::Way;
 use self::system::System;
-use self::watch::{Ended, Processes, Watch};
+use self::watch::{Ended, Processes};
 use super::docker::folder::User;
 use super::probe::Probed;
 use super::{
@@ -243,80 +246,6 @@ impl Shared {
             .as_ref()
     }
 
-    /// Puts every incarnation that is there and not known into the table, and ends what was begun
-    /// and came to nothing.
-    fn adopt(&self, tokio: &Tokio) -> Result<(), RuntimeError> {
-        for _ in 0..LOOKS {
-            let first = self.table().is_none();
-            let look = match first {
-                true => self.ours.look_everywhere(),
-                false => self.ours.look_at_processes(),
-            };
-            self.tell_of_strangers(&look);
-            let mut table = self.table();
-            let table = table.get_or_insert_default();
-            let beginning: Vec<_> = look
-                .outer
-                .into_iter()
-                .filter(|(it, _)| !table.contains_key(it) && !look.found.contains_key(it))
-                .collect();
-            for (incarnation, found) in look.found {
-                let gone = |it: &Processes| it.inner.has_ended();
-                // Later on, what ends while it is looked at was known before.
-                if table.contains_key(&incarnation)
-                    || (!first && found.processes.as_ref().is_some_and(gone))
-                {
-                    continue;
-                }
-                tracing::info!(
-                    session = %incarnation.session, runner = %incarnation.runner,
-                    lives = found.processes.is_some(), "adopted a sandbox"
-                );
-                table.insert(incarnation, self.adopted(incarnation, found, tokio));
-            }
-            if beginning.is_empty() {
-                return Ok(());
-            }
-            // Their host is gone, and with it whoever would have let them begin. What they have made
-            // meanwhile shows in the next look.
-            for (incarnation, outer) in beginning {
-                tracing::info!(runner = %incarnation.runner, "ending a start that was interrupted");
-                outer.signal(Signal::KILL).ok();
-                outer.reap();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Err(unavailable("starts that were interrupted do not end".to_owned()))
-    }
-
-    fn adopted(&self, incarnation: Incarnation, found: Found, tokio: &Tokio) -> Entry {
-        let Found { folder, processes, exit_code } = found;
-        match processes {
-            Some(processes) => {
-                let leaf = self.tree().ok().map(|tree| tree.existing(incarnation.session));
-                // Nobody tells what is known already.
-                let (_, begun) = tokio::sync::watch::channel(Some(processes.clone()));
-                let (over, ended) = tokio::sync::watch::channel(None);
-                let watch = Watch {
-                    incarnation,
-                    folder: folder.clone(),
-                    processes,
-                    child: None,
-                    leaf,
-                    ended: over,
-                    events: self.events.clone(),
-                };
-                tokio.spawn(watch.run());
-                Entry { folder, processes: begun, ended }
-            }
-            None => {
-                let (_, processes) = tokio::sync::watch::channel(None);
-                let (_, ended) = tokio::sync::watch::channel(Some(Ended { code: exit_code }));
-                Entry { folder, processes, ended }
-            }
-        }
-    }
-
     /// One line about what bounds a sandbox.
     fn limits(&self) -> String {
         match self.tree.get() {
@@ -329,18 +258,6 @@ impl Shared {
         }
     }
 
-    /// Whether a sandbox can do what `profile` asks for.
-    fn accepts(&self, profile: &Profile) -> Result<(), String> {
-        let available = || Tree::available().ok().map(|tree| tree.limits_processors());
-        // `None` where there is no cgroup; otherwise whether it limits processors.
-        let cgroup = match self.tree.get() {
-            Some(tree) => tree.as_ref().ok().map(Tree::limits_processors),
-            None => available(),
-        };
-        let namespace = self.way.get().is_none_or(|way| way.has_namespace());
-        accepts(profile, cgroup, namespace)
-    }
-
     fn without_cgroup(&self, reason: &str) -> String {
         let Containers { memory_mb, pids, .. } = &self.settings;
         format!(
@@ -349,48 +266,6 @@ impl Shared {
              processes"
         )
     }
-
-    fn tell_of_strangers(&self, look: &Look) {
-        for folder in &look.strangers {
-            let folder = folder.to_string_lossy();
-            if let Some(before) = self.told.tell(&folder, Instant::now()) {
-                tracing::warn!(
-                    %folder, before,
-                    "left a sandbox alone that bears this installation's id and works elsewhere: is \
-                     there a copy of this data directory?"
-                );
-            }
-        }
-    }
-}
-
-/// Whether a sandbox can do what `profile` asks for, on a machine with a `cgroup`, which says whether it
-/// limits processors, and with or without a user namespace, which counts processes.
-fn accepts(profile: &Profile, cgroup: Option<bool>, namespace: bool) -> Result<(), String> {
-    let Profile { image, network, limits, .. } = profile;
-    if network.value != "none" {
-        let field = if network.own { "network" } else { "containers.network" };
-        return Err(format!(
-            "{field} is {:?}, and a sandbox has no network: set it to \"none\", or use runtime = \
-             \"docker\"",
-            network.value
-        ));
-    }
-    if image.own {
-        return Err(format!(
-            "image is {:?}, and a sandbox has none, it shows this machine's own programs: leave it out, \
-             or use runtime = \"docker\"",
-            image.value
-        ));
-    }
-    let delegate = "leave it out, or give this host a delegated cgroup, see docs/running.md";
-    if limits.cpus.own && cgroup != Some(true) {
-        return Err(format!("limits.cpus: nothing here limits processors: {delegate}"));
-    }
-    if limits.pids.own && cgroup.is_none() && !namespace {
-        return Err(format!("limits.pids: nothing here counts processes: {delegate}"));
-    }
-    Ok(())
 }
 
 /// Nobody is root inside.
@@ -486,40 +361,4 @@ fn sightings(entries: Vec<(Incarnation, Entry)>) -> Vec<Sighting> {
 
 fn unavailable(reason: String) -> RuntimeError {
     RuntimeError::Unavailable { runtime: NAME, reason }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::profile::File;
-
-    #[test]
-    fn an_agent_is_refused_what_a_sandbox_does_not_have_here() {
-        let settings = twobox_config::Config::default().containers;
-        let open = Containers { network: "agents".to_owned(), ..settings.clone() };
-        let (full, memory, none) = (Some(true), Some(false), None);
-        let cases = [
-            ("{}", &settings, none, false, None),
-            ("{}", &open, full, true, Some("containers.network is \"agents\"")),
-            (r#"{"network": "none"}"#, &open, full, true, None),
-            (r#"{"network": "agents"}"#, &settings, full, true, Some("network is \"agents\"")),
-            (r#"{"image": "x"}"#, &settings, full, true, Some("image is \"x\"")),
-            (r#"{"limits": {"cpus": 1}}"#, &settings, full, true, None),
-            (r#"{"limits": {"cpus": 1}}"#, &settings, memory, true, Some("limits.cpus")),
-            (r#"{"limits": {"cpus": 1}}"#, &settings, none, true, Some("limits.cpus")),
-            (r#"{"limits": {"pids": 50}}"#, &settings, none, true, None),
-            (r#"{"limits": {"pids": 50}}"#, &settings, memory, false, None),
-            (r#"{"limits": {"pids": 50}}"#, &settings, none, false, Some("limits.pids")),
-            (r#"{"limits": {"memory_mb": 50}}"#, &settings, none, false, None),
-        ];
-        for (text, settings, cgroup, namespace, refused) in cases {
-            let profile = Profile::of(File::parse(text).unwrap(), settings).unwrap();
-            let case = format!("{text}, {cgroup:?}, {namespace}");
-            match (accepts(&profile, cgroup, namespace), refused) {
-                (Ok(()), None) => {}
-                (Err(reason), Some(part)) => assert!(reason.contains(part), "{case}: {reason}"),
-                (found, _) => panic!("{case}: {found:?}"),
-            }
-        }
-    }
 }
