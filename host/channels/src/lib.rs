@@ -3,6 +3,8 @@
 //! that no channel knows sessions or `host.db`.
 
 pub mod command;
+#[cfg(test)]
+mod conformance;
 pub mod health;
 pub mod instance;
 pub mod kinds;
