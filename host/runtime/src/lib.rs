@@ -4,6 +4,7 @@
 //! labels the container with it, and nothing restarts a container by itself. "Stopped" is what the
 //! runtime confirms, not what a client hoped for. Nothing here knows what is in a session's boxes.
 
+mod child;
 mod command;
 pub mod docker;
 pub mod log;

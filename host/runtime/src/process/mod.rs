@@ -32,7 +32,8 @@ use twobox_shared::ids::{InstallId, SessionId};
 use self::profile::accepts;
 use self::scan::{Identity, Ours, Snapshot};
 use self::spawn::Way;
-use self::watch::{Ended, Watch};
+use self::watch::Watch;
+use super::child::Ending;
 use super::docker::folder::{self, User};
 use super::probe::Probed;
 use super::{
@@ -78,22 +79,7 @@ type Table = HashMap<Incarnation, Entry>;
 #[derive(Debug, Clone)]
 struct Entry {
     runner: Option<Identity>,
-    ended: tokio::sync::watch::Receiver<Option<Ended>>,
-}
-
-impl Entry {
-    fn condition(&self) -> Condition {
-        match *self.ended.borrow() {
-            None => Condition::Running,
-            Some(Ended { code }) => Condition::Exited { code },
-        }
-    }
-
-    /// Waits until nobody of the incarnation is left; `false` after `patience`.
-    async fn ends_within(&mut self, patience: Duration) -> bool {
-        let ended = self.ended.wait_for(Option::is_some);
-        matches!(tokio::time::timeout(patience, ended).await, Ok(Ok(_)))
-    }
+    ending: Ending,
 }
 
 impl Process {
@@ -149,7 +135,7 @@ impl Process {
             let known = table.iter().filter(|(incarnation, _)| wanted(**incarnation));
             let sighting = |(incarnation, entry): (&Incarnation, &Entry)| Sighting {
                 incarnation: *incarnation,
-                condition: entry.condition(),
+                condition: entry.ending.condition(),
             };
             Ok(known.map(sighting).collect())
         })
@@ -167,11 +153,11 @@ impl Process {
                 failed(format!("process {} refused SIGTERM: {error}", runner.pid))
             })?;
         }
-        if entry.ends_within(grace).await {
+        if entry.ending.comes_within(grace).await {
             return Ok(());
         }
         watch::end(&self.shared.ours, incarnation, entry.runner).await.map_err(failed)?;
-        if entry.ends_within(KILL_PATIENCE).await {
+        if entry.ending.comes_within(KILL_PATIENCE).await {
             return Ok(());
         }
         Err(failed(format!("processes are left {} s after SIGKILL", KILL_PATIENCE.as_secs())))
@@ -184,7 +170,7 @@ impl Shared {
         // Before the look, because what ends during it was still seen alive.
         let ended: HashSet<Incarnation> = table
             .iter()
-            .filter(|(_, entry)| entry.condition() != Condition::Running)
+            .filter(|(_, entry)| entry.ending.condition() != Condition::Running)
             .map(|(incarnation, _)| *incarnation)
             .collect();
         let seen = Snapshot::take(&self.ours)
@@ -219,10 +205,10 @@ impl Shared {
         child: Option<std::process::Child>,
         handle: &Handle,
     ) -> Entry {
-        let (ended, receiver) = tokio::sync::watch::channel(None);
+        let (ended, ending) = Ending::ahead();
         let (ours, events) = (Arc::clone(&self.ours), self.events.clone());
         handle.spawn(Watch { ours, incarnation, runner, child, ended, events }.run());
-        Entry { runner, ended: receiver }
+        Entry { runner, ending }
     }
 
     fn start(
@@ -324,7 +310,9 @@ impl Runtime for Process {
         _log: &'a Path,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         self.with_table(move |_, table, _| {
-            if table.get(&incarnation).is_some_and(|entry| entry.condition() != Condition::Running)
+            if table
+                .get(&incarnation)
+                .is_some_and(|entry| entry.ending.condition() != Condition::Running)
             {
                 table.remove(&incarnation);
             }

@@ -8,21 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::resource::setrlimit;
 use nix::sys::stat::{Mode, umask};
 use twobox_shared::outside;
 use twobox_shared::paths::SessionPaths;
 
 use super::nobody::{Kept, Nobody};
 use super::scan::Ours;
+use crate::child::limits;
 use crate::docker::folder::{self, User};
 use crate::mounts::{Seen, mounts};
 use crate::{StartSpec, command, log};
-
-/// The largest file that a runner may write, its log included.
-const MAX_FILE: rlim_t = 1 << 30;
-/// How many files a runner may have open.
-const MAX_OPEN: rlim_t = 1024;
 
 /// What is the same for all runners of an installation.
 #[derive(Debug, Clone)]
@@ -107,22 +103,6 @@ fn nobody(way: &Way, spec: &StartSpec) -> io::Result<Option<Nobody>> {
     }
     let data = way.ours.sessions.parent().filter(|data| spec.folder.starts_with(data));
     Nobody::new(way.user, data.unwrap_or(&spec.folder), &kept, &spec.agent.program).map(Some)
-}
-
-/// The limits that the child gets, as far as this process's own allow.
-/// `memory`, in bytes, is what each process may write and share with nobody.
-fn limits(memory: Option<u64>) -> nix::Result<Vec<(Resource, rlim_t)>> {
-    let mut wanted = vec![
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NOFILE, MAX_OPEN),
-        (Resource::RLIMIT_FSIZE, MAX_FILE),
-    ];
-    wanted.extend(memory.map(|bytes| (Resource::RLIMIT_DATA, bytes)));
-    for (resource, limit) in &mut wanted {
-        let (_, ours) = getrlimit(*resource)?;
-        *limit = ours.min(*limit);
-    }
-    Ok(wanted)
 }
 
 /// Keeps every descriptor but the standard three from the program that comes next. The host opens its

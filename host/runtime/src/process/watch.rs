@@ -3,17 +3,14 @@
 //! One task per incarnation. "Exited" is said only after a look at `/proc` in which no process of
 //! the incarnation lived: whoever was left when the runner ended is killed first.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 
 use super::scan::{self, Identity, Ours, Snapshot};
+use crate::child::{Ended, asynchronous, reap};
 use crate::{Incarnation, RuntimeEvent};
 use twobox_system::repeat::Repeats;
 
@@ -25,12 +22,6 @@ const KILL_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::fr
 /// How many looks at a runner that is to be ended spare it while it is not alone. It cannot start
 /// anybody itself, so one or two do, unless what it has started multiplies.
 const OTHERS_FIRST: usize = 8;
-
-/// How an incarnation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) code: Option<i64>,
-}
 
 /// Everything that one watch needs.
 pub(super) struct Watch {
@@ -130,35 +121,5 @@ async fn end_of(process: Identity) {
     }
     while scan::lives(process) {
         tokio::time::sleep(POLL).await;
-    }
-}
-
-fn asynchronous(handle: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is a valid, open descriptor and stays the same one until it is dropped,
-    // which the `AsyncFd` that owns it does.
-    let registered = unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) };
-    Ok(registered?)
-}
-
-/// Reaps a child that has ended. A signal counts as shells and container engines count it.
-fn reap(mut child: Child) -> Option<i64> {
-    child.wait().ok().map(code)
-}
-
-fn code(status: ExitStatus) -> i64 {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => i64::from(code),
-        (None, signal) => 128 + i64::from(signal.unwrap_or(0)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signal_becomes_the_code_that_a_container_engine_reports() {
-        assert_eq!(code(ExitStatus::from_raw(3 << 8)), 3);
-        assert_eq!(code(ExitStatus::from_raw(9)), 137);
     }
 }

@@ -6,8 +6,9 @@ use rustix::process::Signal;
 use tokio::runtime::Handle as Tokio;
 
 use super::find::{Found, Look};
-use super::watch::{Ended, Processes, Watch};
+use super::watch::{Processes, Watch};
 use super::{Entry, LOOKS, Shared, unavailable};
+use crate::child::Ending;
 use crate::{Incarnation, RuntimeError};
 
 impl Shared {
@@ -64,23 +65,22 @@ impl Shared {
                 let leaf = self.tree().ok().map(|tree| tree.existing(incarnation.session));
                 // Nobody tells what is known already.
                 let (_, begun) = tokio::sync::watch::channel(Some(processes.clone()));
-                let (over, ended) = tokio::sync::watch::channel(None);
+                let (ended, ending) = Ending::ahead();
                 let watch = Watch {
                     incarnation,
                     folder: folder.clone(),
                     processes,
                     child: None,
                     leaf,
-                    ended: over,
+                    ended,
                     events: self.events.clone(),
                 };
                 tokio.spawn(watch.run());
-                Entry { folder, processes: begun, ended }
+                Entry { folder, processes: begun, ending }
             }
             None => {
                 let (_, processes) = tokio::sync::watch::channel(None);
-                let (_, ended) = tokio::sync::watch::channel(Some(Ended { code: exit_code }));
-                Entry { folder, processes, ended }
+                Entry { folder, processes, ending: Ending::past(exit_code) }
             }
         }
     }

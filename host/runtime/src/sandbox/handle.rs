@@ -1,17 +1,15 @@
 //! A process by a handle that no later process can take over, and what `/proc` says about it.
 
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use crate::child::asynchronous;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use twobox_system::proc;
 
@@ -67,13 +65,6 @@ impl Handle {
         // Usually it is somebody else's child, and that is the error.
         waitid(WaitId::PidFd(self.fd.as_fd()), options).ok();
     }
-}
-
-fn asynchronous(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is a valid, open descriptor and stays the same one until it is dropped,
-    // which the `AsyncFd` that owns it does.
-    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-    Ok(registered?)
 }
 
 /// What `/proc/PID/status` says that matters here.

@@ -40,7 +40,8 @@ use self::cgroup::Tree;
 use self::find::Ours;
 use self::line::Way;
 use self::system::System;
-use self::watch::{Ended, Processes};
+use self::watch::Processes;
+use super::child::Ending;
 use super::docker::folder::User;
 use super::probe::Probed;
 use super::{
@@ -94,22 +95,7 @@ struct Entry {
     folder: PathBuf,
     /// `None` while it is being started.
     processes: tokio::sync::watch::Receiver<Option<Processes>>,
-    ended: tokio::sync::watch::Receiver<Option<Ended>>,
-}
-
-impl Entry {
-    fn condition(&self) -> Condition {
-        match *self.ended.borrow() {
-            None => Condition::Running,
-            Some(Ended { code }) => Condition::Exited { code },
-        }
-    }
-
-    /// Waits until nobody of the incarnation is left; `false` after `patience`.
-    async fn ends_within(&mut self, patience: Duration) -> bool {
-        let ended = self.ended.wait_for(Option::is_some);
-        matches!(tokio::time::timeout(patience, ended).await, Ok(Ok(_)))
-    }
+    ending: Ending,
 }
 
 impl Sandbox {
@@ -209,13 +195,13 @@ impl Sandbox {
         if let Ok(Err(error)) = asked.await {
             return Err(failed(format!("the runner refused SIGTERM: {error}")));
         }
-        if entry.ends_within(grace).await {
+        if entry.ending.comes_within(grace).await {
             return Ok(());
         }
         inner
             .signal(Signal::KILL)
             .map_err(|error| failed(format!("process {} refused SIGKILL: {error}", inner.pid)))?;
-        if entry.ends_within(KILL_PATIENCE).await {
+        if entry.ending.comes_within(KILL_PATIENCE).await {
             return Ok(());
         }
         Err(failed(format!("processes are left {} s after SIGKILL", KILL_PATIENCE.as_secs())))
@@ -329,7 +315,7 @@ impl Runtime for Sandbox {
         self.blocking(move |shared, _| {
             let mut table = shared.table();
             let table = table.get_or_insert_default();
-            let ended = |entry: &Entry| entry.condition() != Condition::Running;
+            let ended = |entry: &Entry| entry.ending.condition() != Condition::Running;
             if let Some(entry) = table.get(&incarnation).filter(|entry| ended(entry)) {
                 // While the place is taken, so that no file of a later start is meant.
                 start::forget(&entry.folder, incarnation.runner)
@@ -354,7 +340,7 @@ impl Runtime for Sandbox {
 fn sightings(entries: Vec<(Incarnation, Entry)>) -> Vec<Sighting> {
     let sighting = |(incarnation, entry): (Incarnation, Entry)| Sighting {
         incarnation,
-        condition: entry.condition(),
+        condition: entry.ending.condition(),
     };
     entries.into_iter().map(sighting).collect()
 }

@@ -7,8 +7,8 @@ use twobox_shared::probe::{Limit, Report};
 
 use super::Shared;
 use super::line::{self, Bind};
-use super::spawn::{MAX_FILE, MAX_OPEN};
 use super::trial::Trial;
+use crate::child::{MAX_FILE, MAX_OPEN};
 use crate::docker::folder::{self, User};
 use crate::probe::{self, Expected, Probed, Room, Tmpfs};
 use crate::{Profile, RuntimeError};

@@ -9,20 +9,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::resource::{Resource, getrlimit, rlim_t};
 use rustix::fs::MemfdFlags;
 
 use super::enter::{self, Become, Enter, Staged};
 use super::line::{self, Bind, Descriptors, Way};
 use super::seccomp;
 use super::system::System;
+use crate::child::limits;
 use crate::docker::folder::User;
 use crate::profile::Environment;
-
-/// The largest file that a sandbox may write, its log included.
-pub(super) const MAX_FILE: rlim_t = 1 << 30;
-/// How many files each process of it may have open.
-pub(super) const MAX_OPEN: rlim_t = 1024;
 
 /// One sandbox to be started.
 pub(super) struct Launch<'a> {
@@ -136,24 +131,6 @@ fn memory_file(content: &[u8]) -> io::Result<File> {
     file.write_all(content)?;
     file.rewind()?;
     Ok(file)
-}
-
-/// The limits that the child gets, as far as this process's own allow.
-///
-/// Memory is counted as what a process may write and shares with nobody. The size of its address
-/// space says little: runtimes of many languages reserve far more than they ever use.
-fn limits(memory: Option<u64>) -> nix::Result<Vec<(Resource, rlim_t)>> {
-    let mut wanted = vec![
-        (Resource::RLIMIT_CORE, 0),
-        (Resource::RLIMIT_NOFILE, MAX_OPEN),
-        (Resource::RLIMIT_FSIZE, MAX_FILE),
-    ];
-    wanted.extend(memory.map(|bytes| (Resource::RLIMIT_DATA, bytes)));
-    for (resource, limit) in &mut wanted {
-        let (_, ours) = getrlimit(*resource)?;
-        *limit = ours.min(*limit);
-    }
-    Ok(wanted)
 }
 
 /// The program `name` in the folders of `path`, as a shell would find it.

@@ -21,6 +21,7 @@ use super::spawn::{self, Launch};
 use super::status;
 use super::watch::{Processes, Watch};
 use super::{Entry, Shared, Table};
+use crate::child::Ending;
 use crate::command;
 use crate::docker::folder;
 use crate::mounts::{Mount, Seen, mounts};
@@ -42,14 +43,14 @@ impl Shared {
     pub(super) fn start(&self, spec: &StartSpec, tokio: &Tokio) -> Result<(), RuntimeError> {
         let Incarnation { session, .. } = spec.incarnation;
         let (tell, processes) = tokio::sync::watch::channel(None);
-        let (over, ended) = tokio::sync::watch::channel(None);
+        let (ended, ending) = Ending::ahead();
         {
             let mut table = self.table();
             let table = table.get_or_insert_default();
             if table.keys().any(|known| known.session == session) {
                 return Err(RuntimeError::Occupied { session });
             }
-            let entry = Entry { folder: spec.folder.clone(), processes, ended };
+            let entry = Entry { folder: spec.folder.clone(), processes, ending };
             table.insert(spec.incarnation, entry);
         }
         // Whatever happens from here on, a place that nobody uses is given back.
@@ -63,7 +64,7 @@ impl Shared {
             processes,
             child: Some(child),
             leaf,
-            ended: over,
+            ended,
             events: self.events.clone(),
         };
         tokio.spawn(watch.run());

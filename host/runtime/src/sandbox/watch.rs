@@ -5,9 +5,8 @@
 //! with the command, while others may live on inside; so when it ends, the inner one is killed, and
 //! with it whoever is left. The end of the inner one is the kernel's word that nobody is.
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::Child;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -16,16 +15,11 @@ use tokio::sync::{mpsc, watch};
 use super::cgroup::Leaf;
 use super::handle::Handle;
 use super::status;
+use crate::child::{Ended, reap};
 use crate::{Incarnation, RuntimeEvent};
 
 /// How long the outer process may take to notice that the inner one has ended.
 const OUTER_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How an incarnation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) code: Option<i64>,
-}
 
 /// The processes of one sandbox that matter to the host.
 #[derive(Debug, Clone)]
@@ -87,17 +81,5 @@ impl Watch {
         self.ended.send_replace(Some(Ended { code }));
         // Nobody listens any more when the host is on its way out.
         self.events.send(RuntimeEvent::Exited(self.incarnation)).ok();
-    }
-}
-
-/// Reaps a child that has ended. A signal counts as shells and container engines count it.
-fn reap(mut child: Child) -> Option<i64> {
-    child.wait().ok().map(code)
-}
-
-fn code(status: ExitStatus) -> i64 {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => i64::from(code),
-        (None, signal) => 128 + i64::from(signal.unwrap_or(0)),
     }
 }
