@@ -29,4 +29,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0008_turns.sql"),
     include_str!("../host/0009_answers.sql"),
     include_str!("../host/0010_order_of_notices.sql"),
+    include_str!("../host/0011_owner.sql"),
 ];

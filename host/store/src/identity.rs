@@ -124,6 +124,8 @@ fn change(
             ":fresh": fresh,
         },
     )?;
+    // No host has lived here: the original's has its own.
+    tx.execute("DELETE FROM owner", [])?;
     tx.execute(
         "UPDATE sessions
          SET runner_id = NULL, runner_started_at_ms = NULL, stop_requested = NULL,

@@ -14,6 +14,7 @@ pub mod notices;
 mod open;
 mod operation;
 pub mod overview;
+pub mod ownership;
 pub mod place;
 pub mod recovered;
 pub mod refused;
@@ -43,6 +44,16 @@ pub enum DbError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
+    /// Another host has taken over from this one: nothing was changed, and nothing that it tries from now
+    /// on will be. It has to end.
+    #[error(
+        "could not {action}: another host has taken host.db over, and this one may change nothing there \
+         any more"
+    )]
+    Fenced {
+        /// What was tried.
+        action: &'static str,
+    },
     /// There is no table in it.
     #[error(
         "host.db is empty: an installation was there, or `init` broke off. Restore it from a backup; \
@@ -68,7 +79,7 @@ impl DbError {
             Self::Sqlite { source, .. } => {
                 source.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
             }
-            Self::Newer { .. } | Self::Empty => false,
+            Self::Newer { .. } | Self::Empty | Self::Fenced { .. } => false,
         }
     }
 
@@ -94,5 +105,8 @@ pub fn is_unreadable(error: &rusqlite::Error) -> bool {
 
 /// Names the action of a failed statement.
 pub fn failed(action: &'static str) -> impl Fn(rusqlite::Error) -> DbError {
-    move |source| DbError::Sqlite { action, source }
+    move |source| match ownership::is_over(&source) {
+        true => DbError::Fenced { action },
+        false => DbError::Sqlite { action, source },
+    }
 }

@@ -122,6 +122,8 @@ fn open_with(path: &Path, create: OpenFlags) -> Result<Connection, DbError> {
     };
     db.pragma_update(None, "synchronous", synchronous).map_err(&configure)?;
     db.pragma_update(None, "foreign_keys", true).map_err(&configure)?;
+    // What is temporary is a fence (`ownership`), and needs no file.
+    db.pragma_update(None, "temp_store", "MEMORY").map_err(&configure)?;
     migrate(&mut db)?;
     Ok(db)
 }

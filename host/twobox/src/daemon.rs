@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use twobox_shared::clock::{Clock, SystemClock};
-use twobox_shared::ids::{SessionId, SystemIds};
+use twobox_shared::ids::{HostId, SessionId, SystemIds};
 use twobox_shared::time::UnixMillis;
 
 use crate::api;
@@ -36,6 +36,7 @@ use twobox_session::signal::Reason;
 use twobox_session::task::RETIRE_BEYOND;
 use twobox_session::watch::{self as files, Watch};
 use twobox_shared::errors::chain;
+use twobox_store::ownership::Life;
 use twobox_store::{DbError, Store};
 use twobox_system::blocking::blocking;
 use twobox_system::clock::{self, HostClock};
@@ -110,12 +111,12 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let (report, events) = mpsc::unbounded_channel();
     let terminal = Arc::new(Terminal::new());
-    let (core, channels) = build(data, config, Arc::clone(&terminal), report).await?;
+    let (core, channels, life) = build(data, config, Arc::clone(&terminal), report).await?;
 
     if core.parts.config.runtime == RuntimeKind::Process {
         tracing::warn!("{}", process::WARNING);
     }
-    let scheduler = Scheduler::new(Arc::clone(&core));
+    let scheduler = Scheduler::new(Arc::clone(&core), life.owner);
     let intake: Arc<dyn Intake> = Arc::new(Router::new(Arc::clone(&core)));
     let channels = Lives::begin(channels, &intake);
     let operations = Arc::new(RunningHost::new(Arc::clone(&core), Arc::clone(&scheduler)));
@@ -124,7 +125,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let server = tokio::spawn(socket.serve(terminal, intake, operations, core.stopping()));
     let api = start_api(&core, &scheduler).await;
     let (came_round, net) = watch::channel(None);
-    let keeper = tokio::spawn(keep(Arc::clone(&core), events, came_round));
+    let keeper = tokio::spawn(keep(Arc::clone(&core), life, events, came_round));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
     let scheduler = tokio::spawn(scheduler.run());
     let prober = tokio::spawn(look_around(Arc::clone(&core)));
@@ -183,12 +184,13 @@ async fn build(
     config: Config,
     terminal: Arc<Terminal>,
     report: mpsc::UnboundedSender<RuntimeEvent>,
-) -> Result<(Arc<Core>, Vec<Arc<Instance>>), DaemonError> {
+) -> Result<(Arc<Core>, Vec<Arc<Instance>>, Life), DaemonError> {
     let store = Store::open(&data.host_db())?;
     let (ours, now) = (data.clone(), SystemClock.now());
     let settling = store.clone();
     blocking(move || place::settle(&settling, &ours, now)).await?;
-    let install = store.installation().id_or_new(&SystemIds, SystemClock.now()).await?;
+    let install = store.installation().id_or_new(&SystemIds, now).await?;
+    let life = store.installation().take_over(HostId::generate(&SystemIds), now).await?;
     migrate_programs(&data, &store).await?;
     let runtime = runtime::build(install, data.sessions(), &config, report)?;
     let watch = start_watch(&data, config.watch).await;
@@ -210,7 +212,7 @@ async fn build(
         ids: Arc::new(SystemIds),
         watch,
     });
-    Ok((core, channels))
+    Ok((core, channels, life))
 }
 
 /// Serves the HTTP API until the host stops. What is in its way is in nobody else's.
@@ -318,6 +320,7 @@ async fn tick(core: Arc<Core>) {
 /// events may have been lost.
 async fn keep(
     core: Arc<Core>,
+    life: Life,
     mut events: mpsc::UnboundedReceiver<RuntimeEvent>,
     came_round: watch::Sender<Option<Instant>>,
 ) {
@@ -331,7 +334,10 @@ async fn keep(
             true => UnixMillis(i64::MAX),
             false => now.0 + RETIRE_BEYOND,
         };
-        let looked = look_over(&core, until).await;
+        let looked = match core.parts.store.installation().renew(life, now.0).await {
+            Ok(()) => look_over(&core, until).await,
+            Err(error) => Err(error),
+        };
         // The first time everything that was due is awake now. To an engine that is silent nothing is due.
         if looked.is_ok() {
             before = Some(now);

@@ -102,9 +102,8 @@ pub enum ExecuteError {
 }
 
 impl Scheduler {
-    /// For the sessions of `core`, under a name that no other host has.
-    pub fn new(core: Arc<Core>) -> Arc<Self> {
-        let owner = HostId::generate(&*core.parts.ids);
+    /// For the sessions of `core`, on behalf of the owner of `host.db`.
+    pub fn new(core: Arc<Core>, owner: HostId) -> Arc<Self> {
         Arc::new(Self {
             core,
             owner,
@@ -168,24 +167,27 @@ impl Scheduler {
         let running = told(self.core.parts.store.runs().running().await?);
         let is_ours = |run: &Run| run.hold.as_ref().is_some_and(|hold| hold.owner == self.owner);
         running.iter().filter(|run| is_ours(run)).for_each(|run| self.follow(run.id));
-        Ok(())
+        match running.iter().all(is_ours) {
+            true => Ok(()),
+            false => self.take_over().await, // its lease may be over by now
+        }
     }
 
     fn now(&self) -> UnixMillis {
         self.core.parts.clock.now()
     }
 
-    /// Takes over the runs of hosts that are gone: only one has the data directory at a time. Ends
-    /// those that nobody can take over.
+    /// Takes over the runs of hosts that are gone, and ends those that nobody can take over.
     async fn adopt(self: &Arc<Self>) -> Result<(), DbError> {
-        let (owner, now) = (self.owner, self.now());
-        let runs = self.core.parts.store.runs();
-        let ended = runs.end_unreadable(now).await?;
-        let left = runs.of_other_owners(owner).await?;
-        for run in ended {
+        for run in self.core.parts.store.runs().end_unreadable(self.now()).await? {
             tracing::error!(run = run.id, error = run.error, "ended a run that cannot be read");
         }
-        for run in told(left) {
+        self.take_over().await
+    }
+
+    async fn take_over(self: &Arc<Self>) -> Result<(), DbError> {
+        let (owner, runs) = (self.owner, self.core.parts.store.runs());
+        for run in told(runs.left_behind(owner, self.now()).await?) {
             let Some(hold) = run.hold else { continue };
             let (from, lease) = (hold.owner, hold.lease_until);
             let taken = runs.take_over(run.id, from, lease, owner, lease).await?;

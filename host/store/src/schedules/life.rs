@@ -17,14 +17,19 @@ impl Runs<'_> {
         self.0.compound(move |db| advance(db, run, owner, from, to))
     }
 
-    /// The running runs that `owner` does not own, the oldest first: of a host that died, or of another
-    /// one that lives.
-    pub fn of_other_owners(&self, owner: HostId) -> Operation<Listed<Run>> {
-        self.0.compound(move |db| {
-            let select =
-                select("WHERE status = 'running' AND owner <> :owner ORDER BY started_at_ms, id");
-            listed(db, &select, named_params! { ":owner": owner }, Run::from_row)
-                .map_err(failed("list the runs of other owners"))
+    /// The running runs that `owner` may take over, the oldest first: those whose lease is over at `now`, and
+    /// those of a host whose life is over. A host takes over from the earlier lives of its installation
+    /// when it starts, with the data directory in its hand: who has no row in `owner` then is one of
+    /// them, or is of a build before there was one. A run of another owner that lives is left alone.
+    pub fn left_behind(&self, owner: HostId, now: UnixMillis) -> Operation<Listed<Run>> {
+        self.0.operation("list the runs that were left behind", move |db| {
+            let select = select(
+                "WHERE status = 'running' AND owner <> :owner
+                   AND (lease_until_ms <= :now
+                        OR owner NOT IN (SELECT owner FROM owner WHERE lease_until_ms > :now))
+                 ORDER BY started_at_ms, id",
+            );
+            listed(db, &select, named_params! { ":owner": owner, ":now": now }, Run::from_row)
         })
     }
 

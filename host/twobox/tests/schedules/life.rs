@@ -36,9 +36,8 @@ fn a_bad_row_hides_no_other_that_runs() {
     }
     let spoil = "UPDATE runs SET session_id = 'nowhere' WHERE id = ?1";
     assert_eq!(world.db.raw().execute(spoil, [runs[0]]).unwrap(), 1);
-    for listed in
-        [world.db.runs().running().wait(), world.db.runs().of_other_owners(host_id()).wait()]
-    {
+    let left = world.db.runs().left_behind(host_id(), at(1003)).wait();
+    for listed in [world.db.runs().running().wait(), left] {
         let listed = listed.unwrap();
         assert_eq!(listed.rows.iter().map(|run| run.id).collect::<Vec<_>>(), runs[1..]);
         let bad: Vec<_> = listed.unreadable.into_iter().map(|bad| bad.id).collect();
@@ -56,7 +55,7 @@ fn a_run_is_taken_over_from_the_owner_and_the_lease_that_were_seen() {
         world.db.runs().take_over(run, from, at(seen), fresh, at(5000)).wait().unwrap()
     };
     let others = |world: &World, owner| {
-        let listed = world.db.runs().of_other_owners(owner).wait().unwrap().rows;
+        let listed = world.db.runs().left_behind(owner, at(1050)).wait().unwrap().rows;
         listed.into_iter().map(|run| run.id).collect::<Vec<_>>()
     };
     assert_eq!((others(&world, fresh), others(&world, dead)), (vec![run], vec![]));

@@ -26,7 +26,7 @@ use twobox_session::signal::Reason;
 use twobox_session::watch::Watch;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::{Chat, Failure, KIND_CHAT};
-use twobox_shared::ids::{MessageId, SessionId, SystemIds};
+use twobox_shared::ids::{HostId, MessageId, SessionId, SystemIds};
 use twobox_shared::inbox::{Inbox, Origin};
 use twobox_shared::outbox::{Claim, NewRow, OutboxWriter, TurnEnd, new_row_id};
 use twobox_shared::seq::Seq;
@@ -330,7 +330,10 @@ impl World {
         });
         Self {
             intake: Router::new(Arc::clone(&core)),
-            operations: RunningHost::new(Arc::clone(&core), Scheduler::new(Arc::clone(&core))),
+            operations: RunningHost::new(
+                Arc::clone(&core),
+                Scheduler::new(Arc::clone(&core), HostId::generate(&SystemIds)),
+            ),
             core,
             runtime,
             post,

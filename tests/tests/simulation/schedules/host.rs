@@ -87,9 +87,9 @@ impl World {
 
     /// Takes over the runs of others, one at a time. What goes wrong has it look again.
     fn adopt(&mut self, at: usize) {
-        let owner = self.hosts[at].id;
+        let (owner, now) = (self.hosts[at].id, self.now);
         let Some(left) = &mut self.hosts[at].left else {
-            let listed = self.store.read().runs().of_other_owners(owner).wait().expect("readable");
+            let listed = self.store.read().runs().left_behind(owner, now).wait().expect("readable");
             assert!(listed.unreadable.is_empty(), "all rows can be read");
             self.hosts[at].left = Some(listed.rows);
             return;

@@ -229,6 +229,7 @@ fn five_at_once_under_a_cap_of_two_follow_each_other(setup: Setup) {
         .map(Result::unwrap)
         .collect();
     drop(select);
+    drop(raw);
     let started: Vec<RunId> = starts.iter().map(|(run, ..)| *run).collect();
     let by_slot: Vec<RunId> = runs.iter().map(|run| run.id).collect();
     assert_eq!(started, by_slot, "oldest first");
