@@ -1,7 +1,9 @@
 //! Folders of the machine that an agent is given besides its own.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -94,7 +96,42 @@ impl ExtraMount {
                 self.source
             ));
         }
+        let mounted = std::fs::read("/proc/self/mountinfo")
+            .map_err(|error| format!("mounts: /proc/self/mountinfo: {error}"))?;
+        if let Some(other) = mounted_below(&mounted, &place) {
+            return Err(format!(
+                "mounts: another file system is mounted in source {:?}, at {}, and no runtime can \
+                 promise what an agent may do there: name folders that have none in them",
+                self.source,
+                other.display()
+            ));
+        }
         self.source = place;
         Ok(())
     }
+}
+
+/// Where a file system is mounted below `place`, by the text of `/proc/self/mountinfo`. A read-only
+/// mount of an engine need not hold for those.
+///
+/// Source: proc_pid_mountinfo(5). The fifth field is the mount point; space, tab, newline and backslash
+/// are written in octal.
+pub(super) fn mounted_below(mountinfo: &[u8], place: &Path) -> Option<PathBuf> {
+    let point = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescaped);
+    let points = mountinfo.split(|byte| *byte == b'\n').filter_map(point);
+    points.map(PathBuf::from).find(|point| point.starts_with(place) && point != place)
+}
+
+fn unescaped(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, after @ ..] = rest {
+        let octal = after.get(..3).filter(|_| *first == b'\\');
+        let byte = octal
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    OsString::from_vec(bytes)
 }

@@ -202,3 +202,21 @@ fn a_folder_is_given_as_it_is_and_never_one_that_leads_to_the_host() {
         assert!(error.contains(part) && error.starts_with("mounts: source"), "{name}: {error}");
     }
 }
+
+#[test]
+fn a_file_system_that_is_mounted_in_a_folder_is_seen() {
+    let text = b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+        23 22 0:5 / /srv/do\\040cs rw shared:7 - tmpfs none rw\n\
+        24 22 0:6 / /srv/do\\040cs/deep rw - proc proc rw\n";
+    let cases = [
+        ("/srv", Some("/srv/do cs")),
+        ("/srv/do cs", Some("/srv/do cs/deep")),
+        ("/srv/do cs/deep", None),
+        ("/srv/do", None),
+        ("/home", None),
+    ];
+    for (place, expected) in cases {
+        let found = mounts::mounted_below(text, Path::new(place));
+        assert_eq!(found.as_deref(), expected.map(Path::new), "{place}");
+    }
+}
