@@ -1,6 +1,6 @@
 //! What stands in the `content`, `failure` and `kind` columns.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -28,12 +28,42 @@ pub struct Chat {
     /// Who said it, as the platform names them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<String>,
+    /// What the platform says besides. Of another shape it is nothing, and takes no text with it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_it_fits")]
+    pub about: Option<About>,
     /// Names of files in this message's attachment folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
     /// Of an answer: ids of all the messages that it answers, if they are more than one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
+}
+
+/// What a platform says of a message that came in, as far as it does. All of it is a stranger's word.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The platform's id of who said it, which stays when their name changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_id: Option<String>,
+    /// Whether it was said among several (`true`) or to the agent alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<bool>,
+    /// Whether it names the agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mentioned: bool,
+    /// The platform's id of the message that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// When it was said, by the platform's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<UnixMillis>,
+}
+
+fn if_it_fits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<About>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    // A list would be taken for its fields, one after the other.
+    Ok(value.is_object().then(|| serde_json::from_value(value).ok()).flatten())
 }
 
 impl Chat {
@@ -190,6 +220,25 @@ mod tests {
         for (content, text) in cases {
             assert_eq!(Chat::from_content(content).text, text, "{content}");
         }
+    }
+
+    #[test]
+    fn what_is_odd_about_a_message_takes_no_text_with_it() {
+        let about = About {
+            sender_id: Some("7".to_owned()),
+            group: Some(false),
+            mentioned: true,
+            reply_to: Some("m".to_owned()),
+            sent_at: Some(UnixMillis(1_800_000_000_000)),
+        };
+        let chat = Chat { about: Some(about), ..Chat::text("hi") };
+        assert_eq!(Chat::from_content(&chat.to_json()), chat);
+        for odd in ["7", "[]", r#"{"mood":1}"#, r#"{"group":"yes"}"#, r#"{"sent_at":"soon"}"#] {
+            let content = format!(r#"{{"text":"hi","about":{odd}}}"#);
+            assert_eq!(Chat::from_content(&content), Chat::text("hi"), "{odd}");
+        }
+        let nothing = r#"{"text":"hi","about":{}}"#;
+        assert_eq!(Chat::from_content(nothing).about, Some(About::default()));
     }
 
     #[test]

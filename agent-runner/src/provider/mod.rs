@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::Serialize;
 use twobox_shared::agent_config::{AgentConfig, Provider as Kind};
-use twobox_shared::content::{Chat, Failure};
+use twobox_shared::content::{About, Chat, Failure};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{InboundMessage, Origin};
 
@@ -49,6 +49,8 @@ pub(crate) struct PromptMessage {
     pub(crate) thread: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sender: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) about: Option<About>,
     pub(crate) text: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) files: Vec<String>,
@@ -56,7 +58,7 @@ pub(crate) struct PromptMessage {
 
 impl From<&InboundMessage> for PromptMessage {
     fn from(message: &InboundMessage) -> Self {
-        let Chat { text, sender, files, answers: _ } = Chat::from_content(&message.content);
+        let Chat { text, sender, about, files, answers: _ } = Chat::from_content(&message.content);
         let Origin { channel_type, platform_id, thread_id } = message.origin.clone();
         Self {
             channel: channel_type,
@@ -68,6 +70,7 @@ impl From<&InboundMessage> for PromptMessage {
             timestamp: message.timestamp.to_rfc3339(),
             trigger: message.trigger,
             sender,
+            about,
             text,
             files,
         }

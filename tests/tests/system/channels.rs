@@ -21,6 +21,7 @@ on_all_runtimes!(a_message_of_a_chat_is_answered_there,);
 
 on_process!(
     two_programs_are_two_channels_and_neither_waits_for_the_other,
+    what_the_platform_says_of_a_message_reaches_the_agent,
     an_agent_sends_to_a_chat_by_its_name_and_only_while_it_is_wired,
     what_is_sent_to_another_chat_quotes_no_message_of_that_chat,
     what_the_host_made_is_quoted_by_no_letter,
@@ -555,6 +556,29 @@ fn the_documented_scripts_carry_a_conversation(setup: Setup) {
         let shown = called.replace(&format!("--id {secret} "), "");
         assert!(!shown.contains(secret), "{secret:?} is seen by everybody: {called}");
     }
+}
+
+fn what_the_platform_says_of_a_message_reaches_the_agent(setup: Setup) {
+    let courier = Courier::new();
+    let world = wired(setup, &courier, false, echo());
+    // It says what it is told about the message, without the quotes.
+    let says = r##"read -r turn
+        about=$(printf '%s' "$turn" | sed 's/.*"about":{\([^}]*\)}.*/\1/' | tr -d '"')
+        printf '{"type":"reply","text":"%s"}\n{"type":"turn_done"}\n' "$about""##;
+    let command = json!({ "provider": "command", "command": ["sh", "-c", says] });
+    world.configure_agent("ada", &command);
+    world.up();
+    let to = ["send", "--channel", "command", "--chat", "42", "--id", "m1", "--sender", "Ann"];
+    let about = ["--sender-id", "7", "--group", "--mentioned", "--reply-to", "m0"];
+    let when = ["--sent-at", "2027-01-15T09:00:00+01:00", "hello"];
+    world.twobox(&[&to[..], &about, &when].concat());
+    let text = wait_for("an answer", || courier.texts().pop());
+    let when = "sent_at:2027-01-15T08:00:00.000Z";
+    assert_eq!(text, format!("sender_id:7,group:true,mentioned:true,reply_to:m0,{when}"));
+    let odd = ["send", "--channel", "command", "--chat", "42", "--reply-to", "\u{7}", "hello"];
+    let refused = world.run(&odd);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("reply_to"), "{said}");
 }
 
 fn two_programs_are_two_channels_and_neither_waits_for_the_other(setup: Setup) {

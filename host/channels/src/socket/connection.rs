@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc, watch};
 use twobox_shared::bounds::{self, TooMuch};
-use twobox_shared::content::{CONTENT_MAX, Chat};
+use twobox_shared::content::{About, CONTENT_MAX, Chat};
 use twobox_shared::ids::MessageId;
 use twobox_shared::mend::mended;
 
@@ -161,10 +161,11 @@ impl<'a> Client<'a> {
                 let reason = "the host is going down; send it again when it is back".to_owned();
                 at_once(Event::Refused { id, retry: true, reason })
             }
-            Request::Message { agent, channel, chat, thread, sender, id, text } => {
+            Request::Message { agent, channel, chat, thread, sender, about, id, text } => {
                 let address = check("sender", sender.as_deref())
+                    .and_then(|()| about.as_ref().map_or(Ok(()), check_about))
                     .and_then(|()| said_at(agent, channel, chat, thread));
-                Some(accept(intake, address, id, Chat { sender, ..Chat::text(text) }))
+                Some(accept(intake, address, id, Chat { sender, about, ..Chat::text(text) }))
             }
             Request::Listen { agent, thread } => {
                 let fit =
@@ -323,6 +324,11 @@ fn check(what: &str, name: Option<&str>) -> Result<(), String> {
             Err(format!("{what}: use 1 to {most} bytes without control characters"))
         }
     }
+}
+
+fn check_about(about: &About) -> Result<(), String> {
+    check("sender_id", about.sender_id.as_deref())?;
+    check("reply_to", about.reply_to.as_deref())
 }
 
 fn told(error: TooMuch) -> String {

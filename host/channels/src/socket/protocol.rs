@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use twobox_shared::content::About;
 use twobox_shared::ids::{MessageId, SessionId};
 
 use twobox_model::channel::{Outbound, Receipt, ScheduleOrder, Stopped};
@@ -28,6 +29,9 @@ pub enum Request {
         /// Who says it, as the channel names them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sender: Option<String>,
+        /// What the platform says of it besides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        about: Option<About>,
         /// The client's id for it: the same message again has the same id.
         id: MessageId,
         /// What is said.
@@ -236,6 +240,7 @@ mod tests {
             r#"{"op":"message","agent":"a","thread":"t","id":"1","text":"hi"}"#,
             r#"{"op":"message","channel":"c","chat":"1","id":"1","text":"hi"}"#,
             r#"{"op":"message","channel":"c","chat":"1","sender":"ann","id":"1","text":"hi"}"#,
+            r#"{"op":"message","channel":"c","chat":"1","about":{"sender_id":"7","group":true,"mentioned":true,"reply_to":"m","sent_at":"2027-01-15T08:00:00.000Z"},"id":"1","text":"hi"}"#,
             r#"{"op":"listen","agent":"a"}"#,
             r#"{"op":"ack","key":"k"}"#,
             r#"{"op":"status"}"#,
@@ -256,6 +261,8 @@ mod tests {
             r#"{"op":"listen"}"#,
             r#"{"op":"listen","agent":"a","tread":"t"}"#,
             r#"{"op":"message","agent":"a","id":"../x","text":"hi"}"#,
+            r#"{"op":"message","agent":"a","about":{"mood":"good"},"id":"1","text":"hi"}"#,
+            r#"{"op":"message","agent":"a","about":{"sent_at":"at noon"},"id":"1","text":"hi"}"#,
             r#"{"op":"drop","session":"01890000-0000-7000-8000-00000000aaaa","id":"r"}"#,
             r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa","kind":"letter"}"#,
             "[]",

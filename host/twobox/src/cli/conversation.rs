@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use twobox_shared::content::About;
 use twobox_shared::ids::{MessageId, SessionId};
 
 use super::client::Client;
@@ -63,6 +64,8 @@ pub(super) struct Partner {
     pub(super) thread: Option<String>,
     /// Who says it, if the channel says so.
     pub(super) sender: Option<String>,
+    /// What it says of each message besides.
+    pub(super) about: Option<About>,
     /// Whether messages are wanted, which only the terminal can have.
     pub(super) listen: bool,
 }
@@ -243,12 +246,12 @@ impl Task {
         }
         for message in self.unaccepted.iter_mut().take(WINDOW).filter(|message| !message.sent) {
             message.sent = true;
-            let Partner { to, thread, sender, .. } = self.partner.clone();
+            let Partner { to, thread, sender, about, .. } = self.partner.clone();
             let (agent, channel, chat) = to.agent_channel_chat();
             let (id, text) = (message.id.clone(), message.text.clone());
-            client
-                .ask(&Request::Message { agent, channel, chat, thread, sender, id, text })
-                .await?;
+            let message =
+                Request::Message { agent, channel, chat, thread, sender, about, id, text };
+            client.ask(&message).await?;
         }
         Ok(())
     }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
+use twobox_shared::content::About;
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
+
+use twobox_shared::time::UnixMillis;
 
 use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
 use super::output::{Failure, json_line, json_text, note, print, printable};
@@ -36,6 +39,8 @@ pub(super) struct SendArguments {
     /// Who says it, as the channel names them. The agent is told, and no sender takes all places.
     #[arg(long, requires = "channel", allow_negative_numbers = true)]
     sender: Option<String>,
+    #[command(flatten)]
+    about: AboutArguments,
     /// The message's own id: the same message again under the same id changes nothing.
     #[arg(long, value_parser = message_id, allow_hyphen_values = true)]
     id: Option<MessageId>,
@@ -48,6 +53,42 @@ pub(super) struct SendArguments {
     /// Further words, which belong into the quotes of the message.
     #[arg(hide = true)]
     more: Vec<String>,
+}
+
+/// What the platform says of the message besides, of which the agent is told.
+#[derive(Debug, Args)]
+struct AboutArguments {
+    /// The platform's id of who says it.
+    #[arg(long, requires = "channel", allow_negative_numbers = true)]
+    sender_id: Option<String>,
+    /// It was said among several.
+    #[arg(long, requires = "channel", conflicts_with = "direct")]
+    group: bool,
+    /// It was said to the agent alone.
+    #[arg(long, requires = "channel")]
+    direct: bool,
+    /// It names the agent.
+    #[arg(long, requires = "channel")]
+    mentioned: bool,
+    /// The id of the message that it answers.
+    #[arg(long, requires = "channel", allow_hyphen_values = true)]
+    reply_to: Option<String>,
+    /// When it was said, by the platform's clock, such as 2027-01-15T08:00:00Z.
+    #[arg(long, value_name = "TIME", requires = "channel", value_parser = instant)]
+    sent_at: Option<UnixMillis>,
+}
+
+impl AboutArguments {
+    fn about(self) -> Option<About> {
+        let Self { sender_id, group, direct, mentioned, reply_to, sent_at } = self;
+        let group = (group || direct).then_some(group);
+        let about = About { sender_id, group, mentioned, reply_to, sent_at };
+        (about != About::default()).then_some(about)
+    }
+}
+
+fn instant(text: &str) -> Result<UnixMillis, String> {
+    UnixMillis::parse(text).ok_or_else(|| "use a time such as 2027-01-15T08:00:00Z".to_owned())
 }
 
 fn message_id(text: &str) -> Result<MessageId, String> {
@@ -88,6 +129,7 @@ pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<E
         to,
         thread: arguments.thread,
         sender: arguments.sender,
+        about: arguments.about.about(),
         listen: arguments.wait.is_some(),
     };
     let mut conversation = Conversation::begin(partner).await?;

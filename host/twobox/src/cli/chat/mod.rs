@@ -65,6 +65,7 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<E
         to: Recipient::Agent(agent.clone()),
         thread: arguments.thread,
         sender: None,
+        about: None,
         listen: true,
     };
     let mut conversation = Conversation::begin(partner).await?;
