@@ -19,7 +19,7 @@ use twobox_session::command::Command;
 use twobox_session::core::Core;
 use twobox_session::signal::Reason;
 use twobox_shared::errors::chain;
-use twobox_store::sessions::Found;
+use twobox_store::routing::Found;
 use twobox_store::storage::{explain, passes};
 
 /// How many messages are routed with one look into `host.db`.

@@ -1,10 +1,11 @@
-//! `host.db`: opening, migrating, and the error that every query returns. One module for each
-//! thing that is stored; each statement stands beside the type that it fills.
+//! `host.db`: a [`Store`] is a handle on it, with named operations by aggregate, and nobody who has one
+//! sees SQLite. One module for each thing that is stored; each statement stands beside the type that it
+//! fills.
 //!
 //! WAL with `synchronous=FULL` on a local disk: a commit is durable when it returns, unless the
-//! process has chosen a lesser [`Durability`]. Several processes may have the file open (the daemon and
-//! commands); every write is one short `BEGIN IMMEDIATE` transaction. Nothing here touches a session's
-//! folder.
+//! process has chosen a lesser [`Durability`](twobox_shared::durability::Durability). Several processes
+//! may have the file open (the daemon and commands); every write is one short `BEGIN IMMEDIATE`
+//! transaction. Nothing here touches a session's folder.
 
 pub mod agents;
 pub mod audit;
@@ -18,6 +19,7 @@ pub mod ownership;
 pub mod place;
 pub mod recovered;
 pub mod refused;
+pub mod routing;
 pub mod schedules;
 pub mod sessions;
 pub mod storage;

@@ -8,6 +8,7 @@ use twobox_shared::time::UnixMillis;
 use super::changes::{Paused, pause_in};
 use super::definitions::{Schedule, by_id};
 use crate::notices::{self, Notice};
+use crate::routing;
 use crate::sessions::{self, DUE_NOW};
 use crate::{DbError, Operation, Schedules, failed, messaging};
 use twobox_model::channel::{Address, SCHEDULE_CHANNEL};
@@ -105,7 +106,7 @@ fn who_listens(
     let addresses = messaging::addresses_of(tx, schedule.agent_group)?;
     let Some(first) = addresses.into_iter().next() else { return Ok(None) };
     let (agent, chat) = (schedule.agent_group, first.messaging_group);
-    let session = sessions::resolve(tx, agent, chat, "", fresh, now)?;
+    let session = routing::resolve(tx, agent, chat, "", fresh, now)?;
     let address = Address {
         channel_type: first.channel_type,
         platform_id: first.platform_id,
