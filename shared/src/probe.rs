@@ -100,17 +100,17 @@ pub struct Limit {
 #[serde(default)]
 pub struct Cgroup {
     /// Bytes of memory.
-    pub memory: Bound,
+    pub memory: SeenLimit,
     /// Processes and threads.
-    pub pids: Bound,
+    pub pids: SeenLimit,
     /// Processors.
-    pub cpus: Bound,
+    pub cpus: SeenLimit,
 }
 
 /// One limit of a cgroup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Bound {
+pub enum SeenLimit {
     /// It could not be read from where the runner is.
     #[default]
     Unknown,
@@ -144,8 +144,8 @@ mod tests {
                        7\n{}\n";
         let report = Report::find(printed).unwrap();
         assert_eq!((report.uid, report.gid, report.seccomp), (Some(7), None, None));
-        assert_eq!(report.cgroup.pids, Bound::Limited(9.0));
-        assert_eq!(report.cgroup.memory, Bound::Unknown);
+        assert_eq!(report.cgroup.pids, SeenLimit::Limited(9.0));
+        assert_eq!(report.cgroup.memory, SeenLimit::Unknown);
         for other in ["", "{}", "null", "{\"probe\":0}", "{\"probe\":1,\"uid\":-1}", "[1]"] {
             assert_eq!(Report::find(other), None, "{other}");
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use twobox_shared::probe::{Bound, Cgroup};
+use twobox_shared::probe::{Cgroup, SeenLimit};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// cgroup v1 says that memory has no limit by a number that no machine has.
@@ -16,24 +16,32 @@ pub(super) fn seen() -> Cgroup {
 
 /// Of each limit the least on the way from our own cgroup up to the highest that is visible.
 fn read(membership: &str, file: impl Fn(&Path) -> Option<String>) -> Cgroup {
-    let least = |controller: &str, name: &str, legacy: &dyn Fn(&Path) -> Option<Bound>| {
+    let least = |controller: &str, name: &str, legacy: &dyn Fn(&Path) -> Option<SeenLimit>| {
         let v1 = ancestors(membership, controller).into_iter().map(|folder| legacy(&folder));
         let v2 = ancestors(membership, "")
             .into_iter()
             .map(|folder| Some(unified(&file(&folder.join(name))?)));
-        v1.chain(v2).flatten().fold(Bound::Unknown, lesser)
+        v1.chain(v2).flatten().fold(SeenLimit::Unknown, lesser)
     };
     let number = |path: PathBuf| file(&path)?.trim().parse::<f64>().ok();
     Cgroup {
         memory: least("memory", "memory.max", &|folder| {
             let bytes = number(folder.join("memory.limit_in_bytes"))?;
-            Some(if bytes < NO_MEMORY_LIMIT { Bound::Limited(bytes) } else { Bound::Unlimited })
+            Some(if bytes < NO_MEMORY_LIMIT {
+                SeenLimit::Limited(bytes)
+            } else {
+                SeenLimit::Unlimited
+            })
         }),
         pids: least("pids", "pids.max", &|folder| Some(unified(&file(&folder.join("pids.max"))?))),
         cpus: least("cpu", "cpu.max", &|folder| {
             let quota = number(folder.join("cpu.cfs_quota_us"))?;
             let period = number(folder.join("cpu.cfs_period_us"))?;
-            Some(if quota > 0.0 { Bound::Limited(quota / period) } else { Bound::Unlimited })
+            Some(if quota > 0.0 {
+                SeenLimit::Limited(quota / period)
+            } else {
+                SeenLimit::Unlimited
+            })
         }),
     }
 }
@@ -56,25 +64,25 @@ fn ancestors(membership: &str, controller: &str) -> Vec<PathBuf> {
 }
 
 /// A value of cgroup v2: `max`, a number, or for processors a number for each period.
-fn unified(value: &str) -> Bound {
+fn unified(value: &str) -> SeenLimit {
     let mut parts = value.split_whitespace();
     let (most, period) = (parts.next().unwrap_or_default(), parts.next());
     let Ok(most) = most.parse::<f64>() else {
-        return if most == "max" { Bound::Unlimited } else { Bound::Unknown };
+        return if most == "max" { SeenLimit::Unlimited } else { SeenLimit::Unknown };
     };
     match period.map(str::parse::<f64>) {
-        None => Bound::Limited(most),
-        Some(Ok(period)) if period > 0.0 => Bound::Limited(most / period),
-        Some(_) => Bound::Unknown,
+        None => SeenLimit::Limited(most),
+        Some(Ok(period)) if period > 0.0 => SeenLimit::Limited(most / period),
+        Some(_) => SeenLimit::Unknown,
     }
 }
 
-fn lesser(one: Bound, other: Bound) -> Bound {
+fn lesser(one: SeenLimit, other: SeenLimit) -> SeenLimit {
     match (one, other) {
-        (Bound::Limited(one), Bound::Limited(other)) => Bound::Limited(one.min(other)),
-        (limited @ Bound::Limited(_), _) | (_, limited @ Bound::Limited(_)) => limited,
-        (Bound::Unlimited, _) | (_, Bound::Unlimited) => Bound::Unlimited,
-        (Bound::Unknown, Bound::Unknown) => Bound::Unknown,
+        (SeenLimit::Limited(one), SeenLimit::Limited(other)) => SeenLimit::Limited(one.min(other)),
+        (limited @ SeenLimit::Limited(_), _) | (_, limited @ SeenLimit::Limited(_)) => limited,
+        (SeenLimit::Unlimited, _) | (_, SeenLimit::Unlimited) => SeenLimit::Unlimited,
+        (SeenLimit::Unknown, SeenLimit::Unknown) => SeenLimit::Unknown,
     }
 }
 
@@ -84,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_least_limit_that_can_be_seen_counts() {
-        use Bound::{Limited, Unknown, Unlimited};
+        use SeenLimit::{Limited, Unknown, Unlimited};
         let cases = [
             ("nothing to read", "0::/\n", &[][..], (Unknown, Unknown, Unknown)),
             (

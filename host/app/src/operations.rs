@@ -10,7 +10,7 @@ use twobox_shared::ids::{MessageId, SessionId};
 
 use twobox_channels::Operations;
 use twobox_model::channel::{ScheduleOrder, Stopped};
-use twobox_model::dead_letter::{Handled, Order};
+use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 use twobox_schedule::scheduler::Scheduler;
 use twobox_session::command::Command;
 use twobox_session::core::Core;
@@ -194,7 +194,7 @@ impl Operations for RunningHost {
     fn dead(
         &self,
         session: SessionId,
-        order: Order,
+        order: DeadLetterOrder,
     ) -> BoxFuture<'_, Result<Vec<Handled>, String>> {
         self.ask(session, |reply| Command::Dead { order, reply }).boxed()
     }

@@ -20,7 +20,7 @@ use instance::Surroundings;
 use twobox_model::channel::{
     Address, Capabilities, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
-use twobox_model::dead_letter::{Handled, Order};
+use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 
 /// One way out, and perhaps in. What is the same for all, its id, its life and how it does, is
 /// [`instance::Instance`]'s.
@@ -120,6 +120,9 @@ pub trait Operations: Send + Sync {
     ///
     /// # Errors
     /// A sentence for people.
-    fn dead(&self, session: SessionId, order: Order)
-    -> BoxFuture<'_, Result<Vec<Handled>, String>>;
+    fn dead(
+        &self,
+        session: SessionId,
+        order: DeadLetterOrder,
+    ) -> BoxFuture<'_, Result<Vec<Handled>, String>>;
 }

@@ -63,7 +63,7 @@ pub fn notice_cause(id: &str) -> Option<&str> {
 
 /// A person's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct DeadLetterOrder {
     /// What to do.
     pub verb: Verb,
     /// Only with things of this kind.
@@ -75,7 +75,7 @@ pub struct Order {
 /// How an order about one thing ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum DeadLetterOutcome {
     /// It will be tried once more.
     Redriven,
     /// It was given up.
@@ -95,7 +95,7 @@ pub struct Handled {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Kind>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: DeadLetterOutcome,
     /// Why, or what to mind, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -126,7 +126,7 @@ pub enum Step {
 }
 
 /// Decides about everything that an order names, in its order, each thing once.
-pub fn steps(order: &Order, known: &[Known]) -> Vec<Step> {
+pub fn steps(order: &DeadLetterOrder, known: &[Known]) -> Vec<Step> {
     let wanted = |thing: &&Known| order.kind.is_none_or(|kind| kind == thing.kind);
     let Some(ids) = &order.ids else {
         let dead = known.iter().filter(wanted).filter(|thing| thing.is_dead());
@@ -144,13 +144,13 @@ pub fn steps(order: &Order, known: &[Known]) -> Vec<Step> {
                 ([], []) => Step::Answer(Handled {
                     id: id.clone(),
                     kind: order.kind,
-                    outcome: Outcome::Refused,
+                    outcome: DeadLetterOutcome::Refused,
                     note: Some("nothing with this id ended without success".to_owned()),
                 }),
                 _ => Step::Answer(Handled {
                     id: id.clone(),
                     kind: None,
-                    outcome: Outcome::Refused,
+                    outcome: DeadLetterOutcome::Refused,
                     note: Some(several(&named)),
                 }),
             }
@@ -164,7 +164,7 @@ fn several(named: &[&Known]) -> String {
 }
 
 fn step(verb: Verb, thing: &Known) -> Step {
-    use Outcome::{Dropped, Redriven, Refused, Unchanged};
+    use DeadLetterOutcome::{Dropped, Redriven, Refused, Unchanged};
     let answer = |outcome, note: &str| Step::Answer(thing.handled(outcome, Some(note.to_owned())));
     let (under_way, done) = match thing.kind {
         Kind::Message => ("it is being worked on already", "it was answered"),
@@ -203,7 +203,7 @@ impl Known {
         }
     }
 
-    fn handled(&self, outcome: Outcome, note: Option<String>) -> Handled {
+    fn handled(&self, outcome: DeadLetterOutcome, note: Option<String>) -> Handled {
         Handled { id: self.id.clone(), kind: Some(self.kind), outcome, note }
     }
 }
@@ -220,9 +220,9 @@ mod tests {
         Fate::Dead { uncertain: false, error: Some(error.to_owned()) }
     }
 
-    fn order(verb: Verb, ids: &[&str]) -> Order {
+    fn order(verb: Verb, ids: &[&str]) -> DeadLetterOrder {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
-        Order { verb, kind: None, ids: Some(ids) }
+        DeadLetterOrder { verb, kind: None, ids: Some(ids) }
     }
 
     fn handled(step: &Step) -> &Handled {
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn only_what_is_dead_is_changed_and_only_as_far_as_it_can_be() {
-        use Outcome::{Dropped, Redriven, Refused, Unchanged};
+        use DeadLetterOutcome::{Dropped, Redriven, Refused, Unchanged};
         let gone = Known { readable: false, ..known(Kind::Delivery, "x", dead("expired")) };
         let late = known(Kind::Delivery, "x", dead("superseded: its runner was given up"));
         let cases = [
@@ -274,7 +274,7 @@ mod tests {
         let both = steps(&order(Verb::Redrive, &["x"]), &things);
         let note = handled(&both[0]).note.as_deref().unwrap();
         assert!(matches!(both[0], Step::Answer(_)) && note.contains("--kind"), "{note}");
-        let named = Order { kind: Some(Kind::Delivery), ..order(Verb::Redrive, &["x"]) };
+        let named = DeadLetterOrder { kind: Some(Kind::Delivery), ..order(Verb::Redrive, &["x"]) };
         let [Step::Change(chosen)] = &steps(&named, &things)[..] else { panic!("one of them") };
         assert_eq!(chosen.kind, Some(Kind::Delivery));
         let answered = [known(Kind::Message, "x", Fate::Succeeded), things[1].clone()];
@@ -292,10 +292,10 @@ mod tests {
             known(Kind::Notice, "notice:n", dead("")),
         ];
         assert_eq!(steps(&order(Verb::Drop, &["m", "m", "?"]), &things).len(), 2);
-        let all = Order { ids: None, ..order(Verb::Redrive, &[]) };
+        let all = DeadLetterOrder { ids: None, ..order(Verb::Redrive, &[]) };
         let ids: Vec<_> = steps(&all, &things).iter().map(|it| handled(it).id.clone()).collect();
         assert_eq!(ids, ["m", "notice:n"]);
-        let only = Order { kind: Some(Kind::Notice), ..all };
+        let only = DeadLetterOrder { kind: Some(Kind::Notice), ..all };
         assert_eq!(steps(&only, &things).len(), 1);
     }
 }

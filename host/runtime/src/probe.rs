@@ -16,7 +16,7 @@ use serde::Serialize;
 use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::durability::Durability;
 use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
-use twobox_shared::probe::{Bound, Limit, Report};
+use twobox_shared::probe::{Limit, Report, SeenLimit};
 
 use super::mounts::mounts;
 use super::{AgentFolders, Incarnation, Profile, StartSpec};
@@ -297,15 +297,15 @@ impl Found {
         &mut self,
         name: &str,
         asked: Option<f64>,
-        seen: Bound,
+        seen: SeenLimit,
         text: impl Fn(f64) -> T,
     ) {
         let Some(asked) = asked else { return };
         let seen = match seen {
-            Bound::Limited(seen) if seen <= asked * ROUNDED => return,
-            Bound::Limited(seen) => text(seen).to_string(),
-            Bound::Unlimited => "any amount".to_owned(),
-            Bound::Unknown => {
+            SeenLimit::Limited(seen) if seen <= asked * ROUNDED => return,
+            SeenLimit::Limited(seen) => text(seen).to_string(),
+            SeenLimit::Unlimited => "any amount".to_owned(),
+            SeenLimit::Unknown => {
                 let what = format!(
                     "it is not known whether an agent gets {} of {name} at most",
                     text(asked)

@@ -54,9 +54,9 @@ fn pair() -> (Expected, Report) {
         .into(),
         limits: [("core".to_owned(), Limit { soft: Some(0), hard: Some(0) })].into(),
         cgroup: Cgroup {
-            memory: Bound::Limited(f64::from(512 << 20)),
-            pids: Bound::Limited(256.0),
-            cpus: Bound::Limited(1.0),
+            memory: SeenLimit::Limited(f64::from(512 << 20)),
+            pids: SeenLimit::Limited(256.0),
+            cpus: SeenLimit::Limited(1.0),
         },
         interfaces: Some(Vec::new()),
         pid: Some(7),
@@ -72,7 +72,11 @@ fn who_gets_what_was_asked_for_differs_in_nothing() {
     let (expected, report) = pair();
     assert_eq!(differences(&expected, &report), []);
     let stricter = Report {
-        cgroup: Cgroup { memory: Bound::Limited(1e6), pids: Bound::Limited(9.0), ..report.cgroup },
+        cgroup: Cgroup {
+            memory: SeenLimit::Limited(1e6),
+            pids: SeenLimit::Limited(9.0),
+            ..report.cgroup
+        },
         ..report.clone()
     };
     assert_eq!(differences(&expected, &stricter), [], "less is no harm");
@@ -138,17 +142,17 @@ fn every_difference_says_what_it_is_and_how_bad() {
         ),
         (
             "any amount of memory; 512 MiB were asked for",
-            |it| it.cgroup.memory = Bound::Unlimited,
+            |it| it.cgroup.memory = SeenLimit::Unlimited,
             Warning,
         ),
         (
             "1024 of processes; 256 were asked for",
-            |it| it.cgroup.pids = Bound::Limited(1024.0),
+            |it| it.cgroup.pids = SeenLimit::Limited(1024.0),
             Warning,
         ),
         (
             "not known whether an agent gets 1.00 of processors",
-            |it| it.cgroup.cpus = Bound::Unknown,
+            |it| it.cgroup.cpus = SeenLimit::Unknown,
             Warning,
         ),
     ];

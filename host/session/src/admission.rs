@@ -29,7 +29,7 @@ pub enum Class {
 
 /// What the holder of this state has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum AdmissionOrder {
     /// This session has its place: start.
     Grant(SessionId),
     /// This session's container is idle and its place is wanted: ask it to leave.
@@ -144,7 +144,7 @@ impl Admission {
     }
 
     /// What to do now. Granted places are taken at once; an order to leave is given once.
-    pub fn orders(&mut self) -> Vec<Order> {
+    pub fn orders(&mut self) -> Vec<AdmissionOrder> {
         let mut orders = Vec::new();
         let mut held = Held::of(self.holders.values().map(|holder| holder.seat));
         while self.holders.len() < self.max_running
@@ -155,7 +155,7 @@ impl Admission {
             held.count(seat);
             self.events += 1;
             self.served.extend(parties(seat).map(|party| (party, self.events)));
-            orders.push(Order::Grant(session));
+            orders.push(AdmissionOrder::Grant(session));
         }
         if self.served.len() > 2 * (self.holders.len() + self.waiting.len()) {
             self.forget_departed();
@@ -201,7 +201,7 @@ impl Admission {
 
     /// For each waiter one idle holder whose place it could have, unless one is leaving already. Who
     /// holds their share get a place only from themselves.
-    fn evictions(&mut self, held: &Held) -> Vec<Order> {
+    fn evictions(&mut self, held: &Held) -> Vec<AdmissionOrder> {
         let mut idle: Vec<(SessionId, Holder)> = self
             .holders
             .iter()
@@ -223,11 +223,11 @@ impl Admission {
             let Some(at) = idle.iter().position(serves) else { continue };
             let (session, holder) = idle.remove(at);
             if !holder.leaving {
-                orders.push(Order::Evict(session));
+                orders.push(AdmissionOrder::Evict(session));
             }
         }
         for order in &orders {
-            if let Order::Evict(session) = order
+            if let AdmissionOrder::Evict(session) = order
                 && let Some(holder) = self.holders.get_mut(session)
             {
                 holder.leaving = true;

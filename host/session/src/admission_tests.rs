@@ -33,10 +33,10 @@ fn admission(max_running: usize, population: &[(u128, usize)]) -> Admission {
     admission
 }
 
-fn grants(orders: &[Order]) -> Vec<u128> {
+fn grants(orders: &[AdmissionOrder]) -> Vec<u128> {
     let granted = orders.iter().filter_map(|order| match order {
-        Order::Grant(session) => Some(session.as_uuid().as_u128()),
-        Order::Evict(_) => None,
+        AdmissionOrder::Grant(session) => Some(session.as_uuid().as_u128()),
+        AdmissionOrder::Evict(_) => None,
     });
     granted.collect()
 }
@@ -53,7 +53,7 @@ fn the_oldest_waits_least_and_chat_goes_before_scheduled_work() {
         admission.release(session(holder));
         served.extend(admission.orders());
     }
-    assert_eq!(served, [2, 3, 1].map(|n| Order::Grant(session(n))));
+    assert_eq!(served, [2, 3, 1].map(|n| AdmissionOrder::Grant(session(n))));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_session_that_waits_for_its_run_goes_with_the_chats_once_somebody_chats_ther
     admission.request(session(2), seat(1), Class::Chat);
     admission.request(session(2), seat(1), Class::Scheduled); // the person waits all the same
     admission.release(session(9));
-    assert_eq!(admission.orders(), [Order::Grant(session(2))]);
+    assert_eq!(admission.orders(), [AdmissionOrder::Grant(session(2))]);
     assert_eq!(admission.counts(), (1, 1), "it waits once");
 }
 
@@ -130,10 +130,10 @@ fn idle_containers_leave_when_places_are_short_and_are_asked_once() {
     admission.adopt(session(2), seat(1));
     admission.set_idle(session(2), true);
     admission.request(session(3), seat(2), Class::Chat);
-    assert_eq!(admission.orders(), [Order::Evict(session(2))]);
+    assert_eq!(admission.orders(), [AdmissionOrder::Evict(session(2))]);
     assert_eq!(admission.orders(), []);
     admission.release(session(2));
-    assert_eq!(admission.orders(), [Order::Grant(session(3))]);
+    assert_eq!(admission.orders(), [AdmissionOrder::Grant(session(3))]);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn of_idle_containers_those_of_the_chat_with_most_leave_first() {
         admission.set_idle(session(n), true);
     }
     admission.request(session(4), chat(1, 3), Class::Chat);
-    assert_eq!(admission.orders(), [Order::Evict(session(2))]);
+    assert_eq!(admission.orders(), [AdmissionOrder::Evict(session(2))]);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn who_holds_their_share_gets_a_place_only_from_themselves() {
         admission.request(session(4), seats[2], Class::Chat);
         assert_eq!(admission.orders(), [], "{case}: the other's place would stay empty");
         admission.set_idle(session(3), true);
-        assert_eq!(admission.orders(), [Order::Evict(session(3))], "{case}");
+        assert_eq!(admission.orders(), [AdmissionOrder::Evict(session(3))], "{case}");
     }
 }
 
@@ -174,7 +174,7 @@ fn asking_twice_takes_one_place() {
     let mut admission = admission(2, &[(1, 1)]);
     admission.request(session(1), seat(1), Class::Chat);
     admission.request(session(1), seat(1), Class::Chat);
-    assert_eq!(admission.orders(), [Order::Grant(session(1))]);
+    assert_eq!(admission.orders(), [AdmissionOrder::Grant(session(1))]);
     admission.request(session(1), seat(1), Class::Chat);
     assert_eq!((admission.orders().len(), admission.counts()), (0, (1, 0)));
 }
@@ -260,7 +260,7 @@ proptest! {
             }
             // One that was asked to leave had nothing to do.
             for order in &orders {
-                if let Order::Evict(session) = order {
+                if let AdmissionOrder::Evict(session) = order {
                     prop_assert!(admission.holders[session].idle);
                 }
             }

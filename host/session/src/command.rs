@@ -8,7 +8,7 @@ use super::accept::answer;
 use super::reports::Sent;
 use super::run::{RunOrder, RunState};
 use twobox_model::channel::{Refusal, TaskVerb};
-use twobox_model::dead_letter::{Handled, Order};
+use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 
 /// What a session's task is told.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub enum Command {
     /// Carry out a person's order about what ended without success.
     Dead {
         /// What to do, and with what.
-        order: Order,
+        order: DeadLetterOrder,
         /// What became of it.
         reply: oneshot::Sender<Result<Vec<Handled>, String>>,
     },

@@ -16,7 +16,7 @@ use tracing::Span;
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{IdSource, InstallId, SessionId};
 
-use crate::admission::{Admission, Class, Order};
+use crate::admission::{Admission, AdmissionOrder, Class};
 use crate::broken::Broken;
 use crate::command::Command;
 pub use crate::look_around::LookAround;
@@ -269,12 +269,12 @@ impl Core {
         lock(&self.admission).counts()
     }
 
-    fn give(self: &Arc<Self>, orders: Vec<Order>, asker: Option<SessionId>) {
+    fn give(self: &Arc<Self>, orders: Vec<AdmissionOrder>, asker: Option<SessionId>) {
         for order in orders {
             match order {
-                Order::Grant(session) if Some(session) == asker => {}
-                Order::Grant(session) => self.wake(session, Reason::Place),
-                Order::Evict(session) => self.wake(session, Reason::Evict),
+                AdmissionOrder::Grant(session) if Some(session) == asker => {}
+                AdmissionOrder::Grant(session) => self.wake(session, Reason::Place),
+                AdmissionOrder::Evict(session) => self.wake(session, Reason::Evict),
             }
         }
     }

@@ -45,7 +45,7 @@ pub enum Alive {
 
 /// Everything that the decision depends on.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
+pub struct SweepView<'a> {
     /// The wall clock.
     pub now: UnixMillis,
     /// The pending messages, oldest first.
@@ -145,7 +145,7 @@ pub fn has_foreign_claim(pending: &[PendingMessage], acks: &Acks, runner: Runner
 }
 
 /// Decides. See the module's contract.
-pub fn decide(view: &View<'_>) -> Decision {
+pub fn decide(view: &SweepView<'_>) -> Decision {
     let mut decision = Decision {
         actions: view
             .answered
@@ -248,7 +248,7 @@ enum Judgement {
     Violation(String),
 }
 
-fn judge(view: &View<'_>, message: &PendingMessage, ack: &Ack) -> Judgement {
+fn judge(view: &SweepView<'_>, message: &PendingMessage, ack: &Ack) -> Judgement {
     if ack.status == AckStatus::Completed {
         return Judgement::Ended(Action::Complete { message: message.id.clone() });
     }
@@ -298,7 +298,7 @@ fn judge(view: &View<'_>, message: &PendingMessage, ack: &Ack) -> Judgement {
 }
 
 fn end_of_attempt(
-    view: &View<'_>,
+    view: &SweepView<'_>,
     message: &PendingMessage,
     attempt: i64,
     failure: Failure,
@@ -333,7 +333,7 @@ fn end_of_attempt(
 /// Whether the failed turn of `message` was for several messages that trigger: then nobody knows which
 /// of them it was that cannot be answered, and each is tried again, alone, with the context of them
 /// all. The acks of a turn are committed together, so that they tell the same instant.
-fn was_for_several(view: &View<'_>, message: &PendingMessage) -> bool {
+fn was_for_several(view: &SweepView<'_>, message: &PendingMessage) -> bool {
     let Some(own) = view.after.get(&message.id) else { return false };
     let is_of_turn = |other: &&PendingMessage| {
         other.trigger
@@ -349,7 +349,7 @@ fn was_for_several(view: &View<'_>, message: &PendingMessage) -> bool {
 /// Whether a retry is due later than any backoff could have put it, which shows that the clock was
 /// set back after the charge. What was never tried keeps its time: somebody chose it. So does a
 /// claim without an attempt, for which that time is the only sign that it was charged.
-fn waits_too_long(view: &View<'_>, message: &PendingMessage, ack: Option<&Ack>) -> bool {
+fn waits_too_long(view: &SweepView<'_>, message: &PendingMessage, ack: Option<&Ack>) -> bool {
     let longest = backoff(message.tries - message.forgiven).unwrap_or_default().max(RETRY.first);
     message.tries > 0
         && message.process_after.is_some_and(|due| due.since(view.now) > longest)

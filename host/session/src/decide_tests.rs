@@ -43,7 +43,7 @@ fn acks(rows: &[(&str, &Ack)]) -> Acks {
 
 /// Decides with the same acks before and after, unless `before` says otherwise.
 fn run(pending: &[PendingMessage], before: &Acks, after: &Acks, alive: Alive) -> Decision {
-    decide(&View {
+    decide(&SweepView {
         now: NOW,
         pending,
         answered: &[],
@@ -66,7 +66,7 @@ fn charge(name: &str, attempt: i64, wait_secs: Option<i64>) -> Action {
 
 #[test]
 fn what_was_answered_before_its_pause_reached_anybody_is_completed() {
-    let decision = decide(&View {
+    let decision = decide(&SweepView {
         now: NOW,
         pending: &[],
         answered: &[MessageId::parse("m").unwrap()],
@@ -200,7 +200,7 @@ fn p7_a_released_turn_is_forgiven_and_tried_again_at_once() {
 fn p7_an_orphan_of_a_container_that_the_host_stopped_is_forgiven() {
     let orphan = acks(&[("m", &claim(4, runner()))]);
     let decide_with = |stop_cause| {
-        decide(&View {
+        decide(&SweepView {
             now: NOW,
             pending: &[pending("m", 4)],
             answered: &[],
@@ -411,7 +411,7 @@ proptest! {
         };
         let (before, after) = (collect(before_a, before_b), collect(after_a, after_b));
         let mut world = vec![first, second];
-        let decide_on = |world: &[PendingMessage]| decide(&View {
+        let decide_on = |world: &[PendingMessage]| decide(&SweepView {
             now: NOW, pending: world, answered: &[], before: &before, after: &after, alive, stop_cause,
             max_tries: MAX_TRIES,
         });
@@ -484,7 +484,7 @@ fn a_turn_that_is_released_because_of_a_limit_is_charged() {
     };
     let acks = acks(&[("m", &released)]);
     let decide_after = |stop_cause| {
-        decide(&View {
+        decide(&SweepView {
             now: NOW,
             pending: &[pending("m", 4)],
             answered: &[],

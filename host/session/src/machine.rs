@@ -22,8 +22,8 @@ use twobox_shared::time::UnixMillis;
 use twobox_store::sessions::{DUE_NOW, StopCause};
 
 use super::boxes::{BoxSnapshot, Writers};
-use super::decide::{self, Action, Alive, Decision, View, Wake};
-use super::delivery::Plan;
+use super::decide::{self, Action, Alive, Decision, SweepView, Wake};
+use super::delivery::DeliveryPlan;
 use super::signal::{Reason, Reasons};
 use crate::admission::Class;
 
@@ -76,7 +76,7 @@ pub enum Event {
     /// Who lives.
     Answered(Alive),
     /// What becomes of the rows, and the highest number in the outbox, if an attempt is charged.
-    Planned(Box<Plan>, Seq),
+    Planned(Box<DeliveryPlan>, Seq),
     /// Whether the end of a container was recorded.
     Finished(bool),
     /// When somebody has to look for what is not delivered.
@@ -171,7 +171,7 @@ pub struct Sweep {
     /// Whether a person waits for an answer.
     pub chatting: bool,
     /// What becomes of the rows.
-    pub plan: Plan,
+    pub plan: DeliveryPlan,
     /// The highest number in the outbox, if an attempt is charged.
     pub charged: Seq,
     /// Whether a container's end was recorded.
@@ -195,7 +195,7 @@ impl Sweep {
             decision: Decision::default(),
             given_up: false,
             chatting: false,
-            plan: Plan::default(),
+            plan: DeliveryPlan::default(),
             charged: Seq::default(),
             ended: false,
             undelivered: None,
@@ -389,7 +389,7 @@ impl Sweep {
 
     fn decide(&mut self, facts: &Facts) -> Step {
         let snapshot = &mut self.after;
-        self.decision = decide::decide(&View {
+        self.decision = decide::decide(&SweepView {
             now: self.now,
             pending: &snapshot.pending,
             answered: &snapshot.answered,

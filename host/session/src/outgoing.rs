@@ -16,7 +16,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{BoxSnapshot, Changes, LARGE_PAGE};
 use super::compose;
-use super::delivery::{self, Batch, Entry, Hold, Plan};
+use super::delivery::{self, Batch, DeliveryPlan, Entry, HoldLimit};
 use super::fence::Fence;
 use super::reports::{self, Sent};
 use super::task::{Task, Trouble};
@@ -104,7 +104,7 @@ impl Task {
         snapshot: &BoxSnapshot,
         fence: &Fence<'_>,
         now: UnixMillis,
-    ) -> Result<Plan, Trouble> {
+    ) -> Result<DeliveryPlan, Trouble> {
         self.outgoing.rows = rows;
         self.outgoing.cursor = snapshot.cursor.seq;
         self.outgoing.left_out = snapshot.left_out;
@@ -144,7 +144,7 @@ impl Task {
     /// not; `None` if nothing is left.
     pub(crate) async fn deliver(
         &mut self,
-        plan: &Plan,
+        plan: &DeliveryPlan,
         snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<Option<UnixMillis>, Trouble> {
@@ -177,10 +177,10 @@ impl Task {
         fence: &Fence<'_>,
         may_tell: usize,
         now: UnixMillis,
-    ) -> Plan {
+    ) -> DeliveryPlan {
         let out = &self.outgoing;
         let channels = &self.core.parts.channels;
-        delivery::plan(&delivery::View {
+        delivery::plan(&delivery::DeliveryView {
             now,
             cursor: snapshot.cursor.seq,
             rows,
@@ -209,11 +209,11 @@ impl Task {
     }
 
     /// For how long outbound messages are kept that nobody takes.
-    pub(super) fn hold(&self) -> Hold {
+    pub(super) fn hold(&self) -> HoldLimit {
         let Parts { clock, config, .. } = &self.core.parts;
         let last_call =
             self.outgoing.last_call.map_or(Duration::ZERO, |began| clock.monotonic().since(began));
-        Hold { max: config.delivery.max_hold, last_call }
+        HoldLimit { max: config.delivery.max_hold, last_call }
     }
 
     async fn load_allowed(&mut self) -> Result<(), Trouble> {
@@ -228,7 +228,7 @@ impl Task {
     /// Writes what the plan settles without sending, the announcements, and the cursor.
     async fn write_records(
         &mut self,
-        plan: &Plan,
+        plan: &DeliveryPlan,
         snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
@@ -249,7 +249,7 @@ impl Task {
     /// of which nothing is known. Returns what the agent is to be told of it.
     async fn count_refused(
         &mut self,
-        plan: &Plan,
+        plan: &DeliveryPlan,
         now: UnixMillis,
     ) -> Result<Option<NewMessage>, Trouble> {
         let rows = &self.outgoing.rows;

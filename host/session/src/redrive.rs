@@ -23,7 +23,7 @@ use super::signal::Reason;
 use super::task::{Task, Trouble};
 use twobox_model::channel::Address;
 use twobox_model::dead_letter::{
-    self, HELD, Handled, Kind, Known, ORDER_MAX, Order, Outcome, Step, Verb,
+    self, DeadLetterOrder, DeadLetterOutcome, HELD, Handled, Kind, Known, ORDER_MAX, Step, Verb,
 };
 use twobox_shared::errors::chain;
 use twobox_store::sessions::DUE_NOW;
@@ -109,7 +109,7 @@ impl Boxes {
     /// The messages and rows that an order may mean.
     fn known(
         &self,
-        order: &Order,
+        order: &DeadLetterOrder,
         writers: Writers,
         reply_address: &Address,
     ) -> Result<Vec<Found>, BoxError> {
@@ -196,7 +196,10 @@ impl Boxes {
 
 impl Task {
     /// Carries out a person's order. The error is a sentence for them.
-    pub(super) async fn handle_dead(&mut self, order: &Order) -> Result<Vec<Handled>, String> {
+    pub(super) async fn handle_dead(
+        &mut self,
+        order: &DeadLetterOrder,
+    ) -> Result<Vec<Handled>, String> {
         if order.verb == Verb::Redrive && self.record.quarantine.is_some() {
             return Err(format!(
                 "session {} is quarantined: look at it with `twobox sessions show`, put it back \
@@ -207,7 +210,7 @@ impl Task {
         self.try_handle_dead(order).await.map_err(|trouble| chain(&trouble))
     }
 
-    async fn try_handle_dead(&mut self, order: &Order) -> Result<Vec<Handled>, Trouble> {
+    async fn try_handle_dead(&mut self, order: &DeadLetterOrder) -> Result<Vec<Handled>, Trouble> {
         let steps = dead_letter::steps(order, &self.known(order).await?);
         let changes = steps.iter().any(|step| matches!(step, Step::Change(_)));
         if changes && order.verb == Verb::Redrive {
@@ -224,7 +227,7 @@ impl Task {
     }
 
     /// Everything that the order may mean.
-    async fn known(&self, order: &Order) -> Result<Vec<Known>, Trouble> {
+    async fn known(&self, order: &DeadLetterOrder) -> Result<Vec<Known>, Trouble> {
         let writers = match self.container.is_none() && self.record.runner.is_none() {
             true => Writers::None,
             false => Writers::Possible,
@@ -293,7 +296,7 @@ impl Task {
             handled.push(match really {
                 true => done,
                 false => Handled {
-                    outcome: Outcome::Unchanged,
+                    outcome: DeadLetterOutcome::Unchanged,
                     note: Some("it was changed meanwhile".to_owned()),
                     ..done
                 },

@@ -19,7 +19,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{BoxSnapshot, Boxes, make_room};
 use super::decide::Acks;
-use super::delivery::{self, Entry, Plan};
+use super::delivery::{self, DeliveryPlan, Entry};
 use super::recurrence::series_id;
 use super::requests::{self, Effect, Response};
 use super::task::{Task, Trouble};
@@ -69,7 +69,7 @@ impl Task {
     /// Carries out the requests of the plan, in their order.
     pub(super) async fn serve(
         &mut self,
-        plan: &Plan,
+        plan: &DeliveryPlan,
         snapshot: &BoxSnapshot,
         now: UnixMillis,
     ) -> Result<(), Trouble> {
@@ -172,7 +172,7 @@ impl Boxes {
         circumstances: &Circumstances,
     ) -> Result<Response, BoxError> {
         let tasks = tx.live_occurrences()?;
-        let view = requests::View {
+        let view = requests::RequestView {
             now: circumstances.now,
             min_interval: circumstances.min_interval,
             may_make: circumstances.may_make,

@@ -15,7 +15,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::{Boxes, Writers, make_room};
-use super::requests::{self, View};
+use super::requests::{self, RequestView};
 use super::serving::{apply, at_work};
 use super::task::{Task, Trouble};
 use twobox_model::channel::TaskVerb;
@@ -99,7 +99,7 @@ impl Boxes {
         let working = at_work(&acks);
         let tx = inbox.write()?;
         let tasks = tx.live_occurrences()?;
-        let view = View {
+        let view = RequestView {
             now: wish.now,
             min_interval: wish.min_interval,
             may_make: true, // the person may

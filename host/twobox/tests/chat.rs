@@ -18,7 +18,7 @@ use twobox_channels::{Channel, Intake, Operations, socket};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
-use twobox_model::dead_letter::{Handled, Order};
+use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
 /// Answers every message, or several with one message, with an echo of the newest, first in, first
@@ -149,7 +149,7 @@ impl Operations for EchoHost {
     fn dead(
         &self,
         _session: SessionId,
-        _order: Order,
+        _order: DeadLetterOrder,
     ) -> BoxFuture<'_, Result<Vec<Handled>, String>> {
         Box::pin(async { Ok(Vec::new()) })
     }

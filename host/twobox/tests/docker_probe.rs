@@ -14,7 +14,7 @@ use twobox_runtime::docker::Docker;
 use twobox_runtime::probe::Weight;
 use twobox_runtime::{Runtime, RuntimeError};
 use twobox_shared::ids::{InstallId, SystemIds};
-use twobox_shared::probe::Bound;
+use twobox_shared::probe::SeenLimit;
 
 /// The image to try, or `None` with a word.
 fn image() -> Option<String> {
@@ -91,7 +91,7 @@ async fn a_container_that_looks_around_sees_what_was_asked_for_and_leaves_nothin
         assert_eq!(said, seen != (Some(soft), Some(hard)), "{name}: {seen:?}");
     }
     let said = probed.differences.iter().any(|it| it.what.contains("of memory"));
-    let limited = report.cgroup.memory == Bound::Limited(f64::from(512 << 20));
+    let limited = report.cgroup.memory == SeenLimit::Limited(f64::from(512 << 20));
     assert_eq!(said, !limited, "{:?}: {:?}", report.cgroup, probed.differences);
     machine.assert_nothing_is_left();
 }

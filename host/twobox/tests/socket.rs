@@ -20,7 +20,7 @@ use twobox_channels::{Channel, Intake, Operations};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
-use twobox_model::dead_letter::{self, Handled, Order, Verb};
+use twobox_model::dead_letter::{self, DeadLetterOrder, Handled, Verb};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
 
 /// Accepts everything once, in order.
@@ -106,14 +106,14 @@ impl Operations for FakeHost {
     fn dead(
         &self,
         _session: SessionId,
-        order: Order,
+        order: DeadLetterOrder,
     ) -> BoxFuture<'_, Result<Vec<Handled>, String>> {
         let handled = |id| Handled {
             id,
             kind: order.kind,
             outcome: match order.verb {
-                Verb::Redrive => dead_letter::Outcome::Redriven,
-                Verb::Drop => dead_letter::Outcome::Dropped,
+                Verb::Redrive => dead_letter::DeadLetterOutcome::Redriven,
+                Verb::Drop => dead_letter::DeadLetterOutcome::Dropped,
             },
             note: None,
         };

@@ -8,7 +8,7 @@ use twobox_config::Config;
 use twobox_model::channel::{Address, Capabilities, Outbound, Outcome};
 use twobox_session::boxes::{BoxSnapshot, Writers};
 use twobox_session::decide::{Acks, Action};
-use twobox_session::delivery::{self, Entry, Hold};
+use twobox_session::delivery::{self, Entry, HoldLimit};
 use twobox_session::fence::{Fence, Standing};
 use twobox_session::limits::Vitals;
 use twobox_session::machine::{Effect, Event, Sweep};
@@ -176,7 +176,7 @@ pub(crate) fn plan(
     let fence = Fence::after(&sweep.after, &sweep.decision.actions);
     let reply_address =
         Address { channel_type: "chan".into(), platform_id: "p".into(), thread_id: None };
-    let mut plan = delivery::plan(&delivery::View {
+    let mut plan = delivery::plan(&delivery::DeliveryView {
         now: sweep.now,
         cursor: sweep.after.cursor.seq,
         rows: &task.rows,
@@ -195,7 +195,7 @@ pub(crate) fn plan(
         channel: &|_| up.then_some(Capabilities { keys: true, ..Capabilities::TEXT }),
         in_flight: &task.in_flight,
         unavailable: &HashSet::new(),
-        hold: Hold { max: Duration::from_secs(1 << 40), last_call: Duration::ZERO },
+        hold: HoldLimit { max: Duration::from_secs(1 << 40), last_call: Duration::ZERO },
         left_out: None,
         may_tell: usize::MAX,
         judged: &|_| false,

@@ -154,7 +154,7 @@ impl Boxes {
             let tasks: Vec<_> =
                 live.into_iter().map(|row| (row, r#"{"text":"p"}"#.to_owned())).collect();
             let response = requests::respond(
-                &requests::View {
+                &requests::RequestView {
                     may_make: true,
                     now,
                     min_interval: Duration::from_secs(60),

@@ -24,7 +24,7 @@ use super::protocol::{Chosen, Event, Request};
 use crate::terminal::{Audience, Listener, ListenerId, Terminal};
 use crate::{Intake, Operations};
 use twobox_model::channel::{Address, Inbound, Refusal, ScheduleOrder};
-use twobox_model::dead_letter::{ORDER_MAX, Order, Verb};
+use twobox_model::dead_letter::{DeadLetterOrder, ORDER_MAX, Verb};
 
 /// How many requests of one client may be under way.
 const UNDER_WAY_MAX: usize = 256;
@@ -249,7 +249,7 @@ fn dead(operations: &dyn Operations, verb: Verb, chosen: Chosen) -> BoxFuture<'_
         }
         Verb::Drop if ids.is_none() => "ids: say what to drop".to_owned(),
         Verb::Redrive | Verb::Drop => {
-            let order = Order { verb, kind, ids };
+            let order = DeadLetterOrder { verb, kind, ids };
             return async move {
                 match operations.dead(session, order).await {
                     Ok(results) => Event::Handled { session, results },

@@ -91,7 +91,7 @@ pub async fn serve(
 }
 
 /// A socket that clients can connect to, not served yet.
-pub struct Bound {
+pub struct BoundSocket {
     listener: UnixListener,
     path: PathBuf,
     guard: Option<Guard>,
@@ -102,8 +102,8 @@ pub struct Bound {
 ///
 /// # Errors
 /// [`SocketError`].
-pub fn bind(path: &Path) -> Result<Bound, SocketError> {
-    Ok(Bound { listener: listen(path)?, path: path.to_owned(), guard: None })
+pub fn bind(path: &Path) -> Result<BoundSocket, SocketError> {
+    Ok(BoundSocket { listener: listen(path)?, path: path.to_owned(), guard: None })
 }
 
 /// As [`bind`], for any socket of this user.
@@ -132,7 +132,7 @@ pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
-impl Bound {
+impl BoundSocket {
     /// Serves only whom `guard` does not know for an agent.
     #[must_use]
     pub fn guarded(self, guard: Guard) -> Self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use twobox_shared::clock::{Clock, SystemClock};
-use twobox_shared::probe::{Bound, Cgroup, Limit, Report};
+use twobox_shared::probe::{Cgroup, Limit, Report, SeenLimit};
 
 use super::body::{self, Ground, MEMORY, MEMORY_FLAGS, PROBE_LABEL, SHARED_MEMORY};
 use super::engine::{QUICK, runs};
@@ -183,10 +183,14 @@ fn expected(body: &ContainerCreateBody, ground: Ground) -> Expected {
 /// did not set, whatever it was asked for.
 fn fill_in(seen: &mut Cgroup, found: &ContainerInspectResponse) {
     let Some(host) = &found.host_config else { return };
-    let fill = |seen: &mut Bound, shown: Option<i64>, unit: f64| {
+    let fill = |seen: &mut SeenLimit, shown: Option<i64>, unit: f64| {
         #[expect(clippy::cast_precision_loss, reason = "compared with what the kernel rounds too")]
-        if let (Bound::Unknown, Some(shown)) = (*seen, shown) {
-            *seen = if shown > 0 { Bound::Limited(shown as f64 / unit) } else { Bound::Unlimited };
+        if let (SeenLimit::Unknown, Some(shown)) = (*seen, shown) {
+            *seen = if shown > 0 {
+                SeenLimit::Limited(shown as f64 / unit)
+            } else {
+                SeenLimit::Unlimited
+            };
         }
     };
     fill(&mut seen.memory, host.memory, 1.0);

@@ -73,12 +73,17 @@ fn reply_address() -> Address {
 }
 
 impl World {
-    fn plan_at(&self, now: UnixMillis, rows: &[(OutRow, Option<Delivery>)]) -> Plan {
+    fn plan_at(&self, now: UnixMillis, rows: &[(OutRow, Option<Delivery>)]) -> DeliveryPlan {
         self.plan_from(Seq(0), now, rows)
     }
 
-    fn plan_from(&self, cursor: Seq, now: UnixMillis, rows: &[(OutRow, Option<Delivery>)]) -> Plan {
-        plan(&View {
+    fn plan_from(
+        &self,
+        cursor: Seq,
+        now: UnixMillis,
+        rows: &[(OutRow, Option<Delivery>)],
+    ) -> DeliveryPlan {
+        plan(&DeliveryView {
             now,
             cursor,
             rows,
@@ -92,20 +97,20 @@ impl World {
             },
             in_flight: &self.in_flight,
             unavailable: &self.unavailable,
-            hold: Hold { max: HOLD, last_call: self.last_call },
+            hold: HoldLimit { max: HOLD, last_call: self.last_call },
             left_out: self.left_out,
             may_tell: self.may_tell,
             judged: &|row| self.judged.contains(&row),
         })
     }
 
-    fn plan(&self, rows: &[(OutRow, Option<Delivery>)]) -> Plan {
+    fn plan(&self, rows: &[(OutRow, Option<Delivery>)]) -> DeliveryPlan {
         self.plan_at(NOW, rows)
     }
 }
 
 /// By thread, what is sent: rows by their indexes, the notice at index 0 as 1000, and so on.
-fn sent(plan: &Plan) -> Vec<(&str, Vec<usize>)> {
+fn sent(plan: &DeliveryPlan) -> Vec<(&str, Vec<usize>)> {
     let number = |entry: &Entry| match entry {
         Entry::Row(index) => *index,
         Entry::Notice(index) => 1000 + index,

@@ -48,7 +48,7 @@ const LAST_CALL: Duration = Duration::from_secs(30);
 pub const INTERRUPTED: &str = "the host stopped while the channel was being called";
 
 /// Everything that the decision depends on.
-pub struct View<'a> {
+pub struct DeliveryView<'a> {
     /// The wall clock.
     pub now: UnixMillis,
     /// How far the cursor is.
@@ -71,7 +71,7 @@ pub struct View<'a> {
     /// Addresses whose channel said that nobody is there, until it says otherwise.
     pub unavailable: &'a HashSet<Address>,
     /// How long a row is kept that cannot be sent.
-    pub hold: Hold,
+    pub hold: HoldLimit,
     /// The first row that is not among `rows` although those behind it are.
     pub left_out: Option<Seq>,
     /// How many refusals may be told one by one. What is refused beyond that is only counted.
@@ -82,14 +82,14 @@ pub struct View<'a> {
 
 /// How long outbound messages are kept that nobody takes.
 #[derive(Debug, Clone, Copy)]
-pub struct Hold {
+pub struct HoldLimit {
     /// The time that each outbound message has, by the wall clock.
     pub max: Duration,
     /// For how long the last call has lasted, on a clock that nobody sets.
     pub last_call: Duration,
 }
 
-impl Hold {
+impl HoldLimit {
     /// How much longer an outbound message is kept after its time. That time alone says little: the clock may
     /// have jumped, or the host was down and whoever listens is not back yet. So there is a last call.
     pub(super) fn overtime(self, kept: Duration) -> Option<Duration> {
@@ -129,7 +129,7 @@ pub struct Batch {
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Plan {
+pub struct DeliveryPlan {
     /// Records to write: what is settled without being sent, and rows that are held from now.
     pub records: Vec<(Entry, Delivery)>,
     /// How many of these are refusals.
@@ -150,8 +150,8 @@ pub struct Plan {
 }
 
 /// Decides. See the module's contract.
-pub fn plan(view: &View<'_>) -> Plan {
-    let mut plan = Plan { cursor: view.cursor, ..Plan::default() };
+pub fn plan(view: &DeliveryView<'_>) -> DeliveryPlan {
+    let mut plan = DeliveryPlan { cursor: view.cursor, ..DeliveryPlan::default() };
     let mut queues = Queues::default();
     let mut settled_rows = Vec::with_capacity(view.rows.len());
     for entry in view.entries() {
@@ -180,7 +180,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     plan
 }
 
-impl<'a> View<'a> {
+impl<'a> DeliveryView<'a> {
     /// Everything in the order of the queues: of a row and a notice behind it the row is first.
     fn entries(&self) -> Vec<Entry> {
         let rows = self.rows.iter().enumerate();
@@ -225,14 +225,14 @@ pub fn passed(
         .map_or(cursor, |(seq, _)| seq)
 }
 
-impl Plan {
+impl DeliveryPlan {
     fn look_at(&mut self, when: UnixMillis) {
         self.next = Some(self.next.map_or(when, |other| other.min(when)));
     }
 
     /// Whether a row is refused. It gets a final record, or is counted if so many were told already
     /// and nothing was recorded of it.
-    fn refuse(&mut self, view: &View<'_>, entry: Entry) -> bool {
+    fn refuse(&mut self, view: &DeliveryView<'_>, entry: Entry) -> bool {
         let Entry::Row(index) = entry else { return false };
         let (row, record) = &view.rows[index];
         if record.is_none() && (view.judged)(row.seq) {
@@ -250,7 +250,7 @@ impl Plan {
     }
 
     /// Whether it ends here without being sent: nobody knows whether it was, or nobody took it in time.
-    fn end(&mut self, view: &View<'_>, entry: Entry) -> bool {
+    fn end(&mut self, view: &DeliveryView<'_>, entry: Entry) -> bool {
         let Some(record) = view.record(entry) else { return false };
         let Some(address) = view.address(entry) else { return false };
         let end =
@@ -263,7 +263,7 @@ impl Plan {
     /// The final record of what nobody took in time. Whoever is there by now is asked first.
     fn expire(
         &mut self,
-        view: &View<'_>,
+        view: &DeliveryView<'_>,
         address: &Address,
         record: &Delivery,
     ) -> Option<Delivery> {
@@ -292,7 +292,7 @@ impl Plan {
     }
 
     /// A row that is not settled, at its place in the order.
-    fn take_row(&mut self, view: &View<'_>, queues: &mut Queues, index: usize) {
+    fn take_row(&mut self, view: &DeliveryView<'_>, queues: &mut Queues, index: usize) {
         let row = &view.rows[index].0;
         if let Some(due) = row.deliver_after.filter(|due| *due > view.now) {
             return self.look_at(due);
@@ -313,12 +313,12 @@ impl Plan {
 }
 
 /// Whether nothing can be sent to an address at the moment, by its channel's word or for want of one.
-fn is_nobody_there(view: &View<'_>, address: &Address) -> bool {
+fn is_nobody_there(view: &DeliveryView<'_>, address: &Address) -> bool {
     view.unavailable.contains(address) || (view.channel)(&address.channel_type).is_none()
 }
 
 /// Why a row will never be sent.
-fn refusal(view: &View<'_>, row: &OutRow) -> Option<String> {
+fn refusal(view: &DeliveryView<'_>, row: &OutRow) -> Option<String> {
     if (view.standing)(row) == Standing::Superseded {
         return Some(format!("{SUPERSEDED}: its runner was given up before it wrote this"));
     }
@@ -330,7 +330,7 @@ fn refusal(view: &View<'_>, row: &OutRow) -> Option<String> {
 }
 
 /// The final record of what nobody knows whether it was sent.
-fn interrupted(view: &View<'_>, address: &Address, record: &Delivery) -> Option<Delivery> {
+fn interrupted(view: &DeliveryView<'_>, address: &Address, record: &Delivery) -> Option<Delivery> {
     let keys = (view.channel)(&address.channel_type).is_some_and(|channel| channel.keys);
     (record.status == DeliveryStatus::Sending && !keys && !view.in_flight.contains(address)).then(
         || Delivery {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use twobox_model::channel::Address;
 
 use super::record::{held, waits};
-use super::{BATCH_MAX, Batch, Entry, Plan, View, is_nobody_there};
+use super::{BATCH_MAX, Batch, DeliveryPlan, DeliveryView, Entry, is_nobody_there};
 
 /// The destinations, while entries are offered in order.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    pub(super) fn offer(&mut self, view: &View<'_>, plan: &mut Plan, entry: Entry) {
+    pub(super) fn offer(&mut self, view: &DeliveryView<'_>, plan: &mut DeliveryPlan, entry: Entry) {
         let Some(address) = view.address(entry) else { return };
         let queue = self.by_address.entry(address.clone()).or_insert_with(|| {
             self.order.push(address.clone());
@@ -35,7 +35,7 @@ pub(super) enum Queue {
 }
 
 impl Queue {
-    fn new(view: &View<'_>, address: &Address) -> Self {
+    fn new(view: &DeliveryView<'_>, address: &Address) -> Self {
         match (view.channel)(&address.channel_type) {
             Some(channel) if !view.in_flight.contains(address) => {
                 Self::Open { entries: Vec::new(), announce: !channel.keys }
@@ -44,7 +44,13 @@ impl Queue {
         }
     }
 
-    fn offer(&mut self, view: &View<'_>, plan: &mut Plan, address: Address, entry: Entry) {
+    fn offer(
+        &mut self,
+        view: &DeliveryView<'_>,
+        plan: &mut DeliveryPlan,
+        address: Address,
+        entry: Entry,
+    ) {
         let record = view.record(entry);
         if is_nobody_there(view, &address) && !view.in_flight.contains(&address) {
             // The record's time is when the hold began, which is what its end is counted from.

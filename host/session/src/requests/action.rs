@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use twobox_shared::bounds::Bound;
 use twobox_shared::content::shorten;
 
-use super::{Done, View, WORD_MAX};
+use super::{Done, RequestView, WORD_MAX};
 
 /// The field that says which action is meant.
 pub(super) const ACTION: &str = "action";
@@ -24,7 +24,7 @@ pub struct Action {
     /// Whether something is done because of it that would not be: an operator may forbid that.
     pub(super) puts_off: bool,
     /// Decides it. The fields are as [`Action::fields`] says.
-    pub(super) decide: fn(&View<'_>, &Fields) -> Result<Done, String>,
+    pub(super) decide: fn(&RequestView<'_>, &Fields) -> Result<Done, String>,
 }
 
 /// A field of an action: a text.

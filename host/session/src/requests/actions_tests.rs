@@ -71,7 +71,7 @@ fn the_protocol_says_what_every_action_takes_and_does() {
 fn an_operator_who_forbids_it_stops_what_would_put_more_off_and_nothing_else() {
     let origin = Origin::default();
     let tasks = [live(daily())];
-    let view = View {
+    let view = RequestView {
         now: now(),
         min_interval: Duration::from_secs(60),
         may_make: false,

@@ -6,12 +6,12 @@ use twobox_shared::inbox::{Occurrence, Status};
 use super::action::{Action, Fields};
 use super::shown::{Shown, sentence, shown_row};
 use super::tasks::ID;
-use super::{Done, Effect, View};
+use super::{Done, Effect, RequestView};
 
 pub(super) const ACTION: Action =
     Action { name: "cancel_task", fields: &[ID], does: "ends it", puts_off: false, decide };
 
-fn decide(view: &View<'_>, asked: &Fields) -> Result<Done, String> {
+fn decide(view: &RequestView<'_>, asked: &Fields) -> Result<Done, String> {
     let (row, content) = view.find(asked.text("id"))?;
     let of_series = view.tasks.iter().map(|(row, _)| row).filter(|it| it.series == row.series);
     let (at_work, live): (Vec<_>, Vec<_>) = of_series.partition(|it| view.at_work(it));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::action::{Action, Fields};
 use super::shown::{Shown, sentence, shown_row};
 use super::tasks::rank;
-use super::{Done, Effect, Live, View};
+use super::{Done, Effect, Live, RequestView};
 
 pub(super) const ACTION: Action = Action {
     name: "list_tasks",
@@ -15,7 +15,7 @@ pub(super) const ACTION: Action = Action {
     decide,
 };
 
-fn decide(view: &View<'_>, _: &Fields) -> Result<Done, String> {
+fn decide(view: &RequestView<'_>, _: &Fields) -> Result<Done, String> {
     let mut live: BTreeMap<&str, &Live> = BTreeMap::new();
     for task in view.tasks {
         let kept = live.entry(&task.0.series).or_insert(task);

@@ -52,7 +52,7 @@ const WORD_MAX: usize = 64;
 pub type Live = (Occurrence, String);
 
 /// Everything that the decision depends on.
-pub struct View<'a> {
+pub struct RequestView<'a> {
     /// The wall clock.
     pub now: UnixMillis,
     /// The shortest time between two occurrences of a task.
@@ -133,7 +133,7 @@ struct Answer<'a> {
 type Done = (Effect, String, Vec<Shown>);
 
 /// Decides about the request that the row `id` makes. See the module's contract.
-pub fn respond(view: &View<'_>, id: &MessageId, content: &str) -> Response {
+pub fn respond(view: &RequestView<'_>, id: &MessageId, content: &str) -> Response {
     let fields = read(content);
     let word = |fields: &Map<String, Value>| {
         fields.get(action::ACTION).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -164,7 +164,7 @@ fn read(content: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
-impl View<'_> {
+impl RequestView<'_> {
     fn decide(&self, word: &str, given: Map<String, Value>) -> Result<Done, String> {
         let Some(action) = ACTIONS.iter().find(|action| action.name == word) else {
             return Err(unknown());

@@ -5,7 +5,7 @@ use twobox_shared::inbox::Status;
 use super::action::{Action, Fields};
 use super::shown::{Shown, sentence, shown_row};
 use super::tasks::{ID, busy};
-use super::{Done, Effect, View};
+use super::{Done, Effect, RequestView};
 use crate::recurrence::Recurrence;
 
 pub(super) const ACTION: Action = Action {
@@ -16,7 +16,7 @@ pub(super) const ACTION: Action = Action {
     decide,
 };
 
-fn decide(view: &View<'_>, asked: &Fields) -> Result<Done, String> {
+fn decide(view: &RequestView<'_>, asked: &Fields) -> Result<Done, String> {
     let id = asked.text("id");
     let (row, content) = view.find(id)?;
     let now_shown = Shown { status: Status::Paused, next: None, ..shown_row(row, content) };

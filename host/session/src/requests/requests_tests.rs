@@ -50,7 +50,7 @@ fn ask_in(tasks: &[Live], at_work: bool, request: Value) -> Response {
         platform_id: Some("p".into()),
         thread_id: None,
     };
-    let view = View {
+    let view = RequestView {
         now: now(),
         min_interval: Duration::from_secs(60),
         may_make: true,
@@ -228,7 +228,7 @@ fn a_session_has_so_many_tasks_and_no_more() {
 #[test]
 fn a_task_that_may_not_answer_where_it_was_asked_for_is_refused() {
     let origin = Origin::default();
-    let view = View {
+    let view = RequestView {
         now: now(),
         min_interval: Duration::from_secs(60),
         may_make: true,

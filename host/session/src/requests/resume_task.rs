@@ -5,7 +5,7 @@ use twobox_shared::inbox::{Occurrence, Status};
 use super::action::{Action, Fields};
 use super::shown::{sentence, shown, shown_row};
 use super::tasks::ID;
-use super::{Done, Effect, View};
+use super::{Done, Effect, RequestView};
 use crate::recurrence::{Recurrence, zone_of};
 
 pub(super) const ACTION: Action = Action {
@@ -18,7 +18,7 @@ pub(super) const ACTION: Action = Action {
 };
 
 /// Nothing that was missed is made up for: the task goes on with the first time to come.
-fn decide(view: &View<'_>, asked: &Fields) -> Result<Done, String> {
+fn decide(view: &RequestView<'_>, asked: &Fields) -> Result<Done, String> {
     let (row, content) = view.find(asked.text("id"))?;
     if row.status != Status::Paused {
         let shown = shown_row(row, content);

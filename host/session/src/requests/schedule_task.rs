@@ -6,7 +6,7 @@ use twobox_shared::inbox::NewTask;
 use super::action::{Action, Field, Fields};
 use super::shown::{sentence, shown};
 use super::tasks::{PROCESS_AFTER, RECURRENCE, TASKS_MAX, ZONE, content};
-use super::{Done, Effect, View};
+use super::{Done, Effect, RequestView};
 use crate::recurrence::zone_of;
 
 pub(super) const ACTION: Action = Action {
@@ -18,7 +18,7 @@ pub(super) const ACTION: Action = Action {
     decide,
 };
 
-fn decide(view: &View<'_>, asked: &Fields) -> Result<Done, String> {
+fn decide(view: &RequestView<'_>, asked: &Fields) -> Result<Done, String> {
     if let Some(refusal) = view.refusal {
         return Err(refusal.to_owned());
     }

@@ -9,7 +9,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::action::Field;
-use super::{View, WORD_MAX};
+use super::{RequestView, WORD_MAX};
 use crate::recurrence::{Recurrence, belongs, occurrence_id};
 use twobox_slots::zone::Zone;
 
@@ -25,7 +25,7 @@ pub(super) const RECURRENCE: Field = Field::perhaps("recurrence", Some(bounds::C
 /// On whose clock.
 pub(super) const ZONE: Field = Field::perhaps("zone", Some(bounds::TIME_ZONE));
 
-impl View<'_> {
+impl RequestView<'_> {
     /// The live occurrence of the series that `id` names.
     pub(super) fn find(&self, id: &str) -> Result<(&Occurrence, &str), String> {
         let named = self.tasks.iter().find(|(row, _)| belongs(id, row));

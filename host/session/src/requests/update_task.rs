@@ -6,7 +6,7 @@ use twobox_shared::inbox::{Amended, Occurrence, Status};
 use super::action::{Action, Field, Fields, Need};
 use super::shown::{sentence, shown, shown_row};
 use super::tasks::{ID, PROCESS_AFTER, RECURRENCE, ZONE, busy, content};
-use super::{Done, Effect, View};
+use super::{Done, Effect, RequestView};
 use crate::recurrence::{Recurrence, zone_of};
 
 pub(super) const ACTION: Action = Action {
@@ -24,7 +24,7 @@ pub(super) const ACTION: Action = Action {
     decide,
 };
 
-fn decide(view: &View<'_>, asked: &Fields) -> Result<Done, String> {
+fn decide(view: &RequestView<'_>, asked: &Fields) -> Result<Done, String> {
     let id = asked.text("id");
     let (prompt, process_after) = (asked.perhaps("prompt"), asked.perhaps("process_after"));
     let (recurrence, zone) = (asked.perhaps_null("recurrence"), asked.perhaps("zone"));

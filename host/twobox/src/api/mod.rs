@@ -112,14 +112,14 @@ pub enum ApiUnavailable {
 
 /// Where clients can connect, not served yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundApi {
     port: Option<(TcpListener, SocketAddr)>,
     socket: Option<UnixListener>,
 }
 
 /// Listens on the socket in the data directory, and where the configuration of `core` says. Makes the
 /// token if there is none. Returns what is in the way as well; it is in the way of nothing else.
-pub async fn bind(core: &Core) -> (Bound, Vec<ApiUnavailable>) {
+pub async fn bind(core: &Core) -> (BoundApi, Vec<ApiUnavailable>) {
     let mut troubles = Vec::new();
     let socket = match socket::listen(&core.parts.data.api_socket()) {
         Ok(listener) => Some(listener),
@@ -138,7 +138,7 @@ pub async fn bind(core: &Core) -> (Bound, Vec<ApiUnavailable>) {
             }
         },
     };
-    (Bound { port, socket }, troubles)
+    (BoundApi { port, socket }, troubles)
 }
 
 async fn bind_port(
@@ -164,7 +164,7 @@ async fn bind_port(
     Ok((listener, address))
 }
 
-impl Bound {
+impl BoundApi {
     /// At which address it listens, if it does.
     pub fn address(&self) -> Option<SocketAddr> {
         self.port.as_ref().map(|(_, address)| *address)

@@ -18,7 +18,7 @@ use super::output::{Failure, table};
 use super::sessions::PATIENCE;
 use super::{Context, output, select};
 use twobox_channels::socket::{Chosen, Event, Request};
-use twobox_model::dead_letter::{Handled, Kind, Outcome, Verb, notice_id};
+use twobox_model::dead_letter::{DeadLetterOutcome, Handled, Kind, Verb, notice_id};
 use twobox_store::Store;
 use twobox_store::audit::DeadNotice;
 use twobox_store::refused::Refused;
@@ -334,7 +334,7 @@ pub(super) async fn order(
             return Err(Failure::new(format!("the host answered something else: {other:?}")));
         }
     };
-    let refused = results.iter().any(|handled| handled.outcome == Outcome::Refused);
+    let refused = results.iter().any(|handled| handled.outcome == DeadLetterOutcome::Refused);
     context.output.show(&json!({ "session": session, "results": results }), |_| {
         let lines: Vec<String> = results.iter().map(sentence).collect();
         match lines.is_empty() {
@@ -348,11 +348,11 @@ pub(super) async fn order(
 fn sentence(handled: &Handled) -> String {
     let what = handled.kind.map(|kind| format!("{} ", kind.word())).unwrap_or_default();
     let outcome = match (handled.outcome, handled.kind) {
-        (Outcome::Redriven, Some(Kind::Message)) => "will be tried once more",
-        (Outcome::Redriven, _) => "will be sent once more",
-        (Outcome::Dropped, _) => "dropped",
-        (Outcome::Unchanged, _) => "nothing to do",
-        (Outcome::Refused, _) => "refused",
+        (DeadLetterOutcome::Redriven, Some(Kind::Message)) => "will be tried once more",
+        (DeadLetterOutcome::Redriven, _) => "will be sent once more",
+        (DeadLetterOutcome::Dropped, _) => "dropped",
+        (DeadLetterOutcome::Unchanged, _) => "nothing to do",
+        (DeadLetterOutcome::Refused, _) => "refused",
     };
     let note = handled.note.as_ref().map(|note| format!(": {note}")).unwrap_or_default();
     format!("{what}{}: {outcome}{note}", handled.id)

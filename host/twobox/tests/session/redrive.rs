@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use twobox_channels::Operations;
 use twobox_model::channel::Outcome as Said;
-use twobox_model::dead_letter::{Handled, Kind, Order, Outcome, Verb};
+use twobox_model::dead_letter::{DeadLetterOrder, DeadLetterOutcome, Handled, Kind, Verb};
 use twobox_session::signal::Reason;
 use twobox_shared::dead_letter::Fate;
 use twobox_shared::ids::{MessageId, SessionId};
@@ -36,7 +36,10 @@ impl World {
 
     async fn order(&self, session: SessionId, verb: Verb, ids: &[&str]) -> Vec<Handled> {
         let ids = ids.iter().map(|id| (*id).to_owned()).collect();
-        self.operations.dead(session, Order { verb, kind: None, ids: Some(ids) }).await.unwrap()
+        self.operations
+            .dead(session, DeadLetterOrder { verb, kind: None, ids: Some(ids) })
+            .await
+            .unwrap()
     }
 
     async fn one(&self, session: SessionId, verb: Verb, id: &str) -> Handled {
@@ -63,9 +66,9 @@ async fn a_redriven_delivery_is_sent_once_more_under_its_key_and_the_cursor_stay
     let long_ago = "UPDATE delivered SET delivered_at = '2001-09-09T01:46:40.000Z'";
     open(&inbound).execute(long_ago, []).unwrap(); // so long that it would have expired since
     let first = world.one(session, Verb::Redrive, &row).await;
-    assert_eq!((first.outcome, first.kind), (Outcome::Redriven, Some(Kind::Delivery)));
+    assert_eq!((first.outcome, first.kind), (DeadLetterOutcome::Redriven, Some(Kind::Delivery)));
     let second = world.one(session, Verb::Redrive, &row).await;
-    assert_eq!(second.outcome, Outcome::Unchanged, "{second:?}");
+    assert_eq!(second.outcome, DeadLetterOutcome::Unchanged, "{second:?}");
     until("the letter", async || number(&inbound, DELIVERED) == 1).await;
     world.rest().await;
     let third = world.one(session, Verb::Redrive, &row).await;
@@ -87,7 +90,10 @@ async fn what_is_redriven_quotes_its_message_only_while_that_is_known() {
             let inbound = open(&world.inbound(session).await);
             assert_eq!(inbound.execute("DELETE FROM messages_in WHERE id = 'm1'", []).unwrap(), 1);
         }
-        assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, Outcome::Redriven);
+        assert_eq!(
+            world.one(session, Verb::Redrive, &row).await.outcome,
+            DeadLetterOutcome::Redriven
+        );
         world.wait_letters(1).await;
         let letter = world.post.letters.lock().unwrap()[0].clone();
         assert_eq!(letter.in_reply_to.as_ref().map(MessageId::as_str), expected);
@@ -118,7 +124,10 @@ async fn an_agent_learns_once_that_what_it_believed_lost_arrived_after_all() {
         world.channel_says(
             at_first.map(|error| Said::Transient { error: error.to_owned(), retry_after: None }),
         );
-        assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, Outcome::Redriven);
+        assert_eq!(
+            world.one(session, Verb::Redrive, &row).await.outcome,
+            DeadLetterOutcome::Redriven
+        );
         if at_first.is_some() {
             let tried = "SELECT count(*) FROM delivered WHERE status = 'held' AND attempts = 1";
             until("the attempt", async || number(&inbound, tried) == 1).await;
@@ -139,7 +148,10 @@ async fn a_redriven_delivery_that_fails_again_is_dead_again() {
     let (session, row) = world.refused().await;
     world.channel_says(Some(permanent()));
     for sends in [2, 3] {
-        assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, Outcome::Redriven);
+        assert_eq!(
+            world.one(session, Verb::Redrive, &row).await.outcome,
+            DeadLetterOutcome::Redriven
+        );
         until("the send", async || world.handed().len() == sends).await;
         world.rest().await;
         let inbound = world.inbound(session).await;
@@ -159,7 +171,7 @@ async fn what_may_be_shown_twice_is_redriven_with_a_warning() {
             .execute("UPDATE delivered SET status = 'uncertain'", [])
             .unwrap();
         let handled = world.one(session, Verb::Redrive, &row).await;
-        assert_eq!((handled.outcome, handled.note.is_some()), (Outcome::Redriven, blind));
+        assert_eq!((handled.outcome, handled.note.is_some()), (DeadLetterOutcome::Redriven, blind));
         until("the letter", async || world.handed().len() == 2).await;
         world.rest().await;
     }
@@ -173,17 +185,24 @@ async fn what_cannot_be_sent_is_not_redriven() {
     let late = "UPDATE delivered SET error = 'superseded: its runner was given up'";
     inbound.execute(late, []).unwrap();
     let refusal = world.one(session, Verb::Redrive, &row).await;
-    assert_eq!(refusal.outcome, Outcome::Refused, "of a superseded runner");
+    assert_eq!(refusal.outcome, DeadLetterOutcome::Refused, "of a superseded runner");
     inbound.execute("UPDATE delivered SET error = 'expired'", []).unwrap();
     open(&world.outbound(session).await).execute("DELETE FROM messages_out", []).unwrap();
     let refusal = world.one(session, Verb::Redrive, &row).await;
     assert!(refusal.note.unwrap().contains("gone from the outbox"));
-    assert_eq!(world.one(session, Verb::Redrive, "unheard of").await.outcome, Outcome::Refused);
+    assert_eq!(
+        world.one(session, Verb::Redrive, "unheard of").await.outcome,
+        DeadLetterOutcome::Refused
+    );
     world.rest().await;
     assert_eq!(world.handed().len(), 1);
     std::fs::write(world.outbound(session).await, vec![7_u8; 8192]).unwrap();
     let dropped = world.order(session, Verb::Drop, &[&row, &row]).await;
-    assert_eq!((dropped.len(), dropped[0].outcome), (1, Outcome::Dropped), "without a look at it");
+    assert_eq!(
+        (dropped.len(), dropped[0].outcome),
+        (1, DeadLetterOutcome::Dropped),
+        "without a look at it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,7 +235,7 @@ async fn a_redriven_row_is_as_suspect_as_any_other() {
     let (session, row) = world.refused().await;
     let outbound = open(&world.outbound(session).await);
     outbound.execute("UPDATE messages_out SET recurrence = 'daily'", []).unwrap();
-    let order = Order { verb: Verb::Redrive, kind: None, ids: Some(vec![row]) };
+    let order = DeadLetterOrder { verb: Verb::Redrive, kind: None, ids: Some(vec![row]) };
     world.operations.dead(session, order.clone()).await.unwrap_err();
     outbound.execute("UPDATE messages_out SET recurrence = NULL", []).unwrap();
     world.rest().await;
@@ -260,7 +279,7 @@ async fn redriven_rows_that_nobody_takes_hide_no_row_for_somebody_else() {
         tx.execute(fail, [id]).unwrap();
     }
     tx.commit().unwrap();
-    let all = Order { verb: Verb::Redrive, kind: None, ids: None };
+    let all = DeadLetterOrder { verb: Verb::Redrive, kind: None, ids: None };
     assert_eq!(world.operations.dead(session, all).await.unwrap().len(), 601);
     until("the answer once more", async || number(&inbound, DELIVERED) == 1).await;
     assert_eq!(world.handed().len(), 2);
@@ -290,8 +309,8 @@ async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
         let inbound = world.inbound(session).await;
         let handled = world.order(session, verb, &[&notice, "m1"]).await;
         let expected = match verb {
-            Verb::Redrive => Outcome::Redriven,
-            Verb::Drop => Outcome::Dropped,
+            Verb::Redrive => DeadLetterOutcome::Redriven,
+            Verb::Drop => DeadLetterOutcome::Dropped,
         };
         let outcomes: Vec<_> = handled.iter().map(|it| (it.kind.unwrap(), it.outcome)).collect();
         assert_eq!(outcomes, [(Kind::Notice, expected), (Kind::Message, expected)]);
@@ -300,7 +319,7 @@ async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
         }
         world.rest().await;
         let again = world.order(session, verb, &[&notice, "m1"]).await;
-        assert!(again.iter().all(|it| it.outcome == Outcome::Unchanged), "{again:?}");
+        assert!(again.iter().all(|it| it.outcome == DeadLetterOutcome::Unchanged), "{again:?}");
         assert_eq!(dead().await, []);
         let status = "SELECT status FROM messages_in WHERE id = 'm1'";
         let status: String = open(&inbound).query_row(status, [], |row| row.get(0)).unwrap();
@@ -312,7 +331,10 @@ async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
             Verb::Drop => {
                 assert_eq!((status.as_str(), world.handed().len()), ("cancelled", 1));
                 let refused = world.order(session, Verb::Redrive, &[&notice, "m1"]).await;
-                assert!(refused.iter().all(|it| it.outcome == Outcome::Refused), "{refused:?}");
+                assert!(
+                    refused.iter().all(|it| it.outcome == DeadLetterOutcome::Refused),
+                    "{refused:?}"
+                );
                 assert_eq!(
                     world.core.parts.store.notices().told(session).await.unwrap().len(),
                     1,
@@ -338,7 +360,7 @@ async fn a_session_that_is_awake_learns_of_the_notice_that_it_is_to_send_once_mo
     })
     .await;
     world.channel_says(None);
-    let all = Order { verb: Verb::Redrive, kind: Some(Kind::Notice), ids: None };
+    let all = DeadLetterOrder { verb: Verb::Redrive, kind: Some(Kind::Notice), ids: None };
     assert_eq!(world.operations.dead(session, all).await.unwrap().len(), 1);
     world.wait_letters(1).await;
     assert_eq!(world.runtime.lives(), 1);
@@ -351,13 +373,13 @@ async fn a_dropped_delivery_is_not_listed_and_stays_dropped() {
     let inbound = world.inbound(session).await;
     let listed = || InboxReader::open(&inbound).unwrap().dead_deliveries(10).unwrap().len();
     assert_eq!(listed(), 1);
-    assert_eq!(world.one(session, Verb::Drop, &row).await.outcome, Outcome::Dropped);
+    assert_eq!(world.one(session, Verb::Drop, &row).await.outcome, DeadLetterOutcome::Dropped);
     let at = "SELECT dropped_at FROM delivered";
     let at = || open(&inbound).query_row(at, [], |row| row.get::<_, String>(0)).unwrap();
     let (dropped_at, again) = (at(), world.one(session, Verb::Drop, &row).await);
-    assert_eq!((again.outcome, at(), listed()), (Outcome::Unchanged, dropped_at, 0));
-    assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, Outcome::Refused);
-    let all = Order { verb: Verb::Redrive, kind: None, ids: None };
+    assert_eq!((again.outcome, at(), listed()), (DeadLetterOutcome::Unchanged, dropped_at, 0));
+    assert_eq!(world.one(session, Verb::Redrive, &row).await.outcome, DeadLetterOutcome::Refused);
+    let all = DeadLetterOrder { verb: Verb::Redrive, kind: None, ids: None };
     assert_eq!(world.operations.dead(session, all).await.unwrap(), []);
     world.rest().await;
     assert_eq!(world.handed().len(), 1);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use twobox_channels::Operations;
-use twobox_model::dead_letter::{Order, Outcome, Verb};
+use twobox_model::dead_letter::{DeadLetterOrder, DeadLetterOutcome, Verb};
 use twobox_runtime::StartSpec;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{MessageId, SessionId};
@@ -248,8 +248,12 @@ async fn requests_that_are_refused_without_end_are_counted_and_an_honest_one_is_
     assert_counted(&world, session, 100).await;
 
     // What a person has it asked once more is refused on record, though nothing more may be told.
-    let order = Order { verb: Verb::Redrive, kind: None, ids: Some(vec!["r0".to_owned()]) };
-    assert_eq!(world.operations.dead(session, order).await.unwrap()[0].outcome, Outcome::Redriven);
+    let order =
+        DeadLetterOrder { verb: Verb::Redrive, kind: None, ids: Some(vec!["r0".to_owned()]) };
+    assert_eq!(
+        world.operations.dead(session, order).await.unwrap()[0].outcome,
+        DeadLetterOutcome::Redriven
+    );
     let inbound = world.inbound(session).await;
     let again = "SELECT count(*) FROM delivered WHERE message_out_id = 'r0' AND status = 'failed'";
     until("the second refusal", async || number(&inbound, again) == 1).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use twobox_session::admission::{Class, Order};
+use twobox_session::admission::{AdmissionOrder, Class};
 use twobox_session::boxes::{BoxSnapshot, Writers};
 use twobox_session::decide::{self, Alive};
 use twobox_session::limits::Vitals;
@@ -324,7 +324,7 @@ impl World {
 
     fn give_places(&mut self) {
         for order in self.admission.orders() {
-            let (Order::Grant(id) | Order::Evict(id)) = order;
+            let (AdmissionOrder::Grant(id) | AdmissionOrder::Evict(id)) = order;
             if let Some(task) =
                 self.sessions.iter_mut().find(|it| it.id == id).and_then(|it| it.task.as_mut())
             {
