@@ -34,9 +34,9 @@ pub struct Life {
 }
 
 impl Installation<'_> {
-    /// Makes `owner`, a name that nobody else ever has, the owner from now on. Whoever calls holds the data directory, so no earlier host of this
-    /// installation works any more; one that does all the same is refused. From here on so is this
-    /// connection, when somebody takes over from it.
+    /// Makes `owner`, a name that nobody else ever has, the owner from now on. Whoever calls holds the
+    /// data directory, so no earlier host of this installation works any more; one that does all the
+    /// same is refused. From here on so is this connection, when somebody takes over from it.
     pub fn take_over(&self, owner: HostId, now: UnixMillis) -> Operation<Life> {
         self.0.operation("take host.db over", move |db| {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;

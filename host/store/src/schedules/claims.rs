@@ -94,7 +94,8 @@ impl Schedules<'_> {
     /// Runs are stored as queued; prompt and limits are those that the schedule has now.
     ///
     /// # Errors
-    /// [`DbError::Sqlite`](crate::DbError::Sqlite); [`DbError::is_busy`](crate::DbError::is_busy) if somebody else held the write lock for too long.
+    /// [`DbError::Sqlite`](crate::DbError::Sqlite); [`DbError::is_busy`](crate::DbError::is_busy) if
+    /// somebody else held the write lock for too long.
     pub fn claim_slot(&self, claim: Claim) -> Operation<Claimed> {
         self.0.operation("claim a slot", move |db| {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
