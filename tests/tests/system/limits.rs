@@ -106,7 +106,8 @@ fn one_bad_message_takes_no_other_with_it(setup: Setup) {
     session.wait_settled();
     let statuses = ids.map(|id| session.message(&id).status);
     assert_eq!(statuses, ["completed", "completed", "failed"]);
-    assert_eq!(chat.notices().len(), 1, "one failed");
+    let notices = wait_for("the notice", || Some(chat.notices()).filter(|all| !all.is_empty()));
+    assert_eq!(notices.len(), 1, "one failed");
 }
 
 /// Puts `program` in the runner's place.
