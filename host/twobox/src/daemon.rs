@@ -77,6 +77,9 @@ pub enum DaemonError {
     /// The socket cannot be listened on.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// Another host has taken over from this one.
+    #[error("stopped: {0}")]
+    Followed(#[source] DbError),
     /// The process cannot receive signals.
     #[error("could not listen for signals")]
     Signals(#[source] std::io::Error),
@@ -92,7 +95,7 @@ impl DaemonError {
             Self::Runtime(error) => error.is_configuration(),
             Self::Socket(error) => error.is_configuration(),
             Self::Channel(_) => true,
-            Self::Signals(_) => false,
+            Self::Followed(_) | Self::Signals(_) => false,
         }
     }
 }
@@ -100,7 +103,7 @@ impl DaemonError {
 /// Runs the daemon on `data` until it is told to stop. `warnings` are logged first.
 ///
 /// # Errors
-/// [`DaemonError`], before anything was started.
+/// [`DaemonError`], before anything was started; or, after an orderly stop, [`DaemonError::Followed`].
 pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result<(), DaemonError> {
     config.durability.choose();
     let lock = data.lock_patiently()?; // blocks, but nothing else runs yet
@@ -125,7 +128,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let server = tokio::spawn(socket.serve(terminal, intake, operations, core.stopping()));
     let api = start_api(&core, &scheduler).await;
     let (came_round, net) = watch::channel(None);
-    let keeper = tokio::spawn(keep(Arc::clone(&core), life, events, came_round));
+    let mut keeper = tokio::spawn(keep(Arc::clone(&core), life, events, came_round));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
     let scheduler = tokio::spawn(scheduler.run());
     let prober = tokio::spawn(look_around(Arc::clone(&core)));
@@ -144,9 +147,14 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
         "twobox is up"
     );
 
+    let mut end = Ok(());
     tokio::select! {
         _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
         _ = interrupt.recv() => tracing::info!("stopping on SIGINT"),
+        Ok(error) = &mut keeper => {
+            tracing::error!(error = chain(&error), "stopping: another host is at work here");
+            end = Err(DaemonError::Followed(error));
+        }
     }
     core.stop_admitting();
     reporter.abort();
@@ -167,7 +175,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     }
     tracing::info!("stopped");
     drop(lock);
-    Ok(())
+    end
 }
 
 /// Says when the host is ready, and then that it lives.
@@ -317,13 +325,13 @@ async fn tick(core: Arc<Core>) {
 }
 
 /// Listens to the runtime, and looks over everything at the start, once a minute, and whenever
-/// events may have been lost.
+/// events may have been lost. Ends when another host has taken over, with the refusal.
 async fn keep(
     core: Arc<Core>,
     life: Life,
     mut events: mpsc::UnboundedReceiver<RuntimeEvent>,
     came_round: watch::Sender<Option<Instant>>,
-) {
+) -> DbError {
     let mut before = None;
     loop {
         let now = (core.parts.clock.now(), core.parts.clock.monotonic());
@@ -336,6 +344,7 @@ async fn keep(
         };
         let looked = match core.parts.store.installation().renew(life, now.0).await {
             Ok(()) => look_over(&core, until).await,
+            Err(error @ DbError::Fenced { .. }) => return error,
             Err(error) => Err(error),
         };
         // The first time everything that was due is awake now. To an engine that is silent nothing is due.

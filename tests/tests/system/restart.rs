@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use twobox_tests::{PATIENCE, Setup, on_all_runtimes, on_process, wait_for};
+use twobox_tests::{PATIENCE, Setup, on_all_runtimes, on_process, wait_for, wait_within};
 
 use crate::scripts::{echo, hangs_at_first, slow};
 
@@ -20,7 +20,7 @@ on_all_runtimes!(
     whoever_removes_a_data_directory_is_rid_of_its_runners,
 );
 
-on_process!(a_host_with_nothing_to_do_stops_at_once,);
+on_process!(a_host_with_nothing_to_do_stops_at_once, a_host_that_was_followed_by_another_ends,);
 
 fn whoever_removes_a_data_directory_is_rid_of_its_runners(setup: Setup) {
     let world = setup.agent("ada", echo()).agent("bob", hangs_at_first()).up();
@@ -189,4 +189,20 @@ fn a_host_with_nothing_to_do_stops_at_once(setup: Setup) {
     world.stop_host();
     let took = begin.elapsed();
     assert!(took < Duration::from_secs(5), "it took {took:?}");
+}
+
+/// The lock of the directory keeps two hosts apart; where a file system breaks that promise, this does.
+fn a_host_that_was_followed_by_another_ends(setup: Setup) {
+    let world = setup.agent("ada", echo()).up();
+    assert_eq!(world.chat("ada").ask("hello"), "echo: hello");
+    let follow = "UPDATE owner SET owner = 'somebody else', epoch = epoch + 1";
+    let db = rusqlite::Connection::open(world.data().join("host.db")).unwrap();
+    assert_eq!(db.execute(follow, []).unwrap(), 1);
+    // The host looks once a minute.
+    let status = wait_within(PATIENCE + Duration::from_secs(60), "the host to end", || {
+        (!world.host_lives()).then(|| world.wait_host_gone())
+    });
+    assert_eq!(status.code(), Some(1), "systemd starts it again, and then the lock decides");
+    let log = world.host_log();
+    assert!(log.contains("another host has taken host.db over"), "{log}");
 }
