@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,24 +18,34 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixMillis(pub i64);
 
-/// The last instant that the text form can carry: 9999-12-31T23:59:59.999Z.
-const MAX: i64 = 253_402_300_799_999;
+/// The last instant that the text form can carry: 9999-12-30T22:00:00.999Z, the last one that is in the
+/// year 9999 or before wherever people live (`jiff::Timestamp::MAX`).
+const MAX: i64 = 253_402_207_200_999;
+
+/// From here on an instant is [`MAX`] where it would be after it.
+const NEVER: DateTime = DateTime::constant(9999, 12, 30, 0, 0, 0, 0);
 
 impl UnixMillis {
     /// The instant as the two boxes write it.
     pub fn to_rfc3339(self) -> String {
-        let instant = Timestamp::from_millisecond(self.0.clamp(0, MAX))
-            .expect("an instant between 1970 and 9999 is in range");
-        format!("{instant:.3}")
+        let instant = Timestamp::from_millisecond(self.0.clamp(0, MAX));
+        format!("{:.3}", instant.unwrap_or(Timestamp::MAX))
     }
 
-    /// Reads either accepted text form; `None` for anything else.
+    /// Reads either accepted text form; `None` for anything else. The last two days of the year 9999, which
+    /// people write for "never", are its end.
     pub fn parse(text: &str) -> Option<Self> {
         let instant = text.parse::<Timestamp>().ok().or_else(|| {
-            ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
+            let utc = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"]
                 .iter()
                 .find_map(|form| DateTime::strptime(form, text).ok())
-                .and_then(|utc| Offset::UTC.to_timestamp(utc).ok())
+                .or_else(|| {
+                    let pieces = Pieces::parse(text).ok()?;
+                    pieces.offset()?;
+                    Some(pieces.date().to_datetime(pieces.time()?)).filter(|it| *it >= NEVER)
+                })?;
+            let end = (utc >= NEVER).then_some(Timestamp::MAX);
+            Offset::UTC.to_timestamp(utc).ok().or(end)
         })?;
         Some(Self(instant.as_millisecond()))
     }
@@ -108,6 +119,11 @@ mod tests {
             ("1970-01-01T01:00:00+01:00", Some(0)),
             ("1970-01-01 00:00:01.25", Some(1250)),
             ("2026-02-30 00:00:00", None),
+            ("9999-12-30T21:00:00Z", Some(MAX - 3_600_999)),
+            ("9999-12-31T00:00:00Z", Some(MAX)),
+            ("9999-12-31T23:59:59.999+02:00", Some(MAX)),
+            ("9999-12-31 23:59:59", Some(MAX)),
+            ("-009999-01-01T00:00:00+23:00", None),
             ("2026-02-28", None),
             ("2026-02-28T10:00", None),
             ("yesterday", None),
@@ -115,6 +131,18 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(UnixMillis::parse(text).map(|t| t.0), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_instant_can_be_written() {
+        for (ms, text) in [
+            (i64::MIN, "1970-01-01T00:00:00.000Z"),
+            (MAX, "9999-12-30T22:00:00.999Z"),
+            (MAX + 1, "9999-12-30T22:00:00.999Z"),
+            (i64::MAX, "9999-12-30T22:00:00.999Z"),
+        ] {
+            assert_eq!(UnixMillis(ms).to_rfc3339(), text, "{ms}");
         }
     }
 
