@@ -11,10 +11,11 @@ use twobox_shared::bounds;
 pub struct Environment(BTreeMap<String, String>);
 
 /// Names that nobody may give, by how they begin, and why.
-const TAKEN: [(&str, &str); 5] = [
+const TAKEN: [(&str, &str); 6] = [
     ("TWOBOX_", "the host says to its runners what begins so"),
     ("LD_", "it would change how the runner itself is loaded"),
     ("GLIBC_TUNABLES", "it would change how the runner itself is loaded"),
+    ("PATH", "the host looks for the agent's program by its own: name that by its whole path"),
     ("HOME", "it is the workspace of the conversation"),
     ("TMPDIR", "it is a folder of the conversation"),
 ];

@@ -73,6 +73,9 @@ impl Limits {
     }
 }
 
+/// The field whose values are shown to nobody.
+const ENVIRONMENT: &str = "environment";
+
 impl File {
     /// What says `config`, with the numbers that people may want to change.
     pub fn of(config: &AgentConfig) -> Self {
@@ -104,6 +107,11 @@ impl File {
         let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (path, cause) = (error.path().to_string(), error.inner());
             match path.as_str() {
+                // The cause quotes what is there, which may be a secret, and this is said in chats.
+                path if path.starts_with(ENVIRONMENT) => {
+                    let (line, column) = (cause.line(), cause.column());
+                    format!("{path}: has to be a text, in quotes, at line {line} column {column}")
+                }
                 "." | "?" => cause.to_string(),
                 path => format!("{path}: {cause}"),
             }

@@ -145,14 +145,17 @@ fn what_cannot_be_is_refused_with_the_field_and_what_to_write() {
         (variable("TWOBOX_RUNNER"), "environment.TWOBOX_RUNNER: the host says"),
         (variable("LD_PRELOAD"), "how the runner itself is loaded"),
         (variable("HOME"), "environment.HOME: it is the workspace"),
+        (variable("PATH"), "environment.PATH: the host looks for"),
         (format!(r#"{{"environment": {{"A": "{}"}}}}"#, "x".repeat(4097)), "environment.A has 4097 bytes"),
         (r#"{"environment": {"A": "\u0000"}}"#.to_owned(), "environment.A: no program can be given a NUL"),
-        (r#"{"environment": {"A": 7}}"#.to_owned(), "environment.A: invalid type"),
+        (r#"{"environment": {"A": 74}}"#.to_owned(), "environment.A: has to be a text"),
+        (r#"{"environment": "hunter2"}"#.to_owned(), "environment: has to be a text"),
         (r#"{"max_turns": 0}"#.to_owned(), "max_turns: must be at least 1"),
     ];
     for (text, part) in cases {
         let error = read(&text, &settings()).unwrap_err();
         assert!(error.contains(part), "{text}: {error}");
+        assert!(!error.contains("74") && !error.contains("hunter2"), "no value is told: {error}");
     }
 }
 
