@@ -76,11 +76,11 @@ impl Shared {
         let refused = |reason: String| RuntimeError::Start { reason };
         let at = |error: io::Error| refused(format!("{}: {error}", spec.folder.display()));
         let way = self.way()?;
+        let tree = self.tree().ok(); // what it can limit is known only after that
         self.accepts(&spec.profile).map_err(refused)?;
         let limits = &spec.profile.limits;
         let user = self.user.clone().map_err(refused)?;
         folder::prepare(spec, self.own, user).map_err(at)?;
-        let tree = self.tree().ok();
         let leaf = match tree.map(|tree| tree.leaf(spec.incarnation.session, limits)) {
             Some(Ok(leaf)) => Some(leaf),
             Some(Err(error)) => return Err(refused(format!("no cgroup could be made: {error}"))),
