@@ -342,11 +342,12 @@ async fn keep(
             true => UnixMillis(i64::MAX),
             false => now.0 + RETIRE_BEYOND,
         };
-        let looked = match core.parts.store.installation().renew(life, now.0).await {
-            Ok(()) => look_over(&core, until).await,
-            Err(error @ DbError::Fenced { .. }) => return error,
-            Err(error) => Err(error),
-        };
+        let renewed = core.parts.store.installation().renew(life, now.0).await;
+        if let Err(error @ DbError::Fenced { .. }) = renewed {
+            return error;
+        }
+        // A disk that takes no lease still says what is due.
+        let looked = look_over(&core, until).await.and_then(|it| renewed.map(|()| it));
         // The first time everything that was due is awake now. To an engine that is silent nothing is due.
         if looked.is_ok() {
             before = Some(now);
