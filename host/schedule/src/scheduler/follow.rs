@@ -248,6 +248,9 @@ impl Scheduler {
         memory: &mut Memory,
         error: &DbError,
     ) -> Result<Step, DbError> {
+        if matches!(error, DbError::Fenced { .. }) {
+            return Ok(Step::Over); // whoever followed goes on with it
+        }
         let cause = explain(error, self.core.parts.data.root());
         self.hindered(run, hold, memory, cause, passes(error)).await
     }
