@@ -338,6 +338,7 @@ impl Task {
             arrived.iter().filter_map(|(address, rows)| compose::arrived_note(address, rows));
         changes.notes.extend(notes);
         self.apply(changes, now).await?;
+        self.outgoing.cursor = self.outgoing.cursor.max(cursor.seq);
         self.outgoing.last_delivered = last_delivered;
         for (index, record) in records {
             self.remember(Entry::Row(index), record);

@@ -1,6 +1,6 @@
 //! Notices: what the host itself has to tell a person, at most once per session and cause.
 
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, TransactionBehavior, named_params};
 use twobox_shared::dead_letter::Fate;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Delivery, DeliveryStatus};
@@ -63,7 +63,7 @@ impl Notice {
 
     const SELECT_OPEN: &str = "
         SELECT cause, channel_type, platform_id, thread_id, text, status, attempts,
-               next_attempt_at_ms, error, created_at_ms, coalesce(behind_seq, :seen) AS behind_seq
+               next_attempt_at_ms, error, created_at_ms, behind_seq
         FROM notices WHERE session_id = :session AND status IN ('held', 'sending')
         ORDER BY created_at_ms, cause";
 
@@ -97,14 +97,28 @@ impl Notices<'_> {
         self.0.compound(move |db| add(db, session, &notice))
     }
 
-    /// The session's notices that are not settled, oldest first. Those that somebody else wrote stand behind
-    /// what the session has `seen` of its outbox.
+    /// The session's notices that are not settled, oldest first. Those that somebody else wrote stand, from
+    /// now on, behind what the session has `seen` of its outbox.
     pub fn open(&self, session: SessionId, seen: Seq) -> Operation<Vec<Notice>> {
         self.0.operation("list notices", move |db| {
-            db.prepare_cached(Notice::SELECT_OPEN).and_then(|mut select| {
-                let params = named_params! { ":session": session, ":seen": seen };
-                select.query_map(params, Notice::from_row)?.collect()
-            })
+            let tx = db.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            let mut open: Vec<Notice> = tx
+                .prepare_cached(Notice::SELECT_OPEN)?
+                .query_map(named_params! { ":session": session }, Notice::from_row)?
+                .collect::<Result<_, _>>()?;
+            if open.iter().any(|notice| notice.behind.is_none()) {
+                tx.execute(
+                    "UPDATE notices SET behind_seq = :seen
+                     WHERE session_id = :session AND behind_seq IS NULL
+                       AND status IN ('held', 'sending')",
+                    named_params! { ":session": session, ":seen": seen },
+                )?;
+                for notice in &mut open {
+                    notice.behind.get_or_insert(seen);
+                }
+            }
+            tx.commit()?;
+            Ok(open)
         })
     }
 

@@ -284,7 +284,7 @@ fn requests_are_one_queue_that_no_letter_holds_up_and_that_holds_up_none() {
 fn a_superseded_runners_row_fails_and_an_undecided_one_holds_up_its_place_alone() {
     let rows = [(row(1, "a"), None), (row(3, "a"), None), (row(5, "a"), None), (row(7, "b"), None)];
     let plan = World { standing: Standing::Undecided, ..world() }.plan(&rows);
-    assert_eq!((sent(&plan), plan.records.len()), (vec![("b", vec![3])], 0));
+    assert_eq!((sent(&plan), plan.records.len()), (vec![("a", vec![0]), ("b", vec![3])], 0));
     let plan = World { standing: Standing::Superseded, ..world() }.plan(&rows);
     assert_eq!(sent(&plan), [("a", vec![0, 2]), ("b", vec![3])]);
     let [(Entry::Row(1), record)] = &plan.records[..] else { panic!("{plan:?}") };
@@ -435,6 +435,14 @@ fn no_notice_overtakes_a_row_to_the_same_place_nor_is_overtaken() {
 
     let undecided = World { standing: Standing::Undecided, ..told };
     assert_eq!(sent(&undecided.plan(&[(row(3, "a"), None)])), [], "whose row may yet be sent");
+    // Row 3 is the undecided one; what stands before it may go.
+    let before = World {
+        standing: Standing::Undecided,
+        notices: vec![notice("1", "a", 1), notice("2", "a", 3)],
+        ..world()
+    };
+    let plan = before.plan(&[(row(1, "a"), None), (row(3, "a"), None), (row(5, "a"), None)]);
+    assert_eq!(sent(&plan), [("a", vec![0, 1000])]);
     let many: Vec<_> = (0..100).map(|n| (row(2 * n + 1, "a"), None)).collect();
     let told = World { notices: vec![notice("1", "a", 199)], ..world() };
     let plan = told.plan(&many);

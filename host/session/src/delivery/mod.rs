@@ -306,7 +306,7 @@ impl DeliveryPlan {
                 }
             }
             // The outbox will say, and announce itself.
-            Some(address) if undecided => drop(queues.by_address.insert(address, Queue::Waiting)),
+            Some(address) if undecided => queues.close(self, address),
             Some(_) => queues.offer(view, self, Entry::Row(index)),
         }
     }

@@ -26,6 +26,16 @@ impl Queues {
         });
         queue.offer(view, plan, address, entry);
     }
+
+    /// From here on nothing goes to `address`. What stands before may.
+    pub(super) fn close(&mut self, plan: &mut DeliveryPlan, address: Address) {
+        let queue = self.by_address.insert(address.clone(), Queue::Waiting);
+        if let Some(Queue::Open { entries, announce }) = queue
+            && !entries.is_empty()
+        {
+            plan.batches.push(Batch { address, entries, announce });
+        }
+    }
 }
 
 /// One destination.

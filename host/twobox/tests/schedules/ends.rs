@@ -232,6 +232,8 @@ fn a_notice_whose_mark_was_cleared_is_found() {
     assert_eq!(world.db.sessions().due(at(0)).wait().unwrap(), [teller]);
     let mut notice = world.db.notices().open(teller, Seq(7)).wait().unwrap().remove(0);
     assert_eq!(notice.behind, Some(Seq(7)), "behind what its session has seen");
+    let again = world.db.notices().open(teller, Seq(90)).wait().unwrap().remove(0);
+    assert_eq!(again.behind, Some(Seq(7)), "and there it stays, whoever looks again");
     notice.record.status = DeliveryStatus::Delivered;
     assert!(world.db.notices().record(teller, &notice.cause, &notice.record).wait().unwrap());
     assert!(
