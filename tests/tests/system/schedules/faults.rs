@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use twobox_slots::reason::Reason;
 use twobox_store::Store;
 use twobox_store::schedules::{Phase, Run, Status};
@@ -168,6 +169,14 @@ fn a_manual_run_survives_the_failure_of_each_statement(setup: Setup) {
     world.assert_fsck_clean();
 }
 
+/// An echo that takes so many milliseconds for what matches `pattern`.
+fn taking_time(pattern: &str, ms: u64) -> Value {
+    let mut script = echo();
+    let answer = json!([{ "sleep_ms": ms }, { "reply": "echo: {text}" }]);
+    script["rules"] = json!([{ "match": pattern, "do": answer }]);
+    script
+}
+
 /// A run that was not prepared: ended while the fault was still there, and nothing of it by halves.
 fn assert_unprepared(world: &World, book: &Book, run: &Run, fault: &Fault<'_>, stays: bool) {
     let event = &fault.word;
@@ -185,7 +194,9 @@ fn assert_unprepared(world: &World, book: &Book, run: &Run, fault: &Fault<'_>, s
 }
 
 fn a_scheduled_run_that_host_db_cannot_prepare_ends_at_once_and_makes_room(setup: Setup) {
-    let world = setup.setting("schedule.max_concurrent", 1).agent("ada", echo()).up();
+    // What was stored all the same is not answered before it is taken back.
+    let script = taking_time("^(one|two)", 20_000);
+    let world = setup.setting("schedule.max_concurrent", 1).agent("ada", script).up();
     let book = Book::of(&world);
     for (number, (event, stays)) in PREPARING.into_iter().enumerate() {
         let fault = Fault::inject(&book.db, number, event);
@@ -205,7 +216,8 @@ fn a_scheduled_run_that_host_db_cannot_prepare_ends_at_once_and_makes_room(setup
 }
 
 fn a_manual_run_that_host_db_cannot_prepare_is_refused_with_the_cause(setup: Setup) {
-    let world = setup.api().setting("schedule.max_concurrent", 1).agent("ada", echo()).up();
+    let script = taking_time("^tidy", 1500);
+    let world = setup.api().setting("schedule.max_concurrent", 1).agent("ada", script).up();
     let (book, client) = (Book::of(&world), world.client());
     for (number, (event, stays)) in PREPARING.into_iter().enumerate() {
         let name = format!("tidy-{number}");
