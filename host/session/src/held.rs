@@ -1,5 +1,5 @@
 //! A session of a copy, before its new host has ever looked at it: whatever is open there is the
-//! original's to finish. Nothing is lost: letters and messages end as failed, with the reason, where
+//! original's to finish. Nothing is lost: messages and rows end as failed, with the reason, where
 //! `twobox dead` shows them and sends or answers them on a person's word; tasks are paused.
 //!
 //! Everything here may be repeated: a second time finds nothing to do.

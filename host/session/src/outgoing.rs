@@ -428,7 +428,7 @@ impl Task {
         if *announce {
             fault::point(CrashPoint::HostDeliverAnnounced);
         }
-        let outbounds: Vec<Outbound> = entries.iter().map(|entry| self.letter(*entry)).collect();
+        let outbounds: Vec<Outbound> = entries.iter().map(|entry| self.outbound(*entry)).collect();
         let what = entries.iter().map(|entry| self.outgoing.name(*entry)).collect();
         tracing::debug!(session = %self.id, outbounds = outbounds.len(), at = %now, "sending");
         let channel = Arc::clone(channel);
@@ -444,7 +444,8 @@ impl Task {
         ));
     }
 
-    fn letter(&self, entry: Entry) -> Outbound {
+    /// An entry as its channel gets it.
+    fn outbound(&self, entry: Entry) -> Outbound {
         match entry {
             Entry::Row(index) => {
                 let row = &self.outgoing.rows[index].0;

@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(waiting.take(&address("3")), HashSet::from([session]));
         waiting.add(session, &address("in its room"));
         waiting.add(session, &address("one too many"));
-        assert!(!waiting.has(session, &address("3")), "its letters are tried again");
+        assert!(!waiting.has(session, &address("3")), "its rows are tried again");
         assert!(waiting.has(session, &address("4")), "and nobody came there");
         waiting.forget(session);
         assert!(waiting.by_address.is_empty() && waiting.by_session.is_empty(), "{waiting:?}");

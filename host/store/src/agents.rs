@@ -123,7 +123,7 @@ impl Agents<'_> {
             let returned = tx
                 .execute(
                     "UPDATE agent_groups SET removed_at_ms = NULL
-             WHERE name = :name AND removed_at_ms IS NOT NULL",
+                     WHERE name = :name AND removed_at_ms IS NOT NULL",
                     params,
                 )
                 .map_err(&step)?;
@@ -131,7 +131,7 @@ impl Agents<'_> {
                 let added = tx
                     .execute(
                         "INSERT INTO agent_groups (id, name, folder, created_at_ms)
-                 VALUES (:id, :name, :name, :now) ON CONFLICT DO NOTHING",
+                         VALUES (:id, :name, :name, :now) ON CONFLICT DO NOTHING",
                         named_params! { ":id": id, ":name": name, ":now": now },
                     )
                     .map_err(&step)?;
@@ -209,8 +209,8 @@ impl Agents<'_> {
         self.0.operation("count who listens", move |db| {
             db.prepare_cached(
                 "SELECT a.id, count(w.agent_group_id) AS chats
-         FROM agent_groups a LEFT JOIN wirings w ON w.agent_group_id = a.id
-         WHERE a.removed_at_ms IS NULL GROUP BY a.id",
+                 FROM agent_groups a LEFT JOIN wirings w ON w.agent_group_id = a.id
+                 WHERE a.removed_at_ms IS NULL GROUP BY a.id",
             )
             .and_then(|mut select| {
                 let count = |chats: i64| usize::try_from(chats).unwrap_or(0);

@@ -39,7 +39,7 @@ impl Sessions<'_> {
             let found = db
                 .query_row(
                     "SELECT quarantine_reason, next_due_at_ms, runner_id, last_active_at_ms
-         FROM sessions WHERE id = :id",
+                     FROM sessions WHERE id = :id",
                     named_params! { ":id": session },
                     from_row,
                 )
@@ -114,11 +114,11 @@ impl Notices<'_> {
             };
             db.prepare(
                 "SELECT cause, status, channel_type, platform_id, thread_id, text, attempts, error,
-                created_at_ms
-         FROM notices
-         WHERE session_id = :session AND status IN ('failed', 'uncertain')
-           AND dropped_at_ms IS NULL
-         ORDER BY created_at_ms, cause",
+                        created_at_ms
+                 FROM notices
+                 WHERE session_id = :session AND status IN ('failed', 'uncertain')
+                   AND dropped_at_ms IS NULL
+                 ORDER BY created_at_ms, cause",
             )
             .and_then(|mut select| {
                 select.query_map(named_params! { ":session": session }, from_row)?.collect()

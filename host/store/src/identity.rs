@@ -52,7 +52,7 @@ impl Installation<'_> {
                 runners = tx
                     .execute(
                         "UPDATE sessions SET stop_requested = 'host', next_due_at_ms = 0
-                 WHERE runner_id IS NOT NULL",
+                         WHERE runner_id IS NOT NULL",
                         [],
                     )
                     .map_err(&step)?;

@@ -257,7 +257,7 @@ mod tests {
             .raw()
             .execute(
                 "INSERT INTO wirings SELECT id, ?1, 'shared', 2 FROM messaging_groups
-             WHERE platform_id = 'ann'",
+                 WHERE platform_id = 'ann'",
                 [bob.id],
             )
             .unwrap();

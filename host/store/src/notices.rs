@@ -129,8 +129,8 @@ impl Notices<'_> {
         self.0.operation("record a notice", move |db| {
             db.execute(
                 "UPDATE notices
-         SET status = :status, attempts = :attempts, next_attempt_at_ms = :next, error = :error
-         WHERE session_id = :session AND cause = :cause AND status IN ('held', 'sending')",
+                 SET status = :status, attempts = :attempts, next_attempt_at_ms = :next, error = :error
+                 WHERE session_id = :session AND cause = :cause AND status IN ('held', 'sending')",
                 named_params! {
                     ":session": session,
                     ":cause": cause,
@@ -159,7 +159,7 @@ impl Notices<'_> {
             };
             db.prepare_cached(
                 "SELECT cause, channel_type, status, error, dropped_at_ms FROM notices
-         WHERE session_id = :session ORDER BY created_at_ms, cause",
+                 WHERE session_id = :session ORDER BY created_at_ms, cause",
             )
             .and_then(|mut select| {
                 select.query_map(named_params! { ":session": session }, from_row)?.collect()
@@ -175,10 +175,10 @@ impl Notices<'_> {
         self.0.operation("redrive a notice", move |db| {
             db.execute(
                 "UPDATE notices
-         SET status = 'held', attempts = 0, next_attempt_at_ms = NULL, error = NULL,
-             created_at_ms = :now, behind_seq = NULL
-         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
-           AND dropped_at_ms IS NULL",
+                 SET status = 'held', attempts = 0, next_attempt_at_ms = NULL, error = NULL,
+                     created_at_ms = :now, behind_seq = NULL
+                 WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
+                   AND dropped_at_ms IS NULL",
                 named_params! { ":session": session, ":cause": cause, ":now": now },
             )
             .map(|changed| changed == 1)
@@ -192,8 +192,8 @@ impl Notices<'_> {
         self.0.operation("drop a notice", move |db| {
             db.execute(
                 "UPDATE notices SET dropped_at_ms = :now
-         WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
-           AND dropped_at_ms IS NULL",
+                 WHERE session_id = :session AND cause = :cause AND status IN ('failed', 'uncertain')
+                   AND dropped_at_ms IS NULL",
                 named_params! { ":session": session, ":cause": cause, ":now": now },
             )
             .map(|changed| changed == 1)

@@ -226,7 +226,7 @@ mod tests {
             .raw()
             .execute(
                 "INSERT INTO sessions (id, agent_group_id, messaging_group_id, created_at_ms,
-               last_active_at_ms) VALUES ('01890000-0000-7000-8000-00000000aaaa', ?1, ?2, 1, 1)",
+                 last_active_at_ms) VALUES ('01890000-0000-7000-8000-00000000aaaa', ?1, ?2, 1, 1)",
                 rusqlite::params![heard.agent, heard.messaging_group],
             )
             .unwrap();
@@ -255,7 +255,7 @@ mod tests {
                 .raw()
                 .execute(
                     "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id,
-                   created_at_ms, last_active_at_ms) VALUES (?1, ?2, ?3, ?1, 1, 1)",
+                     created_at_ms, last_active_at_ms) VALUES (?1, ?2, ?3, ?1, 1, 1)",
                     rusqlite::params![id, heard.agent, heard.messaging_group],
                 )
                 .unwrap();
@@ -272,7 +272,7 @@ mod tests {
                 .raw()
                 .execute(
                     "UPDATE sessions SET failed_starts = 2, start_after_ms = ?2, start_error = ?3
-                 WHERE substr(id, -4) = ?1",
+                     WHERE substr(id, -4) = ?1",
                     rusqlite::params![id, after, why],
                 )
                 .unwrap();

@@ -30,7 +30,7 @@ impl Installation<'_> {
             };
             db.query_row(
                 "SELECT path, device, folder_inode, folder_born_ns, db_inode, db_born_ns, machine
-         FROM place WHERE id = 1",
+                 FROM place WHERE id = 1",
                 [],
                 from_row,
             )

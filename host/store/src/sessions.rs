@@ -130,7 +130,7 @@ impl Sessions<'_> {
         self.0.operation("look whether an agent was removed", move |db| {
             db.prepare_cached(
                 "SELECT g.removed_at_ms IS NOT NULL FROM sessions s
-         JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.id = :id",
+                 JOIN agent_groups g ON g.id = s.agent_group_id WHERE s.id = :id",
             )
             .and_then(|mut select| {
                 select.query_row(named_params! { ":id": id }, |row| row.get(0)).optional()
@@ -144,7 +144,7 @@ impl Sessions<'_> {
         self.0.operation("list the sessions of removed agents", move |db| {
             db.prepare_cached(
                 "SELECT s.id FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
-         WHERE g.removed_at_ms IS NOT NULL AND s.next_due_at_ms IS NOT NULL",
+                 WHERE g.removed_at_ms IS NOT NULL AND s.next_due_at_ms IS NOT NULL",
             )
             .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
         })
@@ -173,9 +173,9 @@ impl Sessions<'_> {
             change(
                 db,
                 "UPDATE sessions
-         SET runner_id = :runner, runner_started_at_ms = :now, stop_requested = NULL,
-             next_due_at_ms = 0, last_active_at_ms = :now
-         WHERE id = :id",
+                 SET runner_id = :runner, runner_started_at_ms = :now, stop_requested = NULL,
+                     next_due_at_ms = 0, last_active_at_ms = :now
+                 WHERE id = :id",
                 named_params! { ":id": id, ":runner": runner, ":now": now },
             )
         })
@@ -196,9 +196,9 @@ impl Sessions<'_> {
             change(
                 db,
                 "UPDATE sessions
-         SET runner_id = NULL, runner_started_at_ms = NULL, stop_requested = NULL,
-             failed_starts = :failed_starts, start_after_ms = :start_after, start_error = :error
-         WHERE id = :id",
+                 SET runner_id = NULL, runner_started_at_ms = NULL, stop_requested = NULL,
+                     failed_starts = :failed_starts, start_after_ms = :start_after, start_error = :error
+                 WHERE id = :id",
                 named_params! {
                     ":id": id,
                     ":failed_starts": trouble.failed_starts,
@@ -215,7 +215,7 @@ impl Sessions<'_> {
             change(
                 db,
                 "UPDATE sessions SET failed_starts = 0, start_after_ms = NULL, start_error = NULL
-         WHERE id = :id",
+                 WHERE id = :id",
                 named_params! { ":id": id },
             )
         })
@@ -229,8 +229,8 @@ impl Sessions<'_> {
             let changed = db
                 .prepare_cached(
                     "UPDATE sessions
-             SET status = 'quarantined', quarantine_reason = coalesce(quarantine_reason, :reason)
-             WHERE id = :id AND status <> 'closed'",
+                     SET status = 'quarantined', quarantine_reason = coalesce(quarantine_reason, :reason)
+                     WHERE id = :id AND status <> 'closed'",
                 )
                 .and_then(|mut update| {
                     update.execute(named_params! { ":id": id, ":reason": reason })
@@ -246,9 +246,9 @@ impl Sessions<'_> {
             let changed = db
                 .prepare_cached(
                     "UPDATE sessions
-             SET status = 'active', quarantine_reason = NULL, next_due_at_ms = 0,
-                 failed_starts = 0, start_after_ms = NULL, start_error = NULL
-             WHERE id = :id AND status <> 'closed'",
+                     SET status = 'active', quarantine_reason = NULL, next_due_at_ms = 0,
+                         failed_starts = 0, start_after_ms = NULL, start_error = NULL
+                     WHERE id = :id AND status <> 'closed'",
                 )
                 .and_then(|mut update| update.execute(named_params! { ":id": id }))?;
             Ok(changed == 1)

@@ -125,17 +125,17 @@ impl Schedules<'_> {
             });
             let changed = tx.execute(
                 "UPDATE schedules
-         SET name = :name, prompt = :prompt, cadence_kind = :cadence_kind,
-             cadence_value = :cadence_value, time_zone = :time_zone, anchor_ms = :anchor,
-             session_id = :session, to_channel_type = :to_channel, to_platform_id = :to_chat,
-             to_thread_id = :to_thread, max_run_ms = :max_run_ms, missed = :missed,
-             missed_window_ms = :missed_window_ms, overlap = :overlap, jitter_ms = :jitter_ms,
-             not_before_ms = :not_before, not_after_ms = :not_after, max_runs = :max_runs,
-             turns_edited_at_ms =
-               CASE WHEN max_turns IS :max_turns THEN turns_edited_at_ms ELSE :now END,
-             max_turns = :max_turns, next_slot_ms = :next_slot, next_due_ms = :next_due,
-             revision = revision + 1, updated_at_ms = :now
-         WHERE id = :id AND revision = :revision AND removed_at_ms IS NULL",
+                 SET name = :name, prompt = :prompt, cadence_kind = :cadence_kind,
+                     cadence_value = :cadence_value, time_zone = :time_zone, anchor_ms = :anchor,
+                     session_id = :session, to_channel_type = :to_channel, to_platform_id = :to_chat,
+                     to_thread_id = :to_thread, max_run_ms = :max_run_ms, missed = :missed,
+                     missed_window_ms = :missed_window_ms, overlap = :overlap, jitter_ms = :jitter_ms,
+                     not_before_ms = :not_before, not_after_ms = :not_after, max_runs = :max_runs,
+                     turns_edited_at_ms =
+                       CASE WHEN max_turns IS :max_turns THEN turns_edited_at_ms ELSE :now END,
+                     max_turns = :max_turns, next_slot_ms = :next_slot, next_due_ms = :next_due,
+                     revision = revision + 1, updated_at_ms = :now
+                 WHERE id = :id AND revision = :revision AND removed_at_ms IS NULL",
                 params.as_slice(),
             )?;
             exactly_one(changed)?;
@@ -179,12 +179,12 @@ impl Schedules<'_> {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let changed = tx.execute(
                 "UPDATE schedules
-         SET enabled = 1, pause_reason = NULL, breach_streak = 0, failure_streak = 0,
-             next_slot_ms = CASE WHEN max_runs IS NULL OR fired < max_runs THEN :next_slot END,
-             next_due_ms = CASE WHEN max_runs IS NULL OR fired < max_runs THEN :next_due END,
-             revision = revision + 1, updated_at_ms = :now
-         WHERE id = :id AND revision = :revision AND enabled = 0 AND removed_at_ms IS NULL
-           AND agent_group_id IN (SELECT id FROM agent_groups WHERE removed_at_ms IS NULL)",
+                 SET enabled = 1, pause_reason = NULL, breach_streak = 0, failure_streak = 0,
+                     next_slot_ms = CASE WHEN max_runs IS NULL OR fired < max_runs THEN :next_slot END,
+                     next_due_ms = CASE WHEN max_runs IS NULL OR fired < max_runs THEN :next_due END,
+                     revision = revision + 1, updated_at_ms = :now
+                 WHERE id = :id AND revision = :revision AND enabled = 0 AND removed_at_ms IS NULL
+                   AND agent_group_id IN (SELECT id FROM agent_groups WHERE removed_at_ms IS NULL)",
                 named_params! {
                     ":id": id,
                     ":revision": revision,
@@ -212,10 +212,10 @@ impl Schedules<'_> {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let changed = tx.execute(
                 "UPDATE schedules
-         SET enabled = 0, pause_reason = coalesce(pause_reason, 'removed'), next_slot_ms = NULL,
-             next_due_ms = NULL, revision = revision + 1, updated_at_ms = :now,
-             removed_at_ms = :now
-         WHERE id = :id AND removed_at_ms IS NULL",
+                 SET enabled = 0, pause_reason = coalesce(pause_reason, 'removed'), next_slot_ms = NULL,
+                     next_due_ms = NULL, revision = revision + 1, updated_at_ms = :now,
+                     removed_at_ms = :now
+                 WHERE id = :id AND removed_at_ms IS NULL",
                 named_params! { ":id": id, ":now": now },
             )?;
             if changed == 0 {

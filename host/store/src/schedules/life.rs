@@ -46,7 +46,7 @@ impl Runs<'_> {
         self.0.operation("take a run over", move |db| {
             db.execute(
                 "UPDATE runs SET owner = :to, lease_until_ms = :lease_until
-         WHERE id = :id AND status = 'running' AND owner = :from AND lease_until_ms = :lease_seen",
+                 WHERE id = :id AND status = 'running' AND owner = :from AND lease_until_ms = :lease_seen",
                 named_params! {
                     ":id": run,
                     ":from": from,
@@ -70,9 +70,9 @@ impl Runs<'_> {
                 let changed = db
                     .execute(
                         "UPDATE runs
-             SET status = CASE status WHEN 'running' THEN 'failed' ELSE 'cancelled' END,
-                 reason = :reason, error = :error, ended_at_ms = :now
-             WHERE id = :id AND ended_at_ms IS NULL",
+                         SET status = CASE status WHEN 'running' THEN 'failed' ELSE 'cancelled' END,
+                             reason = :reason, error = :error, ended_at_ms = :now
+                         WHERE id = :id AND ended_at_ms IS NULL",
                         named_params! {
                             ":id": run.id,
                             ":reason": Reason::Interrupted.as_str(),

@@ -38,8 +38,17 @@ impl Runs<'_> {
         now: UnixMillis,
     ) -> Operation<Backfilled> {
         let slots = slots.to_owned();
-        self.0.operation("enqueue a backfill", move |db| {
-let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.0.operation("enqueue a backfill", move |db| backfill(db, schedule, &slots, now))
+    }
+}
+
+fn backfill(
+    db: &mut Connection,
+    schedule: ScheduleId,
+    slots: &[PastSlot],
+    now: UnixMillis,
+) -> rusqlite::Result<Backfilled> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !is_there(&tx, schedule)? {
         return Ok(Backfilled::Gone);
     }
@@ -75,7 +84,7 @@ let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 OR (status = 'cancelled' AND phase IS NULL)
              RETURNING id",
         )?;
-        for PastSlot { run, slot, following } in &slots {
+        for PastSlot { run, slot, following } in slots {
             shorten.execute(named_params! {
                 ":schedule": schedule, ":slot": slot, ":following": following,
             })?;
@@ -87,8 +96,6 @@ let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     tx.commit()?;
     let kept = slots.len() - queued.len();
     Ok(Backfilled::Done { queued, kept })
-})
-    }
 }
 
 pub(super) fn insert_manual(

@@ -15,8 +15,8 @@ impl Runs<'_> {
         self.0.operation("look whose session it is", move |db| {
             db.query_row(
                 "SELECT EXISTS (
-           SELECT 1 FROM sessions s JOIN messaging_groups m ON m.id = s.messaging_group_id
-           WHERE s.id = :session AND s.thread_id = :run AND m.channel_type = :channel)",
+                 SELECT 1 FROM sessions s JOIN messaging_groups m ON m.id = s.messaging_group_id
+                 WHERE s.id = :session AND s.thread_id = :run AND m.channel_type = :channel)",
                 named_params! { ":session": session, ":run": run, ":channel": SCHEDULE_CHANNEL },
                 |row| row.get(0),
             )

@@ -136,9 +136,9 @@ impl Runs<'_> {
         self.0.operation("find the names of a run", move |db| {
             db.query_row(
                 "SELECT s.name, g.folder FROM runs r
-         JOIN schedules s ON s.id = r.schedule_id
-         JOIN agent_groups g ON g.id = s.agent_group_id
-         WHERE r.id = :run",
+                 JOIN schedules s ON s.id = r.schedule_id
+                 JOIN agent_groups g ON g.id = s.agent_group_id
+                 WHERE r.id = :run",
                 named_params! { ":run": run },
                 |row| Ok(Names { schedule: row.get(0)?, agent: row.get(1)? }),
             )
