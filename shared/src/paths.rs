@@ -53,6 +53,11 @@ impl SessionPaths {
         self.in_dir.join("agent.json")
     }
 
+    /// The socket at which the host serves the way to models, in the half that the host owns.
+    pub fn gateway_socket(&self) -> PathBuf {
+        self.in_dir.join("gateway.sock")
+    }
+
     /// The outbox.
     pub fn outbound_db(&self) -> PathBuf {
         self.out_dir.join(OUTBOUND_DB)

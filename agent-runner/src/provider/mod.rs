@@ -6,6 +6,7 @@
 
 mod command;
 mod echo;
+mod model;
 mod scripted;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -235,6 +236,7 @@ impl Worker {
             Kind::Command { command, lifetime } => {
                 Box::new(command::Program::new(command.clone(), *lifetime, options))
             }
+            Kind::Model(settings) => Box::new(model::Model::new(settings, config, options)),
         };
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));

@@ -3,6 +3,7 @@
 //! what only its program is to know. At each start the host writes this part of it as `agent.json` into
 //! the session's inbox half, where the runner reads it.
 
+mod model;
 mod provider;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use model::{Api, Gateway, Model, ModelName, Permission, Route};
 pub use provider::{Kind, Lifetime, Provider, Written};
 
 /// What an agent's conversations may do with the folder that they share. What one conversation
@@ -60,6 +62,8 @@ pub struct AgentConfig {
     pub turn_timeout_sec: u64,
     /// How long a tool may run that declares no limit of its own.
     pub tool_timeout_sec: u64,
+    /// The way to models. A person does not write it: the host adds it for a runner that needs one.
+    pub gateway: Option<Gateway>,
 }
 
 /// A configuration as it is written, for a runner or by a person. What is left out is the default.
@@ -80,6 +84,8 @@ pub struct Fields {
     pub turn_timeout_sec: Option<u64>,
     /// Of a tool.
     pub tool_timeout_sec: Option<u64>,
+    /// The way to models.
+    pub gateway: Option<Gateway>,
 }
 
 impl Default for AgentConfig {
@@ -90,6 +96,7 @@ impl Default for AgentConfig {
             max_turns: 50,
             turn_timeout_sec: 30 * 60,
             tool_timeout_sec: 10 * 60,
+            gateway: None,
         }
     }
 }
@@ -145,6 +152,7 @@ impl AgentConfig {
             max_turns: fields.max_turns.unwrap_or(usual.max_turns),
             turn_timeout_sec: fields.turn_timeout_sec.unwrap_or(usual.turn_timeout_sec),
             tool_timeout_sec: fields.tool_timeout_sec.unwrap_or(usual.tool_timeout_sec),
+            gateway: fields.gateway,
         };
         let spans = [
             ("max_turns", u64::from(config.max_turns)),
@@ -161,16 +169,17 @@ impl AgentConfig {
     fn fields(&self) -> Fields {
         let (command, lifetime) = match &self.provider {
             Provider::Command { command, lifetime } => (Some(command.clone()), *lifetime),
-            Provider::Echo | Provider::Scripted => (None, Lifetime::default()),
+            Provider::Echo | Provider::Scripted | Provider::Model(_) => (None, Lifetime::default()),
         };
         Fields {
-            provider: Some(Written::Word(Kind::from(&self.provider))),
+            provider: Some(Written::from(&self.provider)),
             command,
             lifetime: Some(lifetime),
             shared_folder: Some(self.shared_folder),
             max_turns: Some(self.max_turns),
             turn_timeout_sec: Some(self.turn_timeout_sec),
             tool_timeout_sec: Some(self.tool_timeout_sec),
+            gateway: self.gateway.clone(),
         }
     }
 

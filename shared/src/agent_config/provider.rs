@@ -8,6 +8,8 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::Model;
+
 /// What answers a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -24,6 +26,8 @@ pub enum Provider {
         /// How long that program lives.
         lifetime: Lifetime,
     },
+    /// Has a model answer.
+    Model(Model),
 }
 
 /// How long the program of [`Provider::Command`] lives.
@@ -44,6 +48,7 @@ impl Provider {
             Self::Echo => "echo",
             Self::Scripted => "scripted",
             Self::Command { .. } => "command",
+            Self::Model(_) => "model",
         }
     }
 
@@ -51,7 +56,7 @@ impl Provider {
     pub fn command(&self) -> &[String] {
         match self {
             Self::Command { command, .. } => command,
-            Self::Echo | Self::Scripted => &[],
+            Self::Echo | Self::Scripted | Self::Model(_) => &[],
         }
     }
 
@@ -71,6 +76,11 @@ impl Provider {
                 command: command.clone().unwrap_or_default(),
                 lifetime: lifetime.unwrap_or_default(),
             },
+            Written::Word(Kind::Model) => {
+                return Err("provider: write a model as an object, such as \
+                            {\"kind\": \"model\", \"model\": \"anthropic/claude-opus-5-5\"}"
+                    .to_owned());
+            }
             Written::Object(_) if command.is_some() || lifetime.is_some() => {
                 let field = if command.is_some() { "command" } else { "lifetime" };
                 return Err(format!("{field}: it belongs into the object `provider`"));
@@ -86,7 +96,7 @@ impl Provider {
             Self::Echo | Self::Scripted if command.as_ref().is_some_and(|it| !it.is_empty()) => {
                 Err("command: only provider \"command\" runs a program".to_owned())
             }
-            Self::Echo | Self::Scripted | Self::Command { .. } => Ok(provider),
+            Self::Echo | Self::Scripted | Self::Command { .. } | Self::Model(_) => Ok(provider),
         }
     }
 }
@@ -101,6 +111,8 @@ pub enum Kind {
     Scripted,
     /// [`Provider::Command`]
     Command,
+    /// [`Provider::Model`]
+    Model,
 }
 
 /// A provider as it is written.
@@ -113,12 +125,14 @@ pub enum Written {
     Object(Provider),
 }
 
-impl From<&Provider> for Kind {
+impl From<&Provider> for Written {
+    /// In the form that the oldest runner knows.
     fn from(provider: &Provider) -> Self {
         match provider {
-            Provider::Echo => Self::Echo,
-            Provider::Scripted => Self::Scripted,
-            Provider::Command { .. } => Self::Command,
+            Provider::Echo => Self::Word(Kind::Echo),
+            Provider::Scripted => Self::Word(Kind::Scripted),
+            Provider::Command { .. } => Self::Word(Kind::Command),
+            Provider::Model(_) => Self::Object(provider.clone()),
         }
     }
 }
@@ -157,6 +171,7 @@ enum Object {
         #[serde(default)]
         lifetime: Lifetime,
     },
+    Model(Model),
 }
 
 impl From<Object> for Provider {
@@ -165,6 +180,7 @@ impl From<Object> for Provider {
             Object::Echo {} => Self::Echo,
             Object::Scripted {} => Self::Scripted,
             Object::Command { command, lifetime } => Self::Command { command, lifetime },
+            Object::Model(model) => Self::Model(model),
         }
     }
 }

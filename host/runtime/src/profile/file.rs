@@ -139,6 +139,7 @@ impl File {
             max_turns: self.max_turns,
             turn_timeout_sec: self.turn_timeout_sec,
             tool_timeout_sec: self.tool_timeout_sec,
+            gateway: None, // the host's to add
         })
     }
 }
