@@ -88,7 +88,7 @@ impl Intake for Router {
     }
 
     /// Whoever waits for somebody there looks at once. Of those who sleep since before this host
-    /// nobody knows where their letters go: the first who comes anywhere wakes them all, once.
+    /// nobody knows where they have something to say: the first who comes anywhere wakes them all, once.
     fn ready(&self, address: &Address) {
         self.core.channel_ready(address);
         if self.woke_outstanding.swap(true, Ordering::AcqRel) {

@@ -61,7 +61,7 @@ pub struct Trial {
 /// One row of what it said.
 #[derive(Debug, Serialize)]
 pub struct Said {
-    /// The name of the place that it was sent to, if it was not an answer.
+    /// The name of the destination that it was sent to, if it was not an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// The text; of a request to the host, its JSON.
@@ -86,10 +86,10 @@ pub enum TrialError {
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
     /// The folder could not be made.
-    #[error("could not make a folder for it in {place}")]
+    #[error("could not make a folder for it in {parent}")]
     Folder {
         /// Where.
-        place: PathBuf,
+        parent: PathBuf,
         /// Why.
         source: std::io::Error,
     },
@@ -106,7 +106,7 @@ impl Drop for Room {
     }
 }
 
-/// Has `agent`, who may name `places`, answer `text`.
+/// Has `agent`, who may name `destinations`, answer `text`.
 ///
 /// # Errors
 /// Why it was not asked. That it did not answer is no error.
@@ -114,7 +114,7 @@ pub async fn run(
     config: &Config,
     data: &DataDir,
     agent: &AgentGroup,
-    places: Vec<Destination>,
+    destinations: Vec<Destination>,
     text: &str,
     ids: &(impl IdSource + ?Sized),
     clock: &impl Clock,
@@ -147,7 +147,7 @@ pub async fn run(
         run_id: None,
     };
     let now = clock.now();
-    let known = places.clone();
+    let known = destinations.clone();
     let told = profile.agent.for_runner();
     let limit = profile.agent.turn_timeout() + LATE;
     let boxes = blocking(move || {
@@ -186,7 +186,7 @@ pub async fn run(
         took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         turns: ack.as_ref().and_then(|ack| ack.turns),
         failure: ack.and_then(failure_of),
-        said: rows.into_iter().map(|row| said(row, &places)).collect(),
+        said: rows.into_iter().map(|row| said(row, &destinations)).collect(),
         log: last_lines(&log),
     })
 }
@@ -243,18 +243,18 @@ fn failure_of(ack: Ack) -> Option<Failure> {
     }
 }
 
-fn said(row: OutRow, places: &[Destination]) -> Said {
+fn said(row: OutRow, destinations: &[Destination]) -> Said {
     let request = row.kind == KIND_SYSTEM;
     let content = row.content.as_deref().unwrap_or_default();
     let chat = match request {
         true => Chat::text(content),
         false => Chat::from_content(content),
     };
-    let to = places.iter().find(|place| {
-        row.destination.channel_type.as_ref() == Some(&place.channel_type)
-            && row.destination.platform_id.as_ref() == Some(&place.platform_id)
+    let to = destinations.iter().find(|it| {
+        row.destination.channel_type.as_ref() == Some(&it.channel_type)
+            && row.destination.platform_id.as_ref() == Some(&it.platform_id)
     });
-    Said { to: to.map(|place| place.name.clone()), text: chat.text, files: chat.files, request }
+    Said { to: to.map(|it| it.name.clone()), text: chat.text, files: chat.files, request }
 }
 
 fn last_lines(log: &Path) -> Vec<String> {

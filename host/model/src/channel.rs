@@ -257,7 +257,7 @@ pub enum Refusal {
         "no agent listens to {channel_type} {platform_id:?}; `twobox wire list` shows who does"
     )]
     NobodyListens {
-        /// The channel's kind.
+        /// The channel's id.
         channel_type: String,
         /// The chat.
         platform_id: String,

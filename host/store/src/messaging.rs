@@ -119,7 +119,7 @@ pub struct WiredAddress {
     pub name: String,
     /// The chat.
     pub messaging_group: MessagingGroupId,
-    /// The channel's kind.
+    /// The channel's id.
     pub channel_type: String,
     /// The chat on that channel.
     pub platform_id: String,
@@ -151,7 +151,7 @@ pub(crate) fn addresses_of(
         .and_then(|mut select| {
             select.query_map(named_params! { ":agent": agent }, from_row)?.collect()
         })
-        .map_err(failed("list an agent's places"))?;
+        .map_err(failed("list an agent's addresses"))?;
     let mut taken = HashSet::new();
     for address in &mut addresses {
         let free = std::iter::once(address.name.clone())
@@ -167,7 +167,7 @@ pub(crate) fn addresses_of(
 /// A chat to be wired to an agent.
 #[derive(Debug, Clone)]
 pub struct NewWiring {
-    /// The channel's kind.
+    /// The channel's id.
     pub channel_type: String,
     /// The chat on that channel.
     pub platform_id: String,
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(heard.len(), 1);
         assert_eq!((heard[0].agent, heard[0].mode), (ann.id, SessionMode::PerThread));
         assert_eq!(store.wirings().listening(TERMINAL, "nobody").wait().unwrap(), []);
-        // A second place of the same name is told apart.
+        // A second chat of the same name is told apart.
         store
             .raw()
             .execute(
@@ -263,7 +263,7 @@ mod tests {
             .unwrap();
         let addresses = store.wirings().addresses_of(bob.id).wait().unwrap();
         let named: Vec<_> =
-            addresses.iter().map(|p| (p.name.as_str(), p.platform_id.as_str())).collect();
+            addresses.iter().map(|it| (it.name.as_str(), it.platform_id.as_str())).collect();
         assert_eq!(named, [("terminal", "bob"), ("terminal-2", "ann")]);
     }
 }

@@ -227,7 +227,7 @@ pub(crate) fn add(db: &Connection, session: SessionId, notice: &Notice) -> Resul
 pub struct Told {
     /// What it is about.
     pub cause: String,
-    /// The kind of the channel that it goes to.
+    /// The id of the channel that it goes to.
     pub channel_type: String,
     /// What became of it.
     pub fate: Fate,

@@ -18,7 +18,7 @@ pub struct SessionOverview {
     pub agent_id: AgentGroupId,
     /// The agent group's name.
     pub agent: String,
-    /// The kind of channel that it talks on.
+    /// The id of the channel that it talks on.
     pub channel_type: String,
     /// The chat.
     pub platform_id: String,

@@ -10,7 +10,7 @@ use twobox_shared::time::UnixMillis;
 use super::{DbError, Operation, Sessions, failed, messaging};
 use twobox_model::channel::Address;
 
-/// What a message at one place is for.
+/// What a message at one address is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// The sessions of those who listen there; empty if nobody does.

@@ -57,7 +57,7 @@ pub enum WireError {
     NotWired {
         /// The agent.
         agent: String,
-        /// The channel's kind.
+        /// The channel's id.
         channel_type: String,
         /// The chat.
         platform_id: String,
@@ -90,7 +90,7 @@ pub fn check_chat(what: &'static str, value: &str) -> Result<(), WireError> {
 pub struct Wiring {
     /// The agent's name.
     pub agent: String,
-    /// The channel's kind.
+    /// The channel's id.
     pub channel_type: String,
     /// The chat on that channel.
     pub platform_id: String,

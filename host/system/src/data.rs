@@ -358,7 +358,6 @@ fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Why `path` could not be made: for want of a right, what root can do about it.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -143,6 +143,7 @@ impl DataError {
     }
 }
 
+/// Why `path` could not be made: for want of a right, what root can do about it.
 pub(crate) fn cannot_create(path: &Path, error: DataError) -> DataError {
     let source = match error {
         DataError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => source,

@@ -33,7 +33,7 @@ pub use writer::{Inbox, InboxTx};
 /// sent, such as a notice of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize)]
 pub struct Origin {
-    /// The channel's kind, such as `terminal`.
+    /// The channel's id, such as `terminal`.
     pub channel_type: Option<String>,
     /// The chat on that channel.
     pub platform_id: Option<String>,
@@ -258,7 +258,7 @@ impl Delivery {
 pub struct Destination {
     /// The name that the agent uses.
     pub name: String,
-    /// The channel's kind.
+    /// The channel's id.
     pub channel_type: String,
     /// The chat.
     pub platform_id: String,

@@ -1,6 +1,6 @@
 //! A new `host.db` from what the sessions' folders tell, where the old one is lost.
 //!
-//! Each inbox says where its session answers and which places its agent could name; a terminal is
+//! Each inbox says where its session answers and which destinations its agent could name; a terminal is
 //! called as its agent, so it says whose the folder is too. What no inbox tells is listed as unknown
 //! and stays as it is: schedules and their runs, people, notices under way, and the installation's id.
 //! Reading and planning come first; the database is made in one transaction.
@@ -30,7 +30,7 @@ struct Found {
     group: AgentGroupId,
     session: SessionId,
     reply_address: Origin,
-    places: Vec<Destination>,
+    destinations: Vec<Destination>,
 }
 
 /// Something that could not be taken over.
@@ -166,8 +166,8 @@ fn read(data: &DataDir) -> (Vec<Found>, Vec<Unknown>) {
             };
             let inbox = SessionPaths::of_folder(&folder).inbound_db();
             match routing(&inbox) {
-                Ok((reply_address, places)) => {
-                    found.push(Found { group, session, reply_address, places })
+                Ok((reply_address, destinations)) => {
+                    found.push(Found { group, session, reply_address, destinations })
                 }
                 Err(error) => lost(format!("its inbox cannot be read: {error}")),
             }
@@ -217,8 +217,8 @@ fn plan(
     // An agent hears its own terminal, and its sessions say so even where they belong to other chats.
     for it in &found {
         let reply_address = it.reply_address.channel_type.iter().zip(&it.reply_address.platform_id);
-        let places = it.places.iter().map(|place| (&place.channel_type, &place.platform_id));
-        let terminals = reply_address.chain(places).filter(|(kind, _)| *kind == TERMINAL);
+        let named = it.destinations.iter().map(|it| (&it.channel_type, &it.platform_id));
+        let terminals = reply_address.chain(named).filter(|(channel, _)| *channel == TERMINAL);
         let named: BTreeSet<_> =
             terminals.map(|(_, name)| name).filter(|name| known.contains(*name)).collect();
         // Of several terminals nobody knows which is its own.
@@ -228,7 +228,7 @@ fn plan(
             plan.known.agents.entry(it.group).or_insert_with(|| name.clone());
         }
     }
-    for Found { group, session, reply_address, places } in found {
+    for Found { group, session, reply_address, destinations } in found {
         let path = Path::new("sessions").join(group.to_string()).join(session.to_string());
         let mut lost =
             |why: &str| plan.unknown.push(Unknown { path: path.clone(), why: why.to_owned() });
@@ -236,16 +236,16 @@ fn plan(
             lost("no file says which agent's it is");
             continue;
         }
-        let (Some(kind), Some(chat)) = (reply_address.channel_type, reply_address.platform_id)
+        let (Some(channel), Some(chat)) = (reply_address.channel_type, reply_address.platform_id)
         else {
             lost("its inbox does not say with which chat it is: nothing was ever started for it");
             continue;
         };
-        if kind == SCHEDULE_CHANNEL {
+        if channel == SCHEDULE_CHANNEL {
             lost("it was made for a run of a schedule, and schedules are lost");
             continue;
         }
-        let (chat, thread) = ((kind, chat), reply_address.thread_id.unwrap_or_default());
+        let (chat, thread) = ((channel, chat), reply_address.thread_id.unwrap_or_default());
         let mode = if thread.is_empty() { SessionMode::Shared } else { SessionMode::PerThread };
         let key = (group, chat.clone(), thread);
         if plan.known.sessions.contains_key(&key) {
@@ -254,9 +254,9 @@ fn plan(
         }
         plan.known.sessions.insert(key, session);
         plan.known.chats.entry(chat.clone()).or_insert_with(|| chat.1.clone());
-        for place in places {
-            let heard = (place.channel_type, place.platform_id);
-            plan.known.chats.insert(heard.clone(), place.name);
+        for Destination { name, channel_type, platform_id } in destinations {
+            let heard = (channel_type, platform_id);
+            plan.known.chats.insert(heard.clone(), name);
             plan.known.wirings.entry((group, heard)).or_default();
         }
         let wired = plan.known.wirings.entry((group, chat)).or_default();
@@ -280,27 +280,31 @@ mod tests {
     use super::*;
     use twobox_shared::ids::SystemIds;
 
-    fn place(name: &str, kind: &str, chat: &str) -> Destination {
-        Destination { name: name.into(), channel_type: kind.into(), platform_id: chat.into() }
+    fn destination(name: &str, channel: &str, chat: &str) -> Destination {
+        Destination { name: name.into(), channel_type: channel.into(), platform_id: chat.into() }
     }
 
-    fn found(group: AgentGroupId, reply_address: [&str; 3], places: Vec<Destination>) -> Found {
-        let [kind, chat, thread] =
+    fn found(
+        group: AgentGroupId,
+        reply_address: [&str; 3],
+        destinations: Vec<Destination>,
+    ) -> Found {
+        let [channel, chat, thread] =
             reply_address.map(|text| Some(text.to_owned()).filter(|it| !it.is_empty()));
-        let reply_address = Origin { channel_type: kind, platform_id: chat, thread_id: thread };
-        Found { group, session: SessionId::generate(&SystemIds), reply_address, places }
+        let reply_address = Origin { channel_type: channel, platform_id: chat, thread_id: thread };
+        Found { group, session: SessionId::generate(&SystemIds), reply_address, destinations }
     }
 
     #[test]
     fn what_the_inboxes_tell_is_taken_over_and_the_rest_is_listed() {
         let [ada, eve] = [(); 2].map(|()| AgentGroupId::generate(&SystemIds));
         let known = ["ada", "bob"].map(str::to_owned).into();
-        let terminal = || place("terminal", "terminal", "ada");
+        let terminal = || destination("terminal", "terminal", "ada");
         let all = vec![
             found(
                 ada,
                 ["command", "room", "t1"],
-                vec![terminal(), place("ops", "command", "room")],
+                vec![terminal(), destination("ops", "command", "room")],
             ),
             found(ada, ["terminal", "ada", ""], vec![terminal()]),
             found(ada, ["terminal", "ada", ""], vec![terminal()]),

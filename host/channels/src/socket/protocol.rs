@@ -17,7 +17,7 @@ pub enum Request {
         /// The agent's name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<String>,
-        /// The channel's kind.
+        /// The channel's id.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         channel: Option<String>,
         /// The chat on that channel.

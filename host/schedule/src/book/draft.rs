@@ -43,7 +43,7 @@ pub struct WrittenCadence {
 pub struct WrittenChat {
     /// What the agent calls it, or its id on its channel.
     pub chat: String,
-    /// The channel's kind; needed where an id is one of several channels.
+    /// The channel's id; needed where several channels have a chat of this id.
     #[serde(default)]
     pub channel: Option<String>,
     /// The thread; without it the chat itself.

@@ -47,7 +47,7 @@ pub struct CadenceView {
 /// A chat to which answers go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChatView {
-    /// The channel's kind, such as `command`.
+    /// The channel's id, such as `command`.
     pub channel: String,
     /// The chat's id on that channel.
     pub chat: String,

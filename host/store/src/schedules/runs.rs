@@ -246,7 +246,7 @@ pub(super) const PAGE_OF_SCHEDULE: &str =
     "WHERE schedule_id = :schedule AND id < :before ORDER BY id DESC LIMIT :limit";
 pub(super) const PAGE_OF_ALL: &str = "WHERE id < :before ORDER BY id DESC LIMIT :limit";
 
-/// Ids are made of digits and the messages to `f`: each comes before this.
+/// Ids are made of digits and the letters `a` to `f`: each comes before this.
 const AFTER_ALL_IDS: &str = "g";
 
 /// How many runs are not ended.
