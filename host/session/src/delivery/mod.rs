@@ -30,7 +30,7 @@ use twobox_model::channel::{Address, Capabilities};
 use twobox_model::dead_letter::SUPERSEDED;
 use twobox_store::notices::Notice;
 
-use queue::{Queue, Queues};
+use queue::Queues;
 use record::failed;
 pub use record::{GONE, after, announced, gone};
 
@@ -170,13 +170,7 @@ pub fn plan(view: &DeliveryView<'_>) -> DeliveryPlan {
         }
     }
     plan.cursor = passed(view.cursor, view.left_out, settled_rows);
-    for address in queues.order {
-        if let Some(Queue::Open { entries, announce }) = queues.by_address.remove(&address)
-            && !entries.is_empty()
-        {
-            plan.batches.push(Batch { address, entries, announce });
-        }
-    }
+    queues.close_all(&mut plan);
     plan
 }
 

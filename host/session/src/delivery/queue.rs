@@ -10,9 +10,9 @@ use super::{BATCH_MAX, Batch, DeliveryPlan, DeliveryView, Entry, is_nobody_there
 /// The destinations, while entries are offered in order.
 #[derive(Default)]
 pub(super) struct Queues {
-    pub(super) by_address: HashMap<Address, Queue>,
+    by_address: HashMap<Address, Queue>,
     /// In the order in which their first entries came.
-    pub(super) order: Vec<Address>,
+    order: Vec<Address>,
     /// Whether a request waits, and with it all those behind it.
     pub(super) requests_wait: bool,
 }
@@ -29,17 +29,20 @@ impl Queues {
 
     /// From here on nothing goes to `address`. What stands before may.
     pub(super) fn close(&mut self, plan: &mut DeliveryPlan, address: Address) {
-        let queue = self.by_address.insert(address.clone(), Queue::Waiting);
-        if let Some(Queue::Open { entries, announce }) = queue
-            && !entries.is_empty()
-        {
-            plan.batches.push(Batch { address, entries, announce });
+        let queue = self.by_address.entry(address.clone()).or_insert(Queue::Waiting);
+        queue.end(plan, address);
+    }
+
+    /// Nothing more is offered.
+    pub(super) fn close_all(&mut self, plan: &mut DeliveryPlan) {
+        for address in std::mem::take(&mut self.order) {
+            self.close(plan, address);
         }
     }
 }
 
 /// One destination.
-pub(super) enum Queue {
+enum Queue {
     Open { entries: Vec<Entry>, announce: bool },
     Waiting,
 }
@@ -78,17 +81,20 @@ impl Queue {
         let Self::Open { entries, announce } = self else { return };
         if let Some(retry) = record.and_then(|record| waits(record.next_attempt_at, view.now)) {
             plan.look_at(retry);
-            // What stands before it may go; the queue ends here.
-            let (entries, announce) = (std::mem::take(entries), *announce);
-            if !entries.is_empty() {
-                plan.batches.push(Batch { address, entries, announce });
-            }
-            *self = Self::Waiting;
-            return;
+            return self.end(plan, address);
         }
         let room = if *announce { 1 } else { BATCH_MAX };
         if entries.len() < room {
             entries.push(entry);
+        }
+    }
+
+    /// The queue ends here: what stands in it goes, and nothing behind.
+    fn end(&mut self, plan: &mut DeliveryPlan, address: Address) {
+        if let Self::Open { entries, announce } = std::mem::replace(self, Self::Waiting)
+            && !entries.is_empty()
+        {
+            plan.batches.push(Batch { address, entries, announce });
         }
     }
 }
