@@ -205,7 +205,7 @@ impl Scheduler {
             Phase::Executing => match self.ask(&hold, RunOrder::Look).await {
                 Err(_) => Ok(Step::Wait(AGAIN)),
                 Ok(RunState::Going) => Ok(Step::Wait(end.since(clock.monotonic()).min(LOOK))),
-                Ok(state) => self.settle(&run, state, Reason::Interrupted).await,
+                Ok(state) => self.settle(&run, state).await,
             },
         }
     }
@@ -360,7 +360,7 @@ impl Scheduler {
             Ok(RunState::Failed { failure, turns }) if failure.reason == Failure::ABORTED => {
                 self.give_up(run, reason, memory.cause(), turns).await
             }
-            Ok(state) => self.settle(run, state, reason).await,
+            Ok(state) => self.settle(run, state).await,
         }
     }
 
@@ -407,11 +407,11 @@ impl Scheduler {
     }
 
     /// Records the end of a run whose message is settled.
-    async fn settle(&self, run: &Run, state: RunState, missing: Reason) -> Result<Step, DbError> {
+    async fn settle(&self, run: &Run, state: RunState) -> Result<Step, DbError> {
         match state {
             RunState::Going => Ok(Step::Wait(AGAIN)),
             RunState::Completed { turns, output } => {
-                self.finish(run, Ended { turns, output, error: None, reason: None }).await
+                self.finish(run, Ended { turns, output, outcome: Outcome::Completed }).await
             }
             RunState::Failed { failure, turns } => {
                 let is_over = run.hold.as_ref().is_some_and(|hold| hold.lease_until <= self.now());
@@ -419,7 +419,8 @@ impl Scheduler {
             }
             RunState::Withdrawn { turns } => self.give_up(run, Reason::Aborted, None, turns).await,
             RunState::Missing => {
-                self.fail(run, missing, "its message is not in its session any more", None).await
+                let error = "its message is not in its session any more";
+                self.fail(run, Reason::Interrupted, error, None).await
             }
         }
     }
@@ -432,7 +433,10 @@ impl Scheduler {
         turns: Option<i64>,
     ) -> Result<Step, DbError> {
         match reason {
-            Reason::Aborted => self.finish(run, Ended::cancelled(turns, error)).await,
+            Reason::Aborted => {
+                let outcome = Outcome::Cancelled { reason, error: error.map(str::to_owned) };
+                self.finish(run, Ended { turns, output: None, outcome }).await
+            }
             reason => self.fail(run, reason, error.unwrap_or("its time was over"), turns).await,
         }
     }
@@ -444,9 +448,8 @@ impl Scheduler {
         error: &str,
         turns: Option<i64>,
     ) -> Result<Step, DbError> {
-        let ended =
-            Ended { turns, output: None, error: Some(error.to_owned()), reason: Some(reason) };
-        self.finish(run, ended).await
+        let outcome = Outcome::Failed { reason, error: error.to_owned() };
+        self.finish(run, Ended { turns, output: None, outcome }).await
     }
 
     async fn finish(&self, run: &Run, ended: Ended) -> Result<Step, DbError> {
@@ -461,24 +464,15 @@ impl Scheduler {
         };
         let (id, owner, now) = (run.id, self.owner, self.now());
         let teller = SessionId::generate(&*self.core.parts.ids);
-        let Ended { turns, output, error, reason } = ended;
-        let outcome = match reason {
-            Some(Reason::Aborted) => {
-                Outcome::Cancelled { reason: Reason::Aborted, error: error.clone() }
-            }
-            Some(reason) => Outcome::Failed {
-                reason,
-                error: error.clone().unwrap_or_else(|| "no reason known".to_owned()),
-            },
-            None => Outcome::Completed,
-        };
-        let end = End { outcome, turns, output, load, now };
+        let Ended { turns, output, outcome } = ended;
+        let end = End { outcome: outcome.clone(), turns, output, load, now };
         let judge = move |schedule: &Schedule, run: &Run| judge(schedule, run, teller);
         let finished = self.core.parts.store.runs().finish(id, owner, end, judge).await?;
         fault::point(CrashPoint::HostRunEnded);
         let (Finished::Done { paused, teller }, Some(hold)) = (finished, &run.hold) else {
             return Ok(Step::Over);
         };
+        let (_, reason, error) = outcome.parts();
         tracing::info!(run = %id, schedule = %run.schedule, ?reason, error, "the run is over");
         if let Some(paused) = paused {
             self.tell_of_pause(run.schedule, paused);
@@ -530,13 +524,5 @@ impl Scheduler {
 struct Ended {
     turns: Option<i64>,
     output: Option<String>,
-    error: Option<String>,
-    reason: Option<Reason>,
-}
-
-impl Ended {
-    fn cancelled(turns: Option<i64>, error: Option<&str>) -> Self {
-        let error = error.map(str::to_owned);
-        Self { turns, output: None, error, reason: Some(Reason::Aborted) }
-    }
+    outcome: Outcome,
 }

@@ -35,6 +35,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The state that the run ends in, and why if it did not complete: for the host and for people.
+    pub fn parts(&self) -> (Status, Option<Reason>, Option<&str>) {
+        match self {
+            Self::Completed => (Status::Completed, None, None),
+            Self::Failed { reason, error } => (Status::Failed, Some(*reason), Some(error)),
+            Self::Cancelled { reason, error } => {
+                (Status::Cancelled, Some(*reason), error.as_deref())
+            }
+        }
+    }
+}
+
 /// The end of a run.
 #[derive(Debug, Clone)]
 pub struct End {
@@ -152,13 +165,7 @@ fn finish_in(
 
 /// Returns whether the run was running and `owner` had it.
 fn record(tx: &Connection, run: RunId, owner: HostId, end: &End) -> rusqlite::Result<bool> {
-    let (status, reason, error) = match &end.outcome {
-        Outcome::Completed => (Status::Completed, None, None),
-        Outcome::Failed { reason, error } => (Status::Failed, Some(*reason), Some(error.as_str())),
-        Outcome::Cancelled { reason, error } => {
-            (Status::Cancelled, Some(*reason), error.as_deref())
-        }
-    };
+    let (status, reason, error) = end.outcome.parts();
     let changed = tx.execute(
         "UPDATE runs
          SET status = :status, reason = :reason, error = :error, turns = :turns, output = :output,
