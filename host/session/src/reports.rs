@@ -77,16 +77,13 @@ pub(super) async fn call(
         let address = address.clone();
         async move { channel.deliver(&address, outbounds).await }
     });
-    let broke = |error| match keys {
-        true => vec![Outcome::Transient { error, retry_after: None }],
-        false => vec![Outcome::Uncertain { error }],
-    };
+    let broken = |error| vec![delivery::broken(keys, error)];
     let outcomes = match call.await {
         Ok(outcomes) if outcomes.is_empty() => {
-            broke("the channel did not say what became of it".to_owned())
+            broken("the channel did not say what became of it".to_owned())
         }
         Ok(outcomes) => outcomes,
-        Err(panic) => broke(format!("the channel broke: {panic}")),
+        Err(panic) => broken(format!("the channel broke: {panic}")),
     };
     fault::point(CrashPoint::HostDeliverSent);
     let sent = Sent { address, outbounds: what, outcomes };
@@ -132,14 +129,8 @@ impl Task {
             if self.outgoing.attempts(entry) != name.attempts {
                 continue; // recorded, when others of the batch could not be
             }
-            let before = self.outgoing.record(entry);
-            let record = delivery::after(outcome, before, now);
-            let unchanged = before.is_some_and(|before| {
-                before.status == record.status && before.attempts == record.attempts
-            });
-            if !unchanged {
-                records.push((entry, record));
-            }
+            let record = delivery::after(outcome, self.outgoing.record(entry), now);
+            records.extend(record.map(|record| (entry, record)));
         }
         if records.is_empty() {
             return Ok(());

@@ -257,8 +257,9 @@ fn asked(row: &OutRow) -> (MessageId, String, Origin) {
 pub(crate) fn record(boxes: &mut Boxes, flight: &Flight, outcomes: &[Outcome], now: UnixMillis) {
     for (key, outcome) in flight.keys.iter().zip(outcomes) {
         let before = boxes.delivery(key);
-        if before.is_none_or(|record| !record.status.is_settled()) {
-            let after = delivery::after(outcome, before, now);
+        if before.is_none_or(|record| !record.status.is_settled())
+            && let Some(after) = delivery::after(outcome, before, now)
+        {
             boxes.set_delivery(key, after);
         }
     }

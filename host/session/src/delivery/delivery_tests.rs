@@ -301,21 +301,21 @@ fn a_row_without_a_destination_goes_home() {
 #[test]
 fn attempts_are_counted_and_pauses_grow_but_absence_costs_nothing() {
     let transient = Outcome::Transient { error: "503".into(), retry_after: None };
-    let first = after(&transient, None, NOW);
+    let first = after(&transient, None, NOW).unwrap();
     assert_eq!((first.attempts, first.next_attempt_at), (1, Some(UnixMillis(NOW.0 + 2000))));
-    let second = after(&transient, Some(&first), UnixMillis(NOW.0 + 2000));
+    let second = after(&transient, Some(&first), UnixMillis(NOW.0 + 2000)).unwrap();
     assert_eq!(second.next_attempt_at, Some(UnixMillis(NOW.0 + 6000)));
     assert_eq!(second.changed_at, NOW, "the hold began with the first failure");
-    assert_eq!(after(&Outcome::Unavailable, Some(&second), NOW).attempts, 2);
+    assert_eq!(after(&Outcome::Unavailable, Some(&second), NOW), None, "the record stays");
     let told = Outcome::Transient { error: "429".into(), retry_after: Some(HOLD) };
-    assert_eq!(after(&told, None, NOW).next_attempt_at, Some(NOW + HOLD));
+    assert_eq!(after(&told, None, NOW).unwrap().next_attempt_at, Some(NOW + HOLD));
 }
 
 #[test]
 fn a_retry_that_a_clock_set_back_would_put_off_is_made_now() {
     let a_day = Duration::from_secs(86_400);
     let told = Outcome::Transient { error: "429".into(), retry_after: Some(a_day) };
-    let record = after(&told, None, NOW);
+    let record = after(&told, None, NOW).unwrap();
     assert_eq!(record.next_attempt_at, Some(NOW + RETRY_AFTER_MAX), "no longer than that");
     let rows = [(row(1, "a"), Some(record)), (row(3, "a"), None)];
     let waiting = world().plan(&rows);
@@ -333,7 +333,7 @@ fn an_announced_row_that_never_succeeds_expires_too() {
     while now.since(NOW) <= HOLD {
         let plan = blind.plan_at(now, &[(row(1, "a"), record.clone())]);
         assert_eq!(sent(&plan), [("a", vec![0])], "after {:?}", now.since(NOW));
-        let failed = after(&transient, Some(&announced(record.as_ref(), now)), now);
+        let failed = after(&transient, Some(&announced(record.as_ref(), now)), now).unwrap();
         now = failed.next_attempt_at.unwrap();
         record = Some(failed);
     }
@@ -348,9 +348,16 @@ fn an_announced_row_that_never_succeeds_expires_too() {
 }
 
 #[test]
+fn what_a_channel_that_broke_was_handed_is_sent_again_only_if_it_honours_keys() {
+    let status = |keys| after(&broken(keys, "why".into()), None, NOW).unwrap().status;
+    assert_eq!(status(true), DeliveryStatus::Held);
+    assert_eq!(status(false), DeliveryStatus::Uncertain);
+}
+
+#[test]
 fn an_outcome_that_nobody_knows_is_final_and_releases_the_queue() {
     let outcome = Outcome::Uncertain { error: "killed".into() };
-    let record = after(&outcome, Some(&announced(None, NOW)), NOW);
+    let record = after(&outcome, Some(&announced(None, NOW)), NOW).unwrap();
     assert_eq!((record.status, record.attempts), (DeliveryStatus::Uncertain, 1));
     assert_eq!(record.error.as_deref(), Some("killed"));
     let blind = World { keys: false, ..world() };

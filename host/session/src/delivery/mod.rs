@@ -32,7 +32,7 @@ use twobox_store::notices::Notice;
 
 use queue::Queues;
 use record::failed;
-pub use record::{GONE, after, announced, gone};
+pub use record::{GONE, after, announced, broken, gone};
 
 /// How many outbound messages go to a channel at once, where that is harmless.
 pub const BATCH_MAX: usize = 32;

@@ -31,8 +31,24 @@ pub fn announced(record: Option<&Delivery>, now: UnixMillis) -> Delivery {
     }
 }
 
-/// The record after a channel said what became of a row or a notice.
-pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> Delivery {
+/// What became of a batch whose channel broke or said nothing, which tells why: one that honours `keys` may
+/// be called again, of any other nobody knows whether it was sent.
+pub fn broken(keys: bool, error: String) -> Outcome {
+    match keys {
+        true => Outcome::Transient { error, retry_after: None },
+        false => Outcome::Uncertain { error },
+    }
+}
+
+/// The new record after a channel said what became of a row or a notice; `None` if that is what `record`
+/// says already.
+pub fn after(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> Option<Delivery> {
+    let next = outcome_of(outcome, record, now);
+    let same = |record: &Delivery| record.status == next.status && record.attempts == next.attempts;
+    (!record.is_some_and(same)).then_some(next)
+}
+
+fn outcome_of(outcome: &Outcome, record: Option<&Delivery>, now: UnixMillis) -> Delivery {
     let attempts = record.map_or(0, |record| record.attempts);
     let held_since = held_since(record, now);
     match outcome {
