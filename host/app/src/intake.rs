@@ -30,12 +30,12 @@ const OUTSTANDING: Backoff =
     Backoff { first: Duration::from_secs(1), most: Duration::from_secs(60) };
 
 /// The intake of a running host.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Router {
     core: Arc<Core>,
     arrivals: mpsc::UnboundedSender<Arrival>,
     /// Whether those with anything outstanding were woken since the start.
-    woke_outstanding: Arc<AtomicBool>,
+    woke_outstanding: AtomicBool,
 }
 
 /// A message on its way to the sessions that it is for.
@@ -58,7 +58,7 @@ impl Router {
     pub fn new(core: Arc<Core>) -> Self {
         let (arrivals, arriving) = mpsc::unbounded_channel();
         tokio::spawn(route(Arc::clone(&core), arriving));
-        Self { core, arrivals, woke_outstanding: Arc::default() }
+        Self { core, arrivals, woke_outstanding: AtomicBool::new(false) }
     }
 
     async fn accept_message(&self, message: Inbound) -> Result<Vec<Receipt>, Refusal> {
@@ -124,11 +124,11 @@ impl Intake for Router {
 /// a person has said them. It never waits for a session or for a client, so that none holds up
 /// another.
 async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
+    let per_hour = core.parts.config.limits.new_sessions_per_hour;
     let mut batch = Vec::new();
     let mut complaint: Option<String> = None; // said once, and not for every message
     while arrivals.recv_many(&mut batch, ROUTE_BATCH).await > 0 {
         let addresses = batch.iter().map(|arrival| arrival.message.address.clone()).collect();
-        let per_hour = core.parts.config.limits.new_sessions_per_hour;
         let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
         let routing = core.parts.store.sessions().route(addresses, per_hour, ids, now);
         let found = routing.await.map_err(|error| {
@@ -145,10 +145,9 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
                 Ok(found) => match &found[number] {
                     Found::Sessions(sessions) => hand_over(&core, sessions, arrival.message),
                     Found::TooMany { until } => {
-                        let most = core.parts.config.limits.new_sessions_per_hour;
-                        let wait = until.since(core.parts.clock.now());
                         tell_flood(&arrival.message.address);
-                        Err(Refusal::TooManyThreads { most, minutes: wait.as_secs() / 60 + 1 })
+                        let minutes = until.since(now).as_secs() / 60 + 1;
+                        Err(Refusal::TooManyThreads { most: per_hour, minutes })
                     }
                 },
                 Err((reason, passes)) => {

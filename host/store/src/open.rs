@@ -10,6 +10,9 @@ use twobox_shared::ids::InstallId;
 
 use crate::{DbError, failed, identity};
 
+/// How long a statement waits for a lock that another process holds.
+pub const LOCK_WAIT: Duration = Duration::from_secs(10);
+
 /// Opens or migrates `host.db`. An empty one is no installation but what is left of one.
 ///
 /// # Errors
@@ -42,7 +45,7 @@ pub fn is_blank(path: &Path) -> Result<bool, DbError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let look = || {
         let db = Connection::open_with_flags(path, flags)?;
-        db.busy_timeout(Duration::from_secs(10))?;
+        db.busy_timeout(LOCK_WAIT)?;
         has_no_tables(&db)
     };
     look().map_err(failed("open the database"))
@@ -114,7 +117,7 @@ fn open_with(path: &Path, create: OpenFlags) -> Result<Connection, DbError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
     let mut db = Connection::open_with_flags(path, flags).map_err(failed("open the database"))?;
     let configure = failed("configure the database");
-    db.busy_timeout(Duration::from_secs(10)).map_err(&configure)?;
+    db.busy_timeout(LOCK_WAIT).map_err(&configure)?;
     db.pragma_update(None, "journal_mode", "WAL").map_err(&configure)?;
     let synchronous = match Durability::chosen() {
         Durability::PowerLoss => "FULL",
@@ -162,7 +165,7 @@ pub(crate) fn look(path: &Path) -> Result<Connection, DbError> {
     let left_behind = Path::new(&log).exists();
     let db = Connection::open_with_flags(path, flags).map_err(failed("open the database"))?;
     let configure = failed("configure the database");
-    db.busy_timeout(Duration::from_secs(10)).map_err(&configure)?;
+    db.busy_timeout(LOCK_WAIT).map_err(&configure)?;
     db.pragma_update(None, "query_only", true).map_err(&configure)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, left_behind)
         .map_err(&configure)?;

@@ -20,11 +20,11 @@ use twobox_session::run::{RunOrder, RunState};
 use twobox_session::signal;
 use twobox_shared::errors::chain;
 use twobox_slots::reason::Reason;
-use twobox_store::DbError;
 use twobox_store::schedules::{
     End, Finished, Hold, Load, Names, Outcome, PausedItself, Phase, Prepared, Run, Schedule, Status,
 };
 use twobox_store::storage::{explain, passes};
+use twobox_store::{DbError, LOCK_WAIT};
 
 /// The pause before something is tried again that did not work.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -32,6 +32,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// For how long a run is tried to be prepared again while what hinders it is likely to pass: longer than
 /// one wait for the lock of `host.db`, so that there is a second try.
 const PATIENCE: Duration = Duration::from_secs(15);
+const _: () = assert!(PATIENCE.as_secs() > LOCK_WAIT.as_secs() + AGAIN.as_secs());
 
 /// How often a run is looked at that says nothing.
 const LOOK: Duration = Duration::from_secs(30);
