@@ -94,8 +94,7 @@ impl RunningHost {
                 Ok(json!({}))
             }
             ScheduleOrder::Run { schedule: name, force } => {
-                let given = name.clone();
-                let found = self.core.parts.store.schedules().find(&given).await;
+                let found = self.core.parts.store.schedules().find(&name).await;
                 let Some(schedule) = found.map_err(host_db)? else {
                     return Err(format!(
                         "there is no schedule {name:?}; `twobox schedules list` shows all"

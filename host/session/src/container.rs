@@ -247,9 +247,8 @@ impl Task {
         runner: RunnerId,
         cause: StopCause,
     ) -> Result<(), Trouble> {
-        let id = self.id;
         if self.record.stop_cause.is_none() && self.record.runner == Some(runner) {
-            self.core.parts.store.sessions().record_stop(id, runner, cause).await?;
+            self.core.parts.store.sessions().record_stop(self.id, runner, cause).await?;
             self.record.stop_cause = Some(cause);
         }
         Ok(())
@@ -435,16 +434,14 @@ impl Task {
                 StartTrouble { failed_starts, start_after, error: Some(reason) }
             }
         };
-        let id = self.id;
-        let record = trouble.clone();
-        self.core.parts.store.sessions().record_end(id, &record).await?;
+        self.core.parts.store.sessions().record_end(self.id, &trouble).await?;
         self.record.runner = None;
         self.record.stop_cause = None;
         self.record.failed_starts = trouble.failed_starts;
         self.record.start_after = trouble.start_after;
         self.container = None;
         self.asker = None;
-        self.core.release_place(id);
+        self.core.release_place(self.id);
         self.clear(runner).await;
         self.handle.signal.raise(Reason::Due); // what waits may be started now
         Ok(())
@@ -466,8 +463,7 @@ impl Task {
     pub(crate) async fn forget_failed_starts(&mut self) -> Result<(), Trouble> {
         let works = self.container.as_ref().is_some_and(|container| container.acked);
         if works && self.record.failed_starts > 0 {
-            let id = self.id;
-            self.core.parts.store.sessions().clear_start_trouble(id).await?;
+            self.core.parts.store.sessions().clear_start_trouble(self.id).await?;
             self.record.failed_starts = 0;
             self.record.start_after = None;
         }

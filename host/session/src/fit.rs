@@ -182,8 +182,7 @@ impl Task {
         if self.record.failed_starts == 0 {
             let error = Some(reason.to_owned());
             let trouble = StartTrouble { failed_starts: 1, start_after: None, error };
-            let id = self.id;
-            self.core.parts.store.sessions().record_end(id, &trouble).await?;
+            self.core.parts.store.sessions().record_end(self.id, &trouble).await?;
             self.record.failed_starts = 1;
         }
         Ok(())

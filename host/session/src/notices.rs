@@ -11,8 +11,7 @@ impl Task {
     /// Stores a notice, to be delivered behind what is in the outbox now. The next sweep finds it.
     pub(crate) async fn notify_person(&mut self, notice: Notice) -> Result<(), Trouble> {
         let notice = Notice { behind: Some(self.seen), ..notice };
-        let (id, new) = (self.id, notice.clone());
-        if self.core.parts.store.notices().add(id, &new).await? {
+        if self.core.parts.store.notices().add(self.id, &notice).await? {
             self.outgoing.notices.push(notice);
             self.look_once_more();
         }
@@ -22,8 +21,7 @@ impl Task {
     /// Reads them if that is needed, and forgets those that are settled.
     pub(super) async fn load_notices(&mut self) -> Result<(), Trouble> {
         if !self.outgoing.knows_notices {
-            let (id, seen) = (self.id, self.seen);
-            let open = self.core.parts.store.notices().open(id, seen).await?;
+            let open = self.core.parts.store.notices().open(self.id, self.seen).await?;
             self.outgoing.notices = open;
             self.outgoing.knows_notices = true;
         }
@@ -37,11 +35,9 @@ impl Task {
         records: Vec<(usize, Delivery)>,
     ) -> Result<(), Trouble> {
         for (index, record) in records {
-            let cause = self.outgoing.notices[index].cause.clone();
-            let (id, new) = (self.id, record.clone());
-            let store = &self.core.parts.store;
-            // Whoever settled it meanwhile has the last word.
-            self.outgoing.knows_notices &= store.notices().record(id, &cause, &new).await?;
+            let cause = &self.outgoing.notices[index].cause;
+            let recorded = self.core.parts.store.notices().record(self.id, cause, &record).await?;
+            self.outgoing.knows_notices &= recorded; // who settled it meanwhile has the last word
             self.remember(Entry::Notice(index), record);
         }
         Ok(())

@@ -248,8 +248,7 @@ impl Task {
                 honours_keys: address.is_some_and(|address| honours_keys(&address.channel_type)),
             })
             .collect();
-        let id = self.id;
-        let told = self.core.parts.store.notices().told(id).await?;
+        let told = self.core.parts.store.notices().told(self.id).await?;
         known.extend(told.into_iter().map(|notice| Known {
             kind: Kind::Notice,
             id: dead_letter::notice_id(&notice.cause),

@@ -132,9 +132,8 @@ impl Task {
     async fn prepare(&mut self, reasons: Reasons) -> Result<(), Trouble> {
         self.record_reports().await?;
         if reasons.contains(Reason::Runtime) || self.record.agent_removed {
-            let id = self.id;
-            let removed = self.core.parts.store.sessions().agent_removed(id).await?;
-            self.record.agent_removed = removed;
+            let sessions = self.core.parts.store.sessions();
+            self.record.agent_removed = sessions.agent_removed(self.id).await?;
         }
         if reasons.contains(Reason::Runtime) {
             self.outgoing.forget_allowed(); // the safety net's reason: at least once a minute

@@ -360,10 +360,9 @@ impl Task {
     /// Says durably when somebody has to look at the session next.
     pub(crate) async fn mark(&mut self, next: Option<UnixMillis>) -> Result<(), DbError> {
         if self.mark_in_doubt || self.record.next_due_at != next {
-            let id = self.id;
             // A commit that reports an error may be found by the next host all the same.
             self.mark_in_doubt = true;
-            self.core.parts.store.sessions().mark(id, next).await?;
+            self.core.parts.store.sessions().mark(self.id, next).await?;
             self.mark_in_doubt = false;
             self.record.next_due_at = next;
         }

@@ -49,8 +49,7 @@ impl Task {
             false => boxes.revive(message.as_ref()),
         })
         .await?;
-        let id = self.id;
-        if !self.core.parts.store.sessions().release(id).await? {
+        if !self.core.parts.store.sessions().release(self.id).await? {
             return Err(Trouble::Closed);
         }
         self.record.quarantine = None;
@@ -91,9 +90,7 @@ impl Task {
     async fn quarantine(&mut self, reason: &str) {
         let reason = for_a_terminal(reason);
         tracing::error!(session = %self.id, reason, "the session is quarantined");
-        let (id, text) = (self.id, reason.clone());
-        let recorded = self.core.parts.store.sessions().quarantine(id, &text).await;
-        match recorded {
+        match self.core.parts.store.sessions().quarantine(self.id, &reason).await {
             Ok(false) => self.complain(&Trouble::Closed), // whoever deletes it needs none of it
             Ok(true) => {
                 self.record.quarantine = Some(reason);
