@@ -188,11 +188,7 @@ impl Agents<'_> {
             let agent = find(&tx, &name_or_id)?;
             tx.execute("DELETE FROM wirings WHERE agent_group_id = ?1", [agent.id])
                 .map_err(&step)?;
-            tx.execute(
-        "UPDATE agent_groups SET removed_at_ms = :now WHERE id = :id AND removed_at_ms IS NULL",
-        named_params! { ":id": agent.id, ":now": now },
-    )
-    .map_err(&step)?;
+            tx.execute(REMOVE, named_params! { ":id": agent.id, ":now": now }).map_err(&step)?;
             tx.execute(
                 "UPDATE sessions SET next_due_at_ms = 0 WHERE agent_group_id = ?1",
                 [agent.id],
@@ -226,6 +222,9 @@ impl Agents<'_> {
         self.0.compound(move |db| known(db))
     }
 }
+
+const REMOVE: &str = "
+    UPDATE agent_groups SET removed_at_ms = :now WHERE id = :id AND removed_at_ms IS NULL";
 
 pub(crate) fn list(db: &Connection) -> Result<Vec<AgentGroup>, DbError> {
     let select = format!("{} WHERE removed_at_ms IS NULL ORDER BY name", AgentGroup::SELECT);

@@ -136,15 +136,20 @@ pub struct SessionCounts {
     pub quarantined: i64,
 }
 
+const OF_AGENT: &str = "
+    WHERE :agent IS NULL OR s.agent_group_id = :agent
+    ORDER BY s.last_active_at_ms DESC, s.id";
+
+/// Without a `LIKE`, whose wildcards would have to be escaped.
+const LIKE: &str = "
+    WHERE substr(s.id, 1, length(:part)) = :part OR substr(s.id, -length(:part)) = :part
+    ORDER BY s.id LIMIT 10";
+
 impl Sessions<'_> {
     /// The sessions of `agent`, or of all agents; the one active last comes first.
     pub fn list(&self, agent: Option<AgentGroupId>) -> Operation<Vec<SessionOverview>> {
         self.0.operation("list sessions", move |db| {
-            let select = format!(
-                "{} WHERE :agent IS NULL OR s.agent_group_id = :agent
-         ORDER BY s.last_active_at_ms DESC, s.id",
-                SessionOverview::SELECT
-            );
+            let select = format!("{} {OF_AGENT}", SessionOverview::SELECT);
             db.prepare(&select).and_then(|mut select| {
                 select
                     .query_map(named_params! { ":agent": agent }, SessionOverview::from_row)?
@@ -158,12 +163,7 @@ impl Sessions<'_> {
     pub fn like(&self, part: &str) -> Operation<Vec<SessionOverview>> {
         let part = part.to_owned();
         self.0.operation("find a session", move |db| {
-            // No LIKE: its wildcards would have to be escaped.
-            let select = format!(
-        "{} WHERE substr(s.id, 1, length(:part)) = :part OR substr(s.id, -length(:part)) = :part
-         ORDER BY s.id LIMIT 10",
-        SessionOverview::SELECT
-    );
+            let select = format!("{} {LIKE}", SessionOverview::SELECT);
             let part = part.to_ascii_lowercase();
             db.prepare(&select).and_then(|mut select| {
                 select

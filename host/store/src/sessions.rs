@@ -183,10 +183,10 @@ impl Sessions<'_> {
 
     /// Records that the session's incarnation is being told to leave, and why.
     pub fn record_stop(&self, id: SessionId, runner: RunnerId, cause: StopCause) -> Operation<()> {
-        self.0.operation("record a stop", move |db| { change(db,
-        "UPDATE sessions SET stop_requested = :cause WHERE id = :id AND runner_id = :runner",
-        named_params! { ":id": id, ":runner": runner, ":cause": cause.as_str() },
-) })
+        self.0.operation("record a stop", move |db| {
+            let params = named_params! { ":id": id, ":runner": runner, ":cause": cause.as_str() };
+            change(db, RECORD_STOP, params)
+        })
     }
 
     /// Records that the session's incarnation is gone and its files were read after that.
@@ -255,6 +255,9 @@ impl Sessions<'_> {
         })
     }
 }
+
+const RECORD_STOP: &str = "
+    UPDATE sessions SET stop_requested = :cause WHERE id = :id AND runner_id = :runner";
 
 pub(crate) fn find(db: &Connection, id: SessionId) -> Result<Option<SessionRecord>, DbError> {
     db.prepare_cached(&format!("{} WHERE s.id = :id", SessionRecord::SELECT))

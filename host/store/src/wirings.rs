@@ -174,18 +174,10 @@ impl Wirings<'_> {
         let channel_type = channel_type.to_owned();
         let platform_id = platform_id.to_owned();
         self.0.compound(move |db| {
-            let removed = db
-        .execute(
-            "DELETE FROM wirings
-             WHERE agent_group_id = :agent AND messaging_group_id IN
-               (SELECT id FROM messaging_groups
-                WHERE channel_type = :channel_type AND platform_id = :platform_id)",
-            named_params! {
+            let params = named_params! {
                 ":agent": agent.id, ":channel_type": channel_type, ":platform_id": platform_id,
-            },
-        )
-        .map_err(failed("remove a wiring"))?;
-            match removed {
+            };
+            match db.execute(UNWIRE, params).map_err(failed("remove a wiring"))? {
                 0 => Err(WireError::NotWired {
                     agent: agent.name.clone(),
                     channel_type: shorten(&channel_type, 80),
@@ -201,6 +193,12 @@ impl Wirings<'_> {
         self.0.compound(move |db| list(db))
     }
 }
+
+const UNWIRE: &str = "
+    DELETE FROM wirings
+    WHERE agent_group_id = :agent AND messaging_group_id IN
+      (SELECT id FROM messaging_groups
+       WHERE channel_type = :channel_type AND platform_id = :platform_id)";
 
 fn find_chat(
     db: &Connection,

@@ -26,6 +26,17 @@ pub enum Added {
     NoSession,
 }
 
+const ADD: &str = "
+    INSERT INTO schedules (id, agent_group_id, name, prompt, cadence_kind, cadence_value,
+      time_zone, anchor_ms, session_id, to_channel_type, to_platform_id, to_thread_id,
+      max_turns, max_run_ms, missed, missed_window_ms, overlap, jitter_ms, not_before_ms,
+      not_after_ms, max_runs, next_slot_ms, next_due_ms, created_at_ms, updated_at_ms)
+    VALUES (:id, :agent, :name, :prompt, :cadence_kind, :cadence_value, :time_zone, :anchor,
+      :session, :to_channel, :to_chat, :to_thread, :max_turns, :max_run_ms, :missed,
+      :missed_window_ms, :overlap, :jitter_ms, :not_before, :not_after, :max_runs,
+      :next_slot, :next_due, :now, :now)
+    ON CONFLICT (name) WHERE removed_at_ms IS NULL DO NOTHING";
+
 impl Schedules<'_> {
     /// Adds a schedule, enabled, whose first slot is `next`; `None` if it has none.
     pub fn add(
@@ -52,19 +63,7 @@ impl Schedules<'_> {
             params.extend_from_slice(named_params! {
                 ":id": id, ":agent": agent, ":next_slot": slot, ":next_due": due, ":now": now,
             });
-            let added = tx.execute(
-        "INSERT INTO schedules (id, agent_group_id, name, prompt, cadence_kind, cadence_value,
-           time_zone, anchor_ms, session_id, to_channel_type, to_platform_id, to_thread_id,
-           max_turns, max_run_ms, missed, missed_window_ms, overlap, jitter_ms, not_before_ms,
-           not_after_ms, max_runs, next_slot_ms, next_due_ms, created_at_ms, updated_at_ms)
-         VALUES (:id, :agent, :name, :prompt, :cadence_kind, :cadence_value, :time_zone, :anchor,
-           :session, :to_channel, :to_chat, :to_thread, :max_turns, :max_run_ms, :missed,
-           :missed_window_ms, :overlap, :jitter_ms, :not_before, :not_after, :max_runs,
-           :next_slot, :next_due, :now, :now)
-         ON CONFLICT (name) WHERE removed_at_ms IS NULL DO NOTHING",
-        params.as_slice(),
-    )?;
-            if added == 0 {
+            if tx.execute(ADD, params.as_slice())? == 0 {
                 return Ok(Added::NameTaken);
             }
             tx.commit()?;

@@ -128,16 +128,18 @@ impl Schedules<'_> {
         until: UnixMillis,
     ) -> Operation<bool> {
         self.0.operation("put a slot off", move |db| {
-            db.execute(
-        "UPDATE schedules SET next_due_ms = :until
-         WHERE id = :id AND revision = :revision AND next_slot_ms = :slot AND enabled = 1
-           AND next_due_ms < :until",
-        named_params! { ":id": schedule, ":revision": revision, ":slot": slot, ":until": until },
-    )
-    .map(|changed| changed == 1)
+            let params = named_params! {
+                ":id": schedule, ":revision": revision, ":slot": slot, ":until": until,
+            };
+            db.execute(PUT_OFF, params).map(|changed| changed == 1)
         })
     }
 }
+
+const PUT_OFF: &str = "
+    UPDATE schedules SET next_due_ms = :until
+    WHERE id = :id AND revision = :revision AND next_slot_ms = :slot AND enabled = 1
+      AND next_due_ms < :until";
 
 /// The same inside a transaction, which must not be committed unless it is done.
 pub(super) fn claim_in(tx: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
