@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use twobox_shared::ids::{IdSource, InstallId, SessionId};
 use twobox_shared::time::UnixMillis;
 
+use super::audit::{self, Note};
 use super::{DbError, Installation, Operation, failed, place};
 use twobox_model::dead_letter::HELD;
 use twobox_model::installation::Place;
@@ -174,10 +175,5 @@ fn change(
 }
 
 fn note(tx: &Connection, action: &str, detail: &str, now: UnixMillis) -> rusqlite::Result<()> {
-    tx.execute(
-        "INSERT INTO audit (at_ms, actor, action, subject, detail)
-         VALUES (:now, 'operator', :action, 'install', :detail)",
-        named_params! { ":now": now, ":action": action, ":detail": detail },
-    )
-    .map(drop)
+    audit::note(tx, &Note { actor: "operator", action, subject: "install", detail }, now)
 }

@@ -8,7 +8,8 @@
 //! transaction. Nothing here touches a session's folder.
 
 pub mod agents;
-pub mod audit;
+mod audit;
+pub mod examined;
 pub mod identity;
 pub mod messaging;
 pub mod notices;
@@ -97,7 +98,7 @@ impl DbError {
 }
 
 /// Whether a value is not one that this version writes.
-pub fn is_unreadable(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_unreadable(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     matches!(
         error,
@@ -106,7 +107,7 @@ pub fn is_unreadable(error: &rusqlite::Error) -> bool {
 }
 
 /// Names the action of a failed statement.
-pub fn failed(action: &'static str) -> impl Fn(rusqlite::Error) -> DbError {
+pub(crate) fn failed(action: &'static str) -> impl Fn(rusqlite::Error) -> DbError {
     move |source| match ownership::is_over(&source) {
         true => DbError::Fenced { action },
         false => DbError::Sqlite { action, source },

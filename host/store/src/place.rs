@@ -1,4 +1,5 @@
-//! Where the data directory was when its host last started; what that means is [`twobox_app::place`].
+//! Where the data directory was when its host last started. What it means that it is somewhere else now, or
+//! another one, is decided by whoever asks.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -13,7 +13,7 @@ use twobox_shared::paths::SessionPaths;
 use twobox_shared::time::UnixMillis;
 
 use twobox_store::Store;
-use twobox_store::audit::SessionFacts;
+use twobox_store::examined::SessionFacts;
 
 /// How long one box may be read while a host works: shorter than what costs a container its life
 /// (`open::WRITE_PATIENCE`).

@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension, ToSql, TransactionBehavior, named_
 use twobox_shared::ids::{HostId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::changes::exactly_one;
 use super::manual::{Enqueued, insert_manual};
 use super::runs::Run;
+use crate::audit::{self, Note};
 use crate::{Operation, Runs};
 
 /// What a run gets when it starts. The ids name what is not made yet.
@@ -218,17 +218,9 @@ fn start_in(
     };
     let started = attempt(tx, &start_given(), cap, start, named_params! { ":run": run })?;
     if let (Started::Run(run), Capacity::Forced { actor }) = (&started, capacity) {
-        let written = tx.execute(
-            "INSERT INTO audit (at_ms, actor, action, subject, detail)
-             VALUES (:now, :actor, 'force_run', :run, :detail)",
-            named_params! {
-                ":now": start.now,
-                ":actor": actor,
-                ":run": run.id,
-                ":detail": format!("schedule {}", run.schedule),
-            },
-        )?;
-        exactly_one(written)?;
+        let (subject, detail) = (run.id.to_string(), format!("schedule {}", run.schedule));
+        let note = Note { actor, action: "force_run", subject: &subject, detail: &detail };
+        audit::note(tx, &note, start.now)?;
     }
     Ok(started)
 }

@@ -20,7 +20,7 @@ use super::{Context, output, select};
 use twobox_channels::socket::{Chosen, Event, Request};
 use twobox_model::dead_letter::{DeadLetterOutcome, Handled, Kind, Verb, notice_id};
 use twobox_store::Store;
-use twobox_store::audit::DeadNotice;
+use twobox_store::examined::DeadNotice;
 use twobox_store::refused::Refused;
 use twobox_system::data::DataDir;
 
