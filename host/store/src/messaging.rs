@@ -2,36 +2,28 @@
 
 use std::collections::HashSet;
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, MessagingGroupId};
 use twobox_shared::time::UnixMillis;
 
 use super::agents::AgentGroup;
+use super::word::word;
 use super::{DbError, Operation, Wirings, failed};
 use twobox_model::channel::TERMINAL;
+use twobox_model::words;
 
-/// How the messages of one chat are divided into sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SessionMode {
-    /// One session for the whole chat, whatever the thread.
-    #[default]
-    Shared,
-    /// One session for each thread.
-    PerThread,
+words! {
+    /// How the messages of one chat are divided into sessions.
+    SessionMode {
+        /// One session for the whole chat, whatever the thread.
+        Shared = "shared",
+        /// One session for each thread.
+        PerThread = "per-thread",
+    }
 }
 
 impl SessionMode {
-    /// The word in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::PerThread => "per-thread",
-        }
-    }
-
     /// Which of a chat's sessions a thread belongs to.
     pub fn thread_key(self, thread: Option<&str>) -> &str {
         match self {
@@ -41,19 +33,10 @@ impl SessionMode {
     }
 }
 
-impl ToSql for SessionMode {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        self.as_str().to_sql()
-    }
-}
-
-impl FromSql for SessionMode {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        match value.as_str()? {
-            "shared" => Ok(Self::Shared),
-            "per-thread" => Ok(Self::PerThread),
-            _ => Err(FromSqlError::InvalidType),
-        }
+#[expect(clippy::derivable_impls, reason = "`words!` derives what every enum of words has")]
+impl Default for SessionMode {
+    fn default() -> Self {
+        Self::Shared
     }
 }
 
@@ -104,7 +87,7 @@ pub(crate) fn listening(
             messaging_group: row.get(0)?,
             agent: row.get(1)?,
             folder: row.get(2)?,
-            mode: row.get(3)?,
+            mode: word(row, "session_mode")?,
         })
     };
     db.prepare_cached(SELECT)
@@ -143,7 +126,7 @@ pub(crate) fn addresses_of(
             messaging_group: row.get("id")?,
             channel_type: row.get("channel_type")?,
             platform_id: row.get("platform_id")?,
-            mode: row.get("session_mode")?,
+            mode: word(row, "session_mode")?,
         })
     };
     let mut addresses: Vec<WiredAddress> = db
@@ -225,7 +208,7 @@ pub(super) fn insert(
          DO UPDATE SET session_mode = excluded.session_mode",
         named_params! {
             ":agent": agent,
-            ":mode": mode,
+            ":mode": mode.as_str(),
             ":now": now,
             ":channel_type": channel_type,
             ":platform_id": platform_id,

@@ -73,7 +73,9 @@ impl Recovered {
             tx.execute(
                 "INSERT INTO wirings (messaging_group_id, agent_group_id, session_mode, created_at_ms)
                  VALUES (:chat, :agent, :mode, :now)",
-                named_params! { ":chat": chats[chat], ":agent": agent, ":mode": mode, ":now": now },
+                named_params! {
+                    ":chat": chats[chat], ":agent": agent, ":mode": mode.as_str(), ":now": now,
+                },
             )?;
         }
         for ((agent, chat, thread), session) in &self.sessions {

@@ -9,29 +9,22 @@ use twobox_shared::ids::{AgentGroupId, MessagingGroupId, RunnerId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::schedules::exactly_one;
+use super::word::word_or_null;
 use super::{DbError, Operation, Sessions, failed};
 use twobox_model::channel::Address;
 use twobox_model::seats::{Seat, Sender};
+use twobox_model::words;
 
 /// The mark that says "now".
 pub const DUE_NOW: UnixMillis = UnixMillis(0);
 
-/// Why the host told a container to leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopCause {
-    /// It broke a limit: the attempt counts.
-    Limit,
-    /// The host needed it gone: the attempt is forgiven.
-    Host,
-}
-
-impl StopCause {
-    /// The word in the database.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Limit => "limit",
-            Self::Host => "host",
-        }
+words! {
+    /// Why the host told a container to leave.
+    StopCause {
+        /// It broke a limit: the attempt counts.
+        Limit = "limit",
+        /// The host needed it gone: the attempt is forgiven.
+        Host = "host",
     }
 }
 
@@ -95,7 +88,6 @@ impl SessionRecord {
         JOIN messaging_groups m ON m.id = s.messaging_group_id";
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let cause: Option<String> = row.get("stop_requested")?;
         Ok(Self {
             id: row.get("id")?,
             agent_group: row.get("agent_group_id")?,
@@ -109,10 +101,7 @@ impl SessionRecord {
             agent_removed: row.get("agent_removed")?,
             next_due_at: row.get("next_due_at_ms")?,
             runner: row.get("runner_id")?,
-            stop_cause: cause.map(|word| match word.as_str() {
-                "host" => StopCause::Host,
-                _ => StopCause::Limit,
-            }),
+            stop_cause: word_or_null(row, "stop_requested")?,
             failed_starts: row.get("failed_starts")?,
             start_after: row.get("start_after_ms")?,
         })

@@ -116,11 +116,9 @@ fn lifetime(word: &str) -> Result<Lifetime, String> {
 
 /// The words are those in the database.
 pub(super) fn session_mode() -> impl TypedValueParser<Value = SessionMode> {
-    const MODES: [SessionMode; 2] = [SessionMode::Shared, SessionMode::PerThread];
-    PossibleValuesParser::new(MODES.map(SessionMode::as_str)).map(|word| {
-        let known = |mode: &SessionMode| mode.as_str() == word;
-        MODES.into_iter().find(known).expect("the parser lets no other word through")
-    })
+    let words = SessionMode::ALL.iter().map(|mode| mode.as_str());
+    PossibleValuesParser::new(words)
+        .map(|word| SessionMode::parse(&word).expect("the parser lets no other word through"))
 }
 
 pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode, Failure> {
