@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fencing;
+mod followed;
 mod redrive;
 mod requests;
 mod task;
