@@ -3,7 +3,7 @@
 use twobox_shared::content::Failure;
 use twobox_shared::ids::SessionId;
 
-use crate::book;
+use crate::service;
 use twobox_slots::cadence::Kind;
 use twobox_slots::reason::Reason;
 use twobox_slots::streak::{self, Pause};
@@ -30,7 +30,7 @@ pub(super) fn reason_of(failure: &Failure, is_over: bool) -> Reason {
 pub fn judge(schedule: &Schedule, run: &Run, teller: SessionId) -> Verdict {
     let fired_at = run.slot.or(run.hold.as_ref().map(|hold| hold.started_at));
     let grace = schedule.turns_edited_at.zip(fired_at).is_some_and(|(edited_at, fired_at)| {
-        book::Plan::of(&schedule.definition)
+        service::Plan::of(&schedule.definition)
             .is_ok_and(|plan| streak::in_grace(&plan.timetable, edited_at, fired_at))
     });
     let end = match (run.status, run.reason) {
@@ -71,7 +71,7 @@ fn is_over_without_success(schedule: &Schedule, run: &Run) -> bool {
 /// Why a run failed: what was said about it, or else what is known.
 fn why(run: &Run) -> &str {
     let said = run.error.as_deref().filter(|said| !said.trim().is_empty());
-    said.or(run.reason.map(book::in_words)).unwrap_or("no reason known")
+    said.or(run.reason.map(service::in_words)).unwrap_or("no reason known")
 }
 
 /// A pause of `schedule` for `reason`, with the words for the person who has to know.

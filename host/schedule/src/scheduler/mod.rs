@@ -24,7 +24,7 @@ use twobox_shared::time::UnixMillis;
 use self::follow::Brought;
 use self::judge::self_pause;
 use self::plan::{Known, Plan};
-use crate::book;
+use crate::service;
 use twobox_session::core::Core;
 use twobox_shared::errors::chain;
 use twobox_slots::eta;
@@ -223,7 +223,7 @@ impl Scheduler {
         let Some(next) = schedule.next else { return Ok(false) };
         let store = &self.core.parts.store;
         let id = schedule.id;
-        let timetable = match book::Plan::of(&schedule.definition) {
+        let timetable = match service::Plan::of(&schedule.definition) {
             Ok(plan) => plan.timetable,
             Err(mistake) => {
                 let reason =

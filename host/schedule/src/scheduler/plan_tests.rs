@@ -3,7 +3,7 @@ use twobox_shared::inbox::Origin;
 use uuid::Uuid;
 
 use super::*;
-use crate::book;
+use crate::service;
 use twobox_slots::missed::Policy;
 use twobox_slots::overlap;
 use twobox_store::schedules::{Definition, Streaks};
@@ -67,7 +67,7 @@ fn slots_that_have_a_row_get_no_other_and_all_others_get_one() {
     ];
     for (policy, max_runs, expected) in cases {
         let schedule = hourly(policy, max_runs);
-        let timetable = book::Plan::of(&schedule.definition).unwrap().timetable;
+        let timetable = service::Plan::of(&schedule.definition).unwrap().timetable;
         let known = Known { open: Vec::new(), taken: taken.to_vec() };
         let (next, now) = (schedule.next.unwrap(), UnixMillis(6 * HOUR + HOUR / 2));
         let fresh = || RunId::from_uuid(Uuid::from_u128(3));
@@ -80,7 +80,7 @@ fn slots_that_have_a_row_get_no_other_and_all_others_get_one() {
 
 /// What is decided at this hour about a schedule of which nothing has run yet.
 fn planned_at(schedule: &Schedule, hour: i64) -> Plan {
-    let timetable = book::Plan::of(&schedule.definition).unwrap().timetable;
+    let timetable = service::Plan::of(&schedule.definition).unwrap().timetable;
     let (next, now) = (schedule.next.unwrap(), UnixMillis(hour * HOUR));
     let mut id = 0;
     let fresh = || {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::error::Code;
 use super::{GUARDED, OPEN};
-use twobox_schedule::book::Draft;
+use twobox_schedule::service::Draft;
 
 fn described() -> Value {
     serde_json::from_str(include_str!("openapi.json")).unwrap()

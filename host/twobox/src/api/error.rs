@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::guard::BODY_MAX;
-use twobox_schedule::book::{BookError, MEND};
+use twobox_schedule::service::{MEND, ServiceError};
 use twobox_shared::errors::chain;
 use twobox_store::storage::explain;
 
@@ -125,26 +125,26 @@ impl ApiError {
         Self::new(Code::BodyTooLarge, format!("the body has more than {BODY_MAX} bytes"))
     }
 
-    /// What the book says. `root` is the data directory.
-    pub(super) fn of_book(error: &BookError, root: &Path) -> Self {
+    /// What the schedule service says. `root` is the data directory.
+    pub(super) fn of_service(error: &ServiceError, root: &Path) -> Self {
         let code = match error {
-            BookError::Mistake(mistake) => {
+            ServiceError::Mistake(mistake) => {
                 return Self::new(Code::Invalid, mistake.to_string()).field(mistake.field);
             }
-            BookError::Db(error) if error.is_busy() => {
+            ServiceError::Db(error) if error.is_busy() => {
                 return Self::new(Code::Busy, "another program holds host.db: try again");
             }
-            BookError::Db(error) if error.is_unreadable() => {
+            ServiceError::Db(error) if error.is_unreadable() => {
                 return Self::new(Code::Unreadable, format!("{}; {MEND}", chain(error)));
             }
-            BookError::Db(error) => return Self::new(Code::Internal, explain(error, root)),
-            BookError::NothingSaid => Code::Invalid,
-            BookError::NameTaken { .. } => Code::NameTaken,
-            BookError::UnknownSchedule { .. } => Code::ScheduleNotFound,
-            BookError::UnknownRun { .. } => Code::RunNotFound,
-            BookError::AgentGone { .. } => Code::AgentGone,
-            BookError::Stale { .. } | BookError::Contended { .. } => Code::Stale,
-            BookError::Unreadable { .. } => Code::Unreadable,
+            ServiceError::Db(error) => return Self::new(Code::Internal, explain(error, root)),
+            ServiceError::NothingSaid => Code::Invalid,
+            ServiceError::NameTaken { .. } => Code::NameTaken,
+            ServiceError::UnknownSchedule { .. } => Code::ScheduleNotFound,
+            ServiceError::UnknownRun { .. } => Code::RunNotFound,
+            ServiceError::AgentGone { .. } => Code::AgentGone,
+            ServiceError::Stale { .. } | ServiceError::Contended { .. } => Code::Stale,
+            ServiceError::Unreadable { .. } => Code::Unreadable,
         };
         Self::new(code, error.to_string())
     }

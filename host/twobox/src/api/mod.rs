@@ -32,8 +32,8 @@ use holder::Holder;
 use twobox_app::token::{Token, TokenError, TokenFile};
 use twobox_channels::socket::{self, SocketError};
 use twobox_runtime as runtime;
-use twobox_schedule::book::BookError;
 use twobox_schedule::scheduler::Scheduler;
+use twobox_schedule::service::ServiceError;
 use twobox_session::core::Core;
 use twobox_store::Store;
 use twobox_system::blocking::blocking;
@@ -52,27 +52,27 @@ impl Api {
         self.core.parts.clock.now()
     }
 
-    /// As [`Api::book`], for what may change when the next run is due.
+    /// As [`Api::ask`], for what may change when the next run is due.
     async fn write<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Store) -> Result<T, BookError> + Send + 'static,
+        ask: impl FnOnce(&Store) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let done = self.book(ask).await;
+        let done = self.ask(ask).await;
         self.scheduler.look();
         done
     }
 
-    /// Asks the book, on a thread that may block.
-    async fn book<T: Send + 'static>(
+    /// Asks the schedule service, on a thread that may block.
+    async fn ask<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Store) -> Result<T, BookError> + Send + 'static,
+        ask: impl FnOnce(&Store) -> Result<T, ServiceError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let store = self.core.parts.store.clone();
         blocking(move || ask(&store)).await.map_err(|error| self.failed(error))
     }
 
-    fn failed(&self, error: BookError) -> ApiError {
-        ApiError::of_book(&error, self.core.parts.data.root())
+    fn failed(&self, error: ServiceError) -> ApiError {
+        ApiError::of_service(&error, self.core.parts.data.root())
     }
 }
 

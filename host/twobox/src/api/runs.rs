@@ -13,9 +13,9 @@ use twobox_shared::time::UnixMillis;
 use super::Api;
 use super::error::{ApiError, Code};
 use super::extract::{NoBody, Path, Query};
-use twobox_schedule::book::view::{MetricsList, RunPage, RunView};
-use twobox_schedule::book::{self, BookError};
 use twobox_schedule::scheduler::ExecuteError;
+use twobox_schedule::service::view::{MetricsList, RunPage, RunView};
+use twobox_schedule::service::{self, ServiceError};
 use twobox_slots::cadence::parse_instant;
 use twobox_store::Store;
 use twobox_store::schedules::Cancelled;
@@ -68,7 +68,7 @@ pub(super) async fn all(
     State(api): State<Api>,
     Query(Page { limit, before }): Query<Page>,
 ) -> Result<Json<RunPage>, ApiError> {
-    api.book(move |store| book::runs(store, None, before, limit)).await.map(Json)
+    api.ask(move |store| service::runs(store, None, before, limit)).await.map(Json)
 }
 
 pub(super) async fn of_schedule(
@@ -76,14 +76,14 @@ pub(super) async fn of_schedule(
     Path(schedule): Path<String>,
     Query(Page { limit, before }): Query<Page>,
 ) -> Result<Json<RunPage>, ApiError> {
-    api.book(move |store| book::runs(store, Some(&schedule), before, limit)).await.map(Json)
+    api.ask(move |store| service::runs(store, Some(&schedule), before, limit)).await.map(Json)
 }
 
 pub(super) async fn show(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Json<OneRun>, ApiError> {
-    let run = api.book(move |store| book::run(store, &id)).await?;
+    let run = api.ask(move |store| service::run(store, &id)).await?;
     Ok(Json(OneRun { run }))
 }
 
@@ -99,8 +99,9 @@ pub(super) async fn metrics(
             return Err(ApiError::new(Code::Invalid, format!("since: {error}")).field("since"));
         }
     };
-    let metrics = move |store: &Store| book::metrics(store, Some(&schedule), since, before, limit);
-    api.book(metrics).await.map(Json)
+    let metrics =
+        move |store: &Store| service::metrics(store, Some(&schedule), since, before, limit);
+    api.ask(metrics).await.map(Json)
 }
 
 /// The run in the answer is the one that was started here, whatever else goes on.
@@ -110,7 +111,7 @@ pub(super) async fn execute(
     Query(Force { force }): Query<Force>,
     NoBody: NoBody,
 ) -> Result<(StatusCode, Json<OneRun>), ApiError> {
-    let schedule = api.book(move |store| book::find(store, &name_or_id)).await?.id;
+    let schedule = api.ask(move |store| service::find(store, &name_or_id)).await?.id;
     let scheduler = Arc::clone(&api.scheduler);
     // In a task of its own, which goes on when the client leaves: a handler does not.
     let executing =
@@ -142,7 +143,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
     NoBody: NoBody,
 ) -> Result<(StatusCode, Json<OneRun>), ApiError> {
-    let id = api.book(move |store| book::run(store, &id)).await?.id;
+    let id = api.ask(move |store| service::run(store, &id)).await?.id;
     match api.scheduler.cancel(id).await.map_err(|error| api.failed(error.into()))? {
         Cancelled::BeforeStart | Cancelled::Requested | Cancelled::RequestedBefore => {
             Ok((StatusCode::ACCEPTED, Json(view(&api, id).await?)))
@@ -151,12 +152,12 @@ pub(super) async fn cancel(
             Err(ApiError::new(Code::RunEnded, format!("the run {id} has ended before")))
         }
         Cancelled::Unknown => {
-            Err(api.failed(BookError::UnknownRun { given: id.to_string() })) // forgotten just now
+            Err(api.failed(ServiceError::UnknownRun { given: id.to_string() })) // forgotten just now
         }
     }
 }
 
 async fn view(api: &Api, id: RunId) -> Result<OneRun, ApiError> {
-    let run = api.book(move |store| book::run(store, &id.to_string())).await?;
+    let run = api.ask(move |store| service::run(store, &id.to_string())).await?;
     Ok(OneRun { run })
 }

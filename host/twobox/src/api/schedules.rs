@@ -1,4 +1,4 @@
-//! Schedules: each handler asks the book.
+//! Schedules: each handler asks the schedule service.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,8 +11,8 @@ use twobox_shared::ids::{ScheduleId, SystemIds};
 use super::Api;
 use super::error::{ApiError, Code, from_json};
 use super::extract::{Body, NoBody, Object, Path, Query};
-use twobox_schedule::book::view::{Removed, ScheduleList};
-use twobox_schedule::book::{self, Draft};
+use twobox_schedule::service::view::{Removed, ScheduleList};
+use twobox_schedule::service::{self, Draft};
 use twobox_store::Store;
 use twobox_system::blocking::blocking;
 
@@ -27,7 +27,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<ScheduleList>, ApiError> {
-    api.book(move |store| book::list(store, filter.agent.as_deref())).await.map(Json)
+    api.ask(move |store| service::list(store, filter.agent.as_deref())).await.map(Json)
 }
 
 pub(super) async fn add(
@@ -37,7 +37,7 @@ pub(super) async fn add(
     let (now, rules) = (api.now(), &api.core.parts.config.schedule);
     let (draft, least) = (draft.in_zone(&rules.timezone, true), rules.min_interval);
     let id = ScheduleId::generate(&*api.core.parts.ids);
-    let added = api.write(move |store| book::add(store, id, &draft, least, now)).await?;
+    let added = api.write(move |store| service::add(store, id, &draft, least, now)).await?;
     let place = HeaderValue::from_str(&format!("/api/schedules/{id}"));
     let place = place.expect("an id is visible ASCII");
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], written(added).await).into_response())
@@ -48,7 +48,7 @@ pub(super) async fn show(
     Path(name_or_id): Path<String>,
 ) -> Result<Response, ApiError> {
     let now = api.now();
-    let shown = api.book(move |store| book::show(store, &name_or_id, now)).await?;
+    let shown = api.ask(move |store| service::show(store, &name_or_id, now)).await?;
     Ok(written(shown).await)
 }
 
@@ -112,18 +112,18 @@ pub(super) async fn patch(
         Patch::Edit { draft, revision } => {
             let draft = draft.in_zone(&rules.timezone, false);
             let edit = move |store: &Store| {
-                book::edit(store, &name_or_id, &draft, revision, least, &SystemIds, now)
+                service::edit(store, &name_or_id, &draft, revision, least, &SystemIds, now)
             };
             written(api.write(edit).await?).await
         }
         Patch::Pause { reason } => {
             let pause = move |store: &Store| {
-                book::pause(store, &name_or_id, reason.as_deref(), &SystemIds, now)
+                service::pause(store, &name_or_id, reason.as_deref(), &SystemIds, now)
             };
             Json(api.write(pause).await?).into_response()
         }
         Patch::Resume => {
-            let resume = move |store: &Store| book::resume(store, &name_or_id, now);
+            let resume = move |store: &Store| service::resume(store, &name_or_id, now);
             written(api.write(resume).await?).await
         }
     })
@@ -135,5 +135,5 @@ pub(super) async fn remove(
     NoBody: NoBody,
 ) -> Result<Json<Removed>, ApiError> {
     let now = api.now();
-    api.write(move |store| book::remove(store, &name_or_id, now)).await.map(Json)
+    api.write(move |store| service::remove(store, &name_or_id, now)).await.map(Json)
 }

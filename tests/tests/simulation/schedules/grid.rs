@@ -1,7 +1,7 @@
 //! Where slots are, reckoned once more: plain arithmetic on UTC, for the cadences that the simulation
 //! uses. It must not know the product's timetables.
 
-use twobox_schedule::book::WrittenCadence;
+use twobox_schedule::service::WrittenCadence;
 use twobox_shared::time::UnixMillis;
 
 const MINUTE: i64 = 60_000;

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use twobox_schedule::book;
 use twobox_schedule::scheduler::plan::Known;
 use twobox_schedule::scheduler::{judge, plan};
+use twobox_schedule::service;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::ids::{HostId, MessageId, RunId, SessionId};
 use twobox_shared::time::UnixMillis;
@@ -154,7 +154,7 @@ impl World {
     fn claim(&mut self, at: usize, schedule: &Schedule, known: &Known) {
         let now = self.hosts[at].looked_at;
         let timetable =
-            book::Plan::of(&schedule.definition).expect("as people may say it").timetable;
+            service::Plan::of(&schedule.definition).expect("as people may say it").timetable;
         let next = schedule.next.expect("it was due");
         let ids = &self.ids;
         let plan = plan::plan(schedule, &timetable, next, known, now, || RunId::generate(&**ids));

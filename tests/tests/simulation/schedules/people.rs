@@ -1,8 +1,8 @@
-//! What people do with schedules, through the book, as the command line and the HTTP interface do it.
+//! What people do with schedules, through the schedule service, as the command line and the HTTP interface do it.
 
 use std::time::Duration;
 
-use twobox_schedule::book::{self, BookError, Change, Draft};
+use twobox_schedule::service::{self, Change, Draft, ServiceError};
 use twobox_shared::ids::ScheduleId;
 use twobox_shared::time::UnixMillis;
 use twobox_slots::{missed, overlap};
@@ -21,11 +21,11 @@ const HOUR: i64 = 3_600_000;
 /// Two slots may be as near to each other as this.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the book refuses is no trouble.
-fn refusal<T>(done: Result<T, BookError>) -> Result<Option<T>, DbError> {
+/// What the service refuses is no trouble.
+fn refusal<T>(done: Result<T, ServiceError>) -> Result<Option<T>, DbError> {
     match done {
         Ok(done) => Ok(Some(done)),
-        Err(BookError::Db(error)) => Err(error),
+        Err(ServiceError::Db(error)) => Err(error),
         Err(_) => Ok(None),
     }
 }
@@ -101,7 +101,7 @@ impl World {
         let mood = Mood::roll(&mut self.rng);
         self.moods.insert(id.to_string(), mood);
         let added = self.say(format!("ann adds {id}, {mood:?}: {rule:?}"), |db| {
-            refusal(book::add(db, id, &draft, MIN_INTERVAL, now))
+            refusal(service::add(db, id, &draft, MIN_INTERVAL, now))
         });
         let deed = Deed::Added { schedule: id.to_string(), rule };
         self.judged(if held(&added) { deed } else { Deed::Nothing });
@@ -163,7 +163,7 @@ impl World {
         let stale = (self.rng.u8(..) < 30).then_some(1);
         let ids = self.ids.clone();
         let edited = self.say(format!("ann edits {id}: {draft:?}"), |db| {
-            refusal(book::edit(db, id, &draft, stale, MIN_INTERVAL, &*ids, now))
+            refusal(service::edit(db, id, &draft, stale, MIN_INTERVAL, &*ids, now))
         });
         let deed = Deed::Edited { schedule: id.to_owned(), rule };
         self.judged(if held(&edited) { deed } else { Deed::Nothing });
@@ -171,8 +171,9 @@ impl World {
 
     pub(super) fn pause(&mut self, id: &str) {
         let (now, ids) = (self.now, self.ids.clone());
-        let paused = self
-            .say(format!("ann pauses {id}"), |db| refusal(book::pause(db, id, None, &*ids, now)));
+        let paused = self.say(format!("ann pauses {id}"), |db| {
+            refusal(service::pause(db, id, None, &*ids, now))
+        });
         let done = paused.truth().is_some_and(|it| it.as_ref().is_some_and(|it| !it.was_paused));
         let deed = Deed::Paused { schedule: id.to_owned() };
         self.judged(if done { deed } else { Deed::Nothing });
@@ -181,7 +182,7 @@ impl World {
     fn resume(&mut self, id: &str) {
         let now = self.now;
         let resumed =
-            self.say(format!("ann resumes {id}"), |db| refusal(book::resume(db, id, now)));
+            self.say(format!("ann resumes {id}"), |db| refusal(service::resume(db, id, now)));
         let done = resumed.truth().is_some_and(|it| it.as_ref().is_some_and(|it| !it.was_enabled));
         let deed = Deed::Resumed { schedule: id.to_owned() };
         self.judged(if done { deed } else { Deed::Nothing });
@@ -190,7 +191,7 @@ impl World {
     fn remove(&mut self, id: &str) {
         let now = self.now;
         let removed =
-            self.say(format!("ann removes {id}"), |db| refusal(book::remove(db, id, now)));
+            self.say(format!("ann removes {id}"), |db| refusal(service::remove(db, id, now)));
         let deed = Deed::Removed { schedule: id.to_owned() };
         self.judged(if held(&removed) { deed } else { Deed::Nothing });
     }
@@ -200,7 +201,7 @@ impl World {
         let to = UnixMillis(now.0 - self.rng.i64(0..600_000));
         let from = UnixMillis(to.0 - self.rng.i64(0..300_000));
         let filled = self.say(format!("ann wants {id} from {from} to {to}"), |db| {
-            refusal(book::backfill(db, id, (from, to), &*ids, now))
+            refusal(service::backfill(db, id, (from, to), &*ids, now))
         });
         let deed = Deed::Backfilled { schedule: id.to_owned() };
         self.judged(if held(&filled) { deed } else { Deed::Nothing });

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use twobox_schedule::book;
+use twobox_schedule::service;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::time::UnixMillis;
 use twobox_store::Store;
@@ -34,7 +34,7 @@ fn runs_come_in_pages_the_newest_first(setup: Setup) {
     let host = Store::create(&world.data().join("host.db")).unwrap();
     for (name, days) in [("one", 5), ("two", 1)] {
         let (from, to) = (MAY, UnixMillis(MAY.0 + days * DAY_MS - 1));
-        book::backfill(&host, name, (from, to), &SystemIds, to).unwrap();
+        service::backfill(&host, name, (from, to), &SystemIds, to).unwrap();
     }
     let ids = |page: &Value| -> Vec<String> {
         let runs = page["runs"].as_array().unwrap();

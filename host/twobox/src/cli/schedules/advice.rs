@@ -1,6 +1,6 @@
 //! What a person can do about a schedule that does not run as it should.
 
-use twobox_schedule::book::view::{Detail, RunView, ScheduleView, Shown, State};
+use twobox_schedule::service::view::{Detail, RunView, ScheduleView, Shown, State};
 use twobox_slots::reason::Reason;
 use twobox_slots::{overlap, streak};
 use twobox_store::schedules::Status;

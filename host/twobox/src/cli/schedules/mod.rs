@@ -1,5 +1,5 @@
 //! `twobox schedules`: add, list, show, edit, run, cancel, pause, resume, remove, runs, metrics,
-//! backfill. What they mean is in the book; here it is asked for and printed.
+//! backfill. What they mean is the schedule service's to say; here it is asked for and printed.
 
 mod advice;
 mod now;
@@ -21,7 +21,7 @@ use super::output::{Failure, printable};
 use super::{Context, in_tokio};
 use said::{AddArguments, EditArguments};
 use twobox_config as config;
-use twobox_schedule::book::{self, BookError, Draft, MEND, Mistake};
+use twobox_schedule::service::{self, Draft, MEND, Mistake, ServiceError};
 
 /// What can be done with schedules.
 #[derive(Debug, Subcommand)]
@@ -152,7 +152,7 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
                 context.load_config(&data.config())?.0.schedule;
             let draft = draft.in_zone(&timezone, true);
             let id = ScheduleId::generate(&SystemIds);
-            let detail = book::add(&store, id, &draft, least, SystemClock.now())
+            let detail = service::add(&store, id, &draft, least, SystemClock.now())
                 .map_err(|error| explained(&error, Some(&draft)))?;
             context.output.show(&detail, |detail| text::saved("added", detail));
         }
@@ -163,14 +163,15 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
                 context.load_config(&data.config())?.0.schedule;
             let draft = draft.in_zone(&timezone, false);
             let now = SystemClock.now();
-            let detail = book::edit(&store, &arguments.name, &draft, None, least, &SystemIds, now)
-                .map_err(|error| explained(&error, Some(&draft)))?;
+            let detail =
+                service::edit(&store, &arguments.name, &draft, None, least, &SystemIds, now)
+                    .map_err(|error| explained(&error, Some(&draft)))?;
             context.output.show(&detail, |detail| text::saved("changed", detail));
         }
         SchedulesCommand::Run { name, force } => {
             let (_, store) = context.look_store()?;
             let run = in_tokio(order::execute(context, name, force))?;
-            let run = book::run(&store, &run.to_string()).map_err(told)?;
+            let run = service::run(&store, &run.to_string()).map_err(told)?;
             context.output.show(&run, text::started);
         }
         SchedulesCommand::Cancel { run } => {
@@ -181,39 +182,39 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
         }
         SchedulesCommand::List { agent } => {
             let (_, store) = context.look_store()?;
-            let list = book::list(&store, agent.as_deref()).map_err(told)?;
+            let list = service::list(&store, agent.as_deref()).map_err(told)?;
             context.output.show(&list, |list| context.output.advise(&text::list(list)));
         }
         SchedulesCommand::Show { name } => {
             let (data, store) = context.look_store()?;
             let now = SystemClock.now();
-            let shown = book::show(&store, &name, now).map_err(told)?;
+            let shown = service::show(&store, &name, now).map_err(told)?;
             let is_up = data.holder()?.is_some();
             let output = context.output;
             output.show(&shown, |shown| text::shown(shown, is_up, now, output));
         }
         SchedulesCommand::Pause { name, reason } => {
             let reason =
-                reason.map(|said| said::text(&said, "reason", book::PROMPT_MAX)).transpose()?;
+                reason.map(|said| said::text(&said, "reason", service::PROMPT_MAX)).transpose()?;
             let (_, store) = context.open_store()?;
             let paused =
-                book::pause(&store, &name, reason.as_deref(), &SystemIds, SystemClock.now());
+                service::pause(&store, &name, reason.as_deref(), &SystemIds, SystemClock.now());
             context.output.show(&paused.map_err(told)?, text::paused);
         }
         SchedulesCommand::Resume { name } => {
             let (_, store) = context.open_store()?;
-            let resumed = book::resume(&store, &name, SystemClock.now()).map_err(told)?;
+            let resumed = service::resume(&store, &name, SystemClock.now()).map_err(told)?;
             context.output.show(&resumed, text::resumed);
         }
         SchedulesCommand::Remove { name } => {
             let (_, store) = context.open_store()?;
-            let removed = book::remove(&store, &name, SystemClock.now()).map_err(told)?;
+            let removed = service::remove(&store, &name, SystemClock.now()).map_err(told)?;
             let answer = json!({ "removed": removed });
             context.output.show(&answer, |_| context.output.advise(&text::removed(&removed)));
         }
         SchedulesCommand::Runs { name, before, limit } => {
             let (_, store) = context.look_store()?;
-            let page = book::runs(&store, name.as_deref(), before, limit).map_err(told)?;
+            let page = service::runs(&store, name.as_deref(), before, limit).map_err(told)?;
             context.output.show(&page, text::runs);
         }
         SchedulesCommand::Metrics { name, since, before, limit } => {
@@ -223,43 +224,44 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
                 None => now - RECENT,
                 Some(since) => {
                     let zone = context.load_config(&data.config())?.0.schedule.timezone;
-                    book::past_instant("since", &since, &zone, now).map_err(|it| told(it.into()))?
+                    service::past_instant("since", &since, &zone, now)
+                        .map_err(|it| told(it.into()))?
                 }
             };
             let list =
-                book::metrics(&store, name.as_deref(), since, before, limit).map_err(told)?;
+                service::metrics(&store, name.as_deref(), since, before, limit).map_err(told)?;
             context.output.show(&list, text::metrics);
         }
         SchedulesCommand::Backfill { name, from, to } => {
             let (_, store) = context.open_store()?;
             let now = SystemClock.now();
-            let zone = book::find(&store, &name).map_err(told)?.definition.time_zone;
+            let zone = service::find(&store, &name).map_err(told)?.definition.time_zone;
             let read = |field, text: &str| {
-                book::past_instant(field, text, &zone, now).map_err(|it| told(it.into()))
+                service::past_instant(field, text, &zone, now).map_err(|it| told(it.into()))
             };
             let to = to.map(|to| read("to", &to)).transpose()?;
             let times = (read("from", &from)?, to.unwrap_or(now));
-            let done = book::backfill(&store, &name, times, &SystemIds, now).map_err(told)?;
+            let done = service::backfill(&store, &name, times, &SystemIds, now).map_err(told)?;
             context.output.show(&done, text::backfilled);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(error: BookError) -> Failure {
+fn told(error: ServiceError) -> Failure {
     explained(&error, None)
 }
 
 /// A mistake is one of the command line, and is told with the name that its field has there.
-fn explained(error: &BookError, draft: Option<&Draft>) -> Failure {
+fn explained(error: &ServiceError, draft: Option<&Draft>) -> Failure {
     match error {
-        BookError::Mistake(mistake) => {
+        ServiceError::Mistake(mistake) => {
             let flag = said::flag(mistake.field, draft);
             let Mistake { problem, .. } = mistake;
             Failure::usage(printable(&format!("{flag}: {problem}")))
         }
-        BookError::NothingSaid => Failure::usage(error.to_string()),
-        BookError::Db(store) if store.is_unreadable() => {
+        ServiceError::NothingSaid => Failure::usage(error.to_string()),
+        ServiceError::Db(store) if store.is_unreadable() => {
             let which = "`twobox schedules list` and `runs` name the row";
             Failure::new(printable(&format!("{}; {which}; {MEND}", chain(error))))
         }

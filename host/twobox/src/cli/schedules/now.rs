@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use twobox_shared::time::UnixMillis;
 
-use twobox_schedule::book::view::{Shown, Upcoming};
+use twobox_schedule::service::view::{Shown, Upcoming};
 use twobox_slots::cadence::parse_instant;
 use twobox_store::schedules::Status;
 

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use twobox_shared::time::UnixMillis;
 
 use crate::cli::output::Failure;
-use twobox_schedule::book::{Change, Draft, PROMPT_MAX, WrittenCadence, WrittenChat};
+use twobox_schedule::service::{Change, Draft, PROMPT_MAX, WrittenCadence, WrittenChat};
 use twobox_slots::cadence::{Kind, refuse_months};
 
 /// `twobox schedules add`.
@@ -43,7 +43,7 @@ pub(in crate::cli) struct EditArguments {
     clear: Vec<Clear>,
 }
 
-/// What may be said in both. Numbers are checked by the book, so that all mistakes read alike.
+/// What may be said in both. Numbers are checked by the schedule service, so that all mistakes read alike.
 #[derive(Debug, Args)]
 struct Flags {
     #[command(flatten)]
@@ -291,7 +291,7 @@ fn prompt(said: &str) -> Result<String, Failure> {
     text(said, "prompt", PROMPT_MAX)
 }
 
-/// How the command line calls a field of the book.
+/// How the command line calls a field of the schedule service.
 pub(super) fn flag(field: &'static str, draft: Option<&Draft>) -> String {
     match field {
         // Only `add` says an agent, and takes the name without a flag.

@@ -7,7 +7,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::super::output::{self, Output, one, printable, table};
 use super::{advice, now};
-use twobox_schedule::book::view::{
+use twobox_schedule::service::view::{
     BackfillView, ChatView, Detail, MetricsList, Paused, Removed, Resumed, RunPage, RunView,
     ScheduleList, ScheduleView, Shown, State, Upcoming,
 };

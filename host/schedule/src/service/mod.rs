@@ -1,4 +1,4 @@
-//! The book of schedules: what a person may do with schedules and see of them. The command line and
+//! The schedule service: what a person may do with schedules and see of them. The command line and
 //! the HTTP interface ask the same questions here and show the same answers.
 //!
 //! What holds:
@@ -57,9 +57,9 @@ impl Mistake {
     }
 }
 
-/// Why the book did not do what was asked. Nothing was changed.
+/// Why the service did not do what was asked. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub enum BookError {
+pub enum ServiceError {
     /// Something that was said cannot be.
     #[error(transparent)]
     Mistake(#[from] Mistake),
@@ -133,15 +133,15 @@ const TRIES: usize = 5;
 /// The schedule with this name or id, if it was not removed.
 ///
 /// # Errors
-/// [`BookError::UnknownSchedule`].
-pub fn find(store: &Store, name_or_id: &str) -> Result<Schedule, BookError> {
+/// [`ServiceError::UnknownSchedule`].
+pub fn find(store: &Store, name_or_id: &str) -> Result<Schedule, ServiceError> {
     match store.schedules().find(name_or_id).wait()? {
         Some(schedule) if schedule.removed_at.is_none() => Ok(schedule),
         Some(_) | None => Err(unknown(store, name_or_id)?),
     }
 }
 
-fn unknown(store: &Store, given: &str) -> Result<BookError, DbError> {
+fn unknown(store: &Store, given: &str) -> Result<ServiceError, DbError> {
     const NAMED: usize = 10;
     let names: Vec<String> = store
         .schedules()
@@ -156,7 +156,7 @@ fn unknown(store: &Store, given: &str) -> Result<BookError, DbError> {
         1..=NAMED => format!("there are: {}", names.join(", ")),
         count => format!("`twobox schedules list` shows the {count} that there are"),
     };
-    Ok(BookError::UnknownSchedule { given: given.chars().take(64).collect(), known })
+    Ok(ServiceError::UnknownSchedule { given: given.chars().take(64).collect(), known })
 }
 
 /// The agent group that `field` names.
@@ -164,7 +164,7 @@ fn agent(
     store: &Store,
     field: &'static str,
     name_or_id: &str,
-) -> Result<agents::AgentGroup, BookError> {
+) -> Result<agents::AgentGroup, ServiceError> {
     store.agents().find(name_or_id).wait().map_err(|error| match error {
         AgentError::Db(error) => error.into(),
         other => Mistake::new(field, name_or_id, other.to_string()).into(),
@@ -172,5 +172,5 @@ fn agent(
 }
 
 #[cfg(test)]
-#[path = "book_tests.rs"]
+#[path = "service_tests.rs"]
 mod tests;

@@ -8,7 +8,7 @@ use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
 use super::plan::{Plan, cadence, short, zone};
-use super::{BookError, Change, Draft, Mistake, WrittenChat};
+use super::{Change, Draft, Mistake, ServiceError, WrittenChat};
 use twobox_slots::cadence::{Cadence, Kind, parse_instant, parse_reading, refuse_months};
 use twobox_slots::timetable::{Bounds, Timetable};
 use twobox_slots::{missed, overlap};
@@ -67,7 +67,7 @@ pub(super) fn new(
     draft: &Draft,
     min_interval: Duration,
     now: UnixMillis,
-) -> Result<Checked, BookError> {
+) -> Result<Checked, ServiceError> {
     let needed = [
         ("name", draft.name.is_some(), "say what to call the schedule"),
         ("prompt", draft.prompt.is_some(), "say what the agent is told"),
@@ -88,9 +88,9 @@ pub(super) fn edited(
     (old, fired): (&Definition, i64),
     min_interval: Duration,
     now: UnixMillis,
-) -> Result<Checked, BookError> {
+) -> Result<Checked, ServiceError> {
     if *draft == Draft::default() {
-        return Err(BookError::NothingSaid);
+        return Err(ServiceError::NothingSaid);
     }
     let definition = applied(store, agent, draft, old.clone(), now)?;
     let slots = |of: &Definition| {
@@ -108,7 +108,7 @@ fn applied(
     draft: &Draft,
     base: Definition,
     now: UnixMillis,
-) -> Result<Definition, BookError> {
+) -> Result<Definition, ServiceError> {
     let blank = blank(now);
     let mut new = base;
     if let Some(name) = &draft.name {
@@ -324,7 +324,7 @@ fn check_prompt(prompt: &str) -> Result<(), Mistake> {
 }
 
 /// The session of `agent` whose id begins or ends with `part`.
-fn session(store: &Store, agent: AgentGroupId, part: &str) -> Result<SessionId, BookError> {
+fn session(store: &Store, agent: AgentGroupId, part: &str) -> Result<SessionId, ServiceError> {
     let mistake = |problem: String| Err(Mistake::new("session", part, problem).into());
     let mut found = match part.is_empty() {
         true => Vec::new(),
@@ -355,7 +355,7 @@ fn destination(
     store: &Store,
     agent: AgentGroupId,
     said: &WrittenChat,
-) -> Result<Origin, BookError> {
+) -> Result<Origin, ServiceError> {
     let WrittenChat { chat, channel, thread } = said;
     let mistake = |problem: String| Err(Mistake::new("to", chat, problem).into());
     let parts = [("channel", channel), ("thread", thread)];
@@ -394,7 +394,11 @@ fn destination(
 }
 
 /// Why the agent cannot send to a chat, and what helps.
-fn not_wired(store: &Store, agent: AgentGroupId, said: &WrittenChat) -> Result<String, BookError> {
+fn not_wired(
+    store: &Store,
+    agent: AgentGroupId,
+    said: &WrittenChat,
+) -> Result<String, ServiceError> {
     let WrittenChat { chat, channel, .. } = said;
     let agent =
         store.agents().by_id(agent).wait()?.map_or_else(|| agent.to_string(), |agent| agent.name);

@@ -42,7 +42,7 @@ pub(super) fn written(kind: &str, value: &str) -> Option<WrittenCadence> {
 }
 
 impl World {
-    pub(super) fn add(&mut self, draft: &Draft) -> Result<view::Detail, BookError> {
+    pub(super) fn add(&mut self, draft: &Draft) -> Result<view::Detail, ServiceError> {
         add(&self.store, ScheduleId::generate(&SystemIds), draft, MINUTE, NOW)
     }
 
@@ -85,7 +85,7 @@ fn what_is_unknown_or_taken_is_refused_and_nothing_is_stored() {
     assert!(nobody.contains("there are none yet"), "{nobody}");
     world.add(&draft("report")).unwrap();
     let taken = world.add(&draft("report")).unwrap_err();
-    assert!(matches!(taken, BookError::NameTaken { .. }), "{taken}");
+    assert!(matches!(taken, ServiceError::NameTaken { .. }), "{taken}");
     let carl = Draft { agent: Some("carl".to_owned()), ..draft("other") };
     let refused = world.add(&carl).unwrap_err().to_string();
     assert!(refused.contains("agent: ") && refused.contains("there are: ann, bob"), "{refused}");
@@ -96,11 +96,11 @@ fn what_is_unknown_or_taken_is_refused_and_nothing_is_stored() {
         edit(&world.store, "report", &bob, None, MINUTE, &SystemIds, NOW).unwrap_err().to_string();
     assert!(moved.contains("stays with its agent"), "{moved}");
     let stale = edit(&world.store, "report", &Draft::default(), Some(9), MINUTE, &SystemIds, NOW);
-    assert!(matches!(stale.unwrap_err(), BookError::Stale { .. }));
+    assert!(matches!(stale.unwrap_err(), ServiceError::Stale { .. }));
     assert_eq!(list(&world.store, None).unwrap().schedules.len(), 1);
     assert!(list(&world.store, Some("bob")).unwrap().schedules.is_empty());
     let run = run(&world.store, "no id").unwrap_err();
-    assert!(matches!(run, BookError::UnknownRun { .. }), "{run}");
+    assert!(matches!(run, ServiceError::UnknownRun { .. }), "{run}");
 }
 
 #[test]
@@ -149,11 +149,11 @@ fn a_schedule_is_paused_resumed_from_then_on_and_removed() {
     pause(&world.store, "report", None, &SystemIds, NOW).unwrap();
     world.store.agents().remove("ann", NOW).wait().unwrap();
     let gone = resume(&world.store, "report", NOW).unwrap_err();
-    assert!(matches!(gone, BookError::AgentGone { .. }), "{gone}");
+    assert!(matches!(gone, ServiceError::AgentGone { .. }), "{gone}");
     let removed = remove(&world.store, "report", NOW).unwrap();
     assert!(matches!(
         remove(&world.store, "report", NOW).unwrap_err(),
-        BookError::UnknownSchedule { .. }
+        ServiceError::UnknownSchedule { .. }
     ));
     let shown = show(&world.store, &removed.id.to_string(), NOW).unwrap();
     assert_eq!(shown.detail.schedule.state, State::Removed);
@@ -230,7 +230,8 @@ fn a_backfill_takes_the_slots_of_a_bounded_past_and_each_once() {
     assert_eq!((more.slots, more.queued.len(), more.kept), (4, 2, 2));
     let none = fill(NOW, NOW).unwrap();
     assert_eq!((none.slots, none.first), (0, None));
-    let refused = |result: Result<view::BackfillView, BookError>| result.unwrap_err().to_string();
+    let refused =
+        |result: Result<view::BackfillView, ServiceError>| result.unwrap_err().to_string();
     assert!(refused(fill(NOW, now + MINUTE)).contains("has not come yet"));
     assert!(refused(fill(now, NOW)).contains("is later than the end"));
     let years = NOW + 100_000 * HOUR;
@@ -261,7 +262,7 @@ fn a_row_that_cannot_be_read_hides_no_other_and_can_be_mended() {
     let listed = list(&world.store, None).unwrap();
     assert_eq!((listed.schedules.len(), listed.unreadable.len()), (2, 0));
     let fill = backfill(&world.store, "odd", (NOW, NOW), &SystemIds, NOW).unwrap_err();
-    assert!(matches!(fill, BookError::Unreadable { .. }), "{fill}");
+    assert!(matches!(fill, ServiceError::Unreadable { .. }), "{fill}");
     let cadence = Draft { cadence: written("daily", "01:00"), ..Draft::default() };
     assert_eq!(world.edit("odd", &cadence, NOW).schedule.problem, None);
     world.store.raw().execute("UPDATE schedules SET id = 'x' WHERE name = 'odd'", []).unwrap();

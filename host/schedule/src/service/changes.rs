@@ -9,7 +9,7 @@ use super::check::{self, Checked};
 use super::look::detail;
 use super::plan::Plan;
 use super::view::{Detail, Paused, Removed, Resumed, ScheduleView};
-use super::{BookError, Draft, Mistake, TRIES, agent, find, unknown};
+use super::{Draft, Mistake, ServiceError, TRIES, agent, find, unknown};
 use twobox_slots::Slot;
 use twobox_slots::missed::{self, Missed};
 use twobox_slots::reason::Reason;
@@ -19,14 +19,14 @@ use twobox_store::schedules::{self, Added, Claim, Edited, Fate, NextSlot, Schedu
 /// Adds a schedule under `id`, enabled. Two slots must be `min_interval` apart at least.
 ///
 /// # Errors
-/// [`BookError::Mistake`], [`BookError::NameTaken`].
+/// [`ServiceError::Mistake`], [`ServiceError::NameTaken`].
 pub fn add(
     store: &Store,
     id: ScheduleId,
     draft: &Draft,
     min_interval: Duration,
     now: UnixMillis,
-) -> Result<Detail, BookError> {
+) -> Result<Detail, ServiceError> {
     let Some(name_or_id) = &draft.agent else {
         return Err(Mistake::missing("agent", "say which agent is told").into());
     };
@@ -35,7 +35,7 @@ pub fn add(
     let next = plan.first_after(id, now);
     match store.schedules().add(id, agent, &definition, next, now).wait()? {
         Added::Done => {}
-        Added::NameTaken => return Err(BookError::NameTaken { name: definition.name }),
+        Added::NameTaken => return Err(ServiceError::NameTaken { name: definition.name }),
         // It went away after the check.
         Added::NoAgent => return Err(no_agent(name_or_id)),
         Added::NoSession => return Err(no_session()),
@@ -49,8 +49,8 @@ pub fn add(
 /// do not count.
 ///
 /// # Errors
-/// [`BookError::Mistake`], [`BookError::NameTaken`], [`BookError::UnknownSchedule`],
-/// [`BookError::Stale`], [`BookError::Contended`].
+/// [`ServiceError::Mistake`], [`ServiceError::NameTaken`], [`ServiceError::UnknownSchedule`],
+/// [`ServiceError::Stale`], [`ServiceError::Contended`].
 pub fn edit(
     store: &Store,
     name_or_id: &str,
@@ -59,14 +59,14 @@ pub fn edit(
     min_interval: Duration,
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
-) -> Result<Detail, BookError> {
+) -> Result<Detail, ServiceError> {
     let first = find(store, name_or_id)?;
     let name = || first.definition.name.clone();
     for _ in 0..TRIES {
         // By its id from here on: somebody may rename it.
         let old = find(store, &first.id.to_string())?;
         if revision.is_some_and(|read| read != old.revision) {
-            return Err(BookError::Stale { name: name() });
+            return Err(ServiceError::Stale { name: name() });
         }
         check_owner(store, draft, &old)?;
         let before = (&old.definition, old.fired);
@@ -85,16 +85,16 @@ pub fn edit(
         match store.schedules().edit(old.id, old.revision, &definition, next, passed, now).wait()? {
             Edited::Done { .. } => return detail(store, &find(store, &old.id.to_string())?, now),
             Edited::Stale => {}
-            Edited::NameTaken => return Err(BookError::NameTaken { name: definition.name }),
+            Edited::NameTaken => return Err(ServiceError::NameTaken { name: definition.name }),
             Edited::NoSession => return Err(no_session()),
             Edited::Gone => return Err(unknown(store, name_or_id)?),
         }
     }
-    Err(BookError::Contended { name: name() })
+    Err(ServiceError::Contended { name: name() })
 }
 
 /// A schedule stays with its agent group, to which its session and its past belong.
-fn check_owner(store: &Store, draft: &Draft, old: &Schedule) -> Result<(), BookError> {
+fn check_owner(store: &Store, draft: &Draft, old: &Schedule) -> Result<(), ServiceError> {
     let Some(given) = &draft.agent else { return Ok(()) };
     match agent(store, "agent", given)?.id == old.agent_group {
         true => Ok(()),
@@ -106,11 +106,11 @@ fn check_owner(store: &Store, draft: &Draft, old: &Schedule) -> Result<(), BookE
     }
 }
 
-fn no_agent(given: &str) -> BookError {
+fn no_agent(given: &str) -> ServiceError {
     Mistake::new("agent", given, "was removed just now").into()
 }
 
-fn no_session() -> BookError {
+fn no_session() -> ServiceError {
     Mistake::missing("session", "was removed just now: choose another one").into()
 }
 
@@ -122,14 +122,14 @@ const BY_A_PERSON: &str = "a person paused it";
 /// schedule that is paused keeps its reason.
 ///
 /// # Errors
-/// [`BookError::UnknownSchedule`], [`BookError::Contended`]; [`BookError::Mistake`] in a reason that is too long.
+/// [`ServiceError::UnknownSchedule`], [`ServiceError::Contended`]; [`ServiceError::Mistake`] in a reason that is too long.
 pub fn pause(
     store: &Store,
     name_or_id: &str,
     reason: Option<&str>,
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
-) -> Result<Paused, BookError> {
+) -> Result<Paused, ServiceError> {
     const LONGEST: usize = 500;
     let reason = reason.map(str::trim).filter(|reason| !reason.is_empty()).unwrap_or(BY_A_PERSON);
     if reason.chars().count() > LONGEST {
@@ -150,16 +150,16 @@ pub fn pause(
         let schedule = ScheduleView::of(store, &find(store, &old.id.to_string())?)?;
         return Ok(Paused { schedule, was_paused, cancelled });
     }
-    Err(BookError::Contended { name: first.definition.name })
+    Err(ServiceError::Contended { name: first.definition.name })
 }
 
 /// Resumes the schedule with this name or id from `now` on: slots that came while it was paused are
 /// not run. What had failed in a row counts no more.
 ///
 /// # Errors
-/// [`BookError::UnknownSchedule`], [`BookError::AgentGone`], [`BookError::Unreadable`],
-/// [`BookError::Contended`].
-pub fn resume(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Resumed, BookError> {
+/// [`ServiceError::UnknownSchedule`], [`ServiceError::AgentGone`], [`ServiceError::Unreadable`],
+/// [`ServiceError::Contended`].
+pub fn resume(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Resumed, ServiceError> {
     let first = find(store, name_or_id)?;
     for _ in 0..TRIES {
         let old = find(store, &first.id.to_string())?;
@@ -171,21 +171,21 @@ pub fn resume(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Resume
             schedules::Resumed::Stale => continue,
             schedules::Resumed::Gone => {
                 find(store, &old.id.to_string())?;
-                return Err(BookError::AgentGone { name: old.definition.name });
+                return Err(ServiceError::AgentGone { name: old.definition.name });
             }
         };
         let detail = detail(store, &find(store, &old.id.to_string())?, now)?;
         return Ok(Resumed { detail, was_enabled });
     }
-    Err(BookError::Contended { name: first.definition.name })
+    Err(ServiceError::Contended { name: first.definition.name })
 }
 
 /// Removes the schedule with this name or id, and cancels what waits for its turn. What runs goes
 /// on, and its runs stay known.
 ///
 /// # Errors
-/// [`BookError::UnknownSchedule`].
-pub fn remove(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Removed, BookError> {
+/// [`ServiceError::UnknownSchedule`].
+pub fn remove(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Removed, ServiceError> {
     let schedule = find(store, name_or_id)?;
     match store.schedules().remove(schedule.id, now).wait()? {
         schedules::Removed::Done { cancelled } => {
@@ -204,7 +204,7 @@ fn passed(
     reason: Reason,
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
-) -> Result<Option<Claim>, BookError> {
+) -> Result<Option<Claim>, ServiceError> {
     let Some(next) = schedule.next.filter(|next| next.slot <= now) else { return Ok(None) };
     let Ok(plan) = Plan::of(&schedule.definition) else { return Ok(None) };
     let taken = store.schedules().taken(schedule.id, next.slot, now).wait()?;
@@ -233,8 +233,8 @@ fn passed(
 }
 
 /// What the definition of a schedule means.
-pub(super) fn readable(schedule: &Schedule) -> Result<Plan, BookError> {
-    Plan::of(&schedule.definition).map_err(|problem| BookError::Unreadable {
+pub(super) fn readable(schedule: &Schedule) -> Result<Plan, ServiceError> {
+    Plan::of(&schedule.definition).map_err(|problem| ServiceError::Unreadable {
         name: schedule.definition.name.clone(),
         problem,
     })

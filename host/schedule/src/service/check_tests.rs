@@ -1,5 +1,5 @@
 use super::*;
-use crate::book::WrittenCadence;
+use crate::service::WrittenCadence;
 use twobox_model::channel::TERMINAL;
 use twobox_shared::ids::SystemIds;
 use twobox_store::Store;
@@ -59,7 +59,7 @@ fn draft() -> Draft {
 fn checked(world: &World, draft: &Draft) -> Result<Checked, Mistake> {
     match new(&world.store, world.ann, draft, MINUTE, NOW) {
         Ok(checked) => Ok(checked),
-        Err(BookError::Mistake(mistake)) => Err(mistake),
+        Err(ServiceError::Mistake(mistake)) => Err(mistake),
         Err(other) => panic!("{other}"),
     }
 }
@@ -325,7 +325,7 @@ fn a_chat_is_found_by_its_name_and_by_its_id_and_a_mistake_says_what_helps() {
     assert_eq!(cleared.to, Origin::default());
     let session = set(&world.sessions[0].to_string());
     match edit(Draft { session, ..Draft::default() }) {
-        Err(BookError::Mistake(mistake)) => assert_eq!(mistake.field, "session"),
+        Err(ServiceError::Mistake(mistake)) => assert_eq!(mistake.field, "session"),
         _ => panic!("a run in a conversation answers there"),
     }
 }

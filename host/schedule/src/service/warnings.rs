@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use twobox_shared::time::UnixMillis;
 
-use super::BookError;
+use super::ServiceError;
 use super::plan::Plan;
 use twobox_slots::collision::{self, Entry, Warning};
 use twobox_slots::missed::Policy;
@@ -45,7 +45,7 @@ impl Warnings {
         schedule: &Schedule,
         timetable: Timetable,
         now: UnixMillis,
-    ) -> Result<Self, BookError> {
+    ) -> Result<Self, ServiceError> {
         let average_turns = average(store, schedule)?;
         if schedule.removed_at.is_some() {
             return Ok(Self::default());
@@ -105,7 +105,7 @@ fn short_window(definition: &Definition) -> Option<Warning> {
 
 /// How many turns a schedule's runs take on average. Before its first run, what it may take at most
 /// is all that is known.
-fn average(store: &Store, schedule: &Schedule) -> Result<u64, BookError> {
+fn average(store: &Store, schedule: &Schedule) -> Result<u64, ServiceError> {
     let past = store.runs().past(schedule.id, AVERAGED).wait()?;
     let turns: Vec<u64> = past.iter().filter_map(|run| u64::try_from(run.turns?).ok()).collect();
     let count = u64::try_from(turns.len()).unwrap_or(u64::MAX);

@@ -7,7 +7,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::changes::readable;
 use super::view::BackfillView;
-use super::{BookError, Mistake, find, unknown};
+use super::{Mistake, ServiceError, find, unknown};
 use twobox_slots::Slot;
 use twobox_store::Store;
 use twobox_store::schedules::{Backfilled, PastSlot};
@@ -19,15 +19,15 @@ pub const BACKFILL_MAX: u64 = 1000;
 /// those that have a run. A paused schedule has them too, and they do not count as firings.
 ///
 /// # Errors
-/// [`BookError::Mistake`] for times of the future or in the wrong order, and for too many slots;
-/// [`BookError::UnknownSchedule`], [`BookError::Unreadable`].
+/// [`ServiceError::Mistake`] for times of the future or in the wrong order, and for too many slots;
+/// [`ServiceError::UnknownSchedule`], [`ServiceError::Unreadable`].
 pub fn backfill(
     store: &Store,
     name_or_id: &str,
     (from, to): (UnixMillis, UnixMillis),
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
-) -> Result<BackfillView, BookError> {
+) -> Result<BackfillView, ServiceError> {
     let schedule = find(store, name_or_id)?;
     let plan = readable(&schedule)?;
     if to > now {

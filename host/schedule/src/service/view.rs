@@ -1,4 +1,4 @@
-//! What the book answers, for JSON and for people. All times are RFC 3339 on the clock of the
+//! What the service answers, for JSON and for people. All times are RFC 3339 on the clock of the
 //! schedule's zone, durations are named by their unit, and words are those of `host.db`.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::plan::Plan;
 use super::warnings::Warnings;
-use super::{BookError, words};
+use super::{ServiceError, words};
 use twobox_slots::cadence::Cadence;
 use twobox_slots::zone::Zone;
 use twobox_slots::{missed, overlap};
@@ -104,7 +104,7 @@ pub struct ScheduleView {
 }
 
 impl ScheduleView {
-    pub(super) fn of(store: &Store, schedule: &Schedule) -> Result<Self, BookError> {
+    pub(super) fn of(store: &Store, schedule: &Schedule) -> Result<Self, ServiceError> {
         let definition = &schedule.definition;
         let agent = store
             .agents()

@@ -9,7 +9,7 @@ use super::view::{
     ScheduleView, Shown, Upcoming,
 };
 use super::warnings::Warnings;
-use super::{BookError, Mistake, agent, unknown};
+use super::{Mistake, ServiceError, agent, unknown};
 use twobox_store::Store;
 use twobox_store::schedules::{MetricsPage, Run, Schedule, Status};
 
@@ -25,8 +25,8 @@ const LAST_RUNS: u32 = 10;
 /// The schedules of an agent group, or of all, by name.
 ///
 /// # Errors
-/// [`BookError::Mistake`] for an unknown agent.
-pub fn list(store: &Store, of_agent: Option<&str>) -> Result<ScheduleList, BookError> {
+/// [`ServiceError::Mistake`] for an unknown agent.
+pub fn list(store: &Store, of_agent: Option<&str>) -> Result<ScheduleList, ServiceError> {
     let of_agent = of_agent.map(|name| agent(store, "agent", name)).transpose()?;
     let listed = store.schedules().list(of_agent.map(|agent| agent.id)).wait()?;
     let mut shown = Vec::new();
@@ -41,8 +41,8 @@ pub fn list(store: &Store, of_agent: Option<&str>) -> Result<ScheduleList, BookE
 /// on. One that was removed is found by its id.
 ///
 /// # Errors
-/// [`BookError::UnknownSchedule`].
-pub fn show(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Shown, BookError> {
+/// [`ServiceError::UnknownSchedule`].
+pub fn show(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Shown, ServiceError> {
     let schedule = find_any(store, name_or_id)?;
     let RunPage { mut runs, unreadable, .. } = page(store, Some(&schedule), None, LAST_RUNS)?;
     let open = store.runs().open_of(schedule.id).wait()?.rows;
@@ -62,13 +62,13 @@ pub fn show(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Shown, B
 /// first.
 ///
 /// # Errors
-/// [`BookError::UnknownSchedule`]; [`BookError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
+/// [`ServiceError::UnknownSchedule`]; [`ServiceError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
 pub fn runs(
     store: &Store,
     name_or_id: Option<&str>,
     before: Option<RunId>,
     limit: u32,
-) -> Result<RunPage, BookError> {
+) -> Result<RunPage, ServiceError> {
     check_limit(limit)?;
     let schedule = name_or_id.map(|given| find_any(store, given)).transpose()?;
     page(store, schedule.as_ref(), before, limit)
@@ -77,14 +77,14 @@ pub fn runs(
 /// The run with this id.
 ///
 /// # Errors
-/// [`BookError::UnknownRun`].
-pub fn run(store: &Store, id: &str) -> Result<RunView, BookError> {
+/// [`ServiceError::UnknownRun`].
+pub fn run(store: &Store, id: &str) -> Result<RunView, ServiceError> {
     let found = match id.parse::<RunId>() {
         Ok(id) => store.runs().find(id).wait()?,
         Err(_) => None,
     };
     let Some(found) = found else {
-        return Err(BookError::UnknownRun { given: id.chars().take(64).collect() });
+        return Err(ServiceError::UnknownRun { given: id.chars().take(64).collect() });
     };
     let mut names = Names::default();
     let schedule = found.schedule;
@@ -95,14 +95,14 @@ pub fn run(store: &Store, id: &str) -> Result<RunView, BookError> {
 /// the run `before`; those that ended last first.
 ///
 /// # Errors
-/// [`BookError::UnknownSchedule`]; [`BookError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
+/// [`ServiceError::UnknownSchedule`]; [`ServiceError::Mistake`] for a limit that is not 1 to [`PAGE_MAX`].
 pub fn metrics(
     store: &Store,
     name_or_id: Option<&str>,
     since: UnixMillis,
     before: Option<RunId>,
     limit: u32,
-) -> Result<MetricsList, BookError> {
+) -> Result<MetricsList, ServiceError> {
     check_limit(limit)?;
     let schedule = name_or_id.map(|given| find_any(store, given)).transpose()?;
     let schedule = schedule.map(|found| found.id);
@@ -126,7 +126,7 @@ fn check_limit(limit: u32) -> Result<(), Mistake> {
 }
 
 /// The schedule with this name or id, removed or not.
-fn find_any(store: &Store, name_or_id: &str) -> Result<Schedule, BookError> {
+fn find_any(store: &Store, name_or_id: &str) -> Result<Schedule, ServiceError> {
     match store.schedules().find(name_or_id).wait()? {
         Some(schedule) => Ok(schedule),
         None => Err(unknown(store, name_or_id)?),
@@ -138,7 +138,7 @@ fn page(
     schedule: Option<&Schedule>,
     before: Option<RunId>,
     limit: u32,
-) -> Result<RunPage, BookError> {
+) -> Result<RunPage, ServiceError> {
     let listed = store.runs().page(schedule.map(|schedule| schedule.id), before, limit).wait()?;
     let is_full = listed.rows.len() + listed.unreadable.len() >= limit as usize;
     let last_read = listed.rows.last().map(|run| run.id);
@@ -158,7 +158,7 @@ pub(super) fn detail(
     store: &Store,
     schedule: &Schedule,
     now: UnixMillis,
-) -> Result<Detail, BookError> {
+) -> Result<Detail, ServiceError> {
     let view = ScheduleView::of(store, schedule)?;
     // What cannot be read has no slots to show; the view says what is wrong.
     let (next, warnings) = match Plan::of(&schedule.definition) {
