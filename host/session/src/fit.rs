@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use twobox_shared::agent_config::ConfigError;
+use twobox_shared::agent_config::AgentConfigError;
 use twobox_shared::content::Failure;
 use twobox_shared::inbox::PendingMessage;
 use twobox_shared::open::BoxError;
@@ -98,7 +98,7 @@ impl Task {
             let parts = &core.parts;
             let profile = Profile::load(&source, &parts.config.containers)
                 .map_err(|error| Unfit::Broken(error.to_string()))?;
-            let named = |reason: String| ConfigError::new(&source, reason).to_string();
+            let named = |reason: String| AgentConfigError::new(&source, reason).to_string();
             let refused = |reason: String| Unfit::Broken(named(reason));
             parts.runtime.accepts(&profile).map_err(refused)?;
             let access = profile.agent.shared_folder;

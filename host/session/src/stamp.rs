@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use twobox_shared::agent_config::ConfigError;
+use twobox_shared::agent_config::AgentConfigError;
 use twobox_shared::content::digest16;
 
 use crate::core::Core;
@@ -71,7 +71,11 @@ fn open(options: &mut OpenOptions, file: &Path) -> io::Result<File> {
 }
 
 /// Everything about an agent that lies in files, in one text. What cannot be read is part of it too.
-fn made_of(profile: &Result<Profile, ConfigError>, program: &Path, path: &[PathBuf]) -> String {
+fn made_of(
+    profile: &Result<Profile, AgentConfigError>,
+    program: &Path,
+    path: &[PathBuf],
+) -> String {
     let mut text = String::new();
     match profile {
         Ok(profile) => {

@@ -28,7 +28,7 @@ mod store;
 pub mod wirings;
 mod word;
 
-pub use open::{Health, LOCK_WAIT, health, install_of, is_blank};
+pub use open::{DbHealth, LOCK_WAIT, health, install_of, is_blank};
 pub use operation::Operation;
 pub use store::{
     Agents, Installation, Notices, Refusals, Runs, Schedules, Sessions, Store, Wirings,

@@ -64,7 +64,7 @@ pub fn install_of(path: &Path) -> Result<Option<InstallId>, DbError> {
 
 /// What SQLite says about a file of whatever version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
+pub enum DbHealth {
     /// There is no table in it.
     Empty,
     /// A newer build wrote it.
@@ -87,7 +87,7 @@ pub enum Health {
 ///
 /// # Errors
 /// [`DbError::Sqlite`] if it cannot be read, or is no database.
-pub fn health(path: &Path) -> Result<Health, DbError> {
+pub fn health(path: &Path) -> Result<DbHealth, DbError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let examine = || {
         let db = Connection::open_with_flags(path, flags)?;
@@ -97,10 +97,10 @@ pub fn health(path: &Path) -> Result<Health, DbError> {
     let (found, verdict) = examine().map_err(failed("examine the database"))?;
     let known = known();
     Ok(match (found, verdict) {
-        (found, _) if found > known => Health::Newer { found, known },
-        (0, _) => Health::Empty,
-        (version, verdict) if verdict == "ok" => Health::Sound { version },
-        (_, damage) => Health::Damaged(damage),
+        (found, _) if found > known => DbHealth::Newer { found, known },
+        (0, _) => DbHealth::Empty,
+        (version, verdict) if verdict == "ok" => DbHealth::Sound { version },
+        (_, damage) => DbHealth::Damaged(damage),
     })
 }
 

@@ -26,7 +26,7 @@ const OVER: &str = "twobox: another host has taken over";
 
 /// One life of a host as the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Life {
+pub struct HostLife {
     /// A name that no other life has.
     pub owner: HostId,
     /// One more than that of the life before.
@@ -37,7 +37,7 @@ impl Installation<'_> {
     /// Makes `owner`, a name that nobody else ever has, the owner from now on. Whoever calls holds the
     /// data directory, so no earlier host of this installation works any more; one that does all the
     /// same is refused. From here on so is this connection, when somebody takes over from it.
-    pub fn take_over(&self, owner: HostId, now: UnixMillis) -> Operation<Life> {
+    pub fn take_over(&self, owner: HostId, now: UnixMillis) -> Operation<HostLife> {
         self.0.operation("take host.db over", move |db| {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let epoch: i64 = tx.query_row(
@@ -50,7 +50,7 @@ impl Installation<'_> {
                 named_params! { ":owner": owner, ":now": now, ":until": now + LEASE },
                 |row| row.get(0),
             )?;
-            let life = Life { owner, epoch };
+            let life = HostLife { owner, epoch };
             raise_fence(&tx, life)?;
             tx.commit()?;
             Ok(life)
@@ -61,7 +61,7 @@ impl Installation<'_> {
     ///
     /// # Errors
     /// [`DbError::Fenced`] if it is that no more.
-    pub fn renew(&self, Life { owner, epoch }: Life, now: UnixMillis) -> Operation<()> {
+    pub fn renew(&self, HostLife { owner, epoch }: HostLife, now: UnixMillis) -> Operation<()> {
         self.0.compound(move |db| {
             let step = failed("renew the lease on host.db");
             let until: Option<UnixMillis> = db
@@ -90,7 +90,7 @@ impl Installation<'_> {
     }
 }
 
-fn raise_fence(db: &Connection, Life { owner, epoch }: Life) -> rusqlite::Result<()> {
+fn raise_fence(db: &Connection, HostLife { owner, epoch }: HostLife) -> rusqlite::Result<()> {
     for table in FENCED {
         for change in ["INSERT", "UPDATE", "DELETE"] {
             db.execute_batch(&format!(

@@ -10,8 +10,8 @@ use twobox_shared::time::UnixMillis;
 use crate::messaging::SessionMode;
 use crate::{DbError, failed, open};
 
-/// A chat: the kind of its channel, and its id there.
-pub type Chat = (String, String);
+/// A chat: the id of its channel, and its id there.
+pub type ChatKey = (String, String);
 
 /// What is known.
 #[derive(Debug, Default)]
@@ -19,11 +19,11 @@ pub struct Recovered {
     /// What each agent is called, and its folder.
     pub agents: BTreeMap<AgentGroupId, String>,
     /// What agents call each chat.
-    pub chats: BTreeMap<Chat, String>,
+    pub chats: BTreeMap<ChatKey, String>,
     /// Who listens where; all of these agents and chats are among those above.
-    pub wirings: BTreeMap<(AgentGroupId, Chat), SessionMode>,
+    pub wirings: BTreeMap<(AgentGroupId, ChatKey), SessionMode>,
     /// The session of each agent, chat and thread.
-    pub sessions: BTreeMap<(AgentGroupId, Chat, String), SessionId>,
+    pub sessions: BTreeMap<(AgentGroupId, ChatKey, String), SessionId>,
 }
 
 impl Recovered {

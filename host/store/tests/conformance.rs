@@ -16,10 +16,10 @@ use twobox_shared::time::UnixMillis;
 use twobox_slots::{missed, overlap};
 use twobox_store::messaging::SessionMode;
 use twobox_store::notices::Notice;
-use twobox_store::ownership::{LEASE, Life};
+use twobox_store::ownership::{HostLife, LEASE};
 use twobox_store::schedules::{
-    Added, Cancelled, Capacity, Claim, Claimed, Counts, Definition, End, Fate, Finished, Load,
-    Next, Outcome, Phase, Run, Schedule, SlotRow, Start, Started, Status, Streaks, Verdict,
+    Added, Cancelled, Capacity, Claimed, Counts, Definition, End, Finished, Load, Next, Phase, Run,
+    RunOutcome, Schedule, SlotClaim, SlotFate, SlotRow, Start, Started, Status, Streaks, Verdict,
 };
 use twobox_store::sessions::DUE_NOW;
 use twobox_store::{DbError, Store};
@@ -104,17 +104,17 @@ fn schedule(store: &Store, name: &str) -> ScheduleId {
 }
 
 /// The claim of a schedule's next slot as one run, on what is there now.
-fn claim(store: &Store, schedule: ScheduleId) -> Claim {
+fn claim(store: &Store, schedule: ScheduleId) -> SlotClaim {
     let known = store.schedules().find(&schedule.to_string()).wait().unwrap().unwrap();
     let slot = known.next.unwrap().slot;
     let open = store.runs().open_of(schedule).wait().unwrap().rows;
     let (id, next) = (RunId::generate(&SystemIds), at(slot.0 + 1000));
-    Claim {
+    SlotClaim {
         schedule,
         revision: known.revision,
         slot,
         open: open.iter().map(|run| run.id).collect(),
-        rows: vec![SlotRow { id, slot, due: slot, fate: Fate::Run }],
+        rows: vec![SlotRow { id, slot, due: slot, fate: SlotFate::Run }],
         replaces: Vec::new(),
         next: Some(Next { slot: next, due: next }),
         now: slot,
@@ -149,7 +149,7 @@ fn begin(store: &Store, run: RunId, owner: HostId) {
 
 fn finish(store: &Store, run: RunId, owner: HostId) -> Result<Finished, DbError> {
     let (load, now) = (Load::default(), at(5500));
-    let end = End { outcome: Outcome::Completed, turns: None, output: None, load, now };
+    let end = End { outcome: RunOutcome::Completed, turns: None, output: None, load, now };
     let leave =
         |_: &Schedule, _: &Run| Verdict { streaks: Streaks::default(), pause: None, news: None };
     store.runs().finish(run, owner, end, leave).wait()
@@ -330,7 +330,7 @@ fn a_lease_is_renewed_once_half_of_it_is_over() {
         store.installation().renew(life, at(now)).wait().unwrap();
         assert_eq!(lease(), until, "at {now}");
     }
-    let stranger = Life { owner: host(), ..life };
+    let stranger = HostLife { owner: host(), ..life };
     let refused = store.installation().renew(stranger, at(whole)).wait();
     assert!(matches!(refused, Err(DbError::Fenced { .. })), "{refused:?}");
 }

@@ -36,7 +36,7 @@ use twobox_session::signal::Reason;
 use twobox_session::task::RETIRE_BEYOND;
 use twobox_session::watch::{self as files, Watch};
 use twobox_shared::errors::chain;
-use twobox_store::ownership::Life;
+use twobox_store::ownership::HostLife;
 use twobox_store::{DbError, Store};
 use twobox_system::blocking::blocking;
 use twobox_system::clock::{self, HostClock};
@@ -192,7 +192,7 @@ async fn build(
     config: Config,
     terminal: Arc<Terminal>,
     report: mpsc::UnboundedSender<RuntimeEvent>,
-) -> Result<(Arc<Core>, Vec<Arc<Instance>>, Life), DaemonError> {
+) -> Result<(Arc<Core>, Vec<Arc<Instance>>, HostLife), DaemonError> {
     let store = Store::open(&data.host_db())?;
     let (ours, now) = (data.clone(), SystemClock.now());
     let settling = store.clone();
@@ -328,7 +328,7 @@ async fn tick(core: Arc<Core>) {
 /// events may have been lost. Ends when another host has taken over, with the refusal.
 async fn keep(
     core: Arc<Core>,
-    life: Life,
+    life: HostLife,
     mut events: mpsc::UnboundedReceiver<RuntimeEvent>,
     came_round: watch::Sender<Option<Instant>>,
 ) -> DbError {

@@ -13,8 +13,8 @@ use twobox_shared::time::UnixMillis;
 use twobox_slots::reason::Reason;
 use twobox_store::Store;
 use twobox_store::schedules::{
-    self, Claim, Claimed, End, Fate, Finished, Load, Outcome, Schedule, SelfPause, SlotRow, Start,
-    Streaks, Verdict,
+    self, Claimed, End, Finished, Load, RunOutcome, Schedule, SelfPause, SlotClaim, SlotFate,
+    SlotRow, Start, Streaks, Verdict,
 };
 
 struct World {
@@ -73,7 +73,7 @@ impl World {
     }
 
     /// What becomes of the next slot of a schedule, by the statements that the host uses.
-    fn claim(&self, name: &str, fate: Fate) -> RunId {
+    fn claim(&self, name: &str, fate: SlotFate) -> RunId {
         let db = self.db();
         let schedule = db.schedules().find(name).wait().unwrap().unwrap();
         let slot = schedule.next.unwrap().slot;
@@ -81,11 +81,11 @@ impl World {
         let open = db.runs().open_of(schedule.id).wait().unwrap().rows;
         let open: Vec<RunId> = open.iter().map(|run| run.id).collect();
         let last = match fate {
-            Fate::Missed { last_slot, .. } => last_slot,
-            Fate::Run | Fate::Skipped(_) => slot,
+            SlotFate::Missed { last_slot, .. } => last_slot,
+            SlotFate::Run | SlotFate::Skipped(_) => slot,
         };
         let next = UnixMillis(last.0 + 3_600_000);
-        let claim = Claim {
+        let claim = SlotClaim {
             schedule: schedule.id,
             revision: schedule.revision,
             slot,
@@ -102,12 +102,12 @@ impl World {
 
     /// Fires the next slot of a schedule and lets its run fail.
     fn fail(&self, name: &str, reason: Reason, error: &str, verdict: &Verdict) {
-        self.end(name, Outcome::Failed { reason, error: error.to_owned() }, None, verdict);
+        self.end(name, RunOutcome::Failed { reason, error: error.to_owned() }, None, verdict);
     }
 
     /// Fires the next slot of a schedule and lets its run end so.
-    fn end(&self, name: &str, outcome: Outcome, output: Option<&str>, verdict: &Verdict) {
-        let run = self.claim(name, Fate::Run);
+    fn end(&self, name: &str, outcome: RunOutcome, output: Option<&str>, verdict: &Verdict) {
+        let run = self.claim(name, SlotFate::Run);
         let db = self.db();
         let owner = HostId::generate(&SystemIds);
         let now = UnixMillis(db.runs().find(run).wait().unwrap().unwrap().due.0 + 1000);
@@ -335,9 +335,9 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     for name in ["idle", "skipped", "missed", "failed", "over", "waits"] {
         world.add(name, &["--hourly", "0", "--max-runs", "9"]);
     }
-    world.claim("waits", Fate::Run);
+    world.claim("waits", SlotFate::Run);
     for _ in 0..11 {
-        world.claim("waits", Fate::Skipped(Reason::Overlap));
+        world.claim("waits", SlotFate::Skipped(Reason::Overlap));
     }
     says(&world.schedules(&["show", "waits"]), &["now       a run waits for its turn"]);
     world.schedules(&["pause", "waits"]); // with it, what its cadence made is cancelled
@@ -354,7 +354,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
         &world.schedules(&["show", "idle"]),
         &["state     paused: on holiday\n", "`twobox schedules resume idle`"],
     );
-    world.claim("skipped", Fate::Skipped(Reason::Overlap));
+    world.claim("skipped", SlotFate::Skipped(Reason::Overlap));
     says(
         &world.schedules(&["show", "skipped"]),
         &["skipped  an earlier run had not ended", "edit skipped --overlap queue`"],
@@ -365,7 +365,7 @@ fn show_tells_why_a_schedule_does_not_run_and_what_to_do() {
     assert!(!queues.contains("--overlap queue"), "{queues}");
     let slot = world.db().schedules().find("missed").wait().unwrap().unwrap().next.unwrap().slot;
     let last_slot = UnixMillis(slot.0 + 7_200_000);
-    world.claim("missed", Fate::Missed { reason: Reason::Window, count: 3, last_slot });
+    world.claim("missed", SlotFate::Missed { reason: Reason::Window, count: 3, last_slot });
     says(
         &world.schedules(&["show", "missed"]),
         &["missed (3 slots)", "too late for the missed window", "backfill missed --from 20"],
@@ -580,9 +580,9 @@ fn the_newest_answer_is_shown_with_its_schedule_and_a_line_of_it_with_its_run() 
     let going_on = Verdict { streaks: Streaks::default(), pause: None, news: None };
     let lines: Vec<String> = (1..=30).map(|n| format!("line {n}")).collect();
     let long = format!("\u{1b}[2J{}", lines.join("\n"));
-    world.end("news", Outcome::Completed, Some("the first answer"), &going_on);
+    world.end("news", RunOutcome::Completed, Some("the first answer"), &going_on);
     assert!(world.schedules(&["show", "news"]).contains("\n  the first answer\n"));
-    world.end("news", Outcome::Completed, Some(&long), &going_on);
+    world.end("news", RunOutcome::Completed, Some(&long), &going_on);
     world.fail("news", Reason::RateLimited, "too many", &going_on);
     let shown = world.schedules(&["show", "news"]);
     assert!(!shown.contains('\u{1b}'), "{shown:?}");

@@ -104,12 +104,12 @@ impl Default for AgentConfig {
 /// Why a configuration cannot be used. The message names the file and the field.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}")]
-pub struct ConfigError {
+pub struct AgentConfigError {
     path: String,
     reason: String,
 }
 
-impl ConfigError {
+impl AgentConfigError {
     /// What is wrong with the file at `path`.
     pub fn new(path: &Path, reason: String) -> Self {
         Self { path: path.display().to_string(), reason }
@@ -119,13 +119,13 @@ impl ConfigError {
 /// The text of the file at `path`; `{}` for a missing one.
 ///
 /// # Errors
-/// [`ConfigError`] if it cannot be read.
-pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+/// [`AgentConfigError`] if it cannot be read.
+pub fn read_text(path: &Path) -> Result<String, AgentConfigError> {
     match crate::bounds::CONFIG_FILE.read_to_string(path) {
         // Some editors write a byte order mark.
         Ok(text) => Ok(text.trim_start_matches('\u{feff}').to_owned()),
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok("{}".to_owned()),
-        Err(other) => Err(ConfigError::new(path, other.to_string())),
+        Err(other) => Err(AgentConfigError::new(path, other.to_string())),
     }
 }
 
@@ -133,11 +133,11 @@ impl AgentConfig {
     /// Reads and checks the file at `path`, as a runner does; a missing file is the default.
     ///
     /// # Errors
-    /// [`ConfigError`] for anything that is not a valid configuration.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    /// [`AgentConfigError`] for anything that is not a valid configuration.
+    pub fn load(path: &Path) -> Result<Self, AgentConfigError> {
         let text = read_text(path)?;
         let fields = serde_json::from_str(&text).map_err(|cause| cause.to_string());
-        fields.and_then(Self::of).map_err(|reason| ConfigError::new(path, reason))
+        fields.and_then(Self::of).map_err(|reason| AgentConfigError::new(path, reason))
     }
 
     /// What `fields` say.

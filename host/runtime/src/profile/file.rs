@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use twobox_shared::agent_config::{
-    AgentConfig, ConfigError, Fields, Lifetime, SharedFolder, Written, read_text,
+    AgentConfig, AgentConfigError, Fields, Lifetime, SharedFolder, Written, read_text,
 };
 
 use super::ExtraMount;
@@ -92,10 +92,10 @@ impl File {
     /// Reads the file at `path`, which may be missing.
     ///
     /// # Errors
-    /// [`ConfigError`] with the field.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    /// [`AgentConfigError`] with the field.
+    pub fn load(path: &Path) -> Result<Self, AgentConfigError> {
         let text = read_text(path)?;
-        Self::parse(&text).map_err(|reason| ConfigError::new(path, reason))
+        Self::parse(&text).map_err(|reason| AgentConfigError::new(path, reason))
     }
 
     /// Reads the text of a file.

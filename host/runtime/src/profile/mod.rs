@@ -13,7 +13,7 @@ mod mounts;
 use std::path::Path;
 
 use serde::Serialize;
-use twobox_shared::agent_config::{AgentConfig, ConfigError, SharedFolder};
+use twobox_shared::agent_config::{AgentConfig, AgentConfigError, SharedFolder};
 
 pub use self::environment::Environment;
 pub use self::file::{File, Limits as WrittenLimits};
@@ -75,10 +75,10 @@ impl Profile {
     /// The profile of an agent whose configuration is the file at `path`, which may be missing.
     ///
     /// # Errors
-    /// [`ConfigError`] with the field, for anything that is no profile.
-    pub fn load(path: &Path, settings: &Containers) -> Result<Self, ConfigError> {
+    /// [`AgentConfigError`] with the field, for anything that is no profile.
+    pub fn load(path: &Path, settings: &Containers) -> Result<Self, AgentConfigError> {
         let file = File::load(path)?;
-        Self::of(file, settings).map_err(|reason| ConfigError::new(path, reason))
+        Self::of(file, settings).map_err(|reason| AgentConfigError::new(path, reason))
     }
 
     /// The profile of an agent whose configuration says nothing.

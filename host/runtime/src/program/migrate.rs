@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{RenameFlags, fsync, renameat_with};
 use rustix::io::Errno;
-use twobox_shared::agent_config::{AgentConfig, ConfigError, Provider};
+use twobox_shared::agent_config::{AgentConfig, AgentConfigError, Provider};
 
 use super::copy::{Copier, FOLDER, Refusal, make_folder};
 use super::exposed::{EXPOSED_HELP, exposed};
@@ -136,7 +136,7 @@ pub fn migrate_all<'a>(data: &DataDir, folders: impl IntoIterator<Item = &'a str
     for folder in folders {
         let (program, shared) = (data.program_folder(folder), data.group_folder(folder));
         let path = data.agent_config(folder);
-        let named = |reason| ConfigError::new(&path, reason);
+        let named = |reason| AgentConfigError::new(&path, reason);
         let config = File::load(&path).and_then(|file| file.agent().map_err(named));
         if let Ok(config) = &config
             && let Some(word) = exposed(config, &shared)

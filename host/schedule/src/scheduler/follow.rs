@@ -21,7 +21,8 @@ use twobox_session::signal;
 use twobox_shared::errors::chain;
 use twobox_slots::reason::Reason;
 use twobox_store::schedules::{
-    End, Finished, Hold, Load, Names, Outcome, PausedItself, Phase, Prepared, Run, Schedule, Status,
+    End, Finished, Hold, Load, Names, PausedItself, Phase, Prepared, Run, RunOutcome, Schedule,
+    Status,
 };
 use twobox_store::storage::{explain, passes};
 use twobox_store::{DbError, LOCK_WAIT};
@@ -412,7 +413,7 @@ impl Scheduler {
         match state {
             RunState::Going => Ok(Step::Wait(AGAIN)),
             RunState::Completed { turns, output } => {
-                self.finish(run, Ended { turns, output, outcome: Outcome::Completed }).await
+                self.finish(run, Ended { turns, output, outcome: RunOutcome::Completed }).await
             }
             RunState::Failed { failure, turns } => {
                 let is_over = run.hold.as_ref().is_some_and(|hold| hold.lease_until <= self.now());
@@ -435,7 +436,7 @@ impl Scheduler {
     ) -> Result<Step, DbError> {
         match reason {
             Reason::Aborted => {
-                let outcome = Outcome::Cancelled { reason, error: error.map(str::to_owned) };
+                let outcome = RunOutcome::Cancelled { reason, error: error.map(str::to_owned) };
                 self.finish(run, Ended { turns, output: None, outcome }).await
             }
             reason => self.fail(run, reason, error.unwrap_or("its time was over"), turns).await,
@@ -449,7 +450,7 @@ impl Scheduler {
         error: &str,
         turns: Option<i64>,
     ) -> Result<Step, DbError> {
-        let outcome = Outcome::Failed { reason, error: error.to_owned() };
+        let outcome = RunOutcome::Failed { reason, error: error.to_owned() };
         self.finish(run, Ended { turns, output: None, outcome }).await
     }
 
@@ -525,5 +526,5 @@ impl Scheduler {
 struct Ended {
     turns: Option<i64>,
     output: Option<String>,
-    outcome: Outcome,
+    outcome: RunOutcome,
 }

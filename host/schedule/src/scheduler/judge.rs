@@ -30,7 +30,7 @@ pub(super) fn reason_of(failure: &Failure, is_over: bool) -> Reason {
 pub fn judge(schedule: &Schedule, run: &Run, teller: SessionId) -> Verdict {
     let fired_at = run.slot.or(run.hold.as_ref().map(|hold| hold.started_at));
     let grace = schedule.turns_edited_at.zip(fired_at).is_some_and(|(edited_at, fired_at)| {
-        service::Plan::of(&schedule.definition)
+        service::Times::of(&schedule.definition)
             .is_ok_and(|plan| streak::in_grace(&plan.timetable, edited_at, fired_at))
     });
     let end = match (run.status, run.reason) {

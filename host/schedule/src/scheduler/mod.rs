@@ -30,7 +30,7 @@ use twobox_shared::errors::chain;
 use twobox_slots::eta;
 use twobox_store::DbError;
 use twobox_store::schedules::{
-    Cancelled, Capacity, Claim, Claimed, Executed, Listed, Next, Run, Schedule, Start, Started,
+    Cancelled, Capacity, Claimed, Executed, Listed, Next, Run, Schedule, SlotClaim, Start, Started,
 };
 use twobox_system::lock::lock;
 
@@ -223,7 +223,7 @@ impl Scheduler {
         let Some(next) = schedule.next else { return Ok(false) };
         let store = &self.core.parts.store;
         let id = schedule.id;
-        let timetable = match service::Plan::of(&schedule.definition) {
+        let timetable = match service::Times::of(&schedule.definition) {
             Ok(plan) => plan.timetable,
             Err(mistake) => {
                 let reason =
@@ -278,7 +278,7 @@ impl Scheduler {
         plan: Plan,
         now: UnixMillis,
     ) -> Result<Claimed, DbError> {
-        let claim = Claim {
+        let claim = SlotClaim {
             schedule: schedule.id,
             revision: schedule.revision,
             slot: next.slot,

@@ -11,7 +11,7 @@ use twobox_slots::overlap::{self, Decision, Unended};
 use twobox_slots::reason::Reason;
 use twobox_slots::timetable::Timetable;
 use twobox_slots::{Slot, jitter};
-use twobox_store::schedules::{Fate, Next, Run, Schedule, SlotRow, Status, Trigger};
+use twobox_store::schedules::{Next, Run, Schedule, SlotFate, SlotRow, Status, Trigger};
 
 /// How late the host may be for a slot without having missed it.
 const ON_TIME: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ pub fn plan(
     let reckoning = missed::reckon(timetable, Slot(next.slot), now, grace, catch_up);
     let left = definition.max_runs.map_or(i64::MAX, |most| most - schedule.fired);
 
-    let mut rows: Vec<(UnixMillis, UnixMillis, Fate)> = Vec::new();
+    let mut rows: Vec<(UnixMillis, UnixMillis, SlotFate)> = Vec::new();
     let mut replaces = Vec::new();
     let before = count(open);
     let mut unended = before;
@@ -97,21 +97,21 @@ pub fn plan(
         let makes_up = now > slot.0 + grace && definition.overlap != overlap::Policy::Replace;
         let beside = if makes_up { before } else { unended };
         let fate = match overlap::decide(definition.overlap, beside) {
-            Decision::Run | Decision::Wait => Fate::Run,
-            Decision::Skip => Fate::Skipped(Reason::Overlap),
+            Decision::Run | Decision::Wait => SlotFate::Run,
+            Decision::Skip => SlotFate::Skipped(Reason::Overlap),
             Decision::Replace => {
                 // What a person asked for is no slot that a newer one stands for.
                 let by_cadence = open.iter().filter(|run| run.trigger == Trigger::Scheduled);
                 replaces = by_cadence.map(|run| run.id).collect();
-                for (_, _, fate) in rows.iter_mut().filter(|(_, _, fate)| *fate == Fate::Run) {
-                    *fate = Fate::Skipped(Reason::Replaced);
+                for (_, _, fate) in rows.iter_mut().filter(|(_, _, fate)| *fate == SlotFate::Run) {
+                    *fate = SlotFate::Skipped(Reason::Replaced);
                     fired -= 1;
                 }
                 unended = Unended::default();
-                Fate::Run
+                SlotFate::Run
             }
         };
-        if fate == Fate::Run {
+        if fate == SlotFate::Run {
             fired += 1;
             unended.queued += 1;
         }
@@ -119,7 +119,7 @@ pub fn plan(
     }
     let missed = reckoning.missed.into_iter();
     for missed in missed.flat_map(|missed| missed.without(timetable, taken)) {
-        let fate = Fate::Missed {
+        let fate = SlotFate::Missed {
             reason: missed.reason,
             count: i64::try_from(missed.count).unwrap_or(i64::MAX),
             last_slot: missed.last.0,

@@ -50,7 +50,7 @@ pub(in crate::scheduler) fn hourly(missed: Policy, max_runs: Option<i64>) -> Sch
 
 #[test]
 fn slots_that_have_a_row_get_no_other_and_all_others_get_one() {
-    use Fate::{Missed, Run};
+    use SlotFate::{Missed, Run};
     let of = |count, last: i64| Missed {
         reason: Reason::Policy,
         count,
@@ -67,12 +67,12 @@ fn slots_that_have_a_row_get_no_other_and_all_others_get_one() {
     ];
     for (policy, max_runs, expected) in cases {
         let schedule = hourly(policy, max_runs);
-        let timetable = service::Plan::of(&schedule.definition).unwrap().timetable;
+        let timetable = service::Times::of(&schedule.definition).unwrap().timetable;
         let known = Known { open: Vec::new(), taken: taken.to_vec() };
         let (next, now) = (schedule.next.unwrap(), UnixMillis(6 * HOUR + HOUR / 2));
         let fresh = || RunId::from_uuid(Uuid::from_u128(3));
         let plan = plan(&schedule, &timetable, next, &known, now, fresh);
-        let rows: Vec<(i64, Fate)> =
+        let rows: Vec<(i64, SlotFate)> =
             plan.rows.iter().map(|row| (row.slot.0 / HOUR, row.fate)).collect();
         assert_eq!(rows, expected, "{policy:?}");
     }
@@ -80,7 +80,7 @@ fn slots_that_have_a_row_get_no_other_and_all_others_get_one() {
 
 /// What is decided at this hour about a schedule of which nothing has run yet.
 fn planned_at(schedule: &Schedule, hour: i64) -> Plan {
-    let timetable = service::Plan::of(&schedule.definition).unwrap().timetable;
+    let timetable = service::Times::of(&schedule.definition).unwrap().timetable;
     let (next, now) = (schedule.next.unwrap(), UnixMillis(hour * HOUR));
     let mut id = 0;
     let fresh = || {
@@ -93,20 +93,20 @@ fn planned_at(schedule: &Schedule, hour: i64) -> Plan {
 #[test]
 fn all_missed_slots_are_made_up_for_whatever_overlaps_among_themselves() {
     use overlap::Policy::{Allow, Queue, Replace, Skip};
-    let skipped = Fate::Skipped(Reason::Overlap);
-    let replaced = Fate::Skipped(Reason::Replaced);
+    let skipped = SlotFate::Skipped(Reason::Overlap);
+    let replaced = SlotFate::Skipped(Reason::Replaced);
     // Three slots came while the host was away; the fourth is on time.
     let cases = [
-        (Allow, [Fate::Run; 4]),
-        (Skip, [Fate::Run, Fate::Run, Fate::Run, skipped]),
-        (Queue, [Fate::Run, Fate::Run, Fate::Run, skipped]),
-        (Replace, [replaced, replaced, replaced, Fate::Run]),
+        (Allow, [SlotFate::Run; 4]),
+        (Skip, [SlotFate::Run, SlotFate::Run, SlotFate::Run, skipped]),
+        (Queue, [SlotFate::Run, SlotFate::Run, SlotFate::Run, skipped]),
+        (Replace, [replaced, replaced, replaced, SlotFate::Run]),
     ];
     for (overlap, expected) in cases {
         let mut schedule = hourly(Policy::All, None);
         schedule.definition.overlap = overlap;
         let plan = planned_at(&schedule, 4);
-        let fates: Vec<Fate> = plan.rows.iter().map(|row| row.fate).collect();
+        let fates: Vec<SlotFate> = plan.rows.iter().map(|row| row.fate).collect();
         assert_eq!(fates, expected, "{overlap:?}");
     }
 }

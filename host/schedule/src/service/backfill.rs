@@ -29,21 +29,24 @@ pub fn backfill(
     now: UnixMillis,
 ) -> Result<BackfillView, ServiceError> {
     let schedule = find(store, name_or_id)?;
-    let plan = readable(&schedule)?;
+    let times = readable(&schedule)?;
     if to > now {
         let problem = format!(
             "{} has not come yet: only slots of the past can be run after all",
-            plan.zone.rfc3339(to)
+            times.zone.rfc3339(to)
         );
         return Err(Mistake::new("to", to, problem).into());
     }
     if from > to {
-        let problem =
-            format!("{} is later than the end, {}", plan.zone.rfc3339(from), plan.zone.rfc3339(to));
+        let problem = format!(
+            "{} is later than the end, {}",
+            times.zone.rfc3339(from),
+            times.zone.rfc3339(to)
+        );
         return Err(Mistake::new("from", from, problem).into());
     }
     let before = to + Duration::from_millis(1);
-    let count = plan.timetable.count(from, before);
+    let count = times.timetable.count(from, before);
     if count > BACKFILL_MAX {
         let problem = format!(
             "{count} slots lie between the two times, and at most {BACKFILL_MAX} can be asked for at \
@@ -54,17 +57,17 @@ pub fn backfill(
     let past = |slot: Slot| PastSlot {
         run: RunId::generate(ids),
         slot: slot.0,
-        following: plan.timetable.next_after(slot).map(|next| next.0),
+        following: times.timetable.next_after(slot).map(|next| next.0),
     };
-    let slots: Vec<PastSlot> = plan.timetable.slots(from, before).map(past).collect();
+    let slots: Vec<PastSlot> = times.timetable.slots(from, before).map(past).collect();
     match store.runs().enqueue_backfill(schedule.id, &slots, now).wait()? {
         Backfilled::Done { queued, kept } => Ok(BackfillView {
             schedule: schedule.definition.name,
             slots: slots.len(),
             queued,
             kept,
-            first: slots.first().map(|first| plan.zone.rfc3339(first.slot)),
-            last: slots.last().map(|last| plan.zone.rfc3339(last.slot)),
+            first: slots.first().map(|first| times.zone.rfc3339(first.slot)),
+            last: slots.last().map(|last| times.zone.rfc3339(last.slot)),
         }),
         Backfilled::Gone => Err(unknown(store, name_or_id)?),
     }

@@ -7,14 +7,16 @@ use twobox_shared::time::UnixMillis;
 
 use super::check::{self, Checked};
 use super::look::detail;
-use super::plan::Plan;
-use super::view::{Detail, Paused, Removed, Resumed, ScheduleView};
+use super::times::Times;
+use super::view::{Detail, PausedView, RemovedView, ResumedView, ScheduleView};
 use super::{Draft, Mistake, ServiceError, TRIES, agent, find, unknown};
 use twobox_slots::Slot;
 use twobox_slots::missed::{self, Missed};
 use twobox_slots::reason::Reason;
 use twobox_store::Store;
-use twobox_store::schedules::{self, Added, Claim, Edited, Fate, NextSlot, Schedule, SlotRow};
+use twobox_store::schedules::{
+    self, Added, Edited, NextSlot, Schedule, SlotClaim, SlotFate, SlotRow,
+};
 
 /// Adds a schedule under `id`, enabled. Two slots must be `min_interval` apart at least.
 ///
@@ -31,8 +33,8 @@ pub fn add(
         return Err(Mistake::missing("agent", "say which agent is told").into());
     };
     let agent = agent(store, "agent", name_or_id)?.id;
-    let Checked { definition, plan, .. } = check::new(store, agent, draft, min_interval, now)?;
-    let next = plan.first_after(id, now);
+    let Checked { definition, times, .. } = check::new(store, agent, draft, min_interval, now)?;
+    let next = times.first_after(id, now);
     match store.schedules().add(id, agent, &definition, next, now).wait()? {
         Added::Done => {}
         Added::NameTaken => return Err(ServiceError::NameTaken { name: definition.name }),
@@ -70,13 +72,13 @@ pub fn edit(
         }
         check_owner(store, draft, &old)?;
         let before = (&old.definition, old.fired);
-        let Checked { definition, plan, has_new_slots } =
+        let Checked { definition, times, has_new_slots } =
             check::edited(store, old.agent_group, draft, before, min_interval, now)?;
         let has_new_jitter = definition.jitter_ms != old.definition.jitter_ms;
         let next = match old.next {
             Some(_) if !has_new_slots && !has_new_jitter => NextSlot::Kept,
-            Some(next) if !has_new_slots => NextSlot::Moved(plan.due(old.id, Slot(next.slot))),
-            Some(_) | None => NextSlot::Reckoned(plan.first_after(old.id, now)),
+            Some(next) if !has_new_slots => NextSlot::Moved(times.due(old.id, Slot(next.slot))),
+            Some(_) | None => NextSlot::Reckoned(times.first_after(old.id, now)),
         };
         let passed = match next {
             NextSlot::Reckoned(_) => passed(store, &old, Reason::Edited, ids, now)?,
@@ -129,7 +131,7 @@ pub fn pause(
     reason: Option<&str>,
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
-) -> Result<Paused, ServiceError> {
+) -> Result<PausedView, ServiceError> {
     const LONGEST: usize = 500;
     let reason = reason.map(str::trim).filter(|reason| !reason.is_empty()).unwrap_or(BY_A_PERSON);
     if reason.chars().count() > LONGEST {
@@ -148,7 +150,7 @@ pub fn pause(
                 schedules::Paused::Gone => return Err(unknown(store, name_or_id)?),
             };
         let schedule = ScheduleView::of(store, &find(store, &old.id.to_string())?)?;
-        return Ok(Paused { schedule, was_paused, cancelled });
+        return Ok(PausedView { schedule, was_paused, cancelled });
     }
     Err(ServiceError::Contended { name: first.definition.name })
 }
@@ -159,12 +161,16 @@ pub fn pause(
 /// # Errors
 /// [`ServiceError::UnknownSchedule`], [`ServiceError::AgentGone`], [`ServiceError::Unreadable`],
 /// [`ServiceError::Contended`].
-pub fn resume(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Resumed, ServiceError> {
+pub fn resume(
+    store: &Store,
+    name_or_id: &str,
+    now: UnixMillis,
+) -> Result<ResumedView, ServiceError> {
     let first = find(store, name_or_id)?;
     for _ in 0..TRIES {
         let old = find(store, &first.id.to_string())?;
-        let plan = readable(&old)?;
-        let next = plan.first_after(old.id, now);
+        let times = readable(&old)?;
+        let next = times.first_after(old.id, now);
         let was_enabled = match store.schedules().resume(old.id, old.revision, next, now).wait()? {
             schedules::Resumed::Done => false,
             schedules::Resumed::Already => true,
@@ -175,7 +181,7 @@ pub fn resume(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Resume
             }
         };
         let detail = detail(store, &find(store, &old.id.to_string())?, now)?;
-        return Ok(Resumed { detail, was_enabled });
+        return Ok(ResumedView { detail, was_enabled });
     }
     Err(ServiceError::Contended { name: first.definition.name })
 }
@@ -185,11 +191,15 @@ pub fn resume(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Resume
 ///
 /// # Errors
 /// [`ServiceError::UnknownSchedule`].
-pub fn remove(store: &Store, name_or_id: &str, now: UnixMillis) -> Result<Removed, ServiceError> {
+pub fn remove(
+    store: &Store,
+    name_or_id: &str,
+    now: UnixMillis,
+) -> Result<RemovedView, ServiceError> {
     let schedule = find(store, name_or_id)?;
     match store.schedules().remove(schedule.id, now).wait()? {
         schedules::Removed::Done { cancelled } => {
-            Ok(Removed { id: schedule.id, name: schedule.definition.name, cancelled })
+            Ok(RemovedView { id: schedule.id, name: schedule.definition.name, cancelled })
         }
         schedules::Removed::Gone => Err(unknown(store, name_or_id)?),
     }
@@ -204,37 +214,37 @@ fn passed(
     reason: Reason,
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
-) -> Result<Option<Claim>, ServiceError> {
+) -> Result<Option<SlotClaim>, ServiceError> {
     let Some(next) = schedule.next.filter(|next| next.slot <= now) else { return Ok(None) };
-    let Ok(plan) = Plan::of(&schedule.definition) else { return Ok(None) };
+    let Ok(times) = Times::of(&schedule.definition) else { return Ok(None) };
     let taken = store.schedules().taken(schedule.id, next.slot, now).wait()?;
-    let missed = missed::passed(&plan.timetable, Slot(next.slot), now, reason, &taken);
+    let missed = missed::passed(&times.timetable, Slot(next.slot), now, reason, &taken);
     let row = |missed: Missed| SlotRow {
         id: RunId::generate(ids),
         slot: missed.first.0,
         due: missed.first.0,
-        fate: Fate::Missed {
+        fate: SlotFate::Missed {
             reason,
             count: i64::try_from(missed.count).unwrap_or(i64::MAX),
             last_slot: missed.last.0,
         },
     };
     let open = store.runs().open_of(schedule.id).wait()?.rows;
-    Ok(Some(Claim {
+    Ok(Some(SlotClaim {
         schedule: schedule.id,
         revision: schedule.revision,
         slot: next.slot,
         open: open.iter().map(|run| run.id).collect(),
         rows: missed.into_iter().map(row).collect(),
         replaces: Vec::new(),
-        next: plan.first_after(schedule.id, now),
+        next: times.first_after(schedule.id, now),
         now,
     }))
 }
 
 /// What the definition of a schedule means.
-pub(super) fn readable(schedule: &Schedule) -> Result<Plan, ServiceError> {
-    Plan::of(&schedule.definition).map_err(|problem| ServiceError::Unreadable {
+pub(super) fn readable(schedule: &Schedule) -> Result<Times, ServiceError> {
+    Times::of(&schedule.definition).map_err(|problem| ServiceError::Unreadable {
         name: schedule.definition.name.clone(),
         problem,
     })

@@ -7,7 +7,7 @@ use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
-use super::plan::{Plan, cadence, short, zone};
+use super::times::{Times, cadence, short, zone};
 use super::{Change, Draft, Mistake, ServiceError, WrittenChat};
 use twobox_slots::cadence::{Cadence, Kind, parse_instant, parse_reading, refuse_months};
 use twobox_slots::timetable::{Bounds, Timetable};
@@ -55,7 +55,7 @@ fn blank(now: UnixMillis) -> Definition {
 /// A definition that passed all checks.
 pub(super) struct Checked {
     pub(super) definition: Definition,
-    pub(super) plan: Plan,
+    pub(super) times: Times,
     /// Whether the slots may be others than before.
     pub(super) has_new_slots: bool,
 }
@@ -214,36 +214,36 @@ fn together(
         let problem = format!("the first instant, {first}, is not before the last one, {last}");
         return Err(Mistake::missing(field, problem));
     }
-    let plan = Plan::of(&definition)?;
+    let times = Times::of(&definition)?;
     if draft.cadence.is_some() {
-        plan.cadence.check_interval(min_interval).map_err(|error| {
+        times.cadence.check_interval(min_interval).map_err(|error| {
             Mistake::new("cadence", &definition.cadence_value, error.to_string())
         })?;
     }
     if (draft.cadence.is_some() || draft.jitter_sec != Change::Keep)
-        && !plan.jitter.is_zero()
-        && let Some(shortest) = plan.cadence.shortest_interval()
-        && plan.jitter >= shortest
+        && !times.jitter.is_zero()
+        && let Some(shortest) = times.cadence.shortest_interval()
+        && times.jitter >= shortest
     {
         let problem = format!(
             "{} is not less than the {} that may lie between two slots of {}",
-            humantime::format_duration(plan.jitter),
+            humantime::format_duration(times.jitter),
             humantime::format_duration(shortest),
-            plan.cadence
+            times.cadence
         );
-        return Err(Mistake::new("jitter_sec", plan.jitter.as_secs(), problem));
+        return Err(Mistake::new("jitter_sec", times.jitter.as_secs(), problem));
     }
-    if has_new_slots && plan.timetable.first_after(now).is_none() {
+    if has_new_slots && times.timetable.first_after(now).is_none() {
         let bounds = match (definition.not_before, definition.not_after) {
             (None, None) => "",
             _ => " within not_before and not_after",
         };
         let problem = format!(
             "{} has no slot after {}{bounds}: it would never fire",
-            plan.cadence,
-            plan.zone.rfc3339(now)
+            times.cadence,
+            times.zone.rfc3339(now)
         );
-        let (field, given) = at_fault(draft, &definition, &plan, now);
+        let (field, given) = at_fault(draft, &definition, &times, now);
         return Err(Mistake::new(field, given, problem));
     }
     if let (Change::Set(most), true) = (&draft.max_runs, fired > 0)
@@ -254,7 +254,7 @@ fn together(
         );
         return Err(Mistake::new("max_runs", most, problem));
     }
-    Ok(Checked { definition, plan, has_new_slots })
+    Ok(Checked { definition, times, has_new_slots })
 }
 
 /// Which field leaves no slot after `now`, and what it says: a bound that was just given, if there are
@@ -262,7 +262,7 @@ fn together(
 fn at_fault<'a>(
     draft: &'a Draft,
     definition: &'a Definition,
-    plan: &Plan,
+    times: &Times,
     now: UnixMillis,
 ) -> (&'static str, &'a str) {
     let bounds = [("not_after", &draft.not_after), ("not_before", &draft.not_before)];
@@ -271,8 +271,8 @@ fn at_fault<'a>(
         Change::Keep | Change::Reset => None,
     });
     let has_slots = || {
-        let (zone, anchor) = (plan.zone.clone(), definition.anchor);
-        let unbounded = Timetable::new(&plan.cadence, zone, anchor, Bounds::default());
+        let (zone, anchor) = (times.zone.clone(), definition.anchor);
+        let unbounded = Timetable::new(&times.cadence, zone, anchor, Bounds::default());
         unbounded.first_after(now).is_some()
     };
     given.filter(|_| has_slots()).unwrap_or(("cadence", &definition.cadence_value))

@@ -3,7 +3,7 @@
 use twobox_shared::ids::RunId;
 use twobox_shared::time::UnixMillis;
 
-use super::plan::Plan;
+use super::times::Times;
 use super::view::{
     Detail, ListedSchedule, MetricsList, MetricsView, Names, RunPage, RunView, ScheduleList,
     ScheduleView, Shown, Upcoming,
@@ -161,11 +161,11 @@ pub(super) fn detail(
 ) -> Result<Detail, ServiceError> {
     let view = ScheduleView::of(store, schedule)?;
     // What cannot be read has no slots to show; the view says what is wrong.
-    let (next, warnings) = match Plan::of(&schedule.definition) {
-        Ok(plan) => {
-            let upcoming = plan.upcoming(schedule, UPCOMING);
-            let next = upcoming.into_iter().map(|next| Upcoming::of(&plan.zone, next)).collect();
-            (next, Warnings::read(store, schedule, plan.timetable, now)?)
+    let (next, warnings) = match Times::of(&schedule.definition) {
+        Ok(times) => {
+            let upcoming = times.upcoming(schedule, UPCOMING);
+            let next = upcoming.into_iter().map(|next| Upcoming::of(&times.zone, next)).collect();
+            (next, Warnings::read(store, schedule, times.timetable, now)?)
         }
         Err(_) => (Vec::new(), Warnings::default()),
     };

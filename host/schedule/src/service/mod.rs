@@ -17,7 +17,7 @@ mod changes;
 mod check;
 mod draft;
 mod look;
-mod plan;
+mod times;
 pub mod view;
 pub mod warnings;
 mod words;
@@ -27,7 +27,7 @@ pub use changes::{add, edit, pause, remove, resume};
 pub use check::{PROMPT_MAX, check_name, past_instant};
 pub use draft::{Change, Draft, WrittenCadence, WrittenChat};
 pub use look::{PAGE_MAX, list, metrics, run, runs, show};
-pub use plan::Plan;
+pub use times::Times;
 pub use words::in_words;
 
 use twobox_store::agents::AgentError;

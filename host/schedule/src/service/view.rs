@@ -8,7 +8,7 @@ use twobox_shared::ids::{AgentGroupId, MessageId, RunId, ScheduleId, SessionId};
 use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
-use super::plan::Plan;
+use super::times::Times;
 use super::warnings::Warnings;
 use super::{ServiceError, words};
 use twobox_slots::cadence::Cadence;
@@ -111,13 +111,13 @@ impl ScheduleView {
             .by_id(schedule.agent_group)
             .wait()?
             .map_or_else(|| schedule.agent_group.to_string(), |agent| agent.name);
-        let plan = Plan::of(definition);
+        let times = Times::of(definition);
         let zone = zone_of(schedule);
         let time = |at: UnixMillis| zone.rfc3339(at);
-        let text = match &plan {
+        let text = match &times {
             // An instant is read on the schedule's clock, as all others.
-            Ok(Plan { cadence: Cadence::Once { at }, .. }) => format!("once at {}", time(*at)),
-            Ok(plan) => plan.cadence.to_string(),
+            Ok(Times { cadence: Cadence::Once { at }, .. }) => format!("once at {}", time(*at)),
+            Ok(times) => times.cadence.to_string(),
             Err(_) => format!("{} {}", definition.cadence_kind, definition.cadence_value),
         };
         let state = match (schedule.removed_at, &schedule.pause_reason, schedule.next) {
@@ -152,7 +152,7 @@ impl ScheduleView {
             fired: schedule.fired,
             state,
             pause_reason: schedule.pause_reason.clone(),
-            problem: plan.err().map(|problem| problem.to_string()),
+            problem: times.err().map(|problem| problem.to_string()),
             next_slot: schedule.next.map(|next| time(next.slot)),
             next_due: schedule.next.map(|next| time(next.due)),
             streaks: schedule.streaks,
@@ -236,7 +236,7 @@ pub struct ListedSchedule {
 
 /// What came of a pause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Paused {
+pub struct PausedView {
     /// The schedule.
     pub schedule: ScheduleView,
     /// Whether it was paused before; then its reason stays.
@@ -247,7 +247,7 @@ pub struct Paused {
 
 /// What came of resuming.
 #[derive(Debug, Clone, Serialize)]
-pub struct Resumed {
+pub struct ResumedView {
     /// The schedule.
     #[serde(flatten)]
     pub detail: Detail,
@@ -257,7 +257,7 @@ pub struct Resumed {
 
 /// What came of removing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Removed {
+pub struct RemovedView {
     /// By this id it still is known.
     pub id: ScheduleId,
     /// The name, which is free now.

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use twobox_shared::time::UnixMillis;
 
 use super::ServiceError;
-use super::plan::Plan;
+use super::times::Times;
 use twobox_slots::collision::{self, Entry, Warning};
 use twobox_slots::missed::Policy;
 use twobox_slots::timetable::Timetable;
@@ -85,7 +85,7 @@ impl Asked {
     fn reckon(&self) -> Vec<Warning> {
         let entry = |(definition, average_turns): &(Definition, u64)| {
             // What cannot be read does not fire.
-            let timetable = Plan::of(definition).ok()?.timetable;
+            let timetable = Times::of(definition).ok()?.timetable;
             Some(Entry { name: definition.name.clone(), timetable, average_turns: *average_turns })
         };
         let others: Vec<Entry> = self.others.iter().filter_map(entry).collect();
@@ -96,7 +96,7 @@ impl Asked {
 /// Whether a slot that was missed may not be made up for although the next is still far.
 fn short_window(definition: &Definition) -> Option<Warning> {
     let window = Duration::from_millis(u64::try_from(definition.missed_window_ms).ok()?);
-    let period = Plan::of(definition).ok()?.cadence.shortest_interval()?;
+    let period = Times::of(definition).ok()?.cadence.shortest_interval()?;
     (definition.missed != Policy::Skip && window < period).then_some(Warning::ShortMissedWindow {
         period_sec: period.as_secs(),
         window_sec: window.as_secs(),

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params}
 use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::claims::{Claim, Claimed, claim_in};
+use super::claims::{Claimed, SlotClaim, claim_in};
 use super::definitions::{Definition, Next, by_id};
 use super::runs::cancel_queued;
 use crate::{Operation, Schedules, failed};
@@ -80,7 +80,7 @@ impl Schedules<'_> {
         revision: i64,
         definition: &Definition,
         next: NextSlot,
-        passed: Option<Claim>,
+        passed: Option<SlotClaim>,
         now: UnixMillis,
     ) -> Operation<Edited> {
         let definition = definition.to_owned();
@@ -149,7 +149,7 @@ impl Schedules<'_> {
         &self,
         id: ScheduleId,
         reason: &str,
-        passed: Option<Claim>,
+        passed: Option<SlotClaim>,
         now: UnixMillis,
     ) -> Operation<Paused> {
         let reason = reason.to_owned();
@@ -276,7 +276,7 @@ pub enum Paused {
 
 /// Records what becomes of slots that a change takes away. Returns whether they are still what they
 /// were when they were read.
-fn leave_out(tx: &Connection, passed: Option<&Claim>) -> rusqlite::Result<bool> {
+fn leave_out(tx: &Connection, passed: Option<&SlotClaim>) -> rusqlite::Result<bool> {
     match passed {
         None => Ok(true),
         Some(claim) => Ok(matches!(claim_in(tx, claim)?, Claimed::Done { .. })),

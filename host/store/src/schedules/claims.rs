@@ -24,12 +24,12 @@ pub struct SlotRow {
     /// The same with its jitter: from then on it may start.
     pub due: UnixMillis,
     /// What becomes of it.
-    pub fate: Fate,
+    pub fate: SlotFate,
 }
 
 /// What becomes of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum SlotFate {
     /// It makes a run, which waits for its turn.
     Run,
     /// It is left out.
@@ -47,7 +47,7 @@ pub enum Fate {
 
 /// Everything that was decided about a schedule whose slot came, and what it was decided on.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub struct SlotClaim {
     /// The schedule.
     pub schedule: ScheduleId,
     /// Its revision, as it was read.
@@ -96,7 +96,7 @@ impl Schedules<'_> {
     /// # Errors
     /// [`DbError::Sqlite`](crate::DbError::Sqlite); [`DbError::is_busy`](crate::DbError::is_busy) if
     /// somebody else held the write lock for too long.
-    pub fn claim_slot(&self, claim: Claim) -> Operation<Claimed> {
+    pub fn claim_slot(&self, claim: SlotClaim) -> Operation<Claimed> {
         self.0.operation("claim a slot", move |db| {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let claimed = claim_in(&tx, &claim)?;
@@ -142,7 +142,7 @@ const PUT_OFF: &str = "
       AND next_due_ms < :until";
 
 /// The same inside a transaction, which must not be committed unless it is done.
-pub(super) fn claim_in(tx: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
+pub(super) fn claim_in(tx: &Connection, claim: &SlotClaim) -> rusqlite::Result<Claimed> {
     if let Some(refusal) = refusal(tx, claim)? {
         return Ok(refusal);
     }
@@ -156,7 +156,7 @@ pub(super) fn claim_in(tx: &Connection, claim: &Claim) -> rusqlite::Result<Claim
             // The slot is ours, as the schedule still stands at it. Whoever ran it did so without
             // moving the schedule on.
             0 => already.push(row.slot),
-            _ => fired += i64::from(row.fate == Fate::Run),
+            _ => fired += i64::from(row.fate == SlotFate::Run),
         }
     }
     for &run in &claim.replaces {
@@ -171,7 +171,7 @@ pub(super) const OPEN_IDS: &str = "SELECT id FROM runs INDEXED BY runs_open
     WHERE schedule_id = :schedule AND ended_at_ms IS NULL";
 
 /// Why the claim cannot be carried out, if it cannot.
-fn refusal(tx: &Connection, claim: &Claim) -> rusqlite::Result<Option<Claimed>> {
+fn refusal(tx: &Connection, claim: &SlotClaim) -> rusqlite::Result<Option<Claimed>> {
     let Some(schedule) = by_id(tx, claim.schedule)? else { return Ok(Some(Claimed::Gone)) };
     if schedule.removed_at.is_some() {
         return Ok(Some(Claimed::Gone));
@@ -197,7 +197,7 @@ fn refusal(tx: &Connection, claim: &Claim) -> rusqlite::Result<Option<Claimed>> 
 
 fn in_bounds(schedule: &Schedule, rows: &[SlotRow]) -> bool {
     let definition = &schedule.definition;
-    let runs = || rows.iter().filter(|row| row.fate == Fate::Run);
+    let runs = || rows.iter().filter(|row| row.fate == SlotFate::Run);
     let fired = schedule.fired + i64::try_from(runs().count()).unwrap_or(i64::MAX);
     definition.max_runs.is_none_or(|most| fired <= most)
         && runs().all(|row| {
@@ -229,19 +229,19 @@ fn stands_for_taken(
     row: &SlotRow,
 ) -> rusqlite::Result<bool> {
     match row.fate {
-        Fate::Missed { last_slot, .. } if last_slot > row.slot => {
+        SlotFate::Missed { last_slot, .. } if last_slot > row.slot => {
             Ok(!taken_in(tx, schedule, row.slot, last_slot)?.is_empty())
         }
-        Fate::Missed { .. } | Fate::Run | Fate::Skipped(_) => Ok(false),
+        SlotFate::Missed { .. } | SlotFate::Run | SlotFate::Skipped(_) => Ok(false),
     }
 }
 
 /// Stores one row; returns 0 if the slot has one.
-fn insert(tx: &Connection, claim: &Claim, row: &SlotRow) -> rusqlite::Result<usize> {
+fn insert(tx: &Connection, claim: &SlotClaim, row: &SlotRow) -> rusqlite::Result<usize> {
     let (status, reason, count, last_slot) = match row.fate {
-        Fate::Run => (Status::Queued, None, 1, None),
-        Fate::Skipped(reason) => (Status::Skipped, Some(reason), 1, None),
-        Fate::Missed { reason, count, last_slot } => {
+        SlotFate::Run => (Status::Queued, None, 1, None),
+        SlotFate::Skipped(reason) => (Status::Skipped, Some(reason), 1, None),
+        SlotFate::Missed { reason, count, last_slot } => {
             (Status::Missed, Some(reason), count, (count > 1).then_some(last_slot))
         }
     };
@@ -264,11 +264,11 @@ fn insert(tx: &Connection, claim: &Claim, row: &SlotRow) -> rusqlite::Result<usi
         ":count": count,
         ":last_slot": last_slot,
         ":now": claim.now,
-        ":ended": (row.fate != Fate::Run).then_some(claim.now),
+        ":ended": (row.fate != SlotFate::Run).then_some(claim.now),
     })
 }
 
-fn move_on(tx: &Connection, claim: &Claim, fired: i64) -> rusqlite::Result<()> {
+fn move_on(tx: &Connection, claim: &SlotClaim, fired: i64) -> rusqlite::Result<()> {
     // A next slot that is not later would claim the same slots for ever: such a claim is an error.
     let changed = tx
         .prepare_cached(

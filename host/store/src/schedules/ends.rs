@@ -16,7 +16,7 @@ use twobox_slots::streak::Streaks;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// Well.
     Completed,
     /// Without success.
@@ -35,7 +35,7 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl RunOutcome {
     /// The state that the run ends in, and why if it did not complete: for the host and for people.
     pub fn parts(&self) -> (Status, Option<Reason>, Option<&str>) {
         match self {
@@ -52,7 +52,7 @@ impl Outcome {
 #[derive(Debug, Clone)]
 pub struct End {
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
     /// How many turns it took, if that is known.
     pub turns: Option<i64>,
     /// What came of it.

@@ -25,9 +25,9 @@ mod starts;
 mod words;
 
 pub use changes::{Added, Edited, NextSlot, Paused, Removed, Resumed};
-pub use claims::{Claim, Claimed, Fate, SlotRow};
+pub use claims::{Claimed, SlotClaim, SlotFate, SlotRow};
 pub use definitions::{Definition, Next, Schedule};
-pub use ends::{End, Finished, News, Outcome, Verdict};
+pub use ends::{End, Finished, News, RunOutcome, Verdict};
 pub use life::Cancelled;
 pub use listed::{Listed, Unreadable};
 pub use manual::{Backfilled, Enqueued, PastSlot};

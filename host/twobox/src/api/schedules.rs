@@ -11,7 +11,7 @@ use twobox_shared::ids::{ScheduleId, SystemIds};
 use super::Api;
 use super::error::{ApiError, Code, from_json};
 use super::extract::{Body, NoBody, Object, Path, Query};
-use twobox_schedule::service::view::{Removed, ScheduleList};
+use twobox_schedule::service::view::{RemovedView, ScheduleList};
 use twobox_schedule::service::{self, Draft};
 use twobox_store::Store;
 use twobox_system::blocking::blocking;
@@ -133,7 +133,7 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Path(name_or_id): Path<String>,
     NoBody: NoBody,
-) -> Result<Json<Removed>, ApiError> {
+) -> Result<Json<RemovedView>, ApiError> {
     let now = api.now();
     api.write(move |store| service::remove(store, &name_or_id, now)).await.map(Json)
 }

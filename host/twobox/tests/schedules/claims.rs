@@ -6,14 +6,14 @@ use twobox_shared::ids::{ScheduleId, SystemIds};
 use twobox_slots::Slot;
 use twobox_store::Store;
 use twobox_store::schedules::{
-    self, Claim, Claimed, Definition, Fate, Reason, SlotRow, Status, Trigger,
+    self, Claimed, Definition, Reason, SlotClaim, SlotFate, SlotRow, Status, Trigger,
 };
 
 use super::world::{World, at, definition, dump, host_id, next, past, run_id, world};
 
 /// A claim of the slot 1000 of a fresh schedule, as one run.
-fn of_1000(id: ScheduleId, rows: &[SlotRow]) -> Claim {
-    Claim {
+fn of_1000(id: ScheduleId, rows: &[SlotRow]) -> SlotClaim {
+    SlotClaim {
         schedule: id,
         revision: 1,
         slot: at(1000),
@@ -25,11 +25,11 @@ fn of_1000(id: ScheduleId, rows: &[SlotRow]) -> Claim {
     }
 }
 
-fn row(slot: i64, fate: Fate) -> SlotRow {
+fn row(slot: i64, fate: SlotFate) -> SlotRow {
     SlotRow { id: run_id(), slot: at(slot), due: at(slot + 5), fate }
 }
 
-fn claim(world: &mut World, claim: &Claim) -> Claimed {
+fn claim(world: &mut World, claim: &SlotClaim) -> Claimed {
     world.db.schedules().claim_slot(claim.clone()).wait().unwrap()
 }
 
@@ -43,16 +43,16 @@ fn a_claim_stores_its_rows_and_moves_the_schedule_on() {
         max_run_ms: Some(60_000),
         ..definition("report")
     });
-    let missed = Fate::Missed { reason: Reason::Window, count: 3, last_slot: at(3000) };
-    let one = Fate::Missed { reason: Reason::Limit, count: 1, last_slot: at(4000) };
+    let missed = SlotFate::Missed { reason: Reason::Window, count: 3, last_slot: at(3000) };
+    let one = SlotFate::Missed { reason: Reason::Limit, count: 1, last_slot: at(4000) };
     let rows = [
         row(1000, missed),
         row(4000, one),
-        row(5000, Fate::Skipped(Reason::Overlap)),
-        row(6000, Fate::Run),
+        row(5000, SlotFate::Skipped(Reason::Overlap)),
+        row(6000, SlotFate::Run),
     ];
     let outcome =
-        claim(&mut world, &Claim { next: next(7000), now: at(6500), ..of_1000(id, &rows) });
+        claim(&mut world, &SlotClaim { next: next(7000), now: at(6500), ..of_1000(id, &rows) });
     assert_eq!(outcome, DONE);
     let schedule = world.schedule(id);
     assert_eq!((schedule.next, schedule.fired, schedule.revision), (next(7000), 1, 1));
@@ -81,14 +81,14 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
         (
             "another claimed it",
             |world, id| {
-                world.claim(id, &[Fate::Skipped(Reason::Overlap)]);
+                world.claim(id, &[SlotFate::Skipped(Reason::Overlap)]);
             },
             Claimed::Taken,
         ),
         (
             "another moved it to a later slot without any row",
             |world, id| {
-                let empty = Claim { next: next(5000), ..of_1000(id, &[]) };
+                let empty = SlotClaim { next: next(5000), ..of_1000(id, &[]) };
                 assert_eq!(world.db.schedules().claim_slot(empty).wait().unwrap(), DONE);
             },
             Claimed::Taken,
@@ -141,7 +141,7 @@ fn who_does_not_get_the_slot_leaves_no_trace() {
         let id = world.add("report");
         before(&mut world, id);
         let as_it_was = dump(&world.db.raw());
-        let rows = [row(1000, Fate::Run)];
+        let rows = [row(1000, SlotFate::Run)];
         assert_eq!(claim(&mut world, &of_1000(id, &rows)), expected, "{case}");
         assert_eq!(dump(&world.db.raw()), as_it_was, "{case}");
     }
@@ -156,10 +156,10 @@ fn a_run_that_ended_meanwhile_asks_for_a_new_decision() {
     let id = world.add("report");
     let (earlier, owner) = (world.fire(id), host_id());
     world.begin(earlier, owner, 1000);
-    world.finish(earlier, owner, schedules::Outcome::Completed, 1900);
-    let rows = [row(2000, Fate::Skipped(Reason::Overlap))];
-    let stale = Claim { slot: at(2000), next: next(3000), ..of_1000(id, &rows) };
-    let seen = Claim { open: vec![earlier], ..stale.clone() };
+    world.finish(earlier, owner, schedules::RunOutcome::Completed, 1900);
+    let rows = [row(2000, SlotFate::Skipped(Reason::Overlap))];
+    let stale = SlotClaim { slot: at(2000), next: next(3000), ..of_1000(id, &rows) };
+    let seen = SlotClaim { open: vec![earlier], ..stale.clone() };
     assert_eq!(claim(&mut world, &seen), Claimed::Changed);
     assert_eq!(claim(&mut world, &stale), DONE);
 }
@@ -170,8 +170,8 @@ fn a_slot_that_a_backfill_ran_ahead_of_time_does_not_stop_the_cadence() {
     let id = world.add("report");
     let ahead = run_id();
     world.db.runs().enqueue_backfill(id, &[past(ahead, 1000)], at(900)).wait().unwrap();
-    let rows = [row(1000, Fate::Run), row(2000, Fate::Run)];
-    let both = Claim { open: vec![ahead], next: next(3000), ..of_1000(id, &rows) };
+    let rows = [row(1000, SlotFate::Run), row(2000, SlotFate::Run)];
+    let both = SlotClaim { open: vec![ahead], next: next(3000), ..of_1000(id, &rows) };
     assert_eq!(claim(&mut world, &both), Claimed::Done { already: vec![at(1000)] });
     assert_eq!(world.schedule(id).fired, 1, "only one of them was fired by the cadence");
     assert_eq!(world.schedule(id).next, next(3000));
@@ -189,17 +189,17 @@ fn bounds_are_looked_at_again_and_the_last_run_ends_the_schedule() {
     });
     let as_it_was = dump(&world.db.raw());
     for slots in [&[999][..], &[4001], &[1000, 2000, 3000]] {
-        let rows: Vec<_> = slots.iter().map(|&slot| row(slot, Fate::Run)).collect();
-        let outcome = claim(&mut world, &Claim { next: next(3500), ..of_1000(id, &rows) });
+        let rows: Vec<_> = slots.iter().map(|&slot| row(slot, SlotFate::Run)).collect();
+        let outcome = claim(&mut world, &SlotClaim { next: next(3500), ..of_1000(id, &rows) });
         assert_eq!(outcome, Claimed::OutOfBounds, "{slots:?}");
         assert_eq!(dump(&world.db.raw()), as_it_was, "{slots:?}");
     }
-    let rows = [row(1000, Fate::Run)];
+    let rows = [row(1000, SlotFate::Run)];
     assert_eq!(claim(&mut world, &of_1000(id, &rows)), DONE);
     assert_eq!(world.schedule(id).next, next(2000));
-    world.claim(id, &[Fate::Skipped(Reason::Overlap)]);
+    world.claim(id, &[SlotFate::Skipped(Reason::Overlap)]);
     assert_eq!(world.schedule(id).next, next(3000), "what is skipped is no run");
-    world.claim(id, &[Fate::Run]);
+    world.claim(id, &[SlotFate::Run]);
     let over = world.schedule(id);
     assert_eq!((over.next, over.fired, over.pause_reason), (None, 2, None));
     assert_eq!(world.db.schedules().due(at(99_000), 10).wait().unwrap().rows, []);
@@ -210,9 +210,9 @@ fn a_claim_that_would_repeat_itself_is_an_error() {
     let mut world = world();
     let id = world.add("report");
     let as_it_was = dump(&world.db.raw());
-    let rows = [row(1000, Fate::Run)];
+    let rows = [row(1000, SlotFate::Run)];
     for stuck in [1000, 999] {
-        let again = Claim { next: next(stuck), ..of_1000(id, &rows) };
+        let again = SlotClaim { next: next(stuck), ..of_1000(id, &rows) };
         assert!(world.db.schedules().claim_slot(again).wait().is_err());
         assert_eq!(dump(&world.db.raw()), as_it_was);
     }
@@ -224,9 +224,9 @@ fn a_later_slot_takes_the_place_of_earlier_runs() {
     let id = world.add("report");
     let (running, waiting) = (world.fire(id), world.fire(id));
     world.begin(running, host_id(), 1000);
-    let rows = [row(3000, Fate::Run)];
+    let rows = [row(3000, SlotFate::Run)];
     let open = [running, waiting];
-    let replacing = Claim {
+    let replacing = SlotClaim {
         slot: at(3000),
         next: next(4000),
         open: open.to_vec(),
@@ -249,14 +249,18 @@ fn a_busy_database_is_told_apart() {
     let other = Store::create(&world.path).unwrap();
     other.raw().execute_batch("BEGIN IMMEDIATE").unwrap();
     world.db.raw().busy_timeout(Duration::ZERO).unwrap();
-    let rows = [row(1000, Fate::Run)];
+    let rows = [row(1000, SlotFate::Run)];
     let busy = world.db.schedules().claim_slot(of_1000(id, &rows)).wait().unwrap_err();
     assert!(busy.is_busy(), "{busy}");
     other.raw().execute_batch("ROLLBACK").unwrap();
     assert_eq!(claim(&mut world, &of_1000(id, &rows)), DONE);
     let rows = [SlotRow { slot: at(2000), ..rows[0] }];
-    let twice =
-        Claim { slot: at(2000), next: next(3000), open: vec![rows[0].id], ..of_1000(id, &rows) };
+    let twice = SlotClaim {
+        slot: at(2000),
+        next: next(3000),
+        open: vec![rows[0].id],
+        ..of_1000(id, &rows)
+    };
     let refused = world.db.schedules().claim_slot(twice).wait().unwrap_err();
     assert!(!refused.is_busy(), "the id of a run is used twice: {refused}");
 }
@@ -294,9 +298,9 @@ fn a_row_for_missed_slots_stands_for_none_that_a_backfill_ran_ahead_of_time() {
         let taken = world.db.schedules().taken(id, at(1000), at(3900)).wait().unwrap();
         assert_eq!(taken, [(Slot(at(ahead)), Slot(at(ahead)))]);
         let before = dump(&world.db.raw());
-        let fate = Fate::Missed { reason: Reason::Policy, count: 3, last_slot: at(3000) };
+        let fate = SlotFate::Missed { reason: Reason::Policy, count: 3, last_slot: at(3000) };
         let rows = [row(1000, fate)];
-        let stale = Claim { open: vec![run], next: next(4000), ..of_1000(id, &rows) };
+        let stale = SlotClaim { open: vec![run], next: next(4000), ..of_1000(id, &rows) };
         assert_eq!(claim(&mut world, &stale), Claimed::Changed, "slot {ahead}");
         assert_eq!(dump(&world.db.raw()), before, "slot {ahead}: it leaves no trace");
     }

@@ -6,7 +6,7 @@ use twobox_shared::inbox::Origin;
 use twobox_slots::{missed, overlap};
 use twobox_store::messaging::SessionMode;
 use twobox_store::schedules::{
-    self, Added, Definition, Edited, Fate, Paused, Phase, Reason, Removed, Resumed, Status,
+    self, Added, Definition, Edited, Paused, Phase, Reason, Removed, Resumed, SlotFate, Status,
     Streaks, Trigger,
 };
 
@@ -149,7 +149,7 @@ fn an_edit_wakes_neither_a_paused_schedule_nor_one_that_is_over() {
     let mut world = world();
     let (paused, over) = (world.add("paused"), world.add("over"));
     world.db.schedules().pause(paused, "ann", None, at(1)).wait().unwrap();
-    world.claim(over, &[Fate::Run]);
+    world.claim(over, &[SlotFate::Run]);
     for id in [paused, over] {
         let schedule = world.schedule(id);
         let edited = Definition { max_runs: Some(1), ..schedule.definition };
@@ -208,7 +208,7 @@ fn resuming_begins_anew_from_the_slot_that_is_given() {
     let run = world.fire(id);
     world.begin(run, owner, 1000);
     let failed =
-        schedules::Outcome::Failed { reason: Reason::Timeout, error: "too long".to_owned() };
+        schedules::RunOutcome::Failed { reason: Reason::Timeout, error: "too long".to_owned() };
     let judge = |_: &_, _: &_| schedules::Verdict {
         streaks: Streaks { breaches: 1, failures: 3 },
         pause: Some(pause("3 failures in a row")),
@@ -243,7 +243,7 @@ fn removing_cancels_what_waits_and_frees_the_name() {
     assert_eq!(world.db.schedules().find("report").wait().unwrap(), None);
     assert_eq!(world.schedule(id).removed_at, Some(at(3000)), "its id still names it");
     // What ran ends as ever.
-    let end = end(schedules::Outcome::Completed, 5000);
+    let end = end(schedules::RunOutcome::Completed, 5000);
     let finished = world.db.runs().finish(running, owner, end, leave).wait().unwrap();
     assert_eq!(finished, schedules::Finished::Done { paused: None, teller: None });
     let successor = world.add("report");
@@ -347,7 +347,7 @@ fn an_edit_that_keeps_the_next_slot_is_stale_once_the_schedule_has_moved_on() {
     assert_eq!(edit(&mut world, 2, moved), Edited::Stale);
     assert_eq!(edit(&mut world, 2, NextSlot::Kept), Edited::Done { revision: 3 });
     assert_eq!(world.schedule(id).next, next(2000));
-    world.claim(id, &[Fate::Run, Fate::Run]);
+    world.claim(id, &[SlotFate::Run, SlotFate::Run]);
     assert_eq!(world.schedule(id).next, None, "that was the third");
     assert_eq!(edit(&mut world, 3, NextSlot::Kept), Edited::Stale);
 }

@@ -4,23 +4,23 @@ use twobox_shared::ids::{SessionId, SystemIds};
 use twobox_shared::inbox::DeliveryStatus;
 use twobox_shared::seq::Seq;
 use twobox_store::schedules::{
-    self, Claim, Definition, End, Fate, Finished, Load, MetricsPage, Outcome, Reason, RunMetrics,
-    SlotRow, Status, Streaks, Verdict,
+    self, Definition, End, Finished, Load, MetricsPage, Reason, RunMetrics, RunOutcome, SlotClaim,
+    SlotFate, SlotRow, Status, Streaks, Verdict,
 };
 
 use super::world::{World, at, definition, dump, end, host_id, leave, next, pause, run_id, world};
 
-fn timeout() -> Outcome {
-    Outcome::Failed { reason: Reason::Timeout, error: "it took too long".to_owned() }
+fn timeout() -> RunOutcome {
+    RunOutcome::Failed { reason: Reason::Timeout, error: "it took too long".to_owned() }
 }
 
 #[test]
 fn a_run_ends_once_by_its_owner() {
     let cases = [
-        (Outcome::Completed, Status::Completed, None, None),
+        (RunOutcome::Completed, Status::Completed, None, None),
         (timeout(), Status::Failed, Some(Reason::Timeout), Some("it took too long")),
         (
-            Outcome::Cancelled { reason: Reason::Aborted, error: None },
+            RunOutcome::Cancelled { reason: Reason::Aborted, error: None },
             Status::Cancelled,
             Some(Reason::Aborted),
             None,
@@ -41,7 +41,8 @@ fn a_run_ends_once_by_its_owner() {
         assert_eq!(dump(&world.db.raw()), as_it_was);
         assert_eq!(finish(&mut world, owner), Finished::Done { paused: None, teller: None });
         let as_it_is = dump(&world.db.raw());
-        let again = End { output: Some("otherwise".to_owned()), ..end(Outcome::Completed, 1800) };
+        let again =
+            End { output: Some("otherwise".to_owned()), ..end(RunOutcome::Completed, 1800) };
         let repeated = world
             .db
             .runs()
@@ -156,8 +157,8 @@ fn a_slot_that_was_caught_up_waited_since_its_claim() {
     let mut world = world();
     let id = world.add("report");
     let (row, owner) =
-        (SlotRow { id: run_id(), slot: at(1000), due: at(1000), fate: Fate::Run }, host_id());
-    let claim = Claim {
+        (SlotRow { id: run_id(), slot: at(1000), due: at(1000), fate: SlotFate::Run }, host_id());
+    let claim = SlotClaim {
         schedule: id,
         revision: 1,
         slot: at(1000),
@@ -169,7 +170,7 @@ fn a_slot_that_was_caught_up_waited_since_its_claim() {
     };
     world.db.schedules().claim_slot(claim).wait().unwrap();
     world.begin(row.id, owner, 80_300);
-    world.finish(row.id, owner, Outcome::Completed, 81_000);
+    world.finish(row.id, owner, RunOutcome::Completed, 81_000);
     let page = MetricsPage { schedule: None, since: at(0), before: None, limit: 1 };
     let metrics = world.db.runs().metrics(&page).wait().unwrap().rows.remove(0);
     assert_eq!((metrics.slot_wait_ms, metrics.duration_ms), (300, 700));

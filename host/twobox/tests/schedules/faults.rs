@@ -3,8 +3,8 @@
 use twobox_shared::ids::{HostId, RunId, ScheduleId, SystemIds};
 use twobox_store::DbError;
 use twobox_store::schedules::{
-    self, Capacity, Claim, Claimed, Definition, Fate, Finished, Hold, Outcome, Prepared, Reason,
-    Run, SlotRow, Streaks, Verdict,
+    self, Capacity, Claimed, Definition, Finished, Hold, Prepared, Reason, Run, RunOutcome,
+    SlotClaim, SlotFate, SlotRow, Streaks, Verdict,
 };
 
 use super::world::{
@@ -63,9 +63,9 @@ fn each_fault(faults: &[&str], act: impl Fn(&mut World, &Props) -> Result<(), Db
 #[test]
 fn a_claim_is_whole_or_nothing() {
     let fates = [
-        Fate::Missed { reason: Reason::Window, count: 2, last_slot: at(4000) },
-        Fate::Skipped(Reason::Overlap),
-        Fate::Run,
+        SlotFate::Missed { reason: Reason::Window, count: 2, last_slot: at(4000) },
+        SlotFate::Skipped(Reason::Overlap),
+        SlotFate::Run,
     ];
     let faults = [
         "BEFORE INSERT ON runs WHEN NEW.status = 'missed'",
@@ -88,7 +88,7 @@ fn a_claim_is_whole_or_nothing() {
             .map(|(slot, fate)| SlotRow { id: run_id(), slot: at(slot), due: at(slot), fate })
             .collect();
         let open = [props.running, props.waiting];
-        let claim = Claim {
+        let claim = SlotClaim {
             schedule: props.id,
             revision: 1,
             slot: at(3000),
@@ -129,7 +129,7 @@ fn an_end_is_whole_or_nothing() {
     ];
     each_fault(&faults, |world, props| {
         let failed =
-            Outcome::Failed { reason: Reason::ProviderError, error: "no answer".to_owned() };
+            RunOutcome::Failed { reason: Reason::ProviderError, error: "no answer".to_owned() };
         let judge = |_: &_, _: &_| Verdict {
             streaks: Streaks { breaches: 0, failures: 3 },
             pause: Some(pause("3 failures in a row")),
@@ -291,6 +291,6 @@ fn an_edit_after_the_start_of_a_run_is_for_later_runs() {
         let hold = world.run(run.id).hold.unwrap();
         assert!(before.is_none_or(|session| session == hold.session), "{case}");
         assert!(world.db.sessions().find(hold.session).wait().unwrap().is_some(), "{case}");
-        world.finish(run.id, hold.owner, Outcome::Completed, 1002); // one at a time goes there
+        world.finish(run.id, hold.owner, RunOutcome::Completed, 1002); // one at a time goes there
     }
 }

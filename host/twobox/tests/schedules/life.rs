@@ -1,6 +1,6 @@
 //! Phases, leases, owners, cancelling.
 
-use twobox_store::schedules::{Cancelled, Outcome, Phase, Reason, Status};
+use twobox_store::schedules::{Cancelled, Phase, Reason, RunOutcome, Status};
 
 use super::world::{World, at, dump, host_id, run_id, start, started, world};
 
@@ -20,7 +20,7 @@ fn only_the_owner_moves_a_run_and_only_from_the_phase_it_is_in() {
     assert!(!advance(&world, owner, Phase::Claimed, Phase::Prepared), "there already");
     assert!(advance(&world, owner, Phase::Prepared, Phase::Executing));
     assert_eq!(world.run(run).hold.unwrap().phase, Phase::Executing);
-    world.finish(run, owner, Outcome::Completed, 2000);
+    world.finish(run, owner, RunOutcome::Completed, 2000);
     assert!(!advance(&world, owner, Phase::Executing, Phase::Executing), "ended");
 }
 
@@ -70,7 +70,7 @@ fn a_run_is_taken_over_from_the_owner_and_the_lease_that_were_seen() {
     assert_eq!((after.session, after.message), (before.session, before.message));
     assert_eq!((after.phase, after.started_at), (before.phase, before.started_at));
     assert_eq!((others(&world, fresh), others(&world, dead)), (vec![], vec![run]));
-    world.finish(run, fresh, Outcome::Completed, 2000);
+    world.finish(run, fresh, RunOutcome::Completed, 2000);
     assert!(!take(&world, fresh, 5000), "ended");
 }
 
@@ -93,7 +93,12 @@ fn cancelling_ends_what_waits_and_asks_who_runs() {
     let to_end = world.run(running);
     assert_eq!((to_end.status, to_end.ended_at), (Status::Running, None));
     assert_eq!(to_end.cancel_requested_at, Some(at(2000)), "the first wish counts");
-    world.finish(running, owner, Outcome::Cancelled { reason: Reason::Aborted, error: None }, 2500);
+    world.finish(
+        running,
+        owner,
+        RunOutcome::Cancelled { reason: Reason::Aborted, error: None },
+        2500,
+    );
     assert_eq!(cancel(&mut world, running, 2600), Cancelled::Ended);
 }
 

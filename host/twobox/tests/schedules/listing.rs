@@ -1,7 +1,7 @@
 //! Pages, counts, past runs, forgetting.
 
 use twobox_shared::ids::{RunId, ScheduleId};
-use twobox_store::schedules::{self, Counts, Outcome, Past, Reason};
+use twobox_store::schedules::{self, Counts, Past, Reason, RunOutcome};
 
 use super::world::{World, at, end, host_id, leave, world};
 
@@ -34,9 +34,9 @@ fn pages_go_from_the_newest_run_to_the_oldest_without_gap_or_repetition() {
 fn three_ended(world: &mut World, id: ScheduleId) -> Vec<RunId> {
     let owner = host_id();
     let outcomes = [
-        Outcome::Completed,
-        Outcome::Failed { reason: Reason::Timeout, error: "late".to_owned() },
-        Outcome::Completed,
+        RunOutcome::Completed,
+        RunOutcome::Failed { reason: Reason::Timeout, error: "late".to_owned() },
+        RunOutcome::Completed,
     ];
     let end_one = |(n, outcome)| {
         let run = world.fire(id);

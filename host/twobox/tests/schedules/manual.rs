@@ -1,7 +1,9 @@
 //! Runs that a person asks for.
 
 use twobox_shared::ids::{HostId, ScheduleId, SystemIds};
-use twobox_store::schedules::{Backfilled, Enqueued, Fate, Outcome, Reason, Status, Trigger};
+use twobox_store::schedules::{
+    Backfilled, Enqueued, Reason, RunOutcome, SlotFate, Status, Trigger,
+};
 
 use super::world::{at, dump, host_id, next, past, run_id, world};
 
@@ -33,14 +35,17 @@ fn a_manual_run_has_no_slot_and_leaves_the_cadence_alone() {
 fn a_backfill_runs_what_was_left_out_and_nothing_twice() {
     let mut world = world();
     let id = world.add("report");
-    let missed =
-        |count, last_slot| Fate::Missed { reason: Reason::Window, count, last_slot: at(last_slot) };
+    let missed = |count, last_slot| SlotFate::Missed {
+        reason: Reason::Window,
+        count,
+        last_slot: at(last_slot),
+    };
     world.claim(id, &[missed(1, 1000)]);
-    world.claim(id, &[Fate::Skipped(Reason::Overlap)]);
+    world.claim(id, &[SlotFate::Skipped(Reason::Overlap)]);
     let ran = world.fire(id);
     let owner: HostId = host_id();
     world.begin(ran, owner, 3000);
-    world.finish(ran, owner, Outcome::Completed, 3500);
+    world.finish(ran, owner, RunOutcome::Completed, 3500);
     world.claim(id, &[missed(2, 5000)]);
     let before = world.schedule(id);
 

@@ -1,7 +1,7 @@
 //! Sessions that were made for runs that nobody needs any more.
 
 use twobox_shared::ids::{RunId, RunnerId, SessionId, SystemIds};
-use twobox_store::schedules::{Definition, Outcome, Phase};
+use twobox_store::schedules::{Definition, Phase, RunOutcome};
 use twobox_store::sessions;
 
 use super::world::{World, at, definition, host_id, world};
@@ -19,7 +19,7 @@ fn made_ready(world: &mut World, name: &str) -> (RunId, SessionId) {
 
 fn end(world: &mut World, run: RunId) {
     let owner = world.run(run).hold.unwrap().owner;
-    world.finish(run, owner, Outcome::Completed, 2000);
+    world.finish(run, owner, RunOutcome::Completed, 2000);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::thread;
 use twobox_slots::overlap;
 use twobox_store::Store;
 use twobox_store::schedules::{
-    Claim, Claimed, Definition, Fate, Finished, Outcome, SlotRow, Started,
+    Claimed, Definition, Finished, RunOutcome, SlotClaim, SlotFate, SlotRow, Started,
 };
 
 use super::world::{
@@ -70,8 +70,8 @@ fn claim_all(path: &Path, front: bool, mut meet: impl FnMut()) -> Tally {
         }
         for (number, (schedule, open)) in due.iter().enumerate() {
             let slot = schedule.next.unwrap().slot;
-            let row = SlotRow { id: run_id(), slot, due: slot, fate: Fate::Run };
-            let claim = Claim {
+            let row = SlotRow { id: run_id(), slot, due: slot, fate: SlotFate::Run };
+            let claim = SlotClaim {
                 schedule: schedule.id,
                 revision: schedule.revision,
                 slot,
@@ -231,7 +231,7 @@ fn however_many_start_runs_the_cap_holds_at_every_change() {
         loop {
             let outcome = db.runs().start_next(CAP, start(owner, LAST)).wait().unwrap();
             if let Some(run) = held.take() {
-                let end = end(Outcome::Completed, LAST + 1);
+                let end = end(RunOutcome::Completed, LAST + 1);
                 let finished = db.runs().finish(run, owner, end, leave).wait().unwrap();
                 assert_eq!(finished, Finished::Done { paused: None, teller: None });
                 ended += 1;

@@ -69,7 +69,7 @@ fn at_most_so_many_run_at_once_unless_a_person_forces_one() {
         .collect::<Result<_, _>>()
         .unwrap();
     assert_eq!(audit, [(5000, "ann".to_owned(), "force_run".to_owned(), runs[2].to_string())]);
-    world.finish(runs[0], owner, schedules::Outcome::Completed, 6000);
+    world.finish(runs[0], owner, schedules::RunOutcome::Completed, 6000);
     let fourth = world.add("d");
     world.fire(fourth);
     let next = world.db.runs().start_next(2, start(owner, 6000)).wait().unwrap();
@@ -99,7 +99,7 @@ fn runs_of_one_schedule_follow_each_other_unless_it_allows_more() {
         let third = world.fire(other);
         let next = world.db.runs().start_next(9, start(owner, 5000)).wait().unwrap();
         assert_eq!(started(next).id, third, "{overlap:?}");
-        world.finish(first, owner, schedules::Outcome::Completed, 6000);
+        world.finish(first, owner, schedules::RunOutcome::Completed, 6000);
         let next = world.db.runs().start_next(9, start(owner, 6000)).wait().unwrap();
         assert_eq!(started(next).id, second, "{overlap:?}");
     }
@@ -167,7 +167,7 @@ fn started_names(world: &mut World, cap: u32, now: i64) -> Vec<String> {
 fn end_all(world: &mut World, now: i64) {
     for run in world.db.runs().running().wait().unwrap().rows {
         let owner = run.hold.unwrap().owner;
-        world.finish(run.id, owner, schedules::Outcome::Completed, now);
+        world.finish(run.id, owner, schedules::RunOutcome::Completed, now);
     }
 }
 

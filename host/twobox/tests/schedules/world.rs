@@ -13,8 +13,8 @@ use twobox_store::Store;
 use twobox_store::agents::AgentGroup;
 use twobox_store::messaging::SessionMode;
 use twobox_store::schedules::{
-    self, Claim, Claimed, Definition, End, Fate, Finished, Load, Next, Outcome, PastSlot, Run,
-    Schedule, SelfPause, SlotRow, Start, Started, Streaks, Verdict,
+    self, Claimed, Definition, End, Finished, Load, Next, PastSlot, Run, RunOutcome, Schedule,
+    SelfPause, SlotClaim, SlotFate, SlotRow, Start, Started, Streaks, Verdict,
 };
 
 pub(crate) fn at(ms: i64) -> UnixMillis {
@@ -90,7 +90,7 @@ pub(crate) fn started(outcome: Started) -> Run {
     }
 }
 
-pub(crate) fn end(outcome: Outcome, now: i64) -> End {
+pub(crate) fn end(outcome: RunOutcome, now: i64) -> End {
     End { outcome, turns: None, output: None, load: Load::default(), now: at(now) }
 }
 
@@ -157,7 +157,7 @@ impl World {
     }
 
     /// Claims the next slot with these fates for it and the slots after it, 1000 apart.
-    pub(crate) fn claim(&mut self, id: ScheduleId, fates: &[Fate]) -> Claimed {
+    pub(crate) fn claim(&mut self, id: ScheduleId, fates: &[SlotFate]) -> Claimed {
         let schedule = self.schedule(id);
         let slot = schedule.next.unwrap().slot;
         let open = self.open(id);
@@ -169,7 +169,7 @@ impl World {
             })
             .collect();
         let after = slot.0 + 1000 * i64::try_from(fates.len()).unwrap();
-        let claim = Claim {
+        let claim = SlotClaim {
             schedule: id,
             revision: schedule.revision,
             slot,
@@ -184,7 +184,7 @@ impl World {
 
     /// Claims the next slot as a run, which is queued then.
     pub(crate) fn fire(&mut self, id: ScheduleId) -> RunId {
-        assert_eq!(self.claim(id, &[Fate::Run]), Claimed::Done { already: vec![] });
+        assert_eq!(self.claim(id, &[SlotFate::Run]), Claimed::Done { already: vec![] });
         let newest = self.db.runs().page(Some(id), None, 1).wait().unwrap();
         newest.rows[0].id
     }
@@ -196,7 +196,7 @@ impl World {
         started(outcome)
     }
 
-    pub(crate) fn finish(&mut self, run: RunId, owner: HostId, outcome: Outcome, now: i64) {
+    pub(crate) fn finish(&mut self, run: RunId, owner: HostId, outcome: RunOutcome, now: i64) {
         let finished = self.db.runs().finish(run, owner, end(outcome, now), leave).wait();
         assert_eq!(finished.unwrap(), Finished::Done { paused: None, teller: None });
     }

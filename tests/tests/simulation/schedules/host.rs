@@ -12,8 +12,8 @@ use twobox_shared::ids::{HostId, MessageId, RunId, SessionId};
 use twobox_shared::time::UnixMillis;
 use twobox_slots::reason::Reason;
 use twobox_store::schedules::{
-    self, Capacity, Claim, Claimed, End, Finished, Load, Outcome, Phase, Prepared, Run, Schedule,
-    Start, Started, Status,
+    self, Capacity, Claimed, End, Finished, Load, Phase, Prepared, Run, RunOutcome, Schedule,
+    SlotClaim, Start, Started, Status,
 };
 
 use super::World;
@@ -154,12 +154,12 @@ impl World {
     fn claim(&mut self, at: usize, schedule: &Schedule, known: &Known) {
         let now = self.hosts[at].looked_at;
         let timetable =
-            service::Plan::of(&schedule.definition).expect("as people may say it").timetable;
+            service::Times::of(&schedule.definition).expect("as people may say it").timetable;
         let next = schedule.next.expect("it was due");
         let ids = &self.ids;
         let plan = plan::plan(schedule, &timetable, next, known, now, || RunId::generate(&**ids));
         let open: Vec<RunId> = known.open.iter().map(|run| run.id).collect();
-        let claim = Claim {
+        let claim = SlotClaim {
             schedule: schedule.id,
             revision: schedule.revision,
             slot: next.slot,
@@ -297,7 +297,7 @@ impl World {
         let done = prepared.truth() == Some(&Prepared::Done);
         self.judged(if done { advanced(run) } else { Deed::Nothing });
         if let Some(Prepared::Refused(why)) = prepared.told() {
-            self.finish(at, run, Outcome::Failed { reason: Reason::PrepareFailed, error: why });
+            self.finish(at, run, RunOutcome::Failed { reason: Reason::PrepareFailed, error: why });
         }
     }
 
@@ -314,7 +314,7 @@ impl World {
             if refused {
                 let error = "its session does not take it";
                 let outcome =
-                    Outcome::Failed { reason: Reason::PrepareFailed, error: error.to_owned() };
+                    RunOutcome::Failed { reason: Reason::PrepareFailed, error: error.to_owned() };
                 if !self.works.contains_key(&hold.message) {
                     self.finish(at, run, outcome);
                 }
@@ -354,8 +354,8 @@ impl World {
 
     fn give_up(&mut self, at: usize, run: &Run, reason: Reason) {
         let outcome = match reason {
-            Reason::Aborted => Outcome::Cancelled { reason, error: None },
-            reason => Outcome::Failed { reason, error: "its time was over".to_owned() },
+            Reason::Aborted => RunOutcome::Cancelled { reason, error: None },
+            reason => RunOutcome::Failed { reason, error: "its time was over".to_owned() },
         };
         self.finish(at, run, outcome);
     }
@@ -367,24 +367,24 @@ impl World {
         let hold = run.hold.as_ref().expect("it runs");
         match self.works.get(&hold.message).copied() {
             Some(Work::Going) => {}
-            Some(Work::Completed) => self.finish(at, run, Outcome::Completed),
+            Some(Work::Completed) => self.finish(at, run, RunOutcome::Completed),
             Some(Work::Failed(reason)) => {
                 self.finish(
                     at,
                     run,
-                    Outcome::Failed { reason, error: "as it was to be".to_owned() },
+                    RunOutcome::Failed { reason, error: "as it was to be".to_owned() },
                 );
             }
             Some(Work::Withdrawn) => self.give_up(at, run, Reason::Aborted),
             None => self.finish(
                 at,
                 run,
-                Outcome::Failed { reason: missing, error: "missing".to_owned() },
+                RunOutcome::Failed { reason: missing, error: "missing".to_owned() },
             ),
         }
     }
 
-    fn finish(&mut self, at: usize, run: &Run, outcome: Outcome) {
+    fn finish(&mut self, at: usize, run: &Run, outcome: RunOutcome) {
         let (owner, now) = (self.hosts[at].id, self.now);
         let what = format!("host {at} ends {}: {outcome:?}", run.id);
         let end = End { outcome, turns: Some(3), output: None, load: Load::default(), now };

@@ -29,7 +29,7 @@ use twobox_runtime::probe::{Difference, Probed};
 use twobox_session::watch;
 use twobox_slots::zone::{self, Zone};
 use twobox_store::overview::FailedStarts;
-use twobox_store::{Health, Store};
+use twobox_store::{DbHealth, Store};
 use twobox_system::data::DataDir;
 
 /// What a check found.
@@ -183,19 +183,19 @@ fn host_db(data: DataDir) -> Check {
     Check::now("host.db", move || {
         let restore = "stop the host and restore host.db from a backup";
         match twobox_store::health(&data.host_db()) {
-            Ok(Health::Newer { found, known }) => Finding::fail(
+            Ok(DbHealth::Newer { found, known }) => Finding::fail(
                 format!("it has version {found}, this build knows up to {known}"),
                 "update Twobox",
             ),
-            Ok(Health::Empty) => Finding::fail(
+            Ok(DbHealth::Empty) => Finding::fail(
                 "it is empty, and no installation",
                 "restore it from a backup, or `twobox sessions fsck --rebuild` makes one of what the \
                  sessions' folders tell",
             ),
-            Ok(Health::Sound { version }) => {
+            Ok(DbHealth::Sound { version }) => {
                 Finding::ok(format!("version {version}, no damage found"))
             }
-            Ok(Health::Damaged(damage)) => Finding::fail(damage, restore),
+            Ok(DbHealth::Damaged(damage)) => Finding::fail(damage, restore),
             Err(error) => Finding::fail(chain(&error), restore),
         }
     })

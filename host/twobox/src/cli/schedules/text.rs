@@ -8,8 +8,8 @@ use twobox_shared::time::UnixMillis;
 use super::super::output::{self, Output, one, printable, table};
 use super::{advice, now};
 use twobox_schedule::service::view::{
-    BackfillView, ChatView, Detail, MetricsList, Paused, Removed, Resumed, RunPage, RunView,
-    ScheduleList, ScheduleView, Shown, State, Upcoming,
+    BackfillView, ChatView, Detail, MetricsList, PausedView, RemovedView, ResumedView, RunPage,
+    RunView, ScheduleList, ScheduleView, Shown, State, Upcoming,
 };
 use twobox_slots::collision::Warning;
 use twobox_slots::{streak, zone};
@@ -210,7 +210,7 @@ fn warning(warning: &Warning) -> String {
     )
 }
 
-pub(super) fn paused(paused: &Paused) -> String {
+pub(super) fn paused(paused: &PausedView) -> String {
     let name = &paused.schedule.name;
     let reason = paused.schedule.pause_reason.as_deref().unwrap_or_default();
     printable(&match (paused.was_paused, paused.cancelled) {
@@ -223,15 +223,15 @@ pub(super) fn paused(paused: &Paused) -> String {
     })
 }
 
-pub(super) fn resumed(resumed: &Resumed) -> String {
+pub(super) fn resumed(resumed: &ResumedView) -> String {
     match resumed.was_enabled {
         true => format!("{} is not paused", resumed.detail.schedule.name),
         false => saved("resumed", &resumed.detail),
     }
 }
 
-pub(super) fn removed(removed: &Removed) -> String {
-    let Removed { id, name, cancelled } = removed;
+pub(super) fn removed(removed: &RemovedView) -> String {
+    let RemovedView { id, name, cancelled } = removed;
     let cancelled = match cancelled {
         0 => String::new(),
         1 => ", and a run that waited for its turn is cancelled".to_owned(),

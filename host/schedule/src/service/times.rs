@@ -15,7 +15,7 @@ use twobox_store::schedules::{Definition, Next, Schedule};
 
 /// What a definition means.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct Times {
     /// How often it fires.
     pub cadence: Cadence,
     /// Its zone.
@@ -26,7 +26,7 @@ pub struct Plan {
     pub jitter: Duration,
 }
 
-impl Plan {
+impl Times {
     /// Reads a definition.
     ///
     /// # Errors
