@@ -13,6 +13,7 @@ use super::boxes::BoxSnapshot;
 use super::decide::{self, Alive};
 use super::fit::Unfit;
 use super::limits::Vitals;
+use super::mark::Mark;
 use super::signal::{Reason, Reasons};
 use super::stamp;
 use super::task::{Task, Trouble};
@@ -210,7 +211,7 @@ impl Task {
                         tracing::warn!(session = %self.id, %runner, before,
                             "stopping the container, because its boxes cannot be read");
                     }
-                    self.owed = self.owed.with(Reason::Runtime);
+                    self.looks.owe(Reason::Runtime);
                     self.record_and_stop(runner, StopCause::Limit).await?;
                 }
             }
@@ -225,7 +226,8 @@ impl Task {
         if let Some(container) = &self.container {
             let runner = container.vitals.runner;
             self.record_and_stop(runner, StopCause::Host).await?;
-            self.sweep(Reasons::default().with(Reason::Runtime)).await?;
+            let reasons = self.looks.begin(Reasons::default().with(Reason::Runtime));
+            self.sweep(reasons).await?;
         }
         Ok(())
     }
@@ -275,7 +277,7 @@ impl Task {
     /// The runtime did not do what it was asked: ask again, ever more rarely.
     fn runtime_trouble(&mut self, error: &RuntimeError) {
         self.complain(error);
-        self.owed = self.owed.with(Reason::Runtime);
+        self.looks.owe(Reason::Runtime);
         self.runtime_silent += 1;
         self.look_in(SILENCE.after(i64::from(self.runtime_silent)));
     }
@@ -324,7 +326,7 @@ impl Task {
         self.core.parts.store.sessions().record_start(id, runner, now).await?;
         self.record.runner = Some(runner);
         self.record.stop_cause = None;
-        self.record.next_due_at = Some(sessions::DUE_NOW);
+        self.mark = Mark::Known(Some(sessions::DUE_NOW));
         fault::point(CrashPoint::HostStartRecorded);
         let core = Arc::clone(&self.core);
         let config = &core.parts.config.containers;

@@ -159,7 +159,7 @@ impl Task {
         let Some(runner) = self.living() else { return Ok(false) };
         tracing::warn!(session = %self.id, %runner, message_id = %message,
             "stopping the container, because it goes on with a run that was taken back");
-        self.owed = self.owed.with(Reason::Runtime);
+        self.looks.owe(Reason::Runtime);
         let gone = self.record_and_stop(runner, StopCause::Host).await? == Alive::None;
         if gone {
             self.container = None;

@@ -30,9 +30,8 @@ use twobox_system::blocking::blocking;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Task {
-    /// One pass over the session, in the order that [`Sweep`] says.
+    /// One pass over the session, in the order that [`Sweep`] says, for the reasons that its looks began with.
     pub(crate) async fn sweep(&mut self, reasons: Reasons) -> Result<(), Trouble> {
-        self.accepted = false;
         if reasons.contains(Reason::Channel) {
             // Also of one in quarantine, for which the host may have something to say.
             let (core, id) = (&self.core, self.id);
@@ -250,7 +249,7 @@ impl Task {
     /// Has another sweep follow this one, which may not clear the mark: the inbox has got something
     /// that this one has not seen.
     pub(super) fn look_once_more(&mut self) {
-        self.accepted = true;
+        self.looks.overtake();
         self.handle.signal.raise(Reason::Due);
     }
 
@@ -267,14 +266,14 @@ impl Task {
     /// Says durably when somebody has to look at the session next.
     async fn mark_next(&mut self, sweep: &Sweep) -> Result<(), Trouble> {
         let left = Left {
-            accepted: self.accepted,
+            accepted: self.looks.is_overtaken(),
             lives: self.container.is_some(),
             recorded: self.record.runner.is_some(),
             sending: !self.outgoing.is_quiet(),
             start_after: self.record.start_after,
         };
         let Some(next) = sweep.next_mark(&left) else { return Ok(()) };
-        if next.is_none() && self.record.next_due_at.is_some() {
+        if next.is_none() && self.mark.last().is_some() {
             self.fold().await;
         }
         self.mark(next).await?;
@@ -301,7 +300,7 @@ impl Task {
             // What the host has to say needs no box.
             let next = self.deliver_notices(self.now()).await?;
             self.mark(next).await?;
-            self.next_look = None;
+            self.looks.forget_time();
             if let Some(next) = next {
                 self.look_in(next.since(self.now()));
             }

@@ -23,9 +23,11 @@ use super::boxes::Boxes;
 use super::command::Command;
 use super::container::Container;
 use super::leaving::{GONE, forward, leave, refuse_all};
+use super::looks::Looks;
+use super::mark::Mark;
 use super::outgoing::Outgoing;
 use super::refusals::Refusals;
-use super::signal::{Reason, Reasons};
+use super::signal::Reason;
 use super::sweep_budget::SweepBudget;
 use super::trouble::OPERATOR_PAUSE;
 pub(crate) use super::trouble::Trouble;
@@ -60,12 +62,9 @@ pub(crate) struct Task {
     pub(crate) watched: bool,
     /// The highest number read from the outbox.
     pub(crate) seen: Seq,
-    /// Whether anything was accepted since the present sweep began: it may not clear the mark.
-    pub(crate) accepted: bool,
-    /// Reasons that no sweep has dealt with to its end; the next one does.
-    pub(crate) owed: Reasons,
-    /// When to look again without being told.
-    pub(crate) next_look: Option<Instant>,
+    pub(crate) looks: Looks,
+    /// When somebody has to look, by `host.db`; the record says what stood there when the task began.
+    pub(crate) mark: Mark,
     /// Since when the boxes cannot be read, while a container lives.
     pub(crate) unreadable_since: Option<Monotonic>,
     /// Why the last message could not be stored, until something was done about it.
@@ -76,8 +75,6 @@ pub(crate) struct Task {
     pub(super) complaint: Option<String>,
     /// How often in a row the runtime did not answer.
     pub(crate) runtime_silent: u32,
-    /// Whether it is not known which mark `host.db` has.
-    mark_in_doubt: bool,
     /// When the session was last looked over for what can be forgotten.
     pub(super) looked_over: Option<Monotonic>,
     pub(crate) closing: bool,
@@ -105,6 +102,7 @@ pub(crate) async fn run(
         }),
         reply_address,
         id,
+        mark: Mark::Known(record.next_due_at),
         record,
         commands,
         backlog,
@@ -113,16 +111,13 @@ pub(crate) async fn run(
         outgoing: Outgoing::default(),
         watched: false,
         seen: Seq::default(),
-        accepted: false,
-        owed: Reasons::default(),
-        next_look: None,
+        looks: Looks::default(),
         unreadable_since: None,
         unstored: None,
         sweep_budget: SweepBudget::default(),
         refusals: Refusals::default(),
         complaint: None,
         runtime_silent: 0,
-        mark_in_doubt: false,
         looked_over: None,
         closing: false,
         handle,
@@ -234,10 +229,9 @@ impl Task {
             }
             let reasons = self.handle.signal.take();
             if !reasons.is_empty() {
-                self.next_look = None;
-                let reasons = reasons.and(std::mem::take(&mut self.owed));
+                let reasons = self.looks.begin(reasons);
                 if let Err(trouble) = self.sweep(reasons).await {
-                    self.owed = self.owed.and(reasons);
+                    self.looks.broke_off(reasons);
                     self.cope(trouble).await;
                 } else {
                     self.complaint = None;
@@ -256,7 +250,7 @@ impl Task {
         if !self.backlog.is_empty() {
             return;
         }
-        let next_look = self.next_look;
+        let next_look = self.looks.next();
         let time = async {
             match next_look {
                 Some(when) => tokio::time::sleep_until(when).await,
@@ -268,7 +262,7 @@ impl Task {
             command = self.commands.recv() => self.backlog.extend(command),
             () = self.handle.signal.raised() => {}
             () = time => {
-                self.next_look = None;
+                self.looks.forget_time();
                 self.handle.signal.raise(Reason::Due);
             }
         }
@@ -280,8 +274,8 @@ impl Task {
             && self.record.runner.is_none()
             && self.backlog.is_empty()
             && self.outgoing.is_quiet()
-            && self.next_look.is_none_or(|when| when > soon)
-            && self.record.next_due_at != Some(DUE_NOW)
+            && self.looks.next().is_none_or(|when| when > soon)
+            && self.mark.last() != Some(DUE_NOW)
     }
 
     /// Does everything that was asked for. Accepting comes first: somebody waits for it.
@@ -323,7 +317,7 @@ impl Task {
                 }
                 Command::Notices => {
                     self.outgoing.knows_notices = false;
-                    self.mark_in_doubt = true;
+                    self.mark = self.mark.doubted();
                     self.handle.signal.raise(Reason::Due);
                 }
                 Command::Forget { reply } => {
@@ -359,12 +353,11 @@ impl Task {
 
     /// Says durably when somebody has to look at the session next.
     pub(crate) async fn mark(&mut self, next: Option<UnixMillis>) -> Result<(), DbError> {
-        if self.mark_in_doubt || self.record.next_due_at != next {
+        if self.mark.differs(next) {
             // A commit that reports an error may be found by the next host all the same.
-            self.mark_in_doubt = true;
+            self.mark = self.mark.doubted();
             self.core.parts.store.sessions().mark(self.id, next).await?;
-            self.mark_in_doubt = false;
-            self.record.next_due_at = next;
+            self.mark = Mark::Known(next);
         }
         Ok(())
     }
@@ -383,8 +376,7 @@ impl Task {
 
     /// Looks again after `pause`, or earlier if something else wants that.
     pub(crate) fn look_in(&mut self, pause: Duration) {
-        let when = Instant::now() + pause;
-        self.next_look = Some(self.next_look.map_or(when, |other| other.min(when)));
+        self.looks.at(Instant::now() + pause);
     }
 
     pub(crate) fn now(&self) -> UnixMillis {
