@@ -1,29 +1,23 @@
-//! The session's container: finding it, starting it, stopping it, and recording its end.
+//! The session's container: finding it, stopping it, and recording its end. Its start is in `starting`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::RunnerId;
-use twobox_shared::inbox::{Destination, Origin};
 use twobox_shared::outbox::{Ack, AckStatus};
 use twobox_shared::time::UnixMillis;
 
 use super::boxes::BoxSnapshot;
 use super::decide::{self, Alive};
-use super::fit::Unfit;
 use super::limits::Vitals;
-use super::mark::Mark;
 use super::signal::{Reason, Reasons};
-use super::stamp;
 use super::task::{Task, Trouble};
-use crate::admission::Class;
-use crate::watch;
 use twobox_model::backoff::Backoff;
 use twobox_runtime::log::rotate_live;
-use twobox_runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError, StartSpec};
+use twobox_runtime::{Condition, Incarnation, RUNNER_LOG, RuntimeError};
 use twobox_store::notices::Notice;
-use twobox_store::sessions::{self, StartTrouble, StopCause};
+use twobox_store::sessions::{StartTrouble, StopCause};
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
 
@@ -40,7 +34,7 @@ pub(crate) struct Container {
     /// Whether it has claimed or acked anything.
     pub(crate) acked: bool,
     /// When this task started it; of one that it found, the past is unknown.
-    started_at: Option<UnixMillis>,
+    pub(super) started_at: Option<UnixMillis>,
     /// What it was started from, if that is known.
     pub(super) stamp: Option<String>,
 }
@@ -275,122 +269,11 @@ impl Task {
     }
 
     /// The runtime did not do what it was asked: ask again, ever more rarely.
-    fn runtime_trouble(&mut self, error: &RuntimeError) {
+    pub(super) fn runtime_trouble(&mut self, error: &RuntimeError) {
         self.complain(error);
         self.looks.owe(Reason::Runtime);
         self.runtime_silent += 1;
         self.look_in(SILENCE.after(i64::from(self.runtime_silent)));
-    }
-
-    /// Starts a container, if there is a place for one. Everything that a crash could leave behind
-    /// is recorded first.
-    pub(crate) async fn start(
-        &mut self,
-        class: Class,
-        snapshot: &BoxSnapshot,
-        now: UnixMillis,
-    ) -> Result<(), Trouble> {
-        if self.closing || self.core.is_stopping() || self.record.quarantine.is_some() {
-            return Ok(());
-        }
-        if let Some(after) = decide::start_waits(self.record.start_after, now) {
-            self.look_in(after.since(now));
-            return Ok(());
-        }
-        let (group, id) = (self.record.agent_group, self.id);
-        // The last word before a start: somebody may have removed it a moment ago.
-        if self.core.parts.store.sessions().agent_removed(id).await? {
-            self.core.release_place(id);
-            self.handle.signal.raise(Reason::Runtime);
-            return Ok(());
-        }
-        let stamp = stamp::of(&self.core, &self.record.agent_folder).await;
-        let broken = stamp.as_ref().and_then(|stamp| self.core.broken.why(group, stamp, id));
-        if let (Some(reason), Some(stamp)) = (broken, &stamp) {
-            self.core.release_place(id);
-            return self.wait_for_change(&reason, stamp, snapshot, now).await;
-        }
-        if !self.core.request_place(self.id, self.record.seat(self.asker), class) {
-            return Ok(()); // it is told when there is one
-        }
-        self.watch_outbox().await;
-        self.project_routing().await?;
-        let furnished = self.furnish(stamp.clone()).await;
-        if let (Err(Unfit::Broken(reason)), Some(stamp)) = (&furnished, &stamp) {
-            let folder = &self.record.agent_folder;
-            self.core.agent_is_broken(group, None, id, folder, stamp.clone(), reason.clone());
-            self.core.release_place(id);
-            return self.wait_for_change(reason, stamp, snapshot, now).await;
-        }
-        let runner = RunnerId::generate(&*self.core.parts.ids);
-        self.core.parts.store.sessions().record_start(id, runner, now).await?;
-        self.record.runner = Some(runner);
-        self.record.stop_cause = None;
-        self.mark = Mark::Known(Some(sessions::DUE_NOW));
-        fault::point(CrashPoint::HostStartRecorded);
-        let core = Arc::clone(&self.core);
-        let config = &core.parts.config.containers;
-        let spec = |(agent, profile)| StartSpec {
-            incarnation: Incarnation { session: id, runner },
-            folder: core.parts.data.session_folder(self.record.agent_group, id),
-            agent,
-            profile,
-            idle: config.idle,
-            grace: config.stop_grace,
-            heartbeat: core.parts.config.limits.heartbeat,
-            poll: core.parts.watch.is_none().then_some(watch::POLL),
-            durability: core.parts.config.durability,
-        };
-        // What a predecessor left is no sign of life of this one.
-        let vitals = Vitals::new(runner, core.parts.clock.monotonic(), self.boxes.heartbeat());
-        let started = match furnished.map(spec) {
-            Ok(spec) => self.while_accepting(core.parts.runtime.start(&spec)).await,
-            Err(Unfit::Broken(reason) | Unfit::Trouble(reason)) => {
-                Err(RuntimeError::Start { reason })
-            }
-        };
-        match started {
-            Ok(()) => {
-                fault::point(CrashPoint::HostStartDone);
-                tracing::info!(session = %id, %runner, "started a container");
-                self.container =
-                    Some(Container { vitals, acked: false, started_at: Some(now), stamp });
-                self.handle.signal.raise(Reason::Due); // its limits need a first look
-                Ok(())
-            }
-            Err(RuntimeError::Start { reason }) => self.end_of(runner, Some(reason)).await,
-            Err(error @ RuntimeError::Occupied { .. }) => {
-                self.end_of(runner, Some(error.to_string())).await
-            }
-            Err(error) => {
-                self.runtime_trouble(&error); // it may have started the container all the same
-                Ok(())
-            }
-        }
-    }
-
-    async fn project_routing(&mut self) -> Result<(), Trouble> {
-        let agent = self.record.agent_group;
-        let addresses = self.core.parts.store.wirings().addresses_of(agent).await?;
-        let destinations: Vec<Destination> = addresses
-            .into_iter()
-            .map(|address| Destination {
-                name: address.name,
-                channel_type: address.channel_type,
-                platform_id: address.platform_id,
-            })
-            .collect();
-        self.outgoing.allow(&destinations);
-        let reply_address = Origin {
-            channel_type: Some(self.reply_address.channel_type.clone()),
-            platform_id: Some(self.reply_address.platform_id.clone()),
-            thread_id: self.reply_address.thread_id.clone(),
-        };
-        let mut destinations = destinations;
-        destinations.sort_by(|a, b| a.name.cmp(&b.name)); // as the inbox lists them
-        let boxes = Arc::clone(&self.boxes);
-        blocking(move || boxes.project_routing(&reply_address, &destinations)).await?;
-        Ok(())
     }
 
     /// After nothing of the recorded incarnation lives and what it left is settled: records its
@@ -410,7 +293,11 @@ impl Task {
         self.end_of(runner, reason).await
     }
 
-    async fn end_of(&mut self, runner: RunnerId, failure: Option<String>) -> Result<(), Trouble> {
+    pub(super) async fn end_of(
+        &mut self,
+        runner: RunnerId,
+        failure: Option<String>,
+    ) -> Result<(), Trouble> {
         let now = self.now();
         let trouble = match failure {
             None => StartTrouble {

@@ -36,6 +36,7 @@ pub mod run;
 mod serving;
 pub mod signal;
 pub mod stamp;
+mod starting;
 mod sweep;
 mod sweep_budget;
 pub mod task;
