@@ -1,20 +1,24 @@
-//! From what a person said to a definition that can be stored: the checks.
+//! From what a person said to a definition that can be stored: the checks of each field, then those of what
+//! is said `together`. Where a run belongs and answers is in `answer`.
+
+mod answer;
+mod together;
 
 use std::time::Duration;
 
 use twobox_shared::bounds;
-use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_shared::ids::AgentGroupId;
 use twobox_shared::inbox::Origin;
 use twobox_shared::time::UnixMillis;
 
+use self::answer::{destination, session};
+use self::together::together;
 use super::times::{Times, cadence, short, zone};
-use super::{Change, Draft, Mistake, ServiceError, WrittenChat};
+use super::{Change, Draft, Mistake, ServiceError};
 use twobox_slots::cadence::{Cadence, Kind, parse_instant, parse_reading, refuse_months};
-use twobox_slots::timetable::{Bounds, Timetable};
 use twobox_slots::{missed, overlap};
-use twobox_store::messaging::WiredAddress;
+use twobox_store::Store;
 use twobox_store::schedules::Definition;
-use twobox_store::{Store, wirings};
 
 /// The longest prompt, in bytes.
 pub const PROMPT_MAX: usize = bounds::PROMPT.most;
@@ -187,97 +191,6 @@ fn applied(
     Ok(new)
 }
 
-/// Checks what is said together. What a person did not touch is not held against them: a limit may
-/// have changed since.
-fn together(
-    draft: &Draft,
-    definition: Definition,
-    has_new_slots: bool,
-    fired: i64,
-    min_interval: Duration,
-    now: UnixMillis,
-) -> Result<Checked, Mistake> {
-    if let (Some(session), Some(chat)) = (definition.session, &definition.to.platform_id) {
-        let problem = format!(
-            "the answer of a run in session {session} goes into that conversation, and not to {chat:?}: \
-             have each run get a session of its own, or say no chat"
-        );
-        return Err(match draft.to {
-            Change::Keep => Mistake::new("session", session, problem),
-            Change::Reset | Change::Set(_) => Mistake::new("to", chat, problem),
-        });
-    }
-    if let (Some(first), Some(last)) = (definition.not_before, definition.not_after)
-        && first >= last
-    {
-        let field = if draft.not_after == Change::Keep { "not_before" } else { "not_after" };
-        let problem = format!("the first instant, {first}, is not before the last one, {last}");
-        return Err(Mistake::missing(field, problem));
-    }
-    let times = Times::of(&definition)?;
-    if draft.cadence.is_some() {
-        times.cadence.check_interval(min_interval).map_err(|error| {
-            Mistake::new("cadence", &definition.cadence_value, error.to_string())
-        })?;
-    }
-    if (draft.cadence.is_some() || draft.jitter_sec != Change::Keep)
-        && !times.jitter.is_zero()
-        && let Some(shortest) = times.cadence.shortest_interval()
-        && times.jitter >= shortest
-    {
-        let problem = format!(
-            "{} is not less than the {} that may lie between two slots of {}",
-            humantime::format_duration(times.jitter),
-            humantime::format_duration(shortest),
-            times.cadence
-        );
-        return Err(Mistake::new("jitter_sec", times.jitter.as_secs(), problem));
-    }
-    if has_new_slots && times.timetable.first_after(now).is_none() {
-        let bounds = match (definition.not_before, definition.not_after) {
-            (None, None) => "",
-            _ => " within not_before and not_after",
-        };
-        let problem = format!(
-            "{} has no slot after {}{bounds}: it would never fire",
-            times.cadence,
-            times.zone.rfc3339(now)
-        );
-        let (field, given) = at_fault(draft, &definition, &times, now);
-        return Err(Mistake::new(field, given, problem));
-    }
-    if let (Change::Set(most), true) = (&draft.max_runs, fired > 0)
-        && *most <= fired
-    {
-        let problem = format!(
-            "it has fired {fired} times already: allow more, or pause it if it is to end now"
-        );
-        return Err(Mistake::new("max_runs", most, problem));
-    }
-    Ok(Checked { definition, times, has_new_slots })
-}
-
-/// Which field leaves no slot after `now`, and what it says: a bound that was just given, if there are
-/// slots without the bounds.
-fn at_fault<'a>(
-    draft: &'a Draft,
-    definition: &'a Definition,
-    times: &Times,
-    now: UnixMillis,
-) -> (&'static str, &'a str) {
-    let bounds = [("not_after", &draft.not_after), ("not_before", &draft.not_before)];
-    let given = bounds.into_iter().find_map(|(field, said)| match said {
-        Change::Set(text) => Some((field, text.as_str())),
-        Change::Keep | Change::Reset => None,
-    });
-    let has_slots = || {
-        let (zone, anchor) = (times.zone.clone(), definition.anchor);
-        let unbounded = Timetable::new(&times.cadence, zone, anchor, Bounds::default());
-        unbounded.first_after(now).is_some()
-    };
-    given.filter(|_| has_slots()).unwrap_or(("cadence", &definition.cadence_value))
-}
-
 /// Checks a schedule's name.
 ///
 /// # Errors
@@ -321,107 +234,6 @@ fn check_prompt(prompt: &str) -> Result<(), Mistake> {
         return Err(Mistake::new("prompt", "", "contains a NUL character: it has to be text"));
     }
     Ok(())
-}
-
-/// The session of `agent` whose id begins or ends with `part`.
-fn session(store: &Store, agent: AgentGroupId, part: &str) -> Result<SessionId, ServiceError> {
-    let mistake = |problem: String| Err(Mistake::new("session", part, problem).into());
-    let mut found = match part.is_empty() {
-        true => Vec::new(),
-        false => store.sessions().like(part).wait()?,
-    };
-    match found.len() {
-        0 => mistake(format!(
-            "there is no session {part:?}: `twobox sessions list` shows them; without one, each run \
-             gets a session of its own"
-        )),
-        1 => {
-            let session = found.remove(0);
-            if session.agent_id != agent {
-                let agent = session.agent;
-                return mistake(format!("session {part:?} belongs to the agent {agent:?}"));
-            }
-            if session.status == "closed" {
-                return mistake(format!("session {part:?} is closed: choose another one"));
-            }
-            Ok(session.id)
-        }
-        count => mistake(format!("{part:?} fits {count} sessions: give more of the id")),
-    }
-}
-
-/// The chat that a person means: one that `agent` listens to, and so may send to.
-fn destination(
-    store: &Store,
-    agent: AgentGroupId,
-    said: &WrittenChat,
-) -> Result<Origin, ServiceError> {
-    let WrittenChat { chat, channel, thread } = said;
-    let mistake = |problem: String| Err(Mistake::new("to", chat, problem).into());
-    let parts = [("channel", channel), ("thread", thread)];
-    let parts = parts.into_iter().filter_map(|(what, said)| Some((what, said.as_deref()?)));
-    for (what, value) in std::iter::once(("chat", chat.as_str())).chain(parts) {
-        if let Err(error) = wirings::check_chat(what, value) {
-            return mistake(error.to_string());
-        }
-    }
-    let mut addresses = store.wirings().addresses_of(agent).wait()?;
-    addresses
-        .retain(|address| channel.as_ref().is_none_or(|channel| *channel == address.channel_type));
-    // A name is one chat's, an id may be that of chats on several channels.
-    let of_name: Vec<&WiredAddress> =
-        addresses.iter().filter(|address| address.name == *chat).collect();
-    let found = match of_name.is_empty() {
-        true => addresses.iter().filter(|address| address.platform_id == *chat).collect(),
-        false => of_name,
-    };
-    match found.as_slice() {
-        [address] => Ok(Origin {
-            channel_type: Some(address.channel_type.clone()),
-            platform_id: Some(address.platform_id.clone()),
-            thread_id: thread.clone(),
-        }),
-        [] => mistake(not_wired(store, agent, said)?),
-        several => {
-            let names: Vec<&str> = several.iter().map(|address| address.name.as_str()).collect();
-            mistake(format!(
-                "{chat:?} is a chat on several channels: say what the agent calls the one that you mean: \
-                 {}",
-                names.join(", ")
-            ))
-        }
-    }
-}
-
-/// Why the agent cannot send to a chat, and what helps.
-fn not_wired(
-    store: &Store,
-    agent: AgentGroupId,
-    said: &WrittenChat,
-) -> Result<String, ServiceError> {
-    let WrittenChat { chat, channel, .. } = said;
-    let agent =
-        store.agents().by_id(agent).wait()?.map_or_else(|| agent.to_string(), |agent| agent.name);
-    let mut elsewhere = store.wirings().list().wait()?;
-    elsewhere.retain(|wiring| {
-        (wiring.name == *chat || wiring.platform_id == *chat)
-            && channel.as_ref().is_none_or(|channel| *channel == wiring.channel_type)
-    });
-    Ok(match elsewhere.first() {
-        Some(other) => format!(
-            "{agent} does not listen to {} {:?}, as {} does, and so may not send there: `twobox wire add \
-             {agent} {} {}` lets it",
-            other.channel_type,
-            other.platform_id,
-            other.agent,
-            other.channel_type,
-            other.platform_id
-        ),
-        None => format!(
-            "{agent} knows no chat {chat:?}: `twobox wire list` shows those that it does, and `twobox \
-             wire add {agent} command CHAT` has it listen to another one"
-        ),
-    })
 }
 
 /// A number in its unit, stored as `factor` of smaller ones.

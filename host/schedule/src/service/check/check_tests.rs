@@ -1,7 +1,7 @@
 use super::*;
-use crate::service::WrittenCadence;
+use crate::service::{WrittenCadence, WrittenChat};
 use twobox_model::channel::TERMINAL;
-use twobox_shared::ids::SystemIds;
+use twobox_shared::ids::{SessionId, SystemIds};
 use twobox_store::Store;
 use twobox_store::messaging::{NewWiring, SessionMode};
 
