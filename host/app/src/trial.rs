@@ -85,14 +85,6 @@ pub enum TrialError {
     /// No runner could be started or ended.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// The folder could not be made.
-    #[error("could not make a folder for it in {parent}")]
-    Folder {
-        /// Where.
-        parent: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 /// The folder of a trial. What is in it is gone when this is dropped.
@@ -119,35 +111,16 @@ pub async fn run(
     ids: &(impl IdSource + ?Sized),
     clock: &impl Clock,
 ) -> Result<Trial, TrialError> {
-    let profile = Profile::load(&data.agent_config(&agent.folder), &config.containers)
-        .map_err(|error| TrialError::Unfit(error.to_string()))?
-        .with_folders(data.root())
-        .map_err(TrialError::Unfit)?;
-    let folders = AgentFolders {
-        program: data.program_folder(&agent.folder),
-        shared: data.group_folder(&agent.folder),
-        access: profile.agent.shared_folder,
-    };
-    folders.check().map_err(TrialError::Unfit)?;
+    let (profile, folders) = equipment(config, data, agent)?;
     let incarnation =
         Incarnation { session: SessionId::generate(ids), runner: RunnerId::generate(ids) };
     let room = Room(data.scratch().join(format!("trial-{}", incarnation.runner)));
     let folder = room.0.join(agent.id.to_string()).join(incarnation.session.to_string());
     let boxes =
         Boxes::new(incarnation.session, &folder, &room.0, config.limits.outbox_quota_mb << 20);
-    let message = MessageId::parse("trial").expect("letters");
-    let asked = NewMessage {
-        id: message.clone(),
-        kind: KIND_CHAT.to_owned(),
-        content: Chat::text(text).to_json(),
-        origin: Origin::default(),
-        trigger: true,
-        process_after: None,
-        source_session: None,
-        run_id: None,
-    };
-    let now = clock.now();
-    let known = destinations.clone();
+    let asked = question(text);
+    let message = asked.id.clone();
+    let (now, known) = (clock.now(), destinations.clone());
     let told = profile.agent.for_runner();
     let limit = profile.agent.turn_timeout() + LATE;
     let boxes = blocking(move || {
@@ -189,6 +162,38 @@ pub async fn run(
         said: rows.into_iter().map(|row| said(row, &destinations)).collect(),
         log: last_lines(&log),
     })
+}
+
+/// How `agent` runs, and with which folders.
+fn equipment(
+    config: &Config,
+    data: &DataDir,
+    agent: &AgentGroup,
+) -> Result<(Profile, AgentFolders), TrialError> {
+    let profile = Profile::load(&data.agent_config(&agent.folder), &config.containers)
+        .map_err(|error| TrialError::Unfit(error.to_string()))?
+        .with_folders(data.root())
+        .map_err(TrialError::Unfit)?;
+    let folders = AgentFolders {
+        program: data.program_folder(&agent.folder),
+        shared: data.group_folder(&agent.folder),
+        access: profile.agent.shared_folder,
+    };
+    folders.check().map_err(TrialError::Unfit)?;
+    Ok((profile, folders))
+}
+
+fn question(text: &str) -> NewMessage {
+    NewMessage {
+        id: MessageId::parse("trial").expect("letters"),
+        kind: KIND_CHAT.to_owned(),
+        content: Chat::text(text).to_json(),
+        origin: Origin::default(),
+        trigger: true,
+        process_after: None,
+        source_session: None,
+        run_id: None,
+    }
 }
 
 /// Waits until the message is answered, or its runner gone, or `limit` over.
