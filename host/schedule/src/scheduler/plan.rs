@@ -6,7 +6,7 @@ use std::time::Duration;
 use twobox_shared::ids::RunId;
 use twobox_shared::time::UnixMillis;
 
-use twobox_slots::missed::{self, CatchUp};
+use twobox_slots::missed::{self, CatchUp, Missed};
 use twobox_slots::overlap::{self, Decision, Unended};
 use twobox_slots::reason::Reason;
 use twobox_slots::timetable::Timetable;
@@ -118,20 +118,23 @@ pub fn plan(
         rows.push((slot.0, due(slot), fate));
     }
     let missed = reckoning.missed.into_iter();
-    for missed in missed.flat_map(|missed| missed.without(timetable, taken)) {
-        let fate = SlotFate::Missed {
-            reason: missed.reason,
-            count: i64::try_from(missed.count).unwrap_or(i64::MAX),
-            last_slot: missed.last.0,
-        };
-        rows.push((missed.first.0, missed.first.0, fate));
-    }
+    rows.extend(missed.flat_map(|missed| missed.without(timetable, taken)).map(left_out));
     rows.sort_by_key(|(slot, _, _)| *slot);
     // The newest row has the last id: lists go by that.
     let row = |(slot, due, fate)| SlotRow { id: fresh(), slot, due, fate };
     let rows = rows.into_iter().map(row).collect();
     let next = reckoning.next.map(|slot| Next { slot: slot.0, due: due(slot) });
     Plan { rows, replaces, next }
+}
+
+/// The row of slots that were missed: its slot, when it is due, and what becomes of it.
+fn left_out(missed: Missed) -> (UnixMillis, UnixMillis, SlotFate) {
+    let fate = SlotFate::Missed {
+        reason: missed.reason,
+        count: i64::try_from(missed.count).unwrap_or(i64::MAX),
+        last_slot: missed.last.0,
+    };
+    (missed.first.0, missed.first.0, fate)
 }
 
 fn count(open: &[Run]) -> Unended {

@@ -8,7 +8,7 @@ use twobox_shared::ids::{AgentGroupId, ScheduleId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::claims::{Claimed, SlotClaim, claim_in};
-use super::definitions::{Definition, Next, by_id};
+use super::definitions::{Definition, Next, Schedule, by_id};
 use super::runs::cancel_queued;
 use crate::{Operation, Schedules, failed};
 use twobox_slots::reason::Reason;
@@ -100,18 +100,8 @@ impl Schedules<'_> {
             if !has_session(&tx, old.agent_group, definition.session)? {
                 return Ok(Edited::NoSession);
             }
+            let Some(next) = next_of(&old, next) else { return Ok(Edited::Stale) };
             let over = definition.max_runs.is_some_and(|most| old.fired >= most);
-            let next = match next {
-                NextSlot::Kept if old.next.is_none() && old.pause_reason.is_none() => {
-                    return Ok(Edited::Stale);
-                }
-                NextSlot::Moved(next) if old.next.is_none_or(|old| old.slot != next.slot) => {
-                    return Ok(Edited::Stale);
-                }
-                NextSlot::Kept => old.next,
-                NextSlot::Moved(next) => Some(next),
-                NextSlot::Reckoned(next) => next,
-            };
             let next = next.filter(|_| old.pause_reason.is_none() && !over);
             if !leave_out(&tx, passed.as_ref())? {
                 return Ok(Edited::Stale);
@@ -272,6 +262,18 @@ pub enum Paused {
     Stale,
     /// There is no such schedule, or it was removed.
     Gone,
+}
+
+/// The next slot of an edited schedule that was `old`, if it goes on; outside of that, `None` if the edit was
+/// decided on another slot than it has.
+fn next_of(old: &Schedule, edited: NextSlot) -> Option<Option<Next>> {
+    match edited {
+        NextSlot::Kept if old.next.is_none() && old.pause_reason.is_none() => None,
+        NextSlot::Moved(next) if old.next.is_none_or(|old| old.slot != next.slot) => None,
+        NextSlot::Kept => Some(old.next),
+        NextSlot::Moved(next) => Some(Some(next)),
+        NextSlot::Reckoned(next) => Some(next),
+    }
 }
 
 /// Records what becomes of slots that a change takes away. Returns whether they are still what they

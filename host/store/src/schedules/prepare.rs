@@ -69,33 +69,7 @@ fn ready(
         |row| row.get(0),
     )?;
     if to_be_made {
-        tx.execute(
-            "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
-             SELECT :id, :channel, id, name, :now FROM schedules WHERE id = :schedule
-             ON CONFLICT (channel_type, platform_id) DO NOTHING",
-            named_params! {
-                ":id": fresh,
-                ":channel": SCHEDULE_CHANNEL,
-                ":schedule": run.schedule,
-                ":now": now,
-            },
-        )?;
-        tx.execute(
-            "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
-               last_active_at_ms)
-             SELECT :session, s.agent_group_id, m.id, :run, :now, :now
-             FROM schedules s JOIN messaging_groups m
-               ON m.channel_type = :channel AND m.platform_id = s.id
-             WHERE s.id = :schedule
-             ON CONFLICT DO NOTHING",
-            named_params! {
-                ":session": hold.session,
-                ":channel": SCHEDULE_CHANNEL,
-                ":schedule": run.schedule,
-                ":run": run.id,
-                ":now": now,
-            },
-        )?;
+        make_session(tx, run, hold, fresh, now)?;
     }
     let found: Option<(String, Option<i64>)> = tx
         .query_row(
@@ -113,4 +87,43 @@ fn ready(
         }
         Some(_) => None,
     })
+}
+
+/// Makes the session of a run that has one for itself, and the chat of its schedule as `fresh` if this is
+/// the first.
+fn make_session(
+    tx: &Connection,
+    run: &Run,
+    hold: &Hold,
+    fresh: MessagingGroupId,
+    now: UnixMillis,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
+         SELECT :id, :channel, id, name, :now FROM schedules WHERE id = :schedule
+         ON CONFLICT (channel_type, platform_id) DO NOTHING",
+        named_params! {
+            ":id": fresh,
+            ":channel": SCHEDULE_CHANNEL,
+            ":schedule": run.schedule,
+            ":now": now,
+        },
+    )?;
+    tx.execute(
+        "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at_ms,
+           last_active_at_ms)
+         SELECT :session, s.agent_group_id, m.id, :run, :now, :now
+         FROM schedules s JOIN messaging_groups m
+           ON m.channel_type = :channel AND m.platform_id = s.id
+         WHERE s.id = :schedule
+         ON CONFLICT DO NOTHING",
+        named_params! {
+            ":session": hold.session,
+            ":channel": SCHEDULE_CHANNEL,
+            ":schedule": run.schedule,
+            ":run": run.id,
+            ":now": now,
+        },
+    )?;
+    Ok(())
 }
