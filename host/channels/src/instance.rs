@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use twobox_shared::clock::Clock;
 
 use crate::health::{Health, Seen};
-use crate::life::{Change, Life};
+use crate::life::{Change, Life, failures_after};
 use crate::{Channel, Intake};
 use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Address, Capabilities, Outbound, Outcome};
@@ -21,7 +21,7 @@ use twobox_system::lock::lock;
 use twobox_system::repeat::Repeats;
 
 /// The pauses before a channel is begun anew that has ended by itself.
-pub const RESTART: Backoff =
+const RESTART: Backoff =
     Backoff { first: Duration::from_secs(1), most: Duration::from_secs(5 * 60) };
 
 /// A channel under an id of its own.
@@ -109,9 +109,9 @@ impl Instance {
         Self { id: id.into(), kind, channel, clock, seen, logged, restart: RESTART }
     }
 
-    /// With other pauses than [`RESTART`], for tests.
-    #[must_use]
-    pub fn restarting(self, restart: Backoff) -> Self {
+    /// With other pauses than [`RESTART`].
+    #[cfg(test)]
+    fn restarting(self, restart: Backoff) -> Self {
         Self { restart, ..self }
     }
 
@@ -130,6 +130,7 @@ impl Instance {
                 instance: Arc::clone(&self),
                 stop: stop.clone(),
             };
+            let began = self.clock.monotonic();
             let ended =
                 AssertUnwindSafe(self.channel.run(surroundings.clone())).catch_unwind().await;
             let reason = match ended {
@@ -140,14 +141,11 @@ impl Instance {
             if *stop.borrow() {
                 break;
             }
-            let now = self.clock.now();
-            let lasted = match &self.seen().life {
-                Life::Up { up_since } => now.since(*up_since),
-                Life::Starting | Life::Down { .. } | Life::Stopped => Duration::ZERO,
-            };
-            failures = if lasted >= self.restart.most { 1 } else { failures + 1 };
+            let lasted = self.clock.monotonic().since(began);
+            failures = failures_after(failures, lasted, self.restart.most);
             let pause = self.restart.after(failures);
-            self.change(Change::Down { reason, next_try: Some(now + pause) });
+            let next_try = Some(self.clock.now() + pause);
+            self.change(Change::Down { reason, next_try });
             let mut told = surroundings;
             if tokio::time::timeout(pause, told.stopped()).await.is_ok() {
                 break;

@@ -2,7 +2,8 @@ use super::*;
 use tokio::sync::Mutex as Turns;
 use tokio::sync::mpsc;
 use twobox_model::channel::{Inbound, Receipt, Refusal};
-use twobox_shared::clock::SystemClock;
+use twobox_shared::clock::{Monotonic, SystemClock};
+use twobox_shared::time::UnixMillis;
 
 /// A deadline that only something that hangs reaches.
 const LONG: Duration = Duration::from_secs(30);
@@ -135,4 +136,50 @@ async fn a_channel_that_ends_is_down_alone_and_is_begun_anew_until_it_is_stopped
     lives.end(LONG).await;
     assert_eq!(instance.health().life, Life::Stopped);
     assert_eq!(send(&instance).await, Outcome::Unavailable);
+}
+
+/// A wall clock that stands still, and one that goes on when it is told to.
+#[derive(Default)]
+struct Told(Mutex<Monotonic>);
+
+impl Told {
+    fn pass(&self, time: Duration) {
+        let mut now = lock(&self.0);
+        *now = *now + time;
+    }
+}
+
+impl Clock for Told {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(1_000)
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        *lock(&self.0)
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_lasted_ends_a_row_of_failures_though_it_was_down_at_its_end() {
+    let (tell, told) = mpsc::unbounded_channel();
+    let (ups, mut heard) = mpsc::unbounded_channel();
+    let moody = Arc::new(Moody { told: Turns::new(told), taken: Mutex::default() });
+    let quick = Backoff { first: Duration::from_millis(5), most: Duration::from_millis(20) };
+    let clock = Arc::new(Told::default());
+    let instance = Instance::new("m", "moody", moody, Arc::clone(&clock) as Arc<dyn Clock>);
+    let instance = Arc::new(instance.restarting(quick));
+    let intake: Arc<dyn Intake> = Arc::new(Ear(ups));
+    let lives = Lives::begin(vec![Arc::clone(&instance)], &intake);
+    let cases = [("the first", 0, 5), ("the second", 0, 10), ("short", 19, 20), ("long", 20, 5)];
+    for (case, lasted, pause) in cases {
+        tell.send(Do::GoUp).ok().unwrap();
+        assert_eq!(heard.recv().await.as_deref(), Some("m"), "{case}");
+        clock.pass(Duration::from_millis(lasted));
+        tell.send(Do::GoDown).ok().unwrap();
+        tell.send(Do::End(Err(case.to_owned()))).ok().unwrap();
+        let ended = |life: &Life| matches!(life, Life::Down { reason, .. } if reason == case);
+        let Life::Down { next_try, .. } = wait(&instance, ended).await else { unreachable!() };
+        assert_eq!(next_try, Some(UnixMillis(1_000 + pause)), "{case}");
+    }
+    lives.end(LONG).await;
 }

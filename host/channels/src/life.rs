@@ -1,5 +1,7 @@
 //! The life of an instance of a channel, as a value: `starting → up ⇄ down → stopped`. Pure.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use twobox_shared::time::UnixMillis;
 
@@ -68,9 +70,35 @@ impl Life {
     }
 }
 
+/// How many runs in a row have failed, after one that `lasted` so long and ended by itself. One that
+/// lasted as long as the `longest_pause` is the first of a row: however often such runs end, the channel
+/// is begun anew no more often than if every one of them failed at once.
+#[must_use]
+pub fn failures_after(failures: i64, lasted: Duration, longest_pause: Duration) -> i64 {
+    if lasted >= longest_pause { 1 } else { failures.saturating_add(1) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_lasted_as_long_as_the_longest_pause_is_the_first_failure_of_a_row() {
+        let cases = [
+            ("the first, at once", 0, 0, 1),
+            ("the first, after long", 0, 1_000, 1),
+            ("at once again", 1, 0, 2),
+            ("not quite as long", 7, 299, 8),
+            ("just as long", 7, 300, 1),
+            ("longer", 7, 301, 1),
+            ("without end", i64::MAX, 0, i64::MAX),
+        ];
+        for (case, failures, seconds, expected) in cases {
+            let found =
+                failures_after(failures, Duration::from_secs(seconds), Duration::from_secs(300));
+            assert_eq!(found, expected, "{case}");
+        }
+    }
 
     #[test]
     fn a_life_goes_up_and_down_until_it_is_stopped() {
