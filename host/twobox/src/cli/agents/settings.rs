@@ -1,5 +1,7 @@
 //! What `agents add` and `agents edit` set of how an agent runs. Everything else is for an editor.
 
+use std::env::VarError;
+
 use clap::Args;
 
 use crate::cli::output::Failure;
@@ -43,15 +45,52 @@ impl Settings {
         for given in environment {
             let (name, value) = match given.split_once('=') {
                 Some((name, value)) => (name, value.to_owned()),
-                None => {
-                    let own = std::env::var(&given).map_err(|error| {
-                        Failure::usage(format!("--env {given}: {error}: give it as {given}=VALUE"))
-                    })?;
-                    (given.as_str(), own)
-                }
+                None => (given.as_str(), own(&given, std::env::var(&given))?),
             };
             file.environment.insert(name.to_owned(), value);
         }
         Ok(())
+    }
+}
+
+/// The value of the variable `name` as this command's environment has it. No error says what it is, which
+/// may be a secret.
+fn own(name: &str, found: Result<String, VarError>) -> Result<String, Failure> {
+    let wrong = match found {
+        Ok(value) => return Ok(value),
+        Err(VarError::NotPresent) => {
+            format!("it is not set here: set it, or give it as {name}=VALUE")
+        }
+        Err(VarError::NotUnicode(_)) => {
+            "its value is no valid UTF-8, which the agent's file cannot hold: give it another"
+                .to_owned()
+        }
+    };
+    Err(Failure::usage(format!("--env {name}: {wrong}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn a_variable_that_cannot_be_taken_is_told_without_its_value() {
+        let odd = OsString::from_vec(b"s3cret\xff".to_vec());
+        let cases = [
+            (
+                VarError::NotPresent,
+                "--env KEY: it is not set here: set it, or give it as KEY=VALUE",
+            ),
+            (VarError::NotUnicode(odd), "--env KEY: its value is no valid UTF-8"),
+        ];
+        for (error, expected) in cases {
+            let failure = own("KEY", Err(error)).unwrap_err();
+            assert!(failure.reason().starts_with(expected), "{}", failure.reason());
+            assert!(!failure.reason().contains("s3cret"), "{}", failure.reason());
+        }
+        assert_eq!(own("KEY", Ok("s3cret".to_owned())).unwrap(), "s3cret");
     }
 }
