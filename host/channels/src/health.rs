@@ -104,9 +104,7 @@ impl Seen {
             });
         }
     }
-}
 
-impl Seen {
     /// A message that is over waits no more. Of what went wrong that says nothing.
     pub(super) fn forget(&mut self, key: &str) {
         self.waiting.remove(key);

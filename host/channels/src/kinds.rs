@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use twobox_config::{ChannelSettings, Channels};
 use twobox_shared::clock::Clock;
 
@@ -42,6 +44,36 @@ pub struct Setup<'a> {
     pub scratch: &'a Path,
 }
 
+impl Setup<'_> {
+    /// Its settings, as those of its kind.
+    ///
+    /// # Errors
+    /// A sentence that names the setting that is wrong and says what is allowed.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let settings = toml::Value::Table(self.settings.settings.clone());
+        serde_path_to_error::deserialize(settings).map_err(|error| {
+            let reason = error.inner().message();
+            match error.path().iter().next() {
+                Some(_) => format!("{}: {reason}", (self.name_of)(&error.path().to_string())),
+                None => reason.to_owned(),
+            }
+        })
+    }
+}
+
+/// Reads one setting as `wanted` has it, for `deserialize_with`.
+///
+/// # Errors
+/// What stands there, and what is `allowed`.
+pub fn setting<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    allowed: &str,
+    wanted: impl FnOnce(&toml::Value) -> Option<T>,
+) -> Result<T, D::Error> {
+    let value = toml::Value::deserialize(deserializer)?;
+    wanted(&value).ok_or_else(|| D::Error::custom(format!("{value} is not allowed: use {allowed}")))
+}
+
 /// Why the channels cannot be made that are set. Nothing was begun.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("channel {id:?}: {reason}")]
@@ -67,8 +99,11 @@ pub fn build(
     each(channels, folder, scratch, |kind, setup| {
         let channel = (kind.build)(setup)?;
         if let Err(reason) = (kind.usable)(setup)? {
-            let id = setup.id;
-            tracing::warn!("{reason}: messages to the {id} channel wait until it is mended");
+            tracing::warn!(
+                channel = setup.id,
+                reason,
+                "a channel cannot be used; its messages wait until that is mended"
+            );
         }
         Ok(Instance::new(setup.id, kind.name, channel, Arc::clone(clock)))
     })
@@ -109,4 +144,42 @@ fn kind(id: &str, name: &str) -> Result<&'static Kind, String> {
         let known: Vec<_> = KINDS.iter().map(|kind| format!("{:?}", kind.name)).collect();
         format!("there is no kind {name:?}: use {}", known.join(" or "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mistake_names_its_setting_and_what_is_allowed() {
+        let span = "use a time above zero and up to a year, such as \"30s\"";
+        let path = "use the whole path of your program, in quotes";
+        let cases = [
+            ("", "channels.log.program is missing: set it to the whole path of your program"),
+            ("program = 5", &format!("channels.log.program: 5 is not allowed: {path}")),
+            (
+                "program = '/a'\nkeys = 'yes'",
+                "channels.log.keys: \"yes\" is not allowed: use true or false",
+            ),
+            (
+                "program = '/a'\ntimeout = 'soon'",
+                &format!("channels.log.timeout: \"soon\" is not allowed: {span}"),
+            ),
+            ("timeout = 5", &format!("channels.log.timeout: 5 is not allowed: {span}")),
+            ("timeout = '0s'", &format!("channels.log.timeout: \"0s\" is not allowed: {span}")),
+            (
+                "program = '/a'\ncolour = 1",
+                "channels.log.colour: unknown field `colour`, expected one of `program`, `keys`, \
+                 `timeout`",
+            ),
+        ];
+        for (text, expected) in cases {
+            let settings =
+                ChannelSettings { kind: COMMAND.to_owned(), settings: text.parse().unwrap() };
+            let mut channels = twobox_config::Config::default().channels;
+            channels.sections.insert("log".to_owned(), settings);
+            let error = usable(&channels, Path::new("/")).unwrap_err();
+            assert_eq!((error.id.as_str(), error.reason.as_str()), ("log", expected), "{text}");
+        }
+    }
 }

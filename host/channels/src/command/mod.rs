@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -25,7 +24,7 @@ use twobox_shared::content::shorten;
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
 use super::Channel;
-use super::kinds::{Kind, Setup};
+use super::kinds::{Kind, Setup, setting};
 pub(crate) use parcel::remove;
 use parcel::{Attachment, Parcel};
 use program::{End, Run};
@@ -61,38 +60,52 @@ pub const KIND: Kind = Kind {
 };
 
 /// What can be set.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 struct Settings {
     program: PathBuf,
-    #[serde(default)]
     keys: bool,
-    #[serde(default = "patience", deserialize_with = "span")]
     timeout: Duration,
+}
+
+/// What a section says. What is left out is `None`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default, deserialize_with = "path")]
+    program: Option<PathBuf>,
+    #[serde(default, deserialize_with = "yes_or_no")]
+    keys: Option<bool>,
+    #[serde(default, deserialize_with = "span")]
+    timeout: Option<Duration>,
 }
 
 impl Settings {
     fn of(setup: &Setup<'_>) -> Result<Self, String> {
-        setup.settings.settings.clone().try_into().map_err(|error: toml::de::Error| {
-            let reason = error.message().to_owned();
-            match error.message().starts_with("missing field") {
-                true => format!("{reason}: set {}", (setup.name_of)("program")),
-                false => reason,
-            }
-        })
+        let Written { program, keys, timeout } = setup.read()?;
+        let program = program.ok_or_else(|| {
+            let setting = (setup.name_of)("program");
+            format!("{setting} is missing: set it to the whole path of your program")
+        })?;
+        Ok(Self { program, keys: keys.unwrap_or(false), timeout: timeout.unwrap_or(PATIENCE) })
     }
 }
 
-fn patience() -> Duration {
-    Duration::from_secs(30)
+/// How long a program may take, if nothing is set.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    setting(deserializer, "the whole path of your program, in quotes", |value| {
+        Some(Some(PathBuf::from(value.as_str()?)))
+    })
 }
 
-fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    twobox_config::span(&text).ok_or_else(|| {
-        let allowed = "a time above zero and up to a year, such as \"30s\"";
-        D::Error::custom(format!("timeout = {text:?} is not allowed: use {allowed}"))
-    })
+fn yes_or_no<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    setting(deserializer, "true or false", |value| Some(Some(value.as_bool()?)))
+}
+
+fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let allowed = "a time above zero and up to a year, such as \"30s\"";
+    setting(deserializer, allowed, |value| Some(Some(twobox_config::span(value.as_str()?)?)))
 }
 
 /// The channel.
