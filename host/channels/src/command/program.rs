@@ -261,8 +261,18 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn processes_are_looked_through_on_no_async_worker() {
+    /// The one thread for work that blocks has something else to do at first: else it might be done
+    /// before it is asked about.
+    #[test]
+    fn processes_are_looked_through_on_no_async_worker() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+        let (go_on, told) = std::sync::mpsc::channel();
+        runtime.spawn_blocking(move || told.recv());
+        runtime.block_on(end_of_a_group(|| go_on.send(()).unwrap()));
+    }
+
+    async fn end_of_a_group(go_on: impl FnOnce()) {
         let mark = SystemIds.uuid().to_string();
         let mut child = Command::new("sleep")
             .arg("600")
@@ -273,8 +283,9 @@ mod tests {
             .unwrap();
         let mut end = std::pin::pin!(Group::led_by(&child, mark.clone()).end());
         assert!(end.as_mut().now_or_never().is_none(), "the worker is free meanwhile");
+        go_on();
         end.await;
-        assert_eq!(marked(&mark), []);
         assert_eq!(child.wait().await.unwrap().signal(), Some(9));
+        assert_eq!(marked(&mark), []);
     }
 }
