@@ -3,6 +3,7 @@
 //! Directories and never single files: one that is replaced on the host, as editors do, takes the
 //! mount on it away, and a database needs the journal beside it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use twobox_shared::agent_config::SharedFolder;
@@ -37,8 +38,11 @@ impl AgentFolders {
                 Ok(_) => {
                     return Err(format!("{path} is not a folder: move it away, and run `init`"));
                 }
-                Err(error) => {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
                     return Err(format!("{path}: {error}: `twobox init` makes what is missing"));
+                }
+                Err(error) => {
+                    return Err(format!("{path}: {error}: `twobox doctor` says whose it is"));
                 }
             }
         }
@@ -124,6 +128,23 @@ pub fn mounts(spec: &StartSpec) -> Vec<Mount> {
 mod tests {
     use super::*;
     use crate::command::tests::spec;
+
+    #[test]
+    fn what_is_missing_can_be_made_and_what_cannot_be_looked_at_is_somebody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let cases = [
+            (dir.path().join("absent"), "`twobox init` makes"),
+            (file.join("absent"), "`twobox doctor` says"),
+            (file, "is not a folder: move it away"),
+        ];
+        for (program, advice) in cases {
+            let folders = AgentFolders { program, ..spec().agent };
+            let error = folders.check().unwrap_err();
+            assert!(error.contains(advice), "{error}");
+        }
+    }
 
     #[test]
     fn only_the_boxes_half_the_workspace_and_what_is_shared_can_be_written() {

@@ -56,7 +56,11 @@ pub fn judge_user(
 ///
 /// # Errors
 /// What is refused, and what to write.
-pub fn network(field: &str, network: &str, allow_unsafe: bool) -> Result<Option<Caution>, String> {
+pub(crate) fn network(
+    field: &str,
+    network: &str,
+    allow_unsafe: bool,
+) -> Result<Option<Caution>, String> {
     let help = format!("make {field} \"none\", or name a network that you made");
     if network.is_empty() || network.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(format!(

@@ -149,6 +149,7 @@ fn how_an_agent_runs_is_set_by_options_and_shown_with_what_is_the_default() {
     for line in ["image = mine:1", "limits.pids = 256 (default)", "environment = COLOUR, KEY"] {
         assert!(shown.contains(&format!("runs      {line}\n")), "{line}: {shown}");
     }
+    assert_eq!(shown.matches("provider").count(), 1, "{shown}");
     let json = ok(&run(&["--json", "agents", "show", "bob"], &[]));
     assert!(!format!("{shown}{json}").contains("s3cret"), "{shown}{json}");
     let json: Value = serde_json::from_str(&json).unwrap();

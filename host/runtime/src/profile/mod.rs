@@ -16,7 +16,7 @@ use serde::Serialize;
 use twobox_shared::agent_config::{AgentConfig, AgentConfigError, SharedFolder};
 
 pub use self::environment::Environment;
-pub use self::file::{File, Limits as WrittenLimits};
+pub use self::file::File;
 pub use self::mounts::ExtraMount;
 use crate::settings::{self, Caution};
 use twobox_config::{Containers, KEYS};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -85,10 +86,13 @@ fn refuse(source: &Path, place: &Path, data: Option<&Path>) -> Result<(), String
 impl ExtraMount {
     /// Makes its source canonical. See [`super::Profile::with_folders`].
     pub(super) fn settle(&mut self, data: &Path) -> Result<(), String> {
-        let place = self
-            .source
-            .canonicalize()
-            .map_err(|error| format!("mounts: source {:?}: {error}: make it", self.source))?;
+        let place = self.source.canonicalize().map_err(|error| {
+            let advice = match error.kind() {
+                ErrorKind::NotFound => "make it",
+                _ => "name a folder that the host's user can reach",
+            };
+            format!("mounts: source {:?}: {error}: {advice}", self.source)
+        })?;
         refuse(&self.source, &place, Some(data))?;
         if !place.is_dir() {
             return Err(format!(

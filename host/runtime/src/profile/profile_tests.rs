@@ -200,6 +200,7 @@ fn a_folder_is_given_as_it_is_and_never_one_that_leads_to_the_host() {
         ("to-proc", "lies in /proc"),
         ("file", "is no folder"),
         ("absent", "make it"),
+        ("file/docs", "name a folder that"),
     ] {
         let error = settled(name).unwrap_err();
         assert!(error.contains(part) && error.starts_with("mounts: source"), "{name}: {error}");

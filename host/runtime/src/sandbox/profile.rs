@@ -23,7 +23,7 @@ impl Shared {
 fn accepts(profile: &Profile, cgroup: Option<bool>, namespace: bool) -> Result<(), String> {
     let Profile { image, network, limits, .. } = profile;
     if network.value != "none" {
-        let field = if network.own { "network" } else { "containers.network" };
+        let field = if network.own { "network" } else { "containers.network in twobox.toml" };
         return Err(format!(
             "{field} is {:?}, and a sandbox has no network: set it to \"none\", or use runtime = \
              \"docker\"",
@@ -61,7 +61,7 @@ mod tests {
         let (full, memory, none) = (Some(true), Some(false), None);
         let cases = [
             ("{}", &settings, none, false, None),
-            ("{}", &open, full, true, Some("containers.network is \"agents\"")),
+            ("{}", &open, full, true, Some("containers.network in twobox.toml is \"agents\"")),
             (r#"{"network": "none"}"#, &open, full, true, None),
             (r#"{"network": "agents"}"#, &settings, full, true, Some("network is \"agents\"")),
             (r#"{"image": "x"}"#, &settings, full, true, Some("image is \"x\"")),

@@ -40,13 +40,6 @@ pub(super) fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
             format!("name      {}", agent.name),
             format!("id        {}", agent.id),
             format!("config    {}", file.display()),
-            match &config {
-                Ok(config) => {
-                    let provider = &config.provider;
-                    format!("provider  {} {}", provider.kind(), provider.command().join(" "))
-                }
-                Err(error) => format!("provider  unknown: {error}"),
-            },
             format!(
                 "program   {}: what the agent is; conversations only read it",
                 program.display()
@@ -62,6 +55,9 @@ pub(super) fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
             format!("own       {}/ID/work of each conversation", own.display()),
             format!("sessions  {sessions}"),
         ];
+        if let Err(error) = &profile {
+            lines.push(format!("runs      nobody knows how: {}", printable(&error.to_string())));
+        }
         if let Some(trouble) = &trouble {
             let name = &agent.name;
             lines.push(context.output.advise(&format!(
