@@ -1,5 +1,6 @@
 //! What every channel has to keep, whatever it can do: one suite, played with each kind of channel and a
-//! platform behind it that does what a text says. A new kind gets a bench here and a line in its tests.
+//! platform behind it that does what a text says. A new kind gets a module here: its
+//! bench, and a test that plays the suite with it.
 //!
 //! Not here: how an instance lives (`instance_tests`), and what a kind promises beyond this.
 

@@ -38,7 +38,7 @@ pub(super) enum WireCommand {
     Remove {
         /// The agent's name or id.
         agent: String,
-        /// Its id.
+        /// The channel's id, as `wire list` shows it.
         channel: String,
         /// The chat.
         #[arg(allow_negative_numbers = true)]

@@ -9,7 +9,7 @@ use super::{Check, Finding, status_of};
 use crate::cli::output::{self, printable};
 use twobox_channels::kinds;
 use twobox_config::Channels;
-use twobox_model::channel::TERMINAL;
+use twobox_model::channel::{COMMAND, TERMINAL};
 use twobox_store::Store;
 use twobox_system::data::DataDir;
 
@@ -26,7 +26,7 @@ pub(super) fn alive(data: DataDir) -> Check {
             true => Finding::ok("they take what is sent"),
             false => Finding::warn(
                 printable(&told.join("; ")),
-                "look at the channel's program and its platform; `twobox sessions show` names the letters",
+                "look at the channel's program and its platform; `twobox sessions show` names the messages",
             ),
         }
     };
@@ -36,7 +36,7 @@ pub(super) fn alive(data: DataDir) -> Check {
 /// What is wrong with a channel, in one line, if anything is.
 pub(crate) fn trouble(id: &str, health: &Value) -> Option<String> {
     let waiting =
-        output::count(health["waiting"].as_i64().unwrap_or(0), "letter waits", "letters wait");
+        output::count(health["waiting"].as_i64().unwrap_or(0), "message waits", "messages wait");
     if health["state"] == "down" {
         let reason = health["reason"].as_str().unwrap_or("it is not known why");
         let since = health["down_since"].as_str().unwrap_or("some time ago");
@@ -71,7 +71,11 @@ pub(super) fn settings(data: &DataDir, channels: &Channels) -> Vec<Check> {
     }
     let unset = unset.into_iter().map(|(id, count)| {
         let what = format!("agents are wired to it ({count}), and it is not set");
-        let help = format!("set channels.{id}: until then nothing is sent there");
+        let set = match id == COMMAND {
+            true => "set channels.command, or write a section [channels.command]".to_owned(),
+            false => format!("write a section [channels.{id}], as in docs/channels.md"),
+        };
+        let help = format!("{set}: until then nothing is sent there");
         check(&id, Finding::warn(what, help))
     });
     let usable = set.iter().map(|(id, usable)| {
