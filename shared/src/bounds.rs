@@ -62,7 +62,7 @@ pub const SOCKET_LINE: Bound = bytes("a line on the socket", 2 << 20);
 pub const LISTENS: Bound =
     Bound { what: "what one connection listens to", most: 1024, unit: "places" };
 /// The key of a letter that was shown.
-pub const LETTER_KEY: Bound = bytes("the key of a letter", 1024);
+pub const OUTBOUND_KEY: Bound = bytes("the key of a message that was shown", 1024);
 /// The body of a request to the API.
 pub const API_BODY: Bound = bytes("the body of a request to the HTTP API", 1 << 20);
 /// A configuration file.
@@ -92,7 +92,7 @@ pub const ALL: &[Bound] = &[
     MESSAGE,
     SOCKET_LINE,
     LISTENS,
-    LETTER_KEY,
+    OUTBOUND_KEY,
     API_BODY,
     CONFIG_FILE,
     ENVIRONMENT,

@@ -37,7 +37,7 @@ pub enum IdentityError {
     #[error(
         "{path} is where this installation has always been, as far as can be seen, so it is no \
          copy. If this whole machine is a clone of another one, say so with --force: then all \
-         schedules are paused here and undelivered letters held"
+         schedules are paused here and undelivered messages held"
     )]
     NoCopy {
         /// The data directory.

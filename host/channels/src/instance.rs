@@ -167,7 +167,7 @@ impl Instance {
         seen.life = before.after(change, self.clock.now());
         match (&before, &seen.life) {
             (Life::Starting | Life::Up { .. }, Life::Down { reason, .. }) => {
-                tracing::warn!(channel = self.id, reason, "a channel is down; its letters wait");
+                tracing::warn!(channel = self.id, reason, "a channel is down; its messages wait");
             }
             (Life::Down { down_since, .. }, Life::Up { .. }) => {
                 tracing::info!(channel = self.id, since = %down_since, "a channel is up again");
@@ -204,12 +204,12 @@ impl Instance {
                         waiting = seen.waiting.len(),
                         since = %trouble.since,
                         again,
-                        "a channel did not take a letter"
+                        "a channel did not take a message"
                     );
                 }
             }
             (Some(times), None) => {
-                tracing::info!(channel = self.id, times, "a channel takes letters again");
+                tracing::info!(channel = self.id, times, "a channel takes messages again");
             }
             _ => {}
         }

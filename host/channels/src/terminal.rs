@@ -67,7 +67,7 @@ struct State {
     /// To how many addresses each listens.
     listens: HashMap<ListenerId, usize>,
     /// In the order in which they came.
-    by_address: HashMap<Audience, Vec<ListenerId>>,
+    by_audience: HashMap<Audience, Vec<ListenerId>>,
     /// Messages under way, by key.
     pending: HashMap<String, Pending>,
 }
@@ -117,13 +117,13 @@ impl Terminal {
     /// [`TooMuch`] if it listens to [`bounds::LISTENS`] others.
     pub(super) fn listen(&self, id: ListenerId, audience: Audience) -> Result<(), TooMuch> {
         let mut state = self.state();
-        if state.by_address.get(&audience).is_some_and(|there| there.contains(&id)) {
+        if state.by_audience.get(&audience).is_some_and(|there| there.contains(&id)) {
             return Ok(());
         }
         let count = state.listens.entry(id).or_default();
         bounds::LISTENS.check("this connection", *count + 1)?;
         *count += 1;
-        state.by_address.entry(audience).or_default().push(id);
+        state.by_audience.entry(audience).or_default().push(id);
         Ok(())
     }
 
@@ -142,7 +142,7 @@ impl Terminal {
         let mut state = self.state();
         state.listeners.remove(&id);
         state.listens.remove(&id);
-        state.by_address.retain(|_, there| {
+        state.by_audience.retain(|_, there| {
             there.retain(|other| *other != id);
             !there.is_empty()
         });
@@ -231,7 +231,7 @@ impl State {
     }
 
     fn at(&self, audience: &Audience) -> Vec<(ListenerId, Listener)> {
-        let ids = self.by_address.get(audience).map_or(&[][..], Vec::as_slice);
+        let ids = self.by_audience.get(audience).map_or(&[][..], Vec::as_slice);
         ids.iter().filter_map(|id| Some((*id, self.listeners.get(id)?.clone()))).collect()
     }
 

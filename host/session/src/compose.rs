@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_quotes_what_was_said_where_it_goes_and_nothing_else() {
+    fn an_outbound_quotes_what_was_said_where_it_goes_and_nothing_else() {
         let address = |chat: &str| Address {
             channel_type: "command".to_owned(),
             platform_id: chat.to_owned(),

@@ -300,7 +300,7 @@ fn a_retry_that_a_clock_set_back_would_put_off_is_due_now() {
         ("the time is the sign of the charge", waits(1, 0, HOUR), &legacy, false),
         ("it is being worked on", waits(2, 0, HOUR), &running, false),
     ];
-    for (case, message, acks, hastened) in cases {
+    for (case, message, acks, at_once) in cases {
         for alive in [Alive::None, Alive::Unknown, Alive::Runner(runner())] {
             if case == "it is being worked on" && alive != Alive::Unknown {
                 continue;
@@ -308,8 +308,8 @@ fn a_retry_that_a_clock_set_back_would_put_off_is_due_now() {
             let message = std::slice::from_ref(&message);
             let decision = run(message, acks, acks, alive);
             let expected = Action::RetryNow { message: id("m"), tries: message[0].tries };
-            assert_eq!(decision.actions == [expected], hastened, "{case}: {decision:?}");
-            assert_eq!(decision.wake == Wake::Start, hastened && alive == Alive::None, "{case}");
+            assert_eq!(decision.actions == [expected], at_once, "{case}: {decision:?}");
+            assert_eq!(decision.wake == Wake::Start, at_once && alive == Alive::None, "{case}");
         }
     }
 }
@@ -324,11 +324,11 @@ fn apply(pending: &mut Vec<PendingMessage>, actions: &[Action]) -> usize {
             | Action::Fail { message, attempt, .. }
             | Action::RetryNow { message, tries: attempt } => (message, Some(*attempt)),
         };
-        let hastens = matches!(action, Action::RetryNow { .. });
+        let at_once = matches!(action, Action::RetryNow { .. });
         let Some(at) = pending.iter().position(|row| {
             row.id == *message
                 && attempt.is_none_or(|attempt| attempt == row.tries)
-                && (!hastens || row.process_after.is_some())
+                && (!at_once || row.process_after.is_some())
         }) else {
             continue;
         };

@@ -33,7 +33,8 @@ pub struct Held {
     /// Messages that were not answered.
     pub messages: usize,
     /// Rows of outboxes that were not delivered.
-    pub letters: usize,
+    #[serde(rename = "letters")] // the word that programs read
+    pub outbounds: usize,
     /// Tasks that were not paused.
     pub tasks: usize,
 }
@@ -41,7 +42,7 @@ pub struct Held {
 impl AddAssign for Held {
     fn add_assign(&mut self, other: Self) {
         self.messages += other.messages;
-        self.letters += other.letters;
+        self.outbounds += other.outbounds;
         self.tasks += other.tasks;
     }
 }
@@ -56,7 +57,7 @@ impl Boxes {
         let mut held = Held::default();
         for _ in 0..LOOKS_MAX {
             let snapshot = self.patient_look()?;
-            let letters = open_rows(&snapshot).count();
+            let outbounds = open_rows(&snapshot).count();
             let changes = settle(&snapshot, now);
             let done = changes.records.is_empty()
                 && changes.actions.is_empty()
@@ -69,7 +70,7 @@ impl Boxes {
                 }
                 return Ok(held);
             }
-            held.letters += letters;
+            held.outbounds += outbounds;
             self.apply(&changes, now)?;
         }
         Err(BoxError::Refused { reason: "its outbox has no end".to_owned() })

@@ -212,7 +212,7 @@ impl DataDir {
         self.root.join("scratch")
     }
 
-    /// A folder for the files of each letter whose program runs.
+    /// A folder for the files of each message whose program runs.
     pub fn parcels(&self) -> PathBuf {
         self.scratch().join("letters")
     }

@@ -33,7 +33,7 @@ struct Stored {
     /// What was said, in order.
     said: Mutex<Vec<String>>,
     /// Messages that no listener has acknowledged, the oldest first.
-    letters: Mutex<VecDeque<(Address, Outbound)>>,
+    outbounds: Mutex<VecDeque<(Address, Outbound)>>,
     /// There may be something to deliver; remembered while a delivery is under way.
     changed: Notify,
     silent: Mutex<bool>,
@@ -62,11 +62,12 @@ impl Stored {
 /// Delivers the oldest message until nobody takes it, and again when something changes.
 async fn pump(terminal: Arc<Terminal>, stored: Arc<Stored>) {
     loop {
-        let oldest = stored.letters.lock().unwrap().front().cloned();
-        if let Some((address, letter)) = oldest
-            && let [Outcome::Delivered { .. }] = terminal.deliver(&address, vec![letter]).await[..]
+        let oldest = stored.outbounds.lock().unwrap().front().cloned();
+        if let Some((address, outbound)) = oldest
+            && let [Outcome::Delivered { .. }] =
+                terminal.deliver(&address, vec![outbound]).await[..]
         {
-            stored.letters.lock().unwrap().pop_front();
+            stored.outbounds.lock().unwrap().pop_front();
             continue;
         }
         stored.changed.notified().await;
@@ -88,7 +89,7 @@ impl Intake for EchoHost {
             };
             if !answers.is_empty() && !*self.stored.silent.lock().unwrap() {
                 let failed = *self.stored.fails.lock().unwrap();
-                let letter = Outbound {
+                let outbound = Outbound {
                     key: format!("key-{}", message.id),
                     in_reply_to: (!failed).then(|| message.id.clone()),
                     answers,
@@ -97,7 +98,7 @@ impl Intake for EchoHost {
                     shelf: None,
                     failed,
                 };
-                self.stored.letters.lock().unwrap().push_back((message.address, letter));
+                self.stored.outbounds.lock().unwrap().push_back((message.address, outbound));
                 self.stored.changed.notify_one();
             }
             let session = SessionId::generate(&SystemIds);
@@ -261,7 +262,7 @@ async fn send_prints_the_answer_or_says_that_none_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_letter_answers_everybody_whom_it_names() {
+async fn one_outbound_answers_everybody_whom_it_names() {
     let (_dir, data) = initialised().await;
     let stored: Arc<Stored> = Arc::default();
     *stored.batch.lock().unwrap() = 2;
@@ -329,10 +330,10 @@ async fn a_message_that_failed_ends_the_wait_at_once_with_its_reason() {
     assert_eq!(text(&sent.stderr), "twobox: echo: hi\\u{1b}[2J\n", "the reason and nothing else");
     let json = run(&["--json", "send", "--id", "m", "--wait", "600", "hi"], "").await;
     assert_eq!(json.status.code(), Some(1));
-    let letter: Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert_eq!((&letter["answers"], &letter["failed"]), (&json!(["m"]), &json!(true)));
+    let outbound: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&outbound["answers"], &outbound["failed"]), (&json!(["m"]), &json!(true)));
     let error: Value = serde_json::from_slice(&json.stderr).unwrap();
-    assert_eq!(error["error"], letter["text"]);
+    assert_eq!(error["error"], outbound["text"]);
     let piped = run(&["chat", "--wait", "600"], "one\ntwo\n").await;
     assert_eq!(piped.status.code(), Some(1));
     assert!(text(&piped.stderr).contains("2 messages were not answered, because they failed"));
@@ -536,7 +537,7 @@ async fn what_comes_while_one_types_stands_above_the_line() {
         thread_id: None,
     };
     for number in 0..50 {
-        let letter = Outbound {
+        let outbound = Outbound {
             key: format!("k{number}"),
             in_reply_to: None,
             answers: vec![],
@@ -545,7 +546,7 @@ async fn what_comes_while_one_types_stands_above_the_line() {
             shelf: None,
             failed: false,
         };
-        stored.letters.lock().unwrap().push_back((address.clone(), letter));
+        stored.outbounds.lock().unwrap().push_back((address.clone(), outbound));
     }
     stored.changed.notify_one();
     let last = |line: &String| line.starts_with("letter 49");
@@ -640,7 +641,7 @@ async fn what_was_taken_when_one_leaves_is_on_the_screen() {
     };
     let count = 300;
     for number in 0..count {
-        let letter = Outbound {
+        let outbound = Outbound {
             key: format!("k{number}"),
             in_reply_to: None,
             answers: vec![],
@@ -649,7 +650,7 @@ async fn what_was_taken_when_one_leaves_is_on_the_screen() {
             shelf: None,
             failed: false,
         };
-        stored.letters.lock().unwrap().push_back((address.clone(), letter));
+        stored.outbounds.lock().unwrap().push_back((address.clone(), outbound));
     }
     stored.changed.notify_one();
     let first = |line: &String| line == "letter 0.";
@@ -657,7 +658,7 @@ async fn what_was_taken_when_one_leaves_is_on_the_screen() {
     chat.press("\x04");
     let shown = Arc::clone(&chat.shown);
     assert_eq!(chat.wait_end().await.0, Some(0));
-    let left = stored.letters.lock().unwrap().len();
+    let left = stored.outbounds.lock().unwrap().len();
     let last = format!("letter {}.", count - left - 1);
     for _ in 0..3000 {
         let lines = Screen::after(&shown.lock().unwrap());

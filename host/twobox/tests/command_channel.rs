@@ -49,8 +49,8 @@ impl Post {
     }
 
     async fn deliver(&self, texts: &[&str]) -> Vec<Outcome> {
-        let letters = texts.iter().map(|text| letter(text)).collect();
-        self.channel.deliver(&address(), letters).await
+        let outbounds = texts.iter().map(|text| outbound(text)).collect();
+        self.channel.deliver(&address(), outbounds).await
     }
 
     fn file(&self, name: &str) -> String {
@@ -85,7 +85,7 @@ fn address() -> Address {
     }
 }
 
-fn letter(text: &str) -> Outbound {
+fn outbound(text: &str) -> Outbound {
     Outbound {
         key: format!("install:session:{text}"),
         in_reply_to: Some(MessageId::parse("q2").unwrap()),
@@ -148,7 +148,7 @@ async fn exit_codes_and_last_words_reach_the_host() {
 }
 
 #[tokio::test]
-async fn letters_go_one_after_the_other_up_to_the_first_that_does_not_arrive() {
+async fn outbounds_go_one_after_the_other_up_to_the_first_that_does_not_arrive() {
     let post = Post::new(
         "line=$(cat); printf '%s\\n' \"$line\" >> told; case $line in *wait*) exit 75; esac",
     );
@@ -212,7 +212,7 @@ async fn a_program_that_nobody_waits_for_any_more_is_killed_with_everything_that
 }
 
 #[tokio::test]
-async fn so_many_programs_run_at_once_and_further_letters_wait() {
+async fn so_many_programs_run_at_once_and_further_outbounds_wait() {
     const RUNNING_MAX: usize = 16;
     let post = Post::new("echo x >> started; while [ ! -e go ]; do sleep 0.05; done");
     let started = || post.file("started").lines().count();
@@ -253,7 +253,7 @@ async fn a_program_that_reads_nothing_or_says_too_much_is_taken_by_its_exit_code
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_run_keeps_its_letters_and_says_what_is_wrong() {
+async fn a_program_that_cannot_be_run_keeps_its_outbounds_and_says_what_is_wrong() {
     let post = Post::new("exit 0");
     let program = post.dir.path().join("program");
     let problem = async || match &post.deliver(&["x", "y"]).await[..] {
@@ -290,12 +290,12 @@ impl Shelves {
         self.dir.path().join("out/outbox/r1").join(name)
     }
 
-    fn letter(&self, row: &str, files: &[&str]) -> Outbound {
+    fn outbound(&self, row: &str, files: &[&str]) -> Outbound {
         let within = Path::new("outbox").join(row);
         Outbound {
             files: files.iter().map(|file| (*file).to_owned()).collect(),
             shelf: Some(Shelf { base: self.dir.path().join("out"), within }),
-            ..letter("see there")
+            ..outbound("see there")
         }
     }
 }
@@ -312,31 +312,31 @@ async fn files_come_as_copies_that_go_with_the_program() {
     let (post, shelves) = (Post::new(SHOWS), Shelves::new());
     std::fs::write(shelves.path("plan.pdf"), "the plan\n").unwrap();
     std::fs::write(shelves.path("-x $(y)"), "").unwrap();
-    let letter = shelves.letter("r1", &["plan.pdf", "-x $(y)", "plan.pdf"]);
-    assert_eq!(post.channel.deliver(&address(), vec![letter]).await, [delivered()]);
+    let outbound = shelves.outbound("r1", &["plan.pdf", "-x $(y)", "plan.pdf"]);
+    assert_eq!(post.channel.deliver(&address(), vec![outbound]).await, [delivered()]);
     let seen = "600 regular empty file\n700 directory\n600 regular file\n700 directory\nthe plan\n";
     assert_eq!(post.file("seen"), seen);
     let told: Value = serde_json::from_str(&post.file("told")).unwrap();
     let attachments = told["attachments"].as_array().unwrap();
-    let letters = post.dir.path().join("letters");
+    let folder = post.dir.path().join("letters");
     for (attachment, name) in attachments.iter().zip(["plan.pdf", "-x $(y)", "plan.pdf"]) {
         let path = Path::new(attachment["path"].as_str().unwrap());
         assert_eq!((&attachment["name"], path.file_name().unwrap()), (&json!(name), name.as_ref()));
-        assert!(path.is_absolute() && path.starts_with(&letters) && !path.exists(), "{path:?}");
+        assert!(path.is_absolute() && path.starts_with(&folder) && !path.exists(), "{path:?}");
     }
     assert_eq!(told["files"], json!(["plan.pdf", "-x $(y)", "plan.pdf"]));
-    assert_eq!(std::fs::read_dir(letters).unwrap().count(), 0, "nothing is left");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "nothing is left");
 }
 
 #[tokio::test]
-async fn a_letter_that_names_files_without_end_costs_no_more_than_one_with_many() {
+async fn an_outbound_that_names_files_without_end_costs_no_more_than_one_with_many() {
     let (post, shelves) = (Post::new(SHOWS), Shelves::new());
     std::fs::write(shelves.path("plan.pdf"), "the plan\n").unwrap();
     let names: Vec<String> = (0..100_000).map(|n| format!("no-{n}")).collect();
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.insert(0, "plan.pdf");
-    let letter = shelves.letter("r1", &names);
-    assert_eq!(post.channel.deliver(&address(), vec![letter]).await, [delivered()]);
+    let outbound = shelves.outbound("r1", &names);
+    assert_eq!(post.channel.deliver(&address(), vec![outbound]).await, [delivered()]);
     let told: Value = serde_json::from_str(&post.file("told")).unwrap();
     let attachments = told["attachments"].as_array().unwrap();
     assert_eq!(attachments.len(), 65, "as many as are looked at, and how many more there are");
@@ -400,8 +400,8 @@ async fn what_is_no_file_is_told_of_and_not_followed() {
     for (case, lay, name, why) in cases {
         let (post, shelves) = (Post::new(SHOWS), Shelves::new());
         lay(&shelves);
-        let letter = shelves.letter("r1", &[name]);
-        assert_eq!(post.channel.deliver(&address(), vec![letter]).await, [delivered()], "{case}");
+        let outbound = shelves.outbound("r1", &[name]);
+        assert_eq!(post.channel.deliver(&address(), vec![outbound]).await, [delivered()], "{case}");
         let told: Value = serde_json::from_str(&post.file("told")).unwrap();
         let attachment = &told["attachments"][0];
         let error = attachment["error"].as_str().unwrap_or_default().to_lowercase();
@@ -411,7 +411,7 @@ async fn what_is_no_file_is_told_of_and_not_followed() {
 }
 
 #[tokio::test]
-async fn the_files_of_letters_that_an_earlier_host_left_are_removed() {
+async fn the_files_of_outbounds_that_an_earlier_host_left_are_removed() {
     let post = Post::new(SHOWS);
     let left = post.dir.path().join("letters/old");
     std::fs::create_dir_all(&left).unwrap();

@@ -302,15 +302,15 @@ fn a_copy_gets_an_id_of_its_own_and_holds_what_was_open() {
     assert_eq!(statuses, ["completed", "failed", "failed", "paused", "paused"]);
     let half = "SELECT tries * 10 + forgiven FROM messages_in WHERE id = 'half'";
     assert_eq!(world.inbox::<i64>(&copy, half), 11, "one attempt, held against nobody");
-    let letter = |which: &str| {
+    let outbound = |which: &str| {
         let sql = format!(
             "SELECT status || ' ' || error FROM delivered WHERE message_out_id = '{which}'"
         );
         world.inbox::<String>(&copy, &sql)
     };
-    assert_eq!(letter("r-done"), format!("failed {HELD}"));
-    assert_eq!(letter("r-half"), format!("failed {HELD}"));
-    assert_eq!(letter("r-sent"), format!("uncertain {HELD}"), "nobody knows, as before");
+    assert_eq!(outbound("r-done"), format!("failed {HELD}"));
+    assert_eq!(outbound("r-half"), format!("failed {HELD}"));
+    assert_eq!(outbound("r-sent"), format!("uncertain {HELD}"), "nobody knows, as before");
 
     let dead = succeeds(copy.root(), &["dead", "list"]).to_string();
     for what in ["half", "next", "r-done", "r-sent", "r-half", "notice:start"] {
@@ -474,7 +474,7 @@ fn an_installation_of_an_older_version_is_asked_nothing() {
 }
 
 #[test]
-fn an_outbox_with_many_letters_is_held_to_its_end() {
+fn an_outbox_with_many_outbounds_is_held_to_its_end() {
     let world = World::in_the_middle();
     let copy = world.copied(&["-a"]);
     let db = Connection::open(world.paths(&copy).outbound_db()).unwrap();

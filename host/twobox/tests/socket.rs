@@ -185,8 +185,8 @@ impl Server {
         keys: &[&str],
     ) -> tokio::task::JoinHandle<Vec<Outcome>> {
         let (terminal, address) = (Arc::clone(&self.terminal), address(agent, thread));
-        let letters = keys.iter().map(|key| letter(key)).collect();
-        tokio::spawn(async move { terminal.deliver(&address, letters).await })
+        let outbounds = keys.iter().map(|key| outbound(key)).collect();
+        tokio::spawn(async move { terminal.deliver(&address, outbounds).await })
     }
 }
 
@@ -229,7 +229,7 @@ fn address(agent: &str, thread: Option<&str>) -> Address {
     }
 }
 
-fn letter(key: &str) -> Outbound {
+fn outbound(key: &str) -> Outbound {
     Outbound {
         key: key.to_owned(),
         in_reply_to: None,
@@ -339,13 +339,16 @@ async fn nonsense_gets_an_error_line_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn letters_come_in_order_and_acks_in_any() {
+async fn outbounds_come_in_order_and_acks_in_any() {
     let mut server = Server::start().await;
     let mut listener = server.listener("ann", None).await;
     let delivery = server.deliver("ann", None, &["k1", "k2", "k3"]);
     for key in ["k1", "k2", "k3"] {
-        let letter = listener.next().await;
-        assert_eq!((&letter["key"], &letter["text"]), (&json!(key), &json!(format!("<{key}>"))));
+        let outbound = listener.next().await;
+        assert_eq!(
+            (&outbound["key"], &outbound["text"]),
+            (&json!(key), &json!(format!("<{key}>")))
+        );
     }
     for key in ["k3", "unheard of", "k1", "k2"] {
         listener.ack(key).await;
@@ -367,7 +370,7 @@ async fn nobody_there_is_unavailable_and_threads_are_apart() {
 }
 
 #[tokio::test]
-async fn a_letter_that_was_not_acknowledged_comes_again_to_the_next_listener() {
+async fn an_outbound_that_was_not_acknowledged_comes_again_to_the_next_listener() {
     let mut server = Server::start().await;
     let mut first = server.listener("ann", None).await;
     let delivery = server.deliver("ann", None, &["k1", "k2"]);

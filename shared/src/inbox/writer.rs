@@ -318,7 +318,7 @@ impl InboxTx<'_> {
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
-    pub fn hasten(&self, id: &MessageId, tries: i64) -> Result<bool, BoxError> {
+    pub fn retry_now(&self, id: &MessageId, tries: i64) -> Result<bool, BoxError> {
         self.change(
             "make a retry due",
             "UPDATE messages_in SET process_after = NULL

@@ -643,7 +643,7 @@ fn a_channel_that_refuses_for_now_is_seen_everywhere(setup: Setup) {
     let said = world.twobox(&["status"]);
     let line = said.lines().find(|line| line.starts_with("channel ")).expect("a line");
     assert!(
-        line.contains("the platform is down (since ") && line.contains("1 letter waits"),
+        line.contains("the platform is down (since ") && line.contains("1 message waits"),
         "{said}"
     );
     let doctor = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
@@ -652,7 +652,7 @@ fn a_channel_that_refuses_for_now_is_seen_everywhere(setup: Setup) {
     let shown = world.twobox(&["sessions", "show", &session.id]);
     assert!(shown.contains("undelivered ") && shown.contains(": the platform is down"), "{shown}");
     let log = world.host_log();
-    assert_eq!(log.matches("a channel did not take a letter").count(), 1, "{log}");
+    assert_eq!(log.matches("a channel did not take a message").count(), 1, "{log}");
     // In the end the reason is still there.
     let record = session.wait_delivery("echo: hello", "failed");
     assert!(record.error.is_some_and(|it| it.contains("expired") && it.contains("is down")));

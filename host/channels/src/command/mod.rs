@@ -185,7 +185,7 @@ impl CommandChannel {
         };
         // Once, and not for each: how many there are is the container's choice.
         if let Some((file, error)) = missing().next()
-            && let Some(before) = warned("files of a letter", &error)
+            && let Some(before) = warned("files of a message", &error)
         {
             let files = missing().count();
             tracing::warn!(
@@ -209,7 +209,7 @@ impl CommandChannel {
             tracing::warn!(
                 channel = self.id,
                 reason,
-                "the program of a command channel cannot be run; its letters wait"
+                "the program of a command channel cannot be run; its messages wait"
             );
         }
         *complaint = reason.cloned();
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_says_what_became_of_a_letter() {
+    fn the_exit_code_says_what_became_of_an_outbound() {
         let id = |id: &str| format!(r#"{{"platform_message_id":{id}}}"#);
         let again = "the program asks to be run again (exit code 75)";
         let most = RETRY_AFTER_MAX.as_secs();

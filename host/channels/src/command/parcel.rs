@@ -84,7 +84,7 @@ impl Parcel {
             parcel.attachments.push(Attachment {
                 name: format!("{more} more"),
                 path: None,
-                error: Some(format!("a letter has {FILES_MAX} files at most")),
+                error: Some(format!("a message has {FILES_MAX} files at most")),
             });
         }
         Ok(parcel)
@@ -114,7 +114,7 @@ pub(crate) fn remove(folder: &Path) {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(folder = %folder.display(), %error,
-                "files of a letter are left: the next start of the host removes them");
+                "files of a message are left: the next start of the host removes them");
         }
         _ => {}
     }
@@ -193,7 +193,7 @@ fn open(row: &OwnedFd, name: &str, room: u64) -> io::Result<Result<File, String>
 }
 
 fn too_large() -> String {
-    format!("with it the files of the letter would have more than {BYTES_MAX} bytes")
+    format!("with it the files of the message would have more than {BYTES_MAX} bytes")
 }
 
 /// Copies `source`, whatever becomes of it meanwhile, as long as there is room and time. Returns what is

@@ -54,7 +54,7 @@ pub(super) async fn run(
             let event = tokio::select! {
                 biased;
                 () = dismissed.notified() => {
-                    let reason = "letters were not acknowledged in time: connect again";
+                    let reason = "messages were not acknowledged in time: connect again";
                     // Its queue may be full, and it may never read: it is told if that is possible.
                     return drop(queue.try_send(Event::error(reason)));
                 }
@@ -111,7 +111,7 @@ async fn write(output: OwnedWriteHalf, mut events: mpsc::Receiver<Event>) {
     }
 }
 
-/// A connection's address in the terminal, given up when the connection ends for whatever reason.
+/// A connection's place in the terminal, given up when the connection ends for whatever reason.
 struct Entered<'a> {
     terminal: &'a Terminal,
     id: ListenerId,
@@ -182,7 +182,7 @@ impl<'a> Client<'a> {
                 }
             }
             Request::Ack { key } => {
-                if let Err(error) = bounds::LETTER_KEY.check("key", key.len()) {
+                if let Err(error) = bounds::OUTBOUND_KEY.check("key", key.len()) {
                     return at_once(Event::error(told(error)));
                 }
                 if !self.terminal.acknowledge(self.id, &key) {

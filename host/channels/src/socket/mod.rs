@@ -147,7 +147,7 @@ impl BoundSocket {
         operations: Arc<dyn Operations>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let addresses = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -170,10 +170,10 @@ impl BoundSocket {
                     continue;
                 }
             };
-            let refusal = match (peer(&stream), Arc::clone(&addresses).try_acquire_owned()) {
+            let refusal = match (peer(&stream), Arc::clone(&places).try_acquire_owned()) {
                 (Err(refusal), _) => refusal,
                 (Ok(()), Err(_)) => format!("{CONNECTIONS_MAX} clients are connected already"),
-                (Ok(()), Ok(address)) => {
+                (Ok(()), Ok(place)) => {
                     let (terminal, intake) = (Arc::clone(&terminal), Arc::clone(&intake));
                     let operations = Arc::clone(&operations);
                     let shutdown = shutdown.clone();
@@ -189,7 +189,7 @@ impl BoundSocket {
                             return refuse(stream, refusal).await;
                         }
                         connection::run(stream, &terminal, &*intake, &*operations, shutdown).await;
-                        drop(address);
+                        drop(place);
                     });
                     continue;
                 }

@@ -19,11 +19,11 @@ impl Channel for KeptWithRun {
 
     fn deliver<'a>(
         &'a self,
-        _place: &'a Address,
-        letters: Vec<Outbound>,
+        _address: &'a Address,
+        outbounds: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
         let taken = |_| Outcome::Delivered { platform_message_id: None };
-        let outcomes = letters.into_iter().map(taken).collect();
+        let outcomes = outbounds.into_iter().map(taken).collect();
         async move { outcomes }.boxed()
     }
 }

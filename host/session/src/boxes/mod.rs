@@ -156,7 +156,7 @@ impl Boxes {
                 Action::Fail { message, attempt, failure } => {
                     tx.fail(message, *attempt, failure)?
                 }
-                Action::RetryNow { message, tries } => tx.hasten(message, *tries)?,
+                Action::RetryNow { message, tries } => tx.retry_now(message, *tries)?,
             };
             if !changed {
                 tracing::debug!(session = %self.session, ?action, "the action had been applied");

@@ -259,7 +259,7 @@ fn rows_for_foreign_places_fail_at_once() {
 }
 
 #[test]
-fn requests_are_one_queue_that_no_letter_holds_up_and_that_holds_up_none() {
+fn requests_are_one_queue_that_no_outbound_holds_up_and_that_holds_up_none() {
     let request = |seq| (OutRow { kind: KIND_SYSTEM.into(), ..row(seq, "a") }, None);
     let quiet = World { channel: false, allowed: false, ..world() };
     let rows = [request(1), (row(3, "a"), None), request(5), (row(7, "b"), None)];

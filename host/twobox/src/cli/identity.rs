@@ -63,7 +63,7 @@ fn told_copy(data: &DataDir, copied: &Copied) -> String {
     )];
     let counts = [
         (held.messages, "messages that were not answered are held"),
-        (held.letters, "letters that were not delivered are held"),
+        (held.outbounds, "messages of agents that were not delivered are held"),
         (copied.notices, "notices that were not delivered are held"),
         (held.tasks, "tasks of agents are paused"),
         (copied.schedules, "schedules are paused"),
@@ -71,7 +71,7 @@ fn told_copy(data: &DataDir, copied: &Copied) -> String {
     ];
     let some = counts.iter().filter(|(count, _)| *count > 0);
     lines.extend(some.map(|(count, what)| format!("{count} {what}")));
-    if held.messages + held.letters + copied.notices > 0 {
+    if held.messages + held.outbounds + copied.notices > 0 {
         lines.push(
             "`twobox dead list` shows what is held; `twobox dead redrive` sends it or answers it \
              here, which the original may do as well"

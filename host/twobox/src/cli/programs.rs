@@ -81,10 +81,10 @@ pub(super) fn edit(
     let before = read()?;
     let shown =
         file.map_or_else(|| config.clone(), |it| data.program_folder(&agent.folder).join(it));
-    let desk = data.scratch().join(format!("edit-{}", std::process::id()));
+    let folder = data.scratch().join(format!("edit-{}", std::process::id()));
     // Only one of this number lives, so whatever is there is left over.
-    remove_tree(&desk).map_err(|error| cannot("clear", &desk, &error))?;
-    let copy = desk.join(shown.file_name().unwrap_or(OsStr::new("text")));
+    remove_tree(&folder).map_err(|error| cannot("clear", &folder, &error))?;
+    let copy = folder.join(shown.file_name().unwrap_or(OsStr::new("text")));
     lay_out(&copy, before.as_deref().unwrap_or_default())
         .map_err(|error| cannot("write", &copy, &error))?;
     ask_editor(&editor, &copy).map_err(|reason| {
@@ -107,7 +107,7 @@ pub(super) fn edit(
             None => replace(&config, &after).map_err(|error| kept(error.to_string()))?,
         }
     }
-    remove_tree(&desk).map_err(|error| cannot("remove", &desk, &error))?;
+    remove_tree(&folder).map_err(|error| cannot("remove", &folder, &error))?;
     let answer = json!({ "agent": agent, "file": shown, "changed": !unchanged });
     context.output.show(&answer, |_| told_of(&shown, !unchanged, file));
     Ok(ExitCode::SUCCESS)

@@ -82,7 +82,7 @@ async fn superseded(world: &World) -> (SessionId, Runner, Runner) {
 }
 
 fn texts(world: &World) -> Vec<String> {
-    world.post.letters.lock().unwrap().iter().map(|letter| letter.text.clone()).collect()
+    world.post.outbounds.lock().unwrap().iter().map(|outbound| outbound.text.clone()).collect()
 }
 
 /// Which rows were refused.

@@ -94,10 +94,10 @@ async fn what_is_redriven_quotes_its_message_only_while_that_is_known() {
             world.one(session, Verb::Redrive, &row).await.outcome,
             DeadLetterOutcome::Redriven
         );
-        world.wait_letters(1).await;
-        let letter = world.post.letters.lock().unwrap()[0].clone();
-        assert_eq!(letter.in_reply_to.as_ref().map(MessageId::as_str), expected);
-        assert_eq!(letter.answers.len(), usize::from(known));
+        world.wait_outbounds(1).await;
+        let outbound = world.post.outbounds.lock().unwrap()[0].clone();
+        assert_eq!(outbound.in_reply_to.as_ref().map(MessageId::as_str), expected);
+        assert_eq!(outbound.answers.len(), usize::from(known));
         world.rest().await;
     }
 }
@@ -326,7 +326,7 @@ async fn a_message_and_its_notice_are_redriven_or_dropped_each_by_itself() {
         match verb {
             Verb::Redrive => {
                 assert_eq!((status.as_str(), world.handed().len()), ("completed", 3));
-                assert_eq!(world.post.letters.lock().unwrap().len(), 2);
+                assert_eq!(world.post.outbounds.lock().unwrap().len(), 2);
             }
             Verb::Drop => {
                 assert_eq!((status.as_str(), world.handed().len()), ("cancelled", 1));
@@ -362,7 +362,7 @@ async fn a_session_that_is_awake_learns_of_the_notice_that_it_is_to_send_once_mo
     world.channel_says(None);
     let all = DeadLetterOrder { verb: Verb::Redrive, kind: Some(Kind::Notice), ids: None };
     assert_eq!(world.operations.dead(session, all).await.unwrap().len(), 1);
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
     assert_eq!(world.runtime.lives(), 1);
 }
 

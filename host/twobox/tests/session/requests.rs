@@ -94,9 +94,9 @@ async fn requests_are_carried_out_in_their_order_and_answered() {
     assert_eq!((count("r2"), count("r4")), (1, 2));
     assert_eq!((&answers["r1"]["ok"], &answers["r5"]["ok"]), (&json!(true), &json!(false)));
     assert_eq!(number(&inbound, TASKS), 2);
-    let homes = "SELECT count(*) FROM messages_in
+    let replies = "SELECT count(*) FROM messages_in
                  WHERE kind = 'task' AND platform_id = 'anna' AND thread_id = 't'";
-    assert_eq!(number(&inbound, homes), 2, "they answer where the session does");
+    assert_eq!(number(&inbound, replies), 2, "they answer where the session does");
     let failed = "SELECT count(*) FROM delivered WHERE status = 'failed'";
     assert_eq!(number(&inbound, failed), 1);
     let due = twobox_shared::time::UnixMillis::parse("2099-01-01T00:00:00Z");
@@ -260,7 +260,7 @@ async fn requests_that_are_refused_without_end_are_counted_and_an_honest_one_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn letters_to_nowhere_are_counted_too() {
+async fn outbounds_to_nowhere_are_counted_too() {
     const FLOOD: usize = 300; // more rows than one look takes of one destination
     let world = World::new(|_| ()).await;
     let once = Mutex::new(true);

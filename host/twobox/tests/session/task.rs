@@ -44,15 +44,15 @@ async fn who_comes_while_a_session_goes_into_quarantine_hears_what_the_host_has_
     world.intake.ready(&World::address("x"));
     until("it has looked", async || stops() > before).await;
     *world.runtime.unstoppable.lock().unwrap() = false;
-    world.wait_letters(1).await;
-    assert!(world.post.letters.lock().unwrap()[0].failed);
+    world.wait_outbounds(1).await;
+    assert!(world.post.outbounds.lock().unwrap()[0].failed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_being_deleted_is_not_put_back_into_use() {
     let world = World::new(|_| {}).await;
     let session = world.say("t", "m0").await.unwrap().session;
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
     world.rest().await;
     let close = "UPDATE sessions SET status = 'closed'";
     world.core.parts.store.raw().execute(close, []).unwrap();
@@ -79,10 +79,10 @@ async fn who_comes_to_one_conversation_wakes_no_other_that_waits() {
     until("both are tried again", async || tried("x") == 2 && tried("y") == 2).await;
     world.rest().await;
 
-    for (thread, letters) in [("x", 1), ("y", 2)] {
+    for (thread, outbounds) in [("x", 1), ("y", 2)] {
         world.post.absent.lock().unwrap().remove(thread);
         world.intake.ready(&World::address(thread));
-        world.wait_letters(letters).await;
+        world.wait_outbounds(outbounds).await;
         world.rest().await;
     }
     assert_eq!((tried("x"), tried("y")), (3, 3), "each was tried when somebody came to it");
@@ -92,7 +92,7 @@ async fn who_comes_to_one_conversation_wakes_no_other_that_waits() {
 async fn a_message_is_answered_and_the_session_comes_to_rest() {
     let world = World::new(|_| ()).await;
     let receipt = world.say("t", "m1").await.unwrap();
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
     world.rest().await;
     let record = world.record(receipt.session).await;
     assert_eq!((record.next_due_at, record.runner, record.failed_starts), (None, None, 0));
@@ -149,7 +149,7 @@ async fn p4_a_message_stays_due_while_the_runtime_does_not_answer() {
     until("three questions", async || *world.runtime.asked.lock().unwrap() > 2).await;
     assert_eq!(world.record(session).await.next_due_at, Some(DUE_NOW));
     *world.runtime.down.lock().unwrap() = false;
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,12 +161,12 @@ async fn p5_what_an_unrecorded_container_left_does_not_block_the_next_start() {
         let stray = Incarnation { session, runner: RunnerId::generate(&SystemIds) };
         world.runtime.plant(stray, condition);
         world.say("t", "m2").await.unwrap();
-        world.wait_letters(2).await;
+        world.wait_outbounds(2).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outcome_that_cannot_be_recorded_is_kept_and_the_letter_not_sent_again() {
+async fn an_outcome_that_cannot_be_recorded_is_kept_and_the_outbound_not_sent_again() {
     let world = World::new(|_| ()).await;
     *world.post.slow.lock().unwrap() = Duration::from_secs(1);
     let session = world.say("t", "m1").await.unwrap().session;
@@ -199,7 +199,7 @@ async fn more_refused_rows_than_one_look_takes_are_all_settled() {
         Then::Leaves
     });
     world.say("t", "m1").await.unwrap();
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -251,9 +251,9 @@ async fn a_person_is_told_of_a_message_that_failed_and_not_of_the_context_with_i
     world.rest().await;
     let failed = "SELECT count(*) FROM messages_in WHERE status = 'failed'";
     assert_eq!(number(&world.inbound(session).await, failed), 2, "the note was in the turn");
-    let letters = world.post.letters.lock().unwrap();
-    let notices = letters.iter().filter(|letter| letter.text.contains("could not answer"));
-    assert_eq!(notices.count(), 1, "{letters:?}");
+    let outbounds = world.post.outbounds.lock().unwrap();
+    let notices = outbounds.iter().filter(|outbound| outbound.text.contains("could not answer"));
+    assert_eq!(notices.count(), 1, "{outbounds:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,7 +266,7 @@ async fn rows_that_nobody_takes_hide_no_row_for_somebody_else() {
         Then::Leaves
     });
     world.say("t", "m1").await.unwrap();
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,11 +282,11 @@ async fn more_text_than_one_look_keeps_is_delivered_in_order_and_hides_no_row_fo
         Then::Leaves
     });
     let receipt = world.say("t", "m1").await.unwrap();
-    world.wait_letters(21).await;
-    let letters = std::mem::take(&mut *world.post.letters.lock().unwrap());
-    let found = letters.iter().map(|letter| letter.text.parse::<usize>().ok());
+    world.wait_outbounds(21).await;
+    let outbounds = std::mem::take(&mut *world.post.outbounds.lock().unwrap());
+    let found = outbounds.iter().map(|outbound| outbound.text.parse::<usize>().ok());
     assert!(found.eq((0..20).map(Some).chain([None])), "in order, each with its own text");
-    assert!(letters[..20].iter().all(|letter| letter.text.len() == LARGE));
+    assert!(outbounds[..20].iter().all(|outbound| outbound.text.len() == LARGE));
     let record = world.record(receipt.session).await;
     let folder = world.core.parts.data.session_folder(record.agent_group, receipt.session);
     let boxes = Boxes::new(receipt.session, &folder, &folder.join("scratch"), u64::MAX);
@@ -324,7 +324,7 @@ async fn a_shutdown_waits_for_sends_and_nobody_waits_for_it_for_ever() {
     let (done, ended) = tokio::sync::oneshot::channel();
     world.core.send(session, Command::Shutdown { stop_container: true, done }).await;
     drop(tokio::time::timeout(Duration::from_secs(5), ended).await.expect("it ends"));
-    assert_eq!(world.post.letters.lock().unwrap().len(), 1);
+    assert_eq!(world.post.outbounds.lock().unwrap().len(), 1);
     let (reply, answer) = tokio::sync::oneshot::channel();
     let late = world.core.send(session, Command::Retry { message: None, reply });
     tokio::time::timeout(Duration::from_secs(5), late).await.expect("a late command is let go");
@@ -342,7 +342,7 @@ async fn p6_a_container_that_dies_at_once_is_not_started_in_a_loop() {
         answer_all(spec);
         Then::Leaves
     });
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -353,7 +353,7 @@ async fn p9_an_exit_is_noticed_although_the_runtime_did_not_answer_at_first() {
         Then::Stays
     });
     let session = world.say("t", "m1").await.unwrap().session;
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
     let runner = world.record(session).await.runner.unwrap();
     let asked = *world.runtime.asked.lock().unwrap();
     *world.runtime.down.lock().unwrap() = true;
@@ -374,7 +374,7 @@ async fn p1_what_a_container_answers_while_it_is_stopped_is_not_charged() {
         Then::Stays
     });
     let session = world.say("t", "m1").await.unwrap().session;
-    world.wait_letters(1).await;
+    world.wait_outbounds(1).await;
     world.rest().await;
     let ended: (String, i64) = open(&world.inbound(session).await)
         .query_row("SELECT status, tries FROM messages_in", [], |row| {
@@ -407,7 +407,7 @@ async fn an_idle_container_makes_room_for_a_session_that_waits() {
     });
     for (count, thread) in [(1, "a"), (2, "b"), (3, "a")] {
         world.say(thread, &format!("m{count}")).await.unwrap();
-        world.wait_letters(count).await;
+        world.wait_outbounds(count).await;
     }
     assert_eq!((world.runtime.lives(), world.core.places()), (1, (1, 0)));
 }
@@ -442,7 +442,7 @@ async fn each_start_gets_the_configuration_as_it_is_then_and_a_mistake_fails_the
     assert!(why.contains("agents/anna.json") && why.contains("`max_turn`"), "{why}");
     assert_eq!(*world.runtime.starts.lock().unwrap(), 2);
     std::fs::remove_file(&source).unwrap();
-    world.wait_letters(3).await;
+    world.wait_outbounds(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -522,7 +522,7 @@ async fn a_container_that_cannot_be_stopped_has_no_successor_until_it_can() {
             world.core.send(session, Command::Retry { message: None, reply }).await;
             answer.await.unwrap().unwrap();
         }
-        until(case, async || world.post.letters.lock().unwrap().len() == 1).await;
+        until(case, async || world.post.outbounds.lock().unwrap().len() == 1).await;
         until(case, async || world.core.awake().is_empty()).await;
         assert_eq!(*world.runtime.starts.lock().unwrap(), 2, "{case}");
         assert_eq!(*world.runtime.occupied.lock().unwrap(), 0, "{case}");
@@ -547,11 +547,11 @@ async fn wakes_that_race_make_one_container() {
         })
         .collect();
     for count in 1..30 {
-        world.wait_letters(count).await;
+        world.wait_outbounds(count).await;
         world.say("t", &format!("m{count}")).await.unwrap();
     }
     wakers.iter().for_each(tokio::task::JoinHandle::abort);
-    world.wait_letters(30).await;
+    world.wait_outbounds(30).await;
     world.rest().await;
     assert_eq!(*world.runtime.occupied.lock().unwrap(), 0, "no start met another container");
     assert!(*world.runtime.starts.lock().unwrap() <= 30, "one for each message at most");

@@ -195,7 +195,7 @@ impl Runtime for Hold {
 /// A channel that keeps what it is given, each key once.
 #[derive(Default)]
 pub(crate) struct Keeper {
-    pub(crate) letters: Mutex<Vec<Outbound>>,
+    pub(crate) outbounds: Mutex<Vec<Outbound>>,
     pub(crate) calls: Mutex<usize>,
     /// The key of each message that was handed over, however that ended.
     pub(crate) handed: Mutex<Vec<String>>,
@@ -227,7 +227,7 @@ impl Channel for Post {
     fn deliver<'a>(
         &'a self,
         address: &'a Address,
-        letters: Vec<Outbound>,
+        outbounds: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
         Box::pin(async move {
             if address.thread_id.as_deref() == Some(NOBODY) {
@@ -241,17 +241,21 @@ impl Channel for Post {
             *self.0.calls.lock().unwrap() += 1;
             let slow = *self.0.slow.lock().unwrap();
             tokio::time::sleep(slow).await;
-            self.0.handed.lock().unwrap().extend(letters.iter().map(|letter| letter.key.clone()));
+            self.0
+                .handed
+                .lock()
+                .unwrap()
+                .extend(outbounds.iter().map(|outbound| outbound.key.clone()));
             if let Some(refusal) = self.0.refusal.lock().unwrap().clone() {
                 return vec![refusal];
             }
             let outcomes: Vec<_> = {
-                let mut kept = self.0.letters.lock().unwrap();
-                letters
+                let mut kept = self.0.outbounds.lock().unwrap();
+                outbounds
                     .into_iter()
-                    .map(|letter| {
-                        if kept.iter().all(|other| other.key != letter.key) {
-                            kept.push(letter);
+                    .map(|outbound| {
+                        if kept.iter().all(|other| other.key != outbound.key) {
+                            kept.push(outbound);
                         }
                         Outcome::Delivered { platform_message_id: None }
                     })
@@ -369,9 +373,9 @@ impl World {
     }
 
     /// Waits until the channel has kept `count` messages.
-    pub(crate) async fn wait_letters(&self, count: usize) {
-        let letters = || self.post.letters.lock().unwrap().len();
-        until(&format!("{count} letters"), async || letters() == count).await;
+    pub(crate) async fn wait_outbounds(&self, count: usize) {
+        let outbounds = || self.post.outbounds.lock().unwrap().len();
+        until(&format!("{count} outbounds"), async || outbounds() == count).await;
     }
 
     pub(crate) async fn record(&self, session: SessionId) -> SessionRecord {

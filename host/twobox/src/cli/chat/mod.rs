@@ -391,7 +391,7 @@ mod tests {
     use crate::cli::output::Output;
 
     #[test]
-    fn a_letter_answers_what_it_names_and_nothing_else() {
+    fn an_outbound_answers_what_it_names_and_nothing_else() {
         let id = |text| MessageId::parse(text).unwrap();
         let said = || vec![id("1"), id("2"), id("3")];
         let cases = [
