@@ -9,6 +9,7 @@ mod occurrence;
 mod progress;
 mod reader;
 mod routing;
+mod stored;
 mod stored_tasks;
 mod tasks;
 mod writer;

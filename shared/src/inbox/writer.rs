@@ -1,14 +1,11 @@
-//! The host's side: storing messages, and recording what became of them.
+//! The host's side: storing messages, and recording what became of them. What it reads is in `stored`.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use rusqlite::{
-    Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params,
-};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
 
-use super::{Accepted, NewMessage, Origin, PendingMessage, Stored, failed, instant};
-use crate::content::{Failure, KIND_CHAT, KIND_SYSTEM, digest16};
+use super::{Accepted, NewMessage, failed};
+use crate::content::{Failure, digest16};
 use crate::ids::MessageId;
 use crate::open::{self, BoxError};
 use crate::seq::Seq;
@@ -162,57 +159,6 @@ impl InboxTx<'_> {
         Ok(self.high_water()?.max(self.cursor()?.seen).max(seen).next_even())
     }
 
-    /// How far the message `id` is; `None` if it is not there.
-    ///
-    /// # Errors
-    /// [`BoxError::Sqlite`].
-    pub fn find(&self, id: &MessageId) -> Result<Option<Stored>, BoxError> {
-        let from_row = |row: &Row<'_>| {
-            let failure: Option<String> = row.get("failure")?;
-            Ok(Stored {
-                seq: row.get("seq")?,
-                status: row.get("status")?,
-                failure: failure.as_deref().map(Failure::from_json),
-            })
-        };
-        self.tx
-            .prepare_cached("SELECT seq, status, failure FROM messages_in WHERE id = :id")
-            .and_then(|mut select| {
-                select.query_row(named_params! { ":id": id }, from_row).optional()
-            })
-            .map_err(failed("look for a message"))
-    }
-
-    /// Where each of `messages` was said that a channel handed in. Left out is what is not there, or not
-    /// any more, and what the host made: tasks, runs and notes have an answer that goes somewhere, but
-    /// nobody said them there, and the chat knows no message of their ids.
-    ///
-    /// # Errors
-    /// [`BoxError::Sqlite`].
-    pub fn origins(
-        &self,
-        messages: impl IntoIterator<Item = MessageId>,
-    ) -> Result<HashMap<MessageId, Origin>, BoxError> {
-        let read = failed("look for where messages were said");
-        let mut select = self
-            .tx
-            .prepare_cached(
-                "SELECT channel_type, platform_id, thread_id FROM messages_in
-                 WHERE id = :id AND kind = :kind
-                   AND run_id IS NULL AND series_id IS NULL AND source_session_id IS NULL",
-            )
-            .map_err(&read)?;
-        let mut origins = HashMap::new();
-        for id in messages {
-            let params = named_params! { ":id": id, ":kind": KIND_CHAT };
-            let origin = select.query_row(params, Origin::from_row);
-            if let Some(origin) = origin.optional().map_err(&read)? {
-                origins.insert(id, origin);
-            }
-        }
-        Ok(origins)
-    }
-
     /// Takes a message back that is not settled: no attempt begins any more. Returns whether it was
     /// pending.
     ///
@@ -225,51 +171,6 @@ impl InboxTx<'_> {
              WHERE id = :id AND status = 'pending'",
             named_params! { ":id": id },
         )
-    }
-
-    /// All pending messages, oldest first.
-    ///
-    /// # Errors
-    /// [`BoxError::Sqlite`].
-    pub fn pending(&self) -> Result<Vec<PendingMessage>, BoxError> {
-        const SELECT: &str = "
-            SELECT id, seq, tries, forgiven, trigger, process_after,
-                   channel_type, platform_id, thread_id, run_id IS NOT NULL AS of_run,
-                   series_id IS NOT NULL AS of_task
-            FROM messages_in WHERE status = 'pending' ORDER BY seq";
-        let from_row = |row: &Row<'_>| {
-            Ok(PendingMessage {
-                id: row.get("id")?,
-                seq: row.get("seq")?,
-                tries: row.get("tries")?,
-                forgiven: row.get("forgiven")?,
-                trigger: row.get::<_, i64>("trigger")? != 0,
-                process_after: instant(row, "process_after")?,
-                origin: Origin::from_row(row)?,
-                of_run: row.get("of_run")?,
-                of_task: row.get("of_task")?,
-            })
-        };
-        self.tx
-            .prepare_cached(SELECT)
-            .and_then(|mut select| select.query_map([], from_row)?.collect())
-            .map_err(failed("list pending messages"))
-    }
-
-    /// How many messages from the host wait to be told to the agent as context.
-    ///
-    /// # Errors
-    /// [`BoxError::Sqlite`].
-    pub fn waiting_notes(&self) -> Result<u32, BoxError> {
-        self.tx
-            .prepare_cached(
-                "SELECT count(*) FROM messages_in
-                 WHERE status = 'pending' AND trigger = 0 AND kind = :kind",
-            )
-            .and_then(|mut select| {
-                select.query_row(named_params! { ":kind": KIND_SYSTEM }, |row| row.get(0))
-            })
-            .map_err(failed("count notes"))
     }
 
     /// Takes in a `completed` ack, also of a task that was paused when a runner had it already.
@@ -356,36 +257,6 @@ impl InboxTx<'_> {
              WHERE id = :id AND status = 'failed' AND run_id IS NULL",
             named_params! { ":id": id },
         )
-    }
-
-    /// The messages that ended as failed and can be retried, oldest first.
-    ///
-    /// # Errors
-    /// [`BoxError::Sqlite`].
-    pub fn failed(&self) -> Result<Vec<(MessageId, Failure)>, BoxError> {
-        let from_row = |row: &Row<'_>| {
-            let failure: Option<String> = row.get(1)?;
-            Ok((row.get(0)?, Failure::from_json(failure.as_deref().unwrap_or_default())))
-        };
-        self.tx
-            .prepare(
-                "SELECT id, failure FROM messages_in
-                 WHERE status = 'failed' AND run_id IS NULL ORDER BY seq",
-            )
-            .and_then(|mut select| select.query_map([], from_row)?.collect())
-            .map_err(failed("list failed messages"))
-    }
-
-    /// The highest number in the inbox.
-    ///
-    /// # Errors
-    /// [`BoxError::Sqlite`].
-    pub fn high_water(&self) -> Result<Seq, BoxError> {
-        self.tx
-            .prepare_cached("SELECT max(seq) FROM messages_in")
-            .and_then(|mut select| select.query_row([], |row| row.get::<_, Option<Seq>>(0)))
-            .map(Option::unwrap_or_default)
-            .map_err(failed("find the newest message"))
     }
 
     pub(crate) fn change(
