@@ -203,7 +203,8 @@ impl Sweep {
         (sweep, Effect::Prepare)
     }
 
-    /// Takes in what came of the last step, and says what follows.
+    /// Takes in what came of the last step, and says what follows. Long, and one `match`: read from top to
+    /// bottom it is the order of a sweep.
     pub fn step(&mut self, event: Event, facts: &Facts) -> Step {
         match (self.state, event) {
             (State::Preparing, Event::Done) => {

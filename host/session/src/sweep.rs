@@ -63,7 +63,7 @@ impl Task {
     }
 
     /// Does what the sweep wants next, and says what came of it. Why a look showed nothing is put into
-    /// `unread`.
+    /// `unread`. One arm for each effect, so that a new one is carried out here or nowhere.
     async fn carry_out(
         &mut self,
         effect: Effect,

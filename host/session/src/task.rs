@@ -278,7 +278,8 @@ impl Task {
             && self.mark.last() != Some(DUE_NOW)
     }
 
-    /// Does everything that was asked for. Accepting comes first: somebody waits for it.
+    /// Does everything that was asked for. Accepting comes first: somebody waits for it. One
+    /// function, long as it is, because two commands end it and need what waits behind them.
     async fn take_commands(&mut self) -> ControlFlow<()> {
         while let Ok(command) = self.commands.try_recv() {
             self.backlog.push_back(command);

@@ -142,6 +142,14 @@ fn change(
             named_params! { ":id": session, ":reason": reason },
         )?;
     }
+    let (notices, schedules, runs) = hold_back(tx, now)?;
+    let detail = format!("{fresh} at {}", seen.path.display());
+    note(tx, "copied", &format!("{original}, now {detail}"), now)?;
+    Ok(Changed { original, notices, schedules, runs })
+}
+
+/// Leaves to the original what is under way there. Returns how many notices, schedules and runs.
+fn hold_back(tx: &Connection, now: UnixMillis) -> rusqlite::Result<(usize, usize, usize)> {
     let notices = tx.execute(
         "UPDATE notices
          SET status = CASE status WHEN 'sending' THEN 'uncertain' ELSE 'failed' END,
@@ -169,9 +177,7 @@ fn change(
             ":aborted": Reason::Aborted.as_str(),
         },
     )?;
-    let detail = format!("{fresh} at {}", seen.path.display());
-    note(tx, "copied", &format!("{original}, now {detail}"), now)?;
-    Ok(Changed { original, notices, schedules, runs })
+    Ok((notices, schedules, runs))
 }
 
 fn note(tx: &Connection, action: &str, detail: &str, now: UnixMillis) -> rusqlite::Result<()> {

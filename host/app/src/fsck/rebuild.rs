@@ -214,20 +214,7 @@ fn plan(
     ids: &(impl IdSource + ?Sized),
 ) -> Plan {
     let mut plan = Plan { unknown, ..Plan::default() };
-    // An agent hears its own terminal, and its sessions say so even where they belong to other chats.
-    for it in &found {
-        let reply_address = it.reply_address.channel_type.iter().zip(&it.reply_address.platform_id);
-        let named = it.destinations.iter().map(|it| (&it.channel_type, &it.platform_id));
-        let terminals = reply_address.chain(named).filter(|(channel, _)| *channel == TERMINAL);
-        let named: BTreeSet<_> =
-            terminals.map(|(_, name)| name).filter(|name| known.contains(*name)).collect();
-        // Of several terminals nobody knows which is its own.
-        if let [name] = named.into_iter().collect::<Vec<_>>()[..]
-            && !plan.known.agents.values().any(|taken| taken == name)
-        {
-            plan.known.agents.entry(it.group).or_insert_with(|| name.clone());
-        }
-    }
+    plan.name_agents(&found, known);
     for Found { group, session, reply_address, destinations } in found {
         let path = Path::new("sessions").join(group.to_string()).join(session.to_string());
         let mut lost =
@@ -264,15 +251,42 @@ fn plan(
             *wired = mode;
         }
     }
-    for name in known {
-        if !plan.known.agents.values().any(|taken| taken == name) {
-            let (agent, chat) = (AgentGroupId::generate(ids), (TERMINAL.to_owned(), name.clone()));
-            plan.known.agents.insert(agent, name.clone());
-            plan.known.chats.insert(chat.clone(), TERMINAL.to_owned());
-            plan.known.wirings.insert((agent, chat), SessionMode::default());
+    plan.add_unheard(known, ids);
+    plan
+}
+
+impl Plan {
+    /// Names the groups whose sessions tell whose they are.
+    fn name_agents(&mut self, found: &[Found], known: &BTreeSet<String>) {
+        // An agent hears its own terminal, and its sessions say so even where they belong to other chats.
+        for it in found {
+            let reply_address =
+                it.reply_address.channel_type.iter().zip(&it.reply_address.platform_id);
+            let named = it.destinations.iter().map(|it| (&it.channel_type, &it.platform_id));
+            let terminals = reply_address.chain(named).filter(|(channel, _)| *channel == TERMINAL);
+            let named: BTreeSet<_> =
+                terminals.map(|(_, name)| name).filter(|name| known.contains(*name)).collect();
+            // Of several terminals nobody knows which is its own.
+            if let [name] = named.into_iter().collect::<Vec<_>>()[..]
+                && !self.known.agents.values().any(|taken| taken == name)
+            {
+                self.known.agents.entry(it.group).or_insert_with(|| name.clone());
+            }
         }
     }
-    plan
+
+    /// Adds the agents that have a configuration and no session, each with its terminal.
+    fn add_unheard(&mut self, known: &BTreeSet<String>, ids: &(impl IdSource + ?Sized)) {
+        for name in known {
+            if !self.known.agents.values().any(|taken| taken == name) {
+                let (agent, chat) =
+                    (AgentGroupId::generate(ids), (TERMINAL.to_owned(), name.clone()));
+                self.known.agents.insert(agent, name.clone());
+                self.known.chats.insert(chat.clone(), TERMINAL.to_owned());
+                self.known.wirings.insert((agent, chat), SessionMode::default());
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -105,7 +105,8 @@ pub(super) fn edited(
     Ok(together(draft, definition, has_new_slots, fired, min_interval, now)?)
 }
 
-/// `base` with what `draft` says, each field checked by itself.
+/// `base` with what `draft` says, each field checked by itself. Long because there are many fields, and
+/// one function because their order counts: a time is read in the zone that was said.
 fn applied(
     store: &Store,
     agent: AgentGroupId,
