@@ -30,4 +30,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0009_answers.sql"),
     include_str!("../host/0010_order_of_notices.sql"),
     include_str!("../host/0011_owner.sql"),
+    include_str!("../host/0012_usage.sql"),
 ];

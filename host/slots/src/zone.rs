@@ -170,6 +170,12 @@ impl Zone {
         self.0.to_datetime(instant)
     }
 
+    /// The day that its calendar shows so many days before `instant`, as `YYYY-MM-DD`.
+    pub fn day_before(&self, instant: UnixMillis, days: u32) -> String {
+        let today = self.reading(nearest_timestamp(instant)).date();
+        today.saturating_sub(jiff::ToSpan::days(i64::from(days))).to_string()
+    }
+
     /// `instant` in RFC 3339, as the clock shows it, with its offset from UTC.
     pub fn rfc3339(&self, instant: UnixMillis) -> String {
         let instant = nearest_timestamp(instant);
@@ -233,6 +239,19 @@ pub(super) fn nearest_timestamp(instant: UnixMillis) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_is_that_of_the_zones_calendar() {
+        let berlin: Zone = "Europe/Berlin".parse().unwrap();
+        // 2026-03-29T22:30Z is the day after, in summer time, which had begun in the morning.
+        let late = UnixMillis(1_774_823_400_000);
+        assert_eq!(
+            (Zone::UTC.day_before(late, 0), berlin.day_before(late, 0)),
+            ("2026-03-29".to_owned(), "2026-03-30".to_owned())
+        );
+        assert_eq!(berlin.day_before(late, 30), "2026-02-28");
+        assert_eq!(Zone::UTC.day_before(UnixMillis(i64::MIN), 1), "-009999-01-01");
+    }
 
     #[test]
     fn names_are_known_in_any_case_and_others_are_refused_with_the_nearest() {

@@ -25,13 +25,14 @@ pub mod schedules;
 pub mod sessions;
 pub mod storage;
 mod store;
+pub mod usage;
 pub mod wirings;
 mod word;
 
 pub use open::{DbHealth, LOCK_WAIT, health, install_of, is_blank};
 pub use operation::Operation;
 pub use store::{
-    Agents, Installation, Notices, Refusals, Runs, Schedules, Sessions, Store, Wirings,
+    Agents, Installation, Notices, Refusals, Runs, Schedules, Sessions, Store, Usage, Wirings,
 };
 
 use rusqlite::ErrorCode;

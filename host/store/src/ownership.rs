@@ -18,8 +18,18 @@ use crate::{DbError, Installation, Operation, failed};
 pub const LEASE: Duration = Duration::from_secs(10 * 60);
 
 /// The tables whose rows are states that a running host moves.
-const FENCED: [&str; 8] =
-    ["sessions", "schedules", "runs", "run_metrics", "notices", "refused", "applied", "audit"];
+const FENCED: [&str; 10] = [
+    "sessions",
+    "schedules",
+    "runs",
+    "run_metrics",
+    "notices",
+    "refused",
+    "applied",
+    "audit",
+    "usage_open",
+    "usage_days",
+];
 
 /// What a statement of a host says whose time is over.
 const OVER: &str = "twobox: another host has taken over";

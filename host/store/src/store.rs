@@ -107,6 +107,8 @@ aggregates! {
     schedules: Schedules,
     /// What became of slots and of orders to run now.
     runs: Runs,
+    /// What agents had models do, and whether there is room for more.
+    usage: Usage,
     /// The installation's id and place.
     installation: Installation,
 }

@@ -1,0 +1,133 @@
+//! Whether there is room for one more request: what may be used in a day, and what was.
+
+use rusqlite::{Connection, Row, named_params};
+use serde::Serialize;
+use twobox_shared::ids::AgentGroupId;
+
+use super::{Day, Request};
+
+/// What may be used in a day. `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Money, in nano-USD.
+    pub nano_usd: Option<i64>,
+    /// Tokens, of whatever kind.
+    pub tokens: Option<i64>,
+}
+
+/// The limits that a request has to stay within.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// That of all agents together,
+    pub all: Limit,
+    /// and that of its own.
+    pub agent: Limit,
+}
+
+/// Whose limit is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Whose {
+    /// That of all agents together.
+    All,
+    /// That of this agent.
+    Agent,
+}
+
+/// The limit that is in the way of a request. The numbers are of what the limit is of: nano-USD or tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Over {
+    /// Whose limit,
+    pub whose: Whose,
+    /// and whether it is one of money; otherwise it is one of tokens.
+    pub money: bool,
+    /// What is used of it and reserved, before this request,
+    pub used: i64,
+    /// the most that this one can use,
+    pub asked: i64,
+    /// and how much there is.
+    pub limit: i64,
+}
+
+/// What counts against a limit: what was used, what is reserved, and what may have been used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub(super) nano_usd: i64,
+    pub(super) tokens: i64,
+}
+
+/// The first limit that `request` would exceed: first its agent's own. Pure.
+pub(super) fn judge(request: &Request, limits: &Limits, all: &Sum, agent: &Sum) -> Option<Over> {
+    let of = |whose, limit: &Limit, sum: &Sum| {
+        let money = limit.nano_usd.zip(request.nano_usd);
+        let money = money.map(|(limit, asked)| Over {
+            whose,
+            money: true,
+            used: sum.nano_usd,
+            asked,
+            limit,
+        });
+        let tokens = limit.tokens.map(|limit| Over {
+            whose,
+            money: false,
+            used: sum.tokens,
+            asked: request.tokens,
+            limit,
+        });
+        [money, tokens]
+    };
+    let agents = of(Whose::Agent, &limits.agent, agent);
+    let of_all = of(Whose::All, &limits.all, all);
+    let all = agents.into_iter().chain(of_all).flatten();
+    all.into_iter().find(|it| it.used.saturating_add(it.asked) > it.limit)
+}
+
+/// What counts on `day` against the limit of all and against that of `agent`. What no limit is about is
+/// not added up.
+pub(super) fn used(
+    db: &Connection,
+    day: &Day,
+    agent: AgentGroupId,
+    limits: &Limits,
+) -> rusqlite::Result<(Sum, Sum)> {
+    let of_all = match limits.all == Limit::default() {
+        true => Sum::default(),
+        false => sum(db, ALL, day, None)?,
+    };
+    let of_agent = match limits.agent == Limit::default() {
+        true => Sum::default(),
+        false => sum(db, AGENT, day, Some(agent))?,
+    };
+    Ok((of_all, of_agent))
+}
+
+/// `total` adds as floating-point numbers: a sum beyond the range is the largest number then, and no error.
+const ALL: &str = "
+    SELECT CAST(total(nano_usd) AS INTEGER) AS nano_usd, CAST(total(tokens) AS INTEGER) AS tokens FROM (
+      SELECT nano_usd + unknown_nano_usd AS nano_usd,
+             input + cache_read + cache_write + output + unknown_tokens AS tokens
+      FROM usage_days WHERE day = :day
+      UNION ALL SELECT nano_usd, tokens FROM usage_open WHERE day = :day)";
+
+const AGENT: &str = "
+    SELECT CAST(total(nano_usd) AS INTEGER) AS nano_usd, CAST(total(tokens) AS INTEGER) AS tokens FROM (
+      SELECT nano_usd + unknown_nano_usd AS nano_usd,
+             input + cache_read + cache_write + output + unknown_tokens AS tokens
+      FROM usage_days WHERE day = :day AND agent_group_id = :agent
+      UNION ALL
+      SELECT nano_usd, tokens FROM usage_open WHERE day = :day AND agent_group_id = :agent)";
+
+fn sum(
+    db: &Connection,
+    select: &str,
+    day: &Day,
+    agent: Option<AgentGroupId>,
+) -> rusqlite::Result<Sum> {
+    let mut select = db.prepare_cached(select)?;
+    let read =
+        |row: &Row<'_>| Ok(Sum { nano_usd: row.get("nano_usd")?, tokens: row.get("tokens")? });
+    match agent {
+        Some(agent) => select.query_row(named_params! { ":day": day, ":agent": agent }, read),
+        None => select.query_row(named_params! { ":day": day }, read),
+    }
+}
