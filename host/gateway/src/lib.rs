@@ -5,3 +5,4 @@
 //! It must not know sessions' boxes, channels, or what runs a container.
 
 pub mod price;
+pub mod secrets;

@@ -1,15 +1,142 @@
-//! What a request costs, and the most that it can: pure.
+//! What a request costs, and the most that it can: pure. Money is whole nano-USD, and a price whole
+//! pico-USD for a token, so that nothing is lost in sums.
 
-/// Tokens of one request, as its upstream counted them. What was read from a cache or written to one is
-/// not counted as input besides.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tokens {
-    /// Read, at the full price.
+use twobox_store::usage::{Limit, Tokens};
+
+/// What a model costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prices {
+    input: PicoUsd,
+    output: PicoUsd,
+    cache_read: PicoUsd,
+    cache_write: PicoUsd,
+}
+
+/// The price of a token. A USD for a million tokens is a million of these.
+type PicoUsd = u64;
+
+const NANO_IN_USD: f64 = 1e9;
+
+impl Prices {
+    /// Prices in USD for a million tokens, of which none is negative.
+    pub fn of_usd(input: f64, output: f64, cache_read: f64, cache_write: f64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "it stops at the ends")]
+        #[expect(clippy::cast_sign_loss, reason = "it stops at the ends")]
+        let pico = |usd: f64| (usd * 1e6).round() as PicoUsd;
+        Self {
+            input: pico(input),
+            output: pico(output),
+            cache_read: pico(cache_read),
+            cache_write: pico(cache_write),
+        }
+    }
+
+    /// What so many tokens cost, in nano-USD, rounded up.
+    pub fn cost(&self, tokens: &Tokens) -> i64 {
+        let parts = [
+            (tokens.input, self.input),
+            (tokens.output, self.output),
+            (tokens.cache_read, self.cache_read),
+            (tokens.cache_write, self.cache_write),
+        ];
+        let pico: u128 =
+            parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price)).sum();
+        i64::try_from(pico.div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+
+    /// The most that a request can cost, in nano-USD, which may use so many tokens: whatever it reads may
+    /// be the dearest kind of input.
+    pub fn most(&self, most: &Most) -> i64 {
+        let dearest = self.input.max(self.cache_write).max(self.cache_read);
+        let tokens = Tokens { input: most.input, output: most.output, ..Tokens::default() };
+        Self { input: dearest, ..*self }.cost(&tokens)
+    }
+}
+
+/// The most tokens that a request can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    /// Read by the model.
     pub input: u64,
-    /// Read from the upstream's cache.
-    pub cache_read: u64,
-    /// Read, and put into its cache.
-    pub cache_write: u64,
-    /// Written by the model.
+    /// Written by it.
     pub output: u64,
+}
+
+impl Most {
+    /// Of a request with a body of so many bytes, to a model that reads `context_tokens` at most. A token
+    /// of a text is a byte at least, so there are no more of them than bytes.
+    pub fn of(body_bytes: u64, context_tokens: u32, max_output_tokens: u32) -> Self {
+        Self {
+            input: body_bytes.min(u64::from(context_tokens)),
+            output: u64::from(max_output_tokens),
+        }
+    }
+
+    /// All of them.
+    pub fn tokens(&self) -> i64 {
+        i64::try_from(self.input.saturating_add(self.output)).unwrap_or(i64::MAX)
+    }
+}
+
+/// A limit for a day, as a person writes it.
+pub fn limit(usd_per_day: Option<f64>, tokens_per_day: Option<u64>) -> Limit {
+    #[expect(clippy::cast_possible_truncation, reason = "it stops at the ends")]
+    let nano = |usd: f64| (usd * NANO_IN_USD).round() as i64;
+    Limit {
+        nano_usd: usd_per_day.map(nano),
+        tokens: tokens_per_day.map(|tokens| i64::try_from(tokens).unwrap_or(i64::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_costs_the_sum_of_its_tokens_rounded_up() {
+        let prices = Prices::of_usd(3.0, 15.0, 0.3, 3.75);
+        let tokens = |input, cache_read, cache_write, output| Tokens {
+            input,
+            cache_read,
+            cache_write,
+            output,
+        };
+        let cases = [
+            (tokens(0, 0, 0, 0), 0),
+            (tokens(1_000_000, 0, 0, 0), 3_000_000_000),
+            (tokens(10, 1000, 100, 5), 30_000 + 300_000 + 375_000 + 75_000),
+            (tokens(0, 1, 0, 0), 300),
+            (tokens(u64::MAX, u64::MAX, u64::MAX, u64::MAX), i64::MAX),
+        ];
+        for (tokens, cost) in cases {
+            assert_eq!(prices.cost(&tokens), cost, "{tokens:?}");
+        }
+        let cheap = Prices::of_usd(0.000_1, 0.0, 0.0, 0.0); // 100 pico-USD a token
+        assert_eq!(cheap.cost(&tokens(1, 0, 0, 0)), 1, "never less than it is");
+        assert_eq!(cheap.cost(&tokens(20, 0, 0, 0)), 2);
+    }
+
+    #[test]
+    fn no_request_costs_more_than_its_most() {
+        let prices = Prices::of_usd(3.0, 15.0, 0.3, 3.75);
+        let most = Most::of(5000, 4000, 100);
+        assert_eq!((most.input, most.output, most.tokens()), (4000, 100, 4100));
+        assert_eq!(prices.most(&most), 4000 * 3750 + 100 * 15_000);
+        let all_written = Tokens { cache_write: 4000, output: 100, ..Tokens::default() };
+        assert_eq!(prices.cost(&all_written), prices.most(&most));
+        assert_eq!(Most::of(50, 4000, 1).input, 50);
+    }
+
+    #[test]
+    fn a_budget_is_counted_in_nano_usd_and_none_is_no_zero() {
+        assert_eq!(
+            limit(Some(0.5), Some(7)),
+            Limit { nano_usd: Some(500_000_000), tokens: Some(7) }
+        );
+        assert_eq!(limit(None, None), Limit { nano_usd: None, tokens: None });
+        assert_eq!(
+            limit(Some(0.0), Some(u64::MAX)),
+            Limit { nano_usd: Some(0), tokens: Some(i64::MAX) }
+        );
+    }
 }

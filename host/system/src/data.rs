@@ -207,6 +207,11 @@ impl DataDir {
         self.root.join("agents")
     }
 
+    /// The keys of upstreams that people have given to this host, if there are any.
+    pub fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+
     /// Private folders for copies of outboxes under repair.
     pub fn scratch(&self) -> PathBuf {
         self.root.join("scratch")

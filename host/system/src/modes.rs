@@ -15,8 +15,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 /// The bits of a mode that are for others than the owner.
 const OF_OTHERS: u32 = 0o077;
 
-/// Takes from others what they may do with the data directory, what lies in it, and the agents'
-/// configurations. Returns what was open to them. What belongs to somebody else stays as it is:
+/// Takes from others what they may do with the data directory, what lies in it, the agents' configurations
+/// and the secrets. Returns what was open to them. What belongs to somebody else stays as it is:
 /// `doctor` tells of it.
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub fn close(root: &Path) -> io::Result<Vec<PathBuf>> {
     if close_one(root)? {
         closed.push(root.to_owned());
     }
-    for folder in [root.to_owned(), root.join("agents")] {
+    for folder in [root.to_owned(), root.join("agents"), root.join("secrets")] {
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             entries => entries?,
@@ -69,6 +69,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (root, outside) = (dir.path().join("data"), dir.path().join("outside"));
         fs::create_dir_all(root.join("agents")).unwrap();
+        fs::create_dir_all(root.join("secrets")).unwrap();
         fs::create_dir_all(root.join("groups/ada")).unwrap();
         fs::create_dir_all(root.join("sessions/g/s/in")).unwrap();
         let before = [
@@ -76,6 +77,7 @@ mod tests {
             ("host.db-wal", 0o644, 0o600),
             ("hook.sh", 0o755, 0o700),
             ("agents/ada.json", 0o664, 0o600),
+            ("secrets/key", 0o644, 0o600),
             ("groups/ada/notes", 0o644, 0o644),
             ("sessions/g/s/in/inbound.db", 0o644, 0o644),
         ];
@@ -86,6 +88,7 @@ mod tests {
         let folders = [
             ("", 0o755, 0o700),
             ("agents", 0o755, 0o700),
+            ("secrets", 0o755, 0o700),
             ("groups", 0o751, 0o700),
             ("sessions", 0o2755, 0o2700),
             ("groups/ada", 0o755, 0o755),
@@ -106,7 +109,7 @@ mod tests {
         }
         assert_eq!(mode(&root.join("host.sock")), 0o600);
         assert_eq!(mode(&outside), 0o644, "no link is followed");
-        assert_eq!(closed.len(), 9, "{closed:?}");
+        assert_eq!(closed.len(), 11, "{closed:?}");
         assert_eq!(close(&root).unwrap(), Vec::<PathBuf>::new(), "nothing is left to do");
     }
 }

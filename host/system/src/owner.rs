@@ -135,7 +135,7 @@ pub fn strays(root: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
         let name = path.file_name().unwrap_or_default();
         match name.to_str() {
             _ if !meta.is_dir() => {}
-            Some("agents") => drop(look.entries(&path)),
+            Some("agents" | "secrets") => drop(look.entries(&path)),
             Some("sessions") => {
                 for (group, _) in look.entries(&path) {
                     for (session, _) in look.entries(&group) {
