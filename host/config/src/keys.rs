@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use twobox_shared::durability::Durability;
 
+use super::span::{show_span, span};
 use super::{Config, OnShutdown, RuntimeKind, WatchMode};
 
-/// The longest span that can be set: added to any instant, it stays in range.
-const SPAN_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// What is written where there is no limit.
+const NONE: &str = "none";
 
 /// One thing that can be set.
 pub struct Key {
@@ -37,6 +38,8 @@ pub(super) enum Field<'a> {
     U64(&'a mut u64),
     I64(&'a mut i64),
     F64(&'a mut f64),
+    Money(&'a mut Option<f64>),
+    Count(&'a mut Option<u64>),
 }
 
 const fn key(
@@ -204,6 +207,18 @@ pub const KEYS: &[Key] = &[
     key("schedule.timezone", "The zone of a schedule that does not say one: an IANA name.", |c| {
         Field::Text(&mut c.schedule.timezone)
     }),
+    number(
+        "gateway.usd_per_day",
+        (0.0, 1_000_000.0),
+        "What all agents together may spend on models in a day, in USD; `none` is no limit.",
+        |c| Field::Money(&mut c.gateway.usd_per_day),
+    ),
+    number(
+        "gateway.tokens_per_day",
+        (0.0, 1e15),
+        "How many tokens all agents together may use in a day; `none` is no limit.",
+        |c| Field::Count(&mut c.gateway.tokens_per_day),
+    ),
     key("api.listen", "Address and port of the HTTP API. Empty: only its socket.", |c| {
         Field::Address(&mut c.api.listen)
     }),
@@ -240,6 +255,8 @@ impl Key {
             Field::U64(value) => value.to_string(),
             Field::I64(value) => value.to_string(),
             Field::F64(value) => format!("{value:?}"),
+            Field::Money(value) => value.map_or_else(|| quoted(NONE), |it| format!("{it:?}")),
+            Field::Count(value) => value.map_or_else(|| quoted(NONE), |it| it.to_string()),
         }
     }
 
@@ -269,12 +286,19 @@ impl Key {
                 format!("a whole number from {} to {}", self.range.0, self.range.1)
             }
             Field::F64(_) => format!("a number from {} to {}", self.range.0, self.range.1),
+            Field::Money(_) => {
+                format!("a number from {} to {}, or \"{NONE}\"", self.range.0, self.range.1)
+            }
+            Field::Count(_) => {
+                format!("a whole number from {} to {}, or \"{NONE}\"", self.range.0, self.range.1)
+            }
         }
     }
 
     /// Whether a bad override in the environment is passed over with a warning: numbers and times.
     /// A word is not, because a misspelt `docker` must not mean `process`, nor `yes` mean `false`;
-    /// nor is an address, because nobody would look for the API at another one.
+    /// nor is an address, because nobody would look for the API at another one; nor a budget, which
+    /// would be none.
     pub(super) fn falls_back(&self) -> bool {
         !matches!(
             (self.field)(&mut Config::default()),
@@ -284,6 +308,8 @@ impl Key {
                 | Field::OnShutdown(_)
                 | Field::Bool(_)
                 | Field::Address(_)
+                | Field::Money(_)
+                | Field::Count(_)
         )
     }
 
@@ -315,6 +341,13 @@ impl Key {
                 let number = value.as_float().or(value.as_integer().map(|whole| whole as f64));
                 put(field, number.filter(|number| range.contains(number)))
             }
+            Field::Money(field) if text == Some(NONE) => put(field, Some(None)),
+            Field::Money(field) => {
+                let number = value.as_float().or(value.as_integer().map(|whole| whole as f64));
+                put(field, number.filter(|number| range.contains(number)).map(Some))
+            }
+            Field::Count(field) if text == Some(NONE) => put(field, Some(None)),
+            Field::Count(field) => put(field, whole().and_then(|n| n.try_into().ok()).map(Some)),
         }
     }
 
@@ -326,6 +359,13 @@ impl Key {
             }
             Field::F64(_) => text.trim().parse().ok().map(toml::Value::Float),
             Field::Bool(_) => text.trim().parse().ok().map(toml::Value::Boolean),
+            Field::Money(_) if text.trim() != NONE => {
+                text.trim().parse().ok().map(toml::Value::Float)
+            }
+            Field::Count(_) if text.trim() != NONE => {
+                text.trim().parse().ok().map(toml::Value::Integer)
+            }
+            Field::Money(_) | Field::Count(_) => Some(toml::Value::String(NONE.to_owned())),
             _ => Some(toml::Value::String(text.to_owned())),
         };
         value.is_some_and(|value| self.set(config, &value))
@@ -334,25 +374,6 @@ impl Key {
 
 fn put<T>(field: &mut T, value: Option<T>) -> bool {
     value.map(|value| *field = value).is_some()
-}
-
-/// A span as people write it: months of 30.44 days are nobody's unit.
-fn show_span(span: Duration) -> String {
-    const DAY: u64 = 24 * 60 * 60;
-    match span.as_secs() {
-        seconds if seconds > 0 && seconds % DAY == 0 && span.subsec_nanos() == 0 => {
-            let days = seconds / DAY;
-            format!("{days}day{}", if days == 1 { "" } else { "s" })
-        }
-        _ => humantime::format_duration(span).to_string(),
-    }
-}
-
-/// The time that people write so, such as `10m`; `None` if it is none, or not above zero and up to a year.
-pub fn span(text: &str) -> Option<Duration> {
-    humantime::parse_duration(text.trim())
-        .ok()
-        .filter(|span| *span >= Duration::from_millis(1) && *span <= SPAN_MAX)
 }
 
 fn words(words: &[&str]) -> String {

@@ -5,6 +5,7 @@
 
 mod keys;
 mod load;
+mod span;
 mod template;
 
 use std::collections::BTreeMap;
@@ -14,8 +15,9 @@ use std::time::Duration;
 use serde::Serialize;
 use twobox_shared::durability::Durability;
 
-pub use keys::{KEYS, Key, span};
+pub use keys::{KEYS, Key};
 pub use load::ConfigError;
+pub use span::span;
 pub use template::template;
 
 /// Everything that an operator can set. Each field's default is what the program uses when the key
@@ -40,6 +42,8 @@ pub struct Config {
     pub history: History,
     /// What is done at its time.
     pub schedule: Schedule,
+    /// The way to models.
+    pub gateway: Gateway,
     /// The HTTP API.
     pub api: Api,
     /// What happens when the host stops.
@@ -210,6 +214,18 @@ pub struct Schedule {
     pub timezone: String,
 }
 
+/// `[gateway]`
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gateway {
+    /// What all agents together may spend in a day, in USD; `None` is no limit.
+    pub usd_per_day: Option<f64>,
+    /// How many tokens they may use in a day; `None` is no limit.
+    pub tokens_per_day: Option<u64>,
+    /// Upstreams that have a section of their own, `[gateway.upstreams.NAME]`.
+    #[serde(skip)] // its keys are for the gateway to read
+    pub upstreams: BTreeMap<String, toml::Table>,
+}
+
 /// `[api]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Api {
@@ -293,6 +309,11 @@ impl Default for Config {
                 agent_tasks: true,
                 history: Duration::from_secs(90 * 24 * 60 * 60),
                 timezone: "UTC".to_owned(),
+            },
+            gateway: Gateway {
+                usd_per_day: None,
+                tokens_per_day: None,
+                upstreams: BTreeMap::new(),
             },
             api: Api { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 28642))) },
             shutdown: Shutdown { containers: OnShutdown::Leave, grace: Duration::from_secs(10) },

@@ -6,3 +6,4 @@
 
 pub mod price;
 pub mod secrets;
+pub mod settings;
