@@ -44,6 +44,9 @@ pub struct File {
     /// What a conversation may use up.
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// What its models may use up in a day.
+    #[serde(skip_serializing_if = "Budget::is_empty")]
+    pub budget: Budget,
     /// Folders of the machine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<ExtraMount>,
@@ -65,6 +68,37 @@ pub struct Limits {
     /// Processes and threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
+}
+
+/// The most USD of a day: above it is a mistake.
+const USD_MAX: f64 = 1_000_000.0;
+
+/// What the models of an agent may use up in a day, in all its conversations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// Money in USD; no limit if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_day: Option<f64>,
+    /// Tokens; no limit if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+}
+
+impl Budget {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the numbers are some that a person can mean.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.usd_per_day {
+            Some(usd) if !(0.0..=USD_MAX).contains(&usd) => Err(format!(
+                "budget.usd_per_day: {usd} is not from 0 to {USD_MAX}; leave it out for no limit"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Limits {

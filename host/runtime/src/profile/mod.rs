@@ -16,7 +16,7 @@ use serde::Serialize;
 use twobox_shared::agent_config::{AgentConfig, AgentConfigError, SharedFolder};
 
 pub use self::environment::Environment;
-pub use self::file::File;
+pub use self::file::{Budget, File};
 pub use self::mounts::ExtraMount;
 use crate::settings::{self, Caution};
 use twobox_config::{Containers, KEYS};
@@ -41,6 +41,8 @@ pub struct Profile {
     pub network: Setting<String>,
     /// What each conversation may use up.
     pub limits: Limits,
+    /// What its models may use up in a day. It is the agent's alone: `[gateway]` has that of all together.
+    pub budget: Budget,
     /// Folders of the machine that they are given besides their own.
     pub mounts: Vec<ExtraMount>,
     /// What its program finds in its environment.
@@ -93,6 +95,7 @@ impl Profile {
                 cpus: Setting { value: settings.cpus, own: false },
                 pids: Setting { value: settings.pids, own: false },
             },
+            budget: Budget::default(),
             mounts: Vec::new(),
             environment: Environment::default(),
             caution: None,
@@ -106,7 +109,7 @@ impl Profile {
     pub fn of(file: File, settings: &Containers) -> Result<Self, String> {
         let usual = Self::usual(settings);
         let agent = file.agent()?;
-        let File { image, network, limits, mounts, environment, .. } = file;
+        let File { image, network, limits, budget, mounts, environment, .. } = file;
         let file::Limits { memory_mb, cpus, pids } = limits;
         #[expect(clippy::cast_precision_loss, reason = "compared with the bounds of a setting")]
         let numbers = [
@@ -117,6 +120,7 @@ impl Profile {
         for (name, number) in numbers {
             number.map_or(Ok(()), |number| in_range(name, number))?;
         }
+        budget.check()?;
         if image.as_deref().is_some_and(|it| it.is_empty() || it.contains(char::is_whitespace)) {
             return Err(
                 "image: it names none: write one as \"my-agent:1\", or leave it out".to_owned()
@@ -136,6 +140,7 @@ impl Profile {
                 cpus: usual.limits.cpus.or(cpus),
                 pids: usual.limits.pids.or(pids),
             },
+            budget,
             mounts,
             environment: Environment::of(environment)?,
             caution,
@@ -161,7 +166,7 @@ impl Profile {
 
     /// All of it, for people.
     pub fn shown(&self) -> Vec<Shown> {
-        let Self { agent, image, network, limits, mounts, environment, caution: _ } = self;
+        let Self { agent, image, network, limits, budget, mounts, environment, caution: _ } = self;
         let usual = AgentConfig::default();
         let row = |name, value: String, own| Shown { name, value, own };
         let words = |words: Vec<String>| match words.is_empty() {
@@ -192,6 +197,16 @@ impl Profile {
             row("limits.memory_mb", limits.memory_mb.value.to_string(), limits.memory_mb.own),
             row("limits.cpus", limits.cpus.value.to_string(), limits.cpus.own),
             row("limits.pids", limits.pids.value.to_string(), limits.pids.own),
+            row(
+                "budget.usd_per_day",
+                budget.usd_per_day.map_or_else(|| "none".to_owned(), |it| it.to_string()),
+                budget.usd_per_day.is_some(),
+            ),
+            row(
+                "budget.tokens_per_day",
+                budget.tokens_per_day.map_or_else(|| "none".to_owned(), |it| it.to_string()),
+                budget.tokens_per_day.is_some(),
+            ),
             row(
                 "mounts",
                 words(mounts.iter().map(ToString::to_string).collect()),

@@ -19,6 +19,7 @@ const ALL: &str = r#"{
     "shared_folder": "none", "max_turns": 7,
     "image": "mine:1", "network": "agents",
     "limits": {"memory_mb": 64, "cpus": 2, "pids": 99},
+    "budget": {"usd_per_day": 2.5},
     "mounts": [{"source": "/srv/docs", "target": "/mnt/docs"},
                {"source": "/srv/desk", "target": "/mnt/desk", "read_only": false}],
     "environment": {"B_2": "", "COLOUR": "dark green"}
@@ -52,6 +53,8 @@ fn what_an_agent_does_not_say_is_as_the_settings_say() {
         row("limits.memory_mb", "64", true),
         row("limits.cpus", "2", true),
         row("limits.pids", "99", true),
+        row("budget.usd_per_day", "2.5", true),
+        row("budget.tokens_per_day", "none", false),
         row(
             "mounts",
             "/srv/docs at /mnt/docs (read-only), /srv/desk at /mnt/desk (read-write)",
@@ -118,6 +121,9 @@ fn what_cannot_be_is_refused_with_the_field_and_what_to_write() {
         (r#"{"limits": {"cpus": 0}}"#.to_owned(), "limits.cpus: 0 is not a number from 0.01"),
         (r#"{"limits": {"pids": 1}}"#.to_owned(), "limits.pids: 1 is not a whole number from 16"),
         (r#"{"limits": {"memory": 64}}"#.to_owned(), "unknown field `memory`"),
+        (r#"{"budget": {"usd_per_day": -1}}"#.to_owned(), "budget.usd_per_day: -1 is not from 0 to"),
+        (r#"{"budget": {"tokens_per_day": 0.5}}"#.to_owned(), "budget.tokens_per_day: invalid type"),
+        (r#"{"budget": {"usd": 1}}"#.to_owned(), "unknown field `usd`"),
         (r#"{"egress": ["x"]}"#.to_owned(), "unknown field `egress`"),
         (r#"{"provider": {"kind": "echo"}} {}"#.to_owned(), "trailing characters"),
         (mount("docs", "/mnt/docs"), "write an absolute path"),
