@@ -1,7 +1,10 @@
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::probe::{Access, Cgroup, Mount};
 
+use std::fs;
+
 use super::*;
+use crate::Profile;
 
 const OPEN: Access = Access { read: true, write: true, refusal: None };
 

@@ -1,7 +1,8 @@
 //! `twobox up`: builds the pieces, wakes what is due, watches over everything once a minute, and
 //! stops in order.
 
-use std::collections::HashSet;
+mod keep;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use twobox_shared::clock::{Clock, SystemClock};
-use twobox_shared::ids::{HostId, SessionId, SystemIds};
-use twobox_shared::time::UnixMillis;
+use twobox_shared::ids::{HostId, SystemIds};
 
 use crate::api;
 use crate::service::{self, Vital};
@@ -26,14 +26,10 @@ use twobox_config::{Config, OnShutdown, RuntimeKind, WatchMode};
 use twobox_model::channel::{SCHEDULE_CHANNEL, TERMINAL};
 use twobox_runtime as runtime;
 use twobox_runtime::probe::{Difference, Weight};
-use twobox_runtime::{
-    Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting, process, program,
-};
+use twobox_runtime::{RuntimeError, RuntimeEvent, process, program};
 use twobox_schedule::scheduler::{KeptWithRun, Scheduler};
 use twobox_session::command::Command;
 use twobox_session::core::{Core, LookAround, Parts};
-use twobox_session::signal::Reason;
-use twobox_session::task::RETIRE_BEYOND;
 use twobox_session::watch::{self as files, Watch};
 use twobox_shared::errors::chain;
 use twobox_store::ownership::HostLife;
@@ -41,10 +37,6 @@ use twobox_store::{DbError, Store};
 use twobox_system::blocking::blocking;
 use twobox_system::clock::{self, HostClock};
 use twobox_system::data::{DataDir, DataError};
-use twobox_system::repeat::warned;
-
-/// How often everything is compared, in case an event was lost.
-const SAFETY_NET: Duration = Duration::from_secs(60);
 
 /// The pause before a runtime that does not answer is asked for its list again.
 const RUNTIME_PAUSE: Duration = Duration::from_secs(5);
@@ -104,6 +96,7 @@ impl DaemonError {
 ///
 /// # Errors
 /// [`DaemonError`], before anything was started; or, after an orderly stop, [`DaemonError::Followed`].
+// Longer than functions are here: what is begun and in which order it ends are to be read side by side.
 pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result<(), DaemonError> {
     config.durability.choose();
     let lock = data.lock_patiently()?; // blocks, but nothing else runs yet
@@ -128,7 +121,7 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let server = tokio::spawn(socket.serve(terminal, intake, operations, core.stopping()));
     let api = start_api(&core, &scheduler).await;
     let (came_round, net) = watch::channel(None);
-    let mut keeper = tokio::spawn(keep(Arc::clone(&core), life, events, came_round));
+    let mut keeper = tokio::spawn(keep::keep(Arc::clone(&core), life, events, came_round));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
     let scheduler = tokio::spawn(scheduler.run());
     let prober = tokio::spawn(look_around(Arc::clone(&core)));
@@ -322,134 +315,6 @@ async fn tick(core: Arc<Core>) {
         tokio::time::sleep(clock::TICK).await;
         core.set_loop_lag(began.elapsed().saturating_sub(clock::TICK));
     }
-}
-
-/// Listens to the runtime, and looks over everything at the start, once a minute, and whenever
-/// events may have been lost. Ends when another host has taken over, with the refusal.
-async fn keep(
-    core: Arc<Core>,
-    life: HostLife,
-    mut events: mpsc::UnboundedReceiver<RuntimeEvent>,
-    came_round: watch::Sender<Option<Instant>>,
-) -> DbError {
-    let mut before = None;
-    loop {
-        let now = (core.parts.clock.now(), core.parts.clock.monotonic());
-        // A due time may lie far ahead only because the clock was set back, before this host started
-        // or since. The session's own decision knows.
-        let set_back = before.is_none_or(|before| clock::was_set_back(before, now));
-        let until = match set_back {
-            true => UnixMillis(i64::MAX),
-            false => now.0 + RETIRE_BEYOND,
-        };
-        let renewed = core.parts.store.installation().renew(life, now.0).await;
-        if let Err(error @ DbError::Fenced { .. }) = renewed {
-            return error;
-        }
-        // A disk that takes no lease still says what is due.
-        let looked = look_over(&core, until).await.and_then(|it| renewed.map(|()| it));
-        // The first time everything that was due is awake now. To an engine that is silent nothing is due.
-        if looked.is_ok() {
-            before = Some(now);
-        }
-        if looked.is_ok() || came_round.borrow().is_some() {
-            came_round.send_replace(Some(Instant::now()));
-        }
-        let trouble = match &looked {
-            Ok(Ok(())) => None,
-            Ok(Err(silent)) => Some(chain(silent)),
-            Err(error) => Some(chain(error)),
-        };
-        let pause = match trouble {
-            None => SAFETY_NET,
-            Some(error) => {
-                if let Some(before) = warned("safety net", &error) {
-                    tracing::warn!(error, before, "the safety net could not look");
-                }
-                RUNTIME_PAUSE
-            }
-        };
-        let next = tokio::time::sleep(pause);
-        tokio::pin!(next);
-        loop {
-            tokio::select! {
-                () = &mut next => break,
-                event = events.recv() => match event {
-                    Some(RuntimeEvent::Exited(incarnation)) => {
-                        core.wake(incarnation.session, Reason::Runtime);
-                    }
-                    Some(RuntimeEvent::Interrupted) | None => break,
-                },
-            }
-        }
-    }
-}
-
-/// Wakes the sessions that are due before `until`, and compares the runtime's list with the sessions that are
-/// awake. A session at rest is not looked at.
-///
-/// # Errors
-/// [`DbError`] if what is due is not known; within, that the runtime did not answer.
-async fn look_over(
-    core: &Arc<Core>,
-    until: UnixMillis,
-) -> Result<Result<(), RuntimeError>, DbError> {
-    core.set_population(core.parts.store.agents().population().await?);
-    let awake: HashSet<SessionId> = core.awake().into_iter().map(|(session, _)| session).collect();
-    // What runs is counted before anything that is due may take its place.
-    let listed = core.parts.runtime.list().await;
-    for sighting in listed.as_deref().unwrap_or_default() {
-        let Sighting { incarnation, condition } = *sighting;
-        let session = incarnation.session;
-        match core.parts.store.sessions().find(session).await? {
-            Some(record) => {
-                if condition == Condition::Running && !awake.contains(&session) {
-                    core.adopt_place(session, record.seat(None));
-                }
-                core.wake(session, Reason::Runtime);
-            }
-            None => {
-                let core = Arc::clone(core);
-                tokio::spawn(async move {
-                    if let Err(error) = remove_stray(&core, incarnation, condition).await {
-                        let error = chain(&error);
-                        if let Some(before) = warned("stray", &error) {
-                            tracing::warn!(error, before, "the stray container is still there");
-                        }
-                    }
-                });
-            }
-        }
-    }
-    let due = core.parts.store.sessions().due(until).await?;
-    for session in due.iter().filter(|session| !awake.contains(session)) {
-        core.wake(*session, Reason::Due);
-    }
-    if let Err(silent) = listed {
-        return Ok(Err(silent));
-    }
-    for session in &awake {
-        core.wake(*session, Reason::Runtime);
-    }
-    Ok(Ok(()))
-}
-
-/// A container of this installation whose session it does not have.
-async fn remove_stray(
-    core: &Arc<Core>,
-    stray: Incarnation,
-    condition: Condition,
-) -> Result<(), RuntimeError> {
-    if let Some(before) = warned("stray", &stray.runner.to_string()) {
-        let Incarnation { session, runner } = stray;
-        tracing::warn!(%session, %runner, before, "removing a stray container");
-    }
-    if condition == Condition::Running {
-        core.parts.runtime.stop(stray, core.parts.config.containers.stop_grace).await?;
-    }
-    let log = core.parts.data.root().join("stray.log");
-    core.parts.runtime.clear(stray, &log).await?;
-    Ok(())
 }
 
 /// Ends every task, and with it the sends under way and, if configured, the containers.

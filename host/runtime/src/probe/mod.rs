@@ -4,22 +4,15 @@
 //!
 //! [`Room`] is the folder of such a start, [`differences`] the comparison, which is pure.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::fs;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Serialize;
-use twobox_shared::agent_config::SharedFolder;
-use twobox_shared::durability::Durability;
-use twobox_shared::ids::{RunnerId, SessionId, SystemIds};
 use twobox_shared::probe::{Limit, Report, SeenLimit};
 
-use super::mounts::mounts;
-use super::{AgentFolders, Incarnation, Profile, StartSpec};
+pub use room::Room;
 
 /// What a probe found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -337,62 +330,6 @@ fn mebibytes(bytes: u64) -> String {
 /// Words from inside, fit for people: nothing in them is a control character, and nothing is long.
 fn shown(text: &str) -> String {
     text.chars().take(100).flat_map(char::escape_debug).collect()
-}
-
-/// The folders of a session that nobody has: removed when this is dropped.
-#[derive(Debug)]
-pub struct Room {
-    root: PathBuf,
-    spec: StartSpec,
-}
-
-impl Room {
-    /// A fresh one in `place`, a folder of the data directory, for an agent with `profile`. Blocks.
-    ///
-    /// # Errors
-    /// From the file system.
-    pub fn make(place: &Path, profile: Profile) -> io::Result<Self> {
-        let incarnation = Incarnation {
-            session: SessionId::generate(&SystemIds),
-            runner: RunnerId::generate(&SystemIds),
-        };
-        let root = place.canonicalize()?.join(format!("probe-{}", incarnation.runner));
-        let spec = StartSpec {
-            incarnation,
-            folder: root.join("session"),
-            agent: AgentFolders {
-                program: root.join("program"),
-                shared: root.join("agent"),
-                access: SharedFolder::Rw,
-            },
-            profile,
-            idle: Duration::from_secs(1),
-            grace: Duration::from_secs(1),
-            heartbeat: twobox_config::HEARTBEAT,
-            poll: None,
-            durability: Durability::default(),
-        };
-        let room = Self { root, spec };
-        for mount in mounts(&room.spec) {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(mount.source)?;
-        }
-        Ok(room)
-    }
-
-    /// The start to try out.
-    pub fn spec(&self) -> &StartSpec {
-        &self.spec
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.root)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, folder = %self.root.display(), "a probe's folder is left over");
-        }
-    }
 }
 
 /// Why a runner printed no report.
