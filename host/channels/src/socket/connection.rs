@@ -167,20 +167,7 @@ impl<'a> Client<'a> {
                     .and_then(|()| said_at(agent, channel, chat, thread));
                 Some(accept(intake, address, id, Chat { sender, about, ..Chat::text(text) }))
             }
-            Request::Listen { agent, thread } => {
-                let fit =
-                    check("agent", Some(&agent)).and_then(|()| check("thread", thread.as_deref()));
-                let audience = Audience { agent, thread };
-                let listening = fit
-                    .and_then(|()| self.terminal.listen(self.id, audience.clone()).map_err(told));
-                match listening {
-                    Err(reason) => at_once(Event::error(reason)),
-                    Ok(()) => {
-                        intake.ready(&audience.address());
-                        at_once(Event::Listening { agent: audience.agent, thread: audience.thread })
-                    }
-                }
-            }
+            Request::Listen { agent, thread } => self.listen(agent, thread),
             Request::Ack { key } => {
                 if let Err(error) = bounds::OUTBOUND_KEY.check("key", key.len()) {
                     return at_once(Event::error(told(error)));
@@ -193,51 +180,55 @@ impl<'a> Client<'a> {
             Request::Status => {
                 Some(async move { Event::Status { status: operations.status().await } }.boxed())
             }
-            Request::Retry { session, message } => Some(
-                async move {
-                    match operations.retry(session, message).await {
-                        Ok(count) => Event::Retried { session, count },
-                        Err(reason) => Event::error(reason),
-                    }
+            Request::Retry { session, message } => {
+                Some(event(operations.retry(session, message), move |count| Event::Retried {
+                    session,
+                    count,
+                }))
+            }
+            Request::Restart { session } => {
+                Some(event(operations.restart(session), move |stopped| Event::Restarted {
+                    session,
+                    stopped,
+                }))
+            }
+            Request::Stop { session, message, force } => {
+                Some(event(operations.stop(session, message.clone(), force), move |outcome| {
+                    Event::Stopped { session, message, outcome }
+                }))
+            }
+            Request::Schedules(order) => {
+                if let ScheduleOrder::Run { schedule, .. } = &order
+                    && let Err(reason) = check("schedule", Some(schedule))
+                {
+                    return at_once(Event::error(reason));
                 }
-                .boxed(),
-            ),
-            Request::Restart { session } => Some(
-                async move {
-                    match operations.restart(session).await {
-                        Ok(stopped) => Event::Restarted { session, stopped },
-                        Err(reason) => Event::error(reason),
-                    }
-                }
-                .boxed(),
-            ),
-            Request::Stop { session, message, force } => Some(
-                async move {
-                    match operations.stop(session, message.clone(), force).await {
-                        Ok(outcome) => Event::Stopped { session, message, outcome },
-                        Err(reason) => Event::error(reason),
-                    }
-                }
-                .boxed(),
-            ),
-            Request::Schedules(order) => Some(
-                async move {
-                    if let ScheduleOrder::Run { schedule, .. } = &order
-                        && let Err(reason) = check("schedule", Some(schedule))
-                    {
-                        return Event::error(reason);
-                    }
-                    match operations.schedules(order).await {
-                        Ok(answer) => Event::Schedules { answer },
-                        Err(reason) => Event::error(reason),
-                    }
-                }
-                .boxed(),
-            ),
+                Some(event(operations.schedules(order), |answer| Event::Schedules { answer }))
+            }
             Request::Redrive(chosen) => Some(dead(operations, Verb::Redrive, chosen)),
             Request::Drop(chosen) => Some(dead(operations, Verb::Drop, chosen)),
         }
     }
+
+    fn listen(&self, agent: String, thread: Option<String>) -> Option<BoxFuture<'a, Event>> {
+        let audience = Audience { agent, thread };
+        let listening = check("agent", Some(&audience.agent))
+            .and_then(|()| check("thread", audience.thread.as_deref()))
+            .and_then(|()| self.terminal.listen(self.id, audience.clone()).map_err(told));
+        if let Err(reason) = listening {
+            return at_once(Event::error(reason));
+        }
+        self.intake.ready(&audience.address());
+        at_once(Event::Listening { agent: audience.agent, thread: audience.thread })
+    }
+}
+
+/// What a person hears of an operation: what came of it, or why nothing did.
+fn event<'a, T: 'a>(
+    operation: BoxFuture<'a, Result<T, String>>,
+    done: impl FnOnce(T) -> Event + Send + 'a,
+) -> BoxFuture<'a, Event> {
+    operation.map(|outcome| outcome.map_or_else(Event::error, done)).boxed()
 }
 
 fn dead(operations: &dyn Operations, verb: Verb, chosen: Chosen) -> BoxFuture<'_, Event> {
@@ -250,13 +241,8 @@ fn dead(operations: &dyn Operations, verb: Verb, chosen: Chosen) -> BoxFuture<'_
         Verb::Drop if ids.is_none() => "ids: say what to drop".to_owned(),
         Verb::Redrive | Verb::Drop => {
             let order = DeadLetterOrder { verb, kind, ids };
-            return async move {
-                match operations.dead(session, order).await {
-                    Ok(results) => Event::Handled { session, results },
-                    Err(reason) => Event::error(reason),
-                }
-            }
-            .boxed();
+            let handled = move |results| Event::Handled { session, results };
+            return event(operations.dead(session, order), handled);
         }
     };
     ready(Event::error(reason)).boxed()

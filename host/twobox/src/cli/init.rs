@@ -82,6 +82,26 @@ pub(super) async fn run(
         json_line(&answer);
         return Ok(ExitCode::SUCCESS);
     }
+    tell_what_was_made(&data, &config, (runtime, &why), &made, &taken_over);
+    if !closed.is_empty() {
+        say(&format!("closed         what other users could look at: {}", listed(&closed)));
+    }
+    if asked.is_some_and(|asked| asked != runtime) {
+        say("               twobox.toml was there: change its runtime by hand");
+    }
+    for step in next {
+        say(&format!("next           {step}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_what_was_made(
+    data: &DataDir,
+    config: &Config,
+    (runtime, why): (RuntimeKind, &str),
+    made: &[String],
+    taken_over: &[String],
+) {
     say(&format!("data directory {}", data.root().display()));
     say(&format!("runtime        {} ({why})", runtime.word()));
     if runtime == RuntimeKind::Process {
@@ -95,16 +115,6 @@ pub(super) async fn run(
     for line in taken_over {
         say(&format!("program        {line}"));
     }
-    if !closed.is_empty() {
-        say(&format!("closed         what other users could look at: {}", listed(&closed)));
-    }
-    if asked.is_some_and(|asked| asked != runtime) {
-        say("               twobox.toml was there: change its runtime by hand");
-    }
-    for step in next {
-        say(&format!("next           {step}"));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The first few of some paths, and how many more there are.

@@ -47,30 +47,13 @@ pub(super) fn edit(
 ) -> Result<ExitCode, Failure> {
     let (data, store) = context.open_store()?;
     let agent = store.agents().find(name).wait()?;
-    let chosen = chosen_editor(|name| std::env::var_os(name));
-    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let editor = match (chosen, is_terminal) {
-        (Some(chosen), _) => chosen,
-        (None, true) => EDITOR.into(),
-        (None, false) => {
-            let otherwise = match file {
-                Some(file) => {
-                    format!(
-                        "`twobox agents put {name} FILE --as {}` puts a file there",
-                        file.display()
-                    )
-                }
-                None => {
-                    format!("change {} by other means", data.agent_config(&agent.folder).display())
-                }
-            };
-            return Err(Failure::new(format!(
-                "there is no terminal here to edit in: {otherwise}, or name a program in EDITOR or \
-                 VISUAL that does it"
-            )));
-        }
-    };
     let (programs, config) = (data.programs(), data.agent_config(&agent.folder));
+    let editor = editor(|| match file {
+        Some(file) => {
+            format!("`twobox agents put {name} FILE --as {}` puts a file there", file.display())
+        }
+        None => format!("change {} by other means", config.display()),
+    })?;
     let read = || match file {
         Some(file) => Ok(program::read(&programs, &agent.folder, file)?),
         None => match std::fs::read(&config) {
@@ -152,6 +135,23 @@ fn lay_out(copy: &Path, text: &[u8]) -> std::io::Result<()> {
 }
 
 /// The editor that somebody has named.
+/// The command to edit with.
+///
+/// # Errors
+/// That there is no terminal for one, and what to do `otherwise`.
+fn editor(otherwise: impl Fn() -> String) -> Result<OsString, Failure> {
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    match (chosen_editor(|name| std::env::var_os(name)), is_terminal) {
+        (Some(chosen), _) => Ok(chosen),
+        (None, true) => Ok(EDITOR.into()),
+        (None, false) => Err(Failure::new(format!(
+            "there is no terminal here to edit in: {}, or name a program in EDITOR or VISUAL that \
+             does it",
+            otherwise()
+        ))),
+    }
+}
+
 fn chosen_editor(variable: impl Fn(&str) -> Option<OsString>) -> Option<OsString> {
     ["VISUAL", "EDITOR"].into_iter().filter_map(variable).find(|it| !it.is_empty())
 }

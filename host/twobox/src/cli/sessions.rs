@@ -1,7 +1,6 @@
 //! `twobox sessions`: list, show, retry. `tail`, `tasks` and `fsck` have modules of their own.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -181,6 +180,24 @@ fn last_message(paths: &SessionPaths, now: UnixMillis) -> Option<UnixMillis> {
     inward.and_then(|message| message.timestamp).max(outward)
 }
 
+/// What its outbox says: which tool runs, and, into `inbox`, why attempts failed that are not charged yet.
+fn read_tool(
+    paths: &SessionPaths,
+    inbox: &mut Result<InboxView, BoxError>,
+) -> Result<ToolState, BoxError> {
+    let (tool, acks) =
+        outbox::read_untrusted(&paths.outbound_db(), Source::Live, PATIENCE, |outbox| {
+            let open = inbox.iter().flat_map(|inbox| &inbox.open).map(|message| &message.id);
+            Ok((outbox.tool()?, outbox.acks(open)?))
+        })?
+        .unwrap_or_default();
+    for message in inbox.iter_mut().flat_map(|inbox| &mut inbox.open) {
+        let last = acks.get(&message.id).and_then(|ack| ack.failure.clone());
+        message.failure = message.failure.take().or(last);
+    }
+    Ok(tool)
+}
+
 pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
     let (data, store) = context.look_store()?;
     let session = select::session(&store, part)?;
@@ -188,21 +205,7 @@ pub(super) fn show(context: &Context, part: &str) -> Result<ExitCode, Failure> {
     let folder = data.session_folder(session.agent_id, session.id);
     let paths = SessionPaths::of_folder(&folder);
     let mut inbox = read_inbox(&paths);
-    let outbox = outbox::read_untrusted(&paths.outbound_db(), Source::Live, PATIENCE, |outbox| {
-        let open = inbox.iter().flat_map(|inbox| &inbox.open).map(|message| &message.id);
-        Ok((outbox.tool()?, outbox.acks(open)?))
-    })
-    .map(Option::unwrap_or_default);
-    let (tool, acks) = match outbox {
-        Ok((tool, acks)) => (Ok(tool), acks),
-        Err(error) => (Err(error), HashMap::new()),
-    };
-    if let Ok(inbox) = &mut inbox {
-        for message in &mut inbox.open {
-            let last = acks.get(&message.id).and_then(|ack| ack.failure.clone());
-            message.failure = message.failure.take().or(last);
-        }
-    }
+    let tool = read_tool(&paths, &mut inbox);
     let told = |error: &BoxError| chain(error);
     let last = last_message(&paths, SystemClock.now());
     let answer = json!({

@@ -64,17 +64,20 @@ pub(super) fn show(context: &Context, name: &str) -> Result<ExitCode, Failure> {
                 "trouble   {trouble}: `twobox agents put {name} FILE` or `twobox agents edit {name}`"
             )));
         }
-        lines.extend(profile.iter().flat_map(Profile::shown).map(|it| {
-            let default = if it.own { "" } else { " (default)" };
-            format!("runs      {} = {}{default}", it.name, printable(&it.value))
-        }));
-        lines.extend(places.iter().map(|place| {
-            let mode = place.mode.as_str();
-            format!("listens   {} {} ({mode})", place.channel_type, place.platform_id)
+        lines.extend(profile.iter().flat_map(how_it_runs));
+        lines.extend(places.iter().map(|it| {
+            format!("listens   {} {} ({})", it.channel_type, it.platform_id, it.mode.as_str())
         }));
         output::lines(&lines)
     });
     Ok(ExitCode::SUCCESS)
+}
+
+fn how_it_runs(profile: &Profile) -> impl Iterator<Item = String> {
+    profile.shown().into_iter().map(|it| {
+        let default = if it.own { "" } else { " (default)" };
+        format!("runs      {} = {}{default}", it.name, printable(&it.value))
+    })
 }
 
 /// What a conversation may do with the shared folder.

@@ -16,12 +16,14 @@ use serde_json::json;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::errors::chain;
 use twobox_shared::ids::{RunId, ScheduleId, SystemIds};
+use twobox_shared::time::UnixMillis;
 
 use super::output::{Failure, printable};
 use super::{Context, in_tokio};
 use said::{AddArguments, EditArguments};
 use twobox_config as config;
 use twobox_schedule::service::{self, Draft, MEND, Mistake, ServiceError};
+use twobox_system::data::DataDir;
 
 /// What can be done with schedules.
 #[derive(Debug, Subcommand)]
@@ -145,29 +147,8 @@ pub(super) fn run(context: &Context, command: SchedulesCommand) -> Result<ExitCo
 
 fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, Failure> {
     match command {
-        SchedulesCommand::Add(arguments) => {
-            let draft = arguments.draft(SystemClock.now())?;
-            let (data, store) = context.open_store()?;
-            let config::Schedule { min_interval: least, timezone, .. } =
-                context.load_config(&data.config())?.0.schedule;
-            let draft = draft.in_zone(&timezone, true);
-            let id = ScheduleId::generate(&SystemIds);
-            let detail = service::add(&store, id, &draft, least, SystemClock.now())
-                .map_err(|error| explained(&error, Some(&draft)))?;
-            context.output.show(&detail, |detail| text::saved("added", detail));
-        }
-        SchedulesCommand::Edit(arguments) => {
-            let draft = arguments.draft(SystemClock.now())?;
-            let (data, store) = context.open_store()?;
-            let config::Schedule { min_interval: least, timezone, .. } =
-                context.load_config(&data.config())?.0.schedule;
-            let draft = draft.in_zone(&timezone, false);
-            let now = SystemClock.now();
-            let detail =
-                service::edit(&store, &arguments.name, &draft, None, least, &SystemIds, now)
-                    .map_err(|error| explained(&error, Some(&draft)))?;
-            context.output.show(&detail, |detail| text::saved("changed", detail));
-        }
+        SchedulesCommand::Add(arguments) => add(context, &arguments)?,
+        SchedulesCommand::Edit(arguments) => edit(context, &arguments)?,
         SchedulesCommand::Run { name, force } => {
             let (_, store) = context.look_store()?;
             let run = in_tokio(order::execute(context, name, force))?;
@@ -219,33 +200,68 @@ fn carry_out(context: &Context, command: SchedulesCommand) -> Result<ExitCode, F
         }
         SchedulesCommand::Metrics { name, since, before, limit } => {
             let (data, store) = context.look_store()?;
-            let now = SystemClock.now();
-            let since = match since {
-                None => now - RECENT,
-                Some(since) => {
-                    let zone = context.load_config(&data.config())?.0.schedule.timezone;
-                    service::past_instant("since", &since, &zone, now)
-                        .map_err(|it| told(it.into()))?
-                }
-            };
+            let since = since_when(context, &data, since.as_deref())?;
             let list =
                 service::metrics(&store, name.as_deref(), since, before, limit).map_err(told)?;
             context.output.show(&list, text::metrics);
         }
         SchedulesCommand::Backfill { name, from, to } => {
-            let (_, store) = context.open_store()?;
-            let now = SystemClock.now();
-            let zone = service::find(&store, &name).map_err(told)?.definition.time_zone;
-            let read = |field, text: &str| {
-                service::past_instant(field, text, &zone, now).map_err(|it| told(it.into()))
-            };
-            let to = to.map(|to| read("to", &to)).transpose()?;
-            let times = (read("from", &from)?, to.unwrap_or(now));
-            let done = service::backfill(&store, &name, times, &SystemIds, now).map_err(told)?;
-            context.output.show(&done, text::backfilled);
+            backfill(context, &name, &from, to.as_deref())?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn add(context: &Context, arguments: &AddArguments) -> Result<(), Failure> {
+    let draft = arguments.draft(SystemClock.now())?;
+    let (data, store) = context.open_store()?;
+    let config::Schedule { min_interval: least, timezone, .. } =
+        context.load_config(&data.config())?.0.schedule;
+    let draft = draft.in_zone(&timezone, true);
+    let id = ScheduleId::generate(&SystemIds);
+    let detail = service::add(&store, id, &draft, least, SystemClock.now())
+        .map_err(|error| explained(&error, Some(&draft)))?;
+    context.output.show(&detail, |detail| text::saved("added", detail));
+    Ok(())
+}
+
+fn edit(context: &Context, arguments: &EditArguments) -> Result<(), Failure> {
+    let draft = arguments.draft(SystemClock.now())?;
+    let (data, store) = context.open_store()?;
+    let config::Schedule { min_interval: least, timezone, .. } =
+        context.load_config(&data.config())?.0.schedule;
+    let draft = draft.in_zone(&timezone, false);
+    let now = SystemClock.now();
+    let detail = service::edit(&store, &arguments.name, &draft, None, least, &SystemIds, now)
+        .map_err(|error| explained(&error, Some(&draft)))?;
+    context.output.show(&detail, |detail| text::saved("changed", detail));
+    Ok(())
+}
+
+/// The instant that `--since` says; without it some time ago.
+fn since_when(
+    context: &Context,
+    data: &DataDir,
+    since: Option<&str>,
+) -> Result<UnixMillis, Failure> {
+    let now = SystemClock.now();
+    let Some(since) = since else { return Ok(now - RECENT) };
+    let zone = context.load_config(&data.config())?.0.schedule.timezone;
+    service::past_instant("since", since, &zone, now).map_err(|it| told(it.into()))
+}
+
+fn backfill(context: &Context, name: &str, from: &str, to: Option<&str>) -> Result<(), Failure> {
+    let (_, store) = context.open_store()?;
+    let now = SystemClock.now();
+    let zone = service::find(&store, name).map_err(told)?.definition.time_zone;
+    let read = |field, text: &str| {
+        service::past_instant(field, text, &zone, now).map_err(|it| told(it.into()))
+    };
+    let to = to.map(|to| read("to", to)).transpose()?;
+    let times = (read("from", from)?, to.unwrap_or(now));
+    let done = service::backfill(&store, name, times, &SystemIds, now).map_err(told)?;
+    context.output.show(&done, text::backfilled);
+    Ok(())
 }
 
 fn told(error: ServiceError) -> Failure {
