@@ -19,6 +19,7 @@ mod engine;
 pub mod faults;
 mod http;
 pub mod ledger;
+pub mod models;
 mod promises;
 mod reach;
 mod scenario;
