@@ -24,6 +24,7 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_pa
 use serde::Serialize;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
+use twobox_slots::zone::Zone;
 
 pub use self::days::Tokens;
 use self::days::{Counts, add};
@@ -51,6 +52,11 @@ impl Day {
             && ("01"..="12").contains(&&text[5..7])
             && ("01"..="31").contains(&&text[8..]);
         is_one.then(|| Self(text.to_owned()))
+    }
+
+    /// The day so many days before the one that `zone` has at `now`.
+    pub fn before(zone: &Zone, now: UnixMillis, days: u32) -> Self {
+        Self(zone.day_before(now, days))
     }
 
     /// Its text.

@@ -55,6 +55,33 @@ pub struct Used {
 }
 
 impl Used {
+    /// All tokens that were read, however.
+    pub fn read(&self) -> u64 {
+        let Tokens { input, cache_read, cache_write, output: _ } = self.tokens;
+        input.saturating_add(cache_read).saturating_add(cache_write)
+    }
+
+    /// This and that together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let tokens = |of: fn(&Tokens) -> u64| of(&self.tokens).saturating_add(of(&other.tokens));
+        Self {
+            requests: self.requests + other.requests,
+            tokens: Tokens {
+                input: tokens(|it| it.input),
+                cache_read: tokens(|it| it.cache_read),
+                cache_write: tokens(|it| it.cache_write),
+                output: tokens(|it| it.output),
+            },
+            nano_usd: self.nano_usd.saturating_add(other.nano_usd),
+            unpriced: self.unpriced + other.unpriced,
+            failed: self.failed + other.failed,
+            unknown: self.unknown + other.unknown,
+            unknown_tokens: self.unknown_tokens.saturating_add(other.unknown_tokens),
+            unknown_nano_usd: self.unknown_nano_usd.saturating_add(other.unknown_nano_usd),
+        }
+    }
+
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let count = |name: &str| row.get::<_, i64>(name).map(i64::cast_unsigned);
         Ok(Self {

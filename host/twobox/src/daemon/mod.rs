@@ -192,6 +192,13 @@ async fn build(
     blocking(move || place::settle(&settling, &ours, now)).await?;
     let install = store.installation().id_or_new(&SystemIds, now).await?;
     let life = store.installation().take_over(HostId::generate(&SystemIds), now).await?;
+    let lost = store.usage().take_over().await?;
+    if lost > 0 {
+        tracing::warn!(
+            lost,
+            "nobody knows what these requests to models used: they count as the most"
+        );
+    }
     migrate_programs(&data, &store).await?;
     let runtime = runtime::build(install, data.sessions(), &config, report)?;
     let watch = start_watch(&data, config.watch).await;
