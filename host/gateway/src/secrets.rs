@@ -168,6 +168,14 @@ impl Secrets {
         }
     }
 
+    /// Whether a secret may be called so.
+    ///
+    /// # Errors
+    /// [`SecretError::Name`].
+    pub fn check(&self, name: &str) -> Result<(), SecretError> {
+        checked(name)
+    }
+
     /// The secret `name` as it is now, and where it is from; `None` if nobody has given it. Blocks.
     ///
     /// # Errors

@@ -10,11 +10,13 @@ mod conversation;
 mod dead;
 mod doctor;
 mod fsck;
+mod hidden;
 mod identity;
 mod init;
 mod output;
 mod programs;
 mod schedules;
+mod secrets;
 mod select;
 mod send;
 mod sessions;
@@ -23,6 +25,7 @@ mod tail;
 mod tasks;
 mod token;
 mod up;
+mod usage;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -117,6 +120,11 @@ enum Command {
     /// What agents have put off for later: list, cancel, pause, resume.
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
+    /// What upstreams want to see before they answer: set, list, remove.
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
+    /// Show what agents had models do, and what it cost.
+    Usage(usage::UsageArguments),
     /// What ended without success: list, show, redrive, drop.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -237,6 +245,8 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Schedules(command) => schedules::run(context, command),
         Command::Tasks(command) => tasks::all(context, command),
         Command::Wire(command) => wire::run(context, &command),
+        Command::Secrets(command) => secrets::run(context, &command),
+        Command::Usage(arguments) => usage::run(context, arguments),
         Command::Sessions(sessions::SessionsCommand::List { agent, runs }) => {
             sessions::list(context, agent.as_deref(), runs)
         }

@@ -3,6 +3,7 @@
 mod agents;
 mod api;
 mod channels;
+mod gateway;
 mod place;
 
 pub(super) use self::agents::cannot_run;
@@ -126,6 +127,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
                 checks.push(file_events(data.clone(), config.watch));
                 checks.extend(agents::check(&data, &config));
                 checks.extend(channels::settings(&data, &config.channels));
+                checks.extend(gateway::checks(&data, &config, &context.env));
                 checks.extend(api::checks(&data, config.api.listen));
                 checks.push(folders(data, config));
             }

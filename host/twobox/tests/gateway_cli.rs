@@ -1,0 +1,276 @@
+//! `twobox secrets`, `twobox usage`, and what `twobox doctor` says of both, with the real binary.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use twobox_shared::ids::{SessionId, SystemIds};
+use twobox_shared::time::UnixMillis;
+use twobox_store::Store;
+use twobox_store::usage::{Day, Limits, OpenId, Opened, Request, Settled, Tokens};
+
+fn command(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twobox"));
+    command.arg("--data").arg(data).args(arguments).env_remove("TWOBOX_DATA");
+    command.env("DOCKER_HOST", "unix:///nonexistent.sock").stdin(Stdio::null());
+    command
+}
+
+fn twobox(data: &Path, arguments: &[&str]) -> Output {
+    command(data, arguments).output().unwrap()
+}
+
+/// With `input` on standard input.
+fn given(data: &Path, arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = command(data, arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that refuses before it reads closes the pipe.
+    drop(child.stdin.take().unwrap().write_all(input));
+    child.wait_with_output().unwrap()
+}
+
+fn ok(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn fails(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn initialised() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    ok(&twobox(&data, &["init", "--runtime", "process"]));
+    (dir, data)
+}
+
+fn configure(data: &Path, text: &str) {
+    std::fs::write(data.join("twobox.toml"), format!("runtime = 'process'\n{text}")).unwrap();
+}
+
+/// What `doctor` says of `name`.
+fn check(data: &Path, name: &str) -> Option<Value> {
+    let said = json_of(&twobox(data, &["--json", "doctor"]));
+    said["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).cloned()
+}
+
+#[test]
+fn a_secret_is_set_listed_and_removed_and_never_shown() {
+    let (_dir, data) = initialised();
+    let value = "sk-hidden-value";
+    let set = given(&data, &["secrets", "set", "anthropic"], format!("{value}\n").as_bytes());
+    let set = ok(&set);
+    assert!(set.contains("used by anthropic"), "{set}");
+    ok(&given(&data, &["secrets", "set", "spare"], value.as_bytes()));
+    let file = data.join("secrets/anthropic");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{value}\n"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let list = ok(&twobox(&data, &["secrets", "list"]));
+    assert!(list.contains("NAME") && list.contains(" s ago"), "{list}");
+    assert!(list.contains("spare") && list.contains("nothing"), "{list}");
+    let listed = json_of(&twobox(&data, &["--json", "secrets", "list"]));
+    assert_eq!(listed["secrets"][0]["name"], "anthropic", "{listed}");
+    assert_eq!(listed["secrets"][0]["upstreams"], json!(["anthropic"]));
+    assert_eq!(listed["missing"], json!([]), "nobody has asked for openai: {listed}");
+    assert!(!format!("{set}{list}{listed}").contains("hidden"), "{set}{list}{listed}");
+
+    let environment = ("TWOBOX_SECRET_ANTHROPIC", "sk-hidden-other");
+    let beside =
+        command(&data, &["--json", "secrets", "list"]).envs([environment]).output().unwrap();
+    assert_eq!(json_of(&beside)["secrets"][0]["from"], "TWOBOX_SECRET_ANTHROPIC");
+    ok(&twobox(&data, &["secrets", "remove", "anthropic"]));
+    let gone = fails(&twobox(&data, &["secrets", "remove", "anthropic"]), 1);
+    assert!(gone.contains("there is no secret anthropic"), "{gone}");
+    let elsewhere =
+        command(&data, &["secrets", "remove", "anthropic"]).envs([environment]).output();
+    let elsewhere = fails(&elsewhere.unwrap(), 1);
+    assert!(elsewhere.contains("from TWOBOX_SECRET_ANTHROPIC: take it away there"), "{elsewhere}");
+    assert!(!elsewhere.contains("hidden"), "{elsewhere}");
+
+    for (name, input, part) in [
+        ("openai", &b"\n"[..], "is empty"),
+        ("openai", b"sk-hidden\nmore", "more than one line"),
+        ("a/b", b"sk-hidden", "is no name of a secret"),
+        ("openai", &[b'a'; 65_537], "longer than 64 KiB"),
+    ] {
+        let error = fails(&given(&data, &["secrets", "set", name], input), 1);
+        assert!(error.contains(part) && !error.contains("hidden"), "{error}");
+    }
+    assert!(!data.join("secrets/openai").exists());
+}
+
+#[test]
+fn a_secret_that_is_typed_is_not_shown_and_the_terminal_is_as_before() {
+    let (_dir, data) = initialised();
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+    nix::fcntl::fcntl(&pty.master, close).unwrap();
+    let echoes = || {
+        let modes = nix::sys::termios::tcgetattr(&pty.slave).unwrap().local_flags;
+        modes.contains(nix::sys::termios::LocalFlags::ECHO | nix::sys::termios::LocalFlags::ICANON)
+    };
+    let mut keys = std::fs::File::from(pty.master.try_clone().unwrap());
+    let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let (mut screen, theirs) = (keys.try_clone().unwrap(), Arc::clone(&shown));
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = screen.read(&mut buffer) {
+            theirs.lock().unwrap().extend_from_slice(&buffer[..length]);
+        }
+    });
+    let wait = |what: &str, wanted: &dyn Fn() -> bool| {
+        let come = (0..1500).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            wanted()
+        });
+        assert!(come, "{what}: {}", String::from_utf8_lossy(&shown.lock().unwrap()));
+    };
+    for (typed, code) in [("sk-hiddenX\u{7f}\r", 0), ("sk-other\u{3}", 1)] {
+        shown.lock().unwrap().clear();
+        let end = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut set = command(&data, &["secrets", "set", "router"]);
+        let mut child = set.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        wait("it asks", &|| String::from_utf8_lossy(&shown.lock().unwrap()).contains("Enter"));
+        wait("it is mute", &|| !echoes());
+        keys.write_all(typed.as_bytes()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{typed:?}");
+        assert!(echoes(), "{typed:?}");
+        assert!(!String::from_utf8_lossy(&shown.lock().unwrap()).contains("sk-"), "{typed:?}");
+    }
+    let kept = std::fs::read_to_string(data.join("secrets/router")).unwrap();
+    assert_eq!(kept, "sk-hidden\n", "what was cancelled changed nothing");
+}
+
+#[test]
+fn doctor_tells_of_a_secret_that_an_agent_lacks_and_of_one_that_others_can_read() {
+    let (_dir, data) = initialised();
+    assert_eq!((check(&data, "models"), check(&data, "secrets")), (None, None), "nobody wants any");
+    let agent = r#"{"provider": {"kind": "model", "model": "router/m"}}"#;
+    std::fs::write(data.join("agents/assistant.json"), agent).unwrap();
+    let said = |level: &str, parts: &[&str]| {
+        let check = check(&data, "models").unwrap();
+        assert_eq!(check["level"], level, "{check}");
+        for part in parts {
+            assert!(check.to_string().contains(part), "{part}: {check}");
+        }
+    };
+    said("fail", &["assistant: model router/m: there is no upstream", "agents edit assistant"]);
+    let section =
+        "[gateway.upstreams.router]\nkind = 'compatible'\nbase_url = 'http://127.0.0.1:9'\n";
+    configure(&data, section);
+    said("fail", &["wants the secret router, which is nowhere", "secrets set router"]);
+    let missing = json_of(&twobox(&data, &["--json", "secrets", "list"]));
+    assert_eq!(missing["missing"], json!([{ "upstream": "router", "secret": "router" }]));
+    ok(&given(&data, &["secrets", "set", "router"], b"sk-hidden"));
+    said("ok", &["3 upstreams are known"]);
+    configure(&data, &format!("{section}[gateway]\nusd_per_day = 1\n"));
+    said("warn", &["assistant: router/m has no price"]);
+    configure(&data, "[gateway.upstreams.router]\nkind = 'own'\n");
+    said("fail", &["gateway.upstreams.router.kind: unknown variant `own`"]);
+    assert_eq!(check(&data, "secrets").unwrap()["level"], "ok");
+    let file = data.join("secrets/router");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let open = check(&data, "secrets").unwrap();
+    assert_eq!(open["level"], "warn", "{open}");
+    assert!(open["detail"].as_str().unwrap().contains("router is open to other users"), "{open}");
+}
+
+/// What ran on a day that is `before` days ago.
+fn run(data: &Path, store: &Store, before: u32, model: &str) -> OpenId {
+    let zone = std::fs::read_to_string(data.join("twobox.toml")).unwrap();
+    assert!(!zone.contains("\ntimezone"), "these days are those of UTC");
+    let now = UnixMillis(
+        i64::try_from(
+            std::fs::metadata(data.join("host.db"))
+                .unwrap()
+                .modified()
+                .unwrap()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap()
+                .as_millis(),
+        )
+        .unwrap(),
+    );
+    let agent = store.agents().find("assistant").wait().unwrap().id;
+    let request = Request {
+        day: Day::before(&twobox_slots::zone::Zone::UTC, now, before),
+        agent,
+        session: SessionId::generate(&SystemIds),
+        upstream: "openai".to_owned(),
+        model: model.to_owned(),
+        tokens: 1000,
+        nano_usd: Some(2_000_000),
+        now,
+    };
+    match store.usage().open(request, Limits::default()).wait().unwrap() {
+        Opened::Admitted(id) => id,
+        Opened::Over(over) => panic!("{over:?}"),
+    }
+}
+
+#[test]
+fn what_models_used_is_told_in_lines_as_json_and_as_a_plot() {
+    let (dir, data) = initialised();
+    configure(&data, "");
+    let none = ok(&twobox(&data, &["usage"]));
+    assert!(none.contains("no model was asked from "), "{none}");
+    let store = Store::open(&data.join("host.db")).unwrap();
+    let settled = |nano_usd, failed| Settled {
+        tokens: Tokens { input: 10, cache_read: 90, cache_write: 0, output: 7 },
+        nano_usd,
+        failed,
+    };
+    for (before, nano_usd, failed) in
+        [(0, Some(1_234_500_000), false), (1, None, true), (40, Some(5_000_000_000), false)]
+    {
+        let id = run(&data, &store, before, "m");
+        store.usage().settle(id, settled(nano_usd, failed)).wait().unwrap();
+    }
+    let lost = run(&data, &store, 0, "n");
+    store.usage().lose(lost).wait().unwrap();
+    drop(store);
+    let shown = ok(&twobox(&data, &["usage"]));
+    let line = shown.lines().last().unwrap();
+    let cells: Vec<&str> = line.split_whitespace().take(7).collect();
+    assert_eq!(cells, ["assistant", "3", "200", "90", "%", "14", "1.2345"], "{shown}");
+    for part in ["1 failed", "1 without a price", "the end of 1 request is not known"] {
+        assert!(line.contains(part), "{part}: {shown}");
+    }
+    let models = ok(&twobox(&data, &["usage", "--by", "model"]));
+    assert!(models.contains("openai/m") && models.contains("openai/n"), "{models}");
+    assert!(models.lines().last().unwrap().starts_with("all "), "{models}");
+    let by_day = json_of(&twobox(&data, &["--json", "usage", "--by", "day"]));
+    assert_eq!(by_day["lines"].as_array().unwrap().len(), 2, "{by_day}");
+    assert_eq!(by_day["total"]["cache_read"], 180);
+    assert_eq!(by_day["total"]["nano_usd"], 1_234_500_000_i64);
+    assert_eq!((&by_day["by"], &by_day["usd_per_day"]), (&json!("day"), &Value::Null));
+    let older = json_of(&twobox(&data, &["--json", "usage", "--since", "2020-01-01"]));
+    assert_eq!(older["lines"][0]["used"], Value::Null, "the counts stand in the line itself");
+    assert_eq!(older["lines"][0]["agent"], "assistant");
+    assert_eq!(older["total"]["nano_usd"], 6_234_500_000_i64);
+    let plot = dir.path().join("usage.svg");
+    ok(&twobox(&data, &["usage", "--svg", plot.to_str().unwrap()]));
+    let svg = std::fs::read_to_string(&plot).unwrap();
+    assert!(svg.contains("USD a day") && svg.matches("#214c8c").count() == 1, "{svg}");
+    let wrong = fails(&twobox(&data, &["usage", "--since", "yesterday"]), 2);
+    assert!(wrong.contains("use a date such as"), "{wrong}");
+    let future = fails(&twobox(&data, &["usage", "--since", "9000-01-01"]), 2);
+    assert!(future.contains("is yet to come"), "{future}");
+}
