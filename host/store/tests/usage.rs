@@ -183,6 +183,9 @@ fn what_a_host_left_open_that_died_is_unknown_and_the_dead_host_counts_nothing_m
     let old = world.open();
     old.installation().take_over(HostId::generate(&SystemIds), at(10)).wait().unwrap();
     assert_eq!(old.usage().take_over().wait().unwrap(), 0);
+    let past = Request { day: day("2026-11-01"), ..world.request() };
+    let past = reserve(&old, past);
+    assert!(old.usage().settle(past, settled(Tokens::default(), Some(0))).wait().unwrap());
     let [one, two] = [(); 2].map(|()| reserve(&old, world.request()));
     let new = world.open();
     new.installation().take_over(HostId::generate(&SystemIds), at(20)).wait().unwrap();
@@ -190,12 +193,13 @@ fn what_a_host_left_open_that_died_is_unknown_and_the_dead_host_counts_nothing_m
         ("open", old.usage().open(world.request(), Limits::default()).wait().map(drop)),
         ("settle", old.usage().settle(one, settled(tokens(1, 1, 1, 1), Some(1))).wait().map(drop)),
         ("abandon", old.usage().abandon(two).wait().map(drop)),
+        ("fold", old.usage().fold(day("2026-11-30")).wait().map(drop)),
     ] {
         assert!(matches!(refused, Err(DbError::Fenced { .. })), "{case}: {refused:?}");
     }
     assert_eq!(new.usage().take_over().wait().unwrap(), 2);
     let used = whole(&new);
-    assert_eq!((used.requests, used.unknown, used.tokens), (2, 2, Tokens::default()));
+    assert_eq!((used.requests, used.unknown, used.tokens), (3, 2, Tokens::default()));
     assert_eq!((used.unknown_tokens, used.unknown_nano_usd, used.unpriced), (200, 20, 0));
     assert_eq!(new.usage().take_over().wait().unwrap(), 0);
     assert!(!new.usage().settle(one, settled(tokens(1, 1, 1, 1), Some(1))).wait().unwrap());
@@ -231,6 +235,38 @@ fn it_is_added_up_by_agent_model_day_and_conversation() {
 }
 
 #[test]
+fn days_long_past_keep_their_sums_and_no_conversation() {
+    let world = World::new();
+    let store = world.open();
+    let spend = |date: &str, times: usize| {
+        for _ in 0..times {
+            let session = SessionId::generate(&SystemIds);
+            let id = reserve(&store, Request { day: day(date), session, ..world.request() });
+            store.usage().settle(id, settled(tokens(1, 2, 3, 4), Some(5))).wait().unwrap();
+        }
+        let session = SessionId::generate(&SystemIds);
+        let lost = reserve(&store, Request { day: day(date), session, ..world.request() });
+        store.usage().lose(lost).wait().unwrap();
+    };
+    let lines = |by| store.usage().report(by, day("2026-01-01"), day("2026-12-31")).wait().unwrap();
+    let fold = || store.usage().fold(day("2026-11-03")).wait().unwrap();
+    spend("2026-11-01", 3);
+    spend("2026-11-02", 2);
+    spend("2026-11-03", 1);
+    let before = lines(By::Day);
+    assert_eq!(lines(By::Session).len(), 9);
+    assert_eq!([fold(), fold(), fold()], [true, true, false], "a day at a time");
+    spend("2026-11-01", 1); // one that ended late
+    assert_eq!([fold(), fold()], [true, false]);
+    let after = lines(By::Day);
+    assert_eq!(after[1..], before[1..]);
+    assert_eq!((after[0].used.requests, after[0].used.unknown_tokens), (6, 200));
+    let sessions = lines(By::Session);
+    assert_eq!(sessions.len(), 3, "{sessions:?}");
+    assert_eq!(sessions.iter().find(|it| it.key.is_empty()).unwrap().used.requests, 9);
+}
+
+#[test]
 fn a_day_has_one_form() {
     for text in ["2026-01-31", "0000-12-01"] {
         assert_eq!(Day::parse(text).unwrap().as_str(), text);
@@ -253,6 +289,7 @@ fn a_day_has_one_form() {
 #[test]
 fn counting_does_not_wait_for_the_disk_and_what_follows_does() {
     const TIMES: u32 = 200;
+    const CONVERSATIONS: usize = 10_000;
     let world = World::new();
     let store = world.open();
     let synchronous =
@@ -270,4 +307,14 @@ fn counting_does_not_wait_for_the_disk_and_what_follows_does() {
     eprintln!("open and settle: {:?} each", begun.elapsed() / TIMES);
     assert_eq!(synchronous(), before);
     assert_eq!(whole(&store).requests, u64::from(TIMES));
+    store.raw().execute_batch("BEGIN").unwrap();
+    for _ in 0..CONVERSATIONS {
+        let day = "INSERT INTO usage_days (day, agent_group_id, session_id, upstream, model)
+                   VALUES ('2026-11-30', ?1, ?2, 'u', 'm')";
+        store.raw().execute(day, (world.agent, SessionId::generate(&SystemIds))).unwrap();
+    }
+    store.raw().execute_batch("COMMIT").unwrap();
+    let begun = Instant::now();
+    admitted(store.usage().open(world.request(), limits).wait().unwrap());
+    eprintln!("open on a day with {CONVERSATIONS} conversations: {:?}", begun.elapsed());
 }

@@ -1,4 +1,5 @@
-//! Forgetting what has ended long ago: runs, what they cost, and the sessions that were made for them.
+//! Forgetting what has ended long ago: runs, what they cost, and the sessions that were made for them. Of
+//! what models used, the conversations are forgotten, and the sums of each day stay.
 
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use twobox_shared::ids::SessionId;
 use super::Scheduler;
 use twobox_session::command::Command;
 use twobox_shared::errors::chain;
+use twobox_slots::zone::Zone;
 use twobox_store::DbError;
+use twobox_store::usage::Day;
 
 /// How much is forgotten at once.
 const BATCH: u32 = 1000;
@@ -27,7 +30,8 @@ impl Scheduler {
     async fn try_forget(&self) -> Result<(), DbError> {
         let store = &self.core.parts.store;
         let now = self.now();
-        let (runs, metrics) = (now - self.core.parts.config.schedule.history, now - METRICS_KEPT);
+        let config = &self.core.parts.config;
+        let (runs, metrics) = (now - config.schedule.history, now - METRICS_KEPT);
         loop {
             let forgotten = store.runs().prune(runs, BATCH).await?;
             let forgotten = forgotten.max(store.runs().prune_metrics(metrics, BATCH).await?);
@@ -35,6 +39,10 @@ impl Scheduler {
                 break;
             }
         }
+        let zone: Zone = config.schedule.timezone.parse().unwrap_or(Zone::UTC);
+        let kept = config.history.keep.as_secs() / (24 * 60 * 60);
+        let kept = u32::try_from(kept).unwrap_or(u32::MAX);
+        while store.usage().fold(Day::before(&zone, now, kept)).await? {}
         let mut after = None;
         loop {
             let sessions = store.sessions().outlived(after, BATCH).await?;

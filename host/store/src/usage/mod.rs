@@ -27,7 +27,7 @@ use twobox_shared::time::UnixMillis;
 use twobox_slots::zone::Zone;
 
 pub use self::days::Tokens;
-use self::days::{Counts, add};
+use self::days::{Counts, add, fold};
 use self::lightly::lightly;
 pub use self::limit::{Limit, Limits, Over, Whose};
 use self::limit::{judge, used};
@@ -199,6 +199,12 @@ impl Usage<'_> {
             tx.commit()?;
             Ok(lost.len() as u64)
         })
+    }
+
+    /// Adds up the conversations of the oldest day before `before` that still has them one by one, so that
+    /// a day long past takes a few rows. Returns whether there was one.
+    pub fn fold(&self, before: Day) -> Operation<bool> {
+        self.0.operation("add up what conversations used long ago", move |db| fold(db, &before))
     }
 
     /// What was used from the day `from` to the day `to`, both of them with it, in lines by `by`. Days in

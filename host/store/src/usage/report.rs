@@ -22,7 +22,8 @@ pub enum By {
 /// A line of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// Of what: the agent's id, `UPSTREAM/MODEL`, the day, or the session's id.
+    /// Of what: the agent's id, `UPSTREAM/MODEL`, the day, or the session's id, which is
+    /// empty for those of days long past.
     pub key: String,
     /// The agent's name, of an agent or a session; its id where the agent is forgotten.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,10 +113,11 @@ impl By {
     /// The columns that say of what a line is, and its agent; and the order of lines.
     fn columns(self) -> [&'static str; 3] {
         let name = "coalesce(agent_groups.name, agent_group_id)";
+        let of_session = "CASE session_id WHEN '' THEN NULL ELSE coalesce(agent_groups.name, agent_group_id) END";
         let most = "sum(nano_usd) DESC, sum(input + cache_read + cache_write + output) DESC, 1";
         match self {
             Self::Agent => ["agent_group_id", name, most],
-            Self::Session => ["session_id", name, most],
+            Self::Session => ["session_id", of_session, most],
             Self::Model => ["upstream || '/' || model", "NULL", most],
             Self::Day => ["day", "NULL", "1"],
         }

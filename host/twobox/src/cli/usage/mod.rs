@@ -152,6 +152,7 @@ fn text(answer: &Answer) -> String {
 fn name(by: By, line: &Line) -> String {
     match (by, &line.agent) {
         (By::Agent, Some(agent)) => agent.clone(),
+        (By::Session, None) if line.key.is_empty() => "those of long ago".to_owned(),
         (By::Session, Some(agent)) => format!("{} ({agent})", line.key),
         (By::Agent | By::Session, None) | (By::Model | By::Day, _) => line.key.clone(),
     }
