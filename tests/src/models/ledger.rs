@@ -40,7 +40,7 @@ pub struct Request {
 pub enum End {
     /// Not all was sent yet.
     Open,
-    /// Its costs were told.
+    /// Its costs were told: they were handed to the connection, which had room for them.
     Sold,
     /// It began, and its costs were never told.
     Cut,

@@ -35,7 +35,7 @@ pub struct Rule {
     pub step: Step,
 }
 
-/// One answer.
+/// One answer. What is left out in JSON is as in [`Step::default`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Step {

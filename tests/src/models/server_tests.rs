@@ -73,6 +73,33 @@ fn an_answer_that_is_cut_is_begun_and_not_sold() {
     assert_eq!((server.sold().len(), server.cut()["m"].answers), (0, 6));
 }
 
+/// The body of an answer in chunks, without what frames them.
+fn unchunked(answer: &str) -> String {
+    let (_, mut rest) = answer.split_once("\r\n\r\n").unwrap();
+    let mut body = String::new();
+    while let Some((size, chunk)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        body += &chunk[..size];
+        rest = chunk[size..].trim_start_matches("\r\n");
+    }
+    body
+}
+
+#[test]
+fn all_that_comes_before_a_cut_arrives_and_nothing_else() {
+    let server = ModelServer::start();
+    let ask = |trouble: Option<Trouble>| {
+        let step = Step::text("a long answer").in_pieces(1);
+        server.script(Step { trouble, ..step });
+        unchunked(&read(send(&server, ALL[1], &ask(ALL[1], "hello", true))))
+    };
+    let whole = ask(None).len();
+    for bytes in [1, 100, 1000, whole] {
+        assert_eq!(ask(Some(Trouble::Cut(bytes))).len(), bytes);
+    }
+    assert_eq!(server.wait_ended(5).iter().filter(|one| one.end == End::Sold).count(), 2);
+}
+
 #[test]
 fn a_body_that_ends_early_ends_properly_and_is_not_sold() {
     let server = ModelServer::start();
@@ -90,9 +117,20 @@ fn a_stalled_answer_waits_for_its_release() {
     let stream = send(&server, ALL[0], &ask(ALL[0], "hello", true));
     server.wait_stalled(1);
     assert_eq!(server.wait_for(1)[0].end, End::Open);
+    // One that stalls later has said by then what comes before.
+    server.script(Step::text("at once").with(Trouble::Stall(20)));
+    let mut begun = send(&server, ALL[0], &ask(ALL[0], "hello", true));
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("event: message_start") {
+        let mut next = [0];
+        begun.read_exact(&mut next).unwrap();
+        seen.push(next[0]);
+    }
+    drop(begun);
     server.release();
     assert!(read(stream).contains("at last"));
-    assert_eq!(server.wait_ended(1)[0].end, End::Sold);
+    let ends: Vec<End> = server.wait_ended(2).iter().map(|one| one.end).collect();
+    assert_eq!(ends, [End::Sold, End::Cut]);
 }
 
 #[test]
@@ -152,6 +190,19 @@ fn a_wrong_key_an_unknown_model_and_a_long_prompt_are_refused() {
         assert!(read(stream).starts_with("HTTP/1.1 401"), "{path}");
     }
     assert_eq!(server.wait_ended(12).iter().filter(|one| one.end == End::Free).count(), 9);
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_nothing_of_it_kept() {
+    let server = ModelServer::start();
+    let body = ask(ALL[0], &"a".repeat(33 * 1024 * 1024), false);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    // It may be refused before all of it was sent.
+    drop(stream.write_all(request(ALL[0], &body).as_bytes()));
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b"HTTP/1.1 413");
+    assert!(server.requests().is_empty());
 }
 
 #[test]
