@@ -124,6 +124,8 @@ pub(crate) enum Push {
     Cancel,
     /// A line of the program with this number, for the command provider.
     Program(u64, command::Output),
+    /// What came of the request with this number, for the model provider.
+    Model(u64, model::Heard),
 }
 
 /// The provider's side of the two channels to the main thread.
@@ -163,10 +165,22 @@ impl TurnHandle {
             match push {
                 Push::FollowUp(messages) => follow_ups.extend(messages),
                 Push::Cancel => return Err(cancelled()),
-                Push::Notice(_) | Push::Program(..) => {}
+                Push::Notice(_) | Push::Program(..) | Push::Model(..) => {}
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl TurnHandle {
+    /// A handle with nothing behind it, who may push into it, and what is said through it.
+    pub(crate) fn apart() -> (Self, Reins, Receiver<Event>) {
+        let (events, said) = mpsc::channel();
+        let (push, pushes) = mpsc::channel();
+        let group = Arc::new(Mutex::new(None));
+        let reins = Reins { push: push.clone(), group: Arc::clone(&group) };
+        (Self { events, pushes, push, group }, reins, said)
     }
 }
 

@@ -1,5 +1,11 @@
 //! `model`: has a model answer, by the way that the host gives.
 
+mod api;
+mod client;
+mod conversation;
+
+pub(crate) use client::Heard;
+
 use twobox_shared::agent_config::{AgentConfig, Model as Settings};
 use twobox_shared::content::Failure;
 

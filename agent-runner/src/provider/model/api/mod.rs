@@ -1,0 +1,1 @@
+//! What the APIs of models have in common, and each of them: pure.
