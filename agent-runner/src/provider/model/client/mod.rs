@@ -1,21 +1,82 @@
 //! The way to the models: one request, asked of one after the other until one has answered.
+//!
+//! The host asks upstreams again; here it is asked again only for what the host cannot know of: that it
+//! was not there, and that an answer broke off on its way.
+
+mod exchange;
+mod http;
+mod judge;
+mod sse;
+
+#[cfg(test)]
+mod client_tests;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use twobox_shared::agent_config::{Gateway, Route};
 
-use super::super::{PromptMessage, TurnHandle};
+use super::super::{PromptMessage, Push, TurnHandle};
+use super::api::Quirks;
 use super::conversation::{Answer, Request, Trouble};
+use crate::say::say;
+use exchange::{Call, Outcome, exchange};
+use judge::{Verdict, judge};
+
+/// How patient a client is.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// How long nothing may come on a connection.
+    silence: Duration,
+    /// The pause before the host is looked for again; it doubles.
+    pause: Duration,
+    /// The longest such pause.
+    longest_pause: Duration,
+    /// How long a host is asked again that closes the connection without a word, as one does that dies
+    /// with the request. (One that does not listen is waited for until the deadline: that costs nothing.)
+    losses: Duration,
+    /// How often an answer that broke off is asked for again.
+    again: u32,
+    /// How long a model that did not answer is asked last.
+    aversion: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    silence: Duration::from_secs(300),
+    pause: Duration::from_millis(50),
+    longest_pause: Duration::from_secs(2),
+    losses: Duration::from_secs(60),
+    again: 2,
+    aversion: Duration::from_secs(60),
+};
 
 /// Asks the models of one gateway.
 pub(crate) struct Client {
-    routes: Vec<Route>,
+    socket: PathBuf,
+    key: String,
+    ways: Vec<Way>,
+    /// The index of the way by which the last answer came; at first the first.
+    last: usize,
+    /// Counts the requests, so that the words of an earlier one are not taken for this one's.
+    number: u64,
+    patience: Patience,
+}
+
+/// A route, and what is known of it.
+struct Way {
+    route: Route,
+    quirks: Quirks,
+    failed: Option<Instant>,
 }
 
 /// What the thread reports that reads an answer.
 #[derive(Debug)]
-pub(crate) enum Heard {}
+pub(crate) enum Heard {
+    /// Some words, in their order.
+    Words(String),
+    /// All there is.
+    Ended,
+}
 
 /// What was pushed while a model was asked.
 #[derive(Debug, Default)]
@@ -26,30 +87,161 @@ pub(crate) struct Aside {
     pub(crate) notices: Vec<String>,
 }
 
+impl Aside {
+    /// Keeps what was pushed for later. What an earlier request or another provider left is dropped.
+    ///
+    /// # Errors
+    /// If the turn was cancelled.
+    pub(crate) fn keep(&mut self, push: Push) -> Result<(), Trouble> {
+        match push {
+            Push::FollowUp(messages) => self.follow_ups.extend(messages),
+            Push::Notice(notice) => self.notices.push(notice),
+            Push::Cancel => return Err(Trouble::Cancelled),
+            Push::Program(..) | Push::Model(..) => {}
+        }
+        Ok(())
+    }
+}
+
 impl Client {
     /// A client that has asked nobody yet. `gateway` names a model at least.
-    pub(crate) fn new(gateway: &Gateway, _socket: PathBuf) -> Self {
-        Self { routes: gateway.routes.clone() }
+    pub(crate) fn new(gateway: &Gateway, socket: PathBuf) -> Self {
+        let way =
+            |route: &Route| Way { route: route.clone(), quirks: Quirks::default(), failed: None };
+        Self {
+            socket,
+            key: gateway.key.clone(),
+            ways: gateway.routes.iter().map(way).collect(),
+            last: 0,
+            number: 0,
+            patience: PATIENCE,
+        }
     }
 
-    /// Asks the models in their order until one answers. Words are handed to `hear` as they stream:
-    /// none of them counts before the answer is there. What is pushed meanwhile is kept in `aside`.
+    /// The model that answered last, or is asked first.
+    pub(crate) fn route(&self) -> &Route {
+        &self.ways[self.last].route
+    }
+
+    /// Asks the models in their order until one answers. Words are handed to `hear` as they stream: none
+    /// of them counts before the answer is there, for an answer that breaks off begins anew. What is
+    /// pushed meanwhile is kept in `aside`.
     ///
     /// # Errors
     /// [`Trouble`] says whether asking again may help.
     pub(crate) fn ask(
         &mut self,
-        _request: &Request<'_>,
-        _handle: &TurnHandle,
-        _deadline: Instant,
-        _aside: &mut Aside,
-        _hear: &mut dyn FnMut(&str),
+        request: &Request<'_>,
+        handle: &TurnHandle,
+        deadline: Instant,
+        aside: &mut Aside,
+        hear: &mut dyn FnMut(&str),
     ) -> Result<Answer, Trouble> {
-        Err(Trouble::Refused("this build of the runner cannot ask models".to_owned()))
+        let mut reasons = Vec::new();
+        for at in self.order(Instant::now()) {
+            match self.ask_one(at, request, handle, deadline, aside, hear)? {
+                Ok(answer) => {
+                    self.last = at;
+                    self.ways[at].failed = None;
+                    return Ok(answer);
+                }
+                Err(why) => {
+                    let way = &mut self.ways[at];
+                    way.failed = Some(Instant::now());
+                    say!("{} did not answer: {why}", way.route.name);
+                    reasons.push(format!("{}: {why}", way.route.name));
+                }
+            }
+        }
+        Err(Trouble::Unreachable(reasons.join("; ")))
     }
 
-    /// The model that answered last, or is asked first.
-    pub(crate) fn route(&self) -> &Route {
-        &self.routes[0]
+    /// The ways as they are tried: those that failed a short while ago last.
+    fn order(&self, now: Instant) -> Vec<usize> {
+        let averted = |at: &usize| {
+            let failed = self.ways[*at].failed;
+            failed.is_some_and(|then| now.saturating_duration_since(then) < self.patience.aversion)
+        };
+        let mut order: Vec<_> = (0..self.ways.len()).collect();
+        order.sort_by_key(averted); // stable
+        order
+    }
+
+    /// Asks one model until there is nothing more to be had of it. The inner error says why another is to
+    /// be asked.
+    fn ask_one(
+        &mut self,
+        at: usize,
+        request: &Request<'_>,
+        handle: &TurnHandle,
+        deadline: Instant,
+        aside: &mut Aside,
+        hear: &mut dyn FnMut(&str),
+    ) -> Result<Result<Answer, String>, Trouble> {
+        let Patience { silence, pause, longest_pause, losses, again, .. } = self.patience;
+        let (mut next_pause, mut cuts, mut lost) = (pause, 0, None);
+        loop {
+            self.number += 1;
+            let Way { route, quirks, .. } = &self.ways[at];
+            let (socket, key, number) = (&self.socket, &*self.key, self.number);
+            let call = Call { socket, key, route, quirks: *quirks, request, number, silence };
+            let (api, quirks) = (route.api, *quirks);
+            let why = match exchange(&call, handle, deadline, aside, hear)? {
+                Outcome::Answer(answer) => return Ok(Ok(answer)),
+                Outcome::Silent => {
+                    return Ok(Err(format!("nothing came for {} s", silence.as_secs())));
+                }
+                Outcome::NoHost(why) => format!("the host does not listen: {why}"),
+                Outcome::Lost => {
+                    let why = "the host closed the connection without an answer".to_owned();
+                    if lost.get_or_insert_with(Instant::now).elapsed() > losses {
+                        return Ok(Err(why));
+                    }
+                    why
+                }
+                Outcome::Complaint(complaint) => match quirks.learn(api, &complaint) {
+                    Some(learned) => {
+                        self.ways[at].quirks = learned;
+                        continue;
+                    }
+                    None => match judge(&complaint) {
+                        Verdict::End(trouble) => return Err(trouble),
+                        Verdict::Next(why) => return Ok(Err(why)),
+                        Verdict::Again(why) => {
+                            cuts += 1;
+                            why
+                        }
+                    },
+                },
+                Outcome::Cut(why) => {
+                    cuts += 1;
+                    why
+                }
+            };
+            if cuts > again {
+                return Ok(Err(why));
+            }
+            wait(next_pause, handle, deadline, aside, &why)?;
+            next_pause = (next_pause * 2).min(longest_pause);
+        }
+    }
+}
+
+/// Waits, and keeps what is pushed meanwhile. `why` is told if the time of the turn is over by then.
+fn wait(
+    pause: Duration,
+    handle: &TurnHandle,
+    deadline: Instant,
+    aside: &mut Aside,
+    why: &str,
+) -> Result<(), Trouble> {
+    let until = (Instant::now() + pause).min(deadline);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match handle.next(left) {
+            Some(push) => aside.keep(push)?,
+            None if until == deadline => return Err(Trouble::Unreachable(why.to_owned())),
+            None => return Ok(()),
+        }
     }
 }

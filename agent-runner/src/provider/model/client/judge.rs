@@ -1,0 +1,132 @@
+//! What follows from a complaint: pure.
+//!
+//! The host has asked an upstream again as often as it makes sense before it hands a status down, so none
+//! is asked again here for a status alone. What it says to other clients, for which it has the header
+//! `x-should-retry`, is the rule here anyway.
+
+use super::super::api::Complaint;
+use super::super::conversation::Trouble;
+
+/// What is to be done about a complaint.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Asking is of no use, whoever is asked.
+    End(Trouble),
+    /// This model does not answer now; another may.
+    Next(String),
+    /// The answer broke off: the same again may be answered.
+    Again(String),
+}
+
+/// Kinds that say that a request is too long.
+const TOO_LONG: [&str; 4] = [
+    "context_length_exceeded",
+    "exceed_context_size_error",
+    "request_too_large",
+    "context_window_exceeded",
+];
+
+/// Words that say so, in small letters, of those who have no kind for it.
+const TOO_LONG_WORDS: [&str; 11] = [
+    "prompt is too long",         // Anthropic
+    "exceed context limit",       // Anthropic, with the answer's limit
+    "maximum context length",     // OpenAI's Chat, vLLM, OpenRouter
+    "exceeds the context window", // OpenAI's Responses
+    "context window exceeds",
+    "exceeds the available context", // llama.cpp
+    "exceed the context",
+    "too long to fit into the model",       // vLLM
+    "input is too long",                    // Bedrock
+    "exceeds the maximum number of tokens", // Gemini
+    "longer than the model's context",
+];
+
+/// Kinds of errors in the middle of a stream that no other try would spare.
+const LASTING: [&str; 7] = [
+    "invalid_request_error",
+    "invalid_prompt",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "invalid_api_key",
+    "model_not_found",
+];
+
+/// Judges a complaint.
+pub(super) fn judge(complaint: &Complaint) -> Verdict {
+    let message = complaint.message.clone();
+    let status = complaint.status;
+    if status == Some(402) || complaint.is(&["billing_error", "budget_exceeded"]) {
+        return Verdict::End(Trouble::OverBudget(message));
+    }
+    if is_too_long(complaint) {
+        return Verdict::End(Trouble::TooLong(message));
+    }
+    match status {
+        Some(408 | 409 | 425 | 429 | 500..) => Verdict::Next(message),
+        Some(_) => Verdict::End(Trouble::Refused(message)),
+        None if complaint.is(&LASTING) => Verdict::End(Trouble::Refused(message)),
+        None => Verdict::Again(message),
+    }
+}
+
+fn is_too_long(complaint: &Complaint) -> bool {
+    if matches!(complaint.status, Some(401 | 403 | 404 | 429)) {
+        return false;
+    }
+    let said = complaint.message.to_lowercase();
+    complaint.status == Some(413)
+        || complaint.is(&TOO_LONG)
+        || TOO_LONG_WORDS.iter().any(|words| said.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_ends_a_request_or_asks_for_another() {
+        let too_long = "This model's maximum context length is 4096 tokens. However, you requested";
+        let cases = [
+            (Some(400), "", "unknown field", "refused"),
+            (Some(401), "", "wrong key", "refused"),
+            (Some(403), "", "prompt is too long", "refused"),
+            (Some(404), "", "no such upstream", "refused"),
+            (Some(422), "", "cannot read", "refused"),
+            (Some(302), "", "elsewhere", "refused"),
+            (Some(402), "", "the day's budget is used up", "over budget"),
+            (Some(413), "", "no", "too long"),
+            (Some(400), "context_length_exceeded", "no", "too long"),
+            (Some(400), "invalid_request_error", "prompt is too long: 9 > 8", "too long"),
+            (Some(400), "exceed_context_size_error", "the request exceeds", "too long"),
+            (Some(400), "BadRequestError", too_long, "too long"),
+            (Some(500), "", "request exceeds the available context size", "too long"),
+            (Some(429), "", "slower", "next"),
+            (Some(500), "", "oops", "next"),
+            (Some(529), "overloaded_error", "busy", "next"),
+            (Some(503), "", "the upstream is down", "next"),
+            (None, "overloaded_error", "busy", "again"),
+            (None, "server_error", "oops", "again"),
+            (None, "", "no JSON", "again"),
+            (None, "invalid_request_error", "no", "refused"),
+            (None, "context_length_exceeded", "no", "too long"),
+            (None, "billing_error", "no", "over budget"),
+        ];
+        for (status, kind, message, expected) in cases {
+            let body = serde_json::json!({"error": {"type": kind, "message": message}});
+            let complaint = match status {
+                Some(status) => Complaint::of_status(status, &body.to_string()),
+                None => Complaint::of_event(&body),
+            };
+            let verdict = match judge(&complaint) {
+                Verdict::Next(_) => "next",
+                Verdict::Again(_) => "again",
+                Verdict::End(Trouble::Refused(_)) => "refused",
+                Verdict::End(Trouble::OverBudget(_)) => "over budget",
+                Verdict::End(Trouble::TooLong(_)) => "too long",
+                Verdict::End(Trouble::Cancelled | Trouble::Unreachable(_)) => "wrong",
+            };
+            assert_eq!(verdict, expected, "{status:?} {kind} {message}");
+        }
+    }
+}
