@@ -148,6 +148,8 @@ impl Failure {
     pub const TURN_LIMIT: &str = "turn_limit_exceeded";
     /// A person or a limit of the schedule ended the run.
     pub const ABORTED: &str = "aborted";
+    /// What the agent may spend is spent: another attempt may be made when it may spend again.
+    pub const BUDGET_EXCEEDED: &str = "budget_exceeded";
     /// The provider could not answer.
     pub const PROVIDER_ERROR: &str = "provider_error";
     /// Nothing can be answered with this configuration and this program: it cannot be read, or cannot
