@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::path::PathBuf;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use twobox_shared::content::Failure;
@@ -46,6 +47,8 @@ pub(crate) enum Said {
     File(Attachment),
     /// These follow-ups are part of the turn now.
     Used(Vec<MessageId>),
+    /// Say when all that was said before has been done, and what could not be done was told.
+    Mark(Sender<()>),
     /// End the process with this code, at once.
     Exit(u8),
 }

@@ -182,6 +182,7 @@ impl Turn<'_, '_> {
                 }
             }
             Said::Used(ids) => self.use_follow_ups(&ids.into_iter().collect()),
+            Said::Mark(reached) => drop(reached.send(())), // or the provider was cancelled meanwhile
             Said::Exit(code) => return Err(Exit::Asked(code)),
         }
         Ok(())

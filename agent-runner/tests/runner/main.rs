@@ -4,6 +4,8 @@
 
 mod claims;
 mod command;
+mod gateway;
 mod life;
+mod model;
 mod session;
 mod turns;

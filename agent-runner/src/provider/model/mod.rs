@@ -1,29 +1,196 @@
-//! `model`: has a model answer, by the way that the host gives.
+//! `model`: has a model answer, by the way that the host gives, in a loop with tools.
+//!
+//! The conversation lies in a transcript in its own folder (`transcript`), and what is sent to a model
+//! begins with the same bytes from turn to turn. A turn (`turn`) asks by the `client`, which knows the
+//! `api` of each model; what it says to people goes through the [`TurnHandle`], as with every provider.
 
 mod api;
+mod asking;
 mod client;
+mod compaction;
 mod conversation;
+mod kept;
+mod messages;
+mod prompt;
+mod repetition;
+mod skills;
+mod tools;
+mod transcript;
+mod turn;
 
 pub(crate) use client::Heard;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+
 use twobox_shared::agent_config::{AgentConfig, Model as Settings};
 use twobox_shared::content::Failure;
+use twobox_shared::ids::SystemIds;
 
-use super::{Done, Prompt, Provider, TurnHandle};
-use crate::args::Options;
+use self::client::Client;
+use self::kept::Kept;
+use self::messages::{Files, is_new};
+use self::tools::{Bench, Toolbox};
+use self::transcript::{Continuation, Transcript, Unusable};
+use self::turn::Talk;
+use super::{BAD_CONTINUATION, Done, Prompt, Provider, TurnHandle};
+use crate::args::{Folders, Options};
+use crate::event::Said;
+use crate::say::say;
+
+/// What is answered to the message that begins a new conversation.
+const BEGUN_ANEW: &str =
+    "A new conversation begins here: what was said before is set aside. My files are as they were.";
 
 /// An agent whose turns a model answers.
-pub(crate) struct Model;
+pub(crate) struct Model {
+    settings: Settings,
+    /// None if the host has given no way to any model.
+    client: Option<Client>,
+    folders: Folders,
+    /// Where the conversation works and is kept.
+    work: PathBuf,
+    temp: Option<PathBuf>,
+    /// Where the files of messages are.
+    inbox: PathBuf,
+    turn_timeout: Duration,
+    tool_timeout: Duration,
+    /// As the last turn left it.
+    transcript: Option<Transcript>,
+    /// How many things were given a number.
+    numbers: u64,
+}
 
 impl Model {
-    pub(crate) fn new(_: &Settings, _: &AgentConfig, _: &Options) -> Self {
-        Self
+    /// One that has answered nothing yet.
+    pub(crate) fn new(settings: &Settings, config: &AgentConfig, options: &Options) -> Self {
+        let way = config.gateway.as_ref().filter(|way| !way.routes.is_empty());
+        let socket = options.paths.gateway_socket();
+        // A host that knows of no workspace has the folder of the outbox.
+        let work = options.folders.work.as_deref().unwrap_or(options.paths.out_dir());
+        Self {
+            settings: settings.clone(),
+            client: way.map(|way| Client::new(way, socket)),
+            folders: options.folders.clone(),
+            work: work.to_owned(),
+            temp: options.temp(),
+            inbox: options.paths.inbox_files(),
+            turn_timeout: config.turn_timeout(),
+            tool_timeout: config.tool_timeout(),
+            transcript: None,
+            numbers: 0,
+        }
+    }
+
+    fn bench(&self, prompt: &Prompt, handle: &TurnHandle, shows_pictures: bool) -> Bench {
+        Bench {
+            work: self.work.clone(),
+            program: self.folders.program.clone(),
+            agent: self.folders.agent.clone(),
+            temp: self.temp.clone(),
+            shell: tools::shell(),
+            most: self.tool_timeout,
+            kept: Kept::of(&self.work),
+            skills: skills::found(&self.folders.program),
+            destinations: prompt.destinations.clone(),
+            shows_pictures,
+            cancelled: AtomicBool::new(false),
+            group: Arc::clone(&handle.group),
+            numbers: AtomicU64::new(self.numbers),
+        }
     }
 }
 
 impl Provider for Model {
-    fn turn(&mut self, _: &Prompt, _: &TurnHandle) -> Result<Done, Failure> {
-        let detail = "this build of the runner cannot ask models";
-        Err(Failure::permanent(Failure::AGENT_BROKEN, detail))
+    fn turn(&mut self, prompt: &Prompt, handle: &TurnHandle) -> Result<Done, Failure> {
+        let deadline = Instant::now() + self.turn_timeout;
+        let Some(shows_pictures) = self.client.as_ref().map(|client| client.route().images) else {
+            let detail = "the host has given no way to a model: its settings have none, or it is older \
+                          than this runner";
+            return Err(Failure::permanent(Failure::AGENT_BROKEN, detail));
+        };
+        let bench = self.bench(prompt, handle, shows_pictures);
+        let folder = bench.kept.folder("").map_err(unkept)?;
+        let triggers: Vec<_> = prompt.messages.iter().filter(|message| message.trigger).collect();
+        if let [only] = triggers.as_slice()
+            && is_new(only)
+        {
+            return self.begin_anew(&folder, handle);
+        }
+        let unfinished = match (prompt.attempt, triggers.last()) {
+            (1.., Some(newest)) => transcript::unfinished(&folder, newest.id.as_str()),
+            _ => Vec::new(),
+        };
+        let mut transcript = opened(self.transcript.take(), &folder, prompt)?;
+        let instructions = prompt::instructions(&self.folders.program);
+        let system = prompt::system(&prompt::Known {
+            instructions: instructions.as_deref(),
+            skills: &bench.skills,
+            folders: &self.folders,
+            work: &self.work,
+            destinations: &prompt.destinations,
+            shell: bench.shell.is_some(),
+        });
+        let talk = Talk {
+            asks: self.client.as_mut().expect("it was looked at above"),
+            handle,
+            prompt,
+            files: Files { inbox: &self.inbox, kept: &bench.kept },
+            bench: &bench,
+            toolbox: &Toolbox::of(&bench, &self.settings.tools),
+            system: &system,
+            transcript: &mut transcript,
+            deadline,
+            max_output_tokens: self.settings.max_output_tokens.unwrap_or(u32::MAX),
+        };
+        let done = talk.run(&unfinished);
+        self.numbers = bench.numbers.into_inner();
+        self.transcript = Some(transcript);
+        done
     }
+}
+
+impl Model {
+    /// Answers that a new conversation begins, which it then does.
+    fn begin_anew(&mut self, folder: &Path, handle: &TurnHandle) -> Result<Done, Failure> {
+        let mut transcript = Transcript::begin(folder, &SystemIds).map_err(unkept)?;
+        let text = BEGUN_ANEW.to_owned();
+        handle.say(Said::Reply { text, files: Vec::new(), answers: None });
+        let continuation = Some(transcript.commit().map_err(unkept)?);
+        self.transcript = Some(transcript);
+        Ok(Done { continuation, silent: false })
+    }
+}
+
+/// The transcript that the prompt's continuation names: the one `at_hand`, if it is that, or from the
+/// file. Without a continuation an empty one.
+fn opened(
+    at_hand: Option<Transcript>,
+    folder: &Path,
+    prompt: &Prompt,
+) -> Result<Transcript, Failure> {
+    let bad = |detail: String| Failure::retryable(BAD_CONTINUATION, detail);
+    let Some(text) = &prompt.continuation else {
+        return Transcript::begin(folder, &SystemIds).map_err(unkept);
+    };
+    // That of another provider, perhaps: the agent was given another one.
+    let named = Continuation::parse(text)
+        .ok_or_else(|| bad("the conversation before was not had with a model".to_owned()))?;
+    if let Some(transcript) = at_hand.filter(|it| it.is_at(named)) {
+        return Ok(transcript);
+    }
+    Transcript::resume(folder, named).map_err(|unusable| match unusable {
+        Unusable::Broken(why) => {
+            say!("the conversation so far is lost: {why}");
+            bad(why)
+        }
+        Unusable::Trouble(error) => unkept(error),
+    })
+}
+
+fn unkept(error: std::io::Error) -> Failure {
+    let detail = format!("the conversation could not be kept in the session's folder: {error}");
+    Failure::retryable(Failure::PROVIDER_ERROR, detail)
 }

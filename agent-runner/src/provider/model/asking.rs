@@ -1,0 +1,119 @@
+//! Asking: who is asked, with what, and what it means for a turn if there is no answer.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use twobox_shared::agent_config::Route;
+use twobox_shared::content::Failure;
+
+use super::client::{Aside, Client};
+use super::conversation::{Answer, Item, Request, ToolSpec, Trouble};
+use super::kept::Kept;
+use crate::provider::{Push, TurnHandle, cancelled};
+
+/// The turn was cancelled.
+#[derive(Debug)]
+pub(super) struct Cancelled;
+
+/// Who asks models.
+pub(super) trait Asks {
+    /// As [`Client::ask`].
+    fn ask(
+        &mut self,
+        request: &Request<'_>,
+        handle: &TurnHandle,
+        deadline: Instant,
+        aside: &mut Aside,
+    ) -> Result<Answer, Trouble>;
+
+    /// As [`Client::route`].
+    fn route(&self) -> &Route;
+}
+
+impl Asks for Client {
+    fn ask(
+        &mut self,
+        request: &Request<'_>,
+        handle: &TurnHandle,
+        deadline: Instant,
+        aside: &mut Aside,
+    ) -> Result<Answer, Trouble> {
+        // Nobody is shown words before they are final.
+        Self::ask(self, request, handle, deadline, aside, &mut |_| {})
+    }
+
+    fn route(&self) -> &Route {
+        Self::route(self)
+    }
+}
+
+/// Keeps in `aside` what was pushed by now.
+///
+/// # Errors
+/// The turn was cancelled.
+pub(super) fn gather(handle: &TurnHandle, aside: &mut Aside) -> Result<(), Cancelled> {
+    while let Some(push) = handle.next(Duration::ZERO) {
+        match push {
+            Push::FollowUp(messages) => aside.follow_ups.extend(messages),
+            Push::Notice(detail) => aside.notices.push(detail),
+            Push::Cancel => return Err(Cancelled),
+            Push::Program(..) | Push::Model(..) => {} // late words of what is over
+        }
+    }
+    Ok(())
+}
+
+/// What all requests of a turn have in common.
+pub(super) struct OfTurn<'a> {
+    pub(super) handle: &'a TurnHandle,
+    pub(super) system: &'a str,
+    pub(super) deadline: Instant,
+    pub(super) max_output_tokens: u32,
+    pub(super) kept: &'a Kept,
+}
+
+/// Asks to go on with `items`.
+///
+/// # Errors
+/// As [`Client::ask`].
+pub(super) fn request(
+    asks: &mut impl Asks,
+    items: &[Item],
+    tools: &[ToolSpec],
+    of_turn: &OfTurn<'_>,
+    aside: &mut Aside,
+) -> Result<Answer, Trouble> {
+    let items = filled(of_turn.kept, items);
+    let request = Request {
+        system: of_turn.system,
+        tools,
+        items: &items,
+        max_output_tokens: of_turn.max_output_tokens,
+    };
+    asks.ask(&request, of_turn.handle, of_turn.deadline, aside)
+}
+
+/// `items` with the pictures in them, as they are. Where there is none, nothing is copied.
+fn filled<'i>(kept: &Kept, items: &'i [Item]) -> Cow<'i, [Item]> {
+    match items.iter().any(Kept::shows) {
+        false => Cow::Borrowed(items),
+        true => Cow::Owned(items.iter().map(|item| kept.filled(item)).collect()),
+    }
+}
+
+/// How a turn ends that no model answers.
+pub(super) fn failure(trouble: Trouble) -> Failure {
+    match trouble {
+        Trouble::Cancelled => cancelled(),
+        Trouble::TooLong(why) => {
+            let detail = format!(
+                "the conversation is too long for the model, also after it was shortened ({why}); \
+                 /new begins a new one"
+            );
+            Failure::permanent(Failure::PROVIDER_ERROR, detail)
+        }
+        Trouble::OverBudget(why) => Failure::permanent(Failure::BUDGET_EXCEEDED, why),
+        Trouble::Unreachable(why) => Failure::retryable(Failure::PROVIDER_ERROR, why),
+        Trouble::Refused(why) => Failure::permanent(Failure::PROVIDER_ERROR, why),
+    }
+}

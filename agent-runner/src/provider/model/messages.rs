@@ -1,0 +1,220 @@
+//! Messages as a model reads them: a line of what the host knows, and what was said. Pure, but for the
+//! pictures, which are looked for where the host puts the files of a message.
+
+use std::path::Path;
+
+use twobox_shared::content::{KIND_CHAT, KIND_SYSTEM, KIND_TASK};
+use twobox_shared::visible;
+
+use super::conversation::Part;
+use super::kept::Kept;
+use crate::provider::{Prompt, PromptMessage};
+
+/// How many pictures and documents of one turn's messages are shown by themselves.
+const SHOWN_MAX: usize = 10;
+
+/// What a message of a person says that begins a new conversation.
+pub(super) const NEW: &str = "/new";
+
+/// Whether this is what somebody wrote to begin a new conversation, and nothing else.
+pub(super) fn is_new(message: &PromptMessage) -> bool {
+    message.kind == KIND_CHAT
+        && message.trigger
+        && message.files.is_empty()
+        && message.text.trim() == NEW
+}
+
+/// Where the files of messages are, and what of them is shown.
+pub(super) struct Files<'a> {
+    /// The folder that has a folder for each message.
+    pub(super) inbox: &'a Path,
+    /// Where what is shown is kept.
+    pub(super) kept: &'a Kept,
+}
+
+impl Files<'_> {
+    /// What a turn begins with.
+    pub(super) fn beginning(&self, prompt: &Prompt, unfinished: &[String]) -> Vec<Part> {
+        let mut parts = self.said(&prompt.messages);
+        parts.extend(again(prompt, unfinished).map(Part::text));
+        parts
+    }
+
+    /// `messages`, each as a text of its own, with the pictures that came with them.
+    pub(super) fn said(&self, messages: &[PromptMessage]) -> Vec<Part> {
+        let (mut parts, mut shown) = (Vec::new(), 0);
+        for message in messages {
+            let folder = self.inbox.join(message.id.as_str());
+            let mut text = format!("{}\n{}", header(message), message.text);
+            let mut pictures = Vec::new();
+            for name in &message.files {
+                let path = folder.join(name);
+                let picture = match shown < SHOWN_MAX && is_plain(name) {
+                    true => self.kept.show(&path, &visible::line(name)).ok(),
+                    false => None,
+                };
+                let how = if picture.is_some() { ", shown below" } else { "" };
+                let path = visible::line(&path.to_string_lossy());
+                text.push_str(&format!("\n[a file came with it: {path}{how}]"));
+                shown += usize::from(picture.is_some());
+                pictures.extend(picture);
+            }
+            parts.push(Part::text(text));
+            parts.append(&mut pictures);
+        }
+        parts
+    }
+}
+
+/// Whether `name` is that of a file in its folder, and no way out of it.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains('/')
+}
+
+/// The line before a message. What others chose of it, such as names, stays in one line.
+fn header(message: &PromptMessage) -> String {
+    let mut facts = vec![message.timestamp.clone()];
+    facts.push(match message.kind.as_str() {
+        KIND_TASK => "a task that is due now".to_owned(),
+        KIND_SYSTEM => "from the host".to_owned(),
+        _ => {
+            let id = message.about.as_ref().and_then(|about| about.sender_id.as_deref());
+            match (&message.sender, id) {
+                (Some(name), Some(id)) => format!("from {name} (id {id})"),
+                (Some(name), None) => format!("from {name}"),
+                (None, Some(id)) => format!("from id {id}"),
+                (None, None) => "from somebody".to_owned(),
+            }
+        }
+    });
+    let place = [("by", &message.channel), ("chat", &message.chat), ("thread", &message.thread)];
+    for (what, name) in place {
+        facts.extend(name.as_ref().map(|name| format!("{what} {name}")));
+    }
+    if let Some(about) = &message.about {
+        facts.extend(about.group.map(|group| match group {
+            true => "in a group".to_owned(),
+            false => "to you alone".to_owned(),
+        }));
+        facts.extend(about.mentioned.then(|| "names you".to_owned()));
+        facts.extend(about.reply_to.as_ref().map(|id| format!("answers message {id}")));
+    }
+    facts.extend((!message.trigger).then(|| "context only".to_owned()));
+    format!("[{}]", visible::line(&facts.join(" | ")))
+}
+
+/// What a turn has to know that is not the first attempt at its message.
+fn again(prompt: &Prompt, unfinished: &[String]) -> Option<String> {
+    if prompt.attempt == 0 && prompt.already_sent.is_empty() && unfinished.is_empty() {
+        return None;
+    }
+    let mut text = "[from the host] An earlier attempt at this was cut short.".to_owned();
+    if !prompt.already_sent.is_empty() {
+        text.push_str(" It has sent this already; do not send it again:");
+        for sent in &prompt.already_sent {
+            text.push_str(&format!("\n> {}", visible::marked(sent, "> ")));
+        }
+    }
+    if !unfinished.is_empty() {
+        text.push_str(&format!(
+            "\nThese tools had begun and nobody knows what came of them: {}. Look before you do \
+             something again that should be done once.",
+            unfinished.join(", ")
+        ));
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use twobox_shared::content::About;
+    use twobox_shared::ids::MessageId;
+
+    use super::*;
+
+    fn message(text: &str) -> PromptMessage {
+        PromptMessage {
+            id: MessageId::parse("m1").unwrap(),
+            seq: 2,
+            kind: KIND_CHAT.to_owned(),
+            timestamp: "2026-11-30T10:00:00.000Z".to_owned(),
+            trigger: true,
+            channel: Some("terminal".to_owned()),
+            chat: Some("1".to_owned()),
+            thread: None,
+            sender: Some("ann".to_owned()),
+            about: None,
+            text: text.to_owned(),
+            files: Vec::new(),
+        }
+    }
+
+    fn prompt(attempt: i64, already_sent: &[&str]) -> Prompt {
+        Prompt {
+            attempt,
+            messages: vec![message("hi")],
+            already_sent: already_sent.iter().map(|&text| text.to_owned()).collect(),
+            continuation: None,
+            destinations: Vec::new(),
+            max_turns: 1,
+        }
+    }
+
+    #[test]
+    fn the_line_before_a_message_says_what_is_known_in_one_line() {
+        let plain = "[2026-11-30T10:00:00.000Z | from ann | by terminal | chat 1]";
+        assert_eq!(header(&message("hi")), plain);
+        let about = About {
+            sender_id: Some("7".to_owned()),
+            group: Some(true),
+            mentioned: true,
+            reply_to: Some("m0".to_owned()),
+            sent_at: None,
+        };
+        let forged = PromptMessage {
+            sender: Some("a]\n[b".to_owned()),
+            about: Some(about),
+            trigger: false,
+            ..message("hi")
+        };
+        let line = "[2026-11-30T10:00:00.000Z | from a]\\n[b (id 7) | by terminal | chat 1 | \
+                    in a group | names you | answers message m0 | context only]";
+        assert_eq!(header(&forged), line);
+    }
+
+    #[test]
+    fn a_picture_is_shown_and_any_other_file_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("m1")).unwrap();
+        std::fs::write(dir.path().join("m1/a.png"), b"\x89PNG\r\n\x1a\n").unwrap();
+        std::fs::write(dir.path().join("m1/b.csv"), "1,2").unwrap();
+        let kept = Kept::of(dir.path());
+        let files = ["a.png", "b.csv", "../m1/a.png"].map(str::to_owned).to_vec();
+        let parts = Files { inbox: dir.path(), kept: &kept }
+            .said(&[PromptMessage { files, ..message("look") }]);
+        let [Part::Text { text }, Part::Media { .. }] = parts.as_slice() else {
+            panic!("{parts:?}")
+        };
+        assert!(
+            text.contains("look\n[a file came with it: ") && text.contains("a.png, shown below]")
+        );
+        assert!(text.contains("b.csv]") && text.ends_with("../m1/a.png]"), "{text}");
+    }
+
+    #[test]
+    fn a_later_attempt_is_told_what_the_earlier_ones_did() {
+        assert_eq!(again(&prompt(0, &[]), &[]), None);
+        let text = again(&prompt(1, &["one\ntwo"]), &["bash".to_owned()]).unwrap();
+        assert!(text.contains("\n> one\n> two") && text.contains("had begun"), "{text}");
+        assert!(text.contains("what came of them: bash."), "{text}");
+    }
+
+    #[test]
+    fn only_the_word_alone_begins_a_new_conversation() {
+        assert!(is_new(&message(" /new\n")));
+        for text in ["/newly", "/new please", "new", "/NEW"] {
+            assert!(!is_new(&message(text)), "{text}");
+        }
+        assert!(!is_new(&PromptMessage { kind: KIND_TASK.to_owned(), ..message(NEW) }));
+    }
+}

@@ -1,0 +1,88 @@
+//! Whether a model goes round in circles: the same calls with the same results, again and again. Pure.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::conversation::{Input, ToolCall, ToolResult};
+
+/// How often in a row the same may come of the same.
+const MOST: u32 = 5;
+
+/// What to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing.
+    GoOn,
+    /// Tell the model.
+    Tell,
+    /// It was told, and goes on with it: end the turn.
+    End,
+}
+
+/// The last round of calls, and how often it came in a row.
+#[derive(Debug, Default)]
+pub(super) struct Repetition {
+    last: Option<u64>,
+    count: u32,
+    told: bool,
+}
+
+impl Repetition {
+    /// Takes in one round: the calls of an answer, and what came of them.
+    pub(super) fn round(&mut self, calls: &[ToolCall], results: &[ToolResult]) -> Verdict {
+        let mut hasher = DefaultHasher::new();
+        for (call, result) in calls.iter().zip(results) {
+            call.name.hash(&mut hasher);
+            match &call.input {
+                Input::Fields(fields) => serde_json::to_string(fields).unwrap_or_default(),
+                Input::Unreadable(text) => text.clone(),
+            }
+            .hash(&mut hasher);
+            // Not the call's id, which is another each time.
+            format!("{:?}", (&result.parts, result.failed)).hash(&mut hasher);
+        }
+        let this = Some(hasher.finish());
+        self.count = if self.last == this { self.count + 1 } else { 1 };
+        self.last = this;
+        match (self.count >= MOST, self.told) {
+            (false, _) => Verdict::GoOn,
+            (true, false) => {
+                self.told = true;
+                Verdict::Tell
+            }
+            (true, true) => Verdict::End,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::model::conversation::Part;
+
+    fn play(rounds: &[(&str, &str)]) -> Vec<Verdict> {
+        let mut repetition = Repetition::default();
+        let round = |(number, (input, output)): (usize, &(&str, &str))| {
+            let id = number.to_string();
+            let input = Input::Unreadable((*input).to_owned());
+            let call = ToolCall { id: id.clone(), name: "t".to_owned(), input };
+            let result = ToolResult { call: id, parts: vec![Part::text(*output)], failed: false };
+            repetition.round(&[call], &[result])
+        };
+        rounds.iter().enumerate().map(round).collect()
+    }
+
+    #[test]
+    fn the_fifth_time_is_told_and_the_sixth_ends_the_turn() {
+        use Verdict::{End, GoOn, Tell};
+        assert_eq!(play(&[("a", "x"); 6]), [GoOn, GoOn, GoOn, GoOn, Tell, End]);
+    }
+
+    #[test]
+    fn another_call_or_another_result_begins_to_count_anew() {
+        let same = [("a", "x"); 4];
+        for other in [("b", "x"), ("a", "y")] {
+            let rounds = [&same[..], &[other], &same[..]].concat();
+            assert!(play(&rounds).iter().all(|it| *it == Verdict::GoOn), "{other:?}");
+        }
+    }
+}

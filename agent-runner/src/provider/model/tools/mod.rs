@@ -1,0 +1,328 @@
+//! What a model can use. Each tool checks what it is given and says what is wrong with it; none fails a
+//! turn.
+//!
+//! Calls of one answer are done in their order. Those that only look stand beside each other, in threads;
+//! what changes something, or runs anything, waits for what was asked before it, and is waited for.
+
+mod arguments;
+mod bash;
+mod bounded;
+mod files;
+mod find;
+mod host;
+mod skill;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use twobox_shared::agent_config::Permission;
+
+use self::arguments::{Arguments, Field, schema};
+use super::asking::{Cancelled, gather};
+use super::client::Aside;
+use super::conversation::{Input, Part, ToolCall, ToolResult, ToolSpec};
+use super::kept::Kept;
+use super::skills::Skill;
+use crate::event::Said;
+use crate::provider::{TurnHandle, kill_group};
+
+/// How many tools run beside each other.
+const AT_ONCE: usize = 8;
+
+/// How often a running tool is left to look for what was pushed.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The longest text of a result, in bytes, whatever the tool.
+const TEXT_MAX: usize = 80_000;
+
+/// How much longer the main thread waits for a shell than the shell's own limit.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// What became of a call: what the model reads, or what was wrong.
+type Made = Result<Vec<Part>, String>;
+
+/// What tools work with, in one turn.
+pub(super) struct Bench {
+    /// The folder in which relative paths begin.
+    pub(super) work: PathBuf,
+    /// The agent's definition.
+    pub(super) program: PathBuf,
+    /// What its conversations share, if anything.
+    pub(super) agent: Option<PathBuf>,
+    /// For temporary files, where the usual folder is out of reach.
+    pub(super) temp: Option<PathBuf>,
+    /// The shell, if there is one.
+    pub(super) shell: Option<PathBuf>,
+    /// How long a tool may run.
+    pub(super) most: Duration,
+    /// Where things are kept.
+    pub(super) kept: Kept,
+    /// What it can read up on.
+    pub(super) skills: Vec<Skill>,
+    /// The names that it can send to.
+    pub(super) destinations: Vec<String>,
+    /// Whether the model takes pictures.
+    pub(super) shows_pictures: bool,
+    /// Whether the turn was cancelled.
+    pub(super) cancelled: AtomicBool,
+    /// The process group of what runs, for the main thread to kill.
+    pub(super) group: Arc<Mutex<Option<Pid>>>,
+    /// Counts what needs a name.
+    pub(super) numbers: AtomicU64,
+}
+
+impl Bench {
+    /// The path that a model means by `given`.
+    fn path(&self, given: &str) -> PathBuf {
+        self.work.join(Path::new(given)).components().collect()
+    }
+
+    /// A number that no other call of this session has, as long as its process lives.
+    fn next_number(&self) -> String {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{number}", std::process::id())
+    }
+}
+
+/// A tool.
+struct Tool {
+    name: &'static str,
+    says: &'static str,
+    fields: &'static [Field],
+    run: Run,
+}
+
+/// How a tool is used.
+#[derive(Clone, Copy)]
+enum Run {
+    /// Beside others: it only looks.
+    Beside(fn(&Bench, Arguments<'_>) -> Made),
+    /// By itself.
+    Alone(fn(&Bench, Arguments<'_>) -> Made),
+    /// By the main thread and the host.
+    Host(fn(&mut Requested<'_>, Arguments<'_>) -> Made),
+}
+
+/// What a tool of the host speaks through.
+struct Requested<'a> {
+    bench: &'a Bench,
+    handle: &'a TurnHandle,
+    aside: &'a mut Aside,
+}
+
+impl Requested<'_> {
+    /// Says something and waits until the main thread has done it.
+    ///
+    /// # Errors
+    /// Why it could not be done.
+    fn done(&mut self, said: Said) -> Result<(), String> {
+        let ended = |_| "the turn was ended".to_owned();
+        gather(self.handle, self.aside).map_err(ended)?;
+        let before = self.aside.notices.len();
+        self.handle.say(said);
+        let (mark, reached) = mpsc::channel();
+        self.handle.say(Said::Mark(mark));
+        while let Err(RecvTimeoutError::Timeout) = reached.recv_timeout(LOOK) {
+            gather(self.handle, self.aside).map_err(ended)?;
+        }
+        gather(self.handle, self.aside).map_err(ended)?;
+        match self.aside.notices.split_off(before).as_slice() {
+            [] => Ok(()),
+            notices => Err(notices.join("; ")),
+        }
+    }
+}
+
+/// The shell of this place, if it has one.
+pub(super) fn shell() -> Option<PathBuf> {
+    bash::shell()
+}
+
+/// The tools of an agent.
+pub(super) struct Toolbox {
+    tools: Vec<Tool>,
+    denied: Vec<String>,
+}
+
+impl Toolbox {
+    /// All that this place has and the agent may use.
+    pub(super) fn of(bench: &Bench, permissions: &BTreeMap<String, Permission>) -> Self {
+        let mut tools = Vec::new();
+        if bench.shell.is_some() {
+            tools.push(bash::TOOL);
+        }
+        tools.extend([files::READ, files::WRITE, files::EDIT, find::GLOB, find::GREP]);
+        if !bench.skills.is_empty() {
+            tools.push(skill::TOOL);
+        }
+        tools.extend([host::SEND_MESSAGE, host::SEND_FILE, host::LIST_DESTINATIONS]);
+        tools.extend(host::REQUESTS);
+        let denied = permissions.iter().filter(|(_, permission)| **permission == Permission::Deny);
+        let denied: Vec<String> = denied.map(|(name, _)| name.clone()).collect();
+        tools.retain(|tool| !denied.iter().any(|name| name == tool.name));
+        Self { tools, denied }
+    }
+
+    /// What the model is told of them.
+    pub(super) fn specs(&self) -> Vec<ToolSpec> {
+        let spec = |tool: &Tool| ToolSpec {
+            name: tool.name.to_owned(),
+            description: tool.says.to_owned(),
+            schema: schema(tool.fields),
+        };
+        self.tools.iter().map(spec).collect()
+    }
+
+    /// How long these calls may take together; `None` if none has a limit of its own.
+    pub(super) fn span(&self, bench: &Bench, calls: &[ToolCall]) -> Option<Duration> {
+        let of_shell = |call: &ToolCall| match &call.input {
+            Input::Fields(fields) if call.name == bash::TOOL.name => {
+                Arguments::of(bash::TOOL.fields, fields).ok().map(|given| bash::span(bench, given))
+            }
+            Input::Fields(_) | Input::Unreadable(_) => None,
+        };
+        let spans: Vec<_> = calls.iter().filter_map(of_shell).collect();
+        let others = if spans.len() < calls.len() { bench.most } else { Duration::ZERO };
+        (!spans.is_empty()).then(|| spans.iter().sum::<Duration>() + others + SLACK)
+    }
+
+    /// What is to be done for `call`, or what is wrong with it.
+    fn job<'c>(&self, call: &'c ToolCall) -> Result<(Run, Arguments<'c>), String> {
+        let Some(tool) = self.tools.iter().find(|tool| tool.name == call.name) else {
+            let name = twobox_shared::content::shorten(&call.name, 100);
+            if self.denied.contains(&call.name) {
+                return Err(format!("the tool {name} may not be used here"));
+            }
+            let names: Vec<_> = self.tools.iter().map(|tool| tool.name).collect();
+            return Err(format!("there is no tool {name:?}; there are: {}", names.join(", ")));
+        };
+        match &call.input {
+            Input::Fields(fields) => {
+                Arguments::of(tool.fields, fields).map(|given| (tool.run, given))
+            }
+            Input::Unreadable(text) => {
+                let text = twobox_shared::content::shorten(text, 200);
+                Err(format!("it has to be given a JSON object, and this is none: {text}"))
+            }
+        }
+    }
+
+    /// Does `calls`, and says what became of each, in their order.
+    ///
+    /// # Errors
+    /// The turn was cancelled. What runs then is ended.
+    pub(super) fn use_all(
+        &self,
+        bench: &Bench,
+        calls: &[ToolCall],
+        handle: &TurnHandle,
+        aside: &mut Aside,
+    ) -> Result<Vec<ToolResult>, Cancelled> {
+        let jobs: Vec<_> = calls.iter().map(|call| self.job(call)).collect();
+        let mut made: Vec<Made> = Vec::new();
+        while let Some(job) = jobs.get(made.len()) {
+            let rest = &jobs[made.len()..];
+            match job {
+                Err(wrong) => made.push(Err(wrong.clone())),
+                Ok((Run::Host(run), given)) => {
+                    made.push(run(&mut Requested { bench, handle, aside }, *given));
+                    gather(handle, aside)?;
+                }
+                Ok((Run::Alone(run), given)) => {
+                    made.append(&mut in_threads(bench, &[(*run, *given)], handle, aside)?);
+                }
+                Ok((Run::Beside(_), _)) => {
+                    let looks: Vec<_> = rest.iter().map_while(beside).take(AT_ONCE).collect();
+                    made.append(&mut in_threads(bench, &looks, handle, aside)?);
+                }
+            }
+        }
+        Ok(calls.iter().zip(made).map(|(call, made)| result(call, made)).collect())
+    }
+}
+
+/// A tool that is used in a thread, with what it is given.
+type Work<'a> = (fn(&Bench, Arguments<'_>) -> Made, Arguments<'a>);
+
+fn beside<'a>(job: &Result<(Run, Arguments<'a>), String>) -> Option<Work<'a>> {
+    match job {
+        Ok((Run::Beside(run), given)) => Some((*run, *given)),
+        Ok((Run::Alone(_) | Run::Host(_), _)) | Err(_) => None,
+    }
+}
+
+/// Does all of `work` at once, and hears meanwhile what is pushed.
+fn in_threads(
+    bench: &Bench,
+    work: &[Work<'_>],
+    handle: &TurnHandle,
+    aside: &mut Aside,
+) -> Result<Vec<Made>, Cancelled> {
+    let (done, coming) = mpsc::channel();
+    let mut made: Vec<Option<Made>> = work.iter().map(|_| None).collect();
+    let cancelled = std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (index, (run, given)) in work.iter().enumerate() {
+            let done = done.clone();
+            let one = move || drop(done.send((index, run(bench, *given))));
+            match std::thread::Builder::new().name("tool".to_owned()).spawn_scoped(scope, one) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => made[index] = Some(Err(format!("there is no room for it: {error}"))),
+            }
+        }
+        drop(done);
+        let mut cancelled = false;
+        loop {
+            match coming.recv_timeout(LOOK) {
+                Ok((index, one)) => made[index] = Some(one),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if gather(handle, aside).is_err() {
+                cancelled = true;
+                bench.cancelled.store(true, Ordering::Relaxed);
+                kill_group(&bench.group);
+            }
+        }
+        for thread in threads {
+            drop(thread.join()); // a panic was reported where it happened, and has no result
+        }
+        cancelled
+    });
+    match cancelled {
+        true => Err(Cancelled),
+        false => {
+            let broke = || Err("the tool itself broke".to_owned());
+            Ok(made.into_iter().map(|one| one.unwrap_or_else(broke)).collect())
+        }
+    }
+}
+
+fn result(call: &ToolCall, made: Made) -> ToolResult {
+    let failed = made.is_err();
+    let mut parts = made.unwrap_or_else(words);
+    for part in &mut parts {
+        if let Part::Text { text } = part
+            && text.len() > TEXT_MAX
+        {
+            let fits = (0..=TEXT_MAX).rev().find(|end| text.is_char_boundary(*end));
+            text.truncate(fits.unwrap_or(0));
+            text.push_str("\n[… the rest is left out …]");
+        }
+    }
+    ToolResult { call: call.id.clone(), parts, failed }
+}
+
+/// A result that is words alone.
+fn words(text: impl Into<String>) -> Vec<Part> {
+    vec![Part::text(text)]
+}
+
+#[cfg(test)]
+#[path = "tools_tests.rs"]
+mod tests;

@@ -1,0 +1,116 @@
+use twobox_shared::ids::SystemIds;
+
+use super::*;
+use crate::provider::model::conversation::{Block, Input, Part, ToolResult};
+
+fn said(text: &str) -> Item {
+    Item::User { parts: vec![Part::text(text)] }
+}
+
+fn answer(text: &str) -> Item {
+    Item::Assistant { blocks: vec![Block::Text { text: text.to_owned() }] }
+}
+
+fn call(name: &str) -> ToolCall {
+    ToolCall { id: name.to_owned(), name: name.to_owned(), input: Input::Unreadable(String::new()) }
+}
+
+const USAGE: Usage = Usage { input: 5, cache_read: 6, cache_write: 0, output: 7 };
+
+/// One committed turn; its transcript and its continuation.
+fn one_turn(folder: &Path) -> (Transcript, Continuation) {
+    let mut transcript = Transcript::begin(folder, &SystemIds).unwrap();
+    transcript.turn(vec!["m1".to_owned()], 0).unwrap();
+    transcript.add(said("a")).unwrap();
+    transcript.answered(answer("b"), "x/y".to_owned(), USAGE).unwrap();
+    let continuation = Continuation::parse(&transcript.commit().unwrap()).unwrap();
+    (transcript, continuation)
+}
+
+#[test]
+fn what_was_committed_is_read_again_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut transcript, continuation) = one_turn(dir.path());
+    assert!(transcript.is_at(continuation));
+    transcript.add(said("not committed")).unwrap();
+    assert!(!transcript.is_at(continuation), "it has more");
+    let mut again = Transcript::resume(dir.path(), continuation).unwrap();
+    assert_eq!(again.items(), [said("a"), answer("b")]);
+    assert_eq!(again.known(), Some(Known::after(USAGE, 2)));
+    assert!(!transcript.is_at(continuation), "somebody else has cut it");
+    again.add(said("c")).unwrap();
+    let next = Continuation::parse(&again.commit().unwrap()).unwrap();
+    assert_eq!(Transcript::resume(dir.path(), next).unwrap().items().len(), 3);
+}
+
+#[test]
+fn a_compaction_is_read_as_it_was_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut transcript, _) = one_turn(dir.path());
+    transcript.add(said("c")).unwrap();
+    transcript.compact(Compaction { summary: Some("s".to_owned()), keeps: 1 }).unwrap();
+    let continuation = Continuation::parse(&transcript.commit().unwrap()).unwrap();
+    let again = Transcript::resume(dir.path(), continuation).unwrap();
+    assert_eq!((again.items().len(), again.items()), (2, transcript.items()));
+    assert_eq!(again.known(), None, "nobody knows how long it is now");
+}
+
+#[test]
+fn what_is_not_what_was_committed_is_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, continuation) = one_turn(dir.path());
+    let file = path(dir.path(), continuation.id);
+    let whole = fs::read(&file).unwrap();
+    let refused = || match Transcript::resume(dir.path(), continuation) {
+        Err(Unusable::Broken(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    assert!(refused().contains("were committed"));
+    fs::write(&file, "x".repeat(whole.len())).unwrap();
+    assert!(refused().contains("line 1: it has no end"));
+    fs::write(&file, format!("{}\n", "x".repeat(whole.len() - 1))).unwrap();
+    assert!(refused().contains("line 1"));
+    fs::remove_file(&file).unwrap();
+    assert!(refused().contains("it is not there"));
+}
+
+#[test]
+fn a_continuation_of_anybody_else_is_none() {
+    let id = Uuid::nil();
+    assert_eq!(
+        Continuation::parse(&format!("model:1:{id}:7")),
+        Some(Continuation { id, length: 7 })
+    );
+    for other in ["", "7", "model:2:x:7", "model:1:x:7", &format!("model:1:{id}:-1")] {
+        assert_eq!(Continuation::parse(other), None, "{other}");
+    }
+}
+
+#[test]
+fn tools_that_had_begun_are_those_without_results_of_the_last_attempt_at_the_message() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(unfinished(&dir.path().join("none"), "m2"), [""; 0]);
+    let (mut transcript, _) = one_turn(dir.path());
+    transcript.turn(vec!["m2".to_owned()], 0).unwrap();
+    transcript.begun(&[call("glob")]).unwrap();
+    let result = ToolResult { call: "glob".to_owned(), parts: Vec::new(), failed: false };
+    transcript.add(Item::Results { results: vec![result] }).unwrap();
+    assert_eq!(unfinished(dir.path(), "m2"), [""; 0], "it had ended");
+    transcript.begun(&[call("bash"), call("grep")]).unwrap();
+    transcript.file.write_all(b"{\"item").unwrap();
+    assert_eq!(unfinished(dir.path(), "m2"), ["bash", "grep"]);
+    assert_eq!(unfinished(dir.path(), "m1"), [""; 0], "another message");
+}
+
+#[test]
+fn of_many_transcripts_the_newest_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = None;
+    for _ in 0..FILES_MAX + 2 {
+        last = Some(one_turn(dir.path()).1);
+    }
+    let files = listed(dir.path()).unwrap();
+    assert_eq!(files.len(), FILES_MAX);
+    assert_eq!(files.last(), last.map(|it| path(dir.path(), it.id)).as_ref());
+}

@@ -1,0 +1,348 @@
+//! One turn: asking a model, doing what it wants done, and asking again, until it has said what there is
+//! to say.
+//!
+//! All that is said and done goes into the transcript as it happens, and counts once the turn has been
+//! committed. Nothing here waits without hearing that the turn was cancelled.
+
+use std::time::Instant;
+
+use twobox_shared::content::Failure;
+use twobox_shared::ids::MessageId;
+
+use super::asking::{Asks, Cancelled, OfTurn, failure, gather, request};
+use super::client::Aside;
+use super::compaction::{self, Compaction};
+use super::conversation::{
+    Answer, Block, Item, Part, Stop, ToolCall, ToolResult, ToolSpec, Trouble,
+};
+use super::messages::{Files, is_new};
+use super::repetition::{Repetition, Verdict};
+use super::tools::{Bench, Toolbox};
+use super::transcript::Transcript;
+use crate::event::Said;
+use crate::provider::{Done, Prompt, TurnHandle, cancelled};
+
+/// How often an answer that was cut may be gone on with.
+const CUTS_MAX: u32 = 3;
+
+/// How often what is too long even to be summed up is halved.
+const HALVINGS_MAX: u32 = 3;
+
+const GO_ON: &str = "[from the host] Your answer was cut, for it was too long for one piece. Go on with \
+the very next character, and do not begin again.";
+const CUT: &str = "[My answer is longer than it may be, and ends here.]";
+const NOT_RUN: &str = "Your answer was cut at its limit before this call was whole, so nothing was done. \
+Use smaller pieces.";
+const NOTHING: &str =
+    "[from the host] You answered nothing. Say to whoever asked what there is to say.";
+const CIRCLES: &str = "[from the host] The same calls have had the same results several times in a row. \
+Try something else, or say what you cannot do. If they come once more, your turn is ended.";
+
+/// What a turn is made of.
+pub(super) struct Talk<'a, A> {
+    pub(super) asks: &'a mut A,
+    pub(super) handle: &'a TurnHandle,
+    pub(super) prompt: &'a Prompt,
+    pub(super) files: Files<'a>,
+    pub(super) bench: &'a Bench,
+    pub(super) toolbox: &'a Toolbox,
+    pub(super) system: &'a str,
+    pub(super) transcript: &'a mut Transcript,
+    /// When the main thread will have ended the turn.
+    pub(super) deadline: Instant,
+    /// The most tokens of an answer.
+    pub(super) max_output_tokens: u32,
+}
+
+/// What has happened in a turn so far.
+#[derive(Default)]
+struct Course {
+    aside: Aside,
+    specs: Vec<ToolSpec>,
+    turns: u32,
+    repetition: Repetition,
+    /// An answer that was cut, so far.
+    pieces: String,
+    cuts: u32,
+    /// Whether it was said that nothing was answered.
+    reminded: bool,
+    /// Whether something was said to somebody, by a tool.
+    sent: bool,
+    /// Whether follow-ups are left for turns of their own.
+    closed: bool,
+}
+
+impl<'a, A: Asks> Talk<'a, A> {
+    /// Answers the turn.
+    ///
+    /// # Errors
+    /// How it failed. The transcript then has more than was committed.
+    pub(super) fn run(mut self, unfinished: &[String]) -> Result<Done, Failure> {
+        let mut course = Course { specs: self.toolbox.specs(), ..Course::default() };
+        let messages = self.prompt.messages.iter().map(|message| message.id.to_string()).collect();
+        self.transcript.turn(messages, self.prompt.attempt).map_err(unwritten)?;
+        let parts = self.files.beginning(self.prompt, unfinished);
+        self.add(Item::User { parts })?;
+        loop {
+            gather(self.handle, &mut course.aside).map_err(|Cancelled| cancelled())?;
+            self.take_up(&mut course)?;
+            let answer = self.ask(&mut course)?;
+            if self.follow(answer, &mut course)? {
+                let continuation = self.transcript.commit().map_err(unwritten)?;
+                return Ok(Done { continuation: Some(continuation), silent: false });
+            }
+        }
+    }
+
+    fn add(&mut self, item: Item) -> Result<(), Failure> {
+        self.transcript.add(item).map_err(unwritten)
+    }
+
+    fn remark(&mut self, text: &str) -> Result<(), Failure> {
+        self.add(Item::User { parts: vec![Part::text(text)] })
+    }
+
+    /// Puts into the conversation what has come meanwhile. A message that begins a new one is left for a
+    /// turn of its own, and what comes after it. Returns whether there was something.
+    fn take_up(&mut self, course: &mut Course) -> Result<bool, Failure> {
+        let notices = std::mem::take(&mut course.aside.notices);
+        let mut parts: Vec<_> =
+            notices.iter().map(|text| Part::text(format!("[from the host] {text}"))).collect();
+        let mut messages = std::mem::take(&mut course.aside.follow_ups);
+        if course.closed {
+            messages.clear();
+        } else if let Some(first) = messages.iter().position(is_new) {
+            messages.truncate(first);
+            course.closed = true;
+        }
+        if !messages.is_empty() {
+            let ids: Vec<MessageId> = messages.iter().map(|message| message.id.clone()).collect();
+            self.handle.say(Said::Used(ids));
+            parts.extend(self.files.said(&messages));
+        }
+        match parts.is_empty() {
+            true => Ok(false),
+            false => self.add(Item::User { parts }).map(|()| true),
+        }
+    }
+
+    /// Asks, and shortens the conversation before that if it is too long.
+    fn ask(&mut self, course: &mut Course) -> Result<Answer, Failure> {
+        let fixed = self.system.len() + course.specs.iter().map(spec_len).sum::<usize>();
+        let tokens = compaction::estimate(self.transcript.items(), self.transcript.known(), fixed);
+        let mut shortened = false;
+        if compaction::is_due(tokens, self.asks.route().context_tokens) {
+            self.compact(course)?;
+            shortened = true;
+        }
+        loop {
+            self.count(course)?;
+            let (of_turn, items) = (self.of_turn(), self.transcript.items());
+            match request(self.asks, items, &course.specs, &of_turn, &mut course.aside) {
+                Err(Trouble::TooLong(_)) if !shortened => {
+                    self.compact(course)?;
+                    shortened = true;
+                }
+                other => return other.map_err(failure),
+            }
+        }
+    }
+
+    /// What all requests of the turn have in common.
+    fn of_turn(&self) -> OfTurn<'a> {
+        OfTurn {
+            handle: self.handle,
+            system: self.system,
+            deadline: self.deadline,
+            max_output_tokens: self.max_output_tokens,
+            kept: self.files.kept,
+        }
+    }
+
+    /// Counts a model turn. The main thread counts the same, and would only come later.
+    fn count(&self, course: &mut Course) -> Result<(), Failure> {
+        self.handle.say(Said::Turns(1));
+        course.turns += 1;
+        let (taken, allowed) = (course.turns, self.prompt.max_turns);
+        if taken <= allowed {
+            return Ok(());
+        }
+        let detail = format!("it took {taken} model turns, {allowed} are allowed");
+        Err(Failure::permanent(Failure::TURN_LIMIT, detail))
+    }
+
+    /// Has the model write down what is to be kept, and goes on with that.
+    fn compact(&mut self, course: &mut Course) -> Result<(), Failure> {
+        let items = self.transcript.items();
+        let keeps = compaction::keeps(items, self.asks.route().context_tokens);
+        if keeps >= items.len() {
+            return Ok(()); // there is nothing to be left out
+        }
+        let summary = self.sum_up(course)?;
+        let compaction = Compaction { summary, keeps };
+        self.transcript.compact(compaction).map_err(unwritten)
+    }
+
+    fn sum_up(&mut self, course: &mut Course) -> Result<Option<String>, Failure> {
+        let mut items = self.transcript.items().to_vec();
+        for _ in 0..=HALVINGS_MAX {
+            items.push(Item::User { parts: vec![Part::text(compaction::ASKED)] });
+            self.count(course)?;
+            let of_turn = self.of_turn();
+            match request(self.asks, &items, &course.specs, &of_turn, &mut course.aside) {
+                Ok(answer) => {
+                    let text = text_of(&answer.blocks);
+                    return Ok((!text.trim().is_empty()).then_some(text));
+                }
+                Err(Trouble::TooLong(_)) => {
+                    items.pop();
+                    items = compaction::later_half(&items).to_vec();
+                }
+                Err(other) => return Err(failure(other)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Does what an answer wants done. Returns whether it was the last one.
+    fn follow(&mut self, answer: Answer, course: &mut Course) -> Result<bool, Failure> {
+        let Answer { mut blocks, stop, usage } = answer;
+        // No API takes a text back that has nothing in it.
+        blocks.retain(|it| !matches!(it, Block::Text { text } if text.trim().is_empty()));
+        let text = text_of(&blocks);
+        let calls: Vec<ToolCall> = blocks.iter().filter_map(call_of).cloned().collect();
+        if !text.is_empty() || !calls.is_empty() {
+            let model = self.asks.route().name.to_string();
+            let item = Item::Assistant { blocks };
+            self.transcript.answered(item, model, usage).map_err(unwritten)?;
+        }
+        match (calls.is_empty(), stop) {
+            (false, Stop::Length) => self.leave_undone(&calls, course).map(|()| false),
+            (false, Stop::End | Stop::Tools | Stop::Refused) => {
+                self.use_tools(&calls, course).map(|()| false)
+            }
+            (true, Stop::Length) if course.cuts < CUTS_MAX && !text.is_empty() => {
+                course.cuts += 1;
+                course.pieces.push_str(&text);
+                self.remark(GO_ON).map(|()| false)
+            }
+            (true, Stop::Refused) if text.is_empty() => {
+                let detail = "the model refuses to answer this";
+                Err(Failure::permanent(Failure::PROVIDER_ERROR, detail))
+            }
+            (true, Stop::Length) if !text.is_empty() => {
+                self.end(&format!("{text}\n\n{CUT}"), course)
+            }
+            (true, Stop::End | Stop::Tools | Stop::Length | Stop::Refused) => {
+                self.end(&text, course)
+            }
+        }
+    }
+
+    /// Says the last words of the turn. Returns whether they were.
+    fn end(&mut self, text: &str, course: &mut Course) -> Result<bool, Failure> {
+        let whole = std::mem::take(&mut course.pieces) + text;
+        let reply = whole.trim();
+        if !reply.is_empty() {
+            let text = reply.to_owned();
+            self.handle.say(Said::Reply { text, files: Vec::new(), answers: None });
+            course.sent = true;
+            course.cuts = 0;
+        }
+        gather(self.handle, &mut course.aside).map_err(|Cancelled| cancelled())?;
+        if self.take_up(course)? {
+            (course.sent, course.reminded) = (false, false); // of what has come
+            return Ok(false);
+        }
+        match (course.sent, course.reminded) {
+            (true, _) => Ok(true),
+            (false, false) => {
+                course.reminded = true;
+                self.remark(NOTHING).map(|()| false)
+            }
+            (false, true) => {
+                let detail = "the model answered nothing, also when it was asked once more";
+                Err(Failure::retryable(Failure::PROVIDER_ERROR, detail))
+            }
+        }
+    }
+
+    /// Tells that calls were not run which stand in an answer that was cut.
+    fn leave_undone(&mut self, calls: &[ToolCall], course: &mut Course) -> Result<(), Failure> {
+        course.cuts += 1;
+        if course.cuts > CUTS_MAX {
+            let detail = "the model's answers were cut at their limit again and again";
+            return Err(Failure::permanent(Failure::PROVIDER_ERROR, detail));
+        }
+        let undone = |call: &ToolCall| ToolResult {
+            call: call.id.clone(),
+            parts: vec![Part::text(NOT_RUN)],
+            failed: true,
+        };
+        self.add(Item::Results { results: calls.iter().map(undone).collect() })
+    }
+
+    fn use_tools(&mut self, calls: &[ToolCall], course: &mut Course) -> Result<(), Failure> {
+        self.transcript.begun(calls).map_err(unwritten)?;
+        let timeout = self.toolbox.span(self.bench, calls);
+        self.handle.say(Said::ToolStarted { name: names(calls), timeout });
+        let used = self.toolbox.use_all(self.bench, calls, self.handle, &mut course.aside);
+        let results = used.map_err(|Cancelled| cancelled())?;
+        self.handle.say(Said::ToolFinished);
+        course.sent |= calls.iter().zip(&results).any(|(call, result)| {
+            !result.failed && matches!(call.name.as_str(), "send_message" | "send_file")
+        });
+        let verdict = course.repetition.round(calls, &results);
+        self.add(Item::Results { results })?;
+        match verdict {
+            Verdict::GoOn => Ok(()),
+            Verdict::Tell => self.remark(CIRCLES),
+            Verdict::End => {
+                let detail = format!(
+                    "the model went round in circles: {} had the same result again and again",
+                    names(calls)
+                );
+                Err(Failure::permanent(Failure::PROVIDER_ERROR, detail))
+            }
+        }
+    }
+}
+
+fn spec_len(spec: &ToolSpec) -> usize {
+    spec.description.len() + spec.schema.to_string().len()
+}
+
+fn text_of(blocks: &[Block]) -> String {
+    let text = |block: &Block| match block {
+        Block::Text { text } => Some(text.clone()),
+        Block::Call(_) | Block::Opaque { .. } => None,
+    };
+    blocks.iter().filter_map(text).collect()
+}
+
+fn call_of(block: &Block) -> Option<&ToolCall> {
+    match block {
+        Block::Call(call) => Some(call),
+        Block::Text { .. } | Block::Opaque { .. } => None,
+    }
+}
+
+/// The tools of these calls, each once, for people.
+fn names(calls: &[ToolCall]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for call in calls {
+        if !names.contains(&call.name.as_str()) {
+            names.push(&call.name);
+        }
+    }
+    twobox_shared::content::shorten(&names.join(", "), 80)
+}
+
+fn unwritten(error: std::io::Error) -> Failure {
+    let detail = format!("the transcript could not be written: {error}");
+    Failure::retryable(Failure::PROVIDER_ERROR, detail)
+}
+
+#[cfg(test)]
+#[path = "turn_tests.rs"]
+mod tests;

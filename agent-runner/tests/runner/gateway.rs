@@ -1,0 +1,160 @@
+//! The host's way to a model, played by a test: a unix socket at which answers from a list are given, as
+//! Anthropic's Messages API streams them.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+/// One answer.
+pub(crate) enum Answer {
+    /// Words that end the turn.
+    Says(&'static str),
+    /// The same, after somebody has let it go on in the middle of its stream.
+    Held(&'static str, Receiver<()>),
+    /// Words, and no end.
+    Stalls,
+    /// These tools with these fields.
+    Wants(Vec<(&'static str, Value)>),
+}
+
+/// The socket.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    bodies: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gateway {
+    /// Serves at `path` for as long as the test runs.
+    pub(crate) fn at(path: &Path, answers: Vec<Answer>) -> Self {
+        let gateway =
+            Self { answers: Arc::new(Mutex::new(answers.into())), bodies: Arc::default() };
+        let listener = UnixListener::bind(path).unwrap();
+        let serving = gateway.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (serving, stream) = (serving.clone(), stream.unwrap());
+                // A client that goes away in the middle is what some tests are about.
+                std::thread::spawn(move || drop(serving.serve(stream)));
+            }
+        });
+        gateway
+    }
+
+    /// Adds answers to the list.
+    pub(crate) fn then(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.answers.lock().unwrap().extend(answers);
+    }
+
+    /// The bodies of all requests so far.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.bodies.lock().unwrap().clone()
+    }
+
+    /// What request `number` said, as JSON.
+    pub(crate) fn asked(&self, number: usize) -> Value {
+        serde_json::from_str(&self.bodies()[number]).unwrap()
+    }
+
+    fn serve(&self, stream: UnixStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut writer = stream;
+        loop {
+            let (mut length, mut line) = (0, String::new());
+            loop {
+                line.clear();
+                if reader.read_line(&mut line)? == 0 {
+                    return Ok(());
+                }
+                let lower = line.to_ascii_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body)?;
+            self.bodies.lock().unwrap().push(String::from_utf8(body).unwrap());
+            let answer = self.answers.lock().unwrap().pop_front();
+            reply(&mut writer, answer)?;
+        }
+    }
+}
+
+fn reply(stream: &mut UnixStream, answer: Option<Answer>) -> std::io::Result<()> {
+    let Some(answer) = answer else {
+        let body = json!({"type": "error", "error": {"type": "x", "message": "no more answers"}});
+        let body = body.to_string();
+        let head = "HTTP/1.1 400 Bad Request\r\nx-should-retry: false\r\ncontent-length";
+        return write!(stream, "{head}: {}\r\n\r\n{body}", body.len());
+    };
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n";
+    write!(stream, "{head}\r\n")?;
+    let usage = json!({"input_tokens": 10, "output_tokens": 1});
+    event(stream, json!({"type": "message_start", "message": {"id": "m", "usage": usage}}))?;
+    let stop = match answer {
+        Answer::Says(text) => {
+            words(stream, text)?;
+            "end_turn"
+        }
+        Answer::Held(text, go_on) => {
+            words(stream, text)?;
+            go_on.recv().ok(); // or the test is over
+            "end_turn"
+        }
+        Answer::Stalls => {
+            words(stream, "I am about to say")?;
+            // Until the client has gone.
+            return stream.read_exact(&mut [0]);
+        }
+        Answer::Wants(tools) => {
+            for (index, (name, input)) in tools.iter().enumerate() {
+                tool(stream, index, name, input)?;
+            }
+            "tool_use"
+        }
+    };
+    let delta = json!({"stop_reason": stop});
+    event(stream, json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 7}}))?;
+    event(stream, json!({"type": "message_stop"}))?;
+    stream.write_all(b"0\r\n\r\n")
+}
+
+fn words(stream: &mut UnixStream, text: &str) -> std::io::Result<()> {
+    let block = json!({"type": "text", "text": ""});
+    let delta = json!({"type": "text_delta", "text": text});
+    block_of(stream, 0, block, delta)
+}
+
+fn tool(stream: &mut UnixStream, index: usize, name: &str, input: &Value) -> std::io::Result<()> {
+    let id = format!("toolu_{index}");
+    let block = json!({"type": "tool_use", "id": id, "name": name, "input": {}});
+    let delta = json!({"type": "input_json_delta", "partial_json": input.to_string()});
+    block_of(stream, index, block, delta)
+}
+
+fn block_of(
+    stream: &mut UnixStream,
+    index: usize,
+    block: Value,
+    delta: Value,
+) -> std::io::Result<()> {
+    let start = json!({"type": "content_block_start", "index": index, "content_block": block});
+    event(stream, start)?;
+    event(stream, json!({"type": "content_block_delta", "index": index, "delta": delta}))?;
+    event(stream, json!({"type": "content_block_stop", "index": index}))
+}
+
+fn event(stream: &mut UnixStream, data: Value) -> std::io::Result<()> {
+    let text = format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap());
+    write!(stream, "{:x}\r\n{text}\r\n", text.len())?;
+    stream.flush()
+}
