@@ -248,7 +248,11 @@ fn an_error_in_the_stream_is_a_complaint() {
         json!({"choices": [{"error": {"message": "oops"}, "finish_reason": "error"}]}),
     ];
     for event in cases {
-        assert_eq!(read(Api::Chat, &[event.clone()]).unwrap_err().message, "oops", "{event}");
+        assert_eq!(
+            read(Api::Chat, std::slice::from_ref(&event)).unwrap_err().message,
+            "oops",
+            "{event}"
+        );
     }
     assert!(read_texts(Api::Chat, &["no JSON".to_owned()]).is_err());
 }

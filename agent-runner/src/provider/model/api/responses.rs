@@ -61,11 +61,14 @@ enum Words<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Content<'a> {
-    InputText { text: std::borrow::Cow<'a, str> },
-    InputImage { image_url: DataUri<'a> },
-    InputFile { filename: &'a str, file_data: DataUri<'a> },
+    #[serde(rename = "input_text")]
+    Text { text: std::borrow::Cow<'a, str> },
+    #[serde(rename = "input_image")]
+    Image { image_url: DataUri<'a> },
+    #[serde(rename = "input_file")]
+    File { filename: &'a str, file_data: DataUri<'a> },
 }
 
 /// The body of `request` for the model at the end of `route`.
@@ -149,13 +152,13 @@ fn output<'a>(outcome: Outcome<'a>, images: bool) -> Entry<'a> {
 
 fn content(part: &Part, images: bool) -> Content<'_> {
     match part {
-        Part::Text { text } => Content::InputText { text: text.into() },
+        Part::Text { text } => Content::Text { text: text.into() },
         Part::Media { media_type, name, data } => {
             let uri = DataUri { media_type, data };
             match Kind::of(media_type, images, true) {
-                Kind::Image => Content::InputImage { image_url: uri },
-                Kind::Pdf => Content::InputFile { filename: name, file_data: uri },
-                Kind::Unseen => Content::InputText { text: unseen(name, media_type).into() },
+                Kind::Image => Content::Image { image_url: uri },
+                Kind::Pdf => Content::File { filename: name, file_data: uri },
+                Kind::Unseen => Content::Text { text: unseen(name, media_type).into() },
             }
         }
     }

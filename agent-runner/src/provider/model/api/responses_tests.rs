@@ -183,7 +183,7 @@ fn an_error_in_the_stream_is_a_complaint() {
             {"error": {"code": "server_error", "message": "oops"}}}),
     ];
     for event in cases {
-        let complaint = read(Api::Responses, &[event.clone()]).unwrap_err();
+        let complaint = read(Api::Responses, std::slice::from_ref(&event)).unwrap_err();
         assert_eq!(complaint.message, "oops", "{event}");
         assert!(complaint.is(&["server_error"]), "{event}");
     }

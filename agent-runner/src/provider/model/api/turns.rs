@@ -112,7 +112,9 @@ pub(super) fn turns<'a>(items: &'a [Item], route: &Route) -> Vec<Turn<'a>> {
         match item {
             Item::User { parts } => {
                 turns.close(&[]);
-                turns.user().1.extend(parts.iter().filter(|part| !is_blank(part)));
+                for part in parts.iter().filter(|part| !is_blank(part)) {
+                    turns.user().1.push(part);
+                }
             }
             Item::Assistant { blocks } => {
                 turns.close(&[]);
@@ -128,8 +130,6 @@ pub(super) fn turns<'a>(items: &'a [Item], route: &Route) -> Vec<Turn<'a>> {
         }
     }
     turns.close(&[]);
-    let empty = |turn: &Turn<'_>| matches!(turn, Turn::User { outcomes, parts } if outcomes.is_empty() && parts.is_empty());
-    turns.turns.retain(|turn| !empty(turn));
     turns.turns
 }
 
@@ -214,4 +214,87 @@ impl<'a> Turns<'a> {
 
 fn is_blank(part: &Part) -> bool {
     matches!(part, Part::Text { text } if text.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use twobox_shared::agent_config::Api;
+
+    use super::super::samples::{call, opaque, result, route, user, words};
+    use super::*;
+
+    /// A conversation of what may go wrong in one: results that are missing, or of nothing, names that
+    /// are there twice or are none, people who speak twice, answers that are empty. `seed` chooses.
+    fn conversation(mut seed: u64) -> Vec<Item> {
+        let mut choose = |among: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % among
+        };
+        let ids = ["a", "b", "", "two words", "a-name-that-is-longer-than-any-api-would-ever-take"];
+        let mut items = vec![user("first")];
+        for _ in 0..choose(12) {
+            let id = |number: u64| ids[usize::try_from(number).unwrap()];
+            items.push(match choose(4) {
+                0 => user(["more", "  "][usize::try_from(choose(2)).unwrap()]),
+                1 => Item::Results {
+                    results: (0..choose(3)).map(|_| result(id(choose(5)), "ok")).collect(),
+                },
+                _ => Item::Assistant {
+                    blocks: (0..choose(4))
+                        .map(|_| match choose(4) {
+                            0 => words("said"),
+                            1 => opaque(Api::Messages, "up/some-model", json!({})),
+                            _ => call(id(choose(5)), "bash", json!({})),
+                        })
+                        .collect(),
+                },
+            });
+        }
+        items
+    }
+
+    #[test]
+    fn any_conversation_is_one_that_every_api_takes() {
+        let route = route(Api::Messages);
+        for seed in 0..2000 {
+            let items = conversation(seed);
+            let turns = turns(&items, &route);
+            let mut ids = HashSet::new();
+            for (at, turn) in turns.iter().enumerate() {
+                let people = at % 2 == 0;
+                assert_eq!(matches!(turn, Turn::User { .. }), people, "{seed}: they take turns");
+                let Turn::Assistant(spoken) = turn else { continue };
+                let calls: Vec<_> = spoken
+                    .iter()
+                    .filter_map(|it| match it {
+                        Spoken::Call { id, .. } => Some(&**id),
+                        Spoken::Text(_) | Spoken::Opaque(_) => None,
+                    })
+                    .collect();
+                assert!(calls.iter().all(|id| ids.insert(*id) && id.len() <= ID_MAX), "{seed}");
+                let results: Vec<_> = match turns.get(at + 1) {
+                    Some(Turn::User { outcomes, .. }) => {
+                        outcomes.iter().map(|it| &*it.id).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                assert_eq!(calls, results, "{seed}: each call has its result");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_is_the_same_in_every_later_request() {
+        let route = route(Api::Messages);
+        for seed in 0..500 {
+            let items = conversation(seed);
+            let all = turns(&items, &route);
+            for length in 1..items.len() {
+                let mut before = turns(&items[..length], &route);
+                before.pop(); // the turn that may still go on
+                assert_eq!(before[..], all[..before.len()], "{seed}, {length} of {}", items.len());
+            }
+        }
+    }
 }
