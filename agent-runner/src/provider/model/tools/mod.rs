@@ -113,6 +113,8 @@ struct Requested<'a> {
     bench: &'a Bench,
     handle: &'a TurnHandle,
     aside: &'a mut Aside,
+    /// Whether the turn was cancelled meanwhile, which is told once only.
+    cancelled: bool,
 }
 
 impl Requested<'_> {
@@ -121,20 +123,26 @@ impl Requested<'_> {
     /// # Errors
     /// Why it could not be done.
     fn done(&mut self, said: Said) -> Result<(), String> {
-        let ended = |_| "the turn was ended".to_owned();
-        gather(self.handle, self.aside).map_err(ended)?;
+        self.gather()?;
         let before = self.aside.notices.len();
         self.handle.say(said);
         let (mark, reached) = mpsc::channel();
         self.handle.say(Said::Mark(mark));
         while let Err(RecvTimeoutError::Timeout) = reached.recv_timeout(LOOK) {
-            gather(self.handle, self.aside).map_err(ended)?;
+            self.gather()?;
         }
-        gather(self.handle, self.aside).map_err(ended)?;
+        self.gather()?;
         match self.aside.notices.split_off(before).as_slice() {
             [] => Ok(()),
             notices => Err(notices.join("; ")),
         }
+    }
+
+    fn gather(&mut self) -> Result<(), String> {
+        gather(self.handle, self.aside).map_err(|Cancelled| {
+            self.cancelled = true;
+            "the turn was ended".to_owned()
+        })
     }
 }
 
@@ -230,7 +238,11 @@ impl Toolbox {
             match job {
                 Err(wrong) => made.push(Err(wrong.clone())),
                 Ok((Run::Host(run), given)) => {
-                    made.push(run(&mut Requested { bench, handle, aside }, *given));
+                    let mut request = Requested { bench, handle, aside, cancelled: false };
+                    made.push(run(&mut request, *given));
+                    if request.cancelled {
+                        return Err(Cancelled);
+                    }
                     gather(handle, aside)?;
                 }
                 Ok((Run::Alone(run), given)) => {

@@ -17,13 +17,18 @@ struct Place {
     aside: Aside,
 }
 
-/// Somebody in the main thread's place, who does all that is said.
+/// Somebody in the main thread's place, who does all that is said, but for what is for "silence".
 fn listen(events: mpsc::Receiver<Event>, reins: Reins) {
     std::thread::spawn(move || {
-        for event in events {
+        let mut kept = Vec::new();
+        while let Ok(event) = events.recv() {
             match event {
                 Event::Said(Said::Send { to, .. }) if to == "nobody" => {
                     reins.push(Push::Notice("could not send to \"nobody\"".to_owned()));
+                }
+                Event::Said(Said::Send { to, .. }) if to == "silence" => {
+                    kept.extend(events.iter().take(1)); // the mark behind it
+                    reins.cancel();
                 }
                 Event::Said(Said::Mark(reached)) => drop(reached.send(())),
                 _ => {}
@@ -252,6 +257,17 @@ fn what_the_host_cannot_do_is_the_result() {
     assert!(place.one("send_file", json!({"path": "none"})).starts_with("! "));
     let later = json!({"prompt": "water the plants", "recurrence": "daily 09:00"});
     assert!(place.one("schedule_task", later).contains("when your turn ends"));
+}
+
+#[test]
+fn a_turn_that_is_cancelled_while_the_host_is_asked_ends() {
+    let mut place = place();
+    let calls = [
+        call("send_message", json!({"to": "silence", "text": "hi"})),
+        call("write_file", json!({"path": "late", "content": ""})),
+    ];
+    place.use_all(&calls).unwrap_err();
+    assert!(!place.dir.path().join("late").exists(), "nothing is begun any more");
 }
 
 #[test]
