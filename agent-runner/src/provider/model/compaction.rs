@@ -74,6 +74,13 @@ pub(super) fn is_due(tokens: u64, context: u32) -> bool {
     tokens > u64::from(context) / 5 * 4
 }
 
+/// Whether a compaction would leave out something worth the request: where what is told before the
+/// conversation fills the model already, leaving out the little that was said makes nothing better.
+pub(super) fn is_worth_it(items: &[Item], context: u32) -> bool {
+    let left_out = items.len() - keeps(items, context);
+    items[..left_out].iter().map(weight).sum::<u64>() > u64::from(context) / 10
+}
+
 /// How many of the last items stay: as many as have a fifth of `context`, and in any case the last one.
 /// Never is a call parted from its result.
 pub(super) fn keeps(items: &[Item], context: u32) -> usize {
@@ -178,6 +185,13 @@ mod tests {
         for (case, items, expected) in cases {
             assert_eq!(keeps(&items, 5_000), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn leaving_out_a_little_is_not_worth_a_request() {
+        assert!(is_worth_it(&[said(3_000), said(3_000)], 5_000));
+        assert!(!is_worth_it(&[said(300), said(3_000)], 5_000));
+        assert!(!is_worth_it(&[said(9_000)], 5_000), "the last one stays in any case");
     }
 
     #[test]

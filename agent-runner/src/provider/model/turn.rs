@@ -66,7 +66,7 @@ struct Course {
     cuts: u32,
     /// Whether it was said that nothing was answered.
     reminded: bool,
-    /// Whether something was said to somebody, by a tool.
+    /// Whether something was said to somebody.
     sent: bool,
     /// Whether follow-ups are left for turns of their own.
     closed: bool,
@@ -130,8 +130,10 @@ impl<'a, A: Asks> Talk<'a, A> {
     fn ask(&mut self, course: &mut Course) -> Result<Answer, Failure> {
         let fixed = self.system.len() + course.specs.iter().map(spec_len).sum::<usize>();
         let tokens = compaction::estimate(self.transcript.items(), self.transcript.known(), fixed);
+        let context = self.asks.route().context_tokens;
+        let items = self.transcript.items();
         let mut shortened = false;
-        if compaction::is_due(tokens, self.asks.route().context_tokens) {
+        if compaction::is_due(tokens, context) && compaction::is_worth_it(items, context) {
             self.compact(course)?;
             shortened = true;
         }
