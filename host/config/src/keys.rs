@@ -354,18 +354,14 @@ impl Key {
     /// As [`Key::set`], from the bare text of an environment variable.
     pub(super) fn set_text(&self, config: &mut Config, text: &str) -> bool {
         let value = match (self.field)(config) {
-            Field::Usize(_) | Field::U64(_) | Field::I64(_) => {
+            Field::Money(_) | Field::Count(_) if text.trim() == NONE => {
+                Some(toml::Value::String(NONE.to_owned()))
+            }
+            Field::Usize(_) | Field::U64(_) | Field::I64(_) | Field::Count(_) => {
                 text.trim().parse().ok().map(toml::Value::Integer)
             }
-            Field::F64(_) => text.trim().parse().ok().map(toml::Value::Float),
+            Field::F64(_) | Field::Money(_) => text.trim().parse().ok().map(toml::Value::Float),
             Field::Bool(_) => text.trim().parse().ok().map(toml::Value::Boolean),
-            Field::Money(_) if text.trim() != NONE => {
-                text.trim().parse().ok().map(toml::Value::Float)
-            }
-            Field::Count(_) if text.trim() != NONE => {
-                text.trim().parse().ok().map(toml::Value::Integer)
-            }
-            Field::Money(_) | Field::Count(_) => Some(toml::Value::String(NONE.to_owned())),
             _ => Some(toml::Value::String(text.to_owned())),
         };
         value.is_some_and(|value| self.set(config, &value))

@@ -242,14 +242,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         let session = root.join("sessions/g/s");
-        for folder in ["agents", "groups/ada", "sessions/g/s/in", "sessions/g/s/out"] {
+        for folder in ["agents", "secrets", "groups/ada", "sessions/g/s/in", "sessions/g/s/out"] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
-        let given = ["host.db", "agents/ada.json", "sessions/g/s/in/inbound.db"].map(|file| {
-            let path = root.join(file);
-            fs::write(&path, "").unwrap();
-            path
-        });
+        let given = ["host.db", "agents/ada.json", "secrets/key", "sessions/g/s/in/inbound.db"]
+            .map(|file| {
+                let path = root.join(file);
+                fs::write(&path, "").unwrap();
+                path
+            });
         assert_eq!(strays(root).unwrap(), []);
         for path in given.iter().chain([&session.join("out"), &root.join("groups/ada")]) {
             chown(path, Some(65_532), None).unwrap();

@@ -29,10 +29,7 @@ pub(super) fn draw(days: &[(Day, Used)]) -> String {
     #[expect(clippy::cast_precision_loss, reason = "at most a few hundred")]
     let step = width / days.len().max(1) as f64;
     let mut svg = String::new();
-    let mut put = |line: String| {
-        svg.push_str(&line);
-        svg.push('\n');
-    };
+    let mut put = |line: String| svg.push_str(&format!("{line}\n"));
     put(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" font-family=\"sans-serif\" \
          font-size=\"13\">\n<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>",
