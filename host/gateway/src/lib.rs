@@ -1,9 +1,30 @@
-//! The way from agents to models: which upstreams there are and what they cost (`settings`, `price`),
-//! and the host's secrets that they are asked with (`secrets`). A container has no key of an upstream,
-//! and no way to one but through here.
+//! The way from agents to models: a socket for each session (`door`), what may be asked there (`request`,
+//! `headers`), and the way on (`proxy`, `upstream`); which upstreams there are and what they cost
+//! (`settings`, `price`), the host's secrets that they are asked with (`secrets`), and what was used
+//! (`counting`, `ledger`). A container has no key of an upstream, and no way to one but through here.
 //!
 //! It must not know sessions' boxes, channels, or what runs a container.
 
+mod body;
+mod caller;
+pub mod counting;
+mod door;
+mod gateway;
+mod headers;
+pub mod ledger;
 pub mod price;
+mod proxy;
+pub mod refusal;
+pub mod request;
+pub mod retry;
 pub mod secrets;
 pub mod settings;
+mod tap;
+mod upstream;
+
+pub use door::Door;
+pub use gateway::{Gateway, GatewayError};
+pub use ledger::Ledger;
+pub use proxy::Proxy;
+pub use secrets::{Secret, Secrets};
+pub use settings::Upstreams;

@@ -1,0 +1,110 @@
+//! The socket of one session, in the half of its folder that the host owns.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::caller::Caller;
+use crate::proxy::Proxy;
+
+/// How many connections a session may have. Those beyond wait to be accepted, which is its own affair.
+const CONNECTIONS_MAX: usize = 32;
+
+/// How long the head of a request may take, and how long a connection may do nothing.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest head, in bytes.
+const HEAD_MAX: usize = 64 << 10;
+
+/// How long nobody is accepted after the system refused a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket that is served until this is dropped.
+#[derive(Debug)]
+pub struct Door(JoinHandle<()>);
+
+impl Door {
+    /// Serves `caller` at `path`, in place of what is there. The caller of this runs inside tokio.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn open(proxy: Arc<Proxy>, caller: Caller, path: &Path) -> io::Result<Self> {
+        let listener = listen(path)?;
+        Ok(Self(tokio::spawn(serve(proxy, Arc::new(caller), listener))))
+    }
+}
+
+impl Drop for Door {
+    /// Ends what is under way there. The socket stays where it is, and refuses: another door may stand there
+    /// already.
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Makes a socket that everybody can connect to who can reach it: nobody but the container's user and the
+/// host's can search the folders above it, and none of them has the key but the container's.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let none = || io::Error::from(io::ErrorKind::InvalidInput);
+    let (folder, name) = (path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?);
+    // A session's path may be longer than a socket's address.
+    let folder: OwnedFd = std::fs::File::open(folder)?.into();
+    let near = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+    let mut fresh = name.to_owned();
+    fresh.push(".new");
+    let fresh = near.join(fresh);
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o666))?;
+    std::fs::rename(&fresh, near.join(name))?;
+    Ok(listener)
+}
+
+async fn serve(proxy: Arc<Proxy>, caller: Arc<Caller>, listener: UnixListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.len() >= CONNECTIONS_MAX {
+            connections.join_next().await;
+        }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(converse(Arc::clone(&proxy), Arc::clone(&caller), stream));
+                }
+                Err(error) => {
+                    tracing::debug!(session = %caller.session, %error, "no connection was accepted");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn converse(proxy: Arc<Proxy>, caller: Arc<Caller>, stream: UnixStream) {
+    let answer = service_fn(|request| {
+        let (proxy, caller) = (Arc::clone(&proxy), Arc::clone(&caller));
+        async move { Ok::<_, std::convert::Infallible>(proxy.serve(&caller, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    if let Err(error) = served {
+        tracing::trace!(session = %caller.session, %error, "a connection of an agent broke");
+    }
+}

@@ -1,0 +1,105 @@
+//! What the rest of the host sees: which way an agent has to models, and the socket of a session.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use twobox_config::Config;
+use twobox_shared::agent_config::{self as agent, Model, Provider};
+use twobox_shared::clock::Clock;
+use twobox_shared::ids::{AgentGroupId, SessionId};
+use twobox_slots::zone::{UnknownZone, Zone};
+use twobox_store::Store;
+use twobox_store::usage::Limit;
+use twobox_system::data::DataDir;
+
+use crate::caller::Caller;
+use crate::door::Door;
+use crate::ledger::Ledger;
+use crate::proxy::Proxy;
+use crate::secrets::Secrets;
+use crate::settings::{SettingsError, Upstreams};
+
+/// How many random bytes a session's key has.
+const KEY_BYTES: usize = 24;
+
+/// The gateway of a host.
+pub struct Gateway {
+    proxy: Arc<Proxy>,
+}
+
+/// Why there is no gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// An upstream is set wrongly.
+    #[error("twobox.toml: {0}")]
+    Settings(#[from] SettingsError),
+    /// The zone in which the days of budgets turn is none.
+    #[error("twobox.toml: schedule.timezone: {0}")]
+    Zone(#[from] UnknownZone),
+}
+
+impl Gateway {
+    /// The gateway of the installation in `data`, whose command has `environment`.
+    ///
+    /// # Errors
+    /// [`GatewayError`].
+    pub fn of(
+        config: &Config,
+        data: &DataDir,
+        environment: &BTreeMap<String, String>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, GatewayError> {
+        let upstreams = Upstreams::read(config)?;
+        let zone: Zone = config.schedule.timezone.parse()?;
+        let ledger = Ledger::new(store, clock, zone, upstreams.limit);
+        let secrets = Secrets::new(data.secrets(), environment);
+        Ok(Self::new(Proxy::new(upstreams, secrets, ledger)))
+    }
+
+    /// The gateway whose requests go through `proxy`.
+    pub fn new(proxy: Proxy) -> Self {
+        Self { proxy: Arc::new(proxy) }
+    }
+
+    /// The way that a runner of an agent with `provider` is told, with a key of its own; `None` for one
+    /// that needs none.
+    ///
+    /// # Errors
+    /// A sentence that names the field of the agent's configuration and says what to do.
+    pub fn way(&self, provider: &Provider) -> Result<Option<agent::Gateway>, String> {
+        let Provider::Model(Model { models, .. }) = provider else { return Ok(None) };
+        let route = |name| {
+            self.proxy.upstreams().route(name).map_err(|reason| format!("provider.model: {reason}"))
+        };
+        let routes = models.iter().map(route).collect::<Result<_, _>>()?;
+        Ok(Some(agent::Gateway { key: fresh_key(), routes }))
+    }
+
+    /// Serves `session` of `agent`, whose runner was told `way`, at `socket`, until the door is dropped. Has
+    /// to be called inside tokio.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub fn open(
+        &self,
+        session: SessionId,
+        agent: AgentGroupId,
+        way: &agent::Gateway,
+        limit: Limit,
+        socket: &Path,
+    ) -> io::Result<Door> {
+        let models = way.routes.iter().map(|route| route.name.clone()).collect();
+        let caller = Caller::new(session, agent, way.key.clone(), models, limit);
+        Door::open(Arc::clone(&self.proxy), caller, socket)
+    }
+}
+
+fn fresh_key() -> String {
+    let mut bytes = [0; KEY_BYTES];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    assert_eq!(filled, Ok(KEY_BYTES), "the kernel gives that many at once");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,157 @@
+//! Which headers pass, in either direction: a list of what may, for nobody can list what may not. Pure.
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use twobox_shared::agent_config::Api;
+
+use crate::secrets::Secret;
+
+/// Headers that go to an upstream. A credential of the container is not among them, nor is what would
+/// have the upstream compress its answer, which has to be counted.
+const UP: [&str; 10] = [
+    "accept",
+    "content-type",
+    "user-agent",
+    "anthropic-version",
+    "anthropic-beta",
+    "x-app",
+    "openai-beta",
+    "idempotency-key",
+    "x-stainless-retry-count",
+    "x-client-request-id",
+];
+
+/// Headers that come back. Those that name an organisation or a person are not among them.
+const DOWN: [&str; 7] = [
+    "content-type",
+    "cache-control",
+    "request-id",
+    "x-request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+];
+
+/// What an upstream is asked with.
+pub(crate) fn up(api: Api, asked: &HeaderMap, secret: Option<&Secret>) -> Option<HeaderMap> {
+    let mut headers = passing(asked, &UP);
+    if let Some(secret) = secret {
+        let (name, text) = match api {
+            Api::Messages => (HeaderName::from_static("x-api-key"), secret.text().to_owned()),
+            Api::Responses | Api::Chat => {
+                (hyper::header::AUTHORIZATION, format!("Bearer {}", secret.text()))
+            }
+        };
+        let mut value = HeaderValue::from_str(&text).ok()?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Some(headers)
+}
+
+/// What a container gets. `may_retry` is whether its client may ask again by itself.
+pub(crate) fn down(answered: &HeaderMap, may_retry: bool) -> HeaderMap {
+    let mut headers = passing(answered, &DOWN);
+    if !may_retry {
+        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+    }
+    headers
+}
+
+fn passing(headers: &HeaderMap, names: &[&'static str]) -> HeaderMap {
+    let mut passed = HeaderMap::new();
+    for &name in names {
+        for value in headers.get_all(name) {
+            passed.append(HeaderName::from_static(name), value.clone());
+        }
+    }
+    passed
+}
+
+/// Whether `asked` has `key` as its credential. Takes as long whatever is wrong with it.
+pub(crate) fn has_key(asked: &HeaderMap, key: &str) -> bool {
+    let bearer = asked
+        .get(hyper::header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let own = asked.get("x-api-key").map(HeaderValue::as_bytes);
+    [bearer, own].into_iter().flatten().any(|given| same(given, key.as_bytes()))
+}
+
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let differ = a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y));
+    a.len() == b.len() && std::hint::black_box(differ) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(of: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for &(name, value) in of {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_what_is_listed_passes_and_the_credential_is_the_hosts() {
+        let asked = headers(&[
+            ("authorization", "Bearer session"),
+            ("x-api-key", "session"),
+            ("cookie", "a=b"),
+            ("accept-encoding", "gzip"),
+            ("host", "elsewhere"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("openai-organization", "org"),
+            ("anthropic-version", "2023-06-01"),
+            ("anthropic-beta", "a"),
+            ("anthropic-beta", "b"),
+            ("content-type", "application/json"),
+        ]);
+        let secret = Secret::of(b"upstream".to_vec()).unwrap();
+        let sent = up(Api::Messages, &asked, Some(&secret)).unwrap();
+        assert_eq!(sent.get("x-api-key").unwrap(), "upstream");
+        assert_eq!(sent.get_all("anthropic-beta").iter().count(), 2);
+        assert_eq!(sent.len(), 5, "{sent:?}");
+        assert!(!format!("{sent:?}").contains("upstream"), "a header that is shown");
+        let sent = up(Api::Chat, &asked, Some(&secret)).unwrap();
+        assert_eq!(sent.get("authorization").unwrap(), "Bearer upstream");
+        assert!(sent.get("x-api-key").is_none());
+        let sent = up(Api::Chat, &asked, None).unwrap();
+        assert!(sent.get("authorization").is_none() && sent.get("x-api-key").is_none());
+    }
+
+    #[test]
+    fn an_answer_names_nobody() {
+        let answered = headers(&[
+            ("content-type", "text/event-stream"),
+            ("openai-organization", "user-abc"),
+            ("anthropic-organization-id", "8f"),
+            ("set-cookie", "__cf=1"),
+            ("transfer-encoding", "chunked"),
+            ("request-id", "req_1"),
+            ("x-should-retry", "true"),
+        ]);
+        let passed = down(&answered, false);
+        assert_eq!(passed.len(), 3, "{passed:?}");
+        assert_eq!(passed.get("x-should-retry").unwrap(), "false");
+        assert_eq!(down(&answered, true).get("x-should-retry").unwrap(), "true");
+    }
+
+    #[test]
+    fn the_key_is_known_in_either_header() {
+        let key = "0123";
+        let cases: [(&[(&'static str, &'static str)], bool); 7] = [
+            (&[("authorization", "Bearer 0123")], true),
+            (&[("x-api-key", "0123")], true),
+            (&[("x-api-key", "wrong"), ("authorization", "Bearer 0123")], true),
+            (&[("authorization", "bearer 0123")], false),
+            (&[("x-api-key", "01234")], false),
+            (&[("x-api-key", "")], false),
+            (&[], false),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(has_key(&headers(given), key), expected, "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! How the gateway says no: in the form in which the upstream itself would, so that every client
+//! understands it, and with the header that ends a client's own retries. Pure.
+
+use serde_json::json;
+use twobox_shared::agent_config::Api;
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind it is.
+    pub why: Why,
+    /// What is wrong, for people.
+    pub detail: String,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It is none.
+    BadRequest,
+    /// It does not have the session's key.
+    NotYours,
+    /// The limits of the operator are reached.
+    OverBudget,
+    /// The agent may not use the model.
+    NotAllowed,
+    /// There is no such thing here.
+    NotFound,
+    /// Its body did not come in time.
+    TooSlow,
+    /// It is larger than anything that is served.
+    TooLarge,
+    /// The session asks for too much at once.
+    TooMany,
+    /// The host cannot ask the upstream as it is set up.
+    Unfit,
+    /// The upstream cannot be reached.
+    Unreachable,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(why: Why, detail: String) -> Self {
+        Self { why, detail }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self.why {
+            Why::BadRequest => 400,
+            Why::NotYours => 401,
+            Why::OverBudget => 402,
+            Why::NotAllowed => 403,
+            Why::NotFound => 404,
+            Why::TooSlow => 408,
+            Why::TooLarge => 413,
+            Why::TooMany => 429,
+            // A client that gets 5xx with `x-should-retry: false` gives up, and its turn is tried again.
+            Why::Unfit => 500,
+            Why::Unreachable => 502,
+        }
+    }
+
+    /// Whether the same may be answered in a moment.
+    pub fn is_passing(&self) -> bool {
+        self.why == Why::TooMany
+    }
+
+    /// The body, as an upstream that speaks `api` writes it.
+    pub fn body(&self, api: Api) -> String {
+        let kind = match self.why {
+            Why::BadRequest | Why::TooSlow => "invalid_request_error",
+            Why::NotYours => "authentication_error",
+            Why::OverBudget => "billing_error",
+            Why::NotAllowed => "permission_error",
+            Why::NotFound => "not_found_error",
+            Why::TooLarge => "request_too_large",
+            Why::TooMany => "rate_limit_error",
+            Why::Unfit | Why::Unreachable => "api_error",
+        };
+        let message = format!("Twobox: {}", self.detail);
+        let value = match api {
+            Api::Messages => {
+                json!({"type": "error", "error": {"type": kind, "message": message}})
+            }
+            Api::Responses | Api::Chat => {
+                json!({"error": {"message": message, "type": kind, "param": null, "code": kind}})
+            }
+        };
+        value.to_string()
+    }
+}

@@ -1,0 +1,217 @@
+//! A gateway with two upstreams in one server, and a client of its socket.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use twobox_config::Config;
+use twobox_gateway::{Door, Ledger, Proxy, Secret, Secrets, Upstreams};
+use twobox_shared::agent_config::{Model, ModelName, Provider};
+use twobox_shared::clock::{Clock, SystemClock};
+use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
+use twobox_slots::zone::Zone;
+use twobox_store::Store;
+use twobox_store::usage::{By, Day, Limit, Line};
+
+use super::upstream::Upstream;
+
+/// A request for Messages.
+pub(crate) const MESSAGES: &str = r#"{"model":"large","max_tokens":100,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+
+pub(crate) struct Gateway {
+    pub(crate) key: String,
+    pub(crate) socket: PathBuf,
+    pub(crate) door: Door,
+    way: Arc<twobox_gateway::Gateway>,
+    store: Store,
+    folder: PathBuf,
+    _dir: Arc<tempfile::TempDir>,
+}
+
+/// A connection to a session's socket.
+pub(crate) struct Raw(UnixStream);
+
+impl Gateway {
+    pub(crate) async fn start(upstream: &Upstream) -> Self {
+        Self::start_in(upstream, "in").await
+    }
+
+    pub(crate) async fn start_in(upstream: &Upstream, folder: &str) -> Self {
+        Self::with(upstream, folder, Limit::default()).await
+    }
+
+    pub(crate) async fn with_tokens_per_day(upstream: &Upstream, tokens: u64) -> Self {
+        let limit = Limit { tokens: Some(tokens.try_into().unwrap()), nano_usd: None };
+        Self::with(upstream, "in", limit).await
+    }
+
+    async fn with(upstream: &Upstream, folder: &str, all: Limit) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let settings = format!(
+            "[anthropic]\nbase_url = \"http://{0}\"\n\
+             [local]\nkind = \"compatible\"\nbase_url = \"http://{0}\"\n",
+            upstream.address
+        );
+        let mut config = Config::default();
+        config.gateway.upstreams = toml::from_str::<BTreeMap<_, _>>(&settings).unwrap();
+        let upstreams = Upstreams::read(&config).unwrap();
+        let secrets = Secrets::new(dir.path().join("secrets"), &BTreeMap::new());
+        for (name, value) in [("anthropic", "upstream-key"), ("local", "local-key")] {
+            secrets.set(name, &Secret::of(value.into()).unwrap()).unwrap();
+        }
+        let store = Store::create(&dir.path().join("host.db")).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let zone: Zone = "UTC".parse().unwrap();
+        let ledger = Ledger::new(store.clone(), clock, zone, all);
+        let way = Arc::new(twobox_gateway::Gateway::new(Proxy::new(upstreams, secrets, ledger)));
+        Self::open(way, store, dir.path().join(folder), Arc::clone(&dir))
+    }
+
+    fn open(
+        way: Arc<twobox_gateway::Gateway>,
+        store: Store,
+        folder: PathBuf,
+        dir: Arc<tempfile::TempDir>,
+    ) -> Self {
+        std::fs::create_dir_all(&folder).unwrap();
+        let models = ["anthropic/large", "anthropic/dear", "local/small"]
+            .map(|name| ModelName::try_from(name.to_owned()).unwrap());
+        let provider = Provider::Model(Model {
+            models: models.to_vec(),
+            max_output_tokens: None,
+            tools: BTreeMap::new(),
+        });
+        let told = way.way(&provider).unwrap().unwrap();
+        let (session, agent) =
+            (SessionId::generate(&SystemIds), AgentGroupId::generate(&SystemIds));
+        let socket = folder.join("gateway.sock");
+        let door = way.open(session, agent, &told, Limit::default(), &socket).unwrap();
+        Self { key: told.key, socket, door, way, store, folder, _dir: dir }
+    }
+
+    /// Another session of the same host.
+    pub(crate) async fn another(&self, name: &str) -> Self {
+        let folder = self.folder.with_file_name(name);
+        Self::open(Arc::clone(&self.way), self.store.clone(), folder, Arc::clone(&self._dir))
+    }
+
+    /// A request of this session for Messages, with more headers.
+    pub(crate) fn request(&self, body: &str, headers: &str) -> String {
+        self.request_to("POST", "/anthropic/v1/messages?beta=true", body, headers)
+    }
+
+    pub(crate) fn request_to(&self, method: &str, path: &str, body: &str, headers: &str) -> String {
+        let (key, length) = (&self.key, body.len());
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\ncookie: a=b\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        )
+    }
+
+    pub(crate) async fn try_connect(&self) -> io::Result<Raw> {
+        Raw::connect(&self.socket).await
+    }
+
+    pub(crate) async fn connect(&self) -> Raw {
+        self.try_connect().await.unwrap()
+    }
+
+    /// What `request` is answered over a connection of its own, head and body.
+    pub(crate) async fn answer(&self, request: &str) -> String {
+        let mut client = self.connect().await;
+        client.ask(request).await;
+        client.answer().await
+    }
+
+    /// What was used today.
+    pub(crate) async fn usage(&self) -> Vec<Line> {
+        let (from, to) = (Day::parse("2000-01-01").unwrap(), Day::parse("2999-12-31").unwrap());
+        self.store.usage().report(By::Model, from, to).await.unwrap()
+    }
+
+    /// Waits until so many requests have been settled.
+    pub(crate) async fn settled(&self, requests: u64) {
+        loop {
+            let counted: u64 = self.usage().await.iter().map(|line| line.used.requests).sum();
+            if counted >= requests {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Requests; tokens of input, from the cache, into it, and of output; and how many nobody knows.
+pub(crate) fn sold(lines: &[Line]) -> (u64, [u64; 4], u64) {
+    let mut sum = (0, [0; 4], 0);
+    for Line { used, .. } in lines {
+        sum.0 += used.requests;
+        sum.2 += used.unknown;
+        let of = [
+            used.tokens.input,
+            used.tokens.cache_read,
+            used.tokens.cache_write,
+            used.tokens.output,
+        ];
+        for (sum, of) in sum.1.iter_mut().zip(of) {
+            *sum += of;
+        }
+    }
+    sum
+}
+
+impl Raw {
+    pub(crate) async fn connect(socket: &Path) -> io::Result<Self> {
+        let folder = std::fs::File::open(socket.parent().unwrap())?;
+        let near = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder));
+        let name = socket.file_name().unwrap();
+        Ok(Self(UnixStream::connect(Path::new(&near).join(name)).await?))
+    }
+
+    pub(crate) async fn ask(&mut self, text: &str) {
+        // It may hang up before all of it is written.
+        let _sent = self.0.write_all(text.as_bytes()).await;
+    }
+
+    /// Everything up to `text`, with it.
+    pub(crate) async fn read_until(&mut self, text: &str) -> String {
+        let mut read = Vec::new();
+        while !String::from_utf8_lossy(&read).ends_with(text) {
+            match self.0.read_u8().await {
+                Ok(byte) => read.push(byte),
+                Err(error) => {
+                    panic!("{text:?} did not come: {error}: {}", String::from_utf8_lossy(&read))
+                }
+            }
+        }
+        String::from_utf8(read).unwrap()
+    }
+
+    /// Everything until the connection is closed.
+    pub(crate) async fn read_to_end(&mut self) -> String {
+        let mut read = Vec::new();
+        let _closed = self.0.read_to_end(&mut read).await;
+        String::from_utf8_lossy(&read).into_owned()
+    }
+
+    /// One answer with a length, or what there is until the connection is closed.
+    pub(crate) async fn answer(&mut self) -> String {
+        let mut read = Vec::new();
+        let mut wanted = None;
+        while wanted.is_none_or(|wanted| read.len() < wanted) {
+            match self.0.read_u8().await {
+                Ok(byte) => read.push(byte),
+                Err(_) => break,
+            }
+            if wanted.is_none() && read.ends_with(b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&read).to_ascii_lowercase();
+                let length = head.lines().find_map(|it| it.strip_prefix("content-length:"));
+                wanted = length.map(|it| read.len() + it.trim().parse::<usize>().unwrap());
+            }
+        }
+        String::from_utf8_lossy(&read).into_owned()
+    }
+}

@@ -1,0 +1,149 @@
+//! A container that means ill.
+
+use super::gateway::{Gateway, MESSAGES};
+use super::upstream::{Upstream, plain};
+
+#[tokio::test]
+async fn what_is_not_a_plain_request_of_this_session_reaches_nobody() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    let key = &gateway.key;
+    let length = MESSAGES.len();
+    let own = format!("x-api-key: {key}\r\ncontent-type: application/json\r\n");
+    let cases = [
+        (
+            "no key",
+            format!(
+                "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{MESSAGES}"
+            ),
+            "401",
+        ),
+        (
+            "another key",
+            format!(
+                "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-length: {length}\r\n\r\n{MESSAGES}",
+                "0".repeat(48)
+            ),
+            "401",
+        ),
+        (
+            "an upstream that there is not",
+            format!(
+                "POST /other/v1/messages HTTP/1.1\r\nhost: x\r\n{own}content-length: {length}\r\n\r\n{MESSAGES}"
+            ),
+            "404",
+        ),
+        (
+            "an absolute address",
+            format!(
+                "POST http://{}/v1/messages HTTP/1.1\r\nhost: x\r\n{own}content-length: {length}\r\n\r\n{MESSAGES}",
+                upstream.address
+            ),
+            "404",
+        ),
+        (
+            "a tunnel",
+            format!("CONNECT {} HTTP/1.1\r\nhost: x\r\n{own}\r\n", upstream.address),
+            "404",
+        ),
+        (
+            "a way out of the path",
+            format!(
+                "POST /anthropic/../local/chat/completions HTTP/1.1\r\nhost: x\r\n{own}content-length: {length}\r\n\r\n{MESSAGES}"
+            ),
+            "404",
+        ),
+        (
+            "what is not listed",
+            format!(
+                "POST /anthropic/v1/files HTTP/1.1\r\nhost: x\r\n{own}content-length: {length}\r\n\r\n{MESSAGES}"
+            ),
+            "404",
+        ),
+        (
+            "two lengths",
+            format!(
+                "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\n{own}content-length: {length}\r\ncontent-length: 5\r\n\r\n{MESSAGES}"
+            ),
+            "400",
+        ),
+        (
+            "a model that is not its agent's",
+            format!(
+                "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\n{own}content-length: 34\r\n\r\n{{\"model\":\"other\",\"max_tokens\":100}}"
+            ),
+            "403",
+        ),
+        (
+            "no JSON",
+            format!(
+                "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\n{own}content-length: 3\r\n\r\nabc"
+            ),
+            "400",
+        ),
+        (
+            "too much",
+            format!(
+                "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\n{own}content-length: 99999999999\r\n\r\n"
+            ),
+            "413",
+        ),
+        ("no HTTP", "hello\r\n\r\n".to_owned(), "400"),
+        (
+            "an endless head",
+            format!(
+                "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+                "y".repeat(1 << 20)
+            ),
+            "431",
+        ),
+    ];
+    for (case, request, status) in cases {
+        let answer = gateway.answer(&request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{case}: {answer}");
+        assert!(!answer.contains("upstream-key"), "{case}: {answer}");
+    }
+    assert!(upstream.asked().is_empty(), "{:?}", upstream.asked());
+    assert_eq!(gateway.usage().await.len(), 0, "nothing was bought");
+}
+
+#[tokio::test]
+async fn a_request_in_another_ones_body_is_not_a_second_one() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    upstream.answers([plain("200 OK", "", "{}"), plain("200 OK", "", "{}")]);
+    let inner = gateway.request(MESSAGES, "");
+    let (key, body) = (&gateway.key, format!("{MESSAGES}{inner}"));
+    // Both headers at once: RFC 9112 §6.3 has `transfer-encoding` win, or the request refused.
+    let request = format!(
+        "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n\
+         content-length: {}\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        MESSAGES.len(),
+        body.len(),
+    );
+    gateway.answer(&request).await;
+    assert!(upstream.asked().is_empty(), "its body is no request: {:?}", upstream.asked());
+}
+
+#[tokio::test]
+async fn a_thousand_connections_of_one_session_keep_no_other_waiting() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    let other = gateway.another("other").await;
+    let mut held = Vec::new();
+    for _ in 0..1000 {
+        // Those beyond the queue of the socket are refused by the kernel.
+        if let Ok(Ok(mut one)) =
+            tokio::time::timeout(std::time::Duration::from_millis(20), gateway.try_connect()).await
+        {
+            one.ask("POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\n").await;
+            held.push(one);
+        } else {
+            break;
+        }
+    }
+    assert!(held.len() >= 32, "{}", held.len());
+    upstream.answers([plain("200 OK", "", "{}")]);
+    let answer = other.answer(&other.request(MESSAGES, "")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
