@@ -19,6 +19,7 @@ use twobox_shared::outbox::{Ack, AckStatus, OutRow, Source, read_untrusted};
 use twobox_shared::seq::Seq;
 
 use twobox_config::Config;
+use twobox_gateway::{Gateway, price};
 use twobox_runtime as runtime;
 use twobox_runtime::{
     AgentFolders, Condition, Incarnation, Profile, RUNNER_LOG, Runtime, RuntimeError, StartSpec,
@@ -82,6 +83,14 @@ pub enum TrialError {
     /// The boxes could not be made or read.
     #[error(transparent)]
     Box(#[from] BoxError),
+    /// There is no way to models.
+    #[error("could not make the socket {}", socket.display())]
+    Way {
+        /// Where.
+        socket: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// No runner could be started or ended.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
@@ -98,20 +107,31 @@ impl Drop for Room {
     }
 }
 
+/// What a trial needs of the installation.
+pub struct Ground<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// Where everything lies.
+    pub data: &'a DataDir,
+    /// The way to models.
+    pub gateway: &'a Gateway,
+}
+
 /// Has `agent`, who may name `destinations`, answer `text`.
 ///
 /// # Errors
 /// Why it was not asked. That it did not answer is no error.
 pub async fn run(
-    config: &Config,
-    data: &DataDir,
+    Ground { config, data, gateway }: Ground<'_>,
     agent: &AgentGroup,
     destinations: Vec<Destination>,
     text: &str,
     ids: &(impl IdSource + ?Sized),
     clock: &impl Clock,
 ) -> Result<Trial, TrialError> {
-    let (profile, folders) = equipment(config, data, agent)?;
+    let (mut profile, folders) = equipment(config, data, agent)?;
+    profile.agent.gateway = gateway.way(&profile.agent.provider).map_err(TrialError::Unfit)?;
+    let way = profile.agent.gateway.clone();
     let incarnation =
         Incarnation { session: SessionId::generate(ids), runner: RunnerId::generate(ids) };
     let room = Room(data.scratch().join(format!("trial-{}", incarnation.runner)));
@@ -132,6 +152,15 @@ pub async fn run(
         Ok::<_, BoxError>(boxes)
     })
     .await?;
+    let socket = boxes.paths().gateway_socket();
+    let _door = match way {
+        Some(way) => {
+            let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
+            let opened = gateway.open(incarnation.session, agent.id, &way, limit, &socket);
+            Some(opened.map_err(|source| TrialError::Way { socket, source })?)
+        }
+        None => None,
+    };
     let spec = StartSpec {
         incarnation,
         folder: folder.clone(),

@@ -10,6 +10,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::BoxSnapshot;
 use super::decide::{self, Alive};
+use super::door::Way;
 use super::limits::Vitals;
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
@@ -37,6 +38,8 @@ pub(crate) struct Container {
     pub(super) started_at: Option<UnixMillis>,
     /// What it was started from, if that is known.
     pub(super) stamp: Option<String>,
+    /// Its way to models.
+    pub(super) way: Way,
 }
 
 impl Container {
@@ -69,7 +72,7 @@ impl Task {
             let Incarnation { runner, .. } = sighting.incarnation;
             match sighting.condition {
                 Condition::Running if self.record.runner == Some(runner) => {
-                    self.adopt(runner);
+                    self.adopt(runner).await;
                     alive = Alive::Runner(runner);
                 }
                 Condition::Running => {
@@ -94,14 +97,17 @@ impl Task {
         Ok(alive)
     }
 
-    fn adopt(&mut self, runner: RunnerId) {
+    async fn adopt(&mut self, runner: RunnerId) {
         let known = self.container.as_ref().is_some_and(|known| known.vitals.runner == runner);
-        if !known {
+        if known {
+            self.mend_way().await;
+        } else {
             tracing::info!(session = %self.id, %runner, "adopted a running container");
+            let way = self.open_way().await;
             let now = self.core.parts.clock.monotonic();
             let vitals = Vitals::new(runner, now, self.boxes.heartbeat());
             let stamp = self.boxes.stamp();
-            self.container = Some(Container { vitals, acked: false, started_at: None, stamp });
+            self.container = Some(Container { vitals, acked: false, started_at: None, stamp, way });
             self.core.adopt_place(self.id, self.record.seat(self.asker));
         }
     }

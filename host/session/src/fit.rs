@@ -96,11 +96,12 @@ impl Task {
         let (boxes, core) = (Arc::clone(&self.boxes), Arc::clone(&self.core));
         blocking(move || {
             let parts = &core.parts;
-            let profile = Profile::load(&source, &parts.config.containers)
+            let mut profile = Profile::load(&source, &parts.config.containers)
                 .map_err(|error| Unfit::Broken(error.to_string()))?;
             let named = |reason: String| AgentConfigError::new(&source, reason).to_string();
             let refused = |reason: String| Unfit::Broken(named(reason));
             parts.runtime.accepts(&profile).map_err(refused)?;
+            profile.agent.gateway = parts.gateway.way(&profile.agent.provider).map_err(refused)?;
             let access = profile.agent.shared_folder;
             let agent = AgentFolders { program, shared, access };
             agent.check().map_err(Unfit::Trouble)?;

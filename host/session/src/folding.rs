@@ -30,6 +30,7 @@ impl Boxes {
     pub(super) fn fold(&self) -> io::Result<()> {
         self.record_stamp(None);
         self.remove_config()?;
+        self.remove_socket()?;
         remove_empty(self.work())
     }
 }

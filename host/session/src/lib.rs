@@ -14,6 +14,7 @@ mod container;
 pub mod core;
 pub mod decide;
 pub mod delivery;
+mod door;
 pub mod fence;
 mod fit;
 mod folding;

@@ -11,6 +11,7 @@ use twobox_shared::time::UnixMillis;
 use super::boxes::BoxSnapshot;
 use super::container::Container;
 use super::decide;
+use super::door::Way;
 use super::fit::Unfit;
 use super::limits::Vitals;
 use super::mark::Mark;
@@ -83,8 +84,10 @@ impl Task {
         fault::point(CrashPoint::HostStartRecorded);
         // What a predecessor left is no sign of life of this one.
         let vitals = Vitals::new(runner, core.parts.clock.monotonic(), self.boxes.heartbeat());
+        let mut way = Way::None;
         let started = match furnished {
             Ok((agent, profile)) => {
+                way = self.open_way().await; // it may ask as soon as it lives
                 let spec = self.start_spec(runner, agent, profile);
                 self.while_accepting(core.parts.runtime.start(&spec)).await
             }
@@ -97,7 +100,7 @@ impl Task {
                 fault::point(CrashPoint::HostStartDone);
                 tracing::info!(session = %self.id, %runner, "started a container");
                 self.container =
-                    Some(Container { vitals, acked: false, started_at: Some(now), stamp });
+                    Some(Container { vitals, acked: false, started_at: Some(now), stamp, way });
                 self.handle.signal.raise(Reason::Due); // its limits need a first look
                 Ok(())
             }

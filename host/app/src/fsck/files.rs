@@ -23,6 +23,8 @@ const KNOWN: &[(&str, FileKind, Owner)] = &[
     ("in/inbound.db-journal", FileKind::File, Owner::Host),
     ("in/agent.json", FileKind::File, Owner::Host),
     ("in/agent.json.new", FileKind::File, Owner::Host), // a host died while it wrote it
+    ("in/gateway.sock", FileKind::Other, Owner::Host),  // a socket
+    ("in/gateway.sock.new", FileKind::Other, Owner::Host), // a host died while it made it
     ("in/inbox", FileKind::Folder, Owner::Host),
     ("out", FileKind::Folder, Owner::Container),
     ("out/outbound.db", FileKind::File, Owner::Container),
@@ -100,7 +102,11 @@ fn known_entry(entry: &Entry, kind: FileKind, writer: Owner, owner: u32) -> Opti
         ));
     }
     if entry.kind != kind {
-        let wanted = if kind == FileKind::File { "file" } else { "folder" };
+        let wanted = match kind {
+            FileKind::File => "file",
+            FileKind::Other => "socket",
+            FileKind::Folder | FileKind::Link => "folder",
+        };
         let meaning = format!(
             "it is not a {wanted}, and the session cannot work. Move it away; {}",
             "what belongs there is made again, or comes from a backup"
@@ -124,6 +130,8 @@ fn known_entry(entry: &Entry, kind: FileKind, writer: Owner, owner: u32) -> Opti
         return Some(Finding::new(Name::WrongOwner, object, meaning));
     }
     let closed = match writer {
+        // To write a socket is to connect to it, which the container's user has to.
+        Owner::Host if kind == FileKind::Other => 0,
         Owner::Host => 0o022,
         Owner::Container
             if kind == FileKind::Folder

@@ -270,6 +270,17 @@ impl Boxes {
         Ok(())
     }
 
+    /// Takes away the socket of the way to models, which nobody serves.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub(super) fn remove_socket(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(self.paths.gateway_socket()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Says, for the next host, under which word the runner is started; `None` if nobody knows.
     pub(super) fn record_stamp(&self, word: Option<&str>) {
         stamp::keep(&self.stamp, word);

@@ -29,6 +29,7 @@ use crate::waiting::Waiting;
 use crate::watch::Watch;
 use twobox_channels::Channel;
 use twobox_config::Config;
+use twobox_gateway::Gateway;
 use twobox_model::channel::Address;
 use twobox_model::seats::{Population, Seat};
 use twobox_runtime::Runtime;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub store: Store,
     /// What runs the agent-runners.
     pub runtime: Arc<dyn Runtime>,
+    /// The way from agents to models.
+    pub gateway: Gateway,
     /// The ways out, by the ids of their instances.
     pub channels: HashMap<String, Arc<dyn Channel>>,
     /// The clocks.

@@ -36,7 +36,7 @@ fn start(context: &Context, format: LogFormat) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("could not start the daemon's threads: {error}")))?
-        .block_on(crate::daemon::run(data, config, warnings))
+        .block_on(crate::daemon::run(data, config, &context.env, warnings))
         .map_err(|error| judged(&error, error.is_configuration()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 
 mod keep;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use twobox_channels::socket::{self, SocketError};
 use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Intake};
 use twobox_config::{Config, OnShutdown, RuntimeKind, WatchMode};
+use twobox_gateway::{Gateway, GatewayError};
 use twobox_model::channel::{SCHEDULE_CHANNEL, TERMINAL};
 use twobox_runtime as runtime;
 use twobox_runtime::probe::{Difference, Weight};
@@ -66,6 +68,9 @@ pub enum DaemonError {
     /// A channel is set wrongly.
     #[error(transparent)]
     Channel(#[from] SettingsError),
+    /// The way to models is set wrongly.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// The socket cannot be listened on.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -86,7 +91,7 @@ impl DaemonError {
             Self::Place(error) => error.is_configuration(),
             Self::Runtime(error) => error.is_configuration(),
             Self::Socket(error) => error.is_configuration(),
-            Self::Channel(_) => true,
+            Self::Channel(_) | Self::Gateway(_) => true,
             Self::Followed(_) | Self::Signals(_) => false,
         }
     }
@@ -97,7 +102,12 @@ impl DaemonError {
 /// # Errors
 /// [`DaemonError`], before anything was started; or, after an orderly stop, [`DaemonError::Followed`].
 // Longer than functions are here: what is begun and in which order it ends are to be read side by side.
-pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result<(), DaemonError> {
+pub async fn run(
+    data: DataDir,
+    config: Config,
+    environment: &BTreeMap<String, String>,
+    warnings: Vec<String>,
+) -> Result<(), DaemonError> {
     config.durability.choose();
     let lock = data.lock_patiently()?; // blocks, but nothing else runs yet
     for warning in warnings {
@@ -107,7 +117,8 @@ pub async fn run(data: DataDir, config: Config, warnings: Vec<String>) -> Result
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let (report, events) = mpsc::unbounded_channel();
     let terminal = Arc::new(Terminal::new());
-    let (core, channels, life) = build(data, config, Arc::clone(&terminal), report).await?;
+    let (core, channels, life) =
+        build(data, config, environment, Arc::clone(&terminal), report).await?;
 
     if core.parts.config.runtime == RuntimeKind::Process {
         tracing::warn!("{}", process::WARNING);
@@ -183,6 +194,7 @@ async fn report_to_manager(core: Arc<Core>, vital: Vital) {
 async fn build(
     data: DataDir,
     config: Config,
+    environment: &BTreeMap<String, String>,
     terminal: Arc<Terminal>,
     report: mpsc::UnboundedSender<RuntimeEvent>,
 ) -> Result<(Arc<Core>, Vec<Arc<Instance>>, HostLife), DaemonError> {
@@ -209,12 +221,14 @@ async fn build(
     channels.extend(kinds::build(&config.channels, data.root(), &data.parcels(), &clock)?);
     let channels: Vec<_> = channels.into_iter().map(Arc::new).collect();
     let by_id = channels.iter().map(|it| (it.id().to_owned(), Arc::clone(it) as Arc<dyn Channel>));
+    let gateway = Gateway::of(&config, &data, environment, store.clone(), Arc::clone(&clock))?;
     let core = Core::new(Parts {
         data,
         install,
         config,
         store,
         runtime,
+        gateway,
         channels: by_id.collect(),
         clock,
         ids: Arc::new(SystemIds),

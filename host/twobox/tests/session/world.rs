@@ -315,14 +315,25 @@ impl World {
         });
         let post = Arc::new(Keeper::default());
         let channel: Arc<dyn Channel> = Arc::new(Post(Arc::clone(&post)));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let environment = std::collections::BTreeMap::new();
+        let gateway = twobox_gateway::Gateway::of(
+            &config,
+            &data,
+            &environment,
+            store.clone(),
+            Arc::clone(&clock),
+        )
+        .unwrap();
         let core = Core::new(Parts {
             data,
             install,
             config,
             store,
             runtime: Arc::new(Hold(Arc::clone(&runtime))),
+            gateway,
             channels: HashMap::from([(TERMINAL.to_owned(), channel)]),
-            clock: Arc::new(SystemClock),
+            clock,
             ids: Arc::new(SystemIds),
             watch: Some(Watch::start().unwrap()),
         });

@@ -5,6 +5,7 @@ mod show;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -24,6 +25,7 @@ use super::schedules::announce;
 use super::{Context, output, programs};
 use twobox_app::trial::{self, Trial};
 use twobox_config::{Config, Containers};
+use twobox_gateway::Gateway;
 use twobox_runtime::Profile;
 use twobox_runtime::profile::File;
 use twobox_runtime::program::{self, Migrated};
@@ -38,9 +40,9 @@ pub(super) enum AgentsCommand {
     Add {
         /// Its name: letters, digits, "-" and "_".
         name: String,
-        /// What answers.
-        #[arg(long, value_enum, default_value_t = Provider::Echo)]
-        provider: Provider,
+        /// What answers. With --model it is a model, and without anything an echo.
+        #[arg(long, value_enum)]
+        provider: Option<Provider>,
         /// One session for all, or one for each thread.
         #[arg(long, value_parser = session_mode(), default_value = "shared")]
         session_mode: SessionMode,
@@ -103,6 +105,8 @@ pub(super) enum Provider {
     Echo,
     Scripted,
     Command,
+    /// A model, with tools: give it by --model.
+    Model,
 }
 
 /// The words are those in the configuration.
@@ -125,14 +129,24 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
     match command {
         AgentsCommand::Add { name, provider, session_mode, lifetime, settings, command } => {
             let mut file = File::of(&AgentConfig::default());
-            file.provider = Some(match (provider, command.is_empty()) {
-                (Provider::Command, _) => Written::Object(Kind::Command { command, lifetime }),
-                (Provider::Echo, true) => Written::Object(Kind::Echo),
-                (Provider::Scripted, true) => Written::Object(Kind::Scripted),
-                (Provider::Echo | Provider::Scripted, false) => {
+            file.provider = match (provider, settings.names_model(), command.is_empty()) {
+                (Some(Provider::Command), false, _) => {
+                    Some(Written::Object(Kind::Command { command, lifetime }))
+                }
+                (Some(Provider::Model), false, _) => {
+                    let help = "say which one: --model anthropic/claude-opus-5-5, or another UPSTREAM/MODEL";
+                    return Err(Failure::usage(help));
+                }
+                (_, _, false) => {
                     return Err(Failure::usage("only provider \"command\" runs a program"));
                 }
-            });
+                (None | Some(Provider::Model), true, true) => None, // the settings say it
+                (Some(_), true, true) => {
+                    return Err(Failure::usage("--model belongs to --provider model"));
+                }
+                (None | Some(Provider::Echo), false, true) => Some(Written::Object(Kind::Echo)),
+                (Some(Provider::Scripted), false, true) => Some(Written::Object(Kind::Scripted)),
+            };
             settings.put(&mut file)?;
             add(context, &name, session_mode, &file)
         }
@@ -162,16 +176,16 @@ async fn test(context: &Context, name: &str, text: &str) -> Result<ExitCode, Fai
     let (data, store) = context.open_store()?;
     let agent = store.agents().find(name).wait()?;
     let places = store.wirings().addresses_of(agent.id).wait()?;
-    drop(store);
     let places = places.into_iter().map(|place| Destination {
         name: place.name,
         channel_type: place.channel_type,
         platform_id: place.platform_id,
     });
     let (config, _) = context.load_config(&data.config())?;
+    let gateway = Gateway::of(&config, &data, &context.env, store, Arc::new(SystemClock))?;
+    let ground = trial::Ground { config: &config, data: &data, gateway: &gateway };
     let trial =
-        trial::run(&config, &data, &agent, places.collect(), text, &SystemIds, &SystemClock)
-            .await?;
+        trial::run(ground, &agent, places.collect(), text, &SystemIds, &SystemClock).await?;
     context
         .output
         .show(&json!({ "trial": trial }), |_| output::lines(&trial_lines(&agent.name, &trial)));

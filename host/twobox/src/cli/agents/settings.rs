@@ -1,8 +1,10 @@
 //! What `agents add` and `agents edit` set of how an agent runs. Everything else is for an editor.
 
+use std::collections::BTreeMap;
 use std::env::VarError;
 
 use clap::Args;
+use twobox_shared::agent_config::{Model, ModelName, Provider, Written};
 
 use crate::cli::output::Failure;
 use twobox_runtime::profile::File;
@@ -10,6 +12,10 @@ use twobox_runtime::profile::File;
 /// How an agent runs, where it is not as `[containers]` in twobox.toml says.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Settings {
+    /// The model that answers, as UPSTREAM/MODEL, such as anthropic/claude-opus-5-5. Given several times,
+    /// those after the first are asked where the one before does not answer.
+    #[arg(long = "model", value_name = "UPSTREAM/MODEL", value_parser = model_name)]
+    models: Vec<ModelName>,
     /// The image of its containers.
     #[arg(long)]
     image: Option<String>,
@@ -31,13 +37,23 @@ pub(in crate::cli) struct Settings {
 impl Settings {
     /// Whether nothing is set.
     pub(in crate::cli) fn is_empty(&self) -> bool {
-        let Self { image, network, memory, cpus, environment } = self;
-        (image, network, memory, cpus) == (&None, &None, &None, &None) && environment.is_empty()
+        let Self { models, image, network, memory, cpus, environment } = self;
+        (image, network, memory, cpus) == (&None, &None, &None, &None)
+            && environment.is_empty()
+            && models.is_empty()
+    }
+
+    /// Whether a model is named.
+    pub(super) fn names_model(&self) -> bool {
+        !self.models.is_empty()
     }
 
     /// Sets it in `file`. What is not given stays.
     pub(in crate::cli) fn put(self, file: &mut File) -> Result<(), Failure> {
-        let Self { image, network, memory, cpus, environment } = self;
+        let Self { models, image, network, memory, cpus, environment } = self;
+        if !models.is_empty() {
+            ask(file, models);
+        }
         file.image = image.or(file.image.take());
         file.network = network.or(file.network.take());
         file.limits.memory_mb = memory.or(file.limits.memory_mb);
@@ -51,6 +67,20 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn model_name(text: &str) -> Result<ModelName, String> {
+    ModelName::try_from(text.to_owned())
+}
+
+/// Has `models` answer. What else is said of the agent's model stays.
+fn ask(file: &mut File, models: Vec<ModelName>) {
+    let model = match file.provider.take() {
+        Some(Written::Object(Provider::Model(model))) => Model { models, ..model },
+        _ => Model { models, max_output_tokens: None, tools: BTreeMap::new() },
+    };
+    (file.command, file.lifetime) = (None, None); // they belong to what answered before
+    file.provider = Some(Written::Object(Provider::Model(model)));
 }
 
 /// The value of the variable `name` as this command's environment has it. No error says what it is, which
