@@ -13,7 +13,7 @@ use super::ledger::{End, Ledger, Request};
 use super::newest::newest;
 use super::options::Options;
 use super::plan::{Act, plan};
-use super::script::{Newest, Part, Script, Step, Trouble};
+use super::script::{Newest, Part, Script, Trouble};
 use super::shape::{Event, Said, error_event, output};
 use super::tokens::digest;
 
@@ -68,10 +68,7 @@ impl State {
         let number = self.ledger.next();
         let body: Value = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
         let prepared = match self.admit(api, &asked, &body, options) {
-            Ok((newest, reading)) => {
-                let step = self.script.next(&newest);
-                self.say(api, number, &asked, &body, &newest, reading, step)
-            }
+            Ok((newest, reading)) => self.say(api, number, &asked, &body, &newest, reading),
             Err(fault) => Err((fault, None)),
         };
         let mut request = Request {
@@ -131,7 +128,7 @@ impl State {
         Ok((newest, reading))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call, by the only caller")]
+    /// Says what the script says, or why not and when to come again.
     fn say(
         &mut self,
         api: Api,
@@ -140,8 +137,8 @@ impl State {
         body: &Value,
         newest: &Newest,
         reading: Reading,
-        step: Step,
     ) -> Result<(Said, Reply), (Fault, Option<u32>)> {
+        let step = self.script.next(newest);
         if let Some(refuse) = &step.refuse {
             return Err((Fault::scripted(refuse, api), refuse.retry_after));
         }

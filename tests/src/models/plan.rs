@@ -81,7 +81,8 @@ fn send(bytes: &[u8], step: &Step, acts: &mut Vec<Act>) {
         return;
     }
     for &byte in bytes {
-        acts.extend([Act::Pause(step.pause_ms), Act::Send(vec![byte])]);
+        acts.extend((step.pause_ms > 0).then_some(Act::Pause(step.pause_ms)));
+        acts.push(Act::Send(vec![byte]));
     }
 }
 
@@ -112,6 +113,7 @@ mod tests {
             (acts(&Step::empty()), "ab cd $ e"),
             (acts(&Step::empty().with_pauses(7)), "ab 7 cd $ e"),
             (acts(&Step::empty().dripping(7).with(Trouble::Short(3))), "7 a 7 b 7 c"),
+            (acts(&Step::empty().dripping(0)), "a b c d $ e"),
             (with(Trouble::Cut(0)), "!"),
             (with(Trouble::Cut(3)), "ab c !"),
             (with(Trouble::Cut(4)), "ab cd $ !"),

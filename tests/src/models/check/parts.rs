@@ -8,8 +8,21 @@ use crate::models::fault::Fault;
 /// What a person's message may be made of.
 const USER: [&str; 6] =
     ["text", "image", "document", "search_result", "tool_result", "container_upload"];
-/// What a model's may be made of.
-const ASSISTANT: [&str; 4] = ["text", "thinking", "redacted_thinking", "tool_use"];
+/// What a model's may be made of. Of tools that the vendor runs, nothing more is looked at.
+const ASSISTANT: [&str; 12] = [
+    "text",
+    "thinking",
+    "redacted_thinking",
+    "tool_use",
+    "server_tool_use",
+    "web_search_tool_result",
+    "web_fetch_tool_result",
+    "code_execution_tool_result",
+    "bash_code_execution_tool_result",
+    "text_editor_code_execution_tool_result",
+    "tool_search_tool_result",
+    "container_upload",
+];
 
 /// Checks each message by itself.
 ///

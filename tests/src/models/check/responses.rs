@@ -48,6 +48,31 @@ const KEYS: [&str; 34] = [
     "truncation",
 ];
 
+/// Items of tools that the vendor or a client's library runs, at which nothing more is looked.
+const OTHERS: [&str; 21] = [
+    "apply_patch_call",
+    "apply_patch_call_output",
+    "code_interpreter_call",
+    "compaction",
+    "computer_call",
+    "computer_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "file_search_call",
+    "image_generation_call",
+    "local_shell_call",
+    "local_shell_call_output",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_call",
+    "mcp_list_tools",
+    "shell_call",
+    "shell_call_output",
+    "tool_search_call",
+    "tool_search_output",
+    "web_search_call",
+];
+
 /// Checks a request.
 ///
 /// # Errors
@@ -122,6 +147,7 @@ fn item(item: &Value, n: usize) -> Checked {
             );
             Err(Fault::new(404, said).of("input"))
         }
+        Some(other) if OTHERS.contains(&other) => Ok(()),
         Some(other) => {
             let said = format!("Invalid value: '{other}'.");
             Err(Fault::invalid(said).of(format!("{at}.type")).coded("invalid_value"))
@@ -235,6 +261,8 @@ mod tests {
                 json!([{"type": "item_reference", "id": "rs_1"}]),
                 "Item with id 'rs_1' not found.",
             ),
+            ("the vendor's own", json!([user, {"type": "web_search_call", "id": "ws_1"}]), "good"),
+            ("nobody's", json!([user, {"type": "dance_call"}]), "Invalid value: 'dance_call'."),
             (
                 "no summary",
                 json!([{"type": "reasoning", "id": "rs_1"}]),
