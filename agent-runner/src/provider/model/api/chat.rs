@@ -114,7 +114,7 @@ pub(super) fn body<'a>(request: &Request<'a>, route: &'a Route, quirks: Quirks) 
     if !request.system.trim().is_empty() {
         messages.push(Message::System { content: request.system });
     }
-    for turn in turns(request.items, route) {
+    for turn in turns(request.items, route, quirks) {
         match turn {
             Turn::User { outcomes, parts } => people(outcomes, parts, route.images, &mut messages),
             Turn::Assistant(spoken) => messages.push(assistant(&spoken)),

@@ -12,7 +12,7 @@ use twobox_shared::agent_config::Route;
 
 use super::super::conversation::{Input, Part, Request, ToolSpec};
 use super::turns::{Outcome, Spoken, Turn, turns};
-use super::{Kind, unseen};
+use super::{Kind, Quirks, unseen};
 
 #[derive(Serialize)]
 pub(super) struct Body<'a> {
@@ -115,7 +115,7 @@ enum Given<'a> {
 }
 
 /// The body of `request` for the model at the end of `route`.
-pub(super) fn body<'a>(request: &Request<'a>, route: &'a Route) -> Body<'a> {
+pub(super) fn body<'a>(request: &Request<'a>, route: &'a Route, quirks: Quirks) -> Body<'a> {
     let mut tools: Vec<_> = request.tools.iter().map(tool).collect();
     if let Some(last) = tools.last_mut() {
         last.cache_control = Some(MARK);
@@ -125,7 +125,7 @@ pub(super) fn body<'a>(request: &Request<'a>, route: &'a Route) -> Body<'a> {
         system.push(Content { block: text(request.system), cache_control: Some(MARK) });
     }
     let mut messages: Vec<_> =
-        turns(request.items, route).into_iter().map(|turn| message(turn, route)).collect();
+        turns(request.items, route, quirks).into_iter().map(|turn| message(turn, route)).collect();
     let people = messages.iter_mut().rev().filter(|message| message.role == "user");
     for message in people.take(2) {
         if let Some(last) = message.content.last_mut() {

@@ -2,10 +2,11 @@ use serde_json::{Value, json};
 use twobox_shared::agent_config::Api;
 
 use super::super::conversation::{Answer, Block, Input, Item, Part, Stop, ToolResult, Usage};
-use super::Quirks;
+
 use super::samples::{
     body, call, media, opaque, read, result, route, survives_anything, user, words,
 };
+use super::{Complaint, Quirks};
 
 fn sent(items: &[Item]) -> Value {
     body(&route(Api::Messages), Quirks::default(), items)
@@ -162,6 +163,23 @@ fn a_model_that_takes_no_pictures_is_told_that_there_is_one() {
     };
     assert_eq!(kinds(true), ["image", "document", "text"]);
     assert_eq!(kinds(false), ["text", "text", "text"]);
+}
+
+#[test]
+fn thoughts_that_are_not_taken_back_are_left_out_from_there_on() {
+    let refusals = [
+        "messages.1.content.0: Invalid `signature` in `thinking` block",
+        "`thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified",
+    ];
+    for message in refusals {
+        let body_of = json!({"type": "error",
+            "error": {"type": "invalid_request_error", "message": message}});
+        let complaint = Complaint::of_status(400, &body_of.to_string());
+        let learned = Quirks::default().learn(Api::Messages, &complaint).unwrap();
+        let sent = body(&route(Api::Messages), learned, &conversation());
+        assert_eq!(sent["messages"][1]["content"][0]["type"], "text", "{message}");
+        assert_eq!(learned.learn(Api::Messages, &complaint), None, "it is asked again once");
+    }
 }
 
 fn events() -> Vec<Value> {

@@ -40,6 +40,9 @@ pub(super) struct Quirks {
     pub(super) completion_tokens: bool,
     /// Knows no `stream_options` (Chat).
     pub(super) no_stream_options: bool,
+    /// Does not take back what it said for itself, such as signed thinking: another stands behind the name
+    /// by now. Without this, one such answer would end every later turn of its conversation.
+    pub(super) no_opaque: bool,
 }
 
 impl Quirks {
@@ -48,17 +51,22 @@ impl Quirks {
         if !matches!(complaint.status, Some(400 | 422)) {
             return None;
         }
-        let said = |words: &str| complaint.message.to_ascii_lowercase().contains(words);
+        let told = complaint.message.to_ascii_lowercase();
+        let said = |words: &[&str]| words.iter().any(|words| told.contains(words));
         let mut learned = self;
         match api {
-            Api::Messages => {}
+            Api::Messages => {
+                learned.no_opaque |= said(&["`signature`", "thinking block", "thinking` block"]);
+            }
             Api::Responses => {
-                learned.no_encrypted_reasoning |=
-                    said("encrypted content is not supported") || said("encrypted_content");
+                learned.no_encrypted_reasoning |= said(&["encrypted content is not supported"]);
+                learned.no_opaque |= complaint.is(&["invalid_encrypted_content"])
+                    || said(&["encrypted content could not", "type 'reasoning'"]);
             }
             Api::Chat => {
-                learned.completion_tokens |= said("max_completion_tokens");
-                learned.no_stream_options |= said("stream_options");
+                learned.completion_tokens |= said(&["max_completion_tokens"]);
+                learned.no_stream_options |= said(&["stream_options"]);
+                learned.no_opaque |= said(&chat::OPAQUE);
             }
         }
         (learned != self).then_some(learned)
@@ -77,7 +85,7 @@ pub(super) fn write(
     out: &mut dyn Write,
 ) -> serde_json::Result<()> {
     match route.api {
-        Api::Messages => serde_json::to_writer(out, &messages::body(request, route)),
+        Api::Messages => serde_json::to_writer(out, &messages::body(request, route, quirks)),
         Api::Responses => serde_json::to_writer(out, &responses::body(request, route, quirks)),
         Api::Chat => serde_json::to_writer(out, &chat::body(request, route, quirks)),
     }

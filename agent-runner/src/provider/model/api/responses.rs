@@ -73,7 +73,7 @@ enum Content<'a> {
 
 /// The body of `request` for the model at the end of `route`.
 pub(super) fn body<'a>(request: &Request<'a>, route: &'a Route, quirks: Quirks) -> Body<'a> {
-    let turns = turns(request.items, route);
+    let turns = turns(request.items, route, quirks);
     let include: &[_] = match quirks.no_encrypted_reasoning {
         true => &[],
         false => &["reasoning.encrypted_content"],

@@ -93,6 +93,12 @@ fn an_upstream_that_keeps_its_reasoning_is_not_asked_for_it_again() {
     assert!(body(&route(Api::Responses), learned, &conversation())["include"].is_null());
     assert_eq!(learned.learn(Api::Responses, &Complaint::of_status(400, refusal)), None);
     assert_eq!(learn(500), None);
+    let refusal = r#"{"error":{"message":"The encrypted content gAAA could not be verified.",
+        "code":"invalid_encrypted_content"}}"#;
+    let complaint = Complaint::of_status(400, refusal);
+    let learned = Quirks::default().learn(Api::Responses, &complaint).unwrap();
+    let sent = body(&route(Api::Responses), learned, &conversation());
+    assert_eq!(sent["input"][1]["role"], "assistant", "its reasoning is not sent back");
 }
 
 fn events() -> Vec<Value> {

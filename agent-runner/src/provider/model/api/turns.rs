@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::Value;
-use twobox_shared::agent_config::Route;
+use twobox_shared::agent_config::{Api, ModelName, Route};
 
 use super::super::conversation::{Block, Item, Part, ToolCall};
-use super::{Kind, fingerprint, unseen};
+use super::{Kind, Quirks, fingerprint, unseen};
 
 /// The longest name of a call that all take, in bytes (OpenAI's Chat is the strictest).
 const ID_MAX: usize = 40;
@@ -106,8 +106,10 @@ impl fmt::Display for InWords<'_> {
 }
 
 /// `items` in turns, for the model at the end of `route`.
-pub(super) fn turns<'a>(items: &'a [Item], route: &Route) -> Vec<Turn<'a>> {
+pub(super) fn turns<'a>(items: &'a [Item], route: &Route, quirks: Quirks) -> Vec<Turn<'a>> {
     let mut turns = Turns { turns: Vec::new(), open: Vec::new(), taken: HashSet::new() };
+    let own =
+        |api: &Api, from: &ModelName| !quirks.no_opaque && *api == route.api && *from == route.name;
     for item in items {
         match item {
             Item::User { parts } => {
@@ -118,7 +120,7 @@ pub(super) fn turns<'a>(items: &'a [Item], route: &Route) -> Vec<Turn<'a>> {
             }
             Item::Assistant { blocks } => {
                 turns.close(&[]);
-                turns.assistant(blocks, route);
+                turns.assistant(blocks, &own);
             }
             Item::Results { results } => {
                 let known: Vec<_> = results
@@ -153,7 +155,7 @@ impl<'a> Turns<'a> {
         }
     }
 
-    fn assistant(&mut self, blocks: &'a [Block], route: &Route) {
+    fn assistant(&mut self, blocks: &'a [Block], own: &dyn Fn(&Api, &ModelName) -> bool) {
         let mut spoken = Vec::new();
         for block in blocks {
             match block {
@@ -164,7 +166,7 @@ impl<'a> Turns<'a> {
                     self.open.push((&call.id, id.clone()));
                     spoken.push(Spoken::Call { id, call });
                 }
-                Block::Opaque { api, from, value } if *api == route.api && *from == route.name => {
+                Block::Opaque { api, from, value } if own(api, from) => {
                     spoken.push(Spoken::Opaque(value));
                 }
                 Block::Opaque { .. } => {} // another's
@@ -218,11 +220,9 @@ fn is_blank(part: &Part) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use twobox_shared::agent_config::Api;
-
     use super::super::samples::{call, opaque, result, route, user, words};
     use super::*;
+    use serde_json::json;
 
     /// A conversation of what may go wrong in one: results that are missing, or of nothing, names that
     /// are there twice or are none, people who speak twice, answers that are empty. `seed` chooses.
@@ -259,7 +259,7 @@ mod tests {
         let route = route(Api::Messages);
         for seed in 0..2000 {
             let items = conversation(seed);
-            let turns = turns(&items, &route);
+            let turns = turns(&items, &route, Quirks::default());
             let mut ids = HashSet::new();
             for (at, turn) in turns.iter().enumerate() {
                 let people = at % 2 == 0;
@@ -289,9 +289,9 @@ mod tests {
         let route = route(Api::Messages);
         for seed in 0..500 {
             let items = conversation(seed);
-            let all = turns(&items, &route);
+            let all = turns(&items, &route, Quirks::default());
             for length in 1..items.len() {
-                let mut before = turns(&items[..length], &route);
+                let mut before = turns(&items[..length], &route, Quirks::default());
                 before.pop(); // the turn that may still go on
                 assert_eq!(before[..], all[..before.len()], "{seed}, {length} of {}", items.len());
             }

@@ -226,20 +226,20 @@ fn a_turn_ends_at_its_deadline_whatever_the_host_does() {
         [Step::Stall(String::new()), Step::Stall(format!("{STREAM}{}", chunk(": ping\n")))];
     for step in stalls {
         let mut bench = Bench::new();
-        bench.deadline = Duration::from_millis(200);
+        bench.deadline = Duration::from_millis(500);
         let (server, _requests) = serve(&bench.socket, vec![step]);
         is_unreachable(bench.ask(), "no answer in the time of the turn");
         server.join().unwrap();
     }
     let mut bench = Bench::new();
-    bench.deadline = Duration::from_millis(200);
+    bench.deadline = Duration::from_millis(500);
     is_unreachable(bench.ask(), "the host does not listen");
 }
 
 #[test]
 fn a_model_that_says_nothing_is_given_up() {
     let mut bench = Bench::new();
-    bench.client.patience.silence = Duration::from_millis(100);
+    bench.client.patience.silence = Duration::from_millis(500);
     let steps = vec![Step::Stall(format!("{STREAM}{}", chunk(&begun("hel")))), answer("other")];
     let (server, _requests) = serve(&bench.socket, steps);
     assert_eq!(said(bench.ask()), "other");
