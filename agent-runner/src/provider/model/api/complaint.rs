@@ -42,6 +42,15 @@ impl Complaint {
         Self { status: None, kinds, message: for_a_terminal(&said) }
     }
 
+    /// Of an answer that should have been a stream, and is this JSON: an error that some tell so, or an
+    /// answer of one who does not stream.
+    pub(crate) fn of_whole(body: &str) -> Self {
+        match serde_json::from_str::<Value>(body) {
+            Ok(value) if !value["error"].is_null() => Self::of_event(&value),
+            _ => Self::ours("the upstream answered in one piece instead of a stream"),
+        }
+    }
+
     /// Our own, of something that no upstream should say.
     pub(crate) fn ours(message: &str) -> Self {
         let message = for_a_terminal(message);
@@ -103,6 +112,9 @@ mod tests {
             assert_eq!(complaint.kinds.join(" "), kinds, "{body}");
             assert_eq!(complaint.message, format!("status 500: {said}"), "{body}");
         }
+        let whole = Complaint::of_whole(r#"{"error":{"message":"no credit","code":402}}"#);
+        assert_eq!((&*whole.message, whole.status), ("no credit", None));
+        assert!(Complaint::of_whole(r#"{"choices":[]}"#).message.contains("instead of a stream"));
         assert_eq!(Complaint::of_status(502, " ").message, "status 502");
         assert!(Complaint::of_status(500, &"x".repeat(9000)).message.len() < 600);
     }

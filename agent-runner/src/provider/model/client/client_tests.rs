@@ -1,12 +1,11 @@
 //! The client against a real socket, behind which a script answers.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Read;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::{JoinHandle, sleep, spawn};
+use std::path::PathBuf;
+use std::thread::{sleep, spawn};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 use twobox_shared::agent_config::{Api, ModelName};
 use twobox_shared::ids::MessageId;
@@ -14,89 +13,8 @@ use twobox_shared::ids::MessageId;
 use super::super::super::Reins;
 use super::super::api::samples::{route, tools, user, words};
 use super::super::conversation::{Item, Stop};
+use super::script::{STREAM, Step, answer, begun, chunk, cut, serve, status, whole};
 use super::*;
-
-/// What the script does with a connection.
-#[derive(Clone)]
-enum Step {
-    /// Reads the request, says this, and closes.
-    Say(String),
-    /// Says this before the request is read, and closes.
-    SayUnread(String),
-    /// Reads the request, says this, and then nothing until the client goes.
-    Stall(String),
-}
-
-fn status(status: u16, body: &str) -> Step {
-    let length = body.len();
-    Step::Say(format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\n\r\n{body}"))
-}
-
-const STREAM: &str =
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-
-/// `text` as a chunk.
-fn chunk(text: &str) -> String {
-    format!("{:x}\r\n{text}\r\n", text.len())
-}
-
-/// The beginning of an answer that says `text`.
-fn begun(text: &str) -> String {
-    let start = json!({"type": "content_block_start", "index": 0,
-        "content_block": {"type": "text", "text": ""}});
-    let delta = json!({"type": "content_block_delta", "index": 0,
-        "delta": {"type": "text_delta", "text": text}});
-    format!("event: x\ndata: {start}\n\n: comment\n\ndata: {delta}\n\n")
-}
-
-/// A whole answer that says `text`.
-fn whole(text: &str) -> String {
-    let end = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}});
-    let stop = json!({"type": "message_stop"});
-    format!("{}data: {end}\n\ndata: {stop}\n\n", begun(text))
-}
-
-fn answer(text: &str) -> Step {
-    Step::Say(format!("{STREAM}{}0\r\n\r\n", chunk(&whole(text))))
-}
-
-fn cut(text: &str) -> Step {
-    Step::Say(format!("{STREAM}{}", chunk(&begun(text))))
-}
-
-/// Answers one connection for each step, and hands out the requests: heads and bodies.
-fn serve(path: &Path, steps: Vec<Step>) -> (JoinHandle<()>, Receiver<(String, Value)>) {
-    let listener = UnixListener::bind(path).unwrap();
-    let (requests, received) = channel();
-    let work = move || {
-        for step in steps {
-            let (mut stream, _) = listener.accept().unwrap();
-            if let Step::SayUnread(text) = step {
-                stream.write_all(text.as_bytes()).unwrap();
-                continue;
-            }
-            requests.send(request(&stream)).unwrap();
-            let (Step::Say(text) | Step::Stall(text) | Step::SayUnread(text)) = &step;
-            stream.write_all(text.as_bytes()).unwrap();
-            if matches!(step, Step::Stall(_)) {
-                drop(stream.read(&mut [0])); // until the client goes
-            }
-        }
-    };
-    (spawn(work), received)
-}
-
-fn request(stream: &UnixStream) -> (String, Value) {
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        assert_ne!(reader.read_line(&mut head).unwrap(), 0, "a whole head");
-    }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-    let mut body = vec![0; length.parse().unwrap()];
-    reader.read_exact(&mut body).unwrap();
-    (head, serde_json::from_slice(&body).unwrap())
-}
 
 /// A client of two models, a handle for it, and who may push.
 struct Bench {
@@ -204,6 +122,17 @@ fn an_error_in_the_stream_is_no_answer() {
     let step = Step::Say(format!("{STREAM}{}", chunk(&format!("data: {error}\n\n"))));
     let (server, _requests) = serve(&bench.socket, vec![step; 6]);
     is_unreachable(bench.ask(), "busy");
+    server.join().unwrap();
+}
+
+#[test]
+fn an_error_that_comes_as_a_success_is_no_answer() {
+    let mut bench = Bench::new();
+    let body = r#"{"error":{"type":"invalid_request_error","message":"no such model"}}"#;
+    let head = format!("content-type: application/json\r\ncontent-length: {}", body.len());
+    let step = Step::Say(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}"));
+    let (server, _requests) = serve(&bench.socket, vec![step]);
+    assert_eq!(bench.ask(), Err(Trouble::Refused("no such model".to_owned())));
     server.join().unwrap();
 }
 

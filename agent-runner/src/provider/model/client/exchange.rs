@@ -155,12 +155,16 @@ fn converse(stream: &UnixStream, call: &Call<'_>, hear: &mut dyn FnMut(&str)) ->
         Err(_) => return Outcome::Lost,
     };
     let mut body = Body::new(reader, &head);
-    if head.status == 200 {
+    if head.status == 200 && !head.json {
         return listen(stream, &mut body, Reading::new(call.route), hear);
     }
     let mut bytes = Vec::new();
     drop(body.take(ERROR_MAX).read_to_end(&mut bytes)); // what has come says enough
-    Outcome::Complaint(Complaint::of_status(head.status, &String::from_utf8_lossy(&bytes)))
+    let text = String::from_utf8_lossy(&bytes);
+    Outcome::Complaint(match head.status {
+        200 => Complaint::of_whole(&text),
+        status => Complaint::of_status(status, &text),
+    })
 }
 
 /// Writes the request. Its body is written twice, the first time to be counted: a conversation is not held

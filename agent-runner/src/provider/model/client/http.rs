@@ -18,6 +18,8 @@ const CHUNK_LINE_MAX: usize = 4 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
+    /// Whether the body is JSON, and so no stream.
+    pub(super) json: bool,
     framing: Framing,
 }
 
@@ -109,7 +111,8 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
         }
         _ => Framing::Close,
     };
-    Ok(Head { status, framing })
+    let json = header("content-type").is_some_and(|it| it.trim().starts_with("application/json"));
+    Ok(Head { status, json, framing })
 }
 
 /// The body of an answer. It ends well only where its framing says so; a connection that is closed before

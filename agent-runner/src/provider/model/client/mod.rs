@@ -10,6 +10,8 @@ mod sse;
 
 #[cfg(test)]
 mod client_tests;
+#[cfg(test)]
+mod script;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
