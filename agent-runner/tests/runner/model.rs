@@ -4,11 +4,12 @@ use std::sync::mpsc;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use twobox_shared::content::Failure;
+use twobox_shared::content::{Chat, Failure};
+use twobox_shared::inbox::NewMessage;
 use twobox_shared::outbox::AckStatus;
 
 use crate::gateway::{Answer, Gateway};
-use crate::session::{Session, wait_for};
+use crate::session::{Session, message, wait_for};
 
 /// A session with an agent that a model answers.
 fn session(answers: Vec<Answer>) -> (Session, Gateway) {
@@ -206,6 +207,39 @@ fn a_tool_that_is_denied_is_not_told_of_and_not_used() {
     assert!(!tools.iter().any(|tool| tool["name"] == "bash"), "{tools:?}");
     assert!(conversation(&gateway.asked(1)).contains("may not be used here"));
     assert!(!session.folder("work").join("x").exists());
+    runner.stop();
+}
+
+#[test]
+fn a_permission_for_a_tool_that_nobody_has_breaks_the_agent() {
+    let (session, gateway) = session_with(Vec::new(), json!({"bsh": "deny"}));
+    session.say("m1", "x");
+    let mut runner = session.start();
+    let (code, stderr) = runner.end();
+    assert_eq!(code, Some(78), "{stderr}");
+    let failure = session.wait_failed("m1");
+    assert!(failure.detail.starts_with("provider.tools: there is no tool \"bsh\""), "{failure:?}");
+    assert!(gateway.bodies().is_empty(), "nobody was asked");
+}
+
+#[test]
+fn a_picture_that_comes_with_a_message_is_shown_also_when_its_file_is_gone() {
+    let (session, gateway) = session(vec![Answer::Says("a cat"), Answer::Says("a black one")]);
+    let folder = session.paths.inbox_files().join("m1");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("cat.png"), b"\x89PNG\r\n\x1a\n and a cat").unwrap();
+    let chat = Chat { files: vec!["cat.png".to_owned()], ..Chat::text("what is this?") };
+    session.accept(&[NewMessage { content: chat.to_json(), ..message("m1", "") }]);
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    std::fs::remove_dir_all(folder).unwrap();
+    session.say("m2", "and of which colour?");
+    session.wait_ack("m2", AckStatus::Completed);
+    let bytes = "iVBORw0KGgogYW5kIGEgY2F0";
+    for number in [0, 1] {
+        let asked = conversation(&gateway.asked(number));
+        assert!(asked.contains(bytes) && asked.contains("cat.png, shown below"), "{asked}");
+    }
     runner.stop();
 }
 

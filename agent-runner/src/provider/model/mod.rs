@@ -22,7 +22,7 @@ pub(crate) use client::Heard;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use twobox_shared::agent_config::{AgentConfig, Model as Settings};
@@ -59,8 +59,6 @@ pub(crate) struct Model {
     tool_timeout: Duration,
     /// As the last turn left it.
     transcript: Option<Transcript>,
-    /// How many things were given a number.
-    numbers: u64,
 }
 
 impl Model {
@@ -80,7 +78,6 @@ impl Model {
             turn_timeout: config.turn_timeout(),
             tool_timeout: config.tool_timeout(),
             transcript: None,
-            numbers: 0,
         }
     }
 
@@ -98,7 +95,6 @@ impl Model {
             shows_pictures,
             cancelled: AtomicBool::new(false),
             group: Arc::clone(&handle.group),
-            numbers: AtomicU64::new(self.numbers),
         }
     }
 }
@@ -112,6 +108,9 @@ impl Provider for Model {
             return Err(Failure::permanent(Failure::AGENT_BROKEN, detail));
         };
         let bench = self.bench(prompt, handle, shows_pictures);
+        let toolbox = Toolbox::of(&bench, &self.settings.tools).map_err(|wrong| {
+            Failure::permanent(Failure::AGENT_BROKEN, format!("provider.tools: {wrong}"))
+        })?;
         let folder = bench.kept.folder("").map_err(unkept)?;
         let triggers: Vec<_> = prompt.messages.iter().filter(|message| message.trigger).collect();
         if let [only] = triggers.as_slice()
@@ -139,14 +138,13 @@ impl Provider for Model {
             prompt,
             files: Files { inbox: &self.inbox, kept: &bench.kept },
             bench: &bench,
-            toolbox: &Toolbox::of(&bench, &self.settings.tools),
+            toolbox: &toolbox,
             system: &system,
             transcript: &mut transcript,
             deadline,
             max_output_tokens: self.settings.max_output_tokens.unwrap_or(u32::MAX),
         };
         let done = talk.run(&unfinished);
-        self.numbers = bench.numbers.into_inner();
         self.transcript = Some(transcript);
         done
     }

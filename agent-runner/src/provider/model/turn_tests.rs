@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -128,14 +128,13 @@ impl Stage {
             shows_pictures: true,
             cancelled: AtomicBool::new(false),
             group: Arc::clone(&self.handle.group),
-            numbers: AtomicU64::new(0),
         };
         let talk = Talk {
             asks: &mut self.asks,
             handle: &self.handle,
             prompt: &prompt,
             files: Files { inbox: self.dir.path(), kept: &kept },
-            toolbox: &Toolbox::of(&bench, &self.permissions),
+            toolbox: &Toolbox::of(&bench, &self.permissions).unwrap(),
             bench: &bench,
             system: "system",
             transcript: &mut self.transcript,

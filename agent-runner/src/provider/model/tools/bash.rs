@@ -12,6 +12,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use twobox_shared::ids::{IdSource, SystemIds};
 
 use super::arguments::{Arguments, Field};
 use super::bounded::Bounded;
@@ -57,8 +58,9 @@ pub(super) fn span(bench: &Bench, given: Arguments<'_>) -> Duration {
 fn run(bench: &Bench, given: Arguments<'_>) -> Made {
     let shell = bench.shell.as_deref().ok_or("there is no shell in this place")?;
     let span = span(bench, given);
-    let number = bench.next_number();
-    let output = Arc::new(Mutex::new(Bounded::new(&bench.kept, format!("bash-{number}"))));
+    // The conversation may name the file for as long as it lasts: no other call is given its name.
+    let name = format!("bash-{}", SystemIds.uuid().simple());
+    let output = Arc::new(Mutex::new(Bounded::new(&bench.kept, name)));
     let (child, done) = start(bench, shell, given.needed("command"), &output)?;
     let how = wait(bench, child, Instant::now() + span);
     done.recv_timeout(DRAIN).ok(); // whoever still holds it is not waited for

@@ -14,7 +14,7 @@ mod skill;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -72,20 +72,12 @@ pub(super) struct Bench {
     pub(super) cancelled: AtomicBool,
     /// The process group of what runs, for the main thread to kill.
     pub(super) group: Arc<Mutex<Option<Pid>>>,
-    /// Counts what needs a name.
-    pub(super) numbers: AtomicU64,
 }
 
 impl Bench {
     /// The path that a model means by `given`.
     fn path(&self, given: &str) -> PathBuf {
         self.work.join(Path::new(given)).components().collect()
-    }
-
-    /// A number that no other call of this session has, as long as its process lives.
-    fn next_number(&self) -> String {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        format!("{}-{number}", std::process::id())
     }
 }
 
@@ -95,6 +87,15 @@ struct Tool {
     says: &'static str,
     fields: &'static [Field],
     run: Run,
+}
+
+/// All tools, in the order in which models are told of them.
+fn all() -> Vec<Tool> {
+    let mut tools =
+        vec![bash::TOOL, files::READ, files::WRITE, files::EDIT, find::GLOB, find::GREP];
+    tools.extend([skill::TOOL, host::SEND_MESSAGE, host::SEND_FILE, host::LIST_DESTINATIONS]);
+    tools.extend(host::REQUESTS);
+    tools
 }
 
 /// How a tool is used.
@@ -159,21 +160,32 @@ pub(super) struct Toolbox {
 
 impl Toolbox {
     /// All that this place has and the agent may use.
-    pub(super) fn of(bench: &Bench, permissions: &BTreeMap<String, Permission>) -> Self {
-        let mut tools = Vec::new();
-        if bench.shell.is_some() {
-            tools.push(bash::TOOL);
+    ///
+    /// # Errors
+    /// A permission is for a tool that nobody has: whoever wrote it believes that something is denied
+    /// which is not.
+    pub(super) fn of(
+        bench: &Bench,
+        permissions: &BTreeMap<String, Permission>,
+    ) -> Result<Self, String> {
+        let mut tools = all();
+        if let Some(name) =
+            permissions.keys().find(|name| !tools.iter().any(|it| it.name == **name))
+        {
+            let names: Vec<_> = tools.iter().map(|tool| tool.name).collect();
+            return Err(format!("there is no tool {name:?}; there are: {}", names.join(", ")));
         }
-        tools.extend([files::READ, files::WRITE, files::EDIT, find::GLOB, find::GREP]);
-        if !bench.skills.is_empty() {
-            tools.push(skill::TOOL);
-        }
-        tools.extend([host::SEND_MESSAGE, host::SEND_FILE, host::LIST_DESTINATIONS]);
-        tools.extend(host::REQUESTS);
         let denied = permissions.iter().filter(|(_, permission)| **permission == Permission::Deny);
         let denied: Vec<String> = denied.map(|(name, _)| name.clone()).collect();
-        tools.retain(|tool| !denied.iter().any(|name| name == tool.name));
-        Self { tools, denied }
+        tools.retain(|tool| {
+            let is_there = match tool.name {
+                name if name == bash::TOOL.name => bench.shell.is_some(),
+                name if name == skill::TOOL.name => !bench.skills.is_empty(),
+                _ => true,
+            };
+            is_there && !denied.iter().any(|name| name == tool.name)
+        });
+        Ok(Self { tools, denied })
     }
 
     /// What the model is told of them.

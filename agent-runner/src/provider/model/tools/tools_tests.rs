@@ -54,10 +54,9 @@ fn place_with(permissions: &[(&str, Permission)]) -> Place {
         shows_pictures: true,
         cancelled: AtomicBool::new(false),
         group: Arc::clone(&handle.group),
-        numbers: AtomicU64::new(0),
     };
     let permissions = permissions.iter().map(|(name, it)| ((*name).to_owned(), *it)).collect();
-    let toolbox = Toolbox::of(&bench, &permissions);
+    let toolbox = Toolbox::of(&bench, &permissions).unwrap();
     Place { dir, bench, toolbox, handle, reins, aside: Aside::default() }
 }
 
@@ -282,6 +281,16 @@ fn a_tool_that_is_denied_or_not_there_is_refused_in_words() {
     let said = place.one("glob", json!("{broken"));
     assert!(said.contains("a JSON object, and this is none"), "{said}");
     assert!(!place.dir.path().join("x").exists());
+}
+
+#[test]
+fn a_permission_for_a_tool_that_nobody_has_is_a_mistake() {
+    let place = place();
+    let permission = |name: &str| BTreeMap::from([(name.to_owned(), Permission::Deny)]);
+    let error = Toolbox::of(&place.bench, &permission("bsh")).err().unwrap();
+    assert!(error.starts_with("there is no tool \"bsh\"; there are: bash, read_file,"), "{error}");
+    // One that is only not in this place is none.
+    assert!(Toolbox::of(&place.bench, &permission("skill")).is_ok());
 }
 
 #[test]
