@@ -1,6 +1,8 @@
 //! Messages as a model reads them: a line of what the host knows, and what was said. Pure, but for the
-//! pictures, which are looked for where the host puts the files of a message.
+//! pictures, which are looked for where the host puts the files of a message, and what is too long.
 
+use std::borrow::Cow;
+use std::io::Write;
 use std::path::Path;
 
 use twobox_shared::content::{KIND_CHAT, KIND_SYSTEM, KIND_TASK};
@@ -12,6 +14,9 @@ use crate::provider::{Prompt, PromptMessage};
 
 /// How many pictures and documents of one turn's messages are shown by themselves.
 const SHOWN_MAX: usize = 10;
+
+/// The most that is shown of what a message says, in bytes.
+const TEXT_MAX: usize = 200_000;
 
 /// What a message of a person says that begins a new conversation.
 pub(super) const NEW: &str = "/new";
@@ -45,7 +50,7 @@ impl Files<'_> {
         let (mut parts, mut shown) = (Vec::new(), 0);
         for message in messages {
             let folder = self.inbox.join(message.id.as_str());
-            let mut text = format!("{}\n{}", header(message), message.text);
+            let mut text = format!("{}\n{}", header(message), self.bounded(message));
             let mut pictures = Vec::new();
             for name in &message.files {
                 let path = folder.join(name);
@@ -63,6 +68,24 @@ impl Files<'_> {
             parts.append(&mut pictures);
         }
         parts
+    }
+
+    /// What a message says. Of a very long one the beginning: with all of it nothing else would find
+    /// room, and the conversation could not be shortened by it.
+    fn bounded<'m>(&self, message: &'m PromptMessage) -> Cow<'m, str> {
+        let text = &message.text;
+        if text.len() <= TEXT_MAX {
+            return Cow::Borrowed(text);
+        }
+        let fits = (0..=TEXT_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let kept =
+            self.kept.output(&format!("message-{}", message.id)).and_then(|(mut file, path)| {
+                file.write_all(text.as_bytes())?;
+                Ok(format!("; all of it is in {}", path.display()))
+            });
+        let (shown, rest) = text.split_at(fits);
+        let place = kept.unwrap_or_default(); // a full disk: what is shown has to do
+        Cow::Owned(format!("{shown}\n[… {} bytes are left out here{place} …]", rest.len()))
     }
 }
 
@@ -199,6 +222,21 @@ mod tests {
             text.contains("look\n[a file came with it: ") && text.contains("a.png, shown below]")
         );
         assert!(text.contains("b.csv]") && text.ends_with("../m1/a.png]"), "{text}");
+    }
+
+    #[test]
+    fn of_a_very_long_message_the_beginning_is_shown_and_all_of_it_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::of(dir.path());
+        let long = "é".repeat(TEXT_MAX);
+        let parts = Files { inbox: dir.path(), kept: &kept }.said(&[message(&long)]);
+        let [Part::Text { text }] = parts.as_slice() else { panic!("{} parts", parts.len()) };
+        assert!(text.len() < TEXT_MAX + 500, "{}", text.len());
+        let file = dir.path().join(".twobox/output/message-m1.txt");
+        let place =
+            format!("[… {TEXT_MAX} bytes are left out here; all of it is in {}", file.display());
+        assert!(text.contains(&place), "{}", &text[TEXT_MAX..]);
+        assert_eq!(std::fs::read_to_string(file).unwrap(), long);
     }
 
     #[test]
