@@ -275,7 +275,7 @@ fn a_runner_that_is_given_no_way_to_a_model_says_so_and_leaves() {
     assert!(failure.detail.contains("no way to a model"), "{failure:?}");
 }
 
-/// Prints what a runner holds, at rest and with a conversation of 50 turns. Of a release build it is what
+/// Prints what a runner holds, and how soon it asks, at rest and with a conversation of 50 turns. Of a release build it is what
 /// people get: `cargo test --release -p twobox-agent-runner -- --ignored --nocapture memory`.
 #[test]
 #[ignore = "it measures, and asserts nothing"]
@@ -290,11 +290,30 @@ fn memory_of_a_conversation() {
     for turn in 1..=50 {
         gateway.then([bash("seq 1 600"), Answer::Says("That is what I have found.")]);
         let id = format!("m{turn}");
+        let before = gateway.bodies().len();
+        let accepted = std::time::Instant::now();
         session.say(&id, &"What about this? ".repeat(20));
+        while gateway.bodies().len() == before {
+            std::thread::yield_now();
+        }
+        let asked = accepted.elapsed();
         session.wait_ack(&id, AckStatus::Completed);
         if turn == 1 || turn == 50 {
             report(turn);
+            println!("{turn} turns: asked {asked:?} after the message was there to be accepted");
         }
     }
+    runner.stop();
+}
+
+#[test]
+fn a_confined_agent_asks_its_model_and_has_a_shell_and_a_place_for_temporary_files() {
+    let line = "touch \"$TMPDIR/x\" && echo \"made it\"";
+    let (session, gateway) = session(vec![bash(line), Answer::Says("done")]);
+    session.say("m1", "try");
+    let runner = session.start_with(&["--confine"]);
+    session.wait_ack("m1", AckStatus::Completed);
+    let results = conversation(&gateway.asked(1));
+    assert!(results.contains("made it"), "{results}");
     runner.stop();
 }

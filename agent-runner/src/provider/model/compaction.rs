@@ -188,6 +188,27 @@ mod tests {
     }
 
     #[test]
+    fn whatever_was_said_what_stays_begins_with_no_result_and_has_the_last_item() {
+        // All conversations of seven rounds, each a short or long message, or a call with its result.
+        for number in 0..4_u32.pow(7) {
+            let round = |place: u32| match number / 4_u32.pow(place) % 4 {
+                0 => vec![said(30)],
+                1 => vec![said(2_000)],
+                2 => vec![call(), result(30)],
+                _ => vec![call(), result(2_000)],
+            };
+            let items: Vec<Item> = (0..7).flat_map(round).collect();
+            let keeps = keeps(&items, 5_000);
+            let stays = &items[items.len() - keeps..];
+            let first = stays.first().unwrap_or_else(|| panic!("nothing stays of {items:?}"));
+            assert!(!matches!(first, Item::Results { .. }), "{items:?}");
+            let fewest = if matches!(stays.last(), Some(Item::Results { .. })) { 2 } else { 1 };
+            let weighed = stays.iter().map(weight).sum::<u64>();
+            assert!(keeps == fewest || weighed <= 1_000, "{keeps} of {items:?}");
+        }
+    }
+
+    #[test]
     fn leaving_out_a_little_is_not_worth_a_request() {
         assert!(is_worth_it(&[said(3_000), said(3_000)], 5_000));
         assert!(!is_worth_it(&[said(300), said(3_000)], 5_000));
