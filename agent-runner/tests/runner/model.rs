@@ -275,8 +275,8 @@ fn a_runner_that_is_given_no_way_to_a_model_says_so_and_leaves() {
     assert!(failure.detail.contains("no way to a model"), "{failure:?}");
 }
 
-/// Prints what a runner holds, and how soon it asks, at rest and with a conversation of 50 turns. Of a release build it is what
-/// people get: `cargo test --release -p twobox-agent-runner -- --ignored --nocapture memory`.
+/// Prints what a runner holds, and how soon it asks, at first and with a conversation of 50 turns. What
+/// people get is a release build.
 #[test]
 #[ignore = "it measures, and asserts nothing"]
 fn memory_of_a_conversation() {
