@@ -5,6 +5,7 @@
 //! is shown. What it does to the folder that its conversations share is done.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -156,7 +157,8 @@ pub async fn run(
     let _door = match way {
         Some(way) => {
             let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
-            let opened = gateway.open(incarnation.session, agent.id, &way, limit, &socket);
+            let opened =
+                gateway.open(incarnation.session, agent.id, &way, Arc::new(move || limit), &socket);
             Some(opened.map_err(|source| TrialError::Way { socket, source })?)
         }
         None => None,

@@ -1,16 +1,21 @@
 //! Who asks: one session, for as long as one of its containers lives.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use twobox_shared::agent_config::ModelName;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_store::usage::Limit;
+use twobox_system::blocking::blocking;
 
 use crate::body::{self, BODY_MAX};
 
+/// Says what the agent may use in a day, now. It may look at files.
+pub type Allowance = Arc<dyn Fn() -> Limit + Send + Sync>;
+
 /// Who asks.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Caller {
     /// The session.
     pub session: SessionId,
@@ -19,27 +24,52 @@ pub struct Caller {
     /// What its requests have to give as their credential.
     pub key: String,
     /// The models that it may ask.
-    pub models: Vec<ModelName>,
-    /// What its agent may use in a day.
+    pub models: Arc<[ModelName]>,
+    /// What its agent may use in a day, as it was when the request was made. Nothing before that.
     pub limit: Limit,
+    allowance: Allowance,
     /// For the bodies that it has under way.
     pub(crate) room: Arc<Semaphore>,
 }
 
+/// The limit of whoever has not been told one.
+const NOTHING: Limit = Limit { nano_usd: Some(0), tokens: Some(0) };
+
 impl Caller {
-    /// A session of `agent` that may ask `models`.
+    /// A session of `agent` that may ask `models` for as much as `allowance` says.
     pub fn new(
         session: SessionId,
         agent: AgentGroupId,
         key: String,
         models: Vec<ModelName>,
-        limit: Limit,
+        allowance: Allowance,
     ) -> Self {
-        Self { session, agent, key, models, limit, room: body::room(BODY_MAX) }
+        let (models, room) = (models.into(), body::room(BODY_MAX));
+        Self { session, agent, key, models, limit: NOTHING, allowance, room }
+    }
+
+    /// The same, with the limit that its agent has now.
+    pub(crate) async fn at_present(&self) -> Self {
+        let allowance = Arc::clone(&self.allowance);
+        let limit = blocking(move || allowance()).await;
+        Self { limit, ..self.clone() }
     }
 
     /// Whether it may ask `model` of `upstream`.
     pub fn may_ask(&self, upstream: &str, model: &str) -> bool {
         self.models.iter().any(|it| it.upstream() == upstream && it.model() == model)
+    }
+}
+
+impl fmt::Debug for Caller {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { session, agent, models, limit, .. } = self;
+        f.debug_struct("Caller")
+            .field("session", session)
+            .field("agent", agent)
+            .field("models", models)
+            .field("limit", limit)
+            .finish_non_exhaustive()
     }
 }

@@ -11,10 +11,9 @@ use twobox_shared::clock::Clock;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_slots::zone::{UnknownZone, Zone};
 use twobox_store::Store;
-use twobox_store::usage::Limit;
 use twobox_system::data::DataDir;
 
-use crate::caller::Caller;
+use crate::caller::{Allowance, Caller};
 use crate::door::Door;
 use crate::ledger::Ledger;
 use crate::proxy::Proxy;
@@ -78,8 +77,13 @@ impl Gateway {
         Ok(Some(agent::Gateway { key: fresh_key(), routes }))
     }
 
-    /// Serves `session` of `agent`, whose runner was told `way`, at `socket`, until the door is dropped. Has
-    /// to be called inside tokio.
+    /// The upstreams, and what is known of them.
+    pub fn upstreams(&self) -> &Upstreams {
+        self.proxy.upstreams()
+    }
+
+    /// Serves `session` of `agent`, whose runner was told `way`, at `socket`, until the door is dropped. What
+    /// it may use in a day `allowance` says anew for each request. Has to be called inside tokio.
     ///
     /// # Errors
     /// The system's reason.
@@ -88,11 +92,11 @@ impl Gateway {
         session: SessionId,
         agent: AgentGroupId,
         way: &agent::Gateway,
-        limit: Limit,
+        allowance: Allowance,
         socket: &Path,
     ) -> io::Result<Door> {
         let models = way.routes.iter().map(|route| route.name.clone()).collect();
-        let caller = Caller::new(session, agent, way.key.clone(), models, limit);
+        let caller = Caller::new(session, agent, way.key.clone(), models, allowance);
         Door::open(Arc::clone(&self.proxy), caller, socket)
     }
 }

@@ -22,6 +22,7 @@ pub mod settings;
 mod tap;
 mod upstream;
 
+pub use caller::Allowance;
 pub use door::Door;
 pub use gateway::{Gateway, GatewayError};
 pub use ledger::Ledger;

@@ -124,7 +124,8 @@ impl Proxy {
             let detail = format!("this agent may not ask {}/{}", target.upstream, asked.model);
             return Err(Refusal::new(Why::NotAllowed, detail));
         }
-        let reserved = self.ledger.reserve(caller, upstream, &asked, out.held.bytes.len()).await?;
+        let caller = caller.at_present().await;
+        let reserved = self.ledger.reserve(&caller, upstream, &asked, out.held.bytes.len()).await?;
         self.ask(asked_by, &out, reserved).await
     }
 

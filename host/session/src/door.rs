@@ -1,14 +1,17 @@
 //! The session's way to models: a socket that is there while its container lives.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use twobox_gateway::{Door, price};
+use twobox_config::Containers;
+use twobox_gateway::Door;
 use twobox_runtime::Profile;
-use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::agent_config::{AgentConfig, AgentConfigError, Gateway};
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
 
 use super::task::Task;
+use crate::allowance::{self, Allowance};
 
 /// Whether the container that lives has a way to models.
 #[derive(Debug)]
@@ -17,37 +20,62 @@ pub(crate) enum Way {
     None,
     /// Its socket is served until this is dropped.
     Open(#[expect(dead_code, reason = "it is held to be dropped")] Door),
-    /// It was told of one, and the socket could not be made: that is tried again.
+    /// It was told of one, or may have been, and nothing is served there: that is tried again.
     Shut,
 }
 
+/// What a runner was told of its way, and what its agent may use there.
+struct Told {
+    way: Gateway,
+    allowance: Allowance,
+}
+
 impl Task {
-    /// Opens the way that the runner was told of in its configuration, which only the host writes.
+    /// Opens the way that a runner with `profile` is told of.
+    pub(super) async fn open_way_of(&self, profile: &Profile) -> Way {
+        let Some(way) = profile.agent.gateway.clone() else { return Way::None };
+        let source = self.core.parts.data.agent_config(&self.record.agent_folder);
+        let settings = self.core.parts.config.containers.clone();
+        let allowance = Allowance::new(source, settings, allowance::of(profile));
+        self.serve_way(Told { way, allowance }).await
+    }
+
+    /// Opens the way that the runner which lives was told of in its configuration, which only the host
+    /// writes.
     pub(super) async fn open_way(&self) -> Way {
+        let (boxes, core) = (Arc::clone(&self.boxes), Arc::clone(&self.core));
+        let source = self.core.parts.data.agent_config(&self.record.agent_folder);
+        let read = blocking(move || {
+            told(&boxes.paths().agent_config(), &source, &core.parts.config.containers)
+        });
+        match read.await {
+            Ok(None) => Way::None,
+            Ok(Some(told)) => self.serve_way(told).await,
+            Err(error) => self.shut(&error.to_string()),
+        }
+    }
+
+    async fn serve_way(&self, Told { way, allowance }: Told) -> Way {
         let (boxes, core, agent) =
             (Arc::clone(&self.boxes), Arc::clone(&self.core), self.record.agent_group);
-        let source = self.core.parts.data.agent_config(&self.record.agent_folder);
         let id = self.id;
         // Opened inside tokio, which the threads for blocking work belong to.
         let opened = blocking(move || {
-            let told = AgentConfig::load(&boxes.paths().agent_config()).ok()?.gateway?;
-            let profile = Profile::load(&source, &core.parts.config.containers).ok();
-            let budget = profile.map(|profile| profile.budget).unwrap_or_default();
-            let limit = price::limit(budget.usd_per_day, budget.tokens_per_day);
             let socket = boxes.paths().gateway_socket();
-            Some(core.parts.gateway.open(id, agent, &told, limit, &socket))
+            core.parts.gateway.open(id, agent, &way, Arc::new(move || allowance.now()), &socket)
         });
         match opened.await {
-            None => Way::None,
-            Some(Ok(door)) => Way::Open(door),
-            Some(Err(error)) => {
-                if let Some(before) = warned("gateway.open", &error.to_string()) {
-                    tracing::warn!(session = %self.id, %error, before,
-                        "the way to models could not be opened");
-                }
-                Way::Shut
-            }
+            Ok(door) => Way::Open(door),
+            Err(error) => self.shut(&error.to_string()),
         }
+    }
+
+    fn shut(&self, error: &str) -> Way {
+        if let Some(before) = warned("gateway.open", error) {
+            tracing::warn!(session = %self.id, error, before,
+                "the way to models could not be opened, which is tried again");
+        }
+        Way::Shut
     }
 
     /// Opens the way again if that has failed.
@@ -59,5 +87,49 @@ impl Task {
                 container.way = way;
             }
         }
+    }
+}
+
+/// What the runner was told whose configuration is at `written`, of an agent whose own is `source`; `None` if
+/// it was told of no way. What cannot be read is no way without a limit, and none that there is not.
+fn told(
+    written: &Path,
+    source: &Path,
+    settings: &Containers,
+) -> Result<Option<Told>, AgentConfigError> {
+    let Some(way) = AgentConfig::load(written)?.gateway else { return Ok(None) };
+    let allowance = Allowance::load(source.to_owned(), settings.clone())?;
+    Ok(Some(Told { way, allowance }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_runner_that_was_told_of_no_way_has_none_and_no_mistake_lifts_a_budget() {
+        let dir = tempfile::tempdir().unwrap();
+        let (written, source) = (dir.path().join("told.json"), dir.path().join("agent.json"));
+        let settings = twobox_config::Config::default().containers;
+        let of = |inbox: Option<&str>, agent: Option<&str>| {
+            for (file, text) in [(&written, inbox), (&source, agent)] {
+                match text {
+                    Some(text) => std::fs::write(file, text).unwrap(),
+                    None => drop(std::fs::remove_file(file)),
+                }
+            }
+            told(&written, &source, &settings).map(|told| told.map(|it| it.allowance.now().tokens))
+        };
+        let (way, budget) =
+            (r#"{"gateway": {"key": "k", "routes": []}}"#, r#"{"budget": {"tokens_per_day": 7}}"#);
+        assert_eq!(of(None, Some(budget)).unwrap(), None, "nothing is written");
+        assert_eq!(of(Some("{}"), Some(budget)).unwrap(), None, "no way is written");
+        assert!(of(Some("{"), Some(budget)).is_err(), "something is written");
+        assert_eq!(of(Some(way), Some(budget)).unwrap(), Some(Some(7)));
+        assert!(of(Some(way), Some("{")).is_err(), "a budget that nobody can read");
+        assert!(of(Some(way), None).is_err(), "a budget that is gone");
+        std::fs::remove_file(&written).unwrap();
+        std::fs::create_dir(&written).unwrap();
+        assert!(told(&written, &source, &settings).is_err(), "an error of the disk");
     }
 }

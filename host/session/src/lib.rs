@@ -5,6 +5,7 @@
 
 mod accept;
 pub mod admission;
+mod allowance;
 pub mod boxes;
 mod broken;
 mod closing;

@@ -87,7 +87,7 @@ impl Task {
         let mut way = Way::None;
         let started = match furnished {
             Ok((agent, profile)) => {
-                way = self.open_way().await; // it may ask as soon as it lives
+                way = self.open_way_of(&profile).await; // it may ask as soon as it lives
                 let spec = self.start_spec(runner, agent, profile);
                 self.while_accepting(core.parts.runtime.start(&spec)).await
             }

@@ -146,10 +146,15 @@ fn a_limit_holds_for_what_is_settled_reserved_and_perhaps_used_together() {
     }
     let just = Limits { all: limit(None, Some(320)), ..Limits::default() };
     admitted(ask(just));
-    let none = Request { nano_usd: None, ..world.request() };
-    admitted(
-        store.usage().open(none, Limits { all: limit(Some(0), None), ..agents }).wait().unwrap(),
-    );
+    let ask = |request: Request, all| {
+        store.usage().open(request, Limits { all, ..Limits::default() }).wait().unwrap()
+    };
+    let unpriced = || Request { nano_usd: None, ..world.request() };
+    admitted(ask(unpriced(), limit(Some(1), None)));
+    assert_eq!(ask(unpriced(), limit(Some(0), None)), over(Whose::All, true, 34, 0, 0));
+    let free = Request { nano_usd: Some(0), tokens: 0, day: day("2026-12-02"), ..world.request() };
+    assert_eq!(ask(free.clone(), limit(Some(0), None)), over(Whose::All, true, 0, 0, 0));
+    assert_eq!(ask(free, limit(None, Some(0))), over(Whose::All, false, 0, 0, 0));
     let tomorrow = Request { day: day("2026-12-01"), ..world.request() };
     admitted(store.usage().open(tomorrow, agents).wait().unwrap());
     let other = Request { agent: AgentGroupId::generate(&SystemIds), ..world.request() };

@@ -7,3 +7,4 @@ pub mod daemon;
 mod inherited;
 pub mod logging;
 mod service;
+mod unpriced;

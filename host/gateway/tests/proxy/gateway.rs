@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -25,6 +25,8 @@ pub(crate) struct Gateway {
     pub(crate) key: String,
     pub(crate) socket: PathBuf,
     pub(crate) door: Door,
+    /// What its agent may use in a day.
+    pub(crate) limit: Arc<Mutex<Limit>>,
     way: Arc<twobox_gateway::Gateway>,
     store: Store,
     folder: PathBuf,
@@ -88,8 +90,11 @@ impl Gateway {
         let (session, agent) =
             (SessionId::generate(&SystemIds), AgentGroupId::generate(&SystemIds));
         let socket = folder.join("gateway.sock");
-        let door = way.open(session, agent, &told, Limit::default(), &socket).unwrap();
-        Self { key: told.key, socket, door, way, store, folder, _dir: dir }
+        let limit = Arc::<Mutex<Limit>>::default();
+        let shared = Arc::clone(&limit);
+        let allowance = Arc::new(move || *shared.lock().unwrap());
+        let door = way.open(session, agent, &told, allowance, &socket).unwrap();
+        Self { key: told.key, socket, door, limit, way, store, folder, _dir: dir }
     }
 
     /// Another session of the same host.

@@ -158,6 +158,19 @@ async fn ten_that_ask_at_once_never_spend_more_than_there_is() {
 }
 
 #[tokio::test]
+async fn a_budget_that_is_lowered_counts_for_the_next_request() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    upstream.answers([plain("200 OK", "", "{}")]);
+    let answer = gateway.answer(&gateway.request(MESSAGES, "")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    gateway.limit.lock().unwrap().tokens = Some(0);
+    let answer = gateway.answer(&gateway.request(MESSAGES, "")).await;
+    assert!(answer.starts_with("HTTP/1.1 402"), "{answer}");
+    assert_eq!(upstream.asked().len(), 1);
+}
+
+#[tokio::test]
 async fn a_session_may_lie_deeper_than_an_address_is_long() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start_in(&upstream, &"d".repeat(150)).await;

@@ -56,10 +56,12 @@ pub(super) struct Sum {
     pub(super) tokens: i64,
 }
 
-/// The first limit that `request` would exceed: first its agent's own. Pure.
+/// The first limit that `request` would exceed, or that is none at all: first its agent's own. Pure.
 pub(super) fn judge(request: &Request, limits: &Limits, all: &Sum, agent: &Sum) -> Option<Over> {
     let of = |whose, limit: &Limit, sum: &Sum| {
-        let money = limit.nano_usd.zip(request.nano_usd);
+        // A request without a price is bounded by no amount of money, but by none at all.
+        let asked = request.nano_usd.or((limit.nano_usd == Some(0)).then_some(0));
+        let money = limit.nano_usd.zip(asked);
         let money = money.map(|(limit, asked)| Over {
             whose,
             money: true,
@@ -79,7 +81,8 @@ pub(super) fn judge(request: &Request, limits: &Limits, all: &Sum, agent: &Sum) 
     let agents = of(Whose::Agent, &limits.agent, agent);
     let of_all = of(Whose::All, &limits.all, all);
     let all = agents.into_iter().chain(of_all).flatten();
-    all.into_iter().find(|it| it.used.saturating_add(it.asked) > it.limit)
+    // Where nothing may be used, nothing is asked, whatever it costs.
+    all.into_iter().find(|it| it.limit == 0 || it.used.saturating_add(it.asked) > it.limit)
 }
 
 /// What counts on `day` against the limit of all and against that of `agent`. What no limit is about is

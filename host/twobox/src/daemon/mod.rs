@@ -15,6 +15,7 @@ use twobox_shared::ids::{HostId, SystemIds};
 
 use crate::api;
 use crate::service::{self, Vital};
+use crate::unpriced;
 use twobox_app::intake::Router;
 use twobox_app::operations::RunningHost;
 use twobox_app::place::{self, PlaceError};
@@ -222,6 +223,7 @@ async fn build(
     let channels: Vec<_> = channels.into_iter().map(Arc::new).collect();
     let by_id = channels.iter().map(|it| (it.id().to_owned(), Arc::clone(it) as Arc<dyn Channel>));
     let gateway = Gateway::of(&config, &data, environment, store.clone(), Arc::clone(&clock))?;
+    warn_of_unpriced(&gateway, &config, &data, &store).await?;
     let core = Core::new(Parts {
         data,
         install,
@@ -235,6 +237,22 @@ async fn build(
         watch,
     });
     Ok((core, channels, life))
+}
+
+/// Says which agents no budget in USD bounds, although there is one.
+async fn warn_of_unpriced(
+    gateway: &Gateway,
+    config: &Config,
+    data: &DataDir,
+    store: &Store,
+) -> Result<(), DbError> {
+    let known = store.agents().list().await?;
+    let (config, data) = (config.clone(), data.clone());
+    let agents = blocking(move || unpriced::agents(known, &data, &config)).await;
+    if let Some(found) = unpriced::unbounded(&agents, gateway.upstreams()) {
+        tracing::warn!("{found}: {}", unpriced::HELP);
+    }
+    Ok(())
 }
 
 /// Serves the HTTP API until the host stops. What is in its way is in nobody else's.

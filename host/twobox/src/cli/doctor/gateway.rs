@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use twobox_shared::agent_config::{ModelName, Provider};
+use twobox_shared::agent_config::ModelName;
 use twobox_shared::errors::chain;
 
 use super::{Check, Finding};
+use crate::unpriced::{self, Agent};
 use twobox_config::Config;
 use twobox_gateway::secrets::Secrets;
 use twobox_gateway::settings::Upstreams;
-use twobox_runtime::Profile;
 use twobox_store::Store;
 use twobox_system::data::DataDir;
 
@@ -26,7 +26,9 @@ pub(super) fn checks(
         let secrets = secrets.clone();
         checks.push(Check::now("secrets", move || closed(&secrets)));
     }
-    let agents = agents(data, config);
+    let known =
+        Store::look(&data.host_db()).ok().and_then(|store| store.agents().list().wait().ok());
+    let agents = unpriced::agents(known.unwrap_or_default(), data, config);
     if !agents.is_empty() || !config.gateway.upstreams.is_empty() {
         let config = config.clone();
         checks.push(Check::now("models", move || models(&config, &secrets, &agents)));
@@ -51,27 +53,6 @@ fn closed(secrets: &Secrets) -> Finding {
     }
 }
 
-/// An agent that a model answers: its name, its models, and whether it has a budget in USD.
-struct Agent {
-    name: String,
-    models: Vec<ModelName>,
-    has_budget: bool,
-}
-
-/// Those that a model answers. What cannot be read has a check of its own.
-fn agents(data: &DataDir, config: &Config) -> Vec<Agent> {
-    let known =
-        Store::look(&data.host_db()).ok().and_then(|store| store.agents().list().wait().ok());
-    let agent = |agent: twobox_store::agents::AgentGroup| {
-        let path = data.agent_config(&agent.folder);
-        let profile = Profile::load(&path, &config.containers).ok()?;
-        let Provider::Model(model) = profile.agent.provider else { return None };
-        let has_budget = profile.budget.usd_per_day.is_some();
-        Some(Agent { name: agent.name, models: model.models, has_budget })
-    };
-    known.into_iter().flatten().filter_map(agent).collect()
-}
-
 fn models(config: &Config, secrets: &Secrets, agents: &[Agent]) -> Finding {
     let upstreams = match Upstreams::read(config) {
         Ok(upstreams) => upstreams,
@@ -82,7 +63,7 @@ fn models(config: &Config, secrets: &Secrets, agents: &[Agent]) -> Finding {
             );
         }
     };
-    let (mut wrong, mut helps, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut wrong, mut helps) = (Vec::new(), Vec::new());
     for agent in agents {
         for model in &agent.models {
             match needs(&upstreams, secrets, model) {
@@ -94,22 +75,13 @@ fn models(config: &Config, secrets: &Secrets, agents: &[Agent]) -> Finding {
                     );
                 }
             }
-            let priced = upstreams
-                .get(model.upstream())
-                .is_none_or(|it| it.model(model.model()).prices.is_some());
-            if !priced && (agent.has_budget || config.gateway.usd_per_day.is_some()) {
-                doubtful.push(format!("{}: {model} has no price", agent.name));
-            }
         }
     }
     helps.dedup();
-    match (wrong.is_empty(), doubtful.is_empty()) {
+    match (wrong.is_empty(), unpriced::unbounded(agents, &upstreams)) {
         (false, _) => Finding::fail(wrong.join("; "), helps.join("; ")),
-        (true, false) => Finding::warn(
-            format!("{}, so no budget in USD bounds it", doubtful.join("; ")),
-            "set input_usd and output_usd in its section, or a budget in tokens (docs/gateway.md)",
-        ),
-        (true, true) => Finding::ok(format!(
+        (true, Some(doubtful)) => Finding::warn(doubtful, unpriced::HELP),
+        (true, None) => Finding::ok(format!(
             "{} known, with the secrets that agents need",
             crate::cli::output::count_of(upstreams.all().count(), "upstream is", "upstreams are")
         )),

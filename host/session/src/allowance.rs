@@ -1,0 +1,118 @@
+//! What an agent's models may use in a day, as its configuration says it at the moment of each request: a
+//! budget that a person lowers holds for the containers that live already.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use twobox_config::Containers;
+use twobox_gateway::price;
+use twobox_runtime::Profile;
+use twobox_shared::agent_config::AgentConfigError;
+use twobox_store::usage::Limit;
+use twobox_system::lock::lock;
+use twobox_system::repeat::warned;
+
+/// The budget of one agent.
+pub(crate) struct Allowance {
+    source: PathBuf,
+    settings: Containers,
+    known: Mutex<Known>,
+}
+
+/// What was read last, and of which file.
+struct Known {
+    limit: Limit,
+    file: Option<Seen>,
+}
+
+/// What changes with a file: its inode, its size, and when it and its place were changed.
+type Seen = (u64, u64, (i64, i64), (i64, i64));
+
+/// What `profile` allows.
+pub(crate) fn of(profile: &Profile) -> Limit {
+    price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day)
+}
+
+impl Allowance {
+    /// The budget of the agent whose configuration is `source`, which is known to be `limit`.
+    pub(crate) fn new(source: PathBuf, settings: Containers, limit: Limit) -> Self {
+        Self { source, settings, known: Mutex::new(Known { limit, file: None }) }
+    }
+
+    /// The budget of the agent whose configuration is `source`.
+    ///
+    /// # Errors
+    /// If it cannot be read. A file that is missing is an error too: nobody says then that there is no
+    /// limit.
+    pub(crate) fn load(source: PathBuf, settings: Containers) -> Result<Self, AgentConfigError> {
+        let seen = fs::metadata(&source)
+            .map_err(|error| AgentConfigError::new(&source, error.to_string()))?;
+        let limit = of(&Profile::load(&source, &settings)?);
+        let known = Known { limit, file: Some(look(&seen)) };
+        Ok(Self { source, settings, known: Mutex::new(known) })
+    }
+
+    /// The budget now. It costs a look at the file, and reads it if it was changed. While there is no file
+    /// that can be read, the last word that was understood holds.
+    pub(crate) fn now(&self) -> Limit {
+        let mut known = lock(&self.known);
+        let seen = match fs::metadata(&self.source) {
+            Ok(meta) => look(&meta),
+            Err(error) => {
+                self.complain(&error.to_string());
+                return known.limit;
+            }
+        };
+        if known.file != Some(seen) {
+            known.file = Some(seen);
+            match Profile::load(&self.source, &self.settings) {
+                Ok(profile) => known.limit = of(&profile),
+                Err(error) => self.complain(&error.to_string()),
+            }
+        }
+        known.limit
+    }
+
+    fn complain(&self, error: &str) {
+        if let Some(before) = warned("gateway.budget", error) {
+            tracing::warn!(file = %self.source.display(), error, before,
+                "an agent's budget cannot be read: the one before holds");
+        }
+    }
+}
+
+fn look(meta: &Metadata) -> Seen {
+    let (changed, placed) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+    (meta.ino(), meta.size(), changed, placed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_is_changed_counts_at_once_and_a_mistake_never_lifts_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.json");
+        let settings = twobox_config::Config::default().containers;
+        let budget = |tokens: u64| format!(r#"{{"budget": {{"tokens_per_day": {tokens}}}}}"#);
+        fs::write(&file, budget(1000)).unwrap();
+        let allowance = Allowance::load(file.clone(), settings.clone()).unwrap();
+        let tokens = || allowance.now().tokens;
+        assert_eq!(tokens(), Some(1000));
+        fs::write(&file, budget(10)).unwrap();
+        assert_eq!(tokens(), Some(10), "lowered");
+        fs::write(&file, "{").unwrap();
+        assert_eq!((tokens(), tokens()), (Some(10), Some(10)), "no configuration");
+        fs::remove_file(&file).unwrap();
+        assert_eq!(tokens(), Some(10), "no file");
+        fs::write(&file, "{}").unwrap();
+        assert_eq!(tokens(), None, "lifted by a person");
+        fs::remove_file(&file).unwrap();
+        assert!(Allowance::load(file.clone(), settings.clone()).is_err());
+        fs::write(&file, "{").unwrap();
+        assert!(Allowance::load(file, settings).is_err());
+    }
+}
