@@ -69,6 +69,11 @@ impl Container {
         self.runtime == Runtime::Docker
     }
 
+    /// What runs it.
+    pub fn runtime(&self) -> Runtime {
+        self.runtime
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(self.handle.parse().unwrap())
     }

@@ -19,6 +19,7 @@ mod hostile;
 mod init;
 mod limits;
 mod logs;
+mod models;
 mod places;
 mod process;
 mod profiles;

@@ -1,0 +1,129 @@
+//! Budgets: the person is told once, and nothing is sold beyond.
+
+use serde_json::json;
+use twobox_tests::models::{ModelServer, Rule, Step};
+use twobox_tests::{Chat, Mode, Setup, World, on_process, wait_for};
+
+use super::{MODEL, add, assert_counted, made, tokens, wait_used};
+
+on_process!(
+    a_budget_that_is_used_up_is_told_once_and_nothing_is_asked,
+    an_agent_has_a_budget_of_its_own,
+    many_conversations_at_once_never_use_more_than_the_budget,
+);
+
+/// Room for a few requests: each reserves a token for each byte, and has a fourth of that counted.
+const LIMIT: u64 = 30_000;
+
+/// Short answers, so that what is reserved is about what is asked.
+fn frugal(setup: Setup) -> Setup {
+    setup.setting("gateway.upstreams.anthropic.models.claude-x.max_output_tokens", 500)
+}
+
+/// Says things until one is refused, and returns its id and how many were answered.
+fn until_refused(chat: &Chat) -> (String, usize) {
+    for answered in 0..50 {
+        let id = chat.say(&format!("thing {answered}"));
+        let is_answered = wait_for("an answer or the host's word", || {
+            let is_answered = !chat.answers(&id).is_empty();
+            (is_answered || !chat.notices().is_empty()).then_some(is_answered)
+        });
+        if !is_answered {
+            return (id, answered);
+        }
+    }
+    panic!("all was answered");
+}
+
+#[track_caller]
+fn assert_over_budget(world: &World, agent: &str, chat: &Chat, id: &str, whose: &str) {
+    let session = world.session(agent);
+    let message = session.wait_status(id, "failed");
+    session.wait_settled();
+    assert!(message.failure.as_deref().unwrap().contains("budget_exceeded"), "{message:?}");
+    assert_eq!(message.tries, 1, "trying again today is of no use");
+    let told = chat.notices();
+    assert_eq!(told.len(), 1, "{told:?}");
+    for part in ["the budget of today is used up", whose] {
+        assert!(told[0].text.contains(part), "{}", told[0].text);
+    }
+    assert!(chat.answers(id).is_empty());
+}
+
+fn a_budget_that_is_used_up_is_told_once_and_nothing_is_asked(setup: Setup) {
+    let server = ModelServer::start();
+    let setup = frugal(setup).setting("gateway.tokens_per_day", LIMIT);
+    let world = made(setup, &server, Mode::Shared, &[MODEL]);
+    add(&world, "bob", Mode::Shared, &[MODEL]);
+    world.up();
+    let chat = world.chat("ada");
+    let (id, answered) = until_refused(&chat);
+    assert!(answered > 0);
+    assert_over_budget(&world, "ada", &chat, &id, "all agents together");
+    assert_eq!(server.wait_ended(answered).len(), answered, "what was refused was not asked");
+    let bob = world.chat("bob");
+    let (id, more) = until_refused(&bob);
+    assert_over_budget(&world, "bob", &bob, &id, "all agents together");
+    let answered = answered + more;
+    assert!(tokens(&server.sold()) <= LIMIT);
+    assert_counted(&wait_used(&world, answered as u64), &server);
+}
+
+fn an_agent_has_a_budget_of_its_own(setup: Setup) {
+    let server = ModelServer::start();
+    let world = made(frugal(setup), &server, Mode::Shared, &[MODEL]);
+    add(&world, "bob", Mode::Shared, &[MODEL]);
+    world.configure_agent("ada", &json!({"budget": {"tokens_per_day": LIMIT}}));
+    world.up();
+    let chat = world.chat("ada");
+    let (id, answered) = until_refused(&chat);
+    assert!(answered > 0);
+    assert_over_budget(&world, "ada", &chat, &id, "this agent");
+    assert!(tokens(&server.sold()) <= LIMIT);
+    assert!(world.chat("bob").ask("hello").contains("you said"), "others go on");
+    world.configure_agent("ada", &json!({"budget": {"tokens_per_day": LIMIT * 10}}));
+    wait_for("the host to hear of the budget", || {
+        let told = chat.notices().len();
+        let id = chat.say("once more");
+        wait_for("an answer or the host's word", || {
+            let is_answered = !chat.answers(&id).is_empty();
+            (is_answered || chat.notices().len() > told).then_some(is_answered)
+        })
+        .then_some(())
+    });
+}
+
+fn many_conversations_at_once_never_use_more_than_the_budget(setup: Setup) {
+    let server = ModelServer::start();
+    let setup = frugal(setup)
+        .setting("gateway.tokens_per_day", LIMIT)
+        .setting("containers.max_running", 10);
+    let world = made(setup, &server, Mode::PerThread, &[MODEL]);
+    let slow = Step::text("you said something").in_pieces(2).with_pauses(20);
+    server.script(Rule::text("", slow));
+    world.up();
+    let threads: Vec<String> = (0..10).map(|n| format!("thread {n}")).collect();
+    let chat =
+        world.chat_in("ada", &threads.iter().map(|it| Some(it.as_str())).collect::<Vec<_>>());
+    let ids: Vec<String> = threads
+        .iter()
+        .flat_map(|thread| (0..3).map(|n| chat.say_in(Some(thread), &format!("thing {n}"))))
+        .collect();
+    ids.iter().for_each(|id| {
+        // Those that one turn answers together have one answer.
+        wait_for("each message to have its end", || {
+            let messages = world.sessions().into_iter().flat_map(|session| session.messages());
+            messages.into_iter().find(|it| it.id == *id && it.status != "pending")
+        });
+    });
+    let messages: Vec<_> = world.sessions().iter().flat_map(|it| it.messages()).collect();
+    let failed: Vec<_> = messages.iter().filter(|it| it.status == "failed").collect();
+    assert!(!failed.is_empty() && failed.len() < ids.len(), "{messages:?}");
+    for message in failed {
+        assert!(message.failure.as_deref().unwrap().contains("budget_exceeded"), "{message:?}");
+    }
+    let answers = server.requests().len();
+    server.wait_ended(answers);
+    assert!(tokens(&server.sold()) <= LIMIT, "{:?}", server.sold());
+    assert_counted(&wait_used(&world, answers as u64), &server);
+}
