@@ -44,6 +44,20 @@ fn find() -> Result<String, String> {
         .ok_or_else(|| "no image: run `scripts/build-image --debug twobox-runner:test`".to_owned())
 }
 
+/// The image with tools to test with, which `scripts/test` builds, or why there is none.
+///
+/// # Errors
+/// What is missing.
+pub fn agent_image() -> Result<String, String> {
+    let named = std::env::var("TWOBOX_AGENT_IMAGE");
+    let image = named.unwrap_or_else(|_| "twobox-agent:test".to_owned());
+    let inspected = Command::new("docker").args(["image", "inspect", &image]).output();
+    match inspected.is_ok_and(|output| output.status.success()) {
+        true => Ok(image),
+        false => Err(format!("no {image}: run `scripts/build-image --debug --agent {image}`")),
+    }
+}
+
 /// The image to test with, and `program` with the libraries that it needs in it, at `/` and its
 /// name. The runner's image has nothing else.
 ///

@@ -88,7 +88,7 @@ fn bwrap() -> Result<(), String> {
 ///
 /// # Panics
 /// If the variable `required` is set, unless to 0.
-pub(crate) fn skipped(required: &str, missing: &str) {
+pub fn skipped(required: &str, missing: &str) {
     let set = std::env::var(required).is_ok_and(|value| value != "0");
     assert!(!set, "{required} is set, but {missing}");
     eprintln!("SKIPPED: {missing}");

@@ -2,6 +2,7 @@
 //! shows; the harness is `twobox_tests`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod agent_image;
 mod agents;
 mod api;
 mod bench;
