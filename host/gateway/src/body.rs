@@ -35,6 +35,13 @@ pub(crate) struct Held {
     _room: Vec<OwnedSemaphorePermit>,
 }
 
+impl Held {
+    /// No body.
+    pub(crate) fn nothing() -> Self {
+        Self { bytes: Bytes::new(), _room: Vec::new() }
+    }
+}
+
 /// Reads `body` into the room of the session and of all.
 ///
 /// # Errors

@@ -77,6 +77,14 @@ impl Gateway {
         Ok(Some(agent::Gateway { key: fresh_key(), routes }))
     }
 
+    /// The names of the models that `upstream` offers to whoever has the host's key, which costs nothing.
+    ///
+    /// # Errors
+    /// Why it does not tell them.
+    pub async fn offered(&self, upstream: &str) -> Result<Vec<String>, String> {
+        self.proxy.offered(upstream).await.map_err(|refusal| refusal.detail)
+    }
+
     /// The upstreams, and what is known of them.
     pub fn upstreams(&self) -> &Upstreams {
         self.proxy.upstreams()

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use twobox_shared::agent_config::Api;
-use twobox_shared::errors::chain;
+use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_system::blocking::blocking;
 use twobox_system::lock::lock;
 use twobox_system::repeat::warned;
@@ -30,6 +31,9 @@ use crate::secrets::Secrets;
 use crate::settings::{Upstream, Upstreams};
 use crate::tap::Tap;
 use crate::upstream::{self, SendError};
+
+/// The longest list of models, in bytes.
+const LIST_MAX: usize = 4 << 20;
 
 /// What a container gets back.
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
@@ -61,6 +65,45 @@ impl Proxy {
     /// The upstreams.
     pub fn upstreams(&self) -> &Upstreams {
         &self.upstreams
+    }
+
+    /// The names of the models that the upstream `name` offers to whoever has the host's key.
+    ///
+    /// # Errors
+    /// Why it does not tell them, in its own words where it has some.
+    pub async fn offered(&self, name: &str) -> Result<Vec<String>, Refusal> {
+        let upstream = self
+            .upstreams
+            .get(name)
+            .ok_or_else(|| Refusal::new(Why::NotFound, format!("there is no upstream {name:?}")))?;
+        let mut asked = HeaderMap::new();
+        let path = match upstream.api {
+            Api::Messages => {
+                asked.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+                "/v1/models?limit=1000"
+            }
+            Api::Responses | Api::Chat => "/models",
+        };
+        let out = Outgoing {
+            upstream,
+            path,
+            method: hyper::Method::GET,
+            headers: self.credentials(upstream, &asked).await?,
+            held: Held::nothing(),
+        };
+        let (head, body) = self.send(&out).await?.into_parts();
+        let unreadable = |what: String| Refusal::new(Why::Unreachable, format!("{name}: {what}"));
+        let body = Limited::new(body, LIST_MAX).collect().await;
+        let body = body.map_err(|error| unreadable(error.to_string()))?.to_bytes();
+        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if !head.status.is_success() {
+            let words = value["error"]["message"].as_str().unwrap_or("it says no more");
+            return Err(unreadable(format!("{}: {}", head.status, for_a_terminal(words))));
+        }
+        let models =
+            value["data"].as_array().ok_or_else(|| unreadable("no list came".to_owned()))?;
+        let id = |model: &Value| model["id"].as_str().map(for_a_terminal);
+        Ok(models.iter().filter_map(id).collect())
     }
 
     /// Answers `request` of `caller`. There is always an answer.

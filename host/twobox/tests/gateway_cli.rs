@@ -71,6 +71,109 @@ fn check(data: &Path, name: &str) -> Option<Value> {
     said["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).cloned()
 }
 
+/// An upstream that answers each request with `answers`, in their order, and returns what it was asked.
+fn upstream(
+    answers: Vec<(&'static str, &'static str)>,
+) -> (String, std::thread::JoinHandle<Vec<String>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for (status, body) in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            asked.push(text(&head));
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        asked
+    });
+    (address, serving)
+}
+
+#[test]
+fn an_upstream_tells_its_models_to_whoever_has_the_key() {
+    let (_dir, data) = initialised();
+    let none = fails(&twobox(&data, &["models"]), 1);
+    assert!(none.contains("secrets set anthropic`"), "{none}");
+    let keyless = fails(&twobox(&data, &["models", "anthropic"]), 1);
+    assert!(keyless.contains("no key for anthropic: `twobox secrets set anthropic`"), "{keyless}");
+
+    let (address, serving) = upstream(vec![
+        ("200 OK", r#"{"data":[{"id":"large"},{"id":"small"}]}"#),
+        ("401 Unauthorized", r#"{"error":{"message":"invalid x-api-key"}}"#),
+        ("200 OK", r#"{"data":[{"id":"qwen3:8b"}]}"#),
+    ]);
+    configure(
+        &data,
+        &format!(
+            "[gateway.upstreams.anthropic]\nbase_url = '{address}'\n\
+             [gateway.upstreams.local]\nkind = 'compatible'\nbase_url = '{address}/v1'\nsecret = ''\n"
+        ),
+    );
+    ok(&given(&data, &["secrets", "set", "anthropic"], b"sk-hidden"));
+    assert_eq!(ok(&twobox(&data, &["models", "anthropic"])), "anthropic/large\nanthropic/small\n");
+    let refused = fails(&twobox(&data, &["models", "anthropic"]), 1);
+    assert!(refused.contains("anthropic: 401 Unauthorized: invalid x-api-key"), "{refused}");
+    let local = json_of(&twobox(&data, &["--json", "models", "local"]));
+    assert_eq!(local["models"]["local"], json!(["qwen3:8b"]));
+    let asked = serving.join().unwrap();
+    assert!(asked[0].starts_with("GET /v1/models?limit=1000 HTTP/1.1"), "{}", asked[0]);
+    assert!(asked[0].contains("x-api-key: sk-hidden") && asked[0].contains("anthropic-version"));
+    assert!(asked[2].starts_with("GET /v1/models HTTP/1.1"), "{}", asked[2]);
+    assert!(!asked[2].contains("authorization"), "{}", asked[2]);
+}
+
+#[test]
+fn a_model_is_chosen_where_an_agent_is_made_or_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let init = ["init", "--runtime", "process", "--model", "anthropic/large"];
+    let made = ok(&twobox(&data, &init));
+    assert!(made.contains("secrets set anthropic"), "{made}");
+    let file = |agent: &str| -> Value {
+        let text = std::fs::read(data.join("agents").join(format!("{agent}.json"))).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let provider = json!({"kind": "model", "model": "anthropic/large"});
+    assert_eq!(file("assistant")["provider"], provider);
+    let instructions = data.join("programs/assistant/AGENTS.md");
+    assert!(std::fs::read_to_string(&instructions).unwrap().contains("You are assistant"));
+
+    let mistakes = [
+        (vec!["agents", "add", "ada", "--provider", "model"], "--model anthropic/"),
+        (vec!["agents", "add", "ada", "--model", "large"], "is no UPSTREAM/MODEL"),
+        (vec!["agents", "add", "ada", "--model", "nowhere/large"], "[gateway.upstreams.nowhere]"),
+        (
+            vec!["agents", "add", "ada", "--provider", "echo", "--model", "openai/x"],
+            "--provider model",
+        ),
+        (vec!["agents", "edit", "assistant", "--model", "nowhere/large"], "no upstream"),
+    ];
+    for (arguments, expected) in mistakes {
+        let said = fails(&twobox(&data, &arguments), 2);
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+    assert!(!data.join("agents/ada.json").exists());
+    let chain =
+        ["agents", "edit", "assistant", "--model", "anthropic/large", "--model", "openai/x"];
+    ok(&twobox(&data, &chain));
+    assert_eq!(file("assistant")["provider"]["model"], json!(["anthropic/large", "openai/x"]));
+    // Again: what is there stays.
+    std::fs::write(&instructions, "mine").unwrap();
+    let again = ok(&twobox(&data, &["init", "--model", "openai/y"]));
+    assert!(again.contains("agents edit assistant --model openai/y"), "{again}");
+    assert_eq!(std::fs::read_to_string(&instructions).unwrap(), "mine");
+}
+
 #[test]
 fn a_secret_is_set_listed_and_removed_and_never_shown() {
     let (_dir, data) = initialised();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use twobox_runtime::profile::File;
-use twobox_shared::agent_config::AgentConfig;
+use twobox_shared::agent_config::{AgentConfig, ModelName};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::errors::chain;
 use twobox_shared::ids::SystemIds;
@@ -18,6 +18,7 @@ use twobox_app::place;
 use twobox_app::token::Token;
 use twobox_config as config;
 use twobox_config::{Config, RuntimeKind};
+use twobox_gateway::{Secrets, Upstreams};
 use twobox_runtime as runtime;
 use twobox_runtime::RuntimeError;
 use twobox_runtime::probe::Difference;
@@ -32,6 +33,7 @@ const FIRST_AGENT: &str = "assistant";
 pub(super) async fn run(
     context: &Context,
     asked: Option<RuntimeKind>,
+    model: Option<ModelName>,
 ) -> Result<ExitCode, Failure> {
     let now = SystemClock.now();
     let data = DataDir::create(&context.data)?;
@@ -63,15 +65,28 @@ pub(super) async fn run(
         made.push(format!("agent {FIRST_AGENT}"));
     }
     // For every agent: a run that was interrupted may have left one without its files.
+    let mut keeps = None;
     for agent in host.agents().list().wait()? {
-        let made_of =
-            agents::make_files(&data, &agent, &File::of(&AgentConfig::default()))?.migrated;
+        let mut file = File::of(&AgentConfig::default());
+        let first = agent.name == FIRST_AGENT;
+        if let Some(model) = model.as_ref().filter(|_| first) {
+            agents::ask(&mut file, vec![model.clone()]);
+        }
+        let agents::Made { config: fresh, migrated: made_of } =
+            agents::make_files(&data, &agent, &file)?;
+        if let Some(model) = model.as_ref().filter(|_| first && !fresh) {
+            keeps = Some(format!(
+                "agent {FIRST_AGENT} was there and stays as it is: `twobox agents edit {FIRST_AGENT} \
+                 --model {model}`"
+            ));
+        }
         if let Some(migrated) = made_of {
             taken_over.push(agents::told(&agent.name, &migrated.to_string()));
         }
     }
     let (config, _) = context.load_config(&data.config())?;
-    let next = next_steps(context, &config, &data).await;
+    let mut next = next_steps(context, &config, &data, model.as_ref()).await?;
+    next.extend(keeps);
     if context.output.json {
         let answer = json!({
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
@@ -167,9 +182,15 @@ async fn choose(context: &Context, data: &DataDir) -> Result<(RuntimeKind, Strin
     }
 }
 
-/// What to do before an agent can answer.
-async fn next_steps(context: &Context, config: &Config, data: &DataDir) -> Vec<String> {
+/// What to do before an agent can answer; with `model`, before that can.
+async fn next_steps(
+    context: &Context,
+    config: &Config,
+    data: &DataDir,
+    model: Option<&ModelName>,
+) -> Result<Vec<String>, Failure> {
     let mut steps = Vec::new();
+    let place = flag("data", &context.data.to_string_lossy());
     match runtime::probe(config, &data.scratch()).await {
         Ok(probed) => steps.extend(
             probed
@@ -182,10 +203,40 @@ async fn next_steps(context: &Context, config: &Config, data: &DataDir) -> Vec<S
         }
         Err(error) => steps.push(chain(&error)),
     }
-    let place = flag("data", &context.data.to_string_lossy());
+    if let Some(model) = model {
+        steps.extend(missing_secret(context, config, data, model)?.map(|secret| {
+            format!("twobox {place} secrets set {secret}   (the key of {})", model.upstream())
+        }));
+    }
     steps.push(format!("twobox {place} up"));
     steps.push(format!("twobox {place} chat   (in another terminal)"));
-    steps
+    if model.is_none() {
+        steps.push(format!(
+            "the first agent only echoes: `twobox {place} agents edit {FIRST_AGENT} --model \
+             UPSTREAM/MODEL` has a model answer, see docs/agents.md"
+        ));
+    }
+    Ok(steps)
+}
+
+/// The secret that the upstream of `model` wants and that is nowhere.
+///
+/// # Errors
+/// What is wrong with the settings, or with that upstream.
+fn missing_secret(
+    context: &Context,
+    config: &Config,
+    data: &DataDir,
+    model: &ModelName,
+) -> Result<Option<String>, Failure> {
+    let upstreams = Upstreams::read(config)?;
+    upstreams.route(model).map_err(Failure::new)?;
+    let wanted = upstreams.get(model.upstream()).and_then(|upstream| upstream.secret.clone());
+    let secrets = Secrets::new(data.secrets(), &context.env);
+    match wanted {
+        Some(name) if secrets.find(&name)?.is_none() => Ok(Some(name)),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Writes a file that is not there yet. Returns whether it did.

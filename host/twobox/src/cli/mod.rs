@@ -13,6 +13,7 @@ mod fsck;
 mod hidden;
 mod identity;
 mod init;
+mod models;
 mod output;
 mod programs;
 mod schedules;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use twobox_shared::agent_config::ModelName;
 use twobox_shared::errors::chain;
 
 use crate::inherited;
@@ -72,6 +74,10 @@ enum Command {
         /// What is to run the agents; without it, Docker if a container starts, else sandboxes.
         #[arg(long, value_parser = runtime_kind, conflicts_with_all = ["moved", "copy"])]
         runtime: Option<RuntimeKind>,
+        /// The model that answers for the first agent, as UPSTREAM/MODEL; without it, an echo does.
+        #[arg(long, value_name = "UPSTREAM/MODEL", value_parser = agents::model_name,
+              conflicts_with_all = ["moved", "copy"])]
+        model: Option<ModelName>,
         /// The directory was moved or restored here, and the old one is gone.
         #[arg(long, conflicts_with = "copy")]
         moved: bool,
@@ -125,6 +131,8 @@ enum Command {
     Secrets(secrets::SecretsCommand),
     /// Show what agents had models do, and what it cost.
     Usage(usage::UsageArguments),
+    /// List the models that an upstream offers, which tries its key and costs nothing.
+    Models(models::ModelsArguments),
     /// What ended without success: list, show, redrive, drop.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
@@ -247,6 +255,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Wire(command) => wire::run(context, &command),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Usage(arguments) => usage::run(context, arguments),
+        Command::Models(arguments) => in_tokio(models::run(context, arguments)),
         Command::Sessions(sessions::SessionsCommand::List { agent, runs }) => {
             sessions::list(context, agent.as_deref(), runs)
         }
@@ -270,7 +279,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         // The rest talks to the daemon or to a container engine.
         Command::Init { moved: true, .. } => identity::moved(context),
         Command::Init { copy: true, force, .. } => identity::copy(context, force),
-        Command::Init { runtime, .. } => in_tokio(init::run(context, runtime)),
+        Command::Init { runtime, model, .. } => in_tokio(init::run(context, runtime, model)),
         Command::Dead(dead::DeadCommand::Redrive { session, ids, kind, all }) => {
             let which = dead::Which { kind, ids: (!all).then_some(ids) };
             in_tokio(dead::order(context, Verb::Redrive, &session, which))

@@ -103,6 +103,7 @@ pub(super) fn set(context: &Context, name: &str, settings: Settings) -> Result<E
     let path = data.agent_config(&agent.folder);
     let before = File::load(&path).map_err(|error| Failure::new(error.to_string()))?;
     let mut file = before.clone();
+    settings.check_models(context)?;
     settings.put(&mut file)?;
     Profile::of(file.clone(), &containers(context)).map_err(Failure::usage)?;
     let changed = file != before;

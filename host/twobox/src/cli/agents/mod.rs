@@ -3,7 +3,7 @@
 mod settings;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use twobox_shared::content::Failure as Reason;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::inbox::Destination;
 
-pub(super) use self::settings::Settings;
+pub(super) use self::settings::{Settings, ask, model_name};
 use super::init::write_new;
 use super::output::{Failure, table};
 use super::schedules::announce;
@@ -147,6 +147,7 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
                 (None | Some(Provider::Echo), false, true) => Some(Written::Object(Kind::Echo)),
                 (Some(Provider::Scripted), false, true) => Some(Written::Object(Kind::Scripted)),
             };
+            settings.check_models(context)?;
             settings.put(&mut file)?;
             add(context, &name, session_mode, &file)
         }
@@ -288,6 +289,7 @@ pub(super) fn make_files(
     }
     let file = data.agent_config(&agent.folder);
     let written = write_new(&file, &config.text())?;
+    let file_of_model = config.provider.clone();
     // A mistake in it has to be mended first: what is taken over depends on it.
     let config = File::load(&file).map_err(|error| error.to_string());
     let migrated = match config.and_then(|config| config.agent()) {
@@ -297,7 +299,23 @@ pub(super) fn make_files(
         }
         Err(_) => None,
     };
+    if written && matches!(&file_of_model, Some(Written::Object(Kind::Model(_)))) {
+        begin_instructions(data, agent)?;
+    }
     Ok(Made { config: written, migrated })
+}
+
+/// The instructions that a new agent of a model begins with, for a person to change.
+fn begin_instructions(data: &DataDir, agent: &AgentGroup) -> Result<(), Failure> {
+    let target = Path::new("AGENTS.md");
+    if program::read(&data.programs(), &agent.folder, target)?.is_some() {
+        return Ok(());
+    }
+    let text = format!(
+        "# {}\n\nYou are {}. Answer briefly, and say so when you do not know something.\n",
+        agent.name, agent.name
+    );
+    Ok(program::write(&data.programs(), &agent.folder, target, text.as_bytes())?)
 }
 
 fn list(context: &Context) -> Result<ExitCode, Failure> {

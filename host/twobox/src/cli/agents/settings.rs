@@ -6,7 +6,9 @@ use std::env::VarError;
 use clap::Args;
 use twobox_shared::agent_config::{Model, ModelName, Provider, Written};
 
+use crate::cli::Context;
 use crate::cli::output::Failure;
+use twobox_gateway::Upstreams;
 use twobox_runtime::profile::File;
 
 /// How an agent runs, where it is not as `[containers]` in twobox.toml says.
@@ -43,6 +45,17 @@ impl Settings {
             && models.is_empty()
     }
 
+    /// Whether the upstreams of the models that are named are there.
+    pub(in crate::cli) fn check_models(&self, context: &Context) -> Result<(), Failure> {
+        if self.models.is_empty() {
+            return Ok(());
+        }
+        let (config, _) = context.load_config(&context.data.join("twobox.toml"))?;
+        let upstreams = Upstreams::read(&config)?;
+        let known = |model| upstreams.route(model).map(drop).map_err(Failure::usage);
+        self.models.iter().try_for_each(known)
+    }
+
     /// Whether a model is named.
     pub(super) fn names_model(&self) -> bool {
         !self.models.is_empty()
@@ -69,12 +82,12 @@ impl Settings {
     }
 }
 
-fn model_name(text: &str) -> Result<ModelName, String> {
+pub(in crate::cli) fn model_name(text: &str) -> Result<ModelName, String> {
     ModelName::try_from(text.to_owned())
 }
 
 /// Has `models` answer. What else is said of the agent's model stays.
-fn ask(file: &mut File, models: Vec<ModelName>) {
+pub(in crate::cli) fn ask(file: &mut File, models: Vec<ModelName>) {
     let model = match file.provider.take() {
         Some(Written::Object(Provider::Model(model))) => Model { models, ..model },
         _ => Model { models, max_output_tokens: None, tools: BTreeMap::new() },

@@ -1,0 +1,58 @@
+//! `twobox models`: which models an upstream offers, which also tries its key.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+use twobox_shared::clock::SystemClock;
+
+use super::Context;
+use super::output::{Failure, note};
+use twobox_gateway::{Gateway, Secrets};
+
+/// Which models.
+#[derive(Debug, Args)]
+pub(super) struct ModelsArguments {
+    /// The upstream, such as anthropic; without it, all whose key is there.
+    upstream: Option<String>,
+}
+
+pub(super) async fn run(context: &Context, asked: ModelsArguments) -> Result<ExitCode, Failure> {
+    let (data, store) = context.look_store()?;
+    let (config, _) = context.load_config(&data.config())?;
+    let gateway = Gateway::of(&config, &data, &context.env, store, Arc::new(SystemClock))?;
+    let wanted: Vec<String> = match asked.upstream {
+        Some(name) => vec![name],
+        None => {
+            let secrets = Secrets::new(data.secrets(), &context.env);
+            let usable = |secret: Option<&String>| {
+                secret.is_none_or(|name| matches!(secrets.find(name), Ok(Some(_))))
+            };
+            let all = gateway.upstreams().all();
+            all.filter(|it| usable(it.secret.as_ref())).map(|it| it.name.clone()).collect()
+        }
+    };
+    if wanted.is_empty() {
+        return Err(Failure::new(
+            "no upstream has a key yet: `twobox secrets set anthropic`, or set up another, see \
+             docs/gateway.md",
+        ));
+    }
+    let (mut offered, mut lines, mut refused) = (Map::new(), Vec::new(), false);
+    for upstream in wanted {
+        match gateway.offered(&upstream).await {
+            Ok(models) => {
+                lines.extend(models.iter().map(|model| format!("{upstream}/{model}")));
+                offered.insert(upstream, json!(models));
+            }
+            Err(reason) => {
+                refused = true;
+                note(&reason);
+                offered.insert(upstream, json!({ "error": reason }));
+            }
+        }
+    }
+    context.output.show(&json!({ "models": Value::Object(offered) }), |_| lines.join("\n"));
+    Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
