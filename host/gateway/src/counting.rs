@@ -144,8 +144,9 @@ impl Counting {
             }
             // Later totals stand for earlier ones, and leave out what has not changed.
             (Api::Messages, "message_delta") => {
-                self.tokens = messages(&event["usage"], self.tokens);
-                self.complete = self.tokens.is_some();
+                let told = messages(&event["usage"], self.tokens);
+                self.complete = told.is_some() && event["usage"]["output_tokens"].is_u64();
+                self.tokens = told.or(self.tokens);
             }
             (Api::Messages, "message_stop") => self.ended = true,
             (Api::Responses, "response.completed" | "response.incomplete" | "response.failed") => {
@@ -170,33 +171,50 @@ impl Counting {
 
     /// What was said when the answer was over. `whole` is whether its body ended as it should.
     pub fn end(mut self, whole: bool) -> Counted {
-        if let Form::Plain(body) = &self.form
-            && !body.too_long
-            && let Ok(value) = serde_json::from_slice::<Value>(&body.bytes)
-        {
-            self.tokens = match self.api {
-                Api::Messages => messages(&value["usage"], None),
-                Api::Responses => responses(&value["usage"]),
-                Api::Chat => chat(&value["usage"]),
-            };
-            self.complete = self.tokens.is_some() && whole;
+        match &self.form {
+            Form::Plain(body) if !body.too_long => {
+                let value: Value = serde_json::from_slice(&body.bytes).unwrap_or_default();
+                self.tokens = match self.api {
+                    Api::Messages => messages(&value["usage"], None),
+                    Api::Responses => responses(&value["usage"]),
+                    Api::Chat => chat(&value["usage"]),
+                };
+                self.complete = self.tokens.is_some() && whole;
+            }
+            Form::Plain(_) => {}
+            // Some tell the usage so far with each event.
+            Form::Events { .. } => self.complete &= self.ended || whole,
         }
         Counted { tokens: self.tokens, complete: self.complete }
     }
 }
 
-/// `usage` of Messages, over what was said `before`.
+/// `usage` of Messages, over what was said `before`; `None` unless both what was read and what was
+/// written has been said. `iterations` are those of one request that the upstream took in several steps;
+/// what stands beside them is of the last alone.
 fn messages(usage: &Value, before: Option<Tokens>) -> Option<Tokens> {
-    if !usage.is_object() {
-        return before;
+    if let Some(steps) = usage["iterations"].as_array().filter(|steps| !steps.is_empty()) {
+        return steps.iter().map(|step| messages(step, None)).try_fold(
+            Tokens::default(),
+            |sum, step| {
+                let step = step?;
+                Some(Tokens {
+                    input: sum.input.saturating_add(step.input),
+                    cache_read: sum.cache_read.saturating_add(step.cache_read),
+                    cache_write: sum.cache_write.saturating_add(step.cache_write),
+                    output: sum.output.saturating_add(step.output),
+                })
+            },
+        );
     }
-    let before = before.unwrap_or_default();
-    let field = |name: &str, old: u64| usage[name].as_u64().unwrap_or(old);
+    let said = |name: &str| usage[name].as_u64();
+    let (input, output) = (said("input_tokens"), said("output_tokens"));
+    let old = before.unwrap_or_default();
     Some(Tokens {
-        input: field("input_tokens", before.input),
-        cache_read: field("cache_read_input_tokens", before.cache_read),
-        cache_write: field("cache_creation_input_tokens", before.cache_write),
-        output: field("output_tokens", before.output),
+        input: input.or(before.map(|it| it.input))?,
+        cache_read: said("cache_read_input_tokens").unwrap_or(old.cache_read),
+        cache_write: said("cache_creation_input_tokens").unwrap_or(old.cache_write),
+        output: output.or(before.map(|it| it.output))?,
     })
 }
 
@@ -204,7 +222,7 @@ fn messages(usage: &Value, before: Option<Tokens>) -> Option<Tokens> {
 fn responses(usage: &Value) -> Option<Tokens> {
     let input = usage["input_tokens"].as_u64()?;
     let cached = usage["input_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0).min(input);
-    let output = usage["output_tokens"].as_u64().unwrap_or(0);
+    let output = usage["output_tokens"].as_u64()?;
     Some(Tokens { input: input - cached, cache_read: cached, cache_write: 0, output })
 }
 
@@ -212,7 +230,10 @@ fn responses(usage: &Value) -> Option<Tokens> {
 fn chat(usage: &Value) -> Option<Tokens> {
     let input = usage["prompt_tokens"].as_u64()?;
     let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0).min(input);
-    let output = usage["completion_tokens"].as_u64().unwrap_or(0);
+    let output = usage["completion_tokens"].as_u64()?;
+    // Some leave what the model thought out of its answer, and count it in the sum alone.
+    let total = usage["total_tokens"].as_u64().unwrap_or(0);
+    let output = output.max(total.saturating_sub(input));
     Some(Tokens { input: input - cached, cache_read: cached, cache_write: 0, output })
 }
 
@@ -267,6 +288,11 @@ mod tests {
         counting.feed(begun.as_bytes());
         assert!(!counting.is_final());
         assert_eq!(counting.end(false), Counted { tokens: tokens(12, 100, 7, 1), complete: false });
+        // Some tell the usage so far with each event: it is not all until the end has come.
+        let so_far = "data: {\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":1}}\n\n";
+        let mut counting = Counting::new(Api::Chat, "text/event-stream");
+        counting.feed(so_far.as_bytes());
+        assert!(!counting.end(false).complete);
         let nothing = Counting::new(Api::Chat, "text/event-stream").end(true);
         assert_eq!(nothing, Counted { tokens: None, complete: false });
     }
@@ -292,6 +318,20 @@ mod tests {
             ),
             (Api::Chat, r#"{"usage":{"prompt_tokens":-1}}"#, None),
             (Api::Chat, "no JSON", None),
+            (Api::Messages, r#"{"usage":{}}"#, None),
+            (Api::Messages, r#"{"usage":{"input_tokens":3}}"#, None),
+            (Api::Responses, r#"{"usage":{"input_tokens":3}}"#, None),
+            (
+                Api::Chat,
+                r#"{"usage":{"prompt_tokens":3,"completion_tokens":5,"total_tokens":108}}"#,
+                tokens(3, 0, 0, 105),
+            ),
+            (
+                Api::Messages,
+                r#"{"usage":{"input_tokens":1,"output_tokens":2,"iterations":[
+                    {"input_tokens":180000,"output_tokens":3500},{"input_tokens":1,"output_tokens":2}]}}"#,
+                tokens(180_001, 0, 0, 3502),
+            ),
         ];
         for (api, body, expected) in cases {
             let mut counting = Counting::new(api, "application/json");

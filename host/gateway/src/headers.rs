@@ -1,6 +1,6 @@
 //! Which headers pass, in either direction: a list of what may, for nobody can list what may not. Pure.
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use twobox_shared::agent_config::Api;
 
 use crate::secrets::Secret;
@@ -20,6 +20,20 @@ const UP: [&str; 10] = [
     "x-client-request-id",
 ];
 
+/// How the words of `anthropic-beta` begin that pass. Others may change what a request can cost, or have the
+/// upstream reach the network.
+const BETAS: [&str; 9] = [
+    "claude-code-",
+    "context-management-",
+    "effort-",
+    "extended-cache-ttl-",
+    "fine-grained-tool-streaming-",
+    "interleaved-thinking-",
+    "prompt-caching-",
+    "structured-outputs-",
+    "token-efficient-tools-",
+];
+
 /// Headers that come back. Those that name an organisation or a person are not among them.
 const DOWN: [&str; 7] = [
     "content-type",
@@ -34,6 +48,14 @@ const DOWN: [&str; 7] = [
 /// What an upstream is asked with.
 pub(crate) fn up(api: Api, asked: &HeaderMap, secret: Option<&Secret>) -> Option<HeaderMap> {
     let mut headers = passing(asked, &UP);
+    headers.remove("anthropic-beta");
+    let betas = betas(asked);
+    if !betas.is_empty() {
+        headers.insert("anthropic-beta", HeaderValue::from_str(&betas).ok()?);
+    }
+    if asked.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     if let Some(secret) = secret {
         let (name, text) = match api {
             Api::Messages => (HeaderName::from_static("x-api-key"), secret.text().to_owned()),
@@ -55,6 +77,14 @@ pub(crate) fn down(answered: &HeaderMap, may_retry: bool) -> HeaderMap {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));
     }
     headers
+}
+
+/// The words of `anthropic-beta` that pass.
+fn betas(asked: &HeaderMap) -> String {
+    let all = asked.get_all("anthropic-beta").into_iter().filter_map(|it| it.to_str().ok());
+    let words = all.flat_map(|it| it.split(',')).map(str::trim);
+    let passing = |word: &&str| BETAS.iter().any(|known| word.starts_with(known));
+    words.filter(passing).collect::<Vec<_>>().join(",")
 }
 
 fn passing(headers: &HeaderMap, names: &[&'static str]) -> HeaderMap {
@@ -104,15 +134,16 @@ mod tests {
             ("x-forwarded-for", "1.2.3.4"),
             ("openai-organization", "org"),
             ("anthropic-version", "2023-06-01"),
-            ("anthropic-beta", "a"),
-            ("anthropic-beta", "b"),
+            ("anthropic-beta", "claude-code-20250219, context-1m-2025-08-07"),
+            ("anthropic-beta", "effort-2025-11-24"),
             ("content-type", "application/json"),
         ]);
         let secret = Secret::of(b"upstream".to_vec()).unwrap();
         let sent = up(Api::Messages, &asked, Some(&secret)).unwrap();
         assert_eq!(sent.get("x-api-key").unwrap(), "upstream");
-        assert_eq!(sent.get_all("anthropic-beta").iter().count(), 2);
-        assert_eq!(sent.len(), 5, "{sent:?}");
+        let betas = sent.get("anthropic-beta").unwrap();
+        assert_eq!(betas, "claude-code-20250219,effort-2025-11-24", "those that are known");
+        assert_eq!(sent.len(), 4, "{sent:?}");
         assert!(!format!("{sent:?}").contains("upstream"), "a header that is shown");
         let sent = up(Api::Chat, &asked, Some(&secret)).unwrap();
         assert_eq!(sent.get("authorization").unwrap(), "Bearer upstream");

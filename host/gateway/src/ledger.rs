@@ -1,11 +1,13 @@
 //! Money and tokens: what a request can use is reserved before it is sent, and settled by what it did.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use twobox_shared::clock::Clock;
 use twobox_slots::zone::Zone;
 use twobox_store::Store;
 use twobox_store::usage::{Day, Limit, Limits, OpenId, Opened, Over, Request, Settled, Whose};
+use twobox_system::blocking::outcome;
 use twobox_system::repeat::warned;
 
 use crate::caller::Caller;
@@ -14,6 +16,9 @@ use crate::price::{Most, Prices};
 use crate::refusal::{Refusal, Why};
 use crate::request::Asked;
 use crate::settings::Upstream;
+
+/// As many tokens as any model reads: what is reserved for one of which the settings say nothing.
+const CONTEXT_MAX: u32 = 1_000_000;
 
 /// Where it is written down.
 #[derive(Clone)]
@@ -26,12 +31,15 @@ pub struct Ledger {
     all: Limit,
 }
 
-/// Room for one request. Whoever drops it without a word leaves it open, as a host that dies does.
+/// Room for one request. One that is dropped without a word was given up by its client: nothing was bought if
+/// it was not sent, and otherwise nobody knows what.
 #[must_use = "what is reserved has to be settled"]
 pub struct Reserved {
     store: Store,
-    id: OpenId,
+    /// `None` once its end is being written down.
+    id: Option<OpenId>,
     prices: Option<Prices>,
+    sent: AtomicBool,
 }
 
 impl Ledger {
@@ -52,10 +60,15 @@ impl Ledger {
         length: usize,
     ) -> Result<Reserved, Refusal> {
         let model = upstream.model(&asked.model);
-        let output = asked.max_output.unwrap_or(u64::from(model.max_output_tokens));
+        // What is only taken for usual bounds nothing: the model may take more.
+        let context = match upstream.models().any(|(name, _)| name == asked.model) {
+            true => model.context_tokens,
+            false => CONTEXT_MAX,
+        };
+        let output = asked.max_output.unwrap_or(u64::from(context));
         let most = Most {
             output: output.saturating_mul(asked.answers),
-            ..Most::of(length as u64, model.context_tokens, 0)
+            ..Most::of(length as u64, context, 0)
         };
         let now = self.clock.now();
         let request = Request {
@@ -69,11 +82,21 @@ impl Ledger {
             now,
         };
         let limits = Limits { all: self.all, agent: caller.limit };
-        match self.store.usage().open(request, limits).await {
-            Ok(Opened::Admitted(id)) => {
-                Ok(Reserved { store: self.store.clone(), id, prices: model.prices })
-            }
-            Ok(Opened::Over(over)) => Err(Refusal::new(Why::OverBudget, sentence(&over))),
+        let (store, prices) = (self.store.clone(), model.prices);
+        // In a task of its own: a client that goes meanwhile leaves nothing open.
+        let opening = tokio::spawn(async move {
+            let opened = store.usage().open(request, limits).await?;
+            Ok(match opened {
+                Opened::Admitted(id) => {
+                    let sent = AtomicBool::new(false);
+                    Ok(Reserved { store, id: Some(id), prices, sent })
+                }
+                Opened::Over(over) => Err(over),
+            })
+        });
+        match outcome(opening).await {
+            Ok(Ok(reserved)) => Ok(reserved),
+            Ok(Err(over)) => Err(Refusal::new(Why::OverBudget, sentence(&over))),
             Err(error) => {
                 let detail = "what may be spent could not be looked up".to_owned();
                 complain(&error);
@@ -84,12 +107,17 @@ impl Ledger {
 }
 
 impl Reserved {
+    /// From here on it may be bought.
+    pub fn sent(&self) {
+        self.sent.store(true, Ordering::Relaxed);
+    }
+
     /// The upstream has said what it used, or not.
-    pub fn settle(self, counted: Counted) {
-        let Self { store, id, prices } = self;
+    pub fn settle(mut self, counted: Counted) {
+        let (Some(id), store) = (self.id.take(), self.store.clone()) else { return };
         match counted {
             Counted { tokens: Some(tokens), complete: true } => {
-                let nano_usd = prices.map(|prices| prices.cost(&tokens));
+                let nano_usd = self.prices.map(|prices| prices.cost(&tokens));
                 let settled = Settled { tokens, nano_usd, failed: false };
                 end(async move { store.usage().settle(id, settled).await });
             }
@@ -99,15 +127,25 @@ impl Reserved {
     }
 
     /// Nothing was bought.
-    pub fn nothing(self) {
-        let Self { store, id, .. } = self;
+    pub fn nothing(mut self) {
+        let (Some(id), store) = (self.id.take(), self.store.clone()) else { return };
         end(async move { store.usage().abandon(id).await });
     }
 
     /// Nobody knows what was bought.
-    pub fn unknown(self) {
-        let Self { store, id, .. } = self;
+    pub fn unknown(mut self) {
+        let (Some(id), store) = (self.id.take(), self.store.clone()) else { return };
         end(async move { store.usage().lose(id).await });
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let (Some(id), store) = (self.id.take(), self.store.clone()) else { return };
+        match self.sent.load(Ordering::Relaxed) {
+            true => end(async move { store.usage().lose(id).await }),
+            false => end(async move { store.usage().abandon(id).await }),
+        }
     }
 }
 

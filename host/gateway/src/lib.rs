@@ -6,6 +6,7 @@
 //! It must not know sessions' boxes, channels, or what runs a container.
 
 mod body;
+mod body_fields;
 mod caller;
 pub mod counting;
 mod door;

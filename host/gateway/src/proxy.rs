@@ -28,9 +28,12 @@ use crate::refusal::{Refusal, Why};
 use crate::request::{Asked, Call, Target};
 use crate::retry::{self, Next, Outcome};
 use crate::secrets::Secrets;
-use crate::settings::{Upstream, Upstreams};
+use crate::settings::{Kind, Upstream, Upstreams};
 use crate::tap::Tap;
 use crate::upstream::{self, SendError};
+
+/// The longest body that is read on the thread that serves it, in bytes: well under a millisecond.
+const READ_AT_ONCE_MAX: usize = 64 << 10;
 
 /// The longest list of models, in bytes.
 const LIST_MAX: usize = 4 << 20;
@@ -162,7 +165,7 @@ impl Proxy {
                 Tap::plain(body),
             ));
         };
-        let asked = Asked::read(asked_by, &out.held.bytes)?;
+        let asked = read(asked_by, upstream.kind, out.held.bytes.clone()).await?;
         if !caller.may_ask(target.upstream, &asked.model) {
             let detail = format!("this agent may not ask {}/{}", target.upstream, asked.model);
             return Err(Refusal::new(Why::NotAllowed, detail));
@@ -179,6 +182,7 @@ impl Proxy {
         out: &Outgoing<'_>,
         reserved: Reserved,
     ) -> Result<Answer, Refusal> {
+        reserved.sent();
         let answer = match self.send(out).await {
             Ok(answer) => answer,
             Err(unsent) => {
@@ -312,6 +316,14 @@ impl Outgoing<'_> {
             .map_err(|error| Refusal::new(Why::NotFound, format!("no path: {error}")))?;
         *request.headers_mut() = self.headers.clone();
         Ok(request)
+    }
+}
+
+/// Reads a body. A long one takes a processor for a while, and so no thread that serves others.
+async fn read(api: Api, kind: Kind, body: Bytes) -> Result<Asked, Refusal> {
+    match body.len() <= READ_AT_ONCE_MAX {
+        true => Asked::read(api, kind, &body),
+        false => blocking(move || Asked::read(api, kind, &body)).await,
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a container asks for, and whether it may: pure. All of it is hostile input.
 
-use serde::Deserialize;
-use serde_json::Value;
 use twobox_shared::agent_config::Api;
 
+use crate::body_fields::Fields;
 use crate::refusal::{Refusal, Why};
+use crate::settings::Kind;
 
 /// The longest path, with its query.
 const PATH_MAX: usize = 2048;
@@ -90,114 +90,31 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Reads a body. It is sent on as it is: fields that are written twice are refused, for the upstream
-    /// could take the other one.
+    /// Reads a body, to an upstream of `kind`. It is sent on as it is, so nothing passes that a server could
+    /// read in another way than this host: fields that are written twice, or that are on no list.
     ///
     /// # Errors
-    /// If it is no request for an answer.
-    pub fn read(api: Api, body: &[u8]) -> Result<Self, Refusal> {
+    /// If it is no request for an answer, or asks for what is not served.
+    pub fn read(api: Api, kind: Kind, body: &[u8]) -> Result<Self, Refusal> {
         let wrong = |detail: String| Refusal::new(Why::BadRequest, detail);
-        let fields: Fields = serde_json::from_slice(body)
+        let fields = Fields::read(api, body)
             .map_err(|error| wrong(format!("the body is no request: {error}")))?;
-        let model = fields.model.filter(|model| !model.is_empty() && model.len() <= 256);
+        let model = fields.model.filter(|model| !model.is_empty());
         let model = model.ok_or_else(|| wrong("the body names no model".to_owned()))?;
-        let max_output = match api {
-            Api::Messages => fields.max_tokens,
-            Api::Responses => fields.max_output_tokens,
-            // Either name is known to some upstream, and the other one ignored.
-            Api::Chat => fields.max_tokens.max(fields.max_completion_tokens),
+        let max_output = match (api, kind) {
+            (Api::Messages, _) => fields.max_tokens,
+            (Api::Responses, _) => fields.max_output_tokens,
+            (Api::Chat, Kind::OpenAi) => fields.max_tokens.max(fields.max_completion_tokens),
+            // Others may not know the newer name, and then bound nothing.
+            (Api::Chat, Kind::Anthropic | Kind::Compatible) => fields
+                .max_tokens
+                .map(|most| most.max(fields.max_completion_tokens.unwrap_or_default())),
         };
-        let tools = fields.tools.unwrap_or_default();
-        if let Some(tool) = tools.iter().find(|tool| !tool.is_clients()) {
-            let kind = tool.kind.as_deref().unwrap_or_default();
-            return Err(wrong(format!(
-                "tools: {kind:?} would be run by the upstream, out of sight of this host"
-            )));
-        }
-        let answers = fields.n.unwrap_or(1).max(1);
+        let answers = fields.answers.unwrap_or(1).max(1);
         if api != Api::Chat && answers > 1 {
             return Err(wrong("n: one answer at a time".to_owned()));
         }
         Ok(Self { model, max_output, answers })
-    }
-}
-
-#[derive(Deserialize)]
-struct Fields {
-    model: Option<String>,
-    max_tokens: Option<u64>,
-    max_output_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
-    n: Option<u64>,
-    #[serde(default)]
-    tools: Option<Vec<Tool>>,
-    // What these stand for would be read, or run, where nobody counts it.
-    #[serde(default, rename = "background")]
-    _background: Never,
-    #[serde(default, rename = "previous_response_id")]
-    _previous: Never,
-    #[serde(default, rename = "conversation")]
-    _conversation: Never,
-    #[serde(default, rename = "prompt")]
-    _prompt: Never,
-    #[serde(default, rename = "mcp_servers")]
-    _servers: Never,
-    #[serde(default, rename = "container")]
-    _container: Never,
-    #[serde(default, rename = "web_search_options")]
-    _search: Never,
-}
-
-/// Something that says nothing: it is left out, `null`, `false` or empty.
-#[derive(Default)]
-struct Never;
-
-impl<'de> Deserialize<'de> for Never {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let nothing = match Value::deserialize(deserializer)? {
-            Value::Null | Value::Bool(false) => true,
-            Value::Array(items) => items.is_empty(),
-            Value::Bool(true) | Value::Number(_) | Value::String(_) | Value::Object(_) => false,
-        };
-        match nothing {
-            true => Ok(Self),
-            false => Err(serde::de::Error::custom(
-                "previous_response_id, conversation, prompt, background, container, mcp_servers and \
-                 web_search_options are not served: the upstream would read or run what nobody counts",
-            )),
-        }
-    }
-}
-
-/// A tool that the model may use. Those that the upstream runs itself cost money that nobody counts, and
-/// are a way to the network that the agent does not have.
-#[derive(Deserialize)]
-struct Tool {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-}
-
-/// The kinds of tools that the client runs, by how they begin; dates may follow.
-const CLIENTS: [&str; 9] = [
-    "function",
-    "custom",
-    "namespace",
-    "local_shell",
-    "apply_patch",
-    "bash_",
-    "text_editor_",
-    "memory_",
-    "computer_",
-];
-
-impl Tool {
-    fn is_clients(&self) -> bool {
-        self.kind.as_deref().is_none_or(|kind| {
-            CLIENTS.iter().any(|known| match known.ends_with('_') {
-                true => kind.starts_with(known),
-                false => kind == *known,
-            })
-        })
     }
 }
 
@@ -261,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_body_says_the_most_that_it_can_cost() {
-        let read = |api, body: &str| Asked::read(api, body.as_bytes());
+        let read = |api, body: &str| Asked::read(api, Kind::Compatible, body.as_bytes());
         let asked = |max_output, answers| Asked { model: "m".to_owned(), max_output, answers };
         let good = [
             (Api::Messages, r#"{"model":"m","max_tokens":5,"messages":[]}"#, asked(Some(5), 1)),
@@ -293,6 +210,18 @@ mod tests {
             (Api::Messages, r#"{"model":""}"#, "names no model"),
             (Api::Messages, r#"{"model":"m","model":"dearer"}"#, "duplicate field"),
             (Api::Messages, r#"{"model":"m","max_tokens":1,"max_tokens":9999}"#, "duplicate field"),
+            (
+                Api::Messages,
+                r#"{"model":"m","Model":"dear","max_tokens":1}"#,
+                "\"Model\" is not served",
+            ),
+            (Api::Chat, r#"{"model":"m","models":["dear"]}"#, "\"models\" is not served"),
+            (Api::Chat, r#"{"model":"m","plugins":[{"id":"web"}]}"#, "\"plugins\" is not served"),
+            (Api::Messages, r#"{"model":"m","service_tier":"priority"}"#, "a price of its own"),
+            (Api::Messages, r#"{"model":"m","speed":"fast"}"#, "\"speed\""),
+            (Api::Messages, r#"{"model":"m","tools":[{"type":"custom","type":"x"}]}"#, "duplicate"),
+            (Api::Responses, r#"{"model":"m","tools":[{"type":"namespace"}]}"#, "namespace"),
+            (Api::Responses, r#"{"model":"m","input":[{"type":"item_reference"}]}"#, "has stored"),
             (Api::Messages, r#"{"model":"m","max_tokens":-1}"#, "invalid value"),
             (Api::Messages, r#"{"model":"m","n":2}"#, "one answer at a time"),
             (Api::Responses, r#"{"model":"m","background":true}"#, "not served"),

@@ -126,6 +126,34 @@ async fn a_request_in_another_ones_body_is_not_a_second_one() {
 }
 
 #[tokio::test]
+async fn a_body_takes_no_more_room_than_it_has_bytes() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    let bodies = [
+        format!("{{\"model\":\"large\",\"prompt\":[{}0]}}", "{\"\":0},".repeat(1 << 20)),
+        format!("{{\"model\":\"large\",\"tools\":[{}{{}}]}}", "{},".repeat(1 << 20)),
+    ];
+    let before = peak();
+    for body in bodies {
+        let answer = gateway.answer(&gateway.request(&body, "")).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    let (grown, allowed) = (peak() - before, 100 << 10);
+    assert!(
+        grown < allowed,
+        "{grown} KiB more, of which {allowed} would be bodies and their copies"
+    );
+    assert!(upstream.asked().is_empty());
+}
+
+/// The most that this process has had in memory, in KiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
 async fn a_thousand_connections_of_one_session_keep_no_other_waiting() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream).await;

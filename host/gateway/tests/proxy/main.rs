@@ -171,6 +171,20 @@ async fn a_budget_that_is_lowered_counts_for_the_next_request() {
 }
 
 #[tokio::test]
+async fn who_goes_before_there_is_an_answer_leaves_nothing_reserved() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    upstream.answers([vec![Step::Wait]]);
+    let mut left = gateway.connect().await;
+    left.ask(&gateway.request(MESSAGES, "")).await;
+    upstream.wait_for(1).await;
+    drop(left);
+    gateway.settled(1).await;
+    let used = gateway.usage().await[0].used;
+    assert_eq!((used.unknown, used.unknown_tokens), (1, MESSAGES.len() as u64 + 100));
+}
+
+#[tokio::test]
 async fn a_session_may_lie_deeper_than_an_address_is_long() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start_in(&upstream, &"d".repeat(150)).await;
