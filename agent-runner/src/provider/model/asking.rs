@@ -1,6 +1,5 @@
 //! Asking: who is asked, with what, and what it means for a turn if there is no answer.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use twobox_shared::agent_config::Route;
@@ -9,6 +8,7 @@ use twobox_shared::content::Failure;
 use super::client::{Aside, Client};
 use super::conversation::{Answer, Item, Request, ToolSpec, Trouble};
 use super::kept::Kept;
+use super::shown::Shown;
 use crate::provider::{Push, TurnHandle, cancelled};
 
 /// The turn was cancelled.
@@ -70,6 +70,7 @@ pub(super) struct OfTurn<'a> {
     pub(super) deadline: Instant,
     pub(super) max_output_tokens: u32,
     pub(super) kept: &'a Kept,
+    pub(super) shown: Shown,
 }
 
 /// Asks to go on with `items`.
@@ -83,7 +84,7 @@ pub(super) fn request(
     of_turn: &OfTurn<'_>,
     aside: &mut Aside,
 ) -> Result<Answer, Trouble> {
-    let items = filled(of_turn.kept, items);
+    let items = of_turn.kept.filled(items, of_turn.shown);
     let request = Request {
         system: of_turn.system,
         tools,
@@ -91,14 +92,6 @@ pub(super) fn request(
         max_output_tokens: of_turn.max_output_tokens,
     };
     asks.ask(&request, of_turn.handle, of_turn.deadline, aside)
-}
-
-/// `items` with the pictures in them, as they are. Where there is none, nothing is copied.
-fn filled<'i>(kept: &Kept, items: &'i [Item]) -> Cow<'i, [Item]> {
-    match items.iter().any(Kept::shows) {
-        false => Cow::Borrowed(items),
-        true => Cow::Owned(items.iter().map(|item| kept.filled(item)).collect()),
-    }
 }
 
 /// How a turn ends that no model answers.
@@ -110,6 +103,11 @@ pub(super) fn failure(trouble: Trouble) -> Failure {
                 "the conversation is too long for the model, also after it was shortened ({why}); \
                  /new begins a new one"
             );
+            Failure::permanent(Failure::PROVIDER_ERROR, detail)
+        }
+        // It may be something in the conversation, and then every later turn has it too.
+        Trouble::Unfit(why) => {
+            let detail = format!("{why}; if this goes on, /new begins a new conversation");
             Failure::permanent(Failure::PROVIDER_ERROR, detail)
         }
         Trouble::OverBudget(why) => Failure::permanent(Failure::BUDGET_EXCEEDED, why),

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::conversation::{Block, Item, Part, ToolResult, Usage};
+use super::conversation::{Answer, Block, Item, Part, Stop, ToolResult, Usage, text_of};
+use super::kept::bytes_of;
 
 /// What the model is asked to write.
 pub(super) const ASKED: &str = "[from the host] This conversation has become too long for you to read \
@@ -12,6 +13,13 @@ want and what of it is still to be done; what was decided, and why; names, numbe
 and paths exactly as they are; which files you have made or changed, and what is in them; what was \
 tried and did not work; what you have promised. Use no tool now. Answer with that text alone: it takes \
 the place of everything above, except for what was said last.";
+
+/// What is said besides to a model that wrote no summary.
+pub(super) const ASKED_AGAIN: &str = "[from the host] What you answered before was no such text, or did \
+not end. Write it now, shorter, with no tool.";
+
+/// From how many bytes on a text is taken for a summary that stands beside calls, or that was cut.
+const SUMMARY_MIN: usize = 400;
 
 /// Before the summary, where it stands in the conversation.
 const BEFORE: &str = "[from the host] The conversation before this was too long to keep. This is what \
@@ -43,6 +51,19 @@ impl Compaction {
     }
 }
 
+/// The summary in an answer, if it is one. Calls beside a text that is long enough are passed over: the
+/// model wrote, and wanted to go on. One that was cut is taken only if it is the last that is asked for.
+pub(super) fn summary(answer: &Answer, last: bool) -> Option<String> {
+    let text = text_of(&answer.blocks);
+    let least = match answer.stop {
+        Stop::End => 1,
+        Stop::Tools => SUMMARY_MIN,
+        Stop::Length if last => SUMMARY_MIN,
+        Stop::Length | Stop::Refused => return None,
+    };
+    (text.trim().len() >= least).then_some(text)
+}
+
 /// What the model is known to have read and said, up to an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Known {
@@ -53,9 +74,11 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// After an answer that made the conversation `items` long.
-    pub(super) fn after(usage: Usage, items: usize) -> Self {
-        Self { tokens: usage.read() + usage.output, items }
+    /// After an answer that made the conversation `items` long. There are servers that do not say what
+    /// they read: of them nothing is known.
+    pub(super) fn after(usage: Usage, items: usize) -> Option<Self> {
+        let tokens = usage.read().saturating_add(usage.output);
+        (usage.read() > 0).then_some(Self { tokens, items })
     }
 }
 
@@ -121,11 +144,16 @@ fn weight(item: &Item) -> u64 {
     }
 }
 
+/// About how many bytes of a document cost a token.
+const PDF_BYTES: u64 = 50;
+
 fn of_part(part: &Part) -> u64 {
     match part {
         Part::Text { text } => text.len() as u64 / 3,
         // Pictures are scaled down to about so much; a document has it on each of its pages.
-        Part::Media { media_type, .. } if media_type == "application/pdf" => 20_000,
+        Part::Media { media_type, data, .. } if media_type == "application/pdf" => {
+            (bytes_of(data).unwrap_or(0) / PDF_BYTES).max(20_000)
+        }
         Part::Media { .. } => 1_600,
     }
 }
@@ -163,9 +191,11 @@ mod tests {
     fn it_is_due_when_four_fifths_are_full_by_what_is_known_and_what_is_new() {
         let items = [said(3_000), call(), said(300)];
         let usage = Usage { input: 100, cache_read: 700, cache_write: 0, output: 50 };
-        let known = Some(Known::after(usage, 2));
+        let known = Known::after(usage, 2);
         assert_eq!(estimate(&items, known, 999_999), 850 + 100 + 10);
         assert!(estimate(&items, None, 3_000) > 1_000 + 1_000 + 100);
+        let untold = Known::after(Usage { output: 50, ..Usage::default() }, 2);
+        assert_eq!(estimate(&items, untold, 3_000), estimate(&items, None, 3_000));
         assert!(!is_due(960, 1_200) && is_due(961, 1_200));
     }
 
@@ -225,6 +255,25 @@ mod tests {
         assert_eq!(items[1..], [said(2)]);
         Compaction { summary: None, keeps: 9 }.apply(&mut items);
         assert_eq!(items.len(), 3, "more than there is: all of it stays");
+    }
+
+    #[test]
+    fn not_every_answer_is_a_summary() {
+        let long = "x".repeat(SUMMARY_MIN);
+        let cases = [
+            (Stop::End, "short", false, true),
+            (Stop::End, " \n", false, false),
+            (Stop::Tools, "let me see", true, false),
+            (Stop::Tools, &long, false, true),
+            (Stop::Length, &long, false, false),
+            (Stop::Length, &long, true, true),
+            (Stop::Refused, &long, true, false),
+        ];
+        for (stop, text, last, taken) in cases {
+            let blocks = vec![Block::Text { text: text.to_owned() }];
+            let answer = Answer { blocks, stop, usage: Usage::default() };
+            assert_eq!(summary(&answer, last).is_some(), taken, "{stop:?} {last} {text}");
+        }
     }
 
     #[test]

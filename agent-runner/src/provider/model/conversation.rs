@@ -184,7 +184,9 @@ pub(crate) enum Trouble {
     OverBudget(String),
     /// Nobody answered in the time of the turn, or as often as it was tried: later, it may be answered.
     Unreachable(String),
-    /// The answer to this request will ever be no: a wrong key, an unknown model.
+    /// The request is one that the model does not take: one that has less in it may be answered.
+    Unfit(String),
+    /// The answer to any request will be no: a wrong key, an unknown model.
     Refused(String),
 }
 
@@ -197,4 +199,13 @@ impl Part {
     pub(crate) fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into() }
     }
+}
+
+/// The words among `blocks`, in one text.
+pub(crate) fn text_of(blocks: &[Block]) -> String {
+    let text = |block: &Block| match block {
+        Block::Text { text } => Some(text.clone()),
+        Block::Call(_) | Block::Opaque { .. } => None,
+    };
+    blocks.iter().filter_map(text).collect()
 }

@@ -18,6 +18,9 @@ const SHOWN_MAX: usize = 10;
 /// The most that is shown of what a message says, in bytes.
 const TEXT_MAX: usize = 200_000;
 
+/// What is shown of it in any case, in bytes.
+const TEXT_MIN: usize = 1_000;
+
 /// What a message of a person says that begins a new conversation.
 pub(super) const NEW: &str = "/new";
 
@@ -35,6 +38,8 @@ pub(super) struct Files<'a> {
     pub(super) inbox: &'a Path,
     /// Where what is shown is kept.
     pub(super) kept: &'a Kept,
+    /// The most bytes that are shown of one message, and half as much again of several together.
+    pub(super) room: usize,
 }
 
 impl Files<'_> {
@@ -48,9 +53,13 @@ impl Files<'_> {
     /// `messages`, each as a text of its own, with the pictures that came with them.
     pub(super) fn said(&self, messages: &[PromptMessage]) -> Vec<Part> {
         let (mut parts, mut shown) = (Vec::new(), 0);
+        let most = self.room.min(TEXT_MAX);
+        let mut left = most + most / 2;
         for message in messages {
             let folder = self.inbox.join(message.id.as_str());
-            let mut text = format!("{}\n{}", header(message), self.bounded(message));
+            let said = self.bounded(message, most.min(left).max(TEXT_MIN));
+            left = left.saturating_sub(said.len());
+            let mut text = format!("{}\n{said}", header(message));
             let mut pictures = Vec::new();
             for name in &message.files {
                 let path = folder.join(name);
@@ -72,12 +81,12 @@ impl Files<'_> {
 
     /// What a message says. Of a very long one the beginning: with all of it nothing else would find
     /// room, and the conversation could not be shortened by it.
-    fn bounded<'m>(&self, message: &'m PromptMessage) -> Cow<'m, str> {
+    fn bounded<'m>(&self, message: &'m PromptMessage, most: usize) -> Cow<'m, str> {
         let text = &message.text;
-        if text.len() <= TEXT_MAX {
+        if text.len() <= most {
             return Cow::Borrowed(text);
         }
-        let fits = (0..=TEXT_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let fits = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         let kept =
             self.kept.output(&format!("message-{}", message.id)).and_then(|(mut file, path)| {
                 file.write_all(text.as_bytes())?;
@@ -172,6 +181,10 @@ mod tests {
         }
     }
 
+    fn files<'a>(inbox: &'a Path, kept: &'a Kept) -> Files<'a> {
+        Files { inbox, kept, room: 2 * TEXT_MAX }
+    }
+
     fn prompt(attempt: i64, already_sent: &[&str]) -> Prompt {
         Prompt {
             attempt,
@@ -212,9 +225,9 @@ mod tests {
         std::fs::write(dir.path().join("m1/a.png"), b"\x89PNG\r\n\x1a\n").unwrap();
         std::fs::write(dir.path().join("m1/b.csv"), "1,2").unwrap();
         let kept = Kept::of(dir.path());
-        let files = ["a.png", "b.csv", "../m1/a.png"].map(str::to_owned).to_vec();
-        let parts = Files { inbox: dir.path(), kept: &kept }
-            .said(&[PromptMessage { files, ..message("look") }]);
+        let names = ["a.png", "b.csv", "../m1/a.png"].map(str::to_owned).to_vec();
+        let parts =
+            files(dir.path(), &kept).said(&[PromptMessage { files: names, ..message("look") }]);
         let [Part::Text { text }, Part::Media { .. }] = parts.as_slice() else {
             panic!("{parts:?}")
         };
@@ -229,7 +242,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kept = Kept::of(dir.path());
         let long = "é".repeat(TEXT_MAX);
-        let parts = Files { inbox: dir.path(), kept: &kept }.said(&[message(&long)]);
+        let parts = files(dir.path(), &kept).said(&[message(&long)]);
         let [Part::Text { text }] = parts.as_slice() else { panic!("{} parts", parts.len()) };
         assert!(text.len() < TEXT_MAX + 500, "{}", text.len());
         let file = dir.path().join(".twobox/output/message-m1.txt");
@@ -237,6 +250,19 @@ mod tests {
             format!("[… {TEXT_MAX} bytes are left out here; all of it is in {}", file.display());
         assert!(text.contains(&place), "{}", &text[TEXT_MAX..]);
         assert_eq!(std::fs::read_to_string(file).unwrap(), long);
+    }
+
+    #[test]
+    fn a_model_with_little_room_is_shown_less_of_each_message_and_of_all_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::of(dir.path());
+        let small = Files { room: 30_000, ..files(dir.path(), &kept) };
+        let parts = small.said(&vec![message(&"x".repeat(40_000)); 4]);
+        let length = |part: &Part| match part {
+            Part::Text { text } => text.len() / 1_000,
+            Part::Media { .. } => 0,
+        };
+        assert_eq!(parts.iter().map(length).collect::<Vec<_>>(), [30, 15, 1, 1]);
     }
 
     #[test]

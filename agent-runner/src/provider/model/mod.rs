@@ -13,6 +13,8 @@ mod kept;
 mod messages;
 mod prompt;
 mod repetition;
+mod room;
+mod shown;
 mod skills;
 mod tools;
 mod transcript;
@@ -102,11 +104,12 @@ impl Model {
 impl Provider for Model {
     fn turn(&mut self, prompt: &Prompt, handle: &TurnHandle) -> Result<Done, Failure> {
         let deadline = Instant::now() + self.turn_timeout;
-        let Some(shows_pictures) = self.client.as_ref().map(|client| client.route().images) else {
+        let Some(route) = self.client.as_ref().map(Client::route) else {
             let detail = "the host has given no way to a model: its settings have none, or it is older \
                           than this runner";
             return Err(Failure::permanent(Failure::AGENT_BROKEN, detail));
         };
+        let (shows_pictures, room) = (route.images, room::of_one(route.context_tokens));
         let bench = self.bench(prompt, handle, shows_pictures);
         let toolbox = Toolbox::of(&bench, &self.settings.tools).map_err(|wrong| {
             Failure::permanent(Failure::AGENT_BROKEN, format!("provider.tools: {wrong}"))
@@ -123,6 +126,7 @@ impl Provider for Model {
             _ => Vec::new(),
         };
         let mut transcript = opened(self.transcript.take(), &folder, prompt)?;
+        bench.kept.prune(transcript.items());
         let instructions = prompt::instructions(&self.folders.program);
         let system = prompt::system(&prompt::Known {
             instructions: instructions.as_deref(),
@@ -136,7 +140,7 @@ impl Provider for Model {
             asks: self.client.as_mut().expect("it was looked at above"),
             handle,
             prompt,
-            files: Files { inbox: &self.inbox, kept: &bench.kept },
+            files: Files { inbox: &self.inbox, kept: &bench.kept, room },
             bench: &bench,
             toolbox: &toolbox,
             system: &system,

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::compaction::{Compaction, Known};
 use super::conversation::{Item, ToolCall, Usage};
+use super::room;
 
 /// Before and after the id in a transcript's name.
 const NAME: (&str, &str) = ("transcript-", ".jsonl");
@@ -43,6 +44,8 @@ enum Record {
     Usage { model: String, usage: Usage },
     /// What stands for the beginning from here on.
     Compaction(Compaction),
+    /// The longest texts so far are cut, until all have so many bytes.
+    Shortened(usize),
 }
 
 /// How much of which transcript was committed.
@@ -153,7 +156,7 @@ impl Transcript {
     pub(super) fn answered(&mut self, item: Item, model: String, usage: Usage) -> io::Result<()> {
         self.add(item)?;
         self.write(&Record::Usage { model, usage })?;
-        self.known = Some(Known::after(usage, self.items.len()));
+        self.known = Known::after(usage, self.items.len());
         Ok(())
     }
 
@@ -170,6 +173,18 @@ impl Transcript {
         compaction.apply(&mut self.items);
         self.known = None;
         Ok(())
+    }
+
+    /// Cuts the longest texts, until all have `most` bytes. Returns whether one was longer.
+    pub(super) fn shorten(&mut self, most: usize) -> io::Result<bool> {
+        let mut items = self.items.clone();
+        if !room::shorten(&mut items, most) {
+            return Ok(false);
+        }
+        self.write(&Record::Shortened(most))?;
+        self.items = items;
+        self.known = None;
+        Ok(true)
     }
 
     /// Makes everything so far durable and returns its continuation.
@@ -211,7 +226,13 @@ pub(super) fn unfinished(folder: &Path, message: &str) -> Vec<String> {
                 }
                 Ok(Record::Begun(names)) => begun = names,
                 Ok(Record::Item(Item::Results { .. })) => begun.clear(),
-                Ok(Record::Item(_) | Record::Usage { .. } | Record::Compaction(_)) | Err(_) => {}
+                Ok(
+                    Record::Item(_)
+                    | Record::Usage { .. }
+                    | Record::Compaction(_)
+                    | Record::Shortened(_),
+                )
+                | Err(_) => {}
             }
         }
         if meant {
@@ -245,9 +266,13 @@ fn read(file: &File) -> Result<(Vec<Item>, Option<Known>), String> {
         let line = line.map_err(|error| at(error.to_string()))?;
         match serde_json::from_slice(&line).map_err(|error| at(error.to_string()))? {
             Record::Item(item) => items.push(item),
-            Record::Usage { usage, .. } => known = Some(Known::after(usage, items.len())),
+            Record::Usage { usage, .. } => known = Known::after(usage, items.len()),
             Record::Compaction(compaction) => {
                 compaction.apply(&mut items);
+                known = None;
+            }
+            Record::Shortened(most) => {
+                room::shorten(&mut items, most);
                 known = None;
             }
             Record::Turn { .. } | Record::Begun(_) => {}

@@ -36,7 +36,7 @@ fn what_was_committed_is_read_again_and_nothing_else() {
     assert!(!transcript.is_at(continuation), "it has more");
     let mut again = Transcript::resume(dir.path(), continuation).unwrap();
     assert_eq!(again.items(), [said("a"), answer("b")]);
-    assert_eq!(again.known(), Some(Known::after(USAGE, 2)));
+    assert_eq!(again.known(), Known::after(USAGE, 2));
     assert!(!transcript.is_at(continuation), "somebody else has cut it");
     again.add(said("c")).unwrap();
     let next = Continuation::parse(&again.commit().unwrap()).unwrap();

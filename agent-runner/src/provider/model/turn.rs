@@ -4,6 +4,8 @@
 //! All that is said and done goes into the transcript as it happens, and counts once the turn has been
 //! committed. Nothing here waits without hearing that the turn was cancelled.
 
+mod fitting;
+
 use std::time::Instant;
 
 use twobox_shared::content::Failure;
@@ -11,12 +13,12 @@ use twobox_shared::ids::MessageId;
 
 use super::asking::{Asks, Cancelled, OfTurn, failure, gather, request};
 use super::client::Aside;
-use super::compaction::{self, Compaction};
 use super::conversation::{
-    Answer, Block, Item, Part, Stop, ToolCall, ToolResult, ToolSpec, Trouble,
+    Answer, Block, Item, Part, Stop, ToolCall, ToolResult, ToolSpec, Trouble, text_of,
 };
 use super::messages::{Files, is_new};
 use super::repetition::{Repetition, Verdict};
+use super::room;
 use super::tools::{Bench, Toolbox};
 use super::transcript::Transcript;
 use crate::event::Said;
@@ -24,9 +26,6 @@ use crate::provider::{Done, Prompt, TurnHandle, cancelled};
 
 /// How often an answer that was cut may be gone on with.
 const CUTS_MAX: u32 = 3;
-
-/// How often what is too long even to be summed up is halved.
-const HALVINGS_MAX: u32 = 3;
 
 const GO_ON: &str = "[from the host] Your answer was cut, for it was too long for one piece. Go on with \
 the very next character, and do not begin again.";
@@ -70,6 +69,8 @@ struct Course {
     sent: bool,
     /// Whether follow-ups are left for turns of their own.
     closed: bool,
+    /// Whether the model is shown no pictures, for it refused them.
+    blind: bool,
 }
 
 impl<'a, A: Asks> Talk<'a, A> {
@@ -124,86 +125,6 @@ impl<'a, A: Asks> Talk<'a, A> {
             true => Ok(false),
             false => self.add(Item::User { parts }).map(|()| true),
         }
-    }
-
-    /// Asks, and shortens the conversation before that if it is too long.
-    fn ask(&mut self, course: &mut Course) -> Result<Answer, Failure> {
-        let fixed = self.system.len() + course.specs.iter().map(spec_len).sum::<usize>();
-        let tokens = compaction::estimate(self.transcript.items(), self.transcript.known(), fixed);
-        let context = self.asks.route().context_tokens;
-        let items = self.transcript.items();
-        let mut shortened = false;
-        if compaction::is_due(tokens, context) && compaction::is_worth_it(items, context) {
-            self.compact(course)?;
-            shortened = true;
-        }
-        loop {
-            self.count(course)?;
-            let (of_turn, items) = (self.of_turn(), self.transcript.items());
-            match request(self.asks, items, &course.specs, &of_turn, &mut course.aside) {
-                Err(Trouble::TooLong(_)) if !shortened => {
-                    self.compact(course)?;
-                    shortened = true;
-                }
-                other => return other.map_err(failure),
-            }
-        }
-    }
-
-    /// What all requests of the turn have in common.
-    fn of_turn(&self) -> OfTurn<'a> {
-        OfTurn {
-            handle: self.handle,
-            system: self.system,
-            deadline: self.deadline,
-            max_output_tokens: self.max_output_tokens,
-            kept: self.files.kept,
-        }
-    }
-
-    /// Counts a model turn. The main thread counts the same, and would only come later.
-    fn count(&self, course: &mut Course) -> Result<(), Failure> {
-        self.handle.say(Said::Turns(1));
-        course.turns += 1;
-        let (taken, allowed) = (course.turns, self.prompt.max_turns);
-        if taken <= allowed {
-            return Ok(());
-        }
-        let detail = format!("it took {taken} model turns, {allowed} are allowed");
-        Err(Failure::permanent(Failure::TURN_LIMIT, detail))
-    }
-
-    /// Has the model write down what is to be kept, and goes on with that.
-    fn compact(&mut self, course: &mut Course) -> Result<(), Failure> {
-        let items = self.transcript.items();
-        let keeps = compaction::keeps(items, self.asks.route().context_tokens);
-        if keeps >= items.len() {
-            return Ok(()); // there is nothing to be left out
-        }
-        let summary = self.sum_up(course)?;
-        let compaction = Compaction { summary, keeps };
-        self.transcript.compact(compaction).map_err(unwritten)
-    }
-
-    fn sum_up(&mut self, course: &mut Course) -> Result<Option<String>, Failure> {
-        let mut items = self.transcript.items().to_vec();
-        for _ in 0..=HALVINGS_MAX {
-            items.push(Item::User { parts: vec![Part::text(compaction::ASKED)] });
-            self.count(course)?;
-            let of_turn = self.of_turn();
-            match request(self.asks, &items, &course.specs, &of_turn, &mut course.aside) {
-                Ok(answer) => {
-                    let text = text_of(&answer.blocks);
-                    return Ok((!text.trim().is_empty()).then_some(text));
-                }
-                Err(Trouble::TooLong(_)) => {
-                    items.pop();
-                    items = compaction::later_half(&items).to_vec();
-                }
-                Err(other) => return Err(failure(other)),
-            }
-        }
-        Ok(None)
     }
 
     /// Does what an answer wants done. Returns whether it was the last one.
@@ -289,12 +210,13 @@ impl<'a, A: Asks> Talk<'a, A> {
         let timeout = self.toolbox.span(self.bench, calls);
         self.handle.say(Said::ToolStarted { name: names(calls), timeout });
         let used = self.toolbox.use_all(self.bench, calls, self.handle, &mut course.aside);
-        let results = used.map_err(|Cancelled| cancelled())?;
+        let mut results = used.map_err(|Cancelled| cancelled())?;
         self.handle.say(Said::ToolFinished);
         course.sent |= calls.iter().zip(&results).any(|(call, result)| {
             !result.failed && matches!(call.name.as_str(), "send_message" | "send_file")
         });
         let verdict = course.repetition.round(calls, &results);
+        room::shorten_results(&mut results, room::of_one(self.context()));
         self.add(Item::Results { results })?;
         match verdict {
             Verdict::GoOn => Ok(()),
@@ -308,18 +230,6 @@ impl<'a, A: Asks> Talk<'a, A> {
             }
         }
     }
-}
-
-fn spec_len(spec: &ToolSpec) -> usize {
-    spec.description.len() + spec.schema.to_string().len()
-}
-
-fn text_of(blocks: &[Block]) -> String {
-    let text = |block: &Block| match block {
-        Block::Text { text } => Some(text.clone()),
-        Block::Call(_) | Block::Opaque { .. } => None,
-    };
-    blocks.iter().filter_map(text).collect()
 }
 
 fn call_of(block: &Block) -> Option<&ToolCall> {

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use twobox_shared::agent_config::{Api, ModelName, Permission, Route};
 use twobox_shared::ids::SystemIds;
 
+#[path = "turn/fitting_tests.rs"]
+mod fitting;
+
 use super::*;
 use crate::event::Event;
 use crate::provider::model::conversation::{Input, Request, Usage};
@@ -133,7 +136,7 @@ impl Stage {
             asks: &mut self.asks,
             handle: &self.handle,
             prompt: &prompt,
-            files: Files { inbox: self.dir.path(), kept: &kept },
+            files: Files { inbox: self.dir.path(), kept: &kept, room: 400_000 },
             toolbox: &Toolbox::of(&bench, &self.permissions).unwrap(),
             bench: &bench,
             system: "system",
@@ -344,38 +347,6 @@ fn troubles_are_told_as_what_they_are() {
     }
     let refused = stage(vec![answer(Vec::new(), Stop::Refused)]).play("a").unwrap_err();
     assert!(!refused.retryable && refused.detail.contains("refuses"), "{refused:?}");
-}
-
-#[test]
-fn a_conversation_that_is_full_is_summed_up_before_it_is_too_long() {
-    let long = "x".repeat(250_000);
-    let mut stage = stage(vec![says("noted"), says("the summary"), says("yes")]);
-    stage.play(&long).unwrap();
-    // A third of the bytes is more than four fifths of the model's context.
-    stage.transcript.add(Item::User { parts: vec![Part::text(long)] }).unwrap();
-    let done = stage.play("and?").unwrap();
-    assert_eq!(stage.last_of(1), [compaction::ASKED]);
-    let Item::User { parts } = &stage.asked(2)[0] else { panic!("{:?}", stage.asked(2)) };
-    assert!(matches!(&parts[..], [Part::Text { text }] if text.ends_with("the summary")));
-    assert!(stage.last_of(2)[0].ends_with("and?"), "{:?}", stage.last_of(2));
-    let folder = Kept::of(stage.dir.path()).folder("").unwrap();
-    let continuation = Continuation::parse(&done.continuation.unwrap()).unwrap();
-    let again = Transcript::resume(&folder, continuation).unwrap();
-    assert_eq!(again.items(), stage.transcript.items(), "it is recorded");
-}
-
-#[test]
-fn a_request_that_is_too_long_is_shortened_once() {
-    let too_long = || trouble(Trouble::TooLong("200000 > 100000".to_owned()));
-    let mut shortened =
-        stage(vec![says("one"), too_long(), too_long(), says("the summary"), says("two")]);
-    shortened.play("a").unwrap();
-    shortened.asks.route.context_tokens = 100; // so that little stays
-    shortened.play("b").unwrap();
-    assert_eq!(shortened.said().last().unwrap(), "reply two");
-    let mut hopeless = stage(vec![too_long(), too_long()]);
-    let failure = hopeless.play("a").unwrap_err();
-    assert!(!failure.retryable && failure.detail.contains("/new"), "{failure:?}");
 }
 
 #[test]

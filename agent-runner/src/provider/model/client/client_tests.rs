@@ -132,7 +132,7 @@ fn an_error_that_comes_as_a_success_is_no_answer() {
     let head = format!("content-type: application/json\r\ncontent-length: {}", body.len());
     let step = Step::Say(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}"));
     let (server, _requests) = serve(&bench.socket, vec![step]);
-    assert_eq!(bench.ask(), Err(Trouble::Refused("no such model".to_owned())));
+    assert_eq!(bench.ask(), Err(Trouble::Unfit("no such model".to_owned())));
     server.join().unwrap();
 }
 
@@ -206,7 +206,7 @@ fn a_status_is_told_as_what_follows_from_it() {
     let body = r#"{"error":{"message":"so \u001b[2Jit is"}}"#;
     let message = |status| format!(r"status {status}: so \u{{1b}}[2Jit is");
     let cases = [
-        (400, Trouble::Refused(message(400))),
+        (400, Trouble::Unfit(message(400))),
         (401, Trouble::Refused(message(401))),
         (404, Trouble::Refused(message(404))),
         (402, Trouble::OverBudget(message(402))),
@@ -229,6 +229,17 @@ fn a_status_is_told_as_what_follows_from_it() {
         let paths: Vec<_> = requests.iter().map(|(head, _)| head[5..11].to_owned()).collect();
         assert_eq!(paths, ["/up/v1", "/other", "/other", "/other", "/up/v1"]);
     }
+}
+
+#[test]
+fn what_is_too_long_for_the_next_model_is_shortened_for_that_one() {
+    let mut bench = Bench::new();
+    bench.client.ways[1].route.context_tokens = 8_000;
+    let steps = vec![status(503, "away"), status(413, "too long")];
+    let (server, _requests) = serve(&bench.socket, steps);
+    assert!(matches!(bench.ask(), Err(Trouble::TooLong(_))));
+    assert_eq!(bench.client.route().context_tokens, 8_000);
+    server.join().unwrap();
 }
 
 #[test]

@@ -42,15 +42,16 @@ const TOO_LONG_WORDS: [&str; 11] = [
 ];
 
 /// Kinds of errors in the middle of a stream that no other try would spare.
-const LASTING: [&str; 7] = [
-    "invalid_request_error",
-    "invalid_prompt",
+const LASTING: [&str; 5] = [
     "authentication_error",
     "permission_error",
     "not_found_error",
     "invalid_api_key",
     "model_not_found",
 ];
+
+/// Those that are about what is in the request.
+const UNFIT: [&str; 2] = ["invalid_request_error", "invalid_prompt"];
 
 /// Judges a complaint.
 pub(super) fn judge(complaint: &Complaint) -> Verdict {
@@ -64,7 +65,9 @@ pub(super) fn judge(complaint: &Complaint) -> Verdict {
     }
     match status {
         Some(408 | 409 | 425 | 429 | 500..) => Verdict::Next(message),
+        Some(400 | 422) => Verdict::End(Trouble::Unfit(message)),
         Some(_) => Verdict::End(Trouble::Refused(message)),
+        None if complaint.is(&UNFIT) => Verdict::End(Trouble::Unfit(message)),
         None if complaint.is(&LASTING) => Verdict::End(Trouble::Refused(message)),
         None => Verdict::Again(message),
     }
@@ -88,11 +91,11 @@ mod tests {
     fn a_complaint_ends_a_request_or_asks_for_another() {
         let too_long = "This model's maximum context length is 4096 tokens. However, you requested";
         let cases = [
-            (Some(400), "", "unknown field", "refused"),
+            (Some(400), "", "unknown field", "unfit"),
             (Some(401), "", "wrong key", "refused"),
             (Some(403), "", "prompt is too long", "refused"),
             (Some(404), "", "no such upstream", "refused"),
-            (Some(422), "", "cannot read", "refused"),
+            (Some(422), "", "cannot read", "unfit"),
             (Some(302), "", "elsewhere", "refused"),
             (Some(402), "", "the day's budget is used up", "over budget"),
             (Some(413), "", "no", "too long"),
@@ -108,7 +111,8 @@ mod tests {
             (None, "overloaded_error", "busy", "again"),
             (None, "server_error", "oops", "again"),
             (None, "", "no JSON", "again"),
-            (None, "invalid_request_error", "no", "refused"),
+            (None, "invalid_request_error", "no", "unfit"),
+            (None, "invalid_api_key", "no", "refused"),
             (None, "context_length_exceeded", "no", "too long"),
             (None, "billing_error", "no", "over budget"),
         ];
@@ -122,6 +126,7 @@ mod tests {
                 Verdict::Next(_) => "next",
                 Verdict::Again(_) => "again",
                 Verdict::End(Trouble::Refused(_)) => "refused",
+                Verdict::End(Trouble::Unfit(_)) => "unfit",
                 Verdict::End(Trouble::OverBudget(_)) => "over budget",
                 Verdict::End(Trouble::TooLong(_)) => "too long",
                 Verdict::End(Trouble::Cancelled | Trouble::Unreachable(_)) => "wrong",

@@ -57,7 +57,8 @@ pub(crate) struct Client {
     socket: PathBuf,
     key: String,
     ways: Vec<Way>,
-    /// The index of the way by which the last answer came; at first the first.
+    /// The index of the way by which the last answer came, or of the model to which the last request was
+    /// too long; at first the first.
     last: usize,
     /// Counts the requests, so that the words of an earlier one are not taken for this one's.
     number: u64,
@@ -120,7 +121,8 @@ impl Client {
         }
     }
 
-    /// The model that answered last, or is asked first.
+    /// The model that answered last, or is asked first. After [`Trouble::TooLong`] it is the one that
+    /// complained, for it is its room that the conversation has to fit into.
     pub(crate) fn route(&self) -> &Route {
         &self.ways[self.last].route
     }
@@ -141,7 +143,11 @@ impl Client {
     ) -> Result<Answer, Trouble> {
         let mut reasons = Vec::new();
         for at in self.order(Instant::now()) {
-            match self.ask_one(at, request, handle, deadline, aside, hear)? {
+            let asked = self.ask_one(at, request, handle, deadline, aside, hear);
+            if matches!(asked, Err(Trouble::TooLong(_))) {
+                self.last = at;
+            }
+            match asked? {
                 Ok(answer) => {
                     self.last = at;
                     self.ways[at].failed = None;
