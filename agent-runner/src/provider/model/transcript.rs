@@ -7,11 +7,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use twobox_shared::ids::IdSource;
+use twobox_shared::ids::{IdSource, SystemIds};
 use uuid::Uuid;
 
 use super::compaction::{Compaction, Known};
@@ -27,7 +28,7 @@ const VERSION: &str = "model:1:";
 /// How many transcripts are kept: the one in use, and some that `/new` has set aside.
 const FILES_MAX: usize = 8;
 
-/// The longest line that is read, in bytes.
+/// The longest line that is written and read, in bytes.
 const LINE_MAX: u64 = 16 << 20;
 
 /// A line.
@@ -75,6 +76,7 @@ pub(super) enum Unusable {
 /// A transcript that is open.
 #[derive(Debug)]
 pub(super) struct Transcript {
+    folder: PathBuf,
     id: Uuid,
     file: File,
     length: u64,
@@ -89,11 +91,9 @@ impl Transcript {
         for old in listed(folder)?.iter().rev().skip(FILES_MAX - 1) {
             drop(fs::remove_file(old)); // it costs room and nothing else
         }
-        let id = ids.uuid();
-        let path = path(folder, id);
-        let file = File::options().append(true).create_new(true).mode(0o600).open(path)?;
-        File::open(folder)?.sync_all()?; // or the continuation may name a file that is not there
-        Ok(Self { id, file, length: 0, committed: 0, items: Vec::new(), known: None })
+        let (id, folder) = (ids.uuid(), folder.to_owned());
+        let file = created(&folder, id)?;
+        Ok(Self { folder, id, file, length: 0, committed: 0, items: Vec::new(), known: None })
     }
 
     /// Opens the one that `continuation` names, and cuts it back to what was committed.
@@ -105,8 +105,17 @@ impl Transcript {
         let path = path(folder, id);
         let broken = |why: String| Unusable::Broken(format!("{}: {why}", path.display()));
         let open = File::options().read(true).append(true).open(&path);
-        let mut file = open.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => broken("it is not there".to_owned()),
+        let mut file = open.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT) => broken("it is not there".to_owned()),
+            // What the agent made of it, which no other attempt would find otherwise.
+            Some(
+                Errno::EACCES
+                | Errno::EPERM
+                | Errno::EISDIR
+                | Errno::ENOTDIR
+                | Errno::ELOOP
+                | Errno::ENXIO,
+            ) => broken(error.to_string()),
             _ => Unusable::Trouble(error),
         })?;
         let there = file.metadata().map_err(Unusable::Trouble)?;
@@ -117,7 +126,8 @@ impl Transcript {
         file.set_len(length).map_err(Unusable::Trouble)?;
         let (items, known) = read(&file).map_err(broken)?;
         file.seek(SeekFrom::End(0)).map_err(Unusable::Trouble)?;
-        Ok(Self { id, file, length, committed: length, items, known })
+        let folder = folder.to_owned();
+        Ok(Self { folder, id, file, length, committed: length, items, known })
     }
 
     /// Whether this is what `continuation` names, with nothing that was not committed.
@@ -187,8 +197,12 @@ impl Transcript {
         Ok(true)
     }
 
-    /// Makes everything so far durable and returns its continuation.
+    /// Makes everything so far durable and returns its continuation. If the file was removed or replaced
+    /// meanwhile, as by an agent that tidies its folder up, that is what is in memory, in a new one.
     pub(super) fn commit(&mut self) -> io::Result<String> {
+        if !self.is_in_its_place() {
+            self.write_anew()?;
+        }
         self.file.sync_data()?;
         self.committed = self.length;
         Ok(format!("{VERSION}{}:{}", self.id.hyphenated(), self.length))
@@ -200,9 +214,33 @@ impl Transcript {
         self.file = file;
     }
 
+    fn is_in_its_place(&self) -> bool {
+        let same = |there: fs::Metadata| {
+            let ours = self.file.metadata()?;
+            Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        };
+        fs::symlink_metadata(path(&self.folder, self.id)).and_then(same).unwrap_or(false)
+    }
+
+    fn write_anew(&mut self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let id = SystemIds.uuid();
+        self.file = created(&self.folder, id)?;
+        (self.id, self.length, self.committed, self.known) = (id, 0, 0, None);
+        for item in std::mem::take(&mut self.items) {
+            self.add(item)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a line, unless it could not be read again: then the turn fails, and not each one after it.
     fn write(&mut self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
         line.push(b'\n');
+        if line.len() as u64 > LINE_MAX {
+            return Err(io::Error::other(format!("a line has more than {LINE_MAX} bytes")));
+        }
+        serde_json::from_slice::<Record>(&line).map_err(io::Error::other)?;
         self.file.write_all(&line)?;
         self.length += line.len() as u64;
         Ok(())
@@ -240,6 +278,14 @@ pub(super) fn unfinished(folder: &Path, message: &str) -> Vec<String> {
         }
     }
     Vec::new()
+}
+
+/// An empty file, of which the name is durable: a continuation is going to name it.
+fn created(folder: &Path, id: Uuid) -> io::Result<File> {
+    let path = path(folder, id);
+    let file = File::options().append(true).create_new(true).mode(0o600).open(path)?;
+    File::open(folder)?.sync_all()?;
+    Ok(file)
 }
 
 fn path(folder: &Path, id: Uuid) -> PathBuf {

@@ -73,6 +73,49 @@ fn what_is_not_what_was_committed_is_broken() {
     assert!(refused().contains("line 1"));
     fs::remove_file(&file).unwrap();
     assert!(refused().contains("it is not there"));
+    std::os::unix::fs::symlink(&file, &file).unwrap();
+    assert!(refused().contains("symbolic links"));
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert!(refused().contains("directory"));
+}
+
+#[test]
+fn a_file_that_is_removed_meanwhile_is_written_anew() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join(".twobox");
+    let replaced = |folder: &Path| {
+        for file in listed(folder).unwrap() {
+            fs::remove_file(&file).unwrap();
+            fs::write(file, "of somebody else\n".repeat(99)).unwrap();
+        }
+    };
+    let removed = |folder: &Path| fs::remove_dir_all(folder).unwrap();
+    for lose in [&removed as &dyn Fn(&Path), &replaced] {
+        fs::create_dir_all(&folder).unwrap();
+        let (mut transcript, continuation) = one_turn(&folder);
+        lose(&folder);
+        assert!(transcript.is_at(continuation), "it has it in memory");
+        transcript.add(said("c")).unwrap();
+        let next = Continuation::parse(&transcript.commit().unwrap()).unwrap();
+        assert!(transcript.is_at(next));
+        let again = Transcript::resume(&folder, next).unwrap();
+        assert_eq!(again.items(), [said("a"), answer("b"), said("c")]);
+    }
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut transcript, continuation) = one_turn(dir.path());
+    let deep = (0..125).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+    let serde_json::Value::Object(fields) = serde_json::json!({ "a": deep }) else { panic!() };
+    let blocks = vec![Block::Call(ToolCall { input: Input::Fields(fields), ..call("bash") })];
+    let length = usize::try_from(LINE_MAX).unwrap();
+    for item in [Item::Assistant { blocks }, said(&"x".repeat(length))] {
+        assert!(transcript.add(item).is_err());
+    }
+    assert!(transcript.is_at(continuation));
 }
 
 #[test]

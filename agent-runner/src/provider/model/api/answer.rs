@@ -12,6 +12,10 @@ const ANSWER_MAX: usize = 16 << 20;
 /// The most parts of one answer.
 const PARTS_MAX: usize = 1024;
 
+/// How deep may be nested what an answer has, below what JSON is read with: it stands deeper in a
+/// transcript and in requests, and has to be readable there too.
+const DEPTH_MAX: usize = 64;
+
 /// How much of an answer has come.
 #[derive(Debug, Default)]
 pub(super) struct Size {
@@ -73,11 +77,11 @@ pub(super) fn arguments(input: &Input) -> String {
     }
 }
 
-/// An answer of what was read. Words that are none are left out, and what the API says of the reason to
-/// stop is believed only as far as it fits.
+/// An answer of what was read. Words that are none are left out, and so is what only the model understands
+/// where it is nested too deep to be kept. What the API says of the reason to stop is believed only as far
+/// as it fits.
 pub(super) fn answer(blocks: Vec<Block>, stop: Stop, usage: Usage) -> Answer {
-    let kept = |block: &Block| !matches!(block, Block::Text { text } if text.is_empty());
-    let blocks: Vec<_> = blocks.into_iter().filter(kept).collect();
+    let blocks: Vec<_> = blocks.into_iter().filter_map(kept).collect();
     let called = blocks.iter().any(|block| matches!(block, Block::Call(_)));
     let stop = match stop {
         Stop::End | Stop::Tools if called => Stop::Tools,
@@ -85,6 +89,32 @@ pub(super) fn answer(blocks: Vec<Block>, stop: Stop, usage: Usage) -> Answer {
         Stop::Length | Stop::Refused => stop,
     };
     Answer { blocks, stop, usage }
+}
+
+fn kept(mut block: Block) -> Option<Block> {
+    match &mut block {
+        Block::Text { text } if text.is_empty() => return None,
+        Block::Opaque { value, .. } if !is_flat(value, DEPTH_MAX) => return None,
+        Block::Call(call) => {
+            if let Input::Fields(fields) = &call.input
+                && !fields.values().all(|value| is_flat(value, DEPTH_MAX))
+            {
+                call.input = Input::Unreadable(arguments(&call.input));
+            }
+        }
+        Block::Text { .. } | Block::Opaque { .. } => {}
+    }
+    Some(block)
+}
+
+/// Whether `value` is nested at most `most` deep.
+fn is_flat(value: &Value, most: usize) -> bool {
+    let below = |value: &Value| most > 0 && is_flat(value, most - 1);
+    match value {
+        Value::Object(fields) => fields.values().all(below),
+        Value::Array(values) => values.iter().all(below),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
 }
 
 /// A number of tokens at `pointer` of `value`.
@@ -121,6 +151,32 @@ mod tests {
                     assert!(serde_json::from_str::<Value>(&arguments(&read)).is_ok(), "{written}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_not_taken_as_it_is() {
+        use super::super::samples::{call, opaque};
+        use twobox_shared::agent_config::Api;
+
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!([inner]));
+        for (depth, taken) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false), (120, false)] {
+            let fields = json!({ "a": nested(depth) });
+            let blocks = vec![
+                call("1", "bash", fields.clone()),
+                opaque(Api::Messages, "up/some-model", nested(depth)),
+            ];
+            let answer = answer(blocks.clone(), Stop::Tools, Usage::default());
+            match taken {
+                true => assert_eq!(answer.blocks, blocks),
+                false => {
+                    let unreadable = call("1", "bash", json!(fields.to_string()));
+                    assert_eq!(answer.blocks, [unreadable]);
+                }
+            }
+            let written = serde_json::to_string(&answer.blocks).unwrap();
+            let again: Vec<Block> = serde_json::from_str(&written).unwrap();
+            assert_eq!(again, answer.blocks, "{depth}");
         }
     }
 

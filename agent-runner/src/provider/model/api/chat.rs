@@ -83,7 +83,7 @@ struct Call<'a> {
 
 #[derive(Serialize)]
 struct Used<'a> {
-    name: &'a str,
+    name: std::borrow::Cow<'a, str>,
     arguments: String,
 }
 
@@ -194,10 +194,10 @@ fn assistant<'a>(spoken: &[Spoken<'a>]) -> Message<'a> {
         match it {
             Spoken::Text(text) => texts.push(*text),
             Spoken::Opaque(_) => {}
-            Spoken::Call { id, call } => tool_calls.push(Call {
+            Spoken::Call { id, tool, call } => tool_calls.push(Call {
                 id: id.clone().into_owned(),
                 kind: "function",
-                function: Used { name: &call.name, arguments: arguments(&call.input) },
+                function: Used { name: tool.clone(), arguments: arguments(&call.input) },
                 extra_content: extra(&call.id),
             }),
         }

@@ -85,7 +85,7 @@ enum Ours<'a> {
     },
     ToolUse {
         id: String,
-        name: &'a str,
+        name: Text<'a>,
         input: Given<'a>,
     },
     ToolResult {
@@ -165,12 +165,12 @@ fn block(spoken: Spoken<'_>) -> Block<'_> {
     match spoken {
         Spoken::Text(words) => text(words),
         Spoken::Opaque(value) => Block::Own(value),
-        Spoken::Call { id, call } => {
+        Spoken::Call { id, tool, call } => {
             let input = match &call.input {
                 Input::Fields(fields) => Given::Fields(fields),
                 Input::Unreadable(unreadable) => Given::Unreadable { unreadable },
             };
-            Block::Ours(Ours::ToolUse { id: id.into_owned(), name: &call.name, input })
+            Block::Ours(Ours::ToolUse { id: id.into_owned(), name: tool, input })
         }
     }
 }

@@ -48,7 +48,7 @@ enum Entry<'a> {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Ours<'a> {
-    FunctionCall { call_id: String, name: &'a str, arguments: String },
+    FunctionCall { call_id: String, name: std::borrow::Cow<'a, str>, arguments: String },
     FunctionCallOutput { call_id: String, output: Words<'a> },
 }
 
@@ -128,9 +128,9 @@ fn said(spoken: Spoken<'_>) -> Entry<'_> {
     match spoken {
         Spoken::Text(text) => Entry::Said { role: "assistant", content: Words::Plain(text) },
         Spoken::Opaque(value) => Entry::Own(value),
-        Spoken::Call { id, call } => Entry::Ours(Ours::FunctionCall {
+        Spoken::Call { id, tool, call } => Entry::Ours(Ours::FunctionCall {
             call_id: id.into_owned(),
-            name: &call.name,
+            name: tool,
             arguments: arguments(&call.input),
         }),
     }

@@ -14,6 +14,9 @@ use super::{Kind, Quirks, fingerprint, unseen};
 /// The longest name of a call that all take, in bytes (OpenAI's Chat is the strictest).
 const ID_MAX: usize = 40;
 
+/// The longest name of a tool that all take, in bytes.
+const TOOL_MAX: usize = 64;
+
 /// What stands for a result of which nothing is known: a call must not be left without one.
 const UNKNOWN: &str = "It is not known what became of this call: it was interrupted.";
 
@@ -47,6 +50,8 @@ pub(super) enum Spoken<'a> {
     Call {
         /// Its name in this request.
         id: Cow<'a, str>,
+        /// The tool, as every API takes its name.
+        tool: Cow<'a, str>,
         call: &'a ToolCall,
     },
     /// The model's own.
@@ -164,7 +169,7 @@ impl<'a> Turns<'a> {
                 Block::Call(call) => {
                     let id = self.name(&call.id);
                     self.open.push((&call.id, id.clone()));
-                    spoken.push(Spoken::Call { id, call });
+                    spoken.push(Spoken::Call { id, tool: tool(&call.name), call });
                 }
                 Block::Opaque { api, from, value } if own(api, from) => {
                     spoken.push(Spoken::Opaque(value));
@@ -200,9 +205,8 @@ impl<'a> Turns<'a> {
 
     /// A name for a call that every API takes, and that no other call has.
     fn name(&mut self, own: &'a str) -> Cow<'a, str> {
-        let fit = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-');
         let mut name: Cow<'a, str> = match !own.is_empty() && own.len() <= ID_MAX {
-            true if own.bytes().all(fit) => Cow::Borrowed(own),
+            true if own.chars().all(is_fit) => Cow::Borrowed(own),
             _ => Cow::Owned(format!("call_{:016x}", fingerprint([own]))),
         };
         let mut again = 1;
@@ -212,6 +216,24 @@ impl<'a> Turns<'a> {
         }
         name
     }
+}
+
+/// A name of a tool that every API takes. Models call tools that are none, by names that are none, and a
+/// request with such a name would be refused for good.
+fn tool(own: &str) -> Cow<'_, str> {
+    match own.is_empty() || own.len() > TOOL_MAX || !own.chars().all(is_fit) {
+        false => Cow::Borrowed(own),
+        true if own.is_empty() => Cow::Borrowed("unnamed"),
+        true => {
+            let fit = |c| if is_fit(c) { c } else { '_' };
+            Cow::Owned(own.chars().take(TOOL_MAX).map(fit).collect())
+        }
+    }
+}
+
+/// Whether all APIs take this in a name.
+const fn is_fit(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
 }
 
 fn is_blank(part: &Part) -> bool {
@@ -252,6 +274,29 @@ mod tests {
             });
         }
         items
+    }
+
+    #[test]
+    fn a_tool_has_a_name_that_every_api_takes() {
+        let long = "x".repeat(TOOL_MAX + 1);
+        let cases = [
+            ("read_file", "read_file"),
+            ("functions.bash", "functions_bash"),
+            ("", "unnamed"),
+            ("two words é", "two_words__"),
+            (&long, &long[1..]),
+        ];
+        for (own, expected) in cases {
+            assert_eq!(tool(own), expected);
+        }
+        for api in [Api::Messages, Api::Responses, Api::Chat] {
+            let blocks = vec![call("1", "functions.bash", json!({}))];
+            let items = [user("a"), Item::Assistant { blocks }, user("b")];
+            let body = super::super::samples::body(&route(api), Quirks::default(), &items);
+            let body = body.to_string();
+            assert!(body.contains(r#""functions_bash""#), "{body}");
+            assert!(!body.contains("functions.bash"), "{body}");
+        }
     }
 
     #[test]
