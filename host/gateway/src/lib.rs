@@ -21,6 +21,7 @@ pub mod retry;
 pub mod secrets;
 pub mod settings;
 mod tap;
+mod unsaid;
 mod upstream;
 
 pub use caller::Allowance;

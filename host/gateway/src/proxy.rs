@@ -30,6 +30,7 @@ use crate::retry::{self, Next, Outcome};
 use crate::secrets::Secrets;
 use crate::settings::{Kind, Upstream, Upstreams};
 use crate::tap::Tap;
+use crate::unsaid;
 use crate::upstream::{self, SendError};
 
 /// The longest body that is read on the thread that serves it, in bytes: well under a millisecond.
@@ -158,6 +159,9 @@ impl Proxy {
         };
         let Call::Ask(asked_by) = call else {
             let answer = self.send(&out).await?;
+            if !answer.status().is_success() {
+                return Ok(said_no(answer, &out.headers).await);
+            }
             let (parts, body) = answer.into_parts();
             return Ok(with_body(
                 parts.status,
@@ -193,13 +197,13 @@ impl Proxy {
                 return Err(unsent);
             }
         };
+        if !answer.status().is_success() {
+            self.note_refusal(out.upstream, answer.status());
+            reserved.nothing();
+            return Ok(said_no(answer, &out.headers).await);
+        }
         let (parts, body) = answer.into_parts();
         let passed = headers::down(&parts.headers, false);
-        if !parts.status.is_success() {
-            self.note_refusal(out.upstream, parts.status);
-            reserved.nothing();
-            return Ok(with_body(parts.status, passed, Tap::plain(body)));
-        }
         let kind = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let counting = Counting::new(api, kind.unwrap_or_default());
         let tap = Tap::counted(body, counting, move |counted| reserved.settle(counted));
@@ -337,6 +341,14 @@ fn random_byte() -> u8 {
 fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|it: &HeaderValue| it.to_str().ok());
     retry::asked(text("retry-after"), text("retry-after-ms"))
+}
+
+/// What an upstream says that refuses what it was `asked` with, as a container gets it.
+async fn said_no(answer: Response<Incoming>, asked: &HeaderMap) -> Answer {
+    let (parts, body) = answer.into_parts();
+    let said = unsaid::without_key(body, asked).await;
+    let headers = headers::down(&parts.headers, false);
+    with_body(parts.status, headers, Full::new(said).map_err(|never| match never {}))
 }
 
 /// A refusal as an answer.

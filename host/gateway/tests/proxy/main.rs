@@ -171,6 +171,20 @@ async fn a_budget_that_is_lowered_counts_for_the_next_request() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_repeats_the_key_tells_nobody() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    let says = r#"{"error":{"message":"Incorrect key provided: upstream-key."}}"#;
+    let expected = r#"{"error":{"message":"Incorrect key provided: [key]."}}"#;
+    let free = gateway.request_to("GET", "/anthropic/v1/models", "", "");
+    for request in [gateway.request(MESSAGES, ""), free] {
+        upstream.answers([plain("401 No", "", says)]);
+        let answer = gateway.answer(&request).await;
+        assert!(answer.starts_with("HTTP/1.1 401") && answer.ends_with(expected), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn who_goes_before_there_is_an_answer_leaves_nothing_reserved() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream).await;
