@@ -89,7 +89,7 @@ pub(super) fn estimate(items: &[Item], known: Option<Known>, fixed: usize) -> u6
         Some(known) => (known.tokens, items.get(known.items..).unwrap_or_default()),
         None => (fixed as u64 / 3, items),
     };
-    tokens + new.iter().map(weight).sum::<u64>()
+    tokens.saturating_add(new.iter().map(weight).sum())
 }
 
 /// Whether a request of so many tokens leaves too little of `context` for what is to come.

@@ -167,9 +167,9 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// All that the model read.
+    /// All that the model read. (An upstream may tell any numbers.)
     pub(crate) fn read(self) -> u64 {
-        self.input + self.cache_read + self.cache_write
+        self.input.saturating_add(self.cache_read).saturating_add(self.cache_write)
     }
 }
 

@@ -167,13 +167,19 @@ impl Draft {
     /// Whether a piece with this index, id and name belongs to this call. Some servers send each call
     /// whole, all of them under the index 0, or under none; some repeat the id or the name in each piece.
     fn goes_on(&self, index: Option<u64>, id: &str, name: &str) -> bool {
-        let whole = serde_json::from_str::<Map<String, Value>>(&self.arguments).is_ok();
         let place = index.is_none() || self.index == index;
         match id.is_empty() {
             false => place && (self.id == id || (self.id.is_empty() && self.name.is_empty())),
             true if name.is_empty() => place,
-            true => place && !whole && (self.name.is_empty() || self.name == name),
+            true => place && (self.name.is_empty() || self.name == name) && !self.is_whole(),
         }
+    }
+
+    /// Whether its arguments are an object by now. They are read only where they may be one: reading all
+    /// of them with each piece would take the square of their length.
+    fn is_whole(&self) -> bool {
+        self.arguments.trim_end().ends_with('}')
+            && serde_json::from_str::<Map<String, Value>>(&self.arguments).is_ok()
     }
 }
 
@@ -195,7 +201,8 @@ fn usage(usage: &Value) -> Usage {
     let cache_write = told("/prompt_tokens_details/cache_write_tokens").unwrap_or_default();
     let read = told("/prompt_tokens").unwrap_or_default();
     let output = told("/completion_tokens").unwrap_or_default();
-    Usage { input: read.saturating_sub(cache_read + cache_write), cache_read, cache_write, output }
+    let input = read.saturating_sub(cache_read).saturating_sub(cache_write);
+    Usage { input, cache_read, cache_write, output }
 }
 
 fn stop(reason: &str) -> Stop {

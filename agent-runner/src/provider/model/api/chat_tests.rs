@@ -261,3 +261,22 @@ fn an_error_in_the_stream_is_a_complaint() {
 fn no_event_is_wrong_enough_to_panic() {
     survives_anything(Api::Chat, &events());
 }
+
+#[test]
+fn what_a_call_is_given_may_come_in_very_many_pieces() {
+    let piece = |piece: Value| delta(json!({"tool_calls": [piece]}));
+    let begin =
+        json!({"index": 0, "id": "c", "function": {"name": "bash", "arguments": "{\"a\":\""}});
+    let mut events = vec![piece(begin)];
+    events.extend((0..40_000).map(|_| {
+        piece(json!({"index": 0, "function": {"arguments": "0123456789012345678901234567890123456789"}}))
+    }));
+    events.extend([
+        piece(json!({"index": 0, "function": {"arguments": "\"}"}})),
+        finish("tool_calls"),
+    ]);
+    let begun = std::time::Instant::now();
+    let (answer, _) = read(Api::Chat, &events).unwrap();
+    assert_eq!(answer.unwrap().blocks.len(), 1);
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed()); // the square takes minutes
+}

@@ -44,7 +44,7 @@ impl Reading {
                 }
             }
             "response.output_item.done" => {
-                let next = self.items.keys().next_back().map_or(0, |last| last + 1);
+                let next = self.items.keys().next_back().map_or(0, |last| last.saturating_add(1));
                 let index = event["output_index"].as_u64().unwrap_or(next);
                 self.items.insert(index, take(&mut event, "item"));
             }
@@ -133,6 +133,6 @@ fn usage(usage: &Value) -> Usage {
     let told = |pointer| tokens(usage, pointer).unwrap_or_default();
     let cache_read = told("/input_tokens_details/cached_tokens");
     let cache_write = told("/input_tokens_details/cache_write_tokens");
-    let input = told("/input_tokens").saturating_sub(cache_read + cache_write);
+    let input = told("/input_tokens").saturating_sub(cache_read).saturating_sub(cache_write);
     Usage { input, cache_read, cache_write, output: told("/output_tokens") }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use twobox_shared::agent_config::{Api, ModelName, Route};
 
+use super::super::compaction::Known;
 use super::super::conversation::{
     Answer, Block, Input, Item, Part, Request, ToolCall, ToolResult, ToolSpec,
 };
@@ -86,8 +87,16 @@ pub(super) fn read_texts(
 
 /// Every value that an API's events might have, but wrong in one place each: nothing may panic.
 pub(super) fn survives_anything(api: Api, events: &[Value]) {
-    let wrongs =
-        [json!(null), json!(7), json!("x"), json!([]), json!([1]), json!({}), json!({"a": 1})];
+    let wrongs = [
+        json!(null),
+        json!(7),
+        json!("x"),
+        json!([]),
+        json!([1]),
+        json!({}),
+        json!({"a": 1}),
+        json!(u64::MAX),
+    ];
     for at in 0..events.len() {
         for pointer in pointers(&events[at]) {
             for wrong in &wrongs {
@@ -96,6 +105,18 @@ pub(super) fn survives_anything(api: Api, events: &[Value]) {
                 drop(read(api, &events)); // an answer, none, or a complaint
             }
         }
+    }
+    let mut large = events.to_vec();
+    for event in &mut large {
+        for pointer in pointers(event) {
+            let value = event.pointer_mut(&pointer).unwrap();
+            if value.is_number() {
+                *value = json!(u64::MAX);
+            }
+        }
+    }
+    if let Ok((Some(answer), _)) = read(api, &large) {
+        Known::after(answer.usage, 1);
     }
 }
 
