@@ -54,6 +54,9 @@ pub(crate) struct Model {
     folders: Folders,
     /// Where the conversation works and is kept.
     work: PathBuf,
+    halves: [PathBuf; 2],
+    /// By which the host knows the session; empty if there is no gateway.
+    key: String,
     temp: Option<PathBuf>,
     /// Where the files of messages are.
     inbox: PathBuf,
@@ -75,6 +78,8 @@ impl Model {
             client: way.map(|way| Client::new(way, socket)),
             folders: options.folders.clone(),
             work: work.to_owned(),
+            halves: [options.paths.in_dir().to_owned(), options.paths.out_dir().to_owned()],
+            key: way.map(|way| way.key.clone()).unwrap_or_default(),
             temp: options.temp(),
             inbox: options.paths.inbox_files(),
             turn_timeout: config.turn_timeout(),
@@ -88,6 +93,8 @@ impl Model {
             work: self.work.clone(),
             program: self.folders.program.clone(),
             agent: self.folders.agent.clone(),
+            halves: self.halves.clone(),
+            key: self.key.clone(),
             temp: self.temp.clone(),
             shell: tools::shell(),
             most: self.tool_timeout,

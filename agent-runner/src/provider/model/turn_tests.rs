@@ -122,6 +122,8 @@ impl Stage {
             work: self.dir.path().to_owned(),
             program: PathBuf::from("/"),
             agent: None,
+            halves: [PathBuf::from("/none/in"), PathBuf::from("/none/out")],
+            key: String::new(),
             temp: None,
             shell: None,
             most: Duration::from_secs(20),

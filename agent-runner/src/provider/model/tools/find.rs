@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use regex_lite::{Regex, RegexBuilder};
@@ -11,7 +11,7 @@ use twobox_shared::content::shorten;
 
 use super::arguments::{Arguments, Field};
 use super::bounded::RESULT_MAX;
-use super::files::{skip_line, wrong};
+use super::files::{go_on, skip_line, wrong};
 use super::{Bench, Made, Run, Tool, words};
 
 /// How many files or lines are told of.
@@ -20,8 +20,12 @@ const FOUND_MAX: usize = 200;
 /// How many entries of folders are looked at.
 const ENTRIES_MAX: usize = 100_000;
 
-/// The longest line that is searched, in bytes.
-const LINE_MAX: u64 = 1 << 20;
+/// How much of a line is searched, in bytes. Together with [`REGEX_MAX`] it bounds the time that one
+/// line takes, in which nothing hears that the turn is over.
+const LINE_MAX: u64 = 32 << 10;
+
+/// The largest regular expression, in bytes of memory.
+const REGEX_MAX: usize = 256 << 10;
 
 /// How many characters of a line are shown.
 const SHOWN_MAX: usize = 400;
@@ -42,7 +46,8 @@ pub(super) const GLOB: Tool = Tool {
 
 pub(super) const GREP: Tool = Tool {
     name: "grep",
-    says: "Finds lines in text files by a regular expression, as path:line: text; 200 at most.",
+    says: "Finds lines in text files by a regular expression, as path:line: text; 200 at most. Of a line \
+           that is longer than 32 KiB the beginning is looked at.",
     fields: &[
         Field::needed("pattern", "the regular expression, in the manner of Rust or RE2"),
         Field::text(
@@ -84,18 +89,21 @@ fn glob(bench: &Bench, given: Arguments<'_>) -> Made {
 fn grep(bench: &Bench, given: Arguments<'_>) -> Made {
     let regex = RegexBuilder::new(given.needed("pattern"))
         .case_insensitive(given.flag("ignore_case"))
+        .size_limit(REGEX_MAX)
         .build()
-        .map_err(|error| format!("the pattern is no regular expression: {error}"))?;
+        .map_err(|error| {
+            format!("the pattern is no regular expression that can be used: {error}")
+        })?;
     let wanted = given.text("glob").map(pattern).transpose()?;
     let root = bench.path(given.text("path").unwrap_or("."));
     let mut found = Found { text: String::new(), count: 0 };
     if root.is_file() {
-        search(&root, &regex, &mut found);
-        return Ok(words(told(found.text, true)));
+        let complete = search(&root, &regex, &mut found, &bench.cancelled);
+        return Ok(words(told(found.text, complete)));
     }
     let complete = walk(bench, &root, &mut |path, relative| {
         if wanted.as_ref().is_none_or(|wanted| wanted.is_match(relative)) {
-            search(path, &regex, &mut found);
+            search(path, &regex, &mut found, &bench.cancelled);
         }
         found.has_room()
     })?;
@@ -123,26 +131,25 @@ impl Found {
     }
 }
 
-/// Looks through one file. One that cannot be read, or is no text, has nothing.
-fn search(path: &Path, regex: &Regex, found: &mut Found) {
-    let Ok(file) = File::open(path) else { return };
+/// Looks through one file. One that cannot be read, or is no text, has nothing. Returns whether all of it
+/// was looked at, or there is no room for more.
+fn search(path: &Path, regex: &Regex, found: &mut Found, cancelled: &AtomicBool) -> bool {
+    let Ok(file) = File::open(path) else { return true };
     let mut reader = BufReader::new(file);
     if reader.fill_buf().is_ok_and(|start| start.contains(&0)) {
-        return;
+        return true;
     }
     let (mut number, mut line) = (0_u64, Vec::new());
     while found.has_room() {
+        if go_on(cancelled).is_err() {
+            return false;
+        }
         line.clear();
         match reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
             Ok(1..) => number += 1,
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return true,
         }
-        if line.len() as u64 == LINE_MAX && line.last() != Some(&b'\n') {
-            if skip_line(&mut reader).is_err() {
-                return;
-            }
-            continue; // no line that people write
-        }
+        let cut = line.len() as u64 == LINE_MAX && line.last() != Some(&b'\n');
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches(['\n', '\r']);
         if regex.is_match(text) {
@@ -150,7 +157,11 @@ fn search(path: &Path, regex: &Regex, found: &mut Found) {
             found.text.push_str(&format!("{}:{number}: {shown}\n", path.display()));
             found.count += 1;
         }
+        if cut && skip_line(&mut reader, cancelled).is_err() {
+            return false;
+        }
     }
+    true
 }
 
 /// Calls `each` with every plain file below `root`, and its path from there, until it says no. Links to
@@ -249,5 +260,20 @@ mod tests {
             assert_eq!(pattern(glob).unwrap().is_match(path), expected, "{glob} {path}");
         }
         assert!(pattern("{a").unwrap_err().contains("no pattern"));
+    }
+
+    #[test]
+    fn a_long_line_is_searched_at_its_beginning_and_nothing_once_the_turn_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, format!("begin {} end\nend\n", "x".repeat(1 << 20))).unwrap();
+        let search = |regex: &str, cancelled| {
+            let mut found = Found { text: String::new(), count: 0 };
+            let regex = Regex::new(regex).unwrap();
+            (search(&path, &regex, &mut found, &AtomicBool::new(cancelled)), found.count)
+        };
+        assert_eq!(search("begin", false), (true, 1));
+        assert_eq!(search("end", false), (true, 1), "that of the second line");
+        assert_eq!(search("begin", true), (false, 0));
     }
 }

@@ -7,13 +7,14 @@
 mod arguments;
 mod bash;
 mod bounded;
+mod edit;
 mod files;
 mod find;
 mod host;
 mod skill;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -54,6 +55,10 @@ pub(super) struct Bench {
     pub(super) program: PathBuf,
     /// What its conversations share, if anything.
     pub(super) agent: Option<PathBuf>,
+    /// The halves of the session folder, which the host reads.
+    pub(super) halves: [PathBuf; 2],
+    /// By which the host knows the session. No model is to read it.
+    pub(super) key: String,
     /// For temporary files, where the usual folder is out of reach.
     pub(super) temp: Option<PathBuf>,
     /// The shell, if there is one.
@@ -79,6 +84,48 @@ impl Bench {
     fn path(&self, given: &str) -> PathBuf {
         self.work.join(Path::new(given)).components().collect()
     }
+
+    /// Refuses a place in the session's boxes: what is written there by hand breaks the session. Where
+    /// the agent's own folder is within one of them, that folder is its own.
+    ///
+    /// # Errors
+    /// A sentence about the path.
+    fn may_write(&self, path: &Path) -> Result<(), String> {
+        let path = resolved(path);
+        let is_box = |half: &PathBuf| {
+            let half = resolved(half);
+            path.starts_with(&half) && !resolved(&self.work).starts_with(&half)
+        };
+        match self.halves.iter().any(is_box) {
+            true => {
+                Err(files::wrong(&path, "this folder is the host's: nothing may be written there"))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// `text` without the session's key.
+    fn masked(&self, text: String) -> String {
+        match !self.key.is_empty() && text.contains(&self.key) {
+            true => text.replace(&self.key, "[the host's key]"),
+            false => text,
+        }
+    }
+}
+
+/// `path` without links, as far as it is there, and without `..`.
+fn resolved(path: &Path) -> PathBuf {
+    let there = path
+        .ancestors()
+        .find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
+    let (mut whole, behind) = there.unwrap_or((PathBuf::new(), path));
+    for part in behind.components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+    }
+    whole
 }
 
 /// A tool.
@@ -91,8 +138,7 @@ struct Tool {
 
 /// All tools, in the order in which models are told of them.
 fn all() -> Vec<Tool> {
-    let mut tools =
-        vec![bash::TOOL, files::READ, files::WRITE, files::EDIT, find::GLOB, find::GREP];
+    let mut tools = vec![bash::TOOL, files::READ, files::WRITE, edit::TOOL, find::GLOB, find::GREP];
     tools.extend([skill::TOOL, host::SEND_MESSAGE, host::SEND_FILE, host::LIST_DESTINATIONS]);
     tools.extend(host::REQUESTS);
     tools
@@ -266,7 +312,7 @@ impl Toolbox {
                 }
             }
         }
-        Ok(calls.iter().zip(made).map(|(call, made)| result(call, made)).collect())
+        Ok(calls.iter().zip(made).map(|(call, made)| result(bench, call, made)).collect())
     }
 }
 
@@ -327,13 +373,13 @@ fn in_threads(
     }
 }
 
-fn result(call: &ToolCall, made: Made) -> ToolResult {
+fn result(bench: &Bench, call: &ToolCall, made: Made) -> ToolResult {
     let failed = made.is_err();
     let mut parts = made.unwrap_or_else(words);
     for part in &mut parts {
-        if let Part::Text { text } = part
-            && text.len() > TEXT_MAX
-        {
+        let Part::Text { text } = part else { continue };
+        *text = bench.masked(std::mem::take(text));
+        if text.len() > TEXT_MAX {
             let fits = (0..=TEXT_MAX).rev().find(|end| text.is_char_boundary(*end));
             text.truncate(fits.unwrap_or(0));
             text.push_str("\n[… the rest is left out …]");

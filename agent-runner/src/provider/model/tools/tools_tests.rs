@@ -45,6 +45,8 @@ fn place_with(permissions: &[(&str, Permission)]) -> Place {
         work: dir.path().to_owned(),
         program: dir.path().to_owned(),
         agent: None,
+        halves: [dir.path().join("in"), dir.path().join("out")],
+        key: "secret-key".to_owned(),
         temp: None,
         shell: shell(),
         most: Duration::from_secs(20),
@@ -211,6 +213,31 @@ fn files_are_made_changed_and_read() {
     }
     let said = place.one("edit_file", json!({"path": "b", "old_string": "x", "new_string": "y"}));
     assert!(said.contains("does not stand there"), "{said}");
+}
+
+#[test]
+fn the_boxes_of_the_session_are_not_written_and_its_key_is_not_shown() {
+    let mut place = place();
+    place.file("in/agent.json", r#"{"gateway":{"key":"secret-key","routes":[]}}"#);
+    place.file("out/outbound.db", "box");
+    std::os::unix::fs::symlink(place.dir.path().join("out"), place.dir.path().join("link"))
+        .unwrap();
+    for path in ["in/agent.json", "out/x/y", "x/../out/y", "link/y", "link/outbound.db"] {
+        let written = place.one("write_file", json!({"path": path, "content": "x"}));
+        assert!(written.starts_with("! ") && written.contains("the host's"), "{path}: {written}");
+        let edit = json!({"path": path, "old_string": "box", "new_string": "x"});
+        let edited = place.one("edit_file", edit);
+        assert!(edited.starts_with("! ") && edited.contains("the host's"), "{path}: {edited}");
+    }
+    assert!(place.one("write_file", json!({"path": "output", "content": "x"})).contains("made"));
+    for (name, input) in [
+        ("read_file", json!({"path": "in/agent.json"})),
+        ("grep", json!({"path": "in", "pattern": "key"})),
+        ("bash", json!({"command": "cat in/agent.json"})),
+    ] {
+        let shown = place.one(name, input);
+        assert!(shown.contains("[the host's key]") && !shown.contains("secret"), "{name}: {shown}");
+    }
 }
 
 #[test]
