@@ -131,6 +131,7 @@ fn an_error_that_comes_as_a_success_is_no_answer() {
     let body = r#"{"error":{"type":"invalid_request_error","message":"no such model"}}"#;
     let head = format!("content-type: application/json\r\ncontent-length: {}", body.len());
     let step = Step::Say(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}"));
+    bench.client.ways.truncate(1);
     let (server, _requests) = serve(&bench.socket, vec![step]);
     assert_eq!(bench.ask(), Err(Trouble::Unfit("no such model".to_owned())));
     server.join().unwrap();
@@ -176,6 +177,42 @@ fn a_model_that_says_nothing_is_given_up() {
 }
 
 #[test]
+fn an_answer_that_has_not_begun_is_waited_for_longer_than_its_next_words() {
+    let mut bench = Bench::new();
+    bench.client.patience.silence = Duration::from_millis(10);
+    let Step::Say(late) = answer("late") else { unreachable!() };
+    let (server, _requests) = serve(&bench.socket, vec![Step::SayLate(late)]);
+    assert_eq!(said(bench.ask()), "late");
+    server.join().unwrap();
+    let mut bench = Bench::new();
+    bench.client.patience.head = Duration::from_millis(100);
+    let steps = vec![Step::Stall(String::new()), answer("other")];
+    let (server, _requests) = serve(&bench.socket, steps);
+    assert_eq!(said(bench.ask()), "other");
+    server.join().unwrap();
+}
+
+#[test]
+fn whoever_refuses_for_good_leaves_it_to_the_next_model() {
+    let refused = || status(401, r#"{"error":{"message":"invalid key"}}"#);
+    let mut bench = Bench::new();
+    let (server, _requests) = serve(&bench.socket, vec![refused(), answer("other")]);
+    assert_eq!(said(bench.ask()), "other");
+    server.join().unwrap();
+    let mut bench = Bench::new();
+    let (server, _requests) = serve(&bench.socket, vec![refused(), refused()]);
+    match bench.ask() {
+        Err(Trouble::Refused(why)) => assert!(why.contains("`twobox secrets set other`"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    server.join().unwrap();
+    let mut bench = Bench::new();
+    let (server, _requests) = serve(&bench.socket, vec![refused(), status(503, "busy")]);
+    is_unreachable(bench.ask(), "busy"); // which another attempt may find well
+    server.join().unwrap();
+}
+
+#[test]
 fn a_host_that_restarts_is_waited_for() {
     let mut bench = Bench::new();
     let socket = bench.socket.clone();
@@ -207,13 +244,12 @@ fn a_status_is_told_as_what_follows_from_it() {
     let message = |status| format!(r"status {status}: so \u{{1b}}[2Jit is");
     let cases = [
         (400, Trouble::Unfit(message(400))),
-        (401, Trouble::Refused(message(401))),
-        (404, Trouble::Refused(message(404))),
-        (402, Trouble::OverBudget(message(402))),
+        (404, Trouble::Refused(format!("up/some-model: {}", message(404)))),
         (413, Trouble::TooLong(message(413))),
     ];
     for (code, expected) in cases {
         let mut bench = Bench::new();
+        bench.client.ways.truncate(1);
         let (server, _requests) = serve(&bench.socket, vec![status(code, body)]);
         assert_eq!(bench.ask(), Err(expected));
         server.join().unwrap();
@@ -246,7 +282,7 @@ fn what_is_too_long_for_the_next_model_is_shortened_for_that_one() {
 fn a_refusal_counts_that_comes_before_the_request_was_read() {
     let mut bench = Bench::new();
     bench.items = vec![user(&"long ".repeat(1 << 20))];
-    let body = "the day's budget is used up";
+    let body = "Twobox: the day's budget is used up";
     let Step::Say(text) = status(402, body) else { unreachable!() };
     let (server, _requests) = serve(&bench.socket, vec![Step::SayUnread(text)]);
     assert_eq!(bench.ask(), Err(Trouble::OverBudget(format!("status 402: {body}"))));
@@ -318,7 +354,7 @@ fn an_answer_is_the_same_however_its_stream_is_cut() {
     {
         let listen = |mut body: &mut dyn Read| {
             let reading = super::super::api::Reading::new(&route(api));
-            exchange::listen(&stream, &mut body, reading, &mut |_| {})
+            exchange::listen(&stream, &mut body, reading, PATIENCE.silence, &mut |_| {})
         };
         for at in 0..=text.len() {
             let (before, after) = text.as_bytes().split_at(at);

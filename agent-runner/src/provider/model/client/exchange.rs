@@ -43,8 +43,8 @@ pub(super) enum Outcome {
     Lost,
     /// The answer was not whole.
     Cut(String),
-    /// Nothing came for as long as something should have.
-    Silent,
+    /// Nothing came for this long, within which something should have.
+    Silent(Duration),
 }
 
 /// What is asked, of whom and how.
@@ -56,7 +56,9 @@ pub(super) struct Call<'a> {
     pub(super) request: &'a Request<'a>,
     /// Tells its words from those of other requests.
     pub(super) number: u64,
-    /// How long nothing may come.
+    /// How long nothing may come before the answer begins.
+    pub(super) head: Duration,
+    /// How long nothing may come once it has begun.
     pub(super) silence: Duration,
 }
 
@@ -71,7 +73,7 @@ pub(super) fn exchange(
     aside: &mut Aside,
     hear: &mut dyn FnMut(&str),
 ) -> Result<Outcome, Trouble> {
-    let stream = match open(call.socket, call.silence) {
+    let stream = match open(call.socket, call.head, call.silence) {
         Ok(stream) => stream,
         Err(error) => return Ok(Outcome::NoHost(error.to_string())),
     };
@@ -132,7 +134,7 @@ fn follow(
 }
 
 /// Connects without waiting: a host whose queue is full does not listen now.
-fn open(path: &Path, silence: Duration) -> io::Result<UnixStream> {
+fn open(path: &Path, head: Duration, silence: Duration) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     match UnixAddr::new(path) {
@@ -142,7 +144,7 @@ fn open(path: &Path, silence: Duration) -> io::Result<UnixStream> {
     }
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(silence))?;
+    stream.set_read_timeout(Some(head))?;
     stream.set_write_timeout(Some(silence))?;
     Ok(stream)
 }
@@ -163,16 +165,19 @@ fn converse(stream: &UnixStream, call: &Call<'_>, hear: &mut dyn FnMut(&str)) ->
     let mut reader = BufReader::new(stream);
     let head = match read_head(&mut reader) {
         Ok(head) => head,
-        Err(error) if is_timeout(&error) => return Outcome::Silent,
+        Err(error) if is_timeout(&error) => return Outcome::Silent(call.head),
         Err(error) if error.kind() == ErrorKind::InvalidData => {
             return Outcome::Cut(format!("the host does not speak HTTP: {error}"));
         }
-        Err(_) if written.as_ref().is_err_and(is_timeout) => return Outcome::Silent,
+        Err(_) if written.as_ref().is_err_and(is_timeout) => {
+            return Outcome::Silent(call.silence);
+        }
         Err(_) => return Outcome::Lost,
     };
+    drop(stream.set_read_timeout(Some(call.silence))); // else it is the longer one
     let mut body = Body::new(reader, &head);
     if head.status == 200 && !head.json {
-        return listen(stream, &mut body, Reading::new(call.route), hear);
+        return listen(stream, &mut body, Reading::new(call.route), call.silence, hear);
     }
     let mut bytes = Vec::new();
     drop(body.take(ERROR_MAX).read_to_end(&mut bytes)); // what has come says enough
@@ -213,6 +218,7 @@ pub(super) fn listen(
     stream: &UnixStream,
     body: &mut impl Read,
     mut reading: Reading,
+    silence: Duration,
     hear: &mut dyn FnMut(&str),
 ) -> Outcome {
     let (mut events, mut room) = (Events::default(), [0; 8 << 10]);
@@ -221,7 +227,7 @@ pub(super) fn listen(
             Ok(0) => break "it ended too early".to_owned(),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if is_timeout(&error) => return Outcome::Silent,
+            Err(error) if is_timeout(&error) => return Outcome::Silent(silence),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 break "the connection was closed in the middle of it".to_owned();
             }
@@ -280,7 +286,7 @@ mod tests {
             let _listener = UnixListener::bind(&short).unwrap();
             let path = folder.join("gateway.sock");
             std::fs::rename(short, &path).unwrap();
-            let opened = open(&path, Duration::from_secs(1));
+            let opened = open(&path, Duration::from_secs(1), Duration::from_secs(1));
             assert!(opened.is_ok(), "{length}: {opened:?}");
         }
     }

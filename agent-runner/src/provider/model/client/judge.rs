@@ -12,6 +12,8 @@ use super::super::conversation::Trouble;
 pub(super) enum Verdict {
     /// Asking is of no use, whoever is asked.
     End(Trouble),
+    /// This model will never answer this; another may.
+    Never(String),
     /// This model does not answer now; another may.
     Next(String),
     /// The answer broke off: the same again may be answered.
@@ -53,12 +55,21 @@ const LASTING: [&str; 5] = [
 /// Those that are about what is in the request.
 const UNFIT: [&str; 2] = ["invalid_request_error", "invalid_prompt"];
 
-/// Judges a complaint.
-pub(super) fn judge(complaint: &Complaint) -> Verdict {
+/// How the host's own refusals begin, in every API's shape.
+const HOST: &str = "Twobox:";
+
+/// Judges a complaint about a request to `upstream`.
+pub(super) fn judge(complaint: &Complaint, upstream: &str) -> Verdict {
     let message = complaint.message.clone();
     let status = complaint.status;
+    let own = is_own(&message, status);
     if status == Some(402) || complaint.is(&["billing_error", "budget_exceeded"]) {
-        return Verdict::End(Trouble::OverBudget(message));
+        return match own {
+            true => Verdict::End(Trouble::OverBudget(message)),
+            false => Verdict::Never(format!(
+                "{upstream} wants to be paid ({message}): the operator has to see to the account"
+            )),
+        };
     }
     if is_too_long(complaint) {
         return Verdict::End(Trouble::TooLong(message));
@@ -66,11 +77,21 @@ pub(super) fn judge(complaint: &Complaint) -> Verdict {
     match status {
         Some(408 | 409 | 425 | 429 | 500..) => Verdict::Next(message),
         Some(400 | 422) => Verdict::End(Trouble::Unfit(message)),
-        Some(_) => Verdict::End(Trouble::Refused(message)),
+        Some(401 | 403) if !own => Verdict::Never(format!(
+            "{upstream} refused the host's key ({message}): the operator has to give another, \
+             `twobox secrets set {upstream}`"
+        )),
+        Some(_) => Verdict::Never(message),
         None if complaint.is(&UNFIT) => Verdict::End(Trouble::Unfit(message)),
-        None if complaint.is(&LASTING) => Verdict::End(Trouble::Refused(message)),
+        None if complaint.is(&LASTING) => Verdict::Never(message),
         None => Verdict::Again(message),
     }
+}
+
+/// Whether the host says this itself, and has not handed it down.
+fn is_own(message: &str, status: Option<u16>) -> bool {
+    let before = status.map(|status| format!("status {status}: ")).unwrap_or_default();
+    message.strip_prefix(&before).is_some_and(|said| said.starts_with(HOST))
 }
 
 fn is_too_long(complaint: &Complaint) -> bool {
@@ -92,12 +113,19 @@ mod tests {
         let too_long = "This model's maximum context length is 4096 tokens. However, you requested";
         let cases = [
             (Some(400), "", "unknown field", "unfit"),
-            (Some(401), "", "wrong key", "refused"),
-            (Some(403), "", "prompt is too long", "refused"),
-            (Some(404), "", "no such upstream", "refused"),
+            (
+                Some(401),
+                "",
+                "wrong key",
+                "never: up refused the host's key (status 401: wrong key): the",
+            ),
+            (Some(401), "", "Twobox: wrong key", "never: status 401: Twobox:"),
+            (Some(403), "", "prompt is too long", "never: up refused"),
+            (Some(404), "", "no such upstream", "never"),
             (Some(422), "", "cannot read", "unfit"),
-            (Some(302), "", "elsewhere", "refused"),
-            (Some(402), "", "the day's budget is used up", "over budget"),
+            (Some(302), "", "elsewhere", "never"),
+            (Some(402), "", "Twobox: the day's budget is used up", "over budget"),
+            (Some(402), "", "insufficient balance", "never: up wants to be paid"),
             (Some(413), "", "no", "too long"),
             (Some(400), "context_length_exceeded", "no", "too long"),
             (Some(400), "invalid_request_error", "prompt is too long: 9 > 8", "too long"),
@@ -112,9 +140,10 @@ mod tests {
             (None, "server_error", "oops", "again"),
             (None, "", "no JSON", "again"),
             (None, "invalid_request_error", "no", "unfit"),
-            (None, "invalid_api_key", "no", "refused"),
+            (None, "invalid_api_key", "no", "never"),
             (None, "context_length_exceeded", "no", "too long"),
-            (None, "billing_error", "no", "over budget"),
+            (None, "billing_error", "no", "never: up wants to be paid"),
+            (None, "billing_error", "Twobox: no", "over budget"),
         ];
         for (status, kind, message, expected) in cases {
             let body = serde_json::json!({"error": {"type": kind, "message": message}});
@@ -122,16 +151,16 @@ mod tests {
                 Some(status) => Complaint::of_status(status, &body.to_string()),
                 None => Complaint::of_event(&body),
             };
-            let verdict = match judge(&complaint) {
-                Verdict::Next(_) => "next",
-                Verdict::Again(_) => "again",
-                Verdict::End(Trouble::Refused(_)) => "refused",
-                Verdict::End(Trouble::Unfit(_)) => "unfit",
-                Verdict::End(Trouble::OverBudget(_)) => "over budget",
-                Verdict::End(Trouble::TooLong(_)) => "too long",
-                Verdict::End(Trouble::Cancelled | Trouble::Unreachable(_)) => "wrong",
+            let verdict = match judge(&complaint, "up") {
+                Verdict::Next(_) => "next".to_owned(),
+                Verdict::Again(_) => "again".to_owned(),
+                Verdict::Never(why) => format!("never: {why}"),
+                Verdict::End(Trouble::OverBudget(_)) => "over budget".to_owned(),
+                Verdict::End(Trouble::TooLong(_)) => "too long".to_owned(),
+                Verdict::End(Trouble::Unfit(_)) => "unfit".to_owned(),
+                Verdict::End(other) => panic!("{other:?}"),
             };
-            assert_eq!(verdict, expected, "{status:?} {kind} {message}");
+            assert!(verdict.starts_with(expected), "{status:?} {kind} {message}: {verdict}");
         }
     }
 }

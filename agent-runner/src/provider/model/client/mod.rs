@@ -28,7 +28,10 @@ use judge::{Verdict, judge};
 /// How patient a client is.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
-    /// How long nothing may come on a connection.
+    /// How long nothing may come before an answer begins. The host waits for an upstream meanwhile, and
+    /// asks it again.
+    head: Duration,
+    /// How long nothing may come once it has begun.
     silence: Duration,
     /// The pause before the host is looked for again; it doubles.
     pause: Duration,
@@ -43,7 +46,12 @@ struct Patience {
     aversion: Duration,
 }
 
+/// How long the host waits for the head of an answer, and before it asks again, at most.
+const HOST_WAITS: Duration = Duration::from_secs(600 + 60);
+const _: () = assert!(PATIENCE.head.as_secs() > HOST_WAITS.as_secs());
+
 const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(720),
     silence: Duration::from_secs(300),
     pause: Duration::from_millis(50),
     longest_pause: Duration::from_secs(2),
@@ -70,6 +78,19 @@ struct Way {
     route: Route,
     quirks: Quirks,
     failed: Option<Instant>,
+}
+
+/// Why a model did not answer.
+struct Unanswered {
+    why: String,
+    /// Whether it never will, whoever asks it this.
+    never: bool,
+}
+
+impl Unanswered {
+    fn now(why: String) -> Self {
+        Self { why, never: false }
+    }
 }
 
 /// What the thread reports that reads an answer.
@@ -141,7 +162,7 @@ impl Client {
         aside: &mut Aside,
         hear: &mut dyn FnMut(&str),
     ) -> Result<Answer, Trouble> {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut all_never) = (Vec::new(), true);
         for at in self.order(Instant::now()) {
             let asked = self.ask_one(at, request, handle, deadline, aside, hear);
             if matches!(asked, Err(Trouble::TooLong(_))) {
@@ -153,7 +174,8 @@ impl Client {
                     self.ways[at].failed = None;
                     return Ok(answer);
                 }
-                Err(why) => {
+                Err(Unanswered { why, never }) => {
+                    all_never &= never;
                     let way = &mut self.ways[at];
                     way.failed = Some(Instant::now());
                     say!("{} did not answer: {why}", way.route.name);
@@ -161,7 +183,8 @@ impl Client {
                 }
             }
         }
-        Err(Trouble::Unreachable(reasons.join("; ")))
+        let why = reasons.join("; ");
+        Err(if all_never { Trouble::Refused(why) } else { Trouble::Unreachable(why) })
     }
 
     /// The ways as they are tried: those that failed a short while ago last.
@@ -185,25 +208,26 @@ impl Client {
         deadline: Instant,
         aside: &mut Aside,
         hear: &mut dyn FnMut(&str),
-    ) -> Result<Result<Answer, String>, Trouble> {
-        let Patience { silence, pause, longest_pause, losses, again, .. } = self.patience;
+    ) -> Result<Result<Answer, Unanswered>, Trouble> {
+        let Patience { head, silence, pause, longest_pause, losses, again, .. } = self.patience;
         let (mut next_pause, mut cuts, mut lost) = (pause, 0, None);
         loop {
             self.number += 1;
             let Way { route, quirks, .. } = &self.ways[at];
             let (socket, key, number) = (&self.socket, &*self.key, self.number);
-            let call = Call { socket, key, route, quirks: *quirks, request, number, silence };
+            let call = Call { socket, key, route, quirks: *quirks, request, number, head, silence };
             let (api, quirks) = (route.api, *quirks);
             let why = match exchange(&call, handle, deadline, aside, hear)? {
                 Outcome::Answer(answer) => return Ok(Ok(answer)),
-                Outcome::Silent => {
-                    return Ok(Err(format!("nothing came for {} s", silence.as_secs())));
+                Outcome::Silent(span) => {
+                    let why = format!("nothing came for {} s", span.as_secs());
+                    return Ok(Err(Unanswered::now(why)));
                 }
                 Outcome::NoHost(why) => format!("the host does not listen: {why}"),
                 Outcome::Lost => {
                     let why = "the host closed the connection without an answer".to_owned();
                     if lost.get_or_insert_with(Instant::now).elapsed() > losses {
-                        return Ok(Err(why));
+                        return Ok(Err(Unanswered::now(why)));
                     }
                     why
                 }
@@ -212,9 +236,10 @@ impl Client {
                         self.ways[at].quirks = learned;
                         continue;
                     }
-                    None => match judge(&complaint) {
+                    None => match judge(&complaint, self.ways[at].route.name.upstream()) {
                         Verdict::End(trouble) => return Err(trouble),
-                        Verdict::Next(why) => return Ok(Err(why)),
+                        Verdict::Never(why) => return Ok(Err(Unanswered { why, never: true })),
+                        Verdict::Next(why) => return Ok(Err(Unanswered::now(why))),
                         Verdict::Again(why) => {
                             cuts += 1;
                             why
@@ -227,7 +252,7 @@ impl Client {
                 }
             };
             if cuts > again {
-                return Ok(Err(why));
+                return Ok(Err(Unanswered::now(why)));
             }
             wait(next_pause, handle, deadline, aside, &why)?;
             next_pause = (next_pause * 2).min(longest_pause);

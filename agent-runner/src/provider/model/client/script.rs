@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread::{JoinHandle, spawn};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,8 @@ pub(super) enum Step {
     Say(String),
     /// Says this before the request is read, and closes.
     SayUnread(String),
+    /// Reads the request, says this after a while, and closes.
+    SayLate(String),
     /// Reads the request, says this, and then nothing until the client goes.
     Stall(String),
 }
@@ -68,7 +71,11 @@ pub(super) fn serve(path: &Path, steps: Vec<Step>) -> (JoinHandle<()>, Receiver<
                 continue;
             }
             requests.send(request(&stream)).unwrap();
-            let (Step::Say(text) | Step::Stall(text) | Step::SayUnread(text)) = &step;
+            if matches!(step, Step::SayLate(_)) {
+                sleep(Duration::from_millis(200));
+            }
+            let (Step::Say(text) | Step::SayLate(text) | Step::Stall(text) | Step::SayUnread(text)) =
+                &step;
             stream.write_all(text.as_bytes()).unwrap();
             if matches!(step, Step::Stall(_)) {
                 drop(stream.read(&mut [0])); // until the client goes
