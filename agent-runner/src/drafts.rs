@@ -111,9 +111,10 @@ impl Drafts {
 
     /// Adds a reply. A file that came before any reply goes with this one.
     pub(crate) fn reply(&mut self, answering: &Answering, text: String, ids: &impl IdSource) {
-        if let Some(Draft { body, .. }) = self.drafts.last_mut()
+        if let Some(Draft { body, answering: to, .. }) = self.drafts.last_mut()
             && let Body::Files(files) = body
         {
+            *to = answering.clone(); // which may have grown since the file came
             *body = Body::Reply(text, std::mem::take(files));
             return;
         }
@@ -125,7 +126,8 @@ impl Drafts {
         self.add(answering, Body::System(request), ids);
     }
 
-    /// Stores a file, durably, to go with the latest reply, or with the next one if there is none.
+    /// Stores a file, durably, to go with the latest reply, or with the next one if there is none, or if
+    /// something else is answered since.
     ///
     /// # Errors
     /// [`Unstored`]: what was said before is as it was.
@@ -139,8 +141,12 @@ impl Drafts {
         let name = MessageId::parse(&file.name)
             .map_err(|error| Unstored::Unfit(format!("its name cannot be used: {error}")))?
             .to_string();
-        if !matches!(self.drafts.last(), Some(Draft { body: Body::Files(_) | Body::Reply(..), .. }))
-        {
+        let takes_it = |draft: &Draft| match &draft.body {
+            Body::Files(_) => true,
+            Body::Reply(..) => draft.answering.triggers == answering.triggers,
+            Body::System(_) => false,
+        };
+        if !self.drafts.last().is_some_and(takes_it) {
             self.add(answering, Body::Files(Vec::new()), ids);
         }
         let Some(Draft { id, body: Body::Files(files) | Body::Reply(_, files), .. }) =

@@ -153,13 +153,14 @@ impl Turn<'_, '_> {
         match said {
             Said::Reply { text, files, answers } => {
                 let one = answers.and_then(|id| Answering::one(&self.messages, &id));
-                self.drafts.reply(one.as_ref().unwrap_or(&self.answering), text, ids);
+                let answering = one.unwrap_or_else(|| self.answering.clone());
+                self.drafts.reply(&answering, text, ids);
                 for file in files {
-                    self.attach(file, reins);
+                    self.attach(&answering, file, reins);
                 }
             }
             Said::System(request) => self.drafts.system(&self.answering, request, ids),
-            Said::File(file) => self.attach(file, reins),
+            Said::File(file) => self.attach(&self.answering.clone(), file, reins),
             Said::Send { to, text } => self.send(&to, text, reins)?,
             Said::ReplyNow(text) => {
                 let back = self.answering.origin.clone();
@@ -188,9 +189,9 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    fn attach(&mut self, file: Attachment, reins: &Reins) {
+    fn attach(&mut self, answering: &Answering, file: Attachment, reins: &Reins) {
         let name = file.name.clone();
-        match self.drafts.file(&self.answering, file, &SystemIds) {
+        match self.drafts.file(answering, file, &SystemIds) {
             Ok(()) => {}
             // No reason to lose the answer: both sides hear which file is missing, and why.
             Err(Unstored::Unfit(reason)) => {
@@ -198,7 +199,7 @@ impl Turn<'_, '_> {
                 say!("{detail}");
                 let name = shorten(&name, 80);
                 let remark = format!("(The file {name:?} could not be attached: {reason}.)");
-                self.drafts.remark(&self.answering, &remark, &SystemIds);
+                self.drafts.remark(answering, &remark, &SystemIds);
                 reins.push(Push::Notice(detail));
             }
             Err(Unstored::Trouble(error)) => {
