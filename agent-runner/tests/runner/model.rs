@@ -84,6 +84,48 @@ fn what_is_said_during_a_stream_is_answered_in_the_same_turn() {
 }
 
 #[test]
+fn a_file_goes_with_the_answer_to_what_came_before_it() {
+    let (go_on, held) = mpsc::channel();
+    let tools = vec![
+        ("write_file", json!({"path": "a.txt", "content": "x"})),
+        ("send_file", json!({"path": "a.txt"})),
+    ];
+    let answers = vec![Answer::Held("one", held), Answer::Wants(tools), Answer::Says("two")];
+    let (session, gateway) = session(answers);
+    session.say("m1", "first");
+    let runner = session.start();
+    wait_for("the request", || (gateway.bodies().len() == 1).then_some(()));
+    session.say("m2", "and a file");
+    wait_for("the claim", || session.ack("m2"));
+    go_on.send(()).unwrap();
+    session.wait_ack("m2", AckStatus::Completed);
+    session.wait_ack("m1", AckStatus::Completed);
+    assert_eq!(session.texts(), ["one", "two"]);
+    let files: Vec<_> = session.rows().iter().map(|row| row.chat().files).collect();
+    assert_eq!(files, [vec![], vec!["a.txt".to_owned()]]);
+    runner.stop();
+}
+
+#[test]
+fn what_is_said_behind_the_beginning_of_a_conversation_is_answered_in_it() {
+    let (session, gateway) = session(vec![Answer::Says("one"), Answer::Says("hello")]);
+    session.say("m1", "before");
+    let runner = session.start();
+    session.wait_ack("m1", AckStatus::Completed);
+    session.accept(&[message("m2", "/new"), message("m3", "hi")]);
+    session.wait_ack("m3", AckStatus::Completed);
+    session.wait_ack("m2", AckStatus::Completed);
+    let texts = session.texts();
+    assert!(texts[1].starts_with("A new conversation begins") && texts[2] == "hello", "{texts:?}");
+    let asked = conversation(&gateway.asked(1));
+    assert!(
+        !asked.contains("/new") && !asked.contains("before") && asked.contains("hi"),
+        "{asked}"
+    );
+    runner.stop();
+}
+
+#[test]
 fn a_turn_that_is_taken_back_ends_in_the_middle_of_a_stream_and_is_forgotten() {
     let (session, gateway) = session(vec![Answer::Says("one"), Answer::Stalls]);
     session.say("m1", "first");
@@ -117,23 +159,28 @@ fn a_turn_that_is_taken_back_ends_its_shell() {
 
 #[test]
 fn a_killed_turn_is_told_what_it_had_begun_and_the_conversation_goes_on() {
-    let answers = vec![Answer::Says("one"), bash("touch begun; sleep 60")];
+    let answers = vec![Answer::Says("one"), bash("echo pushed"), bash("touch begun-1; sleep 60")];
     let (session, gateway) = session(answers);
     session.say("m1", "first");
     let mut runner = session.start();
     session.wait_ack("m1", AckStatus::Completed);
     session.say("m2", "second");
-    let begun = session.folder("work").join("begun");
-    wait_for("the shell", || begun.exists().then_some(()));
-    runner.signal(Signal::SIGKILL);
-    runner.end();
-    session.charge("m2", 0);
-    gateway.then([Answer::Says("two")]);
-    let runner = session.start();
+    for (tries, next) in [(0, bash("touch begun-2; sleep 60")), (1, Answer::Says("two"))] {
+        let begun = session.folder("work").join(format!("begun-{}", tries + 1));
+        wait_for("the shell", || begun.exists().then_some(()));
+        runner.signal(Signal::SIGKILL);
+        runner.end();
+        session.charge("m2", tries);
+        gateway.then([next]);
+        runner = session.start();
+    }
     session.wait_ack("m2", AckStatus::Completed);
     assert_eq!(session.texts(), ["one", "two"]);
-    let again = conversation(&gateway.asked(2));
-    assert!(again.contains("what came of them: bash."), "{again}");
+    let again = conversation(&gateway.asked(4));
+    for (call, end) in [("echo pushed", "done"), ("begun-1", "unknown"), ("begun-2", "unknown")] {
+        let told = again.split("\\n- ").find(|line| line.contains(call));
+        assert!(told.is_some_and(|line| line.contains(end)), "{call}: {again}");
+    }
     assert!(again.contains("first") && !again.contains("tool_use"), "it was cut back: {again}");
     runner.stop();
 }

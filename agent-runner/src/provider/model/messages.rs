@@ -2,6 +2,7 @@
 //! pictures, which are looked for where the host puts the files of a message, and what is too long.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::io::Write;
 use std::path::Path;
 
@@ -43,19 +44,21 @@ pub(super) struct Files<'a> {
     pub(super) kept: &'a Kept,
     /// The most bytes that are shown of one message, and half as much again of several together.
     pub(super) room: usize,
+    /// How many pictures and documents were shown in this turn.
+    pub(super) shown: Cell<usize>,
 }
 
 impl Files<'_> {
     /// What a turn begins with.
-    pub(super) fn beginning(&self, prompt: &Prompt, unfinished: &[String]) -> Vec<Part> {
+    pub(super) fn beginning(&self, prompt: &Prompt, earlier: &[String]) -> Vec<Part> {
         let mut parts = self.said(&prompt.messages);
-        parts.extend(again(prompt, unfinished).map(Part::text));
+        parts.extend(again(prompt, earlier).map(Part::text));
         parts
     }
 
     /// `messages`, each as a text of its own, with the pictures that came with them.
     pub(super) fn said(&self, messages: &[PromptMessage]) -> Vec<Part> {
-        let (mut parts, mut shown) = (Vec::new(), 0);
+        let mut parts = Vec::new();
         let most = self.room.min(TEXT_MAX);
         let mut left = most + most / 2;
         for message in messages {
@@ -66,14 +69,14 @@ impl Files<'_> {
             let mut pictures = Vec::new();
             for name in &message.files {
                 let path = folder.join(name);
-                let picture = match shown < SHOWN_MAX && is_plain(name) {
+                let picture = match self.shown.get() < SHOWN_MAX && is_plain(name) {
                     true => self.kept.show(&path, &visible::line(name)).ok(),
                     false => None,
                 };
                 let how = if picture.is_some() { ", shown below" } else { "" };
                 let path = visible::line(&path.to_string_lossy());
                 text.push_str(&format!("\n[a file came with it: {path}{how}]"));
-                shown += usize::from(picture.is_some());
+                self.shown.set(self.shown.get() + usize::from(picture.is_some()));
                 pictures.extend(picture);
             }
             parts.push(Part::text(text));
@@ -155,8 +158,8 @@ fn header(message: &PromptMessage) -> String {
 }
 
 /// What a turn has to know that is not the first attempt at its message.
-fn again(prompt: &Prompt, unfinished: &[String]) -> Option<String> {
-    if prompt.attempt == 0 && prompt.already_sent.is_empty() && unfinished.is_empty() {
+fn again(prompt: &Prompt, earlier: &[String]) -> Option<String> {
+    if prompt.attempt == 0 && prompt.already_sent.is_empty() && earlier.is_empty() {
         return None;
     }
     let mut text = "[from the host] An earlier attempt at this was cut short.".to_owned();
@@ -166,11 +169,11 @@ fn again(prompt: &Prompt, unfinished: &[String]) -> Option<String> {
             text.push_str(&format!("\n> {}", visible::marked(sent, "> ")));
         }
     }
-    if !unfinished.is_empty() {
+    if !earlier.is_empty() {
         text.push_str(&format!(
-            "\nThese tools had begun and nobody knows what came of them: {}. Look before you do \
-             something again that should be done once.",
-            unfinished.join(", ")
+            "\nIt has used these tools. What is done is done; where the outcome is unknown, look before \
+             you do something again that should be done once:\n- {}",
+            earlier.join("\n- ")
         ));
     }
     Some(text)
@@ -201,7 +204,7 @@ mod tests {
     }
 
     fn files<'a>(inbox: &'a Path, kept: &'a Kept) -> Files<'a> {
-        Files { inbox, kept, room: 2 * TEXT_MAX }
+        Files { inbox, kept, room: 2 * TEXT_MAX, shown: Cell::default() }
     }
 
     fn prompt(attempt: i64, already_sent: &[&str]) -> Prompt {
@@ -303,9 +306,10 @@ mod tests {
     #[test]
     fn a_later_attempt_is_told_what_the_earlier_ones_did() {
         assert_eq!(again(&prompt(0, &[]), &[]), None);
-        let text = again(&prompt(1, &["one\ntwo"]), &["bash".to_owned()]).unwrap();
-        assert!(text.contains("\n> one\n> two") && text.contains("had begun"), "{text}");
-        assert!(text.contains("what came of them: bash."), "{text}");
+        let used = ["bash {}: done", "grep {}: outcome unknown"].map(str::to_owned);
+        let text = again(&prompt(1, &["one\ntwo"]), &used).unwrap();
+        assert!(text.contains("\n> one\n> two"), "{text}");
+        assert!(text.ends_with("\n- bash {}: done\n- grep {}: outcome unknown"), "{text}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod turn;
 
 pub(crate) use client::Heard;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -122,17 +123,21 @@ impl Provider for Model {
             Failure::permanent(Failure::AGENT_BROKEN, format!("provider.tools: {wrong}"))
         })?;
         let folder = bench.kept.folder("").map_err(unkept)?;
-        let triggers: Vec<_> = prompt.messages.iter().filter(|message| message.trigger).collect();
-        if let [only] = triggers.as_slice()
-            && is_new(only)
-        {
-            return self.begin_anew(&folder, handle);
-        }
-        let unfinished = match (prompt.attempt, triggers.last()) {
-            (1.., Some(newest)) => transcript::unfinished(&folder, newest.id.as_str()),
+        let newest = prompt.messages.iter().rfind(|message| message.trigger);
+        let earlier = match (prompt.attempt, newest) {
+            (1.., Some(newest)) => transcript::earlier(&folder, newest.id.as_str()),
             _ => Vec::new(),
         };
-        let mut transcript = opened(self.transcript.take(), &folder, prompt)?;
+        let (mut transcript, behind) = match prompt.messages.iter().rposition(is_new) {
+            None => (opened(self.transcript.take(), &folder, prompt)?, None),
+            Some(at) => (begun_anew(&folder, handle)?, Some(behind(prompt, at))),
+        };
+        let prompt = behind.as_ref().unwrap_or(prompt);
+        if behind.is_some() && !prompt.messages.iter().any(|message| message.trigger) {
+            let continuation = Some(transcript.commit().map_err(unkept)?);
+            self.transcript = Some(transcript);
+            return Ok(Done { continuation, silent: false });
+        }
         bench.kept.prune(transcript.items());
         let instructions = prompt::instructions(&self.folders.program);
         let system = prompt::system(&prompt::Known {
@@ -147,7 +152,7 @@ impl Provider for Model {
             asks: self.client.as_mut().expect("it was looked at above"),
             handle,
             prompt,
-            files: Files { inbox: &self.inbox, kept: &bench.kept, room },
+            files: Files { inbox: &self.inbox, kept: &bench.kept, room, shown: Cell::default() },
             bench: &bench,
             toolbox: &toolbox,
             system: &system,
@@ -155,22 +160,23 @@ impl Provider for Model {
             deadline,
             max_output_tokens: self.settings.max_output_tokens.unwrap_or(u32::MAX),
         };
-        let done = talk.run(&unfinished);
+        let done = talk.run(&earlier);
         self.transcript = Some(transcript);
         done
     }
 }
 
-impl Model {
-    /// Answers that a new conversation begins, which it then does.
-    fn begin_anew(&mut self, folder: &Path, handle: &TurnHandle) -> Result<Done, Failure> {
-        let mut transcript = Transcript::begin(folder, &SystemIds).map_err(unkept)?;
-        let text = BEGUN_ANEW.to_owned();
-        handle.say(Said::Reply { text, files: Vec::new(), answers: None });
-        let continuation = Some(transcript.commit().map_err(unkept)?);
-        self.transcript = Some(transcript);
-        Ok(Done { continuation, silent: false })
-    }
+/// Answers that a new conversation begins, and begins it.
+fn begun_anew(folder: &Path, handle: &TurnHandle) -> Result<Transcript, Failure> {
+    let transcript = Transcript::begin(folder, &SystemIds).map_err(unkept)?;
+    let text = BEGUN_ANEW.to_owned();
+    handle.say(Said::Reply { text, files: Vec::new(), answers: None });
+    Ok(transcript)
+}
+
+/// What is left of `prompt` for a conversation that its message `at` begins.
+fn behind(prompt: &Prompt, at: usize) -> Prompt {
+    Prompt { messages: prompt.messages[at + 1..].to_vec(), continuation: None, ..prompt.clone() }
 }
 
 /// The transcript that the prompt's continuation names: the one `at_hand`, if it is that, or from the

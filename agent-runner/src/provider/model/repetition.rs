@@ -1,11 +1,15 @@
 //! Whether a model goes round in circles: the same calls with the same results, again and again. Pure.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use super::conversation::{Input, ToolCall, ToolResult};
 
 /// How often in a row the same may come of the same.
 const MOST: u32 = 5;
+
+/// Whoever waits so long for something may ask again and again.
+pub(super) const WAITING: Duration = Duration::from_secs(5);
 
 /// What to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +31,14 @@ pub(super) struct Repetition {
 }
 
 impl Repetition {
-    /// Takes in one round: the calls of an answer, and what came of them.
-    pub(super) fn round(&mut self, calls: &[ToolCall], results: &[ToolResult]) -> Verdict {
+    /// Takes in one round: the calls of an answer, and what came of them after how long. One that took
+    /// [`WAITING`] or longer is no step of a circle.
+    pub(super) fn round(
+        &mut self,
+        calls: &[ToolCall],
+        results: &[ToolResult],
+        took: Duration,
+    ) -> Verdict {
         let mut hasher = DefaultHasher::new();
         for (call, result) in calls.iter().zip(results) {
             call.name.hash(&mut hasher);
@@ -41,8 +51,13 @@ impl Repetition {
             format!("{:?}", (&result.parts, result.failed)).hash(&mut hasher);
         }
         let this = Some(hasher.finish());
-        self.count = if self.last == this { self.count + 1 } else { 1 };
-        self.last = this;
+        if self.last != this {
+            *self = Self { last: this, ..Self::default() };
+        }
+        if took >= WAITING {
+            return Verdict::GoOn;
+        }
+        self.count += 1;
         match (self.count >= MOST, self.told) {
             (false, _) => Verdict::GoOn,
             (true, false) => {
@@ -60,13 +75,17 @@ mod tests {
     use crate::provider::model::conversation::Part;
 
     fn play(rounds: &[(&str, &str)]) -> Vec<Verdict> {
+        play_slowly(rounds, Duration::ZERO)
+    }
+
+    fn play_slowly(rounds: &[(&str, &str)], took: Duration) -> Vec<Verdict> {
         let mut repetition = Repetition::default();
         let round = |(number, (input, output)): (usize, &(&str, &str))| {
             let id = number.to_string();
             let input = Input::Unreadable((*input).to_owned());
             let call = ToolCall { id: id.clone(), name: "t".to_owned(), input };
             let result = ToolResult { call: id, parts: vec![Part::text(*output)], failed: false };
-            repetition.round(&[call], &[result])
+            repetition.round(&[call], &[result], took)
         };
         rounds.iter().enumerate().map(round).collect()
     }
@@ -84,5 +103,21 @@ mod tests {
             let rounds = [&same[..], &[other], &same[..]].concat();
             assert!(play(&rounds).iter().all(|it| *it == Verdict::GoOn), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_second_circle_is_told_before_it_ends_the_turn() {
+        let rounds = [&[("a", "x"); 5][..], &[("b", "x"); 6]].concat();
+        let verdicts = play(&rounds);
+        assert_eq!(
+            (verdicts[4], verdicts[9], verdicts[10]),
+            (Verdict::Tell, Verdict::Tell, Verdict::End)
+        );
+    }
+
+    #[test]
+    fn whoever_waits_for_something_may_look_again_and_again() {
+        let verdicts = play_slowly(&[("sleep 60; cat status", "not yet"); 20], WAITING);
+        assert!(verdicts.iter().all(|it| *it == Verdict::GoOn), "{verdicts:?}");
     }
 }

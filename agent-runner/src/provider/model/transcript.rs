@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+use twobox_shared::content::shorten;
 use twobox_shared::ids::{IdSource, SystemIds};
+use twobox_shared::visible;
 use uuid::Uuid;
 
 use super::compaction::{Compaction, Known};
-use super::conversation::{Item, ToolCall, Usage};
+use super::conversation::{Input, Item, ToolCall, Usage};
 use super::room;
 
 /// Before and after the id in a transcript's name.
@@ -31,15 +33,27 @@ const FILES_MAX: usize = 8;
 /// The longest line that is written and read, in bytes.
 const LINE_MAX: u64 = 16 << 20;
 
+/// How much of a call is told to a later attempt, in characters.
+const CALL_MAX: usize = 200;
+
+/// How many calls are told to a later attempt: the last ones.
+const EARLIER_MAX: usize = 50;
+
 /// A line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Record {
-    /// A turn begins, with these messages.
-    Turn { messages: Vec<String>, attempt: i64 },
+    /// A turn begins, with these messages. What earlier attempts at it did stands here, for their own
+    /// lines are cut off.
+    Turn {
+        messages: Vec<String>,
+        attempt: i64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        earlier: Vec<String>,
+    },
     /// A step of the conversation.
     Item(Item),
-    /// Tools begin. The results follow as an [`Record::Item`]; where they do not, nobody knows.
+    /// Tools begin, each with what it is given, in short. The results follow as an [`Record::Item`]; where they do not, nobody knows.
     Begun(Vec<String>),
     /// What the last item cost.
     Usage { model: String, usage: Usage },
@@ -148,9 +162,14 @@ impl Transcript {
         self.known
     }
 
-    /// Notes that a turn begins.
-    pub(super) fn turn(&mut self, messages: Vec<String>, attempt: i64) -> io::Result<()> {
-        self.write(&Record::Turn { messages, attempt })
+    /// Notes that a turn begins, and what `earlier` attempts at it did.
+    pub(super) fn turn(
+        &mut self,
+        messages: Vec<String>,
+        attempt: i64,
+        earlier: &[String],
+    ) -> io::Result<()> {
+        self.write(&Record::Turn { messages, attempt, earlier: earlier.to_vec() })
     }
 
     /// Adds what people, or the host, have said, or what came of tools.
@@ -172,7 +191,7 @@ impl Transcript {
 
     /// Notes that tools begin.
     pub(super) fn begun(&mut self, calls: &[ToolCall]) -> io::Result<()> {
-        self.write(&Record::Begun(calls.iter().map(|call| call.name.clone()).collect()))
+        self.write(&Record::Begun(calls.iter().map(in_short).collect()))
     }
 
     /// Puts `compaction` into the place of what it stands for.
@@ -247,23 +266,36 @@ impl Transcript {
     }
 }
 
-/// Which tools an earlier attempt at `message` had begun and not finished, as far as the transcripts in
-/// `folder` say. It is asked before anything is cut off.
-pub(super) fn unfinished(folder: &Path, message: &str) -> Vec<String> {
+/// What a call wants done, in one line.
+fn in_short(call: &ToolCall) -> String {
+    let given = match &call.input {
+        Input::Fields(fields) => serde_json::to_string(fields).unwrap_or_default(),
+        Input::Unreadable(text) => text.clone(),
+    };
+    visible::line(&shorten(format!("{} {given}", call.name).trim_end(), CALL_MAX))
+}
+
+/// What earlier attempts at `message` did, as far as the transcripts in `folder` say: a line for each use
+/// of a tool, the newest last, with what is known of its end. It is asked before anything is cut off.
+pub(super) fn earlier(folder: &Path, message: &str) -> Vec<String> {
     let newest_first = listed(folder).unwrap_or_default();
     for path in newest_first.iter().rev() {
         let Ok(file) = File::open(path) else { continue };
-        let (mut begun, mut meant) = (Vec::new(), false);
+        let (mut known, mut begun, mut meant) = (Vec::new(), Vec::new(), false);
         for line in lines(&file) {
             // The last line of a process that was killed may be half of one.
             let Ok(line) = line else { break };
             match serde_json::from_slice(&line) {
-                Ok(Record::Turn { messages, .. }) => {
+                Ok(Record::Turn { messages, earlier, .. }) => {
                     meant = messages.iter().any(|it| it == message);
-                    begun.clear();
+                    (known, begun) = (earlier, Vec::new());
                 }
-                Ok(Record::Begun(names)) => begun = names,
-                Ok(Record::Item(Item::Results { .. })) => begun.clear(),
+                Ok(Record::Begun(calls)) => begun = calls,
+                Ok(Record::Item(Item::Results { results })) => {
+                    let ends = results.iter().map(|it| if it.failed { "failed" } else { "done" });
+                    let ended = begun.drain(..).zip(ends);
+                    known.extend(ended.map(|(call, end)| format!("{call}: {end}")));
+                }
                 Ok(
                     Record::Item(_)
                     | Record::Usage { .. }
@@ -274,7 +306,9 @@ pub(super) fn unfinished(folder: &Path, message: &str) -> Vec<String> {
             }
         }
         if meant {
-            return begun;
+            known.extend(begun.iter().map(|call| format!("{call}: outcome unknown")));
+            let too_many = known.len().saturating_sub(EARLIER_MAX);
+            return known.split_off(too_many);
         }
     }
     Vec::new()

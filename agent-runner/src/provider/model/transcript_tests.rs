@@ -20,7 +20,7 @@ const USAGE: Usage = Usage { input: 5, cache_read: 6, cache_write: 0, output: 7 
 /// One committed turn; its transcript and its continuation.
 fn one_turn(folder: &Path) -> (Transcript, Continuation) {
     let mut transcript = Transcript::begin(folder, &SystemIds).unwrap();
-    transcript.turn(vec!["m1".to_owned()], 0).unwrap();
+    transcript.turn(vec!["m1".to_owned()], 0, &[]).unwrap();
     transcript.add(said("a")).unwrap();
     transcript.answered(answer("b"), "x/y".to_owned(), USAGE).unwrap();
     let continuation = Continuation::parse(&transcript.commit().unwrap()).unwrap();
@@ -131,19 +131,30 @@ fn a_continuation_of_anybody_else_is_none() {
 }
 
 #[test]
-fn tools_that_had_begun_are_those_without_results_of_the_last_attempt_at_the_message() {
+fn what_earlier_attempts_did_is_known_however_many_there_were() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(unfinished(&dir.path().join("none"), "m2"), [""; 0]);
-    let (mut transcript, _) = one_turn(dir.path());
-    transcript.turn(vec!["m2".to_owned()], 0).unwrap();
-    transcript.begun(&[call("glob")]).unwrap();
-    let result = ToolResult { call: "glob".to_owned(), parts: Vec::new(), failed: false };
-    transcript.add(Item::Results { results: vec![result] }).unwrap();
-    assert_eq!(unfinished(dir.path(), "m2"), [""; 0], "it had ended");
-    transcript.begun(&[call("bash"), call("grep")]).unwrap();
+    assert_eq!(earlier(&dir.path().join("none"), "m2"), [""; 0]);
+    let (mut transcript, continuation) = one_turn(dir.path());
+    transcript.turn(vec!["m2".to_owned()], 0, &[]).unwrap();
+    let fields = serde_json::json!({"command": "git push\n"});
+    let push = ToolCall { input: serde_json::from_value(fields).unwrap(), ..call("bash") };
+    transcript.begun(&[push, call("skill")]).unwrap();
+    let result = |failed| ToolResult { call: String::new(), parts: Vec::new(), failed };
+    transcript.add(Item::Results { results: vec![result(false), result(true)] }).unwrap();
+    let mut known = vec![r#"bash {"command":"git push\n"}: done"#, "skill: failed"];
+    assert_eq!(earlier(dir.path(), "m2"), known);
+    transcript.begun(&[call("grep")]).unwrap();
     transcript.file.write_all(b"{\"item").unwrap();
-    assert_eq!(unfinished(dir.path(), "m2"), ["bash", "grep"]);
-    assert_eq!(unfinished(dir.path(), "m1"), [""; 0], "another message");
+    known.push("grep: outcome unknown");
+    assert_eq!(earlier(dir.path(), "m2"), known);
+    assert_eq!(earlier(dir.path(), "m1"), [""; 0], "another message");
+    // The second attempt cuts off what the first one wrote, and fails too.
+    let told = earlier(dir.path(), "m2");
+    let mut again = Transcript::resume(dir.path(), continuation).unwrap();
+    again.turn(vec!["m2".to_owned()], 1, &told).unwrap();
+    again.begun(&[call("glob")]).unwrap();
+    known.push("glob: outcome unknown");
+    assert_eq!(earlier(dir.path(), "m2"), known);
 }
 
 #[test]

@@ -32,6 +32,8 @@ the very next character, and do not begin again.";
 const CUT: &str = "[My answer is longer than it may be, and ends here.]";
 const NOT_RUN: &str = "Your answer was cut at its limit before this call was whole, so nothing was done. \
 Use smaller pieces.";
+const NOT_ALLOWED: &str = "Your answer was refused in the middle of it, so nothing was done.";
+const REFUSED: &str = "[The model refuses to go on from here.]";
 const NOTHING: &str =
     "[from the host] You answered nothing. Say to whoever asked what there is to say.";
 const CIRCLES: &str = "[from the host] The same calls have had the same results several times in a row. \
@@ -67,6 +69,8 @@ struct Course {
     reminded: bool,
     /// Whether something was said to somebody.
     sent: bool,
+    /// Whether the model has said that it means to say nothing.
+    silent: bool,
     /// Whether follow-ups are left for turns of their own.
     closed: bool,
     /// Whether the model is shown no pictures, for it refused them.
@@ -78,11 +82,11 @@ impl<'a, A: Asks> Talk<'a, A> {
     ///
     /// # Errors
     /// How it failed. The transcript then has more than was committed.
-    pub(super) fn run(mut self, unfinished: &[String]) -> Result<Done, Failure> {
+    pub(super) fn run(mut self, earlier: &[String]) -> Result<Done, Failure> {
         let mut course = Course { specs: self.toolbox.specs(), ..Course::default() };
         let messages = self.prompt.messages.iter().map(|message| message.id.to_string()).collect();
-        self.transcript.turn(messages, self.prompt.attempt).map_err(unwritten)?;
-        let parts = self.files.beginning(self.prompt, unfinished);
+        self.transcript.turn(messages, self.prompt.attempt, earlier).map_err(unwritten)?;
+        let parts = self.files.beginning(self.prompt, earlier);
         self.add(Item::User { parts })?;
         loop {
             gather(self.handle, &mut course.aside).map_err(|Cancelled| cancelled())?;
@@ -90,7 +94,8 @@ impl<'a, A: Asks> Talk<'a, A> {
             let answer = self.ask(&mut course)?;
             if self.follow(answer, &mut course)? {
                 let continuation = self.transcript.commit().map_err(unwritten)?;
-                return Ok(Done { continuation: Some(continuation), silent: false });
+                let silent = course.silent;
+                return Ok(Done { continuation: Some(continuation), silent });
             }
         }
     }
@@ -140,25 +145,35 @@ impl<'a, A: Asks> Talk<'a, A> {
             self.transcript.answered(item, model, usage).map_err(unwritten)?;
         }
         match (calls.is_empty(), stop) {
-            (false, Stop::Length) => self.leave_undone(&calls, course).map(|()| false),
-            (false, Stop::End | Stop::Tools | Stop::Refused) => {
-                self.use_tools(&calls, course).map(|()| false)
+            (false, Stop::Length) => self.leave_undone(&calls, NOT_RUN, course).map(|()| false),
+            (false, Stop::Refused) => {
+                self.leave_undone(&calls, NOT_ALLOWED, course).map(|()| false)
+            }
+            (false, Stop::End | Stop::Tools) => {
+                self.use_tools(&calls, course)?;
+                if course.silent {
+                    return self.end_silently(course);
+                }
+                // Beside a call stands the next piece of what was cut before.
+                if !course.pieces.is_empty() {
+                    course.pieces.push_str(&text);
+                }
+                Ok(false)
             }
             (true, Stop::Length) if course.cuts < CUTS_MAX && !text.is_empty() => {
                 course.cuts += 1;
                 course.pieces.push_str(&text);
                 self.remark(GO_ON).map(|()| false)
             }
-            (true, Stop::Refused) if text.is_empty() => {
+            (true, Stop::Refused) if text.is_empty() && course.pieces.is_empty() => {
                 let detail = "the model refuses to answer this";
                 Err(Failure::permanent(Failure::PROVIDER_ERROR, detail))
             }
-            (true, Stop::Length) if !text.is_empty() => {
+            (true, Stop::Refused) => self.end(&format!("{text}\n\n{REFUSED}"), course),
+            (true, Stop::Length) if !(text.is_empty() && course.pieces.is_empty()) => {
                 self.end(&format!("{text}\n\n{CUT}"), course)
             }
-            (true, Stop::End | Stop::Tools | Stop::Length | Stop::Refused) => {
-                self.end(&text, course)
-            }
+            (true, Stop::End | Stop::Tools | Stop::Length) => self.end(&text, course),
         }
     }
 
@@ -190,16 +205,31 @@ impl<'a, A: Asks> Talk<'a, A> {
         }
     }
 
-    /// Tells that calls were not run which stand in an answer that was cut.
-    fn leave_undone(&mut self, calls: &[ToolCall], course: &mut Course) -> Result<(), Failure> {
+    /// Ends the turn without a word, unless something has come that may want one. Returns whether it did.
+    fn end_silently(&mut self, course: &mut Course) -> Result<bool, Failure> {
+        gather(self.handle, &mut course.aside).map_err(|Cancelled| cancelled())?;
+        if self.take_up(course)? {
+            (course.silent, course.sent, course.reminded) = (false, false, false);
+        }
+        Ok(course.silent)
+    }
+
+    /// Tells that calls were not run which stand in an answer that was cut or refused, and `why`.
+    fn leave_undone(
+        &mut self,
+        calls: &[ToolCall],
+        why: &str,
+        course: &mut Course,
+    ) -> Result<(), Failure> {
         course.cuts += 1;
         if course.cuts > CUTS_MAX {
-            let detail = "the model's answers were cut at their limit again and again";
+            let detail =
+                "the model's answers were cut or refused before they were whole, again and again";
             return Err(Failure::permanent(Failure::PROVIDER_ERROR, detail));
         }
         let undone = |call: &ToolCall| ToolResult {
             call: call.id.clone(),
-            parts: vec![Part::text(NOT_RUN)],
+            parts: vec![Part::text(why)],
             failed: true,
         };
         self.add(Item::Results { results: calls.iter().map(undone).collect() })
@@ -209,13 +239,18 @@ impl<'a, A: Asks> Talk<'a, A> {
         self.transcript.begun(calls).map_err(unwritten)?;
         let timeout = self.toolbox.span(self.bench, calls);
         self.handle.say(Said::ToolStarted { name: names(calls), timeout });
+        let begun = Instant::now();
         let used = self.toolbox.use_all(self.bench, calls, self.handle, &mut course.aside);
         let mut results = used.map_err(|Cancelled| cancelled())?;
         self.handle.say(Said::ToolFinished);
         course.sent |= calls.iter().zip(&results).any(|(call, result)| {
             !result.failed && matches!(call.name.as_str(), "send_message" | "send_file")
         });
-        let verdict = course.repetition.round(calls, &results);
+        course.silent |= calls
+            .iter()
+            .zip(&results)
+            .any(|(call, result)| !result.failed && call.name == "say_nothing");
+        let verdict = course.repetition.round(calls, &results, begun.elapsed());
         room::shorten_results(&mut results, room::of_one(self.context()));
         self.add(Item::Results { results })?;
         match verdict {

@@ -1,5 +1,6 @@
 //! The loop, with somebody in the models' place who answers from a list.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ use crate::provider::model::conversation::{Input, Request, Usage};
 use crate::provider::model::kept::Kept;
 use crate::provider::model::transcript::Continuation;
 use crate::provider::{PromptMessage, Push, Reins};
+
+#[path = "turn_end_tests.rs"]
+mod ends;
 
 /// Something that happens in the main thread.
 type Meanwhile = Box<dyn FnOnce(&Reins)>;
@@ -138,7 +142,12 @@ impl Stage {
             asks: &mut self.asks,
             handle: &self.handle,
             prompt: &prompt,
-            files: Files { inbox: self.dir.path(), kept: &kept, room: 400_000 },
+            files: Files {
+                inbox: self.dir.path(),
+                kept: &kept,
+                room: 400_000,
+                shown: Cell::default(),
+            },
             toolbox: &Toolbox::of(&bench, &self.permissions).unwrap(),
             bench: &bench,
             system: "system",
@@ -290,31 +299,6 @@ fn nothing_is_asked_for_once_more_and_then_told() {
     let mut hopeless = stage(vec![nothing(), nothing()]);
     let failure = hopeless.play("a").unwrap_err();
     assert!(failure.retryable && failure.detail.contains("answered nothing"), "{failure:?}");
-}
-
-#[test]
-fn an_answer_that_was_cut_is_gone_on_with_and_said_as_one() {
-    let cut = |text| answer(vec![block(text)], Stop::Length);
-    let mut stage_1 = stage(vec![cut("one, "), cut("two, "), says("three")]);
-    stage_1.play("count").unwrap();
-    assert_eq!(stage_1.said().last().unwrap(), "reply one, two, three");
-    let mut endless = stage(vec![cut("1"), cut("2"), cut("3"), cut("4")]);
-    endless.play("count").unwrap();
-    assert_eq!(endless.said().last().unwrap(), &format!("reply 1234\n\n{CUT}"));
-}
-
-#[test]
-fn a_call_that_was_cut_is_not_run() {
-    let cut = || {
-        let input = Input::Unreadable("{\"path\": \"a\", \"con".to_owned());
-        let call = ToolCall { id: "c".to_owned(), name: "write_file".to_owned(), input };
-        answer(vec![Block::Call(call)], Stop::Length)
-    };
-    let mut stage_1 = stage(vec![cut(), says("so be it")]);
-    stage_1.play("write").unwrap();
-    assert_eq!(stage_1.last_of(1), [NOT_RUN]);
-    let mut endless = stage(vec![cut(), cut(), cut(), cut()]);
-    assert!(!endless.play("write").unwrap_err().retryable);
 }
 
 #[test]

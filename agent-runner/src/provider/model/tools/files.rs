@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use twobox_shared::ids::{IdSource, SystemIds};
@@ -43,6 +43,21 @@ pub(super) const WRITE: Tool = Tool {
 /// What went wrong with `path`, for the model.
 pub(super) fn wrong(path: &Path, why: impl std::fmt::Display) -> String {
     format!("{}: {why}", path.display())
+}
+
+/// `path` without links, as far as it is there, and without `..`.
+pub(super) fn resolved(path: &Path) -> PathBuf {
+    let there = path
+        .ancestors()
+        .find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
+    let (mut whole, behind) = there.unwrap_or((PathBuf::new(), path));
+    for part in behind.components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
+    }
+    whole
 }
 
 /// Opens a file. A pipe would be waited for, so only plain ones are taken.

@@ -50,6 +50,14 @@ pub(super) const SEND_FILE: Tool = Tool {
     run: Run::Host(send_file),
 };
 
+pub(super) const SAY_NOTHING: Tool = Tool {
+    name: "say_nothing",
+    says: "Ends your turn without an answer. For when nobody waits for one, as for a task that tells only \
+           what is new; whoever asks you something is answered.",
+    fields: &[],
+    run: Run::Host(|_, _| Ok(words("Your turn ends without an answer."))),
+};
+
 pub(super) const LIST_DESTINATIONS: Tool = Tool {
     name: "list_destinations",
     says: "Says to which places send_message can send.",

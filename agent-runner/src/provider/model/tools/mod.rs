@@ -14,7 +14,7 @@ mod host;
 mod skill;
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -43,6 +43,9 @@ const TEXT_MAX: usize = 80_000;
 
 /// How much longer the main thread waits for a shell than the shell's own limit.
 const SLACK: Duration = Duration::from_secs(10);
+
+/// The shortest key that is looked for, in bytes. The host's are longer.
+const KEY_MIN: usize = 16;
 
 /// What became of a call: what the model reads, or what was wrong.
 type Made = Result<Vec<Part>, String>;
@@ -91,10 +94,10 @@ impl Bench {
     /// # Errors
     /// A sentence about the path.
     fn may_write(&self, path: &Path) -> Result<(), String> {
-        let path = resolved(path);
+        let path = files::resolved(path);
         let is_box = |half: &PathBuf| {
-            let half = resolved(half);
-            path.starts_with(&half) && !resolved(&self.work).starts_with(&half)
+            let half = files::resolved(half);
+            path.starts_with(&half) && !files::resolved(&self.work).starts_with(&half)
         };
         match self.halves.iter().any(is_box) {
             true => {
@@ -106,26 +109,11 @@ impl Bench {
 
     /// `text` without the session's key.
     fn masked(&self, text: String) -> String {
-        match !self.key.is_empty() && text.contains(&self.key) {
+        match self.key.len() >= KEY_MIN && text.contains(&self.key) {
             true => text.replace(&self.key, "[the host's key]"),
             false => text,
         }
     }
-}
-
-/// `path` without links, as far as it is there, and without `..`.
-fn resolved(path: &Path) -> PathBuf {
-    let there = path
-        .ancestors()
-        .find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
-    let (mut whole, behind) = there.unwrap_or((PathBuf::new(), path));
-    for part in behind.components() {
-        match part {
-            Component::ParentDir => drop(whole.pop()),
-            part => whole.push(part),
-        }
-    }
-    whole
 }
 
 /// A tool.
@@ -139,7 +127,8 @@ struct Tool {
 /// All tools, in the order in which models are told of them.
 fn all() -> Vec<Tool> {
     let mut tools = vec![bash::TOOL, files::READ, files::WRITE, edit::TOOL, find::GLOB, find::GREP];
-    tools.extend([skill::TOOL, host::SEND_MESSAGE, host::SEND_FILE, host::LIST_DESTINATIONS]);
+    tools.extend([skill::TOOL, host::SEND_MESSAGE, host::SEND_FILE, host::SAY_NOTHING]);
+    tools.push(host::LIST_DESTINATIONS);
     tools.extend(host::REQUESTS);
     tools
 }

@@ -46,7 +46,7 @@ fn place_with(permissions: &[(&str, Permission)]) -> Place {
         program: dir.path().to_owned(),
         agent: None,
         halves: [dir.path().join("in"), dir.path().join("out")],
-        key: "secret-key".to_owned(),
+        key: "secret-key-of-the-session".to_owned(),
         temp: None,
         shell: shell(),
         most: Duration::from_secs(20),
@@ -218,7 +218,7 @@ fn files_are_made_changed_and_read() {
 #[test]
 fn the_boxes_of_the_session_are_not_written_and_its_key_is_not_shown() {
     let mut place = place();
-    place.file("in/agent.json", r#"{"gateway":{"key":"secret-key","routes":[]}}"#);
+    place.file("in/agent.json", r#"{"gateway":{"key":"secret-key-of-the-session","routes":[]}}"#);
     place.file("out/outbound.db", "box");
     std::os::unix::fs::symlink(place.dir.path().join("out"), place.dir.path().join("link"))
         .unwrap();
