@@ -6,8 +6,8 @@
 //! hold whole sessions, is not among them: temporary files have a folder in the workspace.
 //! Of the devices there are those that hold nothing, and of `/run` nothing.
 //! Nobody outside can be signalled or reached through an abstract socket, and on kernels that know it,
-//! through any unix socket that others have made. The network stays as it is: an agent that calls a
-//! model needs it.
+//! through any unix socket that others have made, but for the way to models in the inbox. The network stays
+//! as it is: an agent that calls a model by itself needs it.
 //!
 //! Rules are made for paths, and whoever could put a link on such a path would choose what it opens.
 //! So no path leads through a folder that the agent can write.
@@ -66,30 +66,40 @@ pub(crate) fn apply(options: &Options) {
 }
 
 fn restrict(options: &Options) -> Result<RestrictionStatus, RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .handle_access(AccessFs::from_all(WANTED))?
+        .scope(Scope::from_all(WANTED))?
+        .create()?;
+    for (paths, rights) in rules(options) {
+        ruleset = ruleset.add_rules(path_beneath_rules(paths, rights))?;
+    }
+    ruleset.restrict_self()
+}
+
+/// What may be done beneath which paths. Those that are not there give nothing.
+fn rules(options: &Options) -> Vec<(Vec<PathBuf>, BitFlags<AccessFs>)> {
     let file = AccessFs::Execute | AccessFs::ReadFile;
+    let read = AccessFs::from_read(WANTED);
     let devices = AccessFs::ReadFile | AccessFs::WriteFile;
-    let memory: BitFlags<AccessFs> =
+    let memory =
         devices | AccessFs::ReadDir | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate;
+    // The way to models is a socket there, which is the host's.
+    let inbox = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::ResolveUnix;
     let folders = &options.folders;
     let shared = folders.agent.as_deref().filter(|_| folders.access != SharedFolder::Rw);
     let readable = [Some(&*folders.program), shared].into_iter().flatten();
-    Ruleset::default()
-        .handle_access(AccessFs::from_all(WANTED))?
-        .scope(Scope::from_all(WANTED))?
-        .create()?
-        .add_rules(path_beneath_rules(SYSTEM, AccessFs::from_read(WANTED)))?
-        .add_rules(path_beneath_rules(std::env::current_exe(), file))?
-        .add_rules(path_beneath_rules(Path::new(RESOLVER).canonicalize(), AccessFs::ReadFile))?
-        .add_rules(path_beneath_rules(program(options), AccessFs::from_read(WANTED)))?
-        .add_rules(path_beneath_rules(readable, AccessFs::from_read(WANTED)))?
-        .add_rules(path_beneath_rules(DEVICES, devices))?
-        .add_rules(path_beneath_rules(shared_memory(options.paths.in_dir()), memory))?
-        .add_rules(path_beneath_rules(
-            [options.paths.in_dir()],
-            AccessFs::ReadFile | AccessFs::ReadDir,
-        ))?
-        .add_rules(path_beneath_rules(writable(options), AccessFs::from_all(WANTED)))?
-        .restrict_self()
+    let owned = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+    vec![
+        (owned(SYSTEM), read),
+        (std::env::current_exe().into_iter().collect(), file),
+        (Path::new(RESOLVER).canonicalize().into_iter().collect(), AccessFs::ReadFile.into()),
+        (program(options).into_iter().collect(), read),
+        (readable.map(Path::to_owned).collect(), read),
+        (owned(DEVICES), devices),
+        (shared_memory(options.paths.in_dir()).into_iter().map(PathBuf::from).collect(), memory),
+        (vec![options.paths.in_dir().to_owned()], inbox),
+        (writable(options).map(Path::to_owned).collect(), AccessFs::from_all(WANTED)),
+    ]
 }
 
 /// Shared memory, unless the session lies in it: whoever may write there could write the inbox.
@@ -124,6 +134,42 @@ fn writable(options: &Options) -> impl Iterator<Item = &Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runner_reaches_the_way_to_models_in_its_inbox_and_writes_nothing_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let options = Options {
+            runner: twobox_shared::ids::RunnerId::generate(&twobox_shared::ids::SystemIds),
+            paths: twobox_shared::paths::SessionPaths::of_mounts(at("in"), at("out")),
+            folders: crate::args::Folders {
+                program: at("program"),
+                work: Some(at("work")),
+                agent: Some(at("agent")),
+                access: SharedFolder::Ro,
+            },
+            idle: std::time::Duration::ZERO,
+            grace: std::time::Duration::ZERO,
+            poll: None,
+            heartbeat: std::time::Duration::ZERO,
+            durability: twobox_shared::durability::Durability::ProcessCrash,
+            processes: None,
+            confine: true,
+        };
+        let rules = rules(&options);
+        let with = |right: AccessFs| -> Vec<PathBuf> {
+            let rules = rules.iter().filter(|(_, rights)| rights.contains(right));
+            let paths = rules.flat_map(|(paths, _)| paths.clone());
+            paths.filter(|path| path.starts_with(dir.path())).collect()
+        };
+        assert_eq!(with(AccessFs::ResolveUnix), [at("in"), at("out"), at("work")]);
+        assert_eq!(with(AccessFs::WriteFile), [at("out"), at("work")]);
+        assert_eq!(with(AccessFs::MakeSock), [at("out"), at("work")]);
+        assert_eq!(
+            with(AccessFs::ReadFile),
+            [at("program"), at("agent"), at("in"), at("out"), at("work")]
+        );
+    }
 
     #[test]
     fn shared_memory_is_given_where_the_session_does_not_lie_in_it() {
