@@ -13,6 +13,7 @@ CREATE TABLE usage_open (
   nano_usd       INTEGER CHECK (nano_usd >= 0),
   opened_at_ms   INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX usage_open_by_day ON usage_open (day);
 
 -- Days are those of the host's clock, as YYYY-MM-DD. Money is in billionths of a USD, and is that of the
 -- requests with a price: the others are counted in `unpriced`. Of requests that nobody knows the end of,

@@ -346,7 +346,14 @@ fn what_models_used_is_told_in_lines_as_json_and_as_a_plot() {
         let id = run(&data, &store, before, "m");
         store.usage().settle(id, settled(nano_usd, failed)).wait().unwrap();
     }
+    let none = ok(&twobox(&data, &["usage"]));
+    assert!(!none.contains("reserved now"), "{none}");
     let lost = run(&data, &store, 0, "n");
+    let open = ok(&twobox(&data, &["usage"]));
+    let reserved = "reserved now: at most 1000 tokens and 0.0020 USD, for 1 request under way";
+    assert!(open.trim_end().ends_with(reserved), "{open}");
+    let open = json_of(&twobox(&data, &["--json", "usage"]));
+    assert_eq!(open["reserved"], json!({"requests": 1, "tokens": 1000, "nano_usd": 2_000_000}));
     store.usage().lose(lost).wait().unwrap();
     drop(store);
     let shown = ok(&twobox(&data, &["usage"]));

@@ -31,7 +31,7 @@ use self::days::{Counts, add, fold};
 use self::lightly::lightly;
 pub use self::limit::{Limit, Limits, Over, Whose};
 use self::limit::{judge, used};
-pub use self::report::{By, Line, Used};
+pub use self::report::{By, Line, UnderWay, Used};
 use crate::{Operation, Usage};
 
 /// A day of the host's clock, `YYYY-MM-DD`, so that the later one is the greater one.
@@ -205,6 +205,11 @@ impl Usage<'_> {
     /// a day long past takes a few rows. Returns whether there was one.
     pub fn fold(&self, before: Day) -> Operation<bool> {
         self.0.operation("add up what conversations used long ago", move |db| fold(db, &before))
+    }
+
+    /// What is reserved for requests that are under way now.
+    pub fn under_way(&self) -> Operation<UnderWay> {
+        self.0.operation("add up what is reserved", |db| report::under_way(db))
     }
 
     /// What was used from the day `from` to the day `to`, both of them with it, in lines by `by`. Days in

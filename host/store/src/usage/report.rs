@@ -103,6 +103,30 @@ impl Used {
     }
 }
 
+/// What is reserved for requests that are under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct UnderWay {
+    /// How many there are.
+    pub requests: u64,
+    /// The most tokens that they can use together,
+    pub tokens: i64,
+    /// and the most that those with a price can cost, in nano-USD.
+    pub nano_usd: i64,
+}
+
+/// What is reserved now, of whatever day. `total` never leaves the range of a number.
+pub(super) fn under_way(db: &Connection) -> rusqlite::Result<UnderWay> {
+    let select = "SELECT count(*) AS requests, CAST(total(tokens) AS INTEGER) AS tokens,
+        CAST(total(nano_usd) AS INTEGER) AS nano_usd FROM usage_open";
+    db.query_row(select, [], |row| {
+        Ok(UnderWay {
+            requests: row.get::<_, i64>("requests")?.cast_unsigned(),
+            tokens: row.get("tokens")?,
+            nano_usd: row.get("nano_usd")?,
+        })
+    })
+}
+
 /// Its sums, in the columns that [`Used::from_row`] reads.
 const SUMS: &str = "sum(requests) AS requests, sum(input) AS input, sum(cache_read) AS cache_read,
     sum(cache_write) AS cache_write, sum(output) AS output, sum(nano_usd) AS nano_usd,

@@ -14,7 +14,7 @@ use super::Context;
 use super::output::{Failure, count, table};
 use twobox_slots::zone::Zone;
 use twobox_store::Store;
-use twobox_store::usage::{By, Day, Line, Used};
+use twobox_store::usage::{By, Day, Line, UnderWay, Used};
 
 /// How many days are shown, this one included, if nobody says since when.
 const DAYS: u32 = 7;
@@ -58,6 +58,7 @@ struct Answer {
     zone: Zone,
     lines: Vec<Line>,
     total: Used,
+    reserved: UnderWay,
     usd_per_day: Option<f64>,
     tokens_per_day: Option<u64>,
 }
@@ -88,10 +89,11 @@ pub(super) fn run(context: &Context, arguments: UsageArguments) -> Result<ExitCo
             Failure::new(format!("could not write {}: {error}", path.display()))
         })?;
     }
+    let reserved = store.usage().under_way().wait()?;
     drop::<Store>(store);
     let total = lines.iter().fold(Used::default(), |sum, line| sum.and(&line.used));
     let (usd_per_day, tokens_per_day) = (config.gateway.usd_per_day, config.gateway.tokens_per_day);
-    let answer = Answer { by, from, to, zone, lines, total, usd_per_day, tokens_per_day };
+    let answer = Answer { by, from, to, zone, lines, total, reserved, usd_per_day, tokens_per_day };
     context.output.show(&answer, text);
     Ok(ExitCode::SUCCESS)
 }
@@ -120,9 +122,10 @@ fn each_day(
 }
 
 fn text(answer: &Answer) -> String {
-    let Answer { by, from, to, zone, lines, total, .. } = answer;
+    let Answer { by, from, to, zone, lines, total, reserved, .. } = answer;
+    let reserved = reserved_now(reserved);
     if lines.is_empty() {
-        return format!("no model was asked from {from} to {to} ({zone})");
+        return format!("no model was asked from {from} to {to} ({zone}){reserved}");
     }
     let row = |name: String, used: &Used| {
         [
@@ -146,7 +149,21 @@ fn text(answer: &Answer) -> String {
         By::Session => "SESSION",
     };
     let heads = [first, "REQUESTS", "READ", "OF CACHE", "WRITTEN", "USD", ""];
-    format!("{from} to {to} ({zone}); tokens\n{}", table(heads, &rows))
+    format!("{from} to {to} ({zone}); tokens\n{}{reserved}", table(heads, &rows))
+}
+
+/// A line on the requests that are under way; nothing where there are none.
+fn reserved_now(reserved: &UnderWay) -> String {
+    let UnderWay { requests, tokens, nano_usd } = *reserved;
+    if requests == 0 {
+        return String::new();
+    }
+    let money = match nano_usd {
+        0 => String::new(),
+        nano => format!(" and {} USD", usd(nano)),
+    };
+    let requests = count(requests, "request", "requests");
+    format!("\nreserved now: at most {tokens} tokens{money}, for {requests} under way")
 }
 
 fn name(by: By, line: &Line) -> String {
