@@ -13,6 +13,7 @@ use twobox_shared::agent_config::AgentConfigError;
 use twobox_shared::content::digest16;
 
 use crate::core::Core;
+use twobox_gateway::Gateway;
 use twobox_runtime::Profile;
 use twobox_system::blocking::blocking;
 
@@ -34,12 +35,15 @@ pub async fn of(core: &Arc<Core>, agent: &str) -> Option<String> {
     let (config, program) =
         (core.parts.data.agent_config(agent), core.parts.data.program_folder(agent));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let settings = core.parts.config.containers.clone();
+    let parts = Arc::clone(core);
     let made = blocking(move || {
+        let (settings, gateway) = (&parts.parts.config.containers, &parts.parts.gateway);
         let path: Vec<PathBuf> = std::env::split_paths(&path).collect();
-        let profile = Profile::load(&config, &settings);
-        let made_of = made_of(&profile, &program, &path);
-        (profile.unwrap_or_else(|_| Profile::usual(&settings)), made_of)
+        let profile = Profile::load(&config, settings);
+        let mut made_of = made_of(&profile, &program, &path);
+        let profile = profile.unwrap_or_else(|_| Profile::usual(settings));
+        made_of.push_str(&way(gateway, &profile));
+        (profile, made_of)
     });
     let (profile, made_of) = made.await;
     let runtime = core.parts.runtime.stamp(&profile).await?;
@@ -116,6 +120,15 @@ fn made_of(
         }
     }
     text
+}
+
+/// The way to models that a runner with `profile` would be told, which the settings of upstreams decide. It
+/// keeps the way that it was told, so that an older one leads nowhere once they have changed.
+fn way(gateway: &Gateway, profile: &Profile) -> String {
+    match gateway.routes(&profile.agent.provider) {
+        Ok(None) => String::new(),
+        routes => format!("\n{routes:?}"),
+    }
 }
 
 /// Where a runner that sees this machine would find `command`.
@@ -216,5 +229,32 @@ mod tests {
             assert_eq!(after, word(), "{case}: and stays");
             before = after;
         }
+    }
+
+    #[test]
+    fn an_agent_that_a_model_answers_has_another_word_when_the_way_there_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let word = |api: &str, provider: &str| {
+            fs::write(dir.path().join("a.json"), provider).unwrap();
+            let settings = format!(
+                "[gateway.upstreams.local]\nkind = 'compatible'\nbase_url = 'http://localhost'\n\
+                 api = '{api}'\n"
+            );
+            fs::write(dir.path().join("twobox.toml"), settings).unwrap();
+            let none = std::collections::BTreeMap::new();
+            let (config, _) =
+                twobox_config::Config::load(&dir.path().join("twobox.toml"), &none).unwrap();
+            let store = twobox_store::Store::create(&dir.path().join(format!("{api}.db"))).unwrap();
+            let data = twobox_system::data::DataDir::create(&dir.path().join(api)).unwrap();
+            let clock = Arc::new(twobox_shared::clock::SystemClock);
+            let gateway = Gateway::of(&config, &data, &none, store, clock).unwrap();
+            let profile = Profile::load(&dir.path().join("a.json"), &config.containers).unwrap();
+            (way(&gateway, &profile), way(&gateway, &profile))
+        };
+        let model = r#"{"provider": {"kind": "model", "model": "local/m"}}"#;
+        let (chat, again) = word("chat", model);
+        assert_eq!(chat, again, "no key is in it");
+        assert_ne!(chat, word("responses", model).0);
+        assert_eq!(word("messages", "{}").0, "", "it needs no way");
     }
 }

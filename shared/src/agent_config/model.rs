@@ -120,7 +120,7 @@ mod one_or_more {
 }
 
 /// The way from a container to models, which only the host writes. It lies in the session's inbox half.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
     /// What a request has to give as its credential, in `authorization: Bearer` or `x-api-key`. It is
@@ -128,6 +128,13 @@ pub struct Gateway {
     pub key: String,
     /// The models, in the order in which they are asked.
     pub routes: Vec<Route>,
+}
+
+impl fmt::Debug for Gateway {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("routes", &self.routes).finish_non_exhaustive()
+    }
 }
 
 /// The way to one model.
@@ -163,6 +170,12 @@ pub enum Api {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_never_printed() {
+        let way = Gateway { key: "own-key".to_owned(), routes: Vec::new() };
+        assert!(!format!("{way:?}").contains("own-key"), "{way:?}");
+    }
 
     #[test]
     fn a_model_is_named_with_its_upstream() {
