@@ -75,12 +75,13 @@ async fn collect(mut body: Incoming, rooms: [&Arc<Semaphore>; 2]) -> Result<Held
         }
         let needed = (bytes.len() + data.len()).div_ceil(UNIT) - paid;
         paid += needed;
+        if !fits(needed, rooms.map(|room| room.available_permits())) {
+            return Err(no_room());
+        }
         let permits = u32::try_from(needed).expect("a body is smaller");
         for (index, semaphore) in rooms.iter().enumerate() {
-            let permit = Arc::clone(semaphore).try_acquire_many_owned(permits).map_err(|_| {
-                let detail = "more requests are under way than there is room for".to_owned();
-                Refusal::new(Why::TooMany, detail)
-            })?;
+            let permit = Arc::clone(semaphore).try_acquire_many_owned(permits);
+            let permit = permit.map_err(|_| no_room())?;
             match room.get_mut(index) {
                 Some(held) => held.merge(permit),
                 None => room.push(permit),
@@ -89,4 +90,36 @@ async fn collect(mut body: Incoming, rooms: [&Arc<Semaphore>; 2]) -> Result<Held
         bytes.extend_from_slice(data);
     }
     Ok(Held { bytes: bytes.freeze(), _room: room })
+}
+
+fn no_room() -> Refusal {
+    let detail = "more requests are under way than there is room for".to_owned();
+    Refusal::new(Why::TooMany, detail)
+}
+
+/// Whether a session may take `needed` more, where so much of its own room is free and so much of that of
+/// all: it never has more than a quarter of what the others leave, so that a few cannot take it all.
+fn fits(needed: usize, [own_free, free]: [usize; 2]) -> bool {
+    let held = (BODY_MAX / UNIT).saturating_sub(own_free);
+    (held + needed).saturating_mul(4) <= free + held
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_has_at_most_a_quarter_of_what_others_leave() {
+        let (own, all) = (BODY_MAX / UNIT, BODIES_MAX / UNIT);
+        assert!(fits(own, [own, all]), "the longest body, where nobody else asks");
+        assert!(fits(own, [own, 4 * own]) && !fits(own, [own, 4 * own - 1]));
+        assert!(fits(1, [own - 9, 31]) && !fits(1, [own - 9, 30]), "what it has is counted");
+        assert!(!fits(1, [own, 3]) && fits(0, [own, 0]));
+        let mut free = all;
+        for _ in 0..40 {
+            let most = (1..=own).rev().find(|needed| fits(*needed, [own, free])).unwrap_or(0);
+            free -= most;
+        }
+        assert!(fits(1, [own, free]), "forty that take what they can leave room: {free}");
+    }
 }

@@ -1,15 +1,21 @@
 //! Who asks: one session, for as long as one of its containers lives.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use twobox_shared::agent_config::ModelName;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_store::usage::Limit;
 use twobox_system::blocking::blocking;
+use twobox_system::lock::lock;
 
 use crate::body::{self, BODY_MAX};
+use crate::pace::Pace;
+
+/// How many requests a session may have under way. Those beyond wait for their turn.
+const TURNS_MAX: usize = 8;
 
 /// Says what the agent may use in a day, now. It may look at files.
 pub type Allowance = Arc<dyn Fn() -> Limit + Send + Sync>;
@@ -30,6 +36,8 @@ pub struct Caller {
     allowance: Allowance,
     /// For the bodies that it has under way.
     pub(crate) room: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    pace: Arc<Mutex<Pace>>,
 }
 
 /// The limit of whoever has not been told one.
@@ -45,7 +53,20 @@ impl Caller {
         allowance: Allowance,
     ) -> Self {
         let (models, room) = (models.into(), body::room(BODY_MAX));
-        Self { session, agent, key, models, limit: NOTHING, allowance, room }
+        let (turns, pace) = (Semaphore::new(TURNS_MAX), Mutex::new(Pace::new(Instant::now())));
+        let (turns, pace) = (Arc::new(turns), Arc::new(pace));
+        Self { session, agent, key, models, limit: NOTHING, allowance, room, turns, pace }
+    }
+
+    /// Whether it may make one more request at `now`, or asks too fast.
+    pub(crate) fn may_come(&self, now: Instant) -> bool {
+        lock(&self.pace).take(now)
+    }
+
+    /// Waits until it has few enough requests under way. This one is, until what is returned is dropped.
+    pub(crate) async fn turn(&self) -> OwnedSemaphorePermit {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        turn.expect("nobody closes it")
     }
 
     /// The same, with the limit that its agent has now.

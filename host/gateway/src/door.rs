@@ -15,6 +15,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::caller::Caller;
 use crate::proxy::Proxy;
+use crate::reader::Watched;
+use crate::tap::PATIENCE;
 
 /// How many connections a session may have. Those beyond wait to be accepted, which is its own affair.
 const CONNECTIONS_MAX: usize = 32;
@@ -98,6 +100,7 @@ async fn converse(proxy: Arc<Proxy>, caller: Arc<Caller>, stream: UnixStream) {
         let (proxy, caller) = (Arc::clone(&proxy), Arc::clone(&caller));
         async move { Ok::<_, std::convert::Infallible>(proxy.serve(&caller, request).await) }
     });
+    let stream = Watched::new(stream, PATIENCE.reader);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)

@@ -1,10 +1,12 @@
 //! The way from agents to models: a socket for each session (`door`), what may be asked there (`request`,
-//! `headers`), and the way on (`proxy`, `upstream`); which upstreams there are and what they cost
+//! `headers`), how much at once (`caller`, `pace`, `body`), and the way on (`proxy`, `upstream`, `pause`,
+//! `tap`); which upstreams there are and what they cost
 //! (`settings`, `price`), the host's secrets that they are asked with (`secrets`), and what was used
 //! (`counting`, `ledger`). A container has no key of an upstream, and no way to one but through here.
 //!
 //! It must not know sessions' boxes, channels, or what runs a container.
 
+mod answer;
 mod body;
 mod body_fields;
 mod caller;
@@ -13,8 +15,11 @@ mod door;
 mod gateway;
 mod headers;
 pub mod ledger;
+mod pace;
+mod pause;
 pub mod price;
 mod proxy;
+mod reader;
 pub mod refusal;
 pub mod request;
 pub mod retry;

@@ -1,35 +1,34 @@
 //! One request of a container: looked at, reserved for, sent on with the host's credential, and its
 //! answer passed back as it comes.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use twobox_shared::agent_config::Api;
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_system::blocking::blocking;
-use twobox_system::lock::lock;
 use twobox_system::repeat::warned;
 
+use crate::answer::{Answer, plain, refused, with_body};
 use crate::body::{self, BODIES_MAX, Held};
 use crate::caller::Caller;
 use crate::counting::Counting;
 use crate::headers;
 use crate::ledger::{Ledger, Reserved};
+use crate::pause::Pauses;
 use crate::refusal::{Refusal, Why};
 use crate::request::{Asked, Call, Target};
 use crate::retry::{self, Next, Outcome};
 use crate::secrets::Secrets;
 use crate::settings::{Kind, Upstream, Upstreams};
-use crate::tap::Tap;
+use crate::tap::{Count, PATIENCE, Tap};
 use crate::unsaid;
 use crate::upstream::{self, SendError};
 
@@ -39,17 +38,13 @@ const READ_AT_ONCE_MAX: usize = 64 << 10;
 /// The longest list of models, in bytes.
 const LIST_MAX: usize = 4 << 20;
 
-/// What a container gets back.
-pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
-
 /// The way to all upstreams, for all sessions.
 pub struct Proxy {
     upstreams: Upstreams,
     secrets: Arc<Secrets>,
     ledger: Ledger,
     connections: upstream::Upstreams,
-    /// Until when nobody asks an upstream that has asked for a pause, by its name.
-    pauses: Mutex<HashMap<String, Instant>>,
+    pauses: Pauses,
     room: Arc<Semaphore>,
 }
 
@@ -61,7 +56,7 @@ impl Proxy {
             secrets: Arc::new(secrets),
             ledger,
             connections: upstream::Upstreams::default(),
-            pauses: Mutex::default(),
+            pauses: Pauses::default(),
             room: body::room(BODIES_MAX),
         }
     }
@@ -94,6 +89,7 @@ impl Proxy {
             method: hyper::Method::GET,
             headers: self.credentials(upstream, &asked).await?,
             held: Held::nothing(),
+            costs: false,
         };
         let (head, body) = self.send(&out).await?.into_parts();
         let unreadable = |what: String| Refusal::new(Why::Unreachable, format!("{name}: {what}"));
@@ -114,6 +110,10 @@ impl Proxy {
     pub async fn serve(&self, caller: &Caller, request: Request<Incoming>) -> Answer {
         // The form of a refusal is that of the upstream that was meant, as far as that is known.
         let mut api = Api::Messages;
+        if !caller.may_come(Instant::now()) {
+            let detail = "requests come too fast: wait a second".to_owned();
+            return refused(&Refusal::new(Why::TooMany, detail), api);
+        }
         self.pass(caller, request, &mut api).await.unwrap_or_else(|refusal| {
             tracing::debug!(session = %caller.session, status = refusal.status(),
                 detail = refusal.detail, "refused a request of an agent");
@@ -149,6 +149,7 @@ impl Proxy {
             Call::Ask(asked) => *api = asked,
             Call::Free => {}
         }
+        let turn = caller.turn().await;
         let held = body::read(body, [&caller.room, &self.room]).await?;
         let out = Outgoing {
             upstream,
@@ -156,27 +157,40 @@ impl Proxy {
             method: head.method,
             headers: self.credentials(upstream, &head.headers).await?,
             held,
+            costs: matches!(call, Call::Ask(_)),
         };
-        let Call::Ask(asked_by) = call else {
-            let answer = self.send(&out).await?;
-            if !answer.status().is_success() {
-                return Ok(said_no(answer, &out.headers).await);
+        let asked = match (call, out.method.as_str()) {
+            // What is counted for nothing is of a model, too.
+            (Call::Ask(_), _) | (Call::Free, "POST") => {
+                read(*api, upstream.kind, out.held.bytes.clone()).await?
             }
-            let (parts, body) = answer.into_parts();
-            return Ok(with_body(
-                parts.status,
-                headers::down(&parts.headers, false),
-                Tap::plain(body),
-            ));
+            (Call::Free | Call::Greet, _) => return self.look_up(&out, turn).await,
         };
-        let asked = read(asked_by, upstream.kind, out.held.bytes.clone()).await?;
         if !caller.may_ask(target.upstream, &asked.model) {
             let detail = format!("this agent may not ask {}/{}", target.upstream, asked.model);
             return Err(Refusal::new(Why::NotAllowed, detail));
         }
+        if !out.costs {
+            return self.look_up(&out, turn).await;
+        }
         let caller = caller.at_present().await;
         let reserved = self.ledger.reserve(&caller, upstream, &asked, out.held.bytes.len()).await?;
-        self.ask(asked_by, &out, reserved).await
+        self.ask(*api, &out, reserved, turn).await
+    }
+
+    /// Asks for what costs nothing.
+    async fn look_up(
+        &self,
+        out: &Outgoing<'_>,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Answer, Refusal> {
+        let answer = self.send(out).await?;
+        if !answer.status().is_success() {
+            return Ok(said_no(answer, &out.headers).await);
+        }
+        let (parts, body) = answer.into_parts();
+        let tap = Tap::new(body, Count::nothing(), turn, PATIENCE);
+        Ok(with_body(parts.status, headers::down(&parts.headers, false), tap))
     }
 
     /// Has a model answer.
@@ -185,6 +199,7 @@ impl Proxy {
         api: Api,
         out: &Outgoing<'_>,
         reserved: Reserved,
+        turn: OwnedSemaphorePermit,
     ) -> Result<Answer, Refusal> {
         reserved.sent();
         let answer = match self.send(out).await {
@@ -199,15 +214,18 @@ impl Proxy {
         };
         if !answer.status().is_success() {
             self.note_refusal(out.upstream, answer.status());
-            reserved.nothing();
+            match retry::may_be_bought(answer.status().as_u16()) {
+                true => reserved.unknown(),
+                false => reserved.nothing(),
+            }
             return Ok(said_no(answer, &out.headers).await);
         }
         let (parts, body) = answer.into_parts();
         let passed = headers::down(&parts.headers, false);
         let kind = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let counting = Counting::new(api, kind.unwrap_or_default());
-        let tap = Tap::counted(body, counting, move |counted| reserved.settle(counted));
-        Ok(with_body(parts.status, passed, tap))
+        let count = Count::of(counting, move |counted| reserved.settle(counted));
+        Ok(with_body(parts.status, passed, Tap::new(body, count, turn, PATIENCE)))
     }
 
     /// What `upstream` is asked with.
@@ -222,7 +240,20 @@ impl Proxy {
             Some(name) => {
                 let (secrets, wanted) = (Arc::clone(&self.secrets), name.clone());
                 let found = blocking(move || secrets.find(&wanted)).await;
-                let found = found.map_err(|error| unfit(chain(&error)))?.map(|(secret, _)| secret);
+                let found = found.map_err(|error| {
+                    // Its words have paths of this machine.
+                    let error = chain(&error);
+                    if let Some(before) = warned("upstream.secret", &error) {
+                        tracing::warn!(
+                            upstream = upstream.name,
+                            error,
+                            before,
+                            "the key of an upstream cannot be read"
+                        );
+                    }
+                    unfit(format!("the host cannot read its key for {}", upstream.name))
+                })?;
+                let found = found.map(|(secret, _)| secret);
                 Some(found.ok_or_else(|| {
                     unfit(format!(
                         "the host has no key for {}: `twobox secrets set {name}`",
@@ -242,7 +273,9 @@ impl Proxy {
     async fn send(&self, out: &Outgoing<'_>) -> Result<Response<Incoming>, Refusal> {
         let name = &out.upstream.name;
         for attempt in 1.. {
-            self.pause_of(name).await;
+            if out.costs {
+                self.pauses.over(name, jitter).await;
+            }
             let sent = self.connections.send(out.request()?).await;
             let outcome = match &sent {
                 Ok(answer) => {
@@ -250,23 +283,18 @@ impl Proxy {
                 }
                 Err(SendError::NotReached(_)) => Outcome::NotReached,
                 Err(SendError::Broken(_) | SendError::Silent) => Outcome::Broken,
-                Err(SendError::NoRoots(_)) => {
-                    let detail = sent.err().map(|it| it.to_string()).unwrap_or_default();
-                    return Err(Refusal::new(Why::Unfit, detail));
-                }
+                // Nothing changes that in a moment.
+                Err(error @ SendError::NoRoots(_)) => return Err(unsent(name, error, Why::Unfit)),
             };
-            let jitter = f64::from(random_byte()) / 255.0;
-            let Next::Again(wait) = retry::next(attempt, outcome, jitter) else {
-                return sent.map_err(|error| {
-                    let why = match outcome {
-                        Outcome::NotReached => Why::Unfit,
-                        _ => Why::Unreachable,
-                    };
-                    Refusal::new(why, format!("{name}: {error}"))
-                });
+            let Next::Again(wait) = retry::next(attempt, outcome, jitter()) else {
+                let why = match outcome {
+                    Outcome::NotReached => Why::Unfit,
+                    Outcome::Broken | Outcome::Status(..) => Why::Unreachable,
+                };
+                return sent.map_err(|error| unsent(name, &error, why));
             };
-            if let Outcome::Status(429, Some(pause)) = outcome {
-                lock(&self.pauses).insert(name.clone(), Instant::now() + pause);
+            if let (Outcome::Status(429, Some(pause)), true) = (outcome, out.costs) {
+                self.pauses.note(name, Instant::now() + pause);
             }
             if let Some(before) = warned("upstream", &format!("{name} {outcome:?}")) {
                 tracing::warn!(
@@ -281,14 +309,6 @@ impl Proxy {
             tokio::time::sleep(wait).await;
         }
         unreachable!("the last attempt is always passed on")
-    }
-
-    /// Waits as long as the upstream has asked everybody to.
-    async fn pause_of(&self, name: &str) {
-        let until = lock(&self.pauses).get(name).copied();
-        if let Some(until) = until {
-            tokio::time::sleep_until(until.into()).await;
-        }
     }
 
     fn note_refusal(&self, upstream: &Upstream, status: StatusCode) {
@@ -308,6 +328,8 @@ struct Outgoing<'a> {
     method: hyper::Method,
     headers: HeaderMap,
     held: Held,
+    /// Whether a model answers it. What is free neither waits for a pause nor has others wait.
+    costs: bool,
 }
 
 impl Outgoing<'_> {
@@ -331,11 +353,21 @@ async fn read(api: Api, kind: Kind, body: Bytes) -> Result<Asked, Refusal> {
     }
 }
 
-/// Any byte, to spread those who wait.
-fn random_byte() -> u8 {
+/// Why there is no answer, for a container. The rest, which may name addresses of the host's network, is for
+/// the log.
+fn unsent(name: &str, error: &SendError, why: Why) -> Refusal {
+    let detail = error.to_string();
+    if let Some(before) = warned("upstream.unsent", &format!("{name} {detail}")) {
+        tracing::warn!(upstream = name, error = detail, before, "an upstream cannot be asked");
+    }
+    Refusal::new(why, format!("{name}: {}", error.told()))
+}
+
+/// Any number from 0 to 1, to spread those who wait.
+fn jitter() -> f64 {
     let mut byte = [0];
     let filled = rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::empty());
-    filled.map_or(0, |_| byte[0])
+    f64::from(filled.map_or(0, |_| byte[0])) / 255.0
 }
 
 fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
@@ -346,36 +378,8 @@ fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
 /// What an upstream says that refuses what it was `asked` with, as a container gets it.
 async fn said_no(answer: Response<Incoming>, asked: &HeaderMap) -> Answer {
     let (parts, body) = answer.into_parts();
-    let said = unsaid::without_key(body, asked).await;
+    let said = tokio::time::timeout(PATIENCE.silence, unsaid::without_key(body, asked));
+    let said = said.await.unwrap_or_default();
     let headers = headers::down(&parts.headers, false);
     with_body(parts.status, headers, Full::new(said).map_err(|never| match never {}))
-}
-
-/// A refusal as an answer.
-pub(crate) fn refused(refusal: &Refusal, api: Api) -> Answer {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    match refusal.is_passing() {
-        true => headers.insert("retry-after", HeaderValue::from_static("1")),
-        false => headers.insert("x-should-retry", HeaderValue::from_static("false")),
-    };
-    let status = StatusCode::from_u16(refusal.status()).expect("a status of the list");
-    plain(status, refusal.body(api), headers)
-}
-
-fn plain(status: StatusCode, body: String, headers: HeaderMap) -> Answer {
-    with_body(status, headers, Full::new(Bytes::from(body)).map_err(|never| match never {}))
-}
-
-fn with_body(
-    status: StatusCode,
-    headers: HeaderMap,
-    body: impl hyper::body::Body<Data = Bytes, Error = Box<dyn std::error::Error + Send + Sync>>
-    + Send
-    + 'static,
-) -> Answer {
-    let mut answer = Response::new(body.boxed_unsync());
-    *answer.status_mut() = status;
-    *answer.headers_mut() = headers;
-    answer
 }

@@ -35,10 +35,9 @@ pub enum Next {
 /// What follows attempt number `attempt`, from 1, that came to `outcome`. `jitter` is a number from 0 to 1.
 pub fn next(attempt: u32, outcome: Outcome, jitter: f64) -> Next {
     let asked = match outcome {
-        Outcome::Status(429 | 500 | 502 | 503 | 504 | 529, asked) => asked,
-        Outcome::Status(..) => return Next::Answer,
-        // It may have been bought: that is not asked for twice.
-        Outcome::Broken => return Next::Answer,
+        Outcome::Status(429 | 503 | 529, asked) => asked,
+        // It may have been bought, as with 500, 502 and 504: that is not asked for twice.
+        Outcome::Status(..) | Outcome::Broken => return Next::Answer,
         Outcome::NotReached => None,
     };
     if attempt >= ATTEMPTS_MAX {
@@ -51,6 +50,12 @@ pub fn next(attempt: u32, outcome: Outcome, jitter: f64) -> Next {
         // Never sooner than was asked for; spread, so that those who wait do not all come at once.
         false => Next::Again(wait + usual.mul_f64(jitter.clamp(0.0, 1.0) / 2.0)),
     }
+}
+
+/// Whether an upstream that answered `status` may have had a model work: somebody between could not, or did
+/// not wait until it had answered.
+pub fn may_be_bought(status: u16) -> bool {
+    matches!(status, 502 | 504)
 }
 
 /// What `retry-after` says, in seconds or as `retry-after-ms` in milliseconds.
@@ -74,7 +79,10 @@ mod tests {
             (1, Outcome::Status(200, None), 0.0, Next::Answer),
             (1, Outcome::Status(400, None), 0.0, Next::Answer),
             (1, Outcome::Status(401, None), 0.0, Next::Answer),
-            (1, Outcome::Status(500, None), 0.0, Next::Again(ms(500))),
+            (1, Outcome::Status(500, None), 0.0, Next::Answer),
+            (1, Outcome::Status(502, Some(s(1))), 0.0, Next::Answer),
+            (1, Outcome::Status(504, None), 0.0, Next::Answer),
+            (1, Outcome::Status(503, None), 0.0, Next::Again(ms(500))),
             (2, Outcome::Status(529, None), 0.0, Next::Again(s(1))),
             (3, Outcome::NotReached, 1.0, Next::Again(s(3))),
             (4, Outcome::Status(503, None), 0.0, Next::Answer),

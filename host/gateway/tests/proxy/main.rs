@@ -158,6 +158,80 @@ async fn ten_that_ask_at_once_never_spend_more_than_there_is() {
 }
 
 #[tokio::test]
+async fn a_ninth_request_waits_for_its_turn() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    upstream.answers(std::iter::repeat_n(vec![Step::Wait], 8));
+    let mut under_way = Vec::new();
+    for _ in 0..8 {
+        let mut client = gateway.connect().await;
+        client.ask(&gateway.request(MESSAGES, "")).await;
+        under_way.push(client);
+    }
+    upstream.wait_for(8).await;
+    upstream.answers([plain("200 OK", "", "{}")]);
+    let mut ninth = gateway.connect().await;
+    ninth.ask(&gateway.request(MESSAGES, "")).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), ninth.answer()).await;
+    assert!(early.is_err() && upstream.asked().len() == 8, "{early:?}");
+    under_way.pop(); // it hangs up
+    let answer = tokio::time::timeout(Duration::from_secs(10), ninth.answer()).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn whoever_asks_too_fast_is_told_to_wait() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    let wrong = "GET /anthropic/api/hello HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut client = gateway.connect().await;
+    let mut answers = Vec::new();
+    for _ in 0..120 {
+        client.ask(wrong).await;
+        answers.push(client.answer().await);
+    }
+    assert!(answers[0].starts_with("HTTP/1.1 401"), "{}", answers[0]);
+    let last = answers.last().unwrap();
+    assert!(last.starts_with("HTTP/1.1 429") && last.contains("retry-after: 1\r\n"), "{last}");
+}
+
+#[tokio::test]
+async fn what_is_free_waits_for_no_pause_and_is_of_the_agents_own_models() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    let count = |model: &str| {
+        let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+        gateway.request_to("POST", "/anthropic/v1/messages/count_tokens", &body, "")
+    };
+    let answer = gateway.answer(&count("other")).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    upstream.answers([plain("429 Too Many Requests", "retry-after: 30\r\n", "{}")]);
+    let mut waits = gateway.connect().await;
+    waits.ask(&gateway.request(MESSAGES, "")).await;
+    upstream.wait_for(1).await;
+    upstream.answers([plain("200 OK", "", "{}")]);
+    tokio::time::sleep(Duration::from_millis(50)).await; // the pause begins
+    let free = count("large");
+    let answer = gateway.answer(&free);
+    let answer = tokio::time::timeout(Duration::from_secs(10), answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_a_gateway_timed_out_on_may_have_been_bought() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    for (status, unknown) in [("500 X", 0), ("502 X", 1), ("504 X", 2)] {
+        upstream.answers([plain(status, "", "{}")]);
+        let answer = gateway.answer(&gateway.request(MESSAGES, "")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {}", &status[..3])), "{answer}");
+        gateway.settled(upstream.asked().len() as u64).await;
+        assert_eq!(sold(&gateway.usage().await).2, unknown, "{status}");
+    }
+    assert_eq!(upstream.asked().len(), 3, "none was sent twice");
+}
+
+#[tokio::test]
 async fn a_budget_that_is_lowered_counts_for_the_next_request() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream).await;
