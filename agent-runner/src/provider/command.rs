@@ -229,7 +229,7 @@ impl Program {
                 }
                 Some(Push::Cancel) => return (Err(cancelled()), false),
                 Some(Push::Program(number, output)) if number == self.number => output,
-                Some(Push::Program(..) | Push::Model(..)) => continue,
+                Some(Push::Begin | Push::Program(..) | Push::Model(..)) => continue,
                 None => match self.running.as_mut().map(|running| running.child.try_wait()) {
                     Some(Ok(None)) => continue,
                     _ => Output::Ended,

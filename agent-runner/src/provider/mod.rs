@@ -116,6 +116,8 @@ pub(crate) trait Provider: Send {
 /// What reaches a provider in the middle of a turn.
 #[derive(Debug)]
 pub(crate) enum Push {
+    /// A turn begins: what was pushed before this was meant for another.
+    Begin,
     /// More messages for this turn, which it may use.
     FollowUp(Vec<PromptMessage>),
     /// Something that was said could not be done.
@@ -142,6 +144,12 @@ impl TurnHandle {
         drop(self.events.send(Event::Said(said))); // nobody listens: the process is leaving
     }
 
+    /// Passes over what was meant for the turn before. What is pushed for this one may be there already, and
+    /// stays.
+    fn begin(&self) {
+        while !matches!(self.pushes.recv(), Ok(Push::Begin) | Err(_)) {}
+    }
+
     /// The next push, or `None` when `patience` is over.
     pub(crate) fn next(&self, patience: Duration) -> Option<Push> {
         match self.pushes.recv_timeout(patience) {
@@ -165,7 +173,7 @@ impl TurnHandle {
             match push {
                 Push::FollowUp(messages) => follow_ups.extend(messages),
                 Push::Cancel => return Err(cancelled()),
-                Push::Notice(_) | Push::Program(..) | Push::Model(..) => {}
+                Push::Begin | Push::Notice(_) | Push::Program(..) | Push::Model(..) => {}
             }
         }
         Ok(())
@@ -259,7 +267,7 @@ impl Worker {
         let (jobs, prompts) = mpsc::channel();
         let work = move || {
             for prompt in prompts {
-                while handle.pushes.try_recv().is_ok() {} // meant for the turn before
+                handle.begin();
                 if !answer(provider.as_mut(), &prompt, &handle) {
                     return;
                 }
@@ -285,6 +293,7 @@ impl Worker {
     /// # Errors
     /// If the provider has gone.
     pub(crate) fn start(&self, prompt: Prompt) -> Result<Reins, Gone> {
+        self.reins.push(Push::Begin);
         self.jobs.send(prompt).map(|()| self.reins.clone()).map_err(|_| Gone)
     }
 
@@ -315,4 +324,20 @@ fn answer(provider: &mut dyn Provider, prompt: &Prompt, handle: &TurnHandle) -> 
     });
     drop(handle.events.send(Event::Ended(outcome))); // nobody listens: the process is leaving
     sane
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_is_cancelled_before_it_has_begun_hears_of_it() {
+        let (handle, reins, _said) = TurnHandle::apart();
+        reins.push(Push::Notice("for the turn before".to_owned()));
+        reins.push(Push::Begin);
+        reins.push(Push::Cancel);
+        handle.begin();
+        assert!(matches!(handle.next(Duration::ZERO), Some(Push::Cancel)));
+        assert!(handle.next(Duration::ZERO).is_none());
+    }
 }

@@ -57,7 +57,7 @@ pub(super) fn gather(handle: &TurnHandle, aside: &mut Aside) -> Result<(), Cance
             Push::FollowUp(messages) => aside.follow_ups.extend(messages),
             Push::Notice(detail) => aside.notices.push(detail),
             Push::Cancel => return Err(Cancelled),
-            Push::Program(..) | Push::Model(..) => {} // late words of what is over
+            Push::Begin | Push::Program(..) | Push::Model(..) => {} // late words of what is over
         }
     }
     Ok(())

@@ -121,7 +121,7 @@ impl Aside {
             Push::FollowUp(messages) => self.follow_ups.extend(messages),
             Push::Notice(notice) => self.notices.push(notice),
             Push::Cancel => return Err(Trouble::Cancelled),
-            Push::Program(..) | Push::Model(..) => {}
+            Push::Begin | Push::Program(..) | Push::Model(..) => {}
         }
         Ok(())
     }
