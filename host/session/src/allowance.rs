@@ -50,6 +50,11 @@ impl Allowance {
         let seen = fs::metadata(&source)
             .map_err(|error| AgentConfigError::new(&source, error.to_string()))?;
         let limit = of(&Profile::load(&source, &settings)?);
+        // One that went away meanwhile reads as one that says nothing, and so as no limit.
+        let same = fs::metadata(&source).is_ok_and(|meta| look(&meta) == look(&seen));
+        if !same {
+            return Err(AgentConfigError::new(&source, "it changes at this moment".to_owned()));
+        }
         let known = Known { limit, file: Some(look(&seen)) };
         Ok(Self { source, settings, known: Mutex::new(known) })
     }
@@ -66,9 +71,12 @@ impl Allowance {
             }
         };
         if known.file != Some(seen) {
-            known.file = Some(seen);
             match Profile::load(&self.source, &self.settings) {
-                Ok(profile) => known.limit = of(&profile),
+                // One that went away meanwhile reads as one that says nothing, and so as no limit.
+                Ok(profile) if fs::metadata(&self.source).is_ok_and(|it| look(&it) == seen) => {
+                    *known = Known { limit: of(&profile), file: Some(seen) };
+                }
+                Ok(_) => {} // it changes at this moment: the next request reads it
                 Err(error) => self.complain(&error.to_string()),
             }
         }

@@ -159,9 +159,11 @@ impl Profile {
         Ok(self)
     }
 
-    /// A text that changes whenever something of it does, for a digest alone: it has secrets.
+    /// A text that changes whenever something does that a runner is started with, for a digest alone: it has
+    /// secrets. The budget is not among it: it is read anew for each request.
     pub fn secret_text(&self) -> String {
-        format!("{self:?}{}", self.environment.secret_text())
+        let started_with = Self { budget: Budget::default(), ..self.clone() };
+        format!("{started_with:?}{}", self.environment.secret_text())
     }
 
     /// All of it, for people.
