@@ -10,6 +10,9 @@ use twobox_shared::agent_config::Api;
 /// The longest text that is looked at, in bytes.
 const TEXT_MAX: usize = 256;
 
+/// The most fields.
+const FIELDS_MAX: usize = 64;
+
 /// The most tools.
 const TOOLS_MAX: usize = 1024;
 
@@ -113,7 +116,10 @@ impl<'de> Visitor<'de> for Object {
         let mut fields = Fields::default();
         // One that is written twice could be read either way.
         let mut seen = Vec::new();
-        while let Some(Name(name)) = map.next_key_seed(Text)?.map(Name) {
+        while let Some(name) = map.next_key_seed(Text)? {
+            if seen.len() == FIELDS_MAX {
+                return Err(Error::custom(format!("more than {FIELDS_MAX} fields")));
+            }
             if seen.contains(&name) {
                 return Err(Error::custom(format!("duplicate field {name:?}")));
             }
@@ -134,8 +140,6 @@ impl<'de> Visitor<'de> for Object {
         Ok(fields)
     }
 }
-
-struct Name(String);
 
 /// Of the kinds of service, those that cost no more than prices say.
 fn usual_tier<E: Error>(tier: Option<&str>) -> Result<(), E> {
@@ -251,26 +255,28 @@ impl<'de> Visitor<'de> for Nothing<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        // The first element is enough.
-        struct Any<'a>(Nothing<'a>);
-        impl<'de> DeserializeSeed<'de> for Any<'_> {
-            type Value = ();
-            fn deserialize<D: Deserializer<'de>>(self, _: D) -> Result<(), D::Error> {
-                Err(self.0.refuse())
-            }
+        match seq.next_element_seed(Refused(&self))? {
+            Some(never) => match never {},
+            None => Ok(()),
         }
-        seq.next_element_seed(Any(Self(self.0))).map(drop)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        struct Any<'a>(Nothing<'a>);
-        impl<'de> DeserializeSeed<'de> for Any<'_> {
-            type Value = ();
-            fn deserialize<D: Deserializer<'de>>(self, _: D) -> Result<(), D::Error> {
-                Err(self.0.refuse())
-            }
+        match map.next_key_seed(Refused(&self))? {
+            Some(never) => match never {},
+            None => Ok(()),
         }
-        map.next_key_seed(Any(Self(self.0))).map(drop)
+    }
+}
+
+/// Whatever is in a field that has to say nothing: its first word is enough.
+struct Refused<'a>(&'a Nothing<'a>);
+
+impl<'de> DeserializeSeed<'de> for Refused<'_> {
+    type Value = std::convert::Infallible;
+
+    fn deserialize<D: Deserializer<'de>>(self, _: D) -> Result<Self::Value, D::Error> {
+        Err(self.0.refuse())
     }
 }
 

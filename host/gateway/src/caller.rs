@@ -21,7 +21,6 @@ const TURNS_MAX: usize = 8;
 pub type Allowance = Arc<dyn Fn() -> Limit + Send + Sync>;
 
 /// Who asks.
-#[derive(Clone)]
 pub struct Caller {
     /// The session.
     pub session: SessionId,
@@ -31,17 +30,12 @@ pub struct Caller {
     pub key: String,
     /// The models that it may ask.
     pub models: Arc<[ModelName]>,
-    /// What its agent may use in a day, as it was when the request was made. Nothing before that.
-    pub limit: Limit,
     allowance: Allowance,
     /// For the bodies that it has under way.
     pub(crate) room: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     pace: Arc<Mutex<Pace>>,
 }
-
-/// The limit of whoever has not been told one.
-const NOTHING: Limit = Limit { nano_usd: Some(0), tokens: Some(0) };
 
 impl Caller {
     /// A session of `agent` that may ask `models` for as much as `allowance` says.
@@ -55,7 +49,7 @@ impl Caller {
         let (models, room) = (models.into(), body::room(BODY_MAX));
         let (turns, pace) = (Semaphore::new(TURNS_MAX), Mutex::new(Pace::new(Instant::now())));
         let (turns, pace) = (Arc::new(turns), Arc::new(pace));
-        Self { session, agent, key, models, limit: NOTHING, allowance, room, turns, pace }
+        Self { session, agent, key, models, allowance, room, turns, pace }
     }
 
     /// Whether it may make one more request at `now`, or asks too fast.
@@ -69,11 +63,10 @@ impl Caller {
         turn.expect("nobody closes it")
     }
 
-    /// The same, with the limit that its agent has now.
-    pub(crate) async fn at_present(&self) -> Self {
+    /// What its agent may use in a day, as it is now.
+    pub(crate) async fn limit(&self) -> Limit {
         let allowance = Arc::clone(&self.allowance);
-        let limit = blocking(move || allowance()).await;
-        Self { limit, ..self.clone() }
+        blocking(move || allowance()).await
     }
 
     /// Whether it may ask `model` of `upstream`.
@@ -85,12 +78,11 @@ impl Caller {
 impl fmt::Debug for Caller {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { session, agent, models, limit, .. } = self;
+        let Self { session, agent, models, .. } = self;
         f.debug_struct("Caller")
             .field("session", session)
             .field("agent", agent)
             .field("models", models)
-            .field("limit", limit)
             .finish_non_exhaustive()
     }
 }

@@ -12,13 +12,10 @@ use twobox_system::repeat::warned;
 
 use crate::caller::Caller;
 use crate::counting::Counted;
-use crate::price::{Most, Prices};
+use crate::price::{Most, Prices, usd};
 use crate::refusal::{Refusal, Why};
 use crate::request::Asked;
 use crate::settings::Upstream;
-
-/// As many tokens as any model reads: what is reserved for one of which the settings say nothing.
-const CONTEXT_MAX: u32 = 1_000_000;
 
 /// Where it is written down.
 #[derive(Clone)]
@@ -31,15 +28,15 @@ pub struct Ledger {
     all: Limit,
 }
 
-/// Room for one request. One that is dropped without a word was given up by its client: nothing was bought if
-/// it was not sent, and otherwise nobody knows what.
+/// Room for one request. One that is dropped without being settled was refused, or given up by its client:
+/// nothing was bought, or nobody knows what, as it was told last.
 #[must_use = "what is reserved has to be settled"]
 pub struct Reserved {
     store: Store,
     /// `None` once its end is being written down.
     id: Option<OpenId>,
     prices: Option<Prices>,
-    sent: AtomicBool,
+    bought: AtomicBool,
 }
 
 impl Ledger {
@@ -60,16 +57,8 @@ impl Ledger {
         length: usize,
     ) -> Result<Reserved, Refusal> {
         let model = upstream.model(&asked.model);
-        // What is only taken for usual bounds nothing: the model may take more.
-        let context = match upstream.models().any(|(name, _)| name == asked.model) {
-            true => model.context_tokens,
-            false => CONTEXT_MAX,
-        };
-        let output = asked.max_output.unwrap_or(u64::from(context));
-        let most = Most {
-            output: output.saturating_mul(asked.answers),
-            ..Most::of(length as u64, context, 0)
-        };
+        let known = upstream.known(&asked.model).map(|model| model.context_tokens);
+        let most = Most::of(length as u64, asked.max_output, asked.answers, known);
         let now = self.clock.now();
         let request = Request {
             day: Day::before(&self.zone, now, 0),
@@ -81,15 +70,15 @@ impl Ledger {
             nano_usd: model.prices.map(|prices| prices.most(&most)),
             now,
         };
-        let limits = Limits { all: self.all, agent: caller.limit };
+        let limits = Limits { all: self.all, agent: caller.limit().await };
         let (store, prices) = (self.store.clone(), model.prices);
         // In a task of its own: a client that goes meanwhile leaves nothing open.
         let opening = tokio::spawn(async move {
             let opened = store.usage().open(request, limits).await?;
             Ok(match opened {
                 Opened::Admitted(id) => {
-                    let sent = AtomicBool::new(false);
-                    Ok(Reserved { store, id: Some(id), prices, sent })
+                    let bought = AtomicBool::new(false);
+                    Ok(Reserved { store, id: Some(id), prices, bought })
                 }
                 Opened::Over(over) => Err(over),
             })
@@ -107,42 +96,26 @@ impl Ledger {
 }
 
 impl Reserved {
-    /// From here on it may be bought.
-    pub fn sent(&self) {
-        self.sent.store(true, Ordering::Relaxed);
+    /// Whether the request may be bought by now, and so what its end is if nobody says one.
+    pub fn may_be_bought(&self, may: bool) {
+        self.bought.store(may, Ordering::Relaxed);
     }
 
     /// The upstream has said what it used, or not.
     pub fn settle(mut self, counted: Counted) {
-        let (Some(id), store) = (self.id.take(), self.store.clone()) else { return };
-        match counted {
-            Counted { tokens: Some(tokens), complete: true } => {
-                let nano_usd = self.prices.map(|prices| prices.cost(&tokens));
-                let settled = Settled { tokens, nano_usd, failed: false };
-                end(async move { store.usage().settle(id, settled).await });
-            }
-            // What was said before it broke off is less than what was used.
-            Counted { .. } => end(async move { store.usage().lose(id).await }),
-        }
-    }
-
-    /// Nothing was bought.
-    pub fn nothing(mut self) {
-        let (Some(id), store) = (self.id.take(), self.store.clone()) else { return };
-        end(async move { store.usage().abandon(id).await });
-    }
-
-    /// Nobody knows what was bought.
-    pub fn unknown(mut self) {
-        let (Some(id), store) = (self.id.take(), self.store.clone()) else { return };
-        end(async move { store.usage().lose(id).await });
+        // What was said before it broke off is less than what was used: that is unknown, as its drop says.
+        let Counted { tokens: Some(tokens), complete: true } = counted else { return };
+        let Some(id) = self.id.take() else { return };
+        let (store, nano_usd) = (self.store.clone(), self.prices.map(|it| it.cost(&tokens)));
+        let settled = Settled { tokens, nano_usd, failed: false };
+        end(async move { store.usage().settle(id, settled).await });
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
         let (Some(id), store) = (self.id.take(), self.store.clone()) else { return };
-        match self.sent.load(Ordering::Relaxed) {
+        match self.bought.load(Ordering::Relaxed) {
             true => end(async move { store.usage().lose(id).await }),
             false => end(async move { store.usage().abandon(id).await }),
         }
@@ -174,8 +147,7 @@ fn sentence(over: &Over) -> String {
         Whose::Agent => "this agent",
     };
     let what = |amount: i64| match over.money {
-        #[expect(clippy::cast_precision_loss, reason = "shown with few digits")]
-        true => format!("{:.4} USD", amount as f64 / 1e9),
+        true => format!("{} USD", usd(amount)),
         false => format!("{amount} tokens"),
     };
     let (used, asked, limit) = (what(over.used), what(over.asked), what(over.limit));

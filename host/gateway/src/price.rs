@@ -62,13 +62,23 @@ pub struct Most {
     pub output: u64,
 }
 
+/// As many tokens as any model reads: what bounds a request to one of which the settings say nothing.
+const CONTEXT_MAX: u32 = 1_000_000;
+
 impl Most {
-    /// Of a request with a body of so many bytes, to a model that reads `context_tokens` at most. A token
-    /// of a text is a byte at least, so there are no more of them than bytes.
-    pub fn of(body_bytes: u64, context_tokens: u32, max_output_tokens: u32) -> Self {
+    /// Of a request with a body of so many bytes, which allows `answers` of `max_output` tokens each, to a model
+    /// that takes `context_tokens` at most; `None` if the settings do not say it, for what is only taken for
+    /// usual bounds nothing. A token of a text is a byte at least, so there are no more of them than bytes.
+    pub fn of(
+        body_bytes: u64,
+        max_output: Option<u64>,
+        answers: u64,
+        context_tokens: Option<u32>,
+    ) -> Self {
+        let context = u64::from(context_tokens.unwrap_or(CONTEXT_MAX));
         Self {
-            input: body_bytes.min(u64::from(context_tokens)),
-            output: u64::from(max_output_tokens),
+            input: body_bytes.min(context),
+            output: max_output.unwrap_or(context).saturating_mul(answers),
         }
     }
 
@@ -76,6 +86,12 @@ impl Most {
     pub fn tokens(&self) -> i64 {
         i64::try_from(self.input.saturating_add(self.output)).unwrap_or(i64::MAX)
     }
+}
+
+/// Nano-USD in USD, to a hundredth of a cent, rounded up.
+pub fn usd(nano: i64) -> String {
+    let parts = nano.max(0).cast_unsigned().div_ceil(100_000);
+    format!("{}.{:04}", parts / 10_000, parts % 10_000)
 }
 
 /// A limit for a day, as a person writes it.
@@ -119,12 +135,20 @@ mod tests {
     #[test]
     fn no_request_costs_more_than_its_most() {
         let prices = Prices::of_usd(3.0, 15.0, 0.3, 3.75);
-        let most = Most::of(5000, 4000, 100);
+        let most = Most::of(5000, Some(100), 1, Some(4000));
         assert_eq!((most.input, most.output, most.tokens()), (4000, 100, 4100));
         assert_eq!(prices.most(&most), 4000 * 3750 + 100 * 15_000);
         let all_written = Tokens { cache_write: 4000, output: 100, ..Tokens::default() };
         assert_eq!(prices.cost(&all_written), prices.most(&most));
-        assert_eq!(Most::of(50, 4000, 1).input, 50);
+        let most = |bytes, output, answers, context| {
+            let most = Most::of(bytes, output, answers, context);
+            (most.input, most.output)
+        };
+        assert_eq!(most(50, Some(1), 1, Some(4000)), (50, 1));
+        assert_eq!(most(50, Some(7), 3, Some(4000)), (50, 21), "each answer may be as long");
+        assert_eq!(most(50, None, 1, Some(4000)), (50, 4000), "nothing bounds it but the context");
+        assert_eq!(most(2_000_000, None, 2, None), (1_000_000, 2_000_000), "nor does that");
+        assert_eq!(most(50, Some(u64::MAX), 2, None), (50, u64::MAX));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use twobox_shared::agent_config::Api;
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_system::blocking::blocking;
@@ -89,17 +90,19 @@ impl Proxy {
             method: hyper::Method::GET,
             headers: self.credentials(upstream, &asked).await?,
             held: Held::nothing(),
-            costs: false,
         };
-        let (head, body) = self.send(&out).await?.into_parts();
+        let (head, body) = self.send(&out, None).await?.into_parts();
         let unreadable = |what: String| Refusal::new(Why::Unreachable, format!("{name}: {what}"));
-        let body = Limited::new(body, LIST_MAX).collect().await;
-        let body = body.map_err(|error| unreadable(error.to_string()))?.to_bytes();
-        let value: Value = serde_json::from_slice(&body).unwrap_or_default();
         if !head.status.is_success() {
-            let words = value["error"]["message"].as_str().unwrap_or("it says no more");
+            let said = unsaid::without_key(body, &out.headers).await;
+            let said: Value = serde_json::from_slice(&said).unwrap_or_default();
+            let words = said["error"]["message"].as_str().unwrap_or("it says no more");
             return Err(unreadable(format!("{}: {}", head.status, for_a_terminal(words))));
         }
+        let list = timeout(PATIENCE.silence, Limited::new(body, LIST_MAX).collect()).await;
+        let list = list.map_err(|_| unreadable("its list does not come".to_owned()))?;
+        let list = list.map_err(|error| unreadable(error.to_string()))?.to_bytes();
+        let value: Value = serde_json::from_slice(&list).unwrap_or_default();
         let models =
             value["data"].as_array().ok_or_else(|| unreadable("no list came".to_owned()))?;
         let id = |model: &Value| model["id"].as_str().map(for_a_terminal);
@@ -157,7 +160,6 @@ impl Proxy {
             method: head.method,
             headers: self.credentials(upstream, &head.headers).await?,
             held,
-            costs: matches!(call, Call::Ask(_)),
         };
         let asked = match (call, out.method.as_str()) {
             // What is counted for nothing is of a model, too.
@@ -170,11 +172,10 @@ impl Proxy {
             let detail = format!("this agent may not ask {}/{}", target.upstream, asked.model);
             return Err(Refusal::new(Why::NotAllowed, detail));
         }
-        if !out.costs {
+        if call == Call::Free {
             return self.look_up(&out, turn).await;
         }
-        let caller = caller.at_present().await;
-        let reserved = self.ledger.reserve(&caller, upstream, &asked, out.held.bytes.len()).await?;
+        let reserved = self.ledger.reserve(caller, upstream, &asked, out.held.bytes.len()).await?;
         self.ask(*api, &out, reserved, turn).await
     }
 
@@ -184,7 +185,7 @@ impl Proxy {
         out: &Outgoing<'_>,
         turn: OwnedSemaphorePermit,
     ) -> Result<Answer, Refusal> {
-        let answer = self.send(out).await?;
+        let answer = self.send(out, None).await?;
         if !answer.status().is_success() {
             return Ok(said_no(answer, &out.headers).await);
         }
@@ -193,7 +194,7 @@ impl Proxy {
         Ok(with_body(parts.status, headers::down(&parts.headers, false), tap))
     }
 
-    /// Has a model answer.
+    /// Has a model answer. What is reserved ends with what has come of it, also where its client goes.
     async fn ask(
         &self,
         api: Api,
@@ -201,23 +202,9 @@ impl Proxy {
         reserved: Reserved,
         turn: OwnedSemaphorePermit,
     ) -> Result<Answer, Refusal> {
-        reserved.sent();
-        let answer = match self.send(out).await {
-            Ok(answer) => answer,
-            Err(unsent) => {
-                match unsent.why {
-                    Why::Unreachable => reserved.unknown(), // it may have been bought
-                    _ => reserved.nothing(),
-                }
-                return Err(unsent);
-            }
-        };
+        let answer = self.send(out, Some(&reserved)).await?;
         if !answer.status().is_success() {
             self.note_refusal(out.upstream, answer.status());
-            match retry::may_be_bought(answer.status().as_u16()) {
-                true => reserved.unknown(),
-                false => reserved.nothing(),
-            }
             return Ok(said_no(answer, &out.headers).await);
         }
         let (parts, body) = answer.into_parts();
@@ -266,17 +253,25 @@ impl Proxy {
             .ok_or_else(|| unfit(format!("the key of {} is no single line", upstream.name)))
     }
 
-    /// Sends until there is an answer to pass on.
+    /// Sends until there is an answer to pass on. What is free, for which nothing is `reserved`, neither waits for
+    /// a pause nor has others wait.
     ///
     /// # Errors
     /// [`Why::Unfit`] if nothing was sent, [`Why::Unreachable`] if it may have been.
-    async fn send(&self, out: &Outgoing<'_>) -> Result<Response<Incoming>, Refusal> {
+    async fn send(
+        &self,
+        out: &Outgoing<'_>,
+        reserved: Option<&Reserved>,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let may_be_bought = |may| reserved.inspect(|it| it.may_be_bought(may));
         let name = &out.upstream.name;
         for attempt in 1.. {
-            if out.costs {
+            if reserved.is_some() {
                 self.pauses.over(name, jitter).await;
             }
-            let sent = self.connections.send(out.request()?).await;
+            let request = out.request()?;
+            may_be_bought(true);
+            let sent = self.connections.send(request).await;
             let outcome = match &sent {
                 Ok(answer) => {
                     Outcome::Status(answer.status().as_u16(), asked_to_wait(answer.headers()))
@@ -284,8 +279,15 @@ impl Proxy {
                 Err(SendError::NotReached(_)) => Outcome::NotReached,
                 Err(SendError::Broken(_) | SendError::Silent) => Outcome::Broken,
                 // Nothing changes that in a moment.
-                Err(error @ SendError::NoRoots(_)) => return Err(unsent(name, error, Why::Unfit)),
+                Err(error @ SendError::NoRoots(_)) => {
+                    may_be_bought(false);
+                    return Err(unsent(name, error, Why::Unfit));
+                }
             };
+            may_be_bought(outcome.may_be_bought());
+            if let (Outcome::Status(429, Some(pause)), true) = (outcome, reserved.is_some()) {
+                self.pauses.note(name, Instant::now() + pause.min(retry::WAIT_MAX));
+            }
             let Next::Again(wait) = retry::next(attempt, outcome, jitter()) else {
                 let why = match outcome {
                     Outcome::NotReached => Why::Unfit,
@@ -293,9 +295,6 @@ impl Proxy {
                 };
                 return sent.map_err(|error| unsent(name, &error, why));
             };
-            if let (Outcome::Status(429, Some(pause)), true) = (outcome, out.costs) {
-                self.pauses.note(name, Instant::now() + pause);
-            }
             if let Some(before) = warned("upstream", &format!("{name} {outcome:?}")) {
                 tracing::warn!(
                     upstream = name,
@@ -328,8 +327,6 @@ struct Outgoing<'a> {
     method: hyper::Method,
     headers: HeaderMap,
     held: Held,
-    /// Whether a model answers it. What is free neither waits for a pause nor has others wait.
-    costs: bool,
 }
 
 impl Outgoing<'_> {
@@ -378,8 +375,7 @@ fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
 /// What an upstream says that refuses what it was `asked` with, as a container gets it.
 async fn said_no(answer: Response<Incoming>, asked: &HeaderMap) -> Answer {
     let (parts, body) = answer.into_parts();
-    let said = tokio::time::timeout(PATIENCE.silence, unsaid::without_key(body, asked));
-    let said = said.await.unwrap_or_default();
+    let said = unsaid::without_key(body, asked).await;
     let headers = headers::down(&parts.headers, false);
     with_body(parts.status, headers, Full::new(said).map_err(|never| match never {}))
 }

@@ -52,10 +52,16 @@ pub fn next(attempt: u32, outcome: Outcome, jitter: f64) -> Next {
     }
 }
 
-/// Whether an upstream that answered `status` may have had a model work: somebody between could not, or did
-/// not wait until it had answered.
-pub fn may_be_bought(status: u16) -> bool {
-    matches!(status, 502 | 504)
+impl Outcome {
+    /// Whether a model may have worked for it: the upstream says so, or says nothing, or somebody between could
+    /// not, or did not wait until it had answered.
+    pub fn may_be_bought(self) -> bool {
+        match self {
+            Self::Status(status, _) => matches!(status, 200..=299 | 502 | 504),
+            Self::NotReached => false,
+            Self::Broken => true,
+        }
+    }
 }
 
 /// What `retry-after` says, in seconds or as `retry-after-ms` in milliseconds.
@@ -94,6 +100,15 @@ mod tests {
         for (attempt, outcome, jitter, expected) in cases {
             assert_eq!(next(attempt, outcome, jitter), expected, "{attempt} {outcome:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_bought_of_whoever_says_no_and_anything_of_whoever_says_nothing() {
+        let bought = [200, 204, 502, 504].map(|status| Outcome::Status(status, None));
+        let spared =
+            [400, 401, 404, 429, 500, 503, 529].map(|status| Outcome::Status(status, None));
+        assert!(bought.into_iter().chain([Outcome::Broken]).all(Outcome::may_be_bought));
+        assert!(!spared.into_iter().chain([Outcome::NotReached]).any(Outcome::may_be_bought));
     }
 
     #[test]

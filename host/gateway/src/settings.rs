@@ -174,12 +174,12 @@ impl Upstreams {
 impl Upstream {
     /// What is known of the model that it calls `name`: where it has no section, what is usual.
     pub fn model(&self, name: &str) -> Model {
-        self.models.get(name).cloned().unwrap_or_else(|| Model::usual(self.kind))
+        self.known(name).cloned().unwrap_or_else(|| Model::usual(self.kind))
     }
 
-    /// The models that have a section, by their names.
-    pub fn models(&self) -> impl Iterator<Item = (&str, &Model)> {
-        self.models.iter().map(|(name, model)| (name.as_str(), model))
+    /// What the settings say of the model that it calls `name`.
+    pub fn known(&self, name: &str) -> Option<&Model> {
+        self.models.get(name)
     }
 
     /// The path of a request, behind the base.

@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderMap};
+use tokio::time::timeout;
+
+use crate::tap::PATIENCE;
 
 /// The longest refusal that is passed on, in bytes.
 const REFUSAL_MAX: usize = 1 << 20;
@@ -13,11 +16,10 @@ const REFUSAL_MAX: usize = 1 << 20;
 const INSTEAD: &[u8] = b"[key]";
 
 /// Reads a refusal to its end, and takes out of it the credential that stands in `asked`. One that is too
-/// long or breaks off is passed on as nothing: its status says enough.
+/// long, too slow or breaks off is passed on as nothing: its status says enough.
 pub(crate) async fn without_key(refusal: Incoming, asked: &HeaderMap) -> Bytes {
-    let Ok(whole) = Limited::new(refusal, REFUSAL_MAX).collect().await else {
-        return Bytes::new();
-    };
+    let whole = timeout(PATIENCE.silence, Limited::new(refusal, REFUSAL_MAX).collect()).await;
+    let Ok(Ok(whole)) = whole else { return Bytes::new() };
     let whole = whole.to_bytes();
     let header = asked.get("x-api-key").or_else(|| asked.get(AUTHORIZATION));
     let Some(header) = header.map(|value| value.as_bytes()) else { return whole };

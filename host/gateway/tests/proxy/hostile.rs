@@ -133,6 +133,9 @@ async fn a_body_takes_no_more_room_than_it_has_bytes() {
         format!("{{\"model\":\"large\",\"prompt\":[{}0]}}", "{\"\":0},".repeat(1 << 20)),
         format!("{{\"model\":\"large\",\"tools\":[{}{{}}]}}", "{},".repeat(1 << 20)),
     ];
+    let many: String = (0..1 << 20).map(|number| format!("\"{number:08}\":null,")).collect();
+    let bodies = bodies.into_iter().chain([format!("{{{many}\"model\":\"large\"}}")]);
+    let bodies: Vec<_> = bodies.collect();
     let before = peak();
     for body in bodies {
         let answer = gateway.answer(&gateway.request(&body, "")).await;

@@ -27,7 +27,8 @@ pub(super) async fn run(context: &Context, asked: ModelsArguments) -> Result<Exi
         None => {
             let secrets = Secrets::new(data.secrets(), &context.env);
             let usable = |secret: Option<&String>| {
-                secret.is_none_or(|name| matches!(secrets.find(name), Ok(Some(_))))
+                // One that cannot be read is an error of its own, which its upstream tells.
+                secret.is_none_or(|name| !matches!(secrets.find(name), Ok(None)))
             };
             let all = gateway.upstreams().all();
             all.filter(|it| usable(it.secret.as_ref())).map(|it| it.name.clone()).collect()

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use twobox_gateway::price::usd;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::time::UnixMillis;
 
@@ -189,12 +190,6 @@ fn cost(used: &Used) -> String {
         true => "unknown".to_owned(),
         false => usd(used.nano_usd),
     }
-}
-
-/// Nano-USD in USD, to a hundredth of a cent, rounded up.
-fn usd(nano: i64) -> String {
-    let parts = nano.max(0).cast_unsigned().div_ceil(100_000);
-    format!("{}.{:04}", parts / 10_000, parts % 10_000)
 }
 
 /// What the numbers do not say.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use twobox_store::usage::{Day, Used};
 
-use super::usd;
+use twobox_gateway::price::usd;
 
 /// The size of the picture, and of the room for the bars in it, in pixels.
 const SIZE: (f64, f64) = (900.0, 300.0);
