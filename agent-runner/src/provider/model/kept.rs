@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use twobox_shared::ids::{IdSource, SystemIds};
 
 use super::conversation::{Item, Part};
+use super::plain;
 use super::shown::{self, Shown};
 
 /// The folder's name.
@@ -63,8 +64,9 @@ impl Kept {
             drop(fs::remove_file(old)); // it costs room and nothing else
         }
         let path = folder.join(format!("{name}.txt"));
-        let file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = plain::open_as(&path, &mut options)?;
         Ok((file, path))
     }
 
@@ -75,7 +77,7 @@ impl Kept {
     /// # Errors
     /// A sentence about the file.
     pub(super) fn show(&self, path: &Path, name: &str) -> Result<Part, String> {
-        let file = File::open(path).map_err(|error| error.to_string())?;
+        let file = plain::open(path).map_err(|error| error.to_string())?;
         let bytes = read_bounded(&file).map_err(|error| error.to_string())?;
         let media_type = sniffed(&bytes).ok_or("it is no picture or document that can be shown")?;
         let digest: String =
@@ -134,7 +136,7 @@ impl Kept {
 
     fn bytes(&self, data: &str) -> Option<Vec<u8>> {
         let (digest, length) = reference(data)?;
-        let file = File::open(self.folder.join("media").join(digest)).ok()?;
+        let file = plain::open(&self.folder.join("media").join(digest)).ok()?;
         let bytes = read_bounded(&file).ok()?;
         (bytes.len() as u64 == length && sniffed(&bytes).is_some()).then_some(bytes)
     }
@@ -279,7 +281,7 @@ mod tests {
         assert!(kept.show(&text, "a").unwrap_err().contains("no picture"));
         File::create(&text).unwrap().set_len(MEDIA_MAX + 1).unwrap();
         assert!(kept.show(&text, "a").unwrap_err().contains("larger than 3750000 bytes"));
-        assert!(kept.show(dir.path(), "a").unwrap_err().contains("not a file"));
+        assert!(kept.show(dir.path(), "a").unwrap_err().contains("no plain file"));
     }
 
     #[test]
@@ -287,9 +289,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kept = Kept::of(dir.path());
         for number in 0..OUTPUTS_MAX + 5 {
-            kept.output(&number.to_string()).unwrap();
+            let (file, _) = kept.output(&number.to_string()).unwrap();
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number as u64);
+            file.set_modified(at).unwrap();
         }
-        let there = fs::read_dir(dir.path().join(".twobox/output")).unwrap().count();
-        assert_eq!(there, OUTPUTS_MAX);
+        let there = fs::read_dir(dir.path().join(".twobox/output")).unwrap().flatten();
+        let mut numbers: Vec<usize> = there
+            .map(|it| it.path().file_stem().unwrap().to_str().unwrap().parse().unwrap())
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (5..OUTPUTS_MAX + 5).collect::<Vec<_>>());
     }
 }

@@ -11,6 +11,7 @@ mod compaction;
 mod conversation;
 mod kept;
 mod messages;
+mod plain;
 mod prompt;
 mod repetition;
 mod room;
@@ -38,7 +39,7 @@ use self::messages::{Files, is_new};
 use self::tools::{Bench, Toolbox};
 use self::transcript::{Continuation, Transcript, Unusable};
 use self::turn::Talk;
-use super::{BAD_CONTINUATION, Done, Prompt, Provider, TurnHandle};
+use super::{BAD_CONTINUATION, Done, Prompt, PromptMessage, Provider, TurnHandle};
 use crate::args::{Folders, Options};
 use crate::event::Said;
 use crate::say::say;
@@ -130,7 +131,9 @@ impl Provider for Model {
         };
         let (mut transcript, behind) = match prompt.messages.iter().rposition(is_new) {
             None => (opened(self.transcript.take(), &folder, prompt)?, None),
-            Some(at) => (begun_anew(&folder, handle)?, Some(behind(prompt, at))),
+            Some(at) => {
+                (begun_anew(&folder, &prompt.messages[at], handle)?, Some(behind(prompt, at)))
+            }
         };
         let prompt = behind.as_ref().unwrap_or(prompt);
         if behind.is_some() && !prompt.messages.iter().any(|message| message.trigger) {
@@ -166,11 +169,15 @@ impl Provider for Model {
     }
 }
 
-/// Answers that a new conversation begins, and begins it.
-fn begun_anew(folder: &Path, handle: &TurnHandle) -> Result<Transcript, Failure> {
+/// Answers `asked`, and it alone, that a new conversation begins, and begins it.
+fn begun_anew(
+    folder: &Path,
+    asked: &PromptMessage,
+    handle: &TurnHandle,
+) -> Result<Transcript, Failure> {
     let transcript = Transcript::begin(folder, &SystemIds).map_err(unkept)?;
     let text = BEGUN_ANEW.to_owned();
-    handle.say(Said::Reply { text, files: Vec::new(), answers: None });
+    handle.say(Said::Reply { text, files: Vec::new(), answers: Some(asked.id.clone()) });
     Ok(transcript)
 }
 

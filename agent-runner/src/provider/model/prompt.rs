@@ -3,13 +3,13 @@
 //! read anew at every turn, and stands with the messages.
 
 use std::fmt::Write;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use twobox_shared::agent_config::SharedFolder;
 use twobox_shared::visible;
 
+use super::plain;
 use super::skills::Skill;
 use crate::args::Folders;
 
@@ -127,12 +127,8 @@ pub(super) fn instructions(program: &Path) -> Option<String> {
 /// # Errors
 /// It is no file that can be read.
 pub(super) fn read_bounded(path: &Path, most: usize) -> io::Result<String> {
-    // A pipe would be waited for.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    plain::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
     let cut = bytes.len() > most;
     bytes.truncate(most);
     let mut text = String::from_utf8_lossy(&bytes).into_owned();

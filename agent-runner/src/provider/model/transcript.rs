@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::compaction::{Compaction, Known};
 use super::conversation::{Input, Item, ToolCall, Usage};
+use super::plain;
 use super::room;
 
 /// Before and after the id in a transcript's name.
@@ -280,7 +281,7 @@ fn in_short(call: &ToolCall) -> String {
 pub(super) fn earlier(folder: &Path, message: &str) -> Vec<String> {
     let newest_first = listed(folder).unwrap_or_default();
     for path in newest_first.iter().rev() {
-        let Ok(file) = File::open(path) else { continue };
+        let Ok(file) = plain::open(path) else { continue };
         let (mut known, mut begun, mut meant) = (Vec::new(), Vec::new(), false);
         for line in lines(&file) {
             // The last line of a process that was killed may be half of one.

@@ -79,7 +79,7 @@ pub(super) fn judge(complaint: &Complaint, upstream: &str) -> Verdict {
         Some(400 | 422) => Verdict::End(Trouble::Unfit(message)),
         Some(401 | 403) if !own => Verdict::Never(format!(
             "{upstream} refused the host's key ({message}): the operator has to give another, \
-             `twobox secrets set {upstream}`"
+             `twobox secrets list` says under which name, `twobox secrets set` keeps it"
         )),
         Some(_) => Verdict::Never(message),
         None if complaint.is(&UNFIT) => Verdict::End(Trouble::Unfit(message)),

@@ -46,12 +46,13 @@ struct Patience {
     aversion: Duration,
 }
 
-/// How long the host waits for the head of an answer, and before it asks again, at most.
-const HOST_WAITS: Duration = Duration::from_secs(600 + 60);
+/// How long the host may take until an answer begins: it asks an upstream up to four times, waits for a pause and
+/// as long as it is told to before each, and for the last one's head.
+const HOST_WAITS: Duration = Duration::from_secs(4 * (60 + 2) + 600);
 const _: () = assert!(PATIENCE.head.as_secs() > HOST_WAITS.as_secs());
 
 const PATIENCE: Patience = Patience {
-    head: Duration::from_secs(720),
+    head: Duration::from_secs(16 * 60),
     silence: Duration::from_secs(300),
     pause: Duration::from_millis(50),
     longest_pause: Duration::from_secs(2),
@@ -223,7 +224,10 @@ impl Client {
                     let why = format!("nothing came for {} s", span.as_secs());
                     return Ok(Err(Unanswered::now(why)));
                 }
-                Outcome::NoHost(why) => format!("the host does not listen: {why}"),
+                Outcome::NoHost(why) => {
+                    lost = None;
+                    format!("the host does not listen: {why}")
+                }
                 Outcome::Lost => {
                     let why = "the host closed the connection without an answer".to_owned();
                     if lost.get_or_insert_with(Instant::now).elapsed() > losses {
@@ -247,6 +251,7 @@ impl Client {
                     },
                 },
                 Outcome::Cut(why) => {
+                    lost = None;
                     cuts += 1;
                     why
                 }

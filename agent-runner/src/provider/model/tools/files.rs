@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use twobox_shared::ids::{IdSource, SystemIds};
 
+use super::super::plain;
 use super::arguments::{Arguments, Field};
 use super::bounded::RESULT_MAX;
 use super::{Bench, Made, Run, Tool, words};
@@ -66,7 +67,7 @@ pub(super) fn open(path: &Path) -> Result<File, String> {
     match (about.is_dir(), about.is_file()) {
         (true, _) => Err(wrong(path, "it is a folder; `glob` shows what is in it")),
         (false, false) => Err(wrong(path, "it is no plain file")),
-        (false, true) => File::open(path).map_err(|error| wrong(path, error)),
+        (false, true) => plain::open(path).map_err(|error| wrong(path, error)),
     }
 }
 

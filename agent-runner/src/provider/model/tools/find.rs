@@ -1,6 +1,6 @@
 //! Looking for files by their names, and for lines in them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use regex_lite::{Regex, RegexBuilder};
 use twobox_shared::content::shorten;
 
+use super::super::plain;
 use super::arguments::{Arguments, Field};
 use super::bounded::RESULT_MAX;
 use super::files::{go_on, skip_line, wrong};
@@ -134,7 +135,7 @@ impl Found {
 /// Looks through one file. One that cannot be read, or is no text, has nothing. Returns whether all of it
 /// was looked at, or there is no room for more.
 fn search(path: &Path, regex: &Regex, found: &mut Found, cancelled: &AtomicBool) -> bool {
-    let Ok(file) = File::open(path) else { return true };
+    let Ok(file) = plain::open(path) else { return true };
     let mut reader = BufReader::new(file);
     if reader.fill_buf().is_ok_and(|start| start.contains(&0)) {
         return true;
