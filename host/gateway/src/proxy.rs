@@ -285,8 +285,10 @@ impl Proxy {
                 }
             };
             may_be_bought(outcome.may_be_bought());
-            if let (Outcome::Status(429, Some(pause)), true) = (outcome, reserved.is_some()) {
-                self.pauses.note(name, Instant::now() + pause.min(retry::WAIT_MAX));
+            if let (Outcome::Status(429, Some(pause)), true) = (outcome, reserved.is_some())
+                && pause <= retry::WAIT_MAX
+            {
+                self.pauses.note(name, Instant::now() + pause);
             }
             let Next::Again(wait) = retry::next(attempt, outcome, jitter()) else {
                 let why = match outcome {

@@ -273,6 +273,26 @@ async fn who_goes_before_there_is_an_answer_leaves_nothing_reserved() {
 }
 
 #[tokio::test]
+async fn a_pause_that_one_session_is_told_holds_back_another() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    let slow = |seconds| plain("429 Slow", &format!("retry-after: {seconds}\r\n"), "{}");
+    // The last of four is passed on, and has been heard by then.
+    upstream.answers([slow(0), slow(0), slow(0), slow(50), plain("200 OK", "", "{}")]);
+    let answer = gateway.answer(&gateway.request(MESSAGES, "")).await;
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
+    let other = gateway.another("other").await;
+    let mut held_back = other.connect().await;
+    held_back.ask(&other.request(MESSAGES, "")).await;
+    // What is free waits for no pause; it is asked later, and answered.
+    let free = other.answer(&other.request_to("GET", "/anthropic/v1/models", "", "")).await;
+    assert!(free.starts_with("HTTP/1.1 200"), "{free}");
+    let asked = upstream.asked();
+    let heads: Vec<_> = asked.iter().map(|it| it.head.split(' ').next().unwrap()).collect();
+    assert_eq!(heads, ["POST", "POST", "POST", "POST", "GET"]);
+}
+
+#[tokio::test]
 async fn a_session_may_lie_deeper_than_an_address_is_long() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start_in(&upstream, &"d".repeat(150)).await;
