@@ -35,14 +35,13 @@ const BETAS: [&str; 9] = [
 ];
 
 /// Headers that come back. Those that name an organisation or a person are not among them.
-const DOWN: [&str; 7] = [
+const DOWN: [&str; 6] = [
     "content-type",
     "cache-control",
     "request-id",
     "x-request-id",
     "retry-after",
     "retry-after-ms",
-    "x-should-retry",
 ];
 
 /// What an upstream is asked with.
@@ -70,12 +69,10 @@ pub(crate) fn up(api: Api, asked: &HeaderMap, secret: Option<&Secret>) -> Option
     Some(headers)
 }
 
-/// What a container gets. `may_retry` is whether its client may ask again by itself.
-pub(crate) fn down(answered: &HeaderMap, may_retry: bool) -> HeaderMap {
+/// What a container gets. Its client is not to ask again by itself: that is the host's, which has done so.
+pub(crate) fn down(answered: &HeaderMap) -> HeaderMap {
     let mut headers = passing(answered, &DOWN);
-    if !may_retry {
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
-    }
+    headers.insert("x-should-retry", HeaderValue::from_static("false"));
     headers
 }
 
@@ -163,10 +160,9 @@ mod tests {
             ("request-id", "req_1"),
             ("x-should-retry", "true"),
         ]);
-        let passed = down(&answered, false);
+        let passed = down(&answered);
         assert_eq!(passed.len(), 3, "{passed:?}");
         assert_eq!(passed.get("x-should-retry").unwrap(), "false");
-        assert_eq!(down(&answered, true).get("x-should-retry").unwrap(), "true");
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Proxy {
         }
         let (parts, body) = answer.into_parts();
         let tap = Tap::new(body, Count::nothing(), turn, PATIENCE);
-        Ok(with_body(parts.status, headers::down(&parts.headers, false), tap))
+        Ok(with_body(parts.status, headers::down(&parts.headers), tap))
     }
 
     /// Has a model answer. What is reserved ends with what has come of it, also where its client goes.
@@ -208,7 +208,7 @@ impl Proxy {
             return Ok(said_no(answer, &out.headers).await);
         }
         let (parts, body) = answer.into_parts();
-        let passed = headers::down(&parts.headers, false);
+        let passed = headers::down(&parts.headers);
         let kind = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let counting = Counting::new(api, kind.unwrap_or_default());
         let count = Count::of(counting, move |counted| reserved.settle(counted));
@@ -378,6 +378,6 @@ fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
 async fn said_no(answer: Response<Incoming>, asked: &HeaderMap) -> Answer {
     let (parts, body) = answer.into_parts();
     let said = unsaid::without_key(body, asked).await;
-    let headers = headers::down(&parts.headers, false);
+    let headers = headers::down(&parts.headers);
     with_body(parts.status, headers, Full::new(said).map_err(|never| match never {}))
 }
