@@ -10,8 +10,11 @@ mod drafts;
 mod event;
 mod exit;
 mod family;
+#[cfg_attr(not(test), allow(dead_code, reason = "providers that need a port come next"))]
+mod forward;
 mod ground;
 mod heartbeat;
+mod host_socket;
 mod lock;
 mod outbox;
 mod patience;

@@ -3,17 +3,13 @@
 //! A thread writes and reads, and reports words as they come; the turn waits in one place for it and for
 //! the main thread, and ends it by shutting the connection down.
 
-use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use twobox_shared::agent_config::Route;
 
 use super::super::super::{Push, TurnHandle};
@@ -22,6 +18,7 @@ use super::super::conversation::{Answer, Request, Trouble};
 use super::http::{Body, read_head, write_head};
 use super::sse::Events;
 use super::{Aside, Heard};
+use crate::host_socket;
 
 /// The most that is read of the body of an error, in bytes.
 const ERROR_MAX: u64 = 64 << 10;
@@ -133,29 +130,13 @@ fn follow(
     }
 }
 
-/// Connects without waiting: a host whose queue is full does not listen now.
+/// Connects to the host's socket at `path`.
 fn open(path: &Path, head: Duration, silence: Duration) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    match UnixAddr::new(path) {
-        // Where nothing is mounted, the path of a session can be longer than an address.
-        Err(Errno::ENAMETOOLONG) => connect_near(&socket, path)?,
-        address => connect(socket.as_raw_fd(), &address?)?,
-    }
-    let stream = UnixStream::from(socket);
+    let stream = host_socket::reach(path)?;
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(head))?;
     stream.set_write_timeout(Some(silence))?;
     Ok(stream)
-}
-
-/// Connects by way of the folder in which the socket is.
-fn connect_near(socket: &OwnedFd, path: &Path) -> io::Result<()> {
-    let none = || io::Error::from(ErrorKind::InvalidInput);
-    let (folder, name) = (path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?);
-    let folder = File::open(folder)?;
-    let near = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-    Ok(connect(socket.as_raw_fd(), &UnixAddr::new(&near)?)?)
 }
 
 /// Writes the request and reads the answer.
@@ -268,26 +249,4 @@ fn hang_up(stream: &UnixStream, body: &mut impl Read) {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::net::UnixListener;
-
-    use super::*;
-
-    #[test]
-    fn a_socket_is_reached_however_long_its_path_is() {
-        let dir = tempfile::tempdir().unwrap();
-        for length in [1, 60, 150] {
-            let folder = dir.path().join("x".repeat(length));
-            std::fs::create_dir(&folder).unwrap();
-            let short = dir.path().join(length.to_string());
-            let _listener = UnixListener::bind(&short).unwrap();
-            let path = folder.join("gateway.sock");
-            std::fs::rename(short, &path).unwrap();
-            let opened = open(&path, Duration::from_secs(1), Duration::from_secs(1));
-            assert!(opened.is_ok(), "{length}: {opened:?}");
-        }
-    }
 }
