@@ -1,6 +1,7 @@
 //! What is answered to a request, without sending it.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -65,7 +66,7 @@ pub(super) struct Reply {
 impl State {
     /// Answers a request for a model's answer.
     pub(super) fn answer(&mut self, api: Api, asked: Asked, options: &Options) -> Reply {
-        let number = self.ledger.next();
+        let (number, came) = (self.ledger.next(), Instant::now());
         let body: Value = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
         let prepared = match self.admit(api, &asked, &body, options) {
             Ok((newest, reading)) => self.say(api, number, &asked, &body, &newest, reading),
@@ -73,6 +74,7 @@ impl State {
         };
         let mut request = Request {
             number,
+            came,
             digest: digest(&asked.body),
             method: asked.method,
             path: asked.path,

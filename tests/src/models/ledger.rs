@@ -1,6 +1,7 @@
 //! What was asked, and what was sold.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -32,6 +33,9 @@ pub struct Request {
     pub tokens: Tokens,
     /// How the answer went.
     pub end: End,
+    /// When all of it was there.
+    #[serde(skip)]
+    pub came: Instant,
 }
 
 /// How an answer went.

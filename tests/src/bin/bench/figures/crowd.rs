@@ -80,7 +80,7 @@ fn cost_of_comers(host: &Host, to: &Address, comers: usize) -> Result<f64, Error
 
 /// How many processes of one user can watch files here, with room for those that do already. A
 /// runner beyond them would poll, which is another figure.
-fn watchable() -> Result<usize, Error> {
+pub(super) fn watchable() -> Result<usize, Error> {
     const OTHERS: usize = 28;
     let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances")?;
     Ok(limit.trim().parse::<usize>()?.saturating_sub(OTHERS).max(1))

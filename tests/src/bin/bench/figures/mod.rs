@@ -9,6 +9,7 @@ mod footprint;
 mod history;
 mod hostile;
 mod idle;
+mod models;
 pub(crate) mod round_trip;
 mod schedules;
 mod side_by_side;
@@ -30,7 +31,7 @@ pub(crate) struct Figure {
 }
 
 /// In the order in which they are measured and shown.
-pub(crate) static FIGURES: [&Figure; 14] = [
+pub(crate) static FIGURES: [&Figure; 15] = [
     &floors::FIGURE,
     &round_trip::FIGURE,
     &wake::FIGURE,
@@ -45,4 +46,5 @@ pub(crate) static FIGURES: [&Figure; 14] = [
     &hostile::FIGURE,
     &schedules::FIGURE,
     &due::FIGURE,
+    &models::FIGURE,
 ];
