@@ -59,14 +59,16 @@ pub(crate) struct Folders {
     pub(crate) agent: Option<PathBuf>,
     /// What may be done with it.
     pub(crate) access: SharedFolder,
+    /// Where the vendor's program is that answers, if the host gives one.
+    pub(crate) cli: Option<PathBuf>,
 }
 
 impl Options {
     /// The folders that it was given.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        let Folders { program, work, agent, access: _ } = &self.folders;
+        let Folders { program, work, agent, access: _, cli } = &self.folders;
         let always = [self.paths.in_dir(), self.paths.out_dir(), program];
-        let others = [work.as_deref(), agent.as_deref()].into_iter().flatten();
+        let others = [work.as_deref(), agent.as_deref(), cli.as_deref()].into_iter().flatten();
         always.into_iter().chain(others).map(Path::to_owned).collect()
     }
 
@@ -91,6 +93,7 @@ usage: agent-runner --install UUID --session UUID --runner UUID [options]
   --program DIR      what the agent is, read-only (/workspace/program)
   --agent DIR        the folder that the agent's sessions share (/workspace/agent)
   --shared-folder W  what they may do with it: rw (default), ro or none
+  --cli DIR          where a vendor's program is, for a provider that has one (/workspace/cli)
   --idle-ms N        leave after so long without work (300000)
   --grace-ms N       how long a turn may go on after SIGTERM (10000)
   --heartbeat-ms N   time between signs of life (10000)
@@ -117,6 +120,7 @@ const VALUED: &[&str] = &[
     "program",
     "agent",
     "shared-folder",
+    "cli",
     "idle-ms",
     "grace-ms",
     "poll-ms",
@@ -215,6 +219,7 @@ impl<E: Fn(&str) -> Option<OsString>> Values<'_, E> {
             work: given("work", container::SESSION),
             agent,
             access,
+            cli: given("cli", container::CLI),
         })
     }
 

@@ -87,7 +87,7 @@ fn rules(options: &Options) -> Vec<(Vec<PathBuf>, BitFlags<AccessFs>)> {
     let inbox = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::ResolveUnix;
     let folders = &options.folders;
     let shared = folders.agent.as_deref().filter(|_| folders.access != SharedFolder::Rw);
-    let readable = [Some(&*folders.program), shared].into_iter().flatten();
+    let readable = [Some(&*folders.program), shared, folders.cli.as_deref()].into_iter().flatten();
     let owned = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
     vec![
         (owned(SYSTEM), read),
@@ -147,6 +147,7 @@ mod tests {
                 work: Some(at("work")),
                 agent: Some(at("agent")),
                 access: SharedFolder::Ro,
+                cli: Some(at("cli")),
             },
             idle: std::time::Duration::ZERO,
             grace: std::time::Duration::ZERO,
@@ -167,7 +168,7 @@ mod tests {
         assert_eq!(with(AccessFs::MakeSock), [at("out"), at("work")]);
         assert_eq!(
             with(AccessFs::ReadFile),
-            [at("program"), at("agent"), at("in"), at("out"), at("work")]
+            [at("program"), at("agent"), at("cli"), at("in"), at("out"), at("work")]
         );
     }
 

@@ -99,4 +99,6 @@ pub mod container {
     pub const PROGRAM: &str = "/workspace/program";
     /// The agent group's folder, which its sessions share as far as its configuration allows.
     pub const AGENT: &str = "/workspace/agent";
+    /// The vendor's program that answers, for agents that have one, mounted read-only.
+    pub const CLI: &str = "/workspace/cli";
 }

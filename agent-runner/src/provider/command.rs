@@ -1,23 +1,13 @@
 //! `command`: any program that speaks JSON lines on its standard streams. `docs/providers.md` is
 //! the description for people who write one.
 //!
-//! The program runs in a process group of its own, which is killed as a whole; should the runner be
-//! killed, the kernel kills the program with the thread that started it. A reader thread
-//! turns its output into pushes, so that the turn waits in one place for the program and for the
-//! main thread, and the program never waits for us to read.
+//! The process itself is [`Resident`]'s.
 
 use std::borrow::Cow;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::PoisonError;
-use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use twobox_shared::agent_config::Lifetime;
@@ -25,7 +15,8 @@ use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::MessageId;
 use twobox_shared::mend::mended;
 
-use super::{Done, Prompt, Provider, Push, TurnHandle, cancelled, kill_group};
+use super::resident::{Complaints, Output, Resident};
+use super::{Done, Prompt, Provider, Push, TurnHandle, cancelled};
 use crate::args::{Folders, Options};
 use crate::event::{Attachment, Content, Said};
 use crate::say::say;
@@ -36,23 +27,8 @@ const LINE_MAX: usize = 4 << 20;
 /// How long a program may take to leave after its last word, before it is killed.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often a silent program is looked at: a child of its own may hold its output open after it
-/// has ended itself.
-const CHECK: Duration = Duration::from_millis(500);
-
 /// Names the folder that the agent's sessions share.
 const AGENT: &str = "TWOBOX_AGENT";
-
-/// What a program's reader thread reports.
-#[derive(Debug)]
-pub(crate) enum Output {
-    /// One line, without its end.
-    Line(Vec<u8>),
-    /// A line longer than [`LINE_MAX`].
-    TooLong,
-    /// The output was closed.
-    Ended,
-}
 
 /// A line of the program.
 #[derive(Debug, Deserialize)]
@@ -98,16 +74,9 @@ pub(crate) struct Program {
     lifetime: Lifetime,
     folders: Folders,
     temp: Option<PathBuf>,
-    /// Counts the starts, so that the last words of an earlier process are not taken for this one's.
-    number: u64,
-    running: Option<Running>,
+    resident: Resident,
     /// Whether it was said that what the program writes has to be mended.
     told_mended: bool,
-}
-
-struct Running {
-    child: Child,
-    stdin: ChildStdin,
 }
 
 impl Program {
@@ -117,8 +86,7 @@ impl Program {
             lifetime,
             folders: options.folders.clone(),
             temp: options.temp(),
-            number: 0,
-            running: None,
+            resident: Resident::new(LINE_MAX, Complaints::Shared),
             told_mended: false,
         }
     }
@@ -126,7 +94,7 @@ impl Program {
     /// Where the program finds its folders. Its home is the workspace: it can write there, and none
     /// of its other conversations sees it.
     fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let Folders { program, work, agent, access: _ } = &self.folders;
+        let Folders { program, work, agent, .. } = &self.folders;
         let (work, agent) = (work.as_deref(), agent.as_deref());
         let named = [
             ("TWOBOX_PROGRAM", Some(&**program)),
@@ -139,77 +107,20 @@ impl Program {
     }
 
     fn start(&mut self, handle: &TurnHandle) -> Result<(), Failure> {
-        if let Some(running) = &mut self.running {
-            match running.child.try_wait() {
-                Ok(None) => return Ok(()),
-                _ => {
-                    say!("{} ended between two turns and is started again", self.command[0]);
-                    self.stop(handle, Duration::ZERO);
-                }
-            }
+        let was_started = self.resident.was_started();
+        if self.resident.is_running(handle) {
+            return Ok(());
         }
-        let program = self.command[0].clone();
-        let failed = |error: std::io::Error| {
-            let detail = format!("could not start {program:?}: {}", why(&program, &error));
-            match is_lasting(&error) {
-                true => Failure::permanent(Failure::AGENT_BROKEN, detail),
-                false => Failure::retryable(Failure::PROVIDER_ERROR, detail),
-            }
-        };
+        if was_started {
+            say!("{} ended between two turns and is started again", self.command[0]);
+        }
         let mut command = Command::new(&self.command[0]);
         command
             .args(&self.command[1..])
             .current_dir(&self.folders.program)
             .env_remove(AGENT) // where the agent's sessions share nothing
-            .envs(self.environment())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0);
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl(2) is one
-        // system call, and turning its error into an `io::Error` allocates nothing.
-        unsafe {
-            command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from));
-        }
-        let mut child = command.spawn().map_err(&failed)?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("Linux numbers fit into i32"));
-        *handle.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
-        self.number += 1;
-        let stdin = child.stdin.take().expect("standard input was asked for");
-        let stdout = child.stdout.take().expect("standard output was asked for");
-        self.running = Some(Running { child, stdin });
-        let (number, pushes) = (self.number, handle.push.clone());
-        std::thread::Builder::new()
-            .name("program".to_owned())
-            .spawn(move || read(stdout, number, &pushes))
-            .map(drop)
-            .map_err(failed)
-    }
-
-    /// Closes the program's input, gives it `patience` to leave, and kills what is left of its
-    /// group. Returns its exit status if it left by itself.
-    fn stop(&mut self, handle: &TurnHandle, patience: Duration) -> Option<ExitStatus> {
-        let Running { mut child, stdin } = self.running.take()?;
-        drop(stdin);
-        let end = Instant::now() + patience;
-        let mut status = child.try_wait().ok().flatten();
-        let mut pause = Duration::from_millis(1);
-        while status.is_none() && Instant::now() < end {
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
-            status = child.try_wait().ok().flatten();
-        }
-        kill_group(&handle.group);
-        *handle.group.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        drop(child.wait()); // it was killed, and its status was looked at above
-        status
-    }
-
-    /// One JSON line. A program that does not read it has ended, which its output will say.
-    fn tell(&mut self, line: &impl Serialize) {
-        let Some(running) = &mut self.running else { return };
-        let mut text = serde_json::to_string(line).expect("keys are strings");
-        text.push('\n');
-        drop(running.stdin.write_all(text.as_bytes()).and_then(|()| running.stdin.flush()));
+            .envs(self.environment());
+        self.resident.start(command, handle)
     }
 
     /// Follows the program until it says how the turn ended. A line that is none of the protocol ends
@@ -218,22 +129,18 @@ impl Program {
         loop {
             let wrong =
                 |detail: String| (Err(Failure::permanent(Failure::PROVIDER_ERROR, detail)), false);
-            let output = match handle.next(CHECK) {
+            let output = match self.resident.next(handle) {
                 Some(Push::FollowUp(messages)) => {
-                    self.tell(&json!({"type": "follow_up", "messages": messages}));
+                    self.resident.tell(&json!({"type": "follow_up", "messages": messages}));
                     continue;
                 }
                 Some(Push::Notice(detail)) => {
-                    self.tell(&json!({"type": "error", "detail": detail}));
+                    self.resident.tell(&json!({"type": "error", "detail": detail}));
                     continue;
                 }
                 Some(Push::Cancel) => return (Err(cancelled()), false),
-                Some(Push::Program(number, output)) if number == self.number => output,
-                Some(Push::Begin | Push::Program(..) | Push::Model(..)) => continue,
-                None => match self.running.as_mut().map(|running| running.child.try_wait()) {
-                    Some(Ok(None)) => continue,
-                    _ => Output::Ended,
-                },
+                Some(Push::Program(_, output)) => output,
+                Some(Push::Begin | Push::Model(..)) | None => continue,
             };
             let text = match output {
                 Output::Line(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -243,7 +150,7 @@ impl Program {
                     ));
                 }
                 Output::Ended => {
-                    let status = self.stop(handle, LEAVE_PATIENCE);
+                    let status = self.resident.stop(handle, LEAVE_PATIENCE);
                     let how = status.map_or("closed its output".to_owned(), |it| it.to_string());
                     let mut detail = format!("the program ended before turn_done: {how}");
                     // As shells say it: there is no such program, or it cannot be run.
@@ -327,69 +234,17 @@ impl Provider for Program {
             prompt: &'a Prompt,
         }
         self.start(handle)?;
-        self.tell(&Turn { kind: "turn", prompt });
+        self.resident.tell(&Turn { kind: "turn", prompt });
         let (outcome, healthy) = self.follow(handle);
         match (healthy, self.lifetime) {
             (true, Lifetime::Runner) => {}
-            (true, Lifetime::Turn) => drop(self.stop(handle, LEAVE_PATIENCE)),
-            (false, _) => drop(self.stop(handle, Duration::ZERO)),
+            (true, Lifetime::Turn) => drop(self.resident.stop(handle, LEAVE_PATIENCE)),
+            (false, _) => drop(self.resident.stop(handle, Duration::ZERO)),
         }
         outcome
     }
 
     fn leave(&mut self, handle: &TurnHandle) {
-        self.stop(handle, Duration::ZERO);
-    }
-}
-
-/// Why `program` could not be started. One that is searched for is denied if a single folder of the
-/// search is, which nobody would understand.
-fn why(program: &str, error: &std::io::Error) -> String {
-    let (name, path) = (Path::new(program), std::env::var_os("PATH").unwrap_or_default());
-    let bare = name.components().count() == 1;
-    match bare && !std::env::split_paths(&path).any(|folder| folder.join(name).exists()) {
-        true => format!("there is no such program in {}", path.display()),
-        false => error.to_string(),
-    }
-}
-
-/// Whether a program that could not be started will not be started by another try either: it is not
-/// there, or is no program. A machine that has no room for a process may have it later.
-fn is_lasting(error: &std::io::Error) -> bool {
-    use nix::libc::{
-        E2BIG, EACCES, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOEXEC, ENOTDIR, EPERM,
-    };
-    match error.raw_os_error() {
-        Some(code) => matches!(
-            code,
-            E2BIG
-                | EACCES
-                | EINVAL
-                | EISDIR
-                | ELOOP
-                | ENAMETOOLONG
-                | ENOENT
-                | ENOEXEC
-                | ENOTDIR
-                | EPERM
-        ),
-        None => true, // a NUL in a name
-    }
-}
-
-fn read(stdout: ChildStdout, number: u64, pushes: &Sender<Push>) {
-    let mut stdout = BufReader::new(stdout);
-    loop {
-        let mut line = Vec::new();
-        let limit = u64::try_from(LINE_MAX + 1).expect("a small number");
-        let output = match stdout.by_ref().take(limit).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => Output::Ended,
-            Ok(length) if length > LINE_MAX => Output::TooLong,
-            Ok(_) => Output::Line(line),
-        };
-        let more = matches!(output, Output::Line(_));
-        if pushes.send(Push::Program(number, output)).is_err() || !more {
-            return;
-        }
+        self.resident.stop(handle, Duration::ZERO);
     }
 }

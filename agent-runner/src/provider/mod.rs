@@ -7,6 +7,7 @@
 mod command;
 mod echo;
 mod model;
+mod resident;
 mod scripted;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -124,8 +125,8 @@ pub(crate) enum Push {
     Notice(String),
     /// Stop now; nothing that is said from here on counts.
     Cancel,
-    /// A line of the program with this number, for the command provider.
-    Program(u64, command::Output),
+    /// A line of the program with this number, for providers that have one.
+    Program(u64, resident::Output),
     /// What came of the request with this number, for the model provider.
     Model(u64, model::Heard),
 }

@@ -115,6 +115,12 @@ pub const KEYS: &[Key] = &[
         "Path of `agent-runner` for the sandbox and process runtimes. Empty: beside `twobox`.",
         |c| Field::Text(&mut c.containers.runner),
     ),
+    key(
+        "containers.clis",
+        "Folder of the vendors' programs that `scripts/fetch-cli` fetches. Empty: `clis` in the data \
+         directory.",
+        |c| Field::Text(&mut c.containers.clis),
+    ),
     key("limits.heartbeat", "How often a runner gives a sign of life.", |c| {
         Field::Span(&mut c.limits.heartbeat)
     }),

@@ -99,6 +99,8 @@ pub struct Containers {
     pub allow_unsafe: bool,
     /// Path of the `agent-runner` binary for the sandbox and process runtimes; empty means beside `twobox`.
     pub runner: String,
+    /// The folder with the vendors' programs; empty means `clis` in the data directory.
+    pub clis: String,
 }
 
 /// How often a runner gives a sign of life that is told nothing else.
@@ -281,6 +283,7 @@ impl Default for Config {
                 user: String::new(),
                 allow_unsafe: false,
                 runner: String::new(),
+                clis: String::new(),
             },
             limits: Limits {
                 heartbeat: HEARTBEAT,

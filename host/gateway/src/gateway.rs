@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use twobox_config::Config;
-use twobox_shared::agent_config::{self as agent, Model, Provider, Route};
+use twobox_shared::agent_config::{self as agent, Provider, Route};
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_slots::zone::{UnknownZone, Zone};
@@ -73,16 +73,18 @@ impl Gateway {
         Ok(routes.map(|routes| agent::Gateway { key: fresh_key(), routes }))
     }
 
-    /// The ways to the models of `provider`; `None` for one that needs none.
+    /// The ways to the models of `provider`; `None` for one that asks none.
     ///
     /// # Errors
     /// As of [`Gateway::way`].
     pub fn routes(&self, provider: &Provider) -> Result<Option<Vec<Route>>, String> {
-        let Provider::Model(Model { models, .. }) = provider else { return Ok(None) };
         let route = |name| {
             self.proxy.upstreams().route(name).map_err(|reason| format!("provider.model: {reason}"))
         };
-        models.iter().map(route).collect::<Result<_, _>>().map(Some)
+        match provider.models() {
+            [] => Ok(None),
+            models => models.iter().map(route).collect::<Result<_, _>>().map(Some),
+        }
     }
 
     /// The names of the models that `upstream` offers to whoever has the host's key, which costs nothing.

@@ -32,8 +32,8 @@ pub(super) fn arguments(install: InstallId, spec: &StartSpec, seen: Seen) -> Vec
             Room::Inbox => "--in",
             Room::Outbox => "--out",
             Room::Shared => "--agent",
-            Room::Work | Room::Program => continue, // in `folders`
-            Room::Extra => continue,                // known to the agent alone
+            Room::Work | Room::Program | Room::Cli => continue, // in `folders`
+            Room::Extra => continue,                            // known to the agent alone
         };
         pair(name, mount.path(seen).into());
     }
@@ -74,6 +74,7 @@ pub(super) fn folders(spec: &StartSpec, seen: Seen) -> Vec<(&'static str, OsStri
         .filter_map(|mount| match mount.room {
             Room::Work => Some(("TWOBOX_WORK", mount.path(seen).into())),
             Room::Program => Some(("TWOBOX_PROGRAM", mount.path(seen).into())),
+            Room::Cli => Some(("TWOBOX_CLI", mount.path(seen).into())),
             Room::Inbox | Room::Outbox | Room::Shared | Room::Extra => None,
         })
         .collect();

@@ -63,6 +63,8 @@ pub enum Room {
     Program,
     /// What the sessions of the agent share.
     Shared,
+    /// The vendor's program that answers.
+    Cli,
     /// A folder of the machine, as the agent's profile says.
     Extra,
 }
@@ -119,6 +121,8 @@ pub fn mounts(spec: &StartSpec) -> Vec<Mount> {
         SharedFolder::Ro => mounts.push(shared(true)),
         SharedFolder::None => {}
     }
+    let cli = spec.profile.cli.as_ref();
+    mounts.extend(cli.map(|cli| mount(Room::Cli, inside::CLI, &cli.folder, true)));
     let extra = |it: &ExtraMount| mount(Room::Extra, &it.target, &it.source, it.read_only);
     mounts.extend(spec.profile.mounts.iter().map(extra));
     mounts
@@ -128,6 +132,7 @@ pub fn mounts(spec: &StartSpec) -> Vec<Mount> {
 mod tests {
     use super::*;
     use crate::command::tests::spec;
+    use crate::profile::Cli;
 
     #[test]
     fn what_is_missing_can_be_made_and_what_cannot_be_looked_at_is_somebody_elses() {
@@ -170,5 +175,19 @@ mod tests {
                 .collect();
             assert_eq!(found, expected, "{access:?}");
         }
+    }
+
+    #[test]
+    fn a_vendors_program_is_given_as_it_lies_and_nobody_changes_it() {
+        let mut spec = spec();
+        spec.profile.cli = Cli::pinned("claude", "/opt/clis");
+        let found = mounts(&spec);
+        let cli = found.last().unwrap();
+        assert_eq!((cli.room, cli.target.as_str(), cli.read_only), (Room::Cli, inside::CLI, true));
+        assert!(cli.source.starts_with("/opt/clis"), "{cli:?}");
+        let told = crate::command::folders(&spec, Seen::Mounted);
+        assert!(told.contains(&("TWOBOX_CLI", inside::CLI.into())), "{told:?}");
+        let told = crate::command::folders(&spec, Seen::OnTheHost);
+        assert!(told.contains(&("TWOBOX_CLI", cli.source.clone().into())), "{told:?}");
     }
 }

@@ -8,7 +8,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::Model;
+use super::{Model, ModelName};
 
 /// What answers a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -49,6 +49,21 @@ impl Provider {
             Self::Scripted => "scripted",
             Self::Command { .. } => "command",
             Self::Model(_) => "model",
+        }
+    }
+
+    /// The models that it asks, in this order; empty if it asks none.
+    pub fn models(&self) -> &[ModelName] {
+        match self {
+            Self::Model(model) => &model.models,
+            Self::Echo | Self::Scripted | Self::Command { .. } => &[],
+        }
+    }
+
+    /// The vendor's program that answers, by the name that its pin has; `None` if there is none.
+    pub fn cli(&self) -> Option<&'static str> {
+        match self {
+            Self::Echo | Self::Scripted | Self::Command { .. } | Self::Model(_) => None,
         }
     }
 

@@ -151,6 +151,7 @@ mod tests {
             work: Some(PathBuf::from("/w")),
             agent: Some(PathBuf::from("/a")),
             access,
+            cli: None,
         };
         system(&Known {
             instructions: Some("Be kind.\n"),

@@ -134,7 +134,7 @@ pub(crate) fn prepare(spec: &StartSpec, own: User, user: User) -> io::Result<()>
     if own.uid == 0 {
         for mount in mounts(spec) {
             match mount.room {
-                Room::Inbox | Room::Extra => {} // the operator's are his to give
+                Room::Inbox | Room::Cli | Room::Extra => {} // the operator's are his to give
                 Room::Program => program::open_to_readers(&mount.source)?,
                 Room::Outbox | Room::Work | Room::Shared => give(&mount.source, user)?,
             }

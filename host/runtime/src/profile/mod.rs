@@ -6,6 +6,7 @@
 //! The operator writes both files, so an agent may have more than the settings say. What takes a wall
 //! down has to be allowed by `containers.allow_unsafe` all the same, whoever asks for it.
 
+mod cli;
 mod environment;
 mod file;
 mod mounts;
@@ -15,6 +16,7 @@ use std::path::Path;
 use serde::Serialize;
 use twobox_shared::agent_config::{AgentConfig, AgentConfigError, SharedFolder};
 
+pub use self::cli::Cli;
 pub use self::environment::Environment;
 pub use self::file::{Budget, File};
 pub use self::mounts::ExtraMount;
@@ -45,6 +47,8 @@ pub struct Profile {
     pub budget: Budget,
     /// Folders of the machine that they are given besides their own.
     pub mounts: Vec<ExtraMount>,
+    /// The vendor's program that answers, if one does.
+    pub cli: Option<Cli>,
     /// What its program finds in its environment.
     pub environment: Environment,
     /// What people should know of it.
@@ -97,6 +101,7 @@ impl Profile {
             },
             budget: Budget::default(),
             mounts: Vec::new(),
+            cli: None,
             environment: Environment::default(),
             caution: None,
         }
@@ -131,8 +136,10 @@ impl Profile {
             None => None,
         };
         mounts::check(&mounts)?;
+        let cli = agent.provider.cli().and_then(|name| Cli::pinned(name, &settings.clis));
         Ok(Self {
             agent,
+            cli,
             image: usual.image.or(image),
             network: usual.network.or(network),
             limits: Limits {
@@ -156,6 +163,9 @@ impl Profile {
         for mount in &mut self.mounts {
             mount.settle(data)?;
         }
+        if let Some(cli) = &mut self.cli {
+            cli.settle(data)?;
+        }
         Ok(self)
     }
 
@@ -168,7 +178,8 @@ impl Profile {
 
     /// All of it, for people.
     pub fn shown(&self) -> Vec<Shown> {
-        let Self { agent, image, network, limits, budget, mounts, environment, caution: _ } = self;
+        let Self { agent, image, network, limits, budget, mounts, environment, cli: _, caution: _ } =
+            self;
         let usual = AgentConfig::default();
         let row = |name, value: String, own| Shown { name, value, own };
         let words = |words: Vec<String>| match words.is_empty() {
