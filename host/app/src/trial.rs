@@ -20,7 +20,7 @@ use twobox_shared::outbox::{Ack, AckStatus, OutRow, Source, read_untrusted};
 use twobox_shared::seq::Seq;
 
 use twobox_config::Config;
-use twobox_gateway::{Gateway, price};
+use twobox_gateway::{Allowed, Gateway, price};
 use twobox_runtime as runtime;
 use twobox_runtime::{
     AgentFolders, Condition, Incarnation, Profile, RUNNER_LOG, Runtime, RuntimeError, StartSpec,
@@ -131,7 +131,8 @@ pub async fn run(
     clock: &impl Clock,
 ) -> Result<Trial, TrialError> {
     let (mut profile, folders) = equipment(config, data, agent)?;
-    profile.agent.gateway = gateway.way(&profile.agent.provider).map_err(TrialError::Unfit)?;
+    let way = gateway.way(&profile.agent.provider, &profile.egress);
+    profile.agent.gateway = way.map_err(TrialError::Unfit)?;
     let way = profile.agent.gateway.clone();
     let incarnation =
         Incarnation { session: SessionId::generate(ids), runner: RunnerId::generate(ids) };
@@ -156,9 +157,9 @@ pub async fn run(
     let socket = boxes.paths().gateway_socket();
     let _door = match way {
         Some(way) => {
-            let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
-            let opened =
-                gateway.open(incarnation.session, agent.id, &way, Arc::new(move || limit), &socket);
+            let allowed = allowed(&profile);
+            let allowance = Arc::new(move || allowed.clone());
+            let opened = gateway.open(incarnation.session, agent.id, &way, allowance, &socket);
             Some(opened.map_err(|source| TrialError::Way { socket, source })?)
         }
         None => None,
@@ -193,6 +194,12 @@ pub async fn run(
         said: rows.into_iter().map(|row| said(row, &destinations)).collect(),
         log: last_lines(&log),
     })
+}
+
+/// What an agent with `profile` may do.
+fn allowed(profile: &Profile) -> Allowed {
+    let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
+    Allowed { limit, egress: Arc::new(profile.egress.clone()) }
 }
 
 /// How `agent` runs, and with which folders.

@@ -3,14 +3,30 @@
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use twobox_shared::agent_config::Api;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Why};
 
 /// An answer.
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
+
+/// A refusal to whoever wanted a tunnel. Its words stand in the first line as well: many clients show no
+/// more of it.
+pub(crate) fn refused_tunnel(refusal: &Refusal, api: Api) -> Answer {
+    let mut answer = refused(refusal, api);
+    if refusal.why == Why::NotYours {
+        *answer.status_mut() = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        let wanted = HeaderValue::from_static("Basic realm=\"Twobox\"");
+        answer.headers_mut().insert(hyper::header::PROXY_AUTHENTICATE, wanted);
+    }
+    if let Ok(words) = ReasonPhrase::try_from(format!("Twobox: {}", refusal.detail)) {
+        answer.extensions_mut().insert(words);
+    }
+    answer
+}
 
 /// A refusal as an answer.
 pub(crate) fn refused(refusal: &Refusal, api: Api) -> Answer {

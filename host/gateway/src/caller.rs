@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use twobox_model::egress::Egress;
 use twobox_shared::agent_config::ModelName;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_store::usage::Limit;
@@ -12,13 +13,26 @@ use twobox_system::blocking::blocking;
 use twobox_system::lock::lock;
 
 use crate::body::{self, BODY_MAX};
+use crate::egress::TUNNELS_MAX;
 use crate::pace::Pace;
 
 /// How many requests a session may have under way. Those beyond wait for their turn.
 const TURNS_MAX: usize = 8;
 
-/// Says what the agent may use in a day, now. It may look at files.
-pub type Allowance = Arc<dyn Fn() -> Limit + Send + Sync>;
+/// How many names a session may have looked up at once.
+const LOOKUPS_MAX: usize = 4;
+
+/// What an agent may do.
+#[derive(Debug, Clone, Default)]
+pub struct Allowed {
+    /// What it may use in a day.
+    pub limit: Limit,
+    /// What it may reach of the network.
+    pub egress: Arc<Egress>,
+}
+
+/// Says what the agent may do now. It may look at files.
+pub type Allowance = Arc<dyn Fn() -> Allowed + Send + Sync>;
 
 /// Who asks.
 pub struct Caller {
@@ -34,11 +48,13 @@ pub struct Caller {
     /// For the bodies that it has under way.
     pub(crate) room: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    tunnels: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
     pace: Arc<Mutex<Pace>>,
 }
 
 impl Caller {
-    /// A session of `agent` that may ask `models` for as much as `allowance` says.
+    /// A session of `agent` that may ask `models`, and do what `allowance` says.
     pub fn new(
         session: SessionId,
         agent: AgentGroupId,
@@ -47,9 +63,10 @@ impl Caller {
         allowance: Allowance,
     ) -> Self {
         let (models, room) = (models.into(), body::room(BODY_MAX));
-        let (turns, pace) = (Semaphore::new(TURNS_MAX), Mutex::new(Pace::new(Instant::now())));
-        let (turns, pace) = (Arc::new(turns), Arc::new(pace));
-        Self { session, agent, key, models, allowance, room, turns, pace }
+        let [turns, tunnels, lookups] =
+            [TURNS_MAX, TUNNELS_MAX, LOOKUPS_MAX].map(|most| Arc::new(Semaphore::new(most)));
+        let pace = Arc::new(Mutex::new(Pace::new(Instant::now())));
+        Self { session, agent, key, models, allowance, room, turns, tunnels, lookups, pace }
     }
 
     /// Whether it may make one more request at `now`, or asks too fast.
@@ -63,8 +80,18 @@ impl Caller {
         turn.expect("nobody closes it")
     }
 
-    /// What its agent may use in a day, as it is now.
-    pub(crate) async fn limit(&self) -> Limit {
+    /// One more tunnel, until what is returned is dropped; `None` if it has as many as it may.
+    pub(crate) fn tunnel(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.tunnels).try_acquire_owned().ok()
+    }
+
+    /// Waits until it may have one more name looked up.
+    pub(crate) async fn lookup(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.lookups).acquire_owned().await.expect("nobody closes it")
+    }
+
+    /// What its agent may do, as it is now.
+    pub(crate) async fn allowed(&self) -> Allowed {
         let allowance = Arc::clone(&self.allowance);
         blocking(move || allowance()).await
     }

@@ -1,19 +1,25 @@
 //! The socket of one session, in the half of its folder that the host owns.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
+use twobox_system::lock::lock;
 
 use crate::caller::Caller;
+use crate::egress::{self, Tunnel};
 use crate::proxy::Proxy;
 use crate::reader::Watched;
 use crate::tap::PATIENCE;
@@ -96,9 +102,27 @@ async fn serve(proxy: Arc<Proxy>, caller: Arc<Caller>, listener: UnixListener) {
 }
 
 async fn converse(proxy: Arc<Proxy>, caller: Arc<Caller>, stream: UnixStream) {
-    let answer = service_fn(|request| {
-        let (proxy, caller) = (Arc::clone(&proxy), Arc::clone(&caller));
-        async move { Ok::<_, std::convert::Infallible>(proxy.serve(&caller, request).await) }
+    // Here and not in a task of its own: a tunnel counts as its connection, and ends with the door.
+    let tunnel = Arc::<Mutex<Option<(OnUpgrade, Tunnel)>>>::default();
+    let answer = service_fn(|mut request: Request<Incoming>| {
+        let (proxy, caller, tunnel) =
+            (Arc::clone(&proxy), Arc::clone(&caller), Arc::clone(&tunnel));
+        async move {
+            let answer = match *request.method() == Method::CONNECT {
+                false => proxy.serve(&caller, request).await,
+                true => {
+                    let upgrade = hyper::upgrade::on(&mut request);
+                    match proxy.open_tunnel(&caller, &request).await {
+                        Ok(opened) => {
+                            *lock(&tunnel) = Some((upgrade, opened));
+                            egress::opened()
+                        }
+                        Err(refused) => refused,
+                    }
+                }
+            };
+            Ok::<_, Infallible>(answer)
+        }
     });
     let stream = Watched::new(stream, PATIENCE.reader);
     let served = http1::Builder::new()
@@ -106,8 +130,15 @@ async fn converse(proxy: Arc<Proxy>, caller: Arc<Caller>, stream: UnixStream) {
         .header_read_timeout(HEAD_PATIENCE)
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::trace!(session = %caller.session, %error, "a connection of an agent broke");
+    }
+    let opened = lock(&tunnel).take();
+    if let Some((upgrade, opened)) = opened
+        && let Ok(client) = upgrade.await
+    {
+        opened.carry(client, &caller).await;
     }
 }

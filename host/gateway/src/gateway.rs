@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use twobox_config::Config;
+use twobox_model::egress::Egress;
 use twobox_shared::agent_config::{self as agent, Provider, Route};
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{AgentGroupId, SessionId};
@@ -63,14 +64,19 @@ impl Gateway {
         Self { proxy: Arc::new(proxy) }
     }
 
-    /// The way that a runner of an agent with `provider` is told, with a key of its own; `None` for one
-    /// that needs none.
+    /// The way that a runner of an agent with `provider` is told, which may reach something of the network
+    /// if there is `egress`, with a key of its own; `None` for one that needs none.
     ///
     /// # Errors
     /// A sentence that names the field of the agent's configuration and says what to do.
-    pub fn way(&self, provider: &Provider) -> Result<Option<agent::Gateway>, String> {
-        let routes = self.routes(provider)?;
-        Ok(routes.map(|routes| agent::Gateway { key: fresh_key(), routes }))
+    pub fn way(
+        &self,
+        provider: &Provider,
+        egress: &Egress,
+    ) -> Result<Option<agent::Gateway>, String> {
+        let (routes, egress) = (self.routes(provider)?, !egress.is_empty());
+        let routes = routes.or_else(|| egress.then(Vec::new));
+        Ok(routes.map(|routes| agent::Gateway { key: fresh_key(), routes, egress }))
     }
 
     /// The ways to the models of `provider`; `None` for one that asks none.
@@ -101,7 +107,7 @@ impl Gateway {
     }
 
     /// Serves `session` of `agent`, whose runner was told `way`, at `socket`, until the door is dropped. What
-    /// it may use in a day `allowance` says anew for each request. Has to be called inside tokio.
+    /// it may use in a day and reach of the network `allowance` says anew for each request. Has to be called inside tokio.
     ///
     /// # Errors
     /// The system's reason.

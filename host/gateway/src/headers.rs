@@ -1,5 +1,7 @@
 //! Which headers pass, in either direction: a list of what may, for nobody can list what may not. Pure.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use twobox_shared::agent_config::Api;
 
@@ -103,6 +105,21 @@ pub(crate) fn has_key(asked: &HeaderMap, key: &str) -> bool {
     [bearer, own].into_iter().flatten().any(|given| same(given, key.as_bytes()))
 }
 
+/// Whether `asked` has `key` as its credential at a proxy: as a token, or as the password of anybody.
+pub(crate) fn has_proxy_key(asked: &HeaderMap, key: &str) -> bool {
+    let given = asked.get(hyper::header::PROXY_AUTHORIZATION).and_then(|it| it.to_str().ok());
+    let Some((scheme, given)) = given.and_then(|it| it.split_once(' ')) else {
+        return false;
+    };
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return same(given.trim().as_bytes(), key.as_bytes());
+    }
+    let read = BASE64_STANDARD.decode(given.trim()).unwrap_or_default();
+    let password = read.iter().position(|byte| *byte == b':').map(|at| &read[at + 1..]);
+    scheme.eq_ignore_ascii_case("basic")
+        && password.is_some_and(|password| same(password, key.as_bytes()))
+}
+
 fn same(a: &[u8], b: &[u8]) -> bool {
     let differ = a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y));
     a.len() == b.len() && std::hint::black_box(differ) == 0
@@ -163,6 +180,27 @@ mod tests {
         let passed = down(&answered);
         assert_eq!(passed.len(), 3, "{passed:?}");
         assert_eq!(passed.get("x-should-retry").unwrap(), "false");
+    }
+
+    #[test]
+    fn a_proxy_is_given_the_key_as_a_token_or_as_a_password() {
+        let cases = [
+            ("Bearer 0123", true),
+            ("bearer  0123", true),
+            ("Basic c2Vzc2lvbjowMTIz", true), // session:0123
+            ("basic OjAxMjM=", true),         // :0123
+            ("Basic MDEyMw==", false),        // 0123
+            ("Basic c2Vzc2lvbjowMTIzNA==", false),
+            ("Basic 0123", false),
+            ("Basic", false),
+            ("Digest 0123", false),
+            ("0123", false),
+        ];
+        for (given, expected) in cases {
+            let asked = headers(&[("proxy-authorization", given)]);
+            assert_eq!(has_proxy_key(&asked, "0123"), expected, "{given}");
+        }
+        assert!(!has_proxy_key(&headers(&[("authorization", "Bearer 0123")]), "0123"));
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Ledger {
             nano_usd: model.prices.map(|prices| prices.most(&most)),
             now,
         };
-        let limits = Limits { all: self.all, agent: caller.limit().await };
+        let limits = Limits { all: self.all, agent: caller.allowed().await.limit };
         let (store, prices) = (self.store.clone(), model.prices);
         // In a task of its own: a client that goes meanwhile leaves nothing open.
         let opening = tokio::spawn(async move {

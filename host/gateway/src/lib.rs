@@ -1,6 +1,6 @@
 //! The way from agents to models: a socket for each session (`door`), what may be asked there (`request`,
 //! `headers`), how much at once (`caller`, `pace`, `body`), and the way on (`proxy`, `upstream`, `pause`,
-//! `tap`); which upstreams there are and what they cost
+//! `tap`); to what they may reach of the network (`egress`); which upstreams there are and what they cost
 //! (`settings`, `price`), the host's secrets that they are asked with (`secrets`), and what was used
 //! (`counting`, `ledger`). A container has no key of an upstream, and no way to one but through here.
 //!
@@ -12,6 +12,7 @@ mod body_fields;
 mod caller;
 pub mod counting;
 mod door;
+mod egress;
 mod gateway;
 mod headers;
 pub mod ledger;
@@ -29,8 +30,9 @@ mod tap;
 mod unsaid;
 mod upstream;
 
-pub use caller::Allowance;
+pub use caller::{Allowance, Allowed};
 pub use door::Door;
+pub use egress::reach::Resolver;
 pub use gateway::{Gateway, GatewayError};
 pub use ledger::Ledger;
 pub use proxy::Proxy;

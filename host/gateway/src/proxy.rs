@@ -1,17 +1,17 @@
 //! One request of a container: looked at, reserved for, sent on with the host's credential, and its
 //! answer passed back as it comes.
 
+mod offered;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 use twobox_shared::agent_config::Api;
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_system::blocking::blocking;
@@ -21,6 +21,8 @@ use crate::answer::{Answer, plain, refused, with_body};
 use crate::body::{self, BODIES_MAX, Held};
 use crate::caller::Caller;
 use crate::counting::Counting;
+use crate::egress::reach::{self, Reach, Resolver};
+use crate::egress::{self, Tunnel};
 use crate::headers;
 use crate::ledger::{Ledger, Reserved};
 use crate::pause::Pauses;
@@ -36,9 +38,6 @@ use crate::upstream::{self, SendError};
 /// The longest body that is read on the thread that serves it, in bytes: well under a millisecond.
 const READ_AT_ONCE_MAX: usize = 64 << 10;
 
-/// The longest list of models, in bytes.
-const LIST_MAX: usize = 4 << 20;
-
 /// The way to all upstreams, for all sessions.
 pub struct Proxy {
     upstreams: Upstreams,
@@ -47,6 +46,7 @@ pub struct Proxy {
     connections: upstream::Upstreams,
     pauses: Pauses,
     room: Arc<Semaphore>,
+    reach: Reach,
 }
 
 impl Proxy {
@@ -59,7 +59,14 @@ impl Proxy {
             connections: upstream::Upstreams::default(),
             pauses: Pauses::default(),
             room: body::room(BODIES_MAX),
+            reach: Reach::new(reach::system()),
         }
+    }
+
+    /// The same, where names stand for what `resolver` says.
+    #[must_use]
+    pub fn with_resolver(self, resolver: Resolver) -> Self {
+        Self { reach: Reach::new(resolver), ..self }
     }
 
     /// The upstreams.
@@ -67,46 +74,32 @@ impl Proxy {
         &self.upstreams
     }
 
-    /// The names of the models that the upstream `name` offers to whoever has the host's key.
+    /// Connects `caller` to the host of the network that `request` asks for.
     ///
     /// # Errors
-    /// Why it does not tell them, in its own words where it has some.
-    pub async fn offered(&self, name: &str) -> Result<Vec<String>, Refusal> {
-        let upstream = self
-            .upstreams
-            .get(name)
-            .ok_or_else(|| Refusal::new(Why::NotFound, format!("there is no upstream {name:?}")))?;
-        let mut asked = HeaderMap::new();
-        let path = match upstream.api {
-            Api::Messages => {
-                asked.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
-                "/v1/models?limit=1000"
+    /// The answer that says why not.
+    pub(crate) async fn open_tunnel<B>(
+        &self,
+        caller: &Caller,
+        request: &Request<B>,
+    ) -> Result<Tunnel, Answer> {
+        let opened = match caller.may_come(Instant::now()) {
+            true => egress::open(&self.reach, caller, request).await,
+            false => Err(too_fast()),
+        };
+        opened.map_err(|refusal| {
+            let (session, why) = (caller.session, refusal.why);
+            let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+            let detail = for_a_terminal(&refusal.detail);
+            if why == Why::NotAllowed
+                && let Some(before) = warned("egress.refused", &format!("{session} {host}"))
+            {
+                tracing::info!(%session, agent = %caller.agent, detail, before,
+                    "an agent was refused a host of the network");
             }
-            Api::Responses | Api::Chat => "/models",
-        };
-        let out = Outgoing {
-            upstream,
-            path,
-            method: hyper::Method::GET,
-            headers: self.credentials(upstream, &asked).await?,
-            held: Held::nothing(),
-        };
-        let (head, body) = self.send(&out, None).await?.into_parts();
-        let unreadable = |what: String| Refusal::new(Why::Unreachable, format!("{name}: {what}"));
-        if !head.status.is_success() {
-            let said = unsaid::without_key(body, &out.headers).await;
-            let said: Value = serde_json::from_slice(&said).unwrap_or_default();
-            let words = said["error"]["message"].as_str().unwrap_or("it says no more");
-            return Err(unreadable(format!("{}: {}", head.status, for_a_terminal(words))));
-        }
-        let list = timeout(PATIENCE.silence, Limited::new(body, LIST_MAX).collect()).await;
-        let list = list.map_err(|_| unreadable("its list does not come".to_owned()))?;
-        let list = list.map_err(|error| unreadable(error.to_string()))?.to_bytes();
-        let value: Value = serde_json::from_slice(&list).unwrap_or_default();
-        let models =
-            value["data"].as_array().ok_or_else(|| unreadable("no list came".to_owned()))?;
-        let id = |model: &Value| model["id"].as_str().map(for_a_terminal);
-        Ok(models.iter().filter_map(id).collect())
+            tracing::debug!(%session, status = refusal.status(), detail, "refused a tunnel");
+            egress::not_opened(&refusal)
+        })
     }
 
     /// Answers `request` of `caller`. There is always an answer.
@@ -114,8 +107,7 @@ impl Proxy {
         // The form of a refusal is that of the upstream that was meant, as far as that is known.
         let mut api = Api::Messages;
         if !caller.may_come(Instant::now()) {
-            let detail = "requests come too fast: wait a second".to_owned();
-            return refused(&Refusal::new(Why::TooMany, detail), api);
+            return refused(&too_fast(), api);
         }
         self.pass(caller, request, &mut api).await.unwrap_or_else(|refusal| {
             tracing::debug!(session = %caller.session, status = refusal.status(),
@@ -132,8 +124,9 @@ impl Proxy {
     ) -> Result<Answer, Refusal> {
         let (head, body) = request.into_parts();
         if head.uri.authority().is_some() || head.uri.scheme().is_some() {
-            let detail = "write the path alone: nothing else is reached from here".to_owned();
-            return Err(Refusal::new(Why::NotFound, detail));
+            let detail = "nothing is reached from here in clear text: hosts of the network by https:// \
+                          alone, and an upstream by its path";
+            return Err(Refusal::new(Why::NotFound, detail.to_owned()));
         }
         let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let target = Target::parse(&path)?;
@@ -350,6 +343,10 @@ async fn read(api: Api, kind: Kind, body: Bytes) -> Result<Asked, Refusal> {
         true => Asked::read(api, kind, &body),
         false => blocking(move || Asked::read(api, kind, &body)).await,
     }
+}
+
+fn too_fast() -> Refusal {
+    Refusal::new(Why::TooMany, "requests come too fast: wait a second".to_owned())
 }
 
 /// Why there is no answer, for a container. The rest, which may name addresses of the host's network, is for

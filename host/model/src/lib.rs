@@ -5,6 +5,7 @@
 pub mod backoff;
 pub mod channel;
 pub mod dead_letter;
+pub mod egress;
 pub mod installation;
 pub mod seats;
 pub mod words;

@@ -118,7 +118,8 @@ mod tests {
                     None => drop(std::fs::remove_file(file)),
                 }
             }
-            told(&written, &source, &settings).map(|told| told.map(|it| it.allowance.now().tokens))
+            told(&written, &source, &settings)
+                .map(|told| told.map(|it| it.allowance.now().limit.tokens))
         };
         let (way, budget) =
             (r#"{"gateway": {"key": "k", "routes": []}}"#, r#"{"budget": {"tokens_per_day": 7}}"#);

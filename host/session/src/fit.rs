@@ -101,7 +101,8 @@ impl Task {
             let named = |reason: String| AgentConfigError::new(&source, reason).to_string();
             let refused = |reason: String| Unfit::Broken(named(reason));
             parts.runtime.accepts(&profile).map_err(refused)?;
-            profile.agent.gateway = parts.gateway.way(&profile.agent.provider).map_err(refused)?;
+            let way = parts.gateway.way(&profile.agent.provider, &profile.egress);
+            profile.agent.gateway = way.map_err(refused)?;
             let access = profile.agent.shared_folder;
             let agent = AgentFolders { program, shared, access };
             agent.check().map_err(Unfit::Trouble)?;

@@ -122,12 +122,14 @@ fn made_of(
     text
 }
 
-/// The way to models that a runner with `profile` would be told, which the settings of upstreams decide. It
-/// keeps the way that it was told, so that an older one leads nowhere once they have changed.
+/// The way that a runner with `profile` would be told, which the settings of upstreams decide, and whether it
+/// may reach anything of the network. It keeps the way that it was told, so that an older one leads nowhere
+/// once they have changed.
 fn way(gateway: &Gateway, profile: &Profile) -> String {
+    let network = if profile.egress.is_empty() { "" } else { "\nnetwork" };
     match gateway.routes(&profile.agent.provider) {
-        Ok(None) => String::new(),
-        routes => format!("\n{routes:?}"),
+        Ok(None) => network.to_owned(),
+        routes => format!("\n{routes:?}{network}"),
     }
 }
 

@@ -119,7 +119,8 @@ mod one_or_more {
     }
 }
 
-/// The way from a container to models, which only the host writes. It lies in the session's inbox half.
+/// The way from a container to models and to what it may reach of the network, which only the host writes. It
+/// lies in the session's inbox half.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
@@ -128,12 +129,22 @@ pub struct Gateway {
     pub key: String,
     /// The models, in the order in which they are asked.
     pub routes: Vec<Route>,
+    /// Whether the agent may reach something of the network there, by `CONNECT`. What that is, it is not told.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub egress: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_not(it: &bool) -> bool {
+    !it
 }
 
 impl fmt::Debug for Gateway {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("routes", &self.routes).finish_non_exhaustive()
+        let Self { routes, egress, key: _ } = self;
+        let mut shown = f.debug_struct("Gateway");
+        shown.field("routes", routes).field("egress", egress).finish_non_exhaustive()
     }
 }
 
@@ -173,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_key_is_never_printed() {
-        let way = Gateway { key: "own-key".to_owned(), routes: Vec::new() };
+        let way = Gateway { key: "own-key".to_owned(), routes: Vec::new(), egress: false };
         assert!(!format!("{way:?}").contains("own-key"), "{way:?}");
     }
 

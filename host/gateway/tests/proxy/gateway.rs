@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use twobox_config::Config;
-use twobox_gateway::{Door, Ledger, Proxy, Secret, Secrets, Upstreams};
+use twobox_gateway::{Allowed, Door, Ledger, Proxy, Resolver, Secret, Secrets, Upstreams};
+use twobox_model::egress::{Egress, Rule};
 use twobox_shared::agent_config::{Model, ModelName, Provider};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
@@ -25,8 +26,8 @@ pub(crate) struct Gateway {
     pub(crate) key: String,
     pub(crate) socket: PathBuf,
     pub(crate) door: Door,
-    /// What its agent may use in a day.
-    pub(crate) limit: Arc<Mutex<Limit>>,
+    /// What its agent may use in a day and reach of the network.
+    pub(crate) allowed: Arc<Mutex<Allowed>>,
     way: Arc<twobox_gateway::Gateway>,
     store: Store,
     folder: PathBuf,
@@ -50,7 +51,30 @@ impl Gateway {
         Self::with(upstream, "in", limit).await
     }
 
+    /// One whose agent may reach what `rules` say, where names stand for what `resolver` says.
+    pub(crate) async fn reaching(upstream: &Upstream, rules: &[&str], resolver: Resolver) -> Self {
+        let resolver = Some(resolver);
+        let gateway = Self::made(upstream, "in", Limit::default(), resolver).await;
+        gateway.let_reach(rules);
+        gateway
+    }
+
+    /// From now on its agent may reach what `rules` say.
+    pub(crate) fn let_reach(&self, rules: &[&str]) {
+        let rules = rules.iter().map(|rule| Rule::try_from((*rule).to_owned()).unwrap());
+        self.allowed.lock().unwrap().egress = Arc::new(Egress::of(rules.collect()).unwrap());
+    }
+
     async fn with(upstream: &Upstream, folder: &str, all: Limit) -> Self {
+        Self::made(upstream, folder, all, None).await
+    }
+
+    async fn made(
+        upstream: &Upstream,
+        folder: &str,
+        all: Limit,
+        resolver: Option<Resolver>,
+    ) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let settings = format!(
             "[anthropic]\nbase_url = \"http://{0}\"\n\
@@ -68,7 +92,12 @@ impl Gateway {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let zone: Zone = "UTC".parse().unwrap();
         let ledger = Ledger::new(store.clone(), clock, zone, all);
-        let way = Arc::new(twobox_gateway::Gateway::new(Proxy::new(upstreams, secrets, ledger)));
+        let proxy = Proxy::new(upstreams, secrets, ledger);
+        let proxy = match resolver {
+            Some(resolver) => proxy.with_resolver(resolver),
+            None => proxy,
+        };
+        let way = Arc::new(twobox_gateway::Gateway::new(proxy));
         Self::open(way, store, dir.path().join(folder), Arc::clone(&dir))
     }
 
@@ -86,15 +115,15 @@ impl Gateway {
             max_output_tokens: None,
             tools: BTreeMap::new(),
         });
-        let told = way.way(&provider).unwrap().unwrap();
+        let told = way.way(&provider, &Egress::default()).unwrap().unwrap();
         let (session, agent) =
             (SessionId::generate(&SystemIds), AgentGroupId::generate(&SystemIds));
         let socket = folder.join("gateway.sock");
-        let limit = Arc::<Mutex<Limit>>::default();
-        let shared = Arc::clone(&limit);
-        let allowance = Arc::new(move || *shared.lock().unwrap());
+        let allowed = Arc::<Mutex<Allowed>>::default();
+        let shared = Arc::clone(&allowed);
+        let allowance = Arc::new(move || shared.lock().unwrap().clone());
         let door = way.open(session, agent, &told, allowance, &socket).unwrap();
-        Self { key: told.key, socket, door, limit, way, store, folder, _dir: dir }
+        Self { key: told.key, socket, door, allowed, way, store, folder, _dir: dir }
     }
 
     /// Another session of the same host.
@@ -174,6 +203,11 @@ impl Raw {
         let near = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder));
         let name = socket.file_name().unwrap();
         Ok(Self(UnixStream::connect(Path::new(&near).join(name)).await?))
+    }
+
+    /// The connection itself.
+    pub(crate) fn stream(&mut self) -> &mut UnixStream {
+        &mut self.0
     }
 
     pub(crate) async fn ask(&mut self, text: &str) {

@@ -44,7 +44,7 @@ async fn what_is_not_a_plain_request_of_this_session_reaches_nobody() {
         (
             "a tunnel",
             format!("CONNECT {} HTTP/1.1\r\nhost: x\r\n{own}\r\n", upstream.address),
-            "404",
+            "407",
         ),
         (
             "a way out of the path",

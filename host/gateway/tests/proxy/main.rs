@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod egress;
 mod gateway;
 mod hostile;
 mod upstream;
@@ -238,7 +239,7 @@ async fn a_budget_that_is_lowered_counts_for_the_next_request() {
     upstream.answers([plain("200 OK", "", "{}")]);
     let answer = gateway.answer(&gateway.request(MESSAGES, "")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    gateway.limit.lock().unwrap().tokens = Some(0);
+    gateway.allowed.lock().unwrap().limit.tokens = Some(0);
     let answer = gateway.answer(&gateway.request(MESSAGES, "")).await;
     assert!(answer.starts_with("HTTP/1.1 402"), "{answer}");
     assert_eq!(upstream.asked().len(), 1);

@@ -9,6 +9,7 @@ use twobox_shared::agent_config::{
 };
 
 use super::ExtraMount;
+use twobox_model::egress::Egress;
 
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct File {
     /// The network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// What of the network it may reach through the host.
+    #[serde(skip_serializing_if = "Egress::is_empty")]
+    pub egress: Egress,
     /// What a conversation may use up.
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,

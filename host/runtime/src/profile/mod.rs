@@ -22,6 +22,7 @@ pub use self::file::{Budget, File};
 pub use self::mounts::ExtraMount;
 use crate::settings::{self, Caution};
 use twobox_config::{Containers, KEYS};
+use twobox_model::egress::Egress;
 
 /// A value, and whether the agent's own configuration says it.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +42,8 @@ pub struct Profile {
     pub image: Setting<String>,
     /// The network that they join; `none` for none.
     pub network: Setting<String>,
+    /// What they may reach of the network through the host, whatever network they join.
+    pub egress: Egress,
     /// What each conversation may use up.
     pub limits: Limits,
     /// What its models may use up in a day. It is the agent's alone: `[gateway]` has that of all together.
@@ -94,6 +97,7 @@ impl Profile {
             agent: AgentConfig::default(),
             image: default(settings.image.clone()),
             network: default(settings.network.clone()),
+            egress: Egress::default(),
             limits: Limits {
                 memory_mb: Setting { value: settings.memory_mb, own: false },
                 cpus: Setting { value: settings.cpus, own: false },
@@ -114,7 +118,7 @@ impl Profile {
     pub fn of(file: File, settings: &Containers) -> Result<Self, String> {
         let usual = Self::usual(settings);
         let agent = file.agent()?;
-        let File { image, network, limits, budget, mounts, environment, .. } = file;
+        let File { image, network, egress, limits, budget, mounts, environment, .. } = file;
         let file::Limits { memory_mb, cpus, pids } = limits;
         #[expect(clippy::cast_precision_loss, reason = "compared with the bounds of a setting")]
         let numbers = [
@@ -126,6 +130,7 @@ impl Profile {
             number.map_or(Ok(()), |number| in_range(name, number))?;
         }
         budget.check()?;
+        egress.check()?;
         if image.as_deref().is_some_and(|it| it.is_empty() || it.contains(char::is_whitespace)) {
             return Err(
                 "image: it names none: write one as \"my-agent:1\", or leave it out".to_owned()
@@ -142,6 +147,7 @@ impl Profile {
             cli,
             image: usual.image.or(image),
             network: usual.network.or(network),
+            egress,
             limits: Limits {
                 memory_mb: usual.limits.memory_mb.or(memory_mb),
                 cpus: usual.limits.cpus.or(cpus),
@@ -170,16 +176,27 @@ impl Profile {
     }
 
     /// A text that changes whenever something does that a runner is started with, for a digest alone: it has
-    /// secrets. The budget is not among it: it is read anew for each request.
+    /// secrets. The budget and what may be reached are not among it: they are read anew for each request.
     pub fn secret_text(&self) -> String {
-        let started_with = Self { budget: Budget::default(), ..self.clone() };
+        let started_with =
+            Self { budget: Budget::default(), egress: Egress::default(), ..self.clone() };
         format!("{started_with:?}{}", self.environment.secret_text())
     }
 
     /// All of it, for people.
     pub fn shown(&self) -> Vec<Shown> {
-        let Self { agent, image, network, limits, budget, mounts, environment, cli: _, caution: _ } =
-            self;
+        let Self {
+            agent,
+            image,
+            network,
+            egress,
+            limits,
+            budget,
+            mounts,
+            environment,
+            cli: _,
+            caution: _,
+        } = self;
         let usual = AgentConfig::default();
         let row = |name, value: String, own| Shown { name, value, own };
         let words = |words: Vec<String>| match words.is_empty() {
@@ -207,6 +224,11 @@ impl Profile {
             ),
             row("image", image.value.clone(), image.own),
             row("network", network.value.clone(), network.own),
+            row(
+                "egress",
+                words(egress.rules().iter().map(ToString::to_string).collect()),
+                !egress.is_empty(),
+            ),
             row("limits.memory_mb", limits.memory_mb.value.to_string(), limits.memory_mb.own),
             row("limits.cpus", limits.cpus.value.to_string(), limits.cpus.own),
             row("limits.pids", limits.pids.value.to_string(), limits.pids.own),

@@ -17,7 +17,7 @@ fn read(text: &str, settings: &Containers) -> Result<Profile, String> {
 const ALL: &str = r#"{
     "provider": {"kind": "command", "command": ["a"], "lifetime": "runner"},
     "shared_folder": "none", "max_turns": 7,
-    "image": "mine:1", "network": "agents",
+    "image": "mine:1", "network": "agents", "egress": ["API.github.com", "*.wikipedia.org:8443"],
     "limits": {"memory_mb": 64, "cpus": 2, "pids": 99},
     "budget": {"usd_per_day": 2.5},
     "mounts": [{"source": "/srv/docs", "target": "/mnt/docs"},
@@ -50,6 +50,7 @@ fn what_an_agent_does_not_say_is_as_the_settings_say() {
         row("tool_timeout_sec", "600", false),
         row("image", "mine:1", true),
         row("network", "agents", true),
+        row("egress", "api.github.com, *.wikipedia.org:8443", true),
         row("limits.memory_mb", "64", true),
         row("limits.cpus", "2", true),
         row("limits.pids", "99", true),
@@ -77,7 +78,7 @@ fn a_file_of_an_older_build_says_what_it_said() {
 #[test]
 fn a_runner_is_told_nothing_of_what_confines_it() {
     let told = read(ALL, &settings()).unwrap().agent.for_runner();
-    for kept in ["mine", "agents", "memory", "srv", "COLOUR", "green"] {
+    for kept in ["mine", "agents", "memory", "srv", "github", "COLOUR", "green"] {
         assert!(!told.contains(kept), "{kept}: {told}");
     }
     assert!(AgentConfig::of(serde_json::from_str(&told).unwrap()).is_ok(), "{told}");
@@ -116,6 +117,8 @@ fn what_cannot_be_is_refused_with_the_field_and_what_to_write() {
         (r#"{"network": ""}"#.to_owned(), "network is \"\""),
         (r#"{"network": "host"}"#.to_owned(), "set containers.allow_unsafe = true"),
         (r#"{"network": "container:x"}"#.to_owned(), "make network \"none\""),
+        (r#"{"egress": ["a.org", "https://a.org"]}"#.to_owned(), "egress[1]: \"https://a.org\" has more"),
+        (r#"{"egress": "a.org"}"#.to_owned(), "egress: invalid type"),
         (r#"{"limits": {"memory_mb": 15}}"#.to_owned(), "limits.memory_mb: 15 is not a whole number from 16"),
         (r#"{"limits": {"memory_mb": -1}}"#.to_owned(), "limits.memory_mb: invalid value"),
         (r#"{"limits": {"cpus": 0}}"#.to_owned(), "limits.cpus: 0 is not a number from 0.01"),
@@ -124,7 +127,7 @@ fn what_cannot_be_is_refused_with_the_field_and_what_to_write() {
         (r#"{"budget": {"usd_per_day": -1}}"#.to_owned(), "budget.usd_per_day: -1 is not from 0 to"),
         (r#"{"budget": {"tokens_per_day": 0.5}}"#.to_owned(), "budget.tokens_per_day: invalid type"),
         (r#"{"budget": {"usd": 1}}"#.to_owned(), "unknown field `usd`"),
-        (r#"{"egress": ["x"]}"#.to_owned(), "unknown field `egress`"),
+        (r#"{"networks": ["x"]}"#.to_owned(), "unknown field `networks`"),
         (r#"{"provider": {"kind": "echo"}} {}"#.to_owned(), "trailing characters"),
         (mount("docs", "/mnt/docs"), "write an absolute path"),
         (mount("/srv/../etc", "/mnt/docs"), "write an absolute path"),

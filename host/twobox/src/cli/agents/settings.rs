@@ -9,6 +9,7 @@ use twobox_shared::agent_config::{Model, ModelName, Provider, Written};
 use crate::cli::Context;
 use crate::cli::output::Failure;
 use twobox_gateway::Upstreams;
+use twobox_model::egress::{Egress, Rule};
 use twobox_runtime::profile::File;
 
 /// How an agent runs, where it is not as `[containers]` in twobox.toml says.
@@ -24,6 +25,10 @@ pub(in crate::cli) struct Settings {
     /// The network that they join; `none` for none.
     #[arg(long)]
     network: Option<String>,
+    /// What of the network it may reach through the host, as HOST or HOST:PORT (443 if left out), such as
+    /// "*.wikipedia.org". May be given several times, in place of all that was there; `none` for nothing.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = rule)]
+    egress: Vec<Reached>,
     /// Memory for a conversation, in MiB.
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
@@ -39,10 +44,11 @@ pub(in crate::cli) struct Settings {
 impl Settings {
     /// Whether nothing is set.
     pub(in crate::cli) fn is_empty(&self) -> bool {
-        let Self { models, image, network, memory, cpus, environment } = self;
+        let Self { models, image, network, egress, memory, cpus, environment } = self;
         (image, network, memory, cpus) == (&None, &None, &None, &None)
             && environment.is_empty()
             && models.is_empty()
+            && egress.is_empty()
     }
 
     /// Whether the upstreams of the models that are named are there.
@@ -63,7 +69,10 @@ impl Settings {
 
     /// Sets it in `file`. What is not given stays.
     pub(in crate::cli) fn put(self, file: &mut File) -> Result<(), Failure> {
-        let Self { models, image, network, memory, cpus, environment } = self;
+        let Self { models, image, network, egress, memory, cpus, environment } = self;
+        if !egress.is_empty() {
+            file.egress = reached(egress)?;
+        }
         if !models.is_empty() {
             ask(file, models);
         }
@@ -79,6 +88,35 @@ impl Settings {
             file.environment.insert(name.to_owned(), value);
         }
         Ok(())
+    }
+}
+
+/// One value of `--egress`.
+#[derive(Debug, Clone)]
+enum Reached {
+    Nothing,
+    What(Rule),
+}
+
+fn rule(text: &str) -> Result<Reached, String> {
+    match text {
+        "none" => Ok(Reached::Nothing),
+        _ => Rule::try_from(text.to_owned()).map(Reached::What),
+    }
+}
+
+fn reached(given: Vec<Reached>) -> Result<Egress, Failure> {
+    let count = given.len();
+    let rules: Vec<_> = given
+        .into_iter()
+        .filter_map(|it| match it {
+            Reached::What(rule) => Some(rule),
+            Reached::Nothing => None,
+        })
+        .collect();
+    match rules.is_empty() || rules.len() == count {
+        true => Egress::of(rules).map_err(Failure::usage),
+        false => Err(Failure::usage("--egress none stands alone")),
     }
 }
 
