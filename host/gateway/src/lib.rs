@@ -9,6 +9,7 @@
 mod answer;
 mod body;
 mod body_fields;
+mod built_in;
 mod caller;
 pub mod counting;
 mod door;

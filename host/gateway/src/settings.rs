@@ -1,6 +1,6 @@
 //! Which upstreams there are, what each speaks, and what is known of its models: the sections
-//! `[gateway.upstreams.NAME]` of `twobox.toml`, read strictly. `anthropic` and `openai` are there without
-//! one. Nothing is opened or asked here.
+//! `[gateway.upstreams.NAME]` of `twobox.toml`, read strictly. Some are there without one (`built_in`). Nothing is
+//! opened or asked here.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use twobox_config::Config;
 use twobox_shared::agent_config::{Api, ModelName, Route};
 use twobox_store::usage::Limit;
 
+use crate::built_in::{BUILT_IN, built_in};
 use crate::price::{Prices, limit};
 use crate::secrets::is_name;
 
@@ -35,6 +36,8 @@ pub struct Upstream {
     pub secret: Option<String>,
     /// What it speaks.
     pub api: Api,
+    /// Nobody wrote a section for it, and it is a program that may run on this machine or not.
+    pub guessed: bool,
     models: BTreeMap<String, Model>,
 }
 
@@ -97,9 +100,6 @@ struct WrittenModel {
     cache_write_usd: Option<f64>,
 }
 
-/// The upstreams that need no section.
-const BUILT_IN: [(&str, Kind); 2] = [("anthropic", Kind::Anthropic), ("openai", Kind::OpenAi)];
-
 /// The most that a million tokens may cost, in USD: above it is a mistake.
 const USD_MAX: f64 = 1_000_000.0;
 
@@ -114,11 +114,9 @@ impl Upstreams {
     pub fn read(config: &Config) -> Result<Self, SettingsError> {
         let sections = &config.gateway.upstreams;
         let mut by_name = BTreeMap::new();
-        for (name, kind) in BUILT_IN {
-            if !sections.contains_key(name) {
-                let upstream = upstream(name, Written { kind: Some(kind), ..Written::default() });
-                by_name.insert(name.to_owned(), upstream?);
-            }
+        for known in BUILT_IN.iter().filter(|known| !sections.contains_key(known.name)) {
+            let upstream = upstream(known.name, Written::default())?;
+            by_name.insert(known.name.to_owned(), Upstream { guessed: known.here, ..upstream });
         }
         for (name, section) in sections {
             let section = toml::Value::Table(section.clone());
@@ -286,8 +284,8 @@ fn upstream(name: &str, written: Written) -> Result<Upstream, SettingsError> {
         let reason = "has a bad name: use letters, digits, -, _ and ., and at most 64 of them";
         return Err(wrong(("", reason.to_owned())));
     }
-    let built_in = BUILT_IN.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    let kind = written.kind.or(built_in).ok_or_else(|| {
+    let built_in = built_in(name);
+    let kind = written.kind.or(built_in.map(|it| it.kind)).ok_or_else(|| {
         let reason = "is missing: write \"anthropic\", \"openai\" or \"compatible\"";
         wrong(("kind", reason.to_owned()))
     })?;
@@ -296,7 +294,8 @@ fn upstream(name: &str, written: Written) -> Result<Upstream, SettingsError> {
         let reason = "is none of its kind: leave it out, or write kind = \"compatible\"";
         return Err(wrong(("api", reason.to_owned())));
     }
-    let base_url = written.base_url.or_else(|| kind.base_url().map(str::to_owned));
+    let usual = built_in.and_then(|it| it.base_url).or_else(|| kind.base_url());
+    let base_url = written.base_url.or_else(|| usual.map(str::to_owned));
     let base_url = base_url.ok_or_else(|| {
         let reason = "is missing: write where it is, such as \"https://models.example/v1\"";
         wrong(("base_url", reason.to_owned()))
@@ -304,6 +303,7 @@ fn upstream(name: &str, written: Written) -> Result<Upstream, SettingsError> {
     let base_url = checked(&base_url, written.insecure)
         .map_err(|reason| wrong(("base_url", format!("{base_url:?} {reason}"))))?;
     let secret = match written.secret {
+        None if built_in.is_some_and(|it| it.here) => None,
         None => Some(name.to_owned()),
         Some(secret) if secret.is_empty() => None,
         Some(secret) if is_name(&secret) => Some(secret),
@@ -323,7 +323,7 @@ fn upstream(name: &str, written: Written) -> Result<Upstream, SettingsError> {
         }
     };
     let models = written.models.into_iter().map(model).collect::<Result<_, _>>()?;
-    Ok(Upstream { name: name.to_owned(), kind, base_url, secret, api, models })
+    Ok(Upstream { name: name.to_owned(), kind, base_url, secret, api, guessed: false, models })
 }
 
 fn speaks(kind: Kind, api: Api) -> bool {

@@ -13,10 +13,18 @@ fn name(text: &str) -> ModelName {
 }
 
 #[test]
-fn two_upstreams_are_there_without_a_section() {
+fn vendors_and_the_programs_of_this_machine_are_there_without_a_section() {
     let upstreams = read("").unwrap();
     let names: Vec<&str> = upstreams.all().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, ["anthropic", "openai"]);
+    assert_eq!(names, ["anthropic", "llama-cpp", "lm-studio", "ollama", "openai", "vllm"]);
+    let guessed: Vec<&str> =
+        upstreams.all().filter(|it| it.guessed).map(|it| it.name.as_str()).collect();
+    assert_eq!(guessed, ["llama-cpp", "lm-studio", "ollama", "vllm"]);
+    let ollama = upstreams.get("ollama").unwrap();
+    assert_eq!(
+        (ollama.base_url.as_str(), &ollama.secret, ollama.api),
+        ("http://127.0.0.1:11434/v1", &None, Api::Chat)
+    );
     let route = upstreams.route(&name("anthropic/claude-x")).unwrap();
     assert_eq!((route.path.as_str(), route.api), ("/anthropic/v1/messages", Api::Messages));
     assert_eq!(
@@ -32,7 +40,27 @@ fn two_upstreams_are_there_without_a_section() {
     );
     assert_eq!(upstreams.limit, Limit::default());
     let error = upstreams.route(&name("router/x")).unwrap_err();
-    assert!(error.contains("no upstream \"router\", but anthropic, openai"), "{error}");
+    assert!(
+        error.contains(
+            "no upstream \"router\", but anthropic, llama-cpp, lm-studio, ollama, openai, vllm"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_section_of_a_program_of_this_machine_changes_what_it_names_and_no_more() {
+    let upstreams = read(
+        "[gateway.upstreams.ollama.models.\"qwen3:8b\"]\ncontext_tokens = 40960\n\
+         [gateway.upstreams.vllm]\nbase_url = 'http://127.0.0.1:9000/v1'\nsecret = 'ours'\n",
+    )
+    .unwrap();
+    let ollama = upstreams.get("ollama").unwrap();
+    assert_eq!((ollama.base_url.as_str(), ollama.guessed), ("http://127.0.0.1:11434/v1", false));
+    assert_eq!((&ollama.secret, ollama.model("qwen3:8b").context_tokens), (&None, 40_960));
+    let vllm = upstreams.get("vllm").unwrap();
+    assert_eq!(vllm.base_url, "http://127.0.0.1:9000/v1");
+    assert_eq!(vllm.secret.as_deref(), Some("ours"));
 }
 
 #[test]

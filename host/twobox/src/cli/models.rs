@@ -14,7 +14,8 @@ use twobox_gateway::{Gateway, Secrets};
 /// Which models.
 #[derive(Debug, Args)]
 pub(super) struct ModelsArguments {
-    /// The upstream, such as anthropic; without it, all whose key is there.
+    /// The upstream, such as anthropic; without it, all whose key is there, and the programs of this
+    /// machine that listen at their usual ports.
     upstream: Option<String>,
 }
 
@@ -30,14 +31,22 @@ pub(super) async fn run(context: &Context, asked: ModelsArguments) -> Result<Exi
                 // One that cannot be read is an error of its own, which its upstream tells.
                 secret.is_none_or(|name| !matches!(secrets.find(name), Ok(None)))
             };
-            let all = gateway.upstreams().all();
-            all.filter(|it| usable(it.secret.as_ref())).map(|it| it.name.clone()).collect()
+            let mut all = Vec::new();
+            for upstream in gateway.upstreams().all() {
+                // A program that nobody spoke of may run here or not.
+                if usable(upstream.secret.as_ref())
+                    && (!upstream.guessed || upstream.listens().await)
+                {
+                    all.push(upstream.name.clone());
+                }
+            }
+            all
         }
     };
     if wanted.is_empty() {
         return Err(Failure::new(
-            "no upstream has a key yet: `twobox secrets set anthropic`, or set up another, see \
-             docs/gateway.md",
+            "no upstream has a key yet, and no program that serves models listens here: `twobox secrets \
+             set anthropic`, or set up another, see docs/gateway.md",
         ));
     }
     let (mut offered, mut lines, mut refused) = (Map::new(), Vec::new(), false);

@@ -83,7 +83,11 @@ fn models(config: &Config, secrets: &Secrets, agents: &[Agent]) -> Finding {
         (true, Some(doubtful)) => Finding::warn(doubtful, unpriced::HELP),
         (true, None) => Finding::ok(format!(
             "{} known, with the secrets that agents need",
-            crate::cli::output::count_of(upstreams.all().count(), "upstream is", "upstreams are")
+            crate::cli::output::count_of(
+                upstreams.all().filter(|it| !it.guessed).count(),
+                "upstream is",
+                "upstreams are"
+            )
         )),
     }
 }

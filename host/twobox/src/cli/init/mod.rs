@@ -1,6 +1,8 @@
 //! `twobox init`: a data directory that `twobox up` can run on. Safe to run again: what is there
 //! stays as it is.
 
+mod ask;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,7 +54,7 @@ pub(super) async fn run(
     let host = Store::create(&data.host_db())?;
     place::settle(&host, &data, now)?;
     let install = host.installation().id_or_new(&SystemIds, now).wait()?;
-    let (mut made, mut taken_over) = (Vec::new(), Vec::new());
+    let mut made = Vec::new();
     if write_new(&data.config(), &config::template(runtime, zone.name()))? {
         made.push("twobox.toml".to_owned());
     }
@@ -64,26 +66,14 @@ pub(super) async fn run(
         host.agents().add(FIRST_AGENT, SessionMode::Shared, &SystemIds, now).wait()?;
         made.push(format!("agent {FIRST_AGENT}"));
     }
-    // For every agent: a run that was interrupted may have left one without its files.
-    let mut keeps = None;
-    for agent in host.agents().list().wait()? {
-        let mut file = File::of(&AgentConfig::default());
-        let first = agent.name == FIRST_AGENT;
-        if let Some(model) = model.as_ref().filter(|_| first) {
-            agents::ask(&mut file, vec![model.clone()]);
+    let model = match model {
+        None if ask::somebody(context) && !data.agent_config(FIRST_AGENT).exists() => {
+            let (config, _) = context.load_config(&data.config())?;
+            ask::model(context, &config, &data, &host).await?
         }
-        let agents::Made { config: fresh, migrated: made_of } =
-            agents::make_files(&data, &agent, &file)?;
-        if let Some(model) = model.as_ref().filter(|_| first && !fresh) {
-            keeps = Some(format!(
-                "agent {FIRST_AGENT} was there and stays as it is: `twobox agents edit {FIRST_AGENT} \
-                 --model {model}`"
-            ));
-        }
-        if let Some(migrated) = made_of {
-            taken_over.push(agents::told(&agent.name, &migrated.to_string()));
-        }
-    }
+        model => model,
+    };
+    let (taken_over, keeps) = files_of_agents(&data, &host, model.as_ref())?;
     let (config, _) = context.load_config(&data.config())?;
     let mut next = next_steps(context, &config, &data, model.as_ref()).await?;
     next.extend(keeps);
@@ -108,6 +98,35 @@ pub(super) async fn run(
         say(&format!("next           {step}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes what is missing of every agent's files, for a run that was interrupted may have left one without;
+/// `model` answers for the first agent, if that is new. Returns which programs were taken over, and what to
+/// do where the agent was there.
+fn files_of_agents(
+    data: &DataDir,
+    host: &Store,
+    model: Option<&ModelName>,
+) -> Result<(Vec<String>, Option<String>), Failure> {
+    let (mut taken_over, mut keeps) = (Vec::new(), None);
+    for agent in host.agents().list().wait()? {
+        let mut file = File::of(&AgentConfig::default());
+        let model = model.filter(|_| agent.name == FIRST_AGENT);
+        if let Some(model) = model {
+            agents::ask(&mut file, vec![model.clone()]);
+        }
+        let agents::Made { config: fresh, migrated } = agents::make_files(data, &agent, &file)?;
+        if let Some(model) = model.filter(|_| !fresh) {
+            keeps = Some(format!(
+                "agent {FIRST_AGENT} was there and stays as it is: `twobox agents edit {FIRST_AGENT} \
+                 --model {model}`"
+            ));
+        }
+        if let Some(migrated) = migrated {
+            taken_over.push(agents::told(&agent.name, &migrated.to_string()));
+        }
+    }
+    Ok((taken_over, keeps))
 }
 
 fn tell_what_was_made(

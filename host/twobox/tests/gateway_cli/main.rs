@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod typed;
+
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use twobox_shared::ids::{SessionId, SystemIds};
@@ -217,48 +217,6 @@ fn a_secret_is_set_listed_and_removed_and_never_shown() {
         assert!(error.contains(part) && !error.contains("hidden"), "{error}");
     }
     assert!(!data.join("secrets/openai").exists());
-}
-
-#[test]
-fn a_secret_that_is_typed_is_not_shown_and_the_terminal_is_as_before() {
-    let (_dir, data) = initialised();
-    let pty = nix::pty::openpty(None, None).unwrap();
-    let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
-    nix::fcntl::fcntl(&pty.master, close).unwrap();
-    let echoes = || {
-        let modes = nix::sys::termios::tcgetattr(&pty.slave).unwrap().local_flags;
-        modes.contains(nix::sys::termios::LocalFlags::ECHO | nix::sys::termios::LocalFlags::ICANON)
-    };
-    let mut keys = std::fs::File::from(pty.master.try_clone().unwrap());
-    let shown: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let (mut screen, theirs) = (keys.try_clone().unwrap(), Arc::clone(&shown));
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = screen.read(&mut buffer) {
-            theirs.lock().unwrap().extend_from_slice(&buffer[..length]);
-        }
-    });
-    let wait = |what: &str, wanted: &dyn Fn() -> bool| {
-        let come = (0..1500).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            wanted()
-        });
-        assert!(come, "{what}: {}", String::from_utf8_lossy(&shown.lock().unwrap()));
-    };
-    for (typed, code) in [("sk-hiddenX\u{7f}\r", 0), ("sk-other\u{3}", 1)] {
-        shown.lock().unwrap().clear();
-        let end = || Stdio::from(pty.slave.try_clone().unwrap());
-        let mut set = command(&data, &["secrets", "set", "router"]);
-        let mut child = set.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        wait("it asks", &|| String::from_utf8_lossy(&shown.lock().unwrap()).contains("Enter"));
-        wait("it is mute", &|| !echoes());
-        keys.write_all(typed.as_bytes()).unwrap();
-        assert_eq!(child.wait().unwrap().code(), Some(code), "{typed:?}");
-        assert!(echoes(), "{typed:?}");
-        assert!(!String::from_utf8_lossy(&shown.lock().unwrap()).contains("sk-"), "{typed:?}");
-    }
-    let kept = std::fs::read_to_string(data.join("secrets/router")).unwrap();
-    assert_eq!(kept, "sk-hidden\n", "what was cancelled changed nothing");
 }
 
 #[test]
