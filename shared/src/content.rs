@@ -15,6 +15,9 @@ pub const KIND_TASK: &str = "task";
 /// `kind` of a message that the host wrote for the agent's information, or a request of the agent
 /// to the host.
 pub const KIND_SYSTEM: &str = "system";
+/// `kind` of what a person said to the host itself, such as `/stop`: it is settled as it is stored, and
+/// no runner is given it.
+pub const KIND_WORD: &str = "word";
 
 /// The largest `content` that either side accepts, in bytes.
 pub const CONTENT_MAX: usize = bounds::MESSAGE.most;

@@ -8,13 +8,14 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::{mpsc, oneshot};
-use twobox_shared::content::KIND_CHAT;
+use twobox_shared::content::{KIND_CHAT, KIND_WORD};
 use twobox_shared::ids::SessionId;
 use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 
 use twobox_channels::Intake;
 use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Address, Inbound, Receipt, Refusal};
+use twobox_model::chat_word::ChatWord;
 use twobox_session::command::Command;
 use twobox_session::core::Core;
 use twobox_session::signal::Reason;
@@ -177,16 +178,18 @@ fn hand_over(
     if sessions.is_empty() {
         return Err(Refusal::NobodyListens { channel_type, platform_id });
     }
+    // What is said to the host is no message for a model.
+    let is_word = ChatWord::of(&message.chat.text).is_some();
     let new = NewMessage {
         id: message.id,
-        kind: KIND_CHAT.to_owned(),
+        kind: if is_word { KIND_WORD } else { KIND_CHAT }.to_owned(),
         content: message.chat.to_json(),
         origin: Origin {
             channel_type: Some(channel_type),
             platform_id: Some(platform_id),
             thread_id,
         },
-        trigger: true,
+        trigger: !is_word,
         process_after: None,
         source_session: None,
         run_id: None,

@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod channel;
+pub mod chat_word;
 pub mod dead_letter;
 pub mod egress;
 pub mod installation;

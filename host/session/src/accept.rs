@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use twobox_shared::content::Chat;
+use twobox_shared::content::{Chat, KIND_WORD};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::{Accepted, NewMessage};
 
@@ -67,8 +67,16 @@ impl Task {
         batch: Vec<(NewMessage, oneshot::Sender<Result<Accepted, Refusal>>)>,
     ) {
         let mut batch = batch.into_iter().peekable();
+        let is_word = |message: &NewMessage| message.kind == KIND_WORD;
         while batch.peek().is_some() {
-            let (messages, replies): (Vec<_>, Vec<_>) = batch.by_ref().take(ACCEPT_BATCH).unzip();
+            // What was said to the host comes after what was said before it, and before the rest.
+            if let Some((word, reply)) = batch.next_if(|(message, _)| is_word(message)) {
+                let accepted = self.take_word(word).await;
+                answer(reply, accepted);
+                continue;
+            }
+            let said = std::iter::from_fn(|| batch.next_if(|(message, _)| !is_word(message)));
+            let (messages, replies): (Vec<_>, Vec<_>) = said.take(ACCEPT_BATCH).unzip();
             match self.store(messages).await {
                 Ok(accepted) => {
                     for (reply, accepted) in replies.into_iter().zip(accepted) {
@@ -84,7 +92,11 @@ impl Task {
         }
     }
 
-    async fn store(&mut self, messages: Vec<NewMessage>) -> Result<Vec<Accepted>, Refusal> {
+    /// Whether anything is taken here now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn takes_messages(&self) -> Result<(), Refusal> {
         if self.record.quarantine.is_some() {
             // The reason may quote the container, which is nobody's business in a chat.
             let reason = format!(
@@ -106,12 +118,19 @@ impl Task {
         if self.closing || self.core.is_stopping() {
             return Err(Refusal::stopping());
         }
-        let root = self.core.parts.data.root().to_owned();
-        let not_now = |error: &(dyn std::error::Error + 'static)| Refusal::TryAgain {
-            reason: format!("the message could not be stored: {}", explain(error, &root)),
-            passes: passes(error),
-        };
-        self.mark(Some(DUE_NOW)).await.map_err(|error| not_now(&error))?;
+        Ok(())
+    }
+
+    /// Says that a message could not be stored because of `error`.
+    pub(super) fn not_now(&self, error: &(dyn std::error::Error + 'static)) -> Refusal {
+        let root = self.core.parts.data.root();
+        let reason = format!("the message could not be stored: {}", explain(error, root));
+        Refusal::TryAgain { reason, passes: passes(error) }
+    }
+
+    async fn store(&mut self, messages: Vec<NewMessage>) -> Result<Vec<Accepted>, Refusal> {
+        self.takes_messages()?;
+        self.mark(Some(DUE_NOW)).await.map_err(|error| self.not_now(&error))?;
         fault::point(CrashPoint::HostAcceptMarked);
         self.looks.overtake();
         let chat = messages.iter().any(|message| message.trigger && message.run_id.is_none());
@@ -134,7 +153,7 @@ impl Task {
                 Ok(accepted)
             }
             Err(error) => {
-                let refusal = not_now(&error);
+                let refusal = self.not_now(&error);
                 self.handle.signal.raise(Reason::Due); // the mark was set for nothing
                 self.unstored = Some(error);
                 Err(refusal)

@@ -56,11 +56,13 @@ pub(super) fn of_row(
 /// A notice as its channel gets it.
 pub(super) fn of_notice(notice: &Notice, key: String) -> Outbound {
     let failed = notice.failed_message();
+    let is_failed = failed.is_some();
+    let answers: Vec<_> = failed.into_iter().chain(notice.answers.iter().cloned()).collect();
     Outbound {
         key,
-        in_reply_to: None,
-        failed: failed.is_some(),
-        answers: failed.into_iter().collect(),
+        in_reply_to: answers.first().cloned(),
+        failed: is_failed,
+        answers,
         text: notice.text.clone(),
         files: Vec::new(),
         shelf: None,

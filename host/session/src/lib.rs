@@ -46,3 +46,4 @@ mod tasking;
 mod trouble;
 pub mod waiting;
 pub mod watch;
+mod word;

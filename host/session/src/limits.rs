@@ -121,6 +121,11 @@ impl Vitals {
         !self.claims.is_empty()
     }
 
+    /// Since when it works on what it has worked on for the longest time.
+    pub fn busy_since(&self) -> Option<Monotonic> {
+        self.claims.values().map(|claim| claim.first).min()
+    }
+
     /// Whether a limit is broken at `now`, and if not, when to look again.
     ///
     /// `idle` is how long the runner was told to wait for work before it leaves.

@@ -193,11 +193,11 @@ impl Task {
     }
 
     /// The incarnation that may be at work. A task that was just woken knows it only by its record.
-    fn living(&self) -> Option<RunnerId> {
+    pub(super) fn living(&self) -> Option<RunnerId> {
         self.container.as_ref().map(|container| container.vitals.runner).or(self.record.runner)
     }
 
-    async fn run_state(&mut self, message: &MessageId) -> Result<RunState, Trouble> {
+    pub(super) async fn run_state(&mut self, message: &MessageId) -> Result<RunState, Trouble> {
         let writers = match (&self.container, self.record.runner) {
             (None, None) => Writers::None,
             _ => Writers::Possible,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 use twobox_shared::clock::Monotonic;
-use twobox_shared::ids::SessionId;
+use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::open::BoxError;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
@@ -71,6 +71,8 @@ pub(crate) struct Task {
     pub(super) unstored: Option<BoxError>,
     pub(super) sweep_budget: SweepBudget,
     pub(super) refusals: Refusals,
+    /// What a person has had stopped last, in case its container goes on with it.
+    pub(super) told_to_stop: Vec<MessageId>,
     /// The last complaint, so that the same one is logged once.
     pub(super) complaint: Option<String>,
     /// How often in a row the runtime did not answer.
@@ -116,6 +118,7 @@ pub(crate) async fn run(
         unstored: None,
         sweep_budget: SweepBudget::default(),
         refusals: Refusals::default(),
+        told_to_stop: Vec::new(),
         complaint: None,
         runtime_silent: 0,
         looked_over: None,

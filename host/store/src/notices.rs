@@ -22,6 +22,8 @@ pub struct Notice {
     /// It stands behind the rows of the outbox up to this number, which the session had seen when it
     /// was written. `None` until the session takes it up, if somebody else wrote it.
     pub behind: Option<Seq>,
+    /// The messages that it answers, besides one that it says has failed.
+    pub answers: Vec<MessageId>,
     /// How far its delivery has come. Its hold is counted from when it was written, or redriven last.
     pub record: Delivery,
 }
@@ -37,7 +39,23 @@ impl Notice {
             error: None,
             platform_message_id: None,
         };
-        Self { cause, address, text, behind: None, record }
+        Self { cause, address, text, behind: None, answers: Vec::new(), record }
+    }
+
+    /// What begins the cause of a notice that answers what a person said to the host.
+    const WORD: &str = "word:";
+
+    /// A fresh notice that answers `word`, and of the `others` that no answer follows.
+    pub fn of_word(
+        word: &MessageId,
+        others: Vec<MessageId>,
+        address: Address,
+        text: String,
+        now: UnixMillis,
+    ) -> Self {
+        let answers = [word.clone()].into_iter().chain(others).collect();
+        let cause = format!("{}{word}", Self::WORD);
+        Self { answers, ..Self::held(cause, address, text, now) }
     }
 
     /// What begins the cause of a notice that a message has failed.
@@ -63,7 +81,7 @@ impl Notice {
 
     const SELECT_OPEN: &str = "
         SELECT cause, channel_type, platform_id, thread_id, text, status, attempts,
-               next_attempt_at_ms, error, created_at_ms, behind_seq
+               next_attempt_at_ms, error, created_at_ms, behind_seq, answers
         FROM notices WHERE session_id = :session AND status IN ('held', 'sending')
         ORDER BY created_at_ms, cause";
 
@@ -78,6 +96,7 @@ impl Notice {
             },
             text: row.get("text")?,
             behind: row.get("behind_seq")?,
+            answers: answers(row)?,
             record: Delivery {
                 status: DeliveryStatus::parse(&word).unwrap_or(DeliveryStatus::Held),
                 attempts: row.get("attempts")?,
@@ -204,8 +223,9 @@ impl Notices<'_> {
 pub(crate) fn add(db: &Connection, session: SessionId, notice: &Notice) -> Result<bool, DbError> {
     db.execute(
         "INSERT INTO notices (session_id, cause, channel_type, platform_id, thread_id, text,
-           created_at_ms, behind_seq)
-         VALUES (:session, :cause, :channel_type, :platform_id, :thread_id, :text, :now, :behind)
+           created_at_ms, behind_seq, answers)
+         VALUES (:session, :cause, :channel_type, :platform_id, :thread_id, :text, :now, :behind,
+           :answers)
          ON CONFLICT (session_id, cause) DO NOTHING",
         named_params! {
             ":session": session,
@@ -216,10 +236,22 @@ pub(crate) fn add(db: &Connection, session: SessionId, notice: &Notice) -> Resul
             ":text": notice.text,
             ":now": notice.record.changed_at,
             ":behind": notice.behind,
+            ":answers": (!notice.answers.is_empty()).then(|| {
+                serde_json::to_string(&notice.answers).expect("ids are text")
+            }),
         },
     )
     .map(|changed| changed == 1)
     .map_err(failed("store a notice"))
+}
+
+/// What stands in `answers`, a list in JSON. The host alone writes it.
+fn answers(row: &Row<'_>) -> rusqlite::Result<Vec<MessageId>> {
+    let text: Option<String> = row.get("answers")?;
+    let list = text.map(|text| serde_json::from_str(&text));
+    list.transpose().map(Option::unwrap_or_default).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
 }
 
 /// A notice, whatever became of it.

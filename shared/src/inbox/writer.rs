@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
 
 use super::{Accepted, NewMessage, failed};
-use crate::content::{Failure, digest16};
+use crate::content::{Failure, KIND_WORD, digest16};
 use crate::ids::MessageId;
 use crate::open::{self, BoxError};
 use crate::seq::Seq;
@@ -129,9 +129,9 @@ impl InboxTx<'_> {
         let seq = self.next_seq(seen)?;
         self.tx
             .prepare_cached(
-                "INSERT INTO messages_in (id, seq, kind, timestamp, process_after, trigger,
+                "INSERT INTO messages_in (id, seq, kind, timestamp, status, process_after, trigger,
                    platform_id, channel_type, thread_id, content, source_session_id, run_id)
-                 VALUES (:id, :seq, :kind, :timestamp, :process_after, :trigger,
+                 VALUES (:id, :seq, :kind, :timestamp, :status, :process_after, :trigger,
                    :platform_id, :channel_type, :thread_id, :content, :source_session_id, :run_id)",
             )
             .and_then(|mut insert| {
@@ -140,6 +140,7 @@ impl InboxTx<'_> {
                     ":seq": seq,
                     ":kind": message.kind,
                     ":timestamp": now.to_rfc3339(),
+                    ":status": if message.kind == KIND_WORD { "completed" } else { "pending" },
                     ":process_after": message.process_after.map(UnixMillis::to_rfc3339),
                     ":trigger": i64::from(message.trigger),
                     ":platform_id": message.origin.platform_id,

@@ -34,4 +34,5 @@ mod service;
 mod strangers;
 mod tasks;
 mod time;
+mod words;
 mod workspace;

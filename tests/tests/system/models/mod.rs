@@ -20,7 +20,7 @@ use twobox_tests::{Mode, Setup, World, wait_for};
 const KEY: &str = "sk-stand-in-7b1c9d0e4f";
 
 /// The model of most agents here.
-const MODEL: &str = "anthropic/claude-x";
+pub(crate) const MODEL: &str = "anthropic/claude-x";
 
 /// How long a turn may take whose tries are put off.
 const LONG: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ fn towards(setup: Setup, server: &ModelServer) -> Setup {
 }
 
 /// The same, with no host yet: every upstream has its key, and `ada` is answered by `models`.
-fn made(setup: Setup, server: &ModelServer, mode: Mode, models: &[&str]) -> World {
+pub(crate) fn made(setup: Setup, server: &ModelServer, mode: Mode, models: &[&str]) -> World {
     let world = towards(setup, server).make();
     for upstream in ["anthropic", "openai", "router"] {
         set_secret(&world, upstream, KEY);
@@ -76,7 +76,7 @@ fn used(world: &World) -> Value {
 
 /// Waits until the host has counted so many requests that ended, whatever came of them.
 #[track_caller]
-fn wait_used(world: &World, requests: u64) -> Value {
+pub(crate) fn wait_used(world: &World, requests: u64) -> Value {
     wait_for(&format!("{requests} requests to be counted"), || {
         Some(used(world)).filter(|used| used["requests"] == requests)
     })

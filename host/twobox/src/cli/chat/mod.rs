@@ -209,25 +209,24 @@ impl Chat {
             Typed::Help => self.paper.note(HELP),
             Typed::Unknown(word) => self.paper.note(&words::explain(&word)),
             Typed::Stop => self.stop(conversation),
-            Typed::Say(text) => {
-                let id = MessageId::from(SystemIds.uuid());
-                self.unaccepted.push(id.clone());
-                self.unanswered.push(Unanswered {
-                    id: id.clone(),
-                    receipts: Vec::new(),
-                    stopping: false,
-                });
-                conversation.say(id, text);
-            }
+            Typed::Say(text) => self.say(text, conversation),
         }
         ControlFlow::Continue(())
+    }
+
+    fn say(&mut self, text: String, conversation: &Conversation) {
+        let id = MessageId::from(SystemIds.uuid());
+        self.unaccepted.push(id.clone());
+        self.unanswered.push(Unanswered { id: id.clone(), receipts: Vec::new(), stopping: false });
+        conversation.say(id, text);
     }
 
     /// Has everything stopped that was said here and not answered; what was to stop before, with its
     /// container. What the host has not taken yet is stopped when it has.
     fn stop(&mut self, conversation: &Conversation) {
         if self.unanswered.is_empty() {
-            return self.paper.note("(there is nothing to stop: nothing waits for an answer)");
+            // Others may have said what it is at: the host knows.
+            return self.say("/stop".to_owned(), conversation);
         }
         (self.at_work, self.ask_again, self.told) = (None, None, false);
         for message in &mut self.unanswered {

@@ -20,6 +20,8 @@ pub(super) enum Typed {
 /// What [`Typed::Help`] shows.
 pub(super) const HELP: &str = "/help   this
 /stop   have the agent stop what it is at; once more if it does not obey
+/status what the agent is at, what waits, and what was used today
+/new    begin a new conversation, with an agent that a model answers
 /quit   leave, as Ctrl-D does
 Enter sends, Alt-Enter begins another line, and what is pasted keeps its lines. What begins with // is
 sent with one slash. Up and down find what was typed before.";
@@ -37,6 +39,7 @@ pub(super) fn read(line: &str) -> Typed {
         "help" | "?" => Typed::Help,
         "quit" | "exit" => Typed::Quit,
         "stop" => Typed::Stop,
+        "status" | "new" => Typed::Say(line.to_owned()), // the host's and the agent's to read
         _ if word.starts_with('/') => Typed::Say(line.replacen('/', "", 1)),
         _ => {
             let first = word.split(char::is_whitespace).next().unwrap_or_default();
@@ -70,6 +73,8 @@ mod tests {
             (" /quit ", Typed::Quit),
             ("/exit", Typed::Quit),
             ("/stop", Typed::Stop),
+            ("/status", say("/status")),
+            ("/new", say("/new")),
             ("/stpo", Typed::Unknown("/stpo".to_owned())),
             ("/stop it", Typed::Unknown("/stop".to_owned())),
             ("/etc/hosts is odd", say("/etc/hosts is odd")),
