@@ -19,6 +19,8 @@ pub(crate) enum Asked {
     Run(Box<Options>),
     /// To say what a runner with these options would see.
     Probe(Box<Options>),
+    /// To offer the host's tools by MCP, for the runner that listens at this socket.
+    Mcp(PathBuf),
     /// To print something and leave.
     Print(String),
 }
@@ -83,6 +85,7 @@ const HELP: &str = "\
 agent-runner: answers the messages of one session
 
 usage: agent-runner --install UUID --session UUID --runner UUID [options]
+       agent-runner mcp --socket PATH
 
   --install UUID     the installation, and
   --session UUID     the session: labels by which the host finds this process
@@ -103,6 +106,9 @@ usage: agent-runner --install UUID --session UUID --runner UUID [options]
   --confine          give up all file system rights that are not needed (Landlock)
   --probe            say in one line of JSON what a runner started like this sees, and leave
   --version, --help
+
+`mcp` is the host's tools for an agent that is a program, by MCP on standard input and output. A runner
+gives its path and the socket to the programs that it starts.
 
 Each option may also be given in the environment: TWOBOX_RUNNER, TWOBOX_IDLE_MS, TWOBOX_CONFINE=1, ...
 Exit codes: 0 idle or told to leave, 2 usage, 65 unusable database, 70 a provider that hangs,
@@ -143,6 +149,7 @@ fn parse(
     let (mut confine, mut probe) = (false, false);
     while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
         match arg {
+            Arg::Value(word) if word == "mcp" && given.is_empty() => return mcp(parser),
             Arg::Long("help") | Arg::Short('h') => return Ok(Asked::Print(HELP.to_owned())),
             Arg::Long("version") | Arg::Short('V') => {
                 return Ok(Asked::Print(format!("agent-runner {}", env!("CARGO_PKG_VERSION"))));
@@ -178,6 +185,20 @@ fn parse(
         confine: confine || values.switch("confine")?,
     });
     Ok(if probe { Asked::Probe(options) } else { Asked::Run(options) })
+}
+
+fn mcp(mut parser: Parser) -> Result<Asked, String> {
+    let mut socket = None;
+    while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
+        match arg {
+            Arg::Long("socket") => {
+                socket = Some(parser.value().map_err(|error| error.to_string())?);
+            }
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    let socket = socket.ok_or("mcp: --socket is missing: a runner gives it to its programs")?;
+    Ok(Asked::Mcp(socket.into()))
 }
 
 /// What was given, on the command line or in the environment.
@@ -290,7 +311,7 @@ mod tests {
     fn options(args: &[&str], env: &[(&str, &str)]) -> Options {
         match run(args, env).unwrap() {
             Asked::Run(options) | Asked::Probe(options) => *options,
-            Asked::Print(text) => panic!("it printed {text}"),
+            other @ (Asked::Print(_) | Asked::Mcp(_)) => panic!("{other:?}"),
         }
     }
 
@@ -319,6 +340,8 @@ mod tests {
         let asked = run(&[&ids[..], &["--probe", "--in", "/x"]].concat(), &[]).unwrap();
         assert!(matches!(asked, Asked::Probe(options) if options.paths.in_dir() == "/x"));
         assert!(matches!(run(&ids, &[]), Ok(Asked::Run(_))));
+        let mcp = run(&["mcp", "--socket", "/s"], &[]);
+        assert!(matches!(mcp, Ok(Asked::Mcp(socket)) if socket == Path::new("/s")));
         let missing = run(&["--probe"], &[]).unwrap_err();
         assert!(missing.contains("--install is missing"), "{missing}");
     }
@@ -349,7 +372,10 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let labels = [("TWOBOX_INSTALL", ID), ("TWOBOX_SESSION", ID)];
-        let cases: [(&[&str], &str); 10] = [
+        let cases: [(&[&str], &str); 13] = [
+            (&["mcp"], "mcp: --socket is missing"),
+            (&["mcp", "--socket"], "missing argument"),
+            (&["mcp", "--socket", "/s", "more"], "unexpected argument \"more\""),
             (&["--runner", ID, "--processes", "0"], "--processes: \"0\""),
             (&[], "--runner is missing (or TWOBOX_RUNNER"),
             (&["--runner", "x"], "--runner: \"x\" is not a UUID"),

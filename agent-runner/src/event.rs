@@ -21,6 +21,8 @@ pub(crate) enum Event {
     Terminate,
     /// The provider said something about the running turn.
     Said(Said),
+    /// A tool of the host was used in the running turn.
+    Asked(Asked),
     /// The provider ended the turn.
     Ended(Result<Done, Failure>),
 }
@@ -47,11 +49,24 @@ pub(crate) enum Said {
     File(Attachment),
     /// These follow-ups are part of the turn now.
     Used(Vec<MessageId>),
-    /// Say when all that was said before has been done, and what could not be done was told.
-    Mark(Sender<()>),
     /// End the process with this code, at once.
     Exit(u8),
 }
+
+/// Something that a tool says, and who waits to hear what became of it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The turn that it is said in: in any other it is nothing.
+    pub(crate) turn: TurnNumber,
+    /// What is said.
+    pub(crate) said: Said,
+    /// Hears that it was done, or why not, or nothing where the turn is over.
+    pub(crate) answer: Sender<Result<(), String>>,
+}
+
+/// Tells the turns of a runner's life apart, and the beginnings of one that begins afresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct TurnNumber(pub(crate) u64);
 
 /// A file to send.
 #[derive(Debug)]

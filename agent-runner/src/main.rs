@@ -16,6 +16,7 @@ mod ground;
 mod heartbeat;
 mod host_socket;
 mod lock;
+mod mcp;
 mod outbox;
 mod patience;
 mod probe;
@@ -48,6 +49,12 @@ fn main() -> ExitCode {
             }
             say::print(&probe::report(&options.folders()));
             return ExitCode::SUCCESS;
+        }
+        Ok(Asked::Mcp(socket)) => {
+            return match mcp::server::run(&socket) {
+                true => ExitCode::SUCCESS,
+                false => Exit::System.into(),
+            };
         }
         Ok(Asked::Print(text)) => {
             say::print(&text);

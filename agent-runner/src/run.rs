@@ -18,7 +18,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use crate::args::Options;
-use crate::event::Event;
+use crate::event::{Event, TurnNumber};
 use crate::exit::Exit;
 use crate::family;
 use crate::outbox::{Outbox, until_done};
@@ -70,6 +70,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) worker: Option<Worker>,
     /// Whether the provider has a turn that it has not ended.
     pub(crate) in_turn: bool,
+    /// The number of the last turn.
+    pub(crate) turns: TurnNumber,
     /// The highest number seen in the inbox.
     pub(crate) floor: Seq,
     /// When the outbox was last looked over for what can be forgotten.
@@ -103,6 +105,7 @@ impl<'a> Runner<'a> {
             events_in,
             worker: None,
             in_turn: false,
+            turns: TurnNumber::default(),
             floor: Seq::default(),
             tidied: None,
             continuation: None,
@@ -226,7 +229,7 @@ impl<'a> Runner<'a> {
                     return Cause::Event;
                 }
                 Ok(Event::Committed) => closed_by = Some(self.clock.monotonic() + CLOSE_PATIENCE),
-                Ok(Event::Said(_) | Event::Ended(_)) => {} // no turn runs, so none can be meant
+                Ok(Event::Said(_) | Event::Asked(_) | Event::Ended(_)) => {} // no turn runs, so none can be meant
                 Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.clock.monotonic();

@@ -15,6 +15,7 @@ use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::MessageId;
 use twobox_shared::mend::mended;
 
+use super::desk::Desk;
 use super::resident::{Complaints, Output, Resident};
 use super::{Done, Prompt, Provider, Push, TurnHandle, cancelled};
 use crate::args::{Folders, Options};
@@ -29,6 +30,9 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Names the folder that the agent's sessions share.
 const AGENT: &str = "TWOBOX_AGENT";
+
+/// Says how to start the server that has the host's tools, as clients of MCP are told of one.
+const MCP: &str = "TWOBOX_MCP";
 
 /// A line of the program.
 #[derive(Debug, Deserialize)]
@@ -72,9 +76,10 @@ enum Line {
 pub(crate) struct Program {
     command: Vec<String>,
     lifetime: Lifetime,
-    folders: Folders,
-    temp: Option<PathBuf>,
+    options: Options,
     resident: Resident,
+    /// Where it uses the host's tools, once it was started.
+    desk: Option<Desk>,
     /// Whether it was said that what the program writes has to be mended.
     told_mended: bool,
 }
@@ -84,26 +89,37 @@ impl Program {
         Self {
             command,
             lifetime,
-            folders: options.folders.clone(),
-            temp: options.temp(),
+            options: options.clone(),
             resident: Resident::new(LINE_MAX, Complaints::Shared),
+            desk: None,
             told_mended: false,
         }
     }
 
     /// Where the program finds its folders. Its home is the workspace: it can write there, and none
     /// of its other conversations sees it.
-    fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let Folders { program, work, agent, .. } = &self.folders;
+    fn environment(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        let Folders { program, work, agent, .. } = &self.options.folders;
         let (work, agent) = (work.as_deref(), agent.as_deref());
         let named = [
             ("TWOBOX_PROGRAM", Some(&**program)),
             ("TWOBOX_WORK", work),
             ("HOME", work),
             (AGENT, agent),
-            ("TMPDIR", self.temp.as_deref()),
         ];
-        named.into_iter().filter_map(|(name, folder)| Some((name, folder?)))
+        let temp = self.options.temp().map(|temp| ("TMPDIR", temp));
+        named.into_iter().filter_map(|(name, folder)| Some((name, folder?.to_owned()))).chain(temp)
+    }
+
+    /// How the program starts the server of the host's tools. One that uses none works all the same without.
+    fn tools(&mut self, handle: &TurnHandle) -> Option<String> {
+        let opened = match self.desk.take() {
+            Some(desk) => Ok(desk),
+            None => Desk::open(handle, &self.options, Vec::new()),
+        };
+        let launch = opened.and_then(|desk| self.desk.insert(desk).launch());
+        let launch = launch.and_then(|launch| Ok(serde_json::to_string(&launch)?));
+        launch.map_err(|error| say!("{MCP} is not set: {error}")).ok()
     }
 
     fn start(&mut self, handle: &TurnHandle) -> Result<(), Failure> {
@@ -116,8 +132,9 @@ impl Program {
         }
         let mut command = Command::new(&self.command[0]);
         command
+            .envs(self.tools(handle).map(|launch| (MCP, launch)))
             .args(&self.command[1..])
-            .current_dir(&self.folders.program)
+            .current_dir(&self.options.folders.program)
             .env_remove(AGENT) // where the agent's sessions share nothing
             .envs(self.environment());
         self.resident.start(command, handle)
@@ -177,6 +194,7 @@ impl Program {
                     ));
                 }
                 Ok(Line::TurnDone { continuation, silent }) => {
+                    let silent = silent || handle.said_nothing();
                     return (Ok(Done { continuation, silent }), true);
                 }
                 Ok(Line::Failed(failure)) => return (Err(failure), true),
@@ -216,7 +234,7 @@ impl Program {
 
     fn attachment(&self, file: &Path) -> Attachment {
         let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
-        let Folders { program, work, .. } = &self.folders;
+        let Folders { program, work, .. } = &self.options.folders;
         // What the turn has made lies in the workspace, what every turn may send with the program.
         let made = work.as_ref().map(|work| work.join(file)).filter(|made| made.exists());
         let path = made.unwrap_or_else(|| program.join(file));

@@ -5,6 +5,8 @@
 //! commits are the main thread's business, which holds the [`Reins`].
 
 mod command;
+mod current;
+mod desk;
 mod echo;
 mod model;
 mod resident;
@@ -25,8 +27,9 @@ use twobox_shared::content::{About, Chat, Failure};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{InboundMessage, Origin};
 
+use self::current::Current;
 use crate::args::Options;
-use crate::event::{Event, Said};
+use crate::event::{Event, Said, TurnNumber};
 use crate::say::say;
 
 /// The failure reason by which a provider says that the continuation is dead or poisoned.
@@ -137,12 +140,23 @@ pub(crate) struct TurnHandle {
     pushes: Receiver<Push>,
     push: Sender<Push>,
     group: Arc<Mutex<Option<Pid>>>,
+    current: Arc<Current>,
 }
 
 impl TurnHandle {
     /// Says something about the running turn.
     pub(crate) fn say(&self, said: Said) {
         drop(self.events.send(Event::Said(said))); // nobody listens: the process is leaving
+    }
+
+    /// Says something for a tool and returns where to hear what became of it: nothing, if the turn is over.
+    fn ask(&self, said: Said) -> Receiver<Result<(), String>> {
+        current::ask(&self.events, self.current.number().unwrap_or_default(), said)
+    }
+
+    /// Whether the agent has said by a tool that it means to say nothing.
+    fn said_nothing(&self) -> bool {
+        self.current.said_nothing()
     }
 
     /// Passes over what was meant for the turn before. What is pushed for this one may be there already, and
@@ -189,7 +203,9 @@ impl TurnHandle {
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));
         let reins = Reins { push: push.clone(), group: Arc::clone(&group) };
-        (Self { events, pushes, push, group }, reins, said)
+        let current = Arc::new(Current::default());
+        current.begin(TurnNumber(1), &[]);
+        (Self { events, pushes, push, group, current }, reins, said)
     }
 }
 
@@ -238,7 +254,7 @@ fn kill_group(slot: &Mutex<Option<Pid>>) {
 /// is killed by the kernel when the thread that started it ends.
 pub(crate) struct Worker {
     config: AgentConfig,
-    jobs: Sender<Prompt>,
+    jobs: Sender<(TurnNumber, Prompt)>,
     reins: Reins,
     thread: JoinHandle<()>,
 }
@@ -264,11 +280,12 @@ impl Worker {
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));
         let reins = Reins { push: push.clone(), group: Arc::clone(&group) };
-        let handle = TurnHandle { events, pushes, push, group };
-        let (jobs, prompts) = mpsc::channel();
+        let handle = TurnHandle { events, pushes, push, group, current: Arc::default() };
+        let (jobs, prompts) = mpsc::channel::<(TurnNumber, Prompt)>();
         let work = move || {
-            for prompt in prompts {
+            for (number, prompt) in prompts {
                 handle.begin();
+                handle.current.begin(number, &prompt.destinations);
                 if !answer(provider.as_mut(), &prompt, &handle) {
                     return;
                 }
@@ -293,9 +310,9 @@ impl Worker {
     ///
     /// # Errors
     /// If the provider has gone.
-    pub(crate) fn start(&self, prompt: Prompt) -> Result<Reins, Gone> {
+    pub(crate) fn start(&self, number: TurnNumber, prompt: Prompt) -> Result<Reins, Gone> {
         self.reins.push(Push::Begin);
-        self.jobs.send(prompt).map(|()| self.reins.clone()).map_err(|_| Gone)
+        self.jobs.send((number, prompt)).map(|()| self.reins.clone()).map_err(|_| Gone)
     }
 
     /// Ends a provider that has no turn, and waits until its program is gone.
@@ -317,6 +334,7 @@ pub(crate) struct Gone;
 /// Answers one turn and reports its end. Returns whether the provider is still of use.
 fn answer(provider: &mut dyn Provider, prompt: &Prompt, handle: &TurnHandle) -> bool {
     let answered = catch_unwind(AssertUnwindSafe(|| provider.turn(prompt, handle)));
+    handle.current.end();
     let sane = answered.is_ok();
     let outcome = answered.unwrap_or_else(|_| {
         kill_group(&handle.group);

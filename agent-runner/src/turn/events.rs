@@ -14,7 +14,7 @@ use twobox_shared::outbox::{Claim, NewRow, new_row_id};
 
 use super::{End, Turn, claim_of};
 use crate::drafts::{Answering, Unstored, check_size};
-use crate::event::{Attachment, Event, Said};
+use crate::event::{Asked, Attachment, Event, Said};
 use crate::exit::Exit;
 use crate::provider::{PromptMessage, Push, Reins};
 use crate::say::say;
@@ -62,8 +62,15 @@ impl Turn<'_, '_> {
                     self.next_look = self.next_look.min(closed);
                 }
                 Event::Terminate => self.begin_grace(),
-                Event::Said(said) if self.cut.is_none() => self.hear(said, reins)?,
-                Event::Said(_) => {} // after the cut nothing counts
+                Event::Said(said) if self.cut.is_none() => {
+                    for wrong in self.hear(said, reins)? {
+                        reins.push(Push::Notice(wrong));
+                    }
+                }
+                Event::Asked(asked) if self.cut.is_none() && asked.turn == self.number => {
+                    self.answer_tool(asked, reins)?;
+                }
+                Event::Said(_) | Event::Asked(_) => {} // after the cut nothing counts
                 Event::Ended(outcome) => {
                     self.runner.in_turn = false;
                     return Ok(End::Outcome(match self.cut.take() {
@@ -148,23 +155,38 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    fn hear(&mut self, said: Said, reins: &Reins) -> Result<(), Exit> {
-        let ids = &SystemIds;
+    /// Does what a tool says. Where that ends the turn, whoever waits hears nothing.
+    fn answer_tool(&mut self, asked: Asked, reins: &Reins) -> Result<(), Exit> {
+        let Asked { said, answer, .. } = asked;
+        let wrong = self.hear(said, reins)?;
+        if self.cut.is_none() {
+            let outcome = match wrong.as_slice() {
+                [] => Ok(()),
+                several => Err(several.join("; ")),
+            };
+            drop(answer.send(outcome)); // whoever asked has gone
+        }
+        Ok(())
+    }
+
+    /// Does what is said, and returns what of it could not be done.
+    fn hear(&mut self, said: Said, reins: &Reins) -> Result<Vec<String>, Exit> {
+        let (ids, mut wrong) = (&SystemIds, Vec::new());
         match said {
             Said::Reply { text, files, answers } => {
                 let one = answers.and_then(|id| Answering::one(&self.messages, &id));
                 let answering = one.unwrap_or_else(|| self.answering.clone());
                 self.drafts.reply(&answering, text, ids);
                 for file in files {
-                    self.attach(&answering, file, reins);
+                    wrong.extend(self.attach(&answering, file, reins));
                 }
             }
             Said::System(request) => self.drafts.system(&self.answering, request, ids),
-            Said::File(file) => self.attach(&self.answering.clone(), file, reins),
-            Said::Send { to, text } => self.send(&to, text, reins)?,
+            Said::File(file) => wrong.extend(self.attach(&self.answering.clone(), file, reins)),
+            Said::Send { to, text } => wrong.extend(self.send(&to, text, reins)?),
             Said::ReplyNow(text) => {
                 let back = self.answering.origin.clone();
-                self.send_at_once("whoever is answered", back, text, reins)?;
+                wrong.extend(self.send_at_once("whoever is answered", back, text, reins)?);
             }
             Said::ToolStarted { name, timeout } => {
                 let span = timeout.unwrap_or(self.config.tool_timeout());
@@ -183,16 +205,16 @@ impl Turn<'_, '_> {
                 }
             }
             Said::Used(ids) => self.use_follow_ups(&ids.into_iter().collect()),
-            Said::Mark(reached) => drop(reached.send(())), // or the provider was cancelled meanwhile
             Said::Exit(code) => return Err(Exit::Asked(code)),
         }
-        Ok(())
+        Ok(wrong)
     }
 
-    fn attach(&mut self, answering: &Answering, file: Attachment, reins: &Reins) {
+    /// Returns why the file cannot be attached, if so.
+    fn attach(&mut self, answering: &Answering, file: Attachment, reins: &Reins) -> Option<String> {
         let name = file.name.clone();
         match self.drafts.file(answering, file, &SystemIds) {
-            Ok(()) => {}
+            Ok(()) => None,
             // No reason to lose the answer: both sides hear which file is missing, and why.
             Err(Unstored::Unfit(reason)) => {
                 let detail = format!("could not attach the file {name:?}: {reason}");
@@ -200,12 +222,13 @@ impl Turn<'_, '_> {
                 let name = shorten(&name, 80);
                 let remark = format!("(The file {name:?} could not be attached: {reason}.)");
                 self.drafts.remark(answering, &remark, &SystemIds);
-                reins.push(Push::Notice(detail));
+                Some(detail)
             }
             Err(Unstored::Trouble(error)) => {
                 let detail = format!("could not store the file {name:?}: {error}");
                 say!("{detail}");
                 self.cut(Failure::retryable(Failure::PROVIDER_ERROR, detail), reins);
+                None
             }
         }
     }
@@ -228,9 +251,8 @@ impl Turn<'_, '_> {
         self.answering = Answering::of(&self.messages).expect("a turn only grows");
     }
 
-    /// Sends one row now. A name that does not exist does not end the turn: the provider is told.
-    fn send(&mut self, to: &str, text: String, reins: &Reins) -> Result<(), Exit> {
-        let refuse = |reason: String| refuse(to, &reason, reins);
+    /// Sends one row now, or returns why not. A name that does not exist does not end the turn.
+    fn send(&mut self, to: &str, text: String, reins: &Reins) -> Result<Option<String>, Exit> {
         if !self.runner.destinations.iter().any(|known| known.name == to) {
             // It may be newer than the turn. That there is none is only ever what the inbox says.
             let (stop, clock, deadline) =
@@ -239,12 +261,11 @@ impl Turn<'_, '_> {
             if !self.runner.read_destinations(go_on)? {
                 let detail = "the inbox could not be read";
                 self.cut(Failure::retryable(Failure::PROVIDER_ERROR, detail), reins);
-                return Ok(());
+                return Ok(None);
             }
         }
         let Some(place) = self.runner.destinations.iter().find(|known| known.name == to) else {
-            refuse("there is no such destination".to_owned());
-            return Ok(());
+            return Ok(Some(unsent(to, "there is no such destination")));
         };
         let asked = &self.answering.origin;
         let is_here = asked.channel_type.as_ref() == Some(&place.channel_type)
@@ -258,18 +279,17 @@ impl Turn<'_, '_> {
         self.send_at_once(to, destination, text, reins)
     }
 
-    /// Sends something though the turn goes on. `to` is who that is, for people.
+    /// Sends something though the turn goes on, or returns why not. `to` is who that is, for people.
     fn send_at_once(
         &mut self,
         to: &str,
         destination: Origin,
         text: String,
         reins: &Reins,
-    ) -> Result<(), Exit> {
+    ) -> Result<Option<String>, Exit> {
         let content = self.answering.chat(&text, &[]);
         if let Err(reason) = check_size(&content) {
-            refuse(to, &reason, reins);
-            return Ok(());
+            return Ok(Some(unsent(to, &reason)));
         }
         let row = NewRow {
             destination,
@@ -290,13 +310,13 @@ impl Turn<'_, '_> {
                 self.cut(failure, reins);
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
-/// Tells the provider, and the log, that something is not sent.
-fn refuse(to: &str, reason: &str, reins: &Reins) {
+/// Why something is not sent, which the log is told too.
+fn unsent(to: &str, reason: &str) -> String {
     let detail = format!("could not send to {to:?}: {reason}");
     say!("{detail}");
-    reins.push(Push::Notice(detail));
+    detail
 }

@@ -22,6 +22,7 @@ use twobox_shared::seq::Seq;
 use self::events::Cut;
 use self::limits::Limits;
 use crate::drafts::{Answering, Drafts};
+use crate::event::TurnNumber;
 use crate::exit::Exit;
 use crate::provider::{BAD_CONTINUATION, Done, Gone, Prompt, PromptMessage, Reins, Worker};
 use crate::run::Runner;
@@ -52,6 +53,8 @@ enum End {
 pub(crate) struct Turn<'r, 'a> {
     runner: &'r mut Runner<'a>,
     config: AgentConfig,
+    /// By which tools say that they mean this turn.
+    number: TurnNumber,
     /// What is acked with this turn: what it began with, and the follow-ups that were used.
     messages: Vec<InboundMessage>,
     /// Follow-ups that were claimed and not used so far.
@@ -112,6 +115,7 @@ impl<'r, 'a> Turn<'r, 'a> {
             next_look: now + runner.look_interval(),
             drafts: Drafts::new(runner.options.paths.outbox_files()),
             config: config.as_ref().cloned().unwrap_or_default(),
+            number: TurnNumber::default(),
             messages,
             offered: Vec::new(),
             answering,
@@ -208,7 +212,9 @@ impl<'r, 'a> Turn<'r, 'a> {
                     .map_err(|error| failed(&error.to_string()))?
             }
         };
-        let reins = worker.start(prompt).map_err(|Gone| failed("it has gone"))?;
+        self.runner.turns.0 += 1;
+        self.number = self.runner.turns;
+        let reins = worker.start(self.number, prompt).map_err(|Gone| failed("it has gone"))?;
         self.runner.worker = Some(worker);
         self.runner.in_turn = true;
         Ok(reins)

@@ -6,6 +6,7 @@ mod claims;
 mod command;
 mod gateway;
 mod life;
+mod mcp;
 mod model;
 mod session;
 mod turns;

@@ -22,6 +22,7 @@ mod transcript;
 mod turn;
 
 pub(crate) use client::Heard;
+pub(super) use tools::{OVER, Speaks, host as host_tools};
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};

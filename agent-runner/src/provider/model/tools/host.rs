@@ -1,10 +1,15 @@
-//! What the host does for an agent: sending something somewhere, and doing something later.
+//! What the host does for an agent: sending something somewhere, and doing something later. An agent that
+//! is a program of its own uses these tools through the desk, with [`specs`] and [`call`].
+
+use std::path::Path;
 
 use serde_json::{Map, Value};
+use twobox_shared::content::shorten;
 
 use super::arguments::{Arguments, Field};
-use super::{Made, Requested, Run, Tool, words};
+use super::{Made, Requested, Run, Speaks, Tool, path_in, spec, words};
 use crate::event::{Attachment, Content, Said};
+use crate::provider::model::conversation::{Part, ToolSpec};
 
 const WAKE: Field = Field::flag(
     "wake",
@@ -23,7 +28,7 @@ const RECURRENCE: Field = Field::text(
 const ZONE: Field =
     Field::text("zone", "the time zone, such as Europe/Berlin; UTC if it is left out");
 
-pub(super) const SEND_MESSAGE: Tool = Tool {
+const SEND_MESSAGE: Tool = Tool {
     name: "send_message",
     says: "Sends a message to a place by its name, at once. It is for other places than the one that you \
            answer: your answer goes there by itself.",
@@ -36,11 +41,11 @@ pub(super) const SEND_MESSAGE: Tool = Tool {
         if text.trim().is_empty() {
             return Err("the text is empty".to_owned());
         }
-        request.done(Said::Send { to, text }).map(|()| words("It was sent."))
+        request.turn.done(Said::Send { to, text }).map(|()| words("It was sent."))
     }),
 };
 
-pub(super) const SEND_FILE: Tool = Tool {
+const SEND_FILE: Tool = Tool {
     name: "send_file",
     says: "Attaches a file to your answer, with which it is sent when your turn ends.",
     fields: &[
@@ -50,7 +55,7 @@ pub(super) const SEND_FILE: Tool = Tool {
     run: Run::Host(send_file),
 };
 
-pub(super) const SAY_NOTHING: Tool = Tool {
+const SAY_NOTHING: Tool = Tool {
     name: "say_nothing",
     says: "Ends your turn without an answer. For when nobody waits for one, as for a task that tells only \
            what is new; whoever asks you something is answered.",
@@ -58,12 +63,12 @@ pub(super) const SAY_NOTHING: Tool = Tool {
     run: Run::Host(|_, _| Ok(words("Your turn ends without an answer."))),
 };
 
-pub(super) const LIST_DESTINATIONS: Tool = Tool {
+const LIST_DESTINATIONS: Tool = Tool {
     name: "list_destinations",
     says: "Says to which places send_message can send.",
     fields: &[],
     run: Run::Host(|request, _| {
-        Ok(words(match request.bench.destinations.as_slice() {
+        Ok(words(match request.destinations {
             [] => "There is none but the place that you answer.".to_owned(),
             names => names.join("\n"),
         }))
@@ -71,7 +76,7 @@ pub(super) const LIST_DESTINATIONS: Tool = Tool {
 };
 
 /// What stands in the protocol's table of requests.
-pub(super) const REQUESTS: [Tool; 6] = [
+const REQUESTS: [Tool; 6] = [
     Tool {
         name: "schedule_task",
         says: "Has you do something later, once or again and again: its prompt comes to you as a message \
@@ -128,17 +133,62 @@ pub(super) const REQUESTS: [Tool; 6] = [
     },
 ];
 
+/// All of them, in the order in which models are told of them.
+pub(super) fn all() -> Vec<Tool> {
+    let mut tools = vec![SEND_MESSAGE, SEND_FILE, SAY_NOTHING, LIST_DESTINATIONS];
+    tools.extend(REQUESTS);
+    tools
+}
+
+/// What an agent is told of those that it may use.
+pub(in crate::provider) fn specs(is_denied: impl Fn(&str) -> bool) -> Vec<ToolSpec> {
+    all().iter().filter(|tool| !is_denied(tool.name)).map(spec).collect()
+}
+
+/// Uses the tool `name`, for an agent that works in the folder `work` and can send to `destinations`.
+///
+/// # Errors
+/// A sentence for the agent.
+pub(in crate::provider) fn call(
+    name: &str,
+    given: &Map<String, Value>,
+    work: &Path,
+    destinations: &[String],
+    turn: &mut dyn Speaks,
+) -> Result<String, String> {
+    let tools = all();
+    let tool = tools.iter().find(|tool| tool.name == name);
+    let Some(Tool { run: Run::Host(run), fields, .. }) = tool else {
+        return Err(format!("there is no tool {:?}", shorten(name, 100)));
+    };
+    let given = Arguments::of(fields, given)?;
+    let parts = run(&mut Requested { work, destinations, turn }, given)?;
+    let texts: Vec<_> = parts
+        .into_iter()
+        .filter_map(|part| match part {
+            Part::Text { text } => Some(text),
+            _ => None,
+        })
+        .collect();
+    Ok(texts.join("\n"))
+}
+
+/// Whether this is the tool by which an agent says that it means to say nothing.
+pub(in crate::provider) fn is_silence(name: &str) -> bool {
+    name == SAY_NOTHING.name
+}
+
 /// What is wrong with a request is the host's to say, in its answer.
 fn ask(request: &mut Requested<'_>, action: &str, given: Arguments<'_>) -> Made {
     let mut fields: Map<String, Value> =
         given.all().map(|(name, value)| (name.clone(), value.clone())).collect();
     fields.insert("action".to_owned(), Value::from(action));
-    request.done(Said::System(Value::Object(fields)))?;
+    request.turn.done(Said::System(Value::Object(fields)))?;
     Ok(words("The host does this when your turn ends, and answers by a message."))
 }
 
 fn send_file(request: &mut Requested<'_>, given: Arguments<'_>) -> Made {
-    let path = request.bench.path(given.needed("path"));
+    let path = path_in(request.work, given.needed("path"));
     match std::fs::metadata(&path) {
         Ok(about) if about.is_file() => {}
         Ok(_) => return Err(format!("{}: it is not a file", path.display())),
@@ -148,6 +198,6 @@ fn send_file(request: &mut Requested<'_>, given: Arguments<'_>) -> Made {
     let own = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let name = name.unwrap_or(&own).to_owned();
     let source = Content::Path(path);
-    request.done(Said::File(Attachment { name: name.clone(), source }))?;
+    request.turn.done(Said::File(Attachment { name: name.clone(), source }))?;
     Ok(words(format!("{name} goes with your answer.")))
 }

@@ -10,8 +10,9 @@ mod bounded;
 mod edit;
 mod files;
 mod find;
-mod host;
+pub(in crate::provider) mod host;
 mod skill;
+mod speaking;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,12 +25,13 @@ use nix::unistd::Pid;
 use twobox_shared::agent_config::Permission;
 
 use self::arguments::{Arguments, Field, schema};
+use self::speaking::OfTurn;
+pub(in crate::provider) use self::speaking::{OVER, Speaks};
 use super::asking::{Cancelled, gather};
 use super::client::Aside;
 use super::conversation::{Input, Part, ToolCall, ToolResult, ToolSpec};
 use super::kept::Kept;
 use super::skills::Skill;
-use crate::event::Said;
 use crate::provider::{TurnHandle, kill_group};
 
 /// How many tools run beside each other.
@@ -85,7 +87,7 @@ pub(super) struct Bench {
 impl Bench {
     /// The path that a model means by `given`.
     fn path(&self, given: &str) -> PathBuf {
-        self.work.join(Path::new(given)).components().collect()
+        path_in(&self.work, given)
     }
 
     /// Refuses a place in the session's boxes: what is written there by hand breaks the session. Where
@@ -116,6 +118,11 @@ impl Bench {
     }
 }
 
+/// The path that a model means by `given` which works in `work`.
+fn path_in(work: &Path, given: &str) -> PathBuf {
+    work.join(Path::new(given)).components().collect()
+}
+
 /// A tool.
 struct Tool {
     name: &'static str,
@@ -127,9 +134,8 @@ struct Tool {
 /// All tools, in the order in which models are told of them.
 fn all() -> Vec<Tool> {
     let mut tools = vec![bash::TOOL, files::READ, files::WRITE, edit::TOOL, find::GLOB, find::GREP];
-    tools.extend([skill::TOOL, host::SEND_MESSAGE, host::SEND_FILE, host::SAY_NOTHING]);
-    tools.push(host::LIST_DESTINATIONS);
-    tools.extend(host::REQUESTS);
+    tools.push(skill::TOOL);
+    tools.extend(host::all());
     tools
 }
 
@@ -141,45 +147,18 @@ enum Run {
     /// By itself.
     Alone(fn(&Bench, Arguments<'_>) -> Made),
     /// By the main thread and the host.
-    Host(fn(&mut Requested<'_>, Arguments<'_>) -> Made),
+    Host(HostRun),
 }
 
-/// What a tool of the host speaks through.
+type HostRun = fn(&mut Requested<'_>, Arguments<'_>) -> Made;
+
+/// What a tool of the host works with.
 struct Requested<'a> {
-    bench: &'a Bench,
-    handle: &'a TurnHandle,
-    aside: &'a mut Aside,
-    /// Whether the turn was cancelled meanwhile, which is told once only.
-    cancelled: bool,
-}
-
-impl Requested<'_> {
-    /// Says something and waits until the main thread has done it.
-    ///
-    /// # Errors
-    /// Why it could not be done.
-    fn done(&mut self, said: Said) -> Result<(), String> {
-        self.gather()?;
-        let before = self.aside.notices.len();
-        self.handle.say(said);
-        let (mark, reached) = mpsc::channel();
-        self.handle.say(Said::Mark(mark));
-        while let Err(RecvTimeoutError::Timeout) = reached.recv_timeout(LOOK) {
-            self.gather()?;
-        }
-        self.gather()?;
-        match self.aside.notices.split_off(before).as_slice() {
-            [] => Ok(()),
-            notices => Err(notices.join("; ")),
-        }
-    }
-
-    fn gather(&mut self) -> Result<(), String> {
-        gather(self.handle, self.aside).map_err(|Cancelled| {
-            self.cancelled = true;
-            "the turn was ended".to_owned()
-        })
-    }
+    /// The folder in which relative paths begin.
+    work: &'a Path,
+    /// The names that can be sent to.
+    destinations: &'a [String],
+    turn: &'a mut dyn Speaks,
 }
 
 /// The shell of this place, if it has one.
@@ -225,11 +204,6 @@ impl Toolbox {
 
     /// What the model is told of them.
     pub(super) fn specs(&self) -> Vec<ToolSpec> {
-        let spec = |tool: &Tool| ToolSpec {
-            name: tool.name.to_owned(),
-            description: tool.says.to_owned(),
-            schema: schema(tool.fields),
-        };
         self.tools.iter().map(spec).collect()
     }
 
@@ -285,9 +259,11 @@ impl Toolbox {
             match job {
                 Err(wrong) => made.push(Err(wrong.clone())),
                 Ok((Run::Host(run), given)) => {
-                    let mut request = Requested { bench, handle, aside, cancelled: false };
+                    let mut turn = OfTurn { handle, aside, cancelled: false };
+                    let (work, destinations) = (&*bench.work, &*bench.destinations);
+                    let mut request = Requested { work, destinations, turn: &mut turn };
                     made.push(run(&mut request, *given));
-                    if request.cancelled {
+                    if turn.cancelled {
                         return Err(Cancelled);
                     }
                     gather(handle, aside)?;
@@ -302,6 +278,14 @@ impl Toolbox {
             }
         }
         Ok(calls.iter().zip(made).map(|(call, made)| result(bench, call, made)).collect())
+    }
+}
+
+fn spec(tool: &Tool) -> ToolSpec {
+    ToolSpec {
+        name: tool.name.to_owned(),
+        description: tool.says.to_owned(),
+        schema: schema(tool.fields),
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::Event;
-use crate::provider::{Push, Reins};
+use crate::event::{Asked, Event, Said};
+use crate::provider::Reins;
 
 /// A place to work in.
 struct Place {
@@ -22,16 +22,16 @@ fn listen(events: mpsc::Receiver<Event>, reins: Reins) {
     std::thread::spawn(move || {
         let mut kept = Vec::new();
         while let Ok(event) = events.recv() {
-            match event {
-                Event::Said(Said::Send { to, .. }) if to == "nobody" => {
-                    reins.push(Push::Notice("could not send to \"nobody\"".to_owned()));
+            let Event::Asked(Asked { said, answer, .. }) = event else { continue };
+            match said {
+                Said::Send { to, .. } if to == "nobody" => {
+                    answer.send(Err("could not send to \"nobody\"".to_owned())).unwrap();
                 }
-                Event::Said(Said::Send { to, .. }) if to == "silence" => {
-                    kept.extend(events.iter().take(1)); // the mark behind it
+                Said::Send { to, .. } if to == "silence" => {
+                    kept.push(answer);
                     reins.cancel();
                 }
-                Event::Said(Said::Mark(reached)) => drop(reached.send(())),
-                _ => {}
+                _ => answer.send(Ok(())).unwrap(),
             }
         }
     });

@@ -1,0 +1,206 @@
+//! The desk: where a program that a provider runs uses the host's tools. It is a unix socket in the container,
+//! for this runner's user alone, and `agent-runner mcp` ([`crate::mcp`]) speaks for the program there.
+//!
+//! A call belongs to the turn that runs when it comes. The main thread does what it says as it does it for any
+//! provider: what is sent at once is committed at once, under the turn's claims, and what waits for the
+//! turn's end is dropped if the turn fails. Without a turn, and after it, a call is refused. Nothing here is
+//! kept from the agent: whoever can connect is the agent, and has these tools in any case.
+
+use std::io::{self, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use serde_json::{Map, Value};
+
+use super::TurnHandle;
+use super::current::{Current, ask};
+use super::model::{OVER, Speaks, host_tools};
+use crate::args::Options;
+use crate::event::{Event, Said, TurnNumber};
+use crate::mcp::lines::{Line, read_line};
+use crate::mcp::wire::{Answer, Question, ToolText, near};
+use crate::say::say;
+
+/// How many calls may be under way.
+const CALLS_MAX: usize = 32;
+
+/// How long a caller may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest call, in bytes. It has room for a text of the greatest size that can be sent, in JSON.
+const CALL_MAX: usize = 8 << 20;
+
+/// How a program's client of MCP is to start the server that has the host's tools.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Launch {
+    /// The program,
+    pub(crate) command: PathBuf,
+    /// and its arguments. It needs nothing of its environment.
+    pub(crate) args: Vec<String>,
+}
+
+/// An open desk. It is closed when this is dropped.
+pub(crate) struct Desk {
+    path: PathBuf,
+    listener: Arc<UnixListener>,
+}
+
+/// What those behind the desk work with.
+struct Counter {
+    work: PathBuf,
+    denied: Vec<String>,
+    current: Arc<Current>,
+    events: Sender<Event>,
+    busy: AtomicUsize,
+}
+
+impl Desk {
+    /// Opens the desk of a provider with this handle, without the tools in `denied`.
+    ///
+    /// # Errors
+    /// If there is no place for the socket, or no room for a thread.
+    pub(crate) fn open(
+        handle: &TurnHandle,
+        options: &Options,
+        denied: Vec<String>,
+    ) -> io::Result<Self> {
+        let path = place(options);
+        let bound = near(&path, |near| UnixListener::bind(near));
+        let listener = Arc::new(bound?);
+        let desk = Self { path, listener: Arc::clone(&listener) };
+        // Nobody else can since it was made (`shared::private`); this says so where the file is looked at.
+        std::fs::set_permissions(&desk.path, PermissionsExt::from_mode(0o600))?;
+        let work = options.folders.work.as_deref().unwrap_or(options.paths.out_dir());
+        let counter = Arc::new(Counter {
+            work: work.to_owned(),
+            denied,
+            current: Arc::clone(&handle.current),
+            events: handle.events.clone(),
+            busy: AtomicUsize::new(0),
+        });
+        let serve = move || serve(&listener, &counter);
+        std::thread::Builder::new().name("desk".to_owned()).spawn(serve)?;
+        Ok(desk)
+    }
+
+    /// How to start what speaks MCP for it.
+    ///
+    /// # Errors
+    /// If this program does not know where it is, or its path or the socket's is no text.
+    pub(crate) fn launch(&self) -> io::Result<Launch> {
+        let socket = self.path.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
+        let args = ["mcp", "--socket", socket].map(str::to_owned).to_vec();
+        Ok(Launch { command: std::env::current_exe()?, args })
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path)); // somebody was faster
+        shutdown(self.listener.as_raw_fd(), Shutdown::Both).ok(); // it ends `accept`
+    }
+}
+
+/// Where the socket is: in the folder for temporary files. Of a confined runner that is in its workspace,
+/// where one that was killed may have left its own.
+fn place(options: &Options) -> PathBuf {
+    match options.temp() {
+        Some(own) => {
+            let path = own.join("twobox.sock");
+            drop(std::fs::remove_file(&path)); // as a rule there is none
+            path
+        }
+        None => std::env::temp_dir().join(format!("twobox-{}.sock", options.runner)),
+    }
+}
+
+fn serve(listener: &UnixListener, counter: &Arc<Counter>) {
+    while let Ok((stream, _)) = listener.accept() {
+        if counter.busy.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
+            counter.busy.fetch_sub(1, Ordering::Relaxed);
+            drop(tell(&stream, &Answer::Wrong("too many calls are under way".to_owned())));
+            continue;
+        }
+        let behind = Arc::clone(counter);
+        let work = move || {
+            drop(behind.attend(&stream)); // whoever called has gone
+            behind.busy.fetch_sub(1, Ordering::Relaxed);
+        };
+        if let Err(error) = std::thread::Builder::new().name("desk-call".to_owned()).spawn(work) {
+            counter.busy.fetch_sub(1, Ordering::Relaxed);
+            say!("a call of a tool was not heard: {error}");
+        }
+    }
+}
+
+fn tell(mut stream: &UnixStream, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+impl Counter {
+    /// Hears one question and answers it.
+    fn attend(&self, stream: &UnixStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let answer = match read_line(&mut BufReader::new(stream), CALL_MAX)? {
+            Line::Text(text) => match serde_json::from_slice(&text) {
+                Ok(Question::Tools) => Answer::Tools(self.tools()),
+                Ok(Question::Call { name, arguments }) => Answer::of(self.call(&name, &arguments)),
+                Err(error) => Answer::Wrong(format!("this is no question: {error}")),
+            },
+            Line::TooLong => Answer::Wrong(format!("it has more than {CALL_MAX} bytes")),
+            Line::End => return Ok(()),
+        };
+        tell(stream, &answer)
+    }
+
+    fn tools(&self) -> Vec<ToolText> {
+        let texts = host_tools::specs(|name| self.is_denied(name)).into_iter().map(|spec| {
+            let (name, description) = (spec.name, spec.description);
+            ToolText { name, description, input_schema: spec.schema }
+        });
+        texts.collect()
+    }
+
+    fn is_denied(&self, name: &str) -> bool {
+        self.denied.iter().any(|denied| denied == name)
+    }
+
+    fn call(&self, name: &str, arguments: &Map<String, Value>) -> Result<String, String> {
+        if self.is_denied(name) {
+            return Err(format!("the tool {name} may not be used here"));
+        }
+        let Some(number) = self.current.number() else {
+            return Err("no turn runs, so nothing was done".to_owned());
+        };
+        let destinations = self.current.destinations();
+        let mut turn = Caller { number, events: &self.events };
+        let text = host_tools::call(name, arguments, &self.work, &destinations, &mut turn)?;
+        if host_tools::is_silence(name) {
+            self.current.say_nothing(number);
+        }
+        Ok(text)
+    }
+}
+
+/// Speaks in the turn in which a call came.
+struct Caller<'a> {
+    number: TurnNumber,
+    events: &'a Sender<Event>,
+}
+
+impl Speaks for Caller<'_> {
+    fn done(&mut self, said: Said) -> Result<(), String> {
+        let heard = ask(self.events, self.number, said);
+        heard.recv().unwrap_or_else(|_| Err(format!("{OVER}, so nothing was done")))
+    }
+}
