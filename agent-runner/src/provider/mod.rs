@@ -4,6 +4,7 @@
 //! speaks through its [`TurnHandle`], and returns how the turn ended. Deadlines, budgets, claims and
 //! commits are the main thread's business, which holds the [`Reins`].
 
+mod claude;
 mod command;
 mod current;
 mod desk;
@@ -276,6 +277,7 @@ impl Worker {
                 Box::new(command::Program::new(command.clone(), *lifetime, options))
             }
             Kind::Model(settings) => Box::new(model::Model::new(settings, config, options)),
+            Kind::Claude(settings) => Box::new(claude::Claude::new(settings, config, options)),
         };
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));

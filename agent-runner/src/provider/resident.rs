@@ -131,6 +131,11 @@ impl Resident {
         Ok(())
     }
 
+    /// Gives one that has closed its output `patience` to end. Returns its exit status if it has.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        self.running.as_mut().and_then(|running| wait(&mut running.child, patience))
+    }
+
     /// Closes the program's input, gives it `patience` to leave, and kills what is left of its
     /// group. Returns its exit status if it left by itself.
     pub(crate) fn stop(&mut self, handle: &TurnHandle, patience: Duration) -> Option<ExitStatus> {
@@ -144,7 +149,6 @@ impl Resident {
     }
 
     /// As [`Resident::stop`], asking with SIGTERM: for a program that may be busy with something.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the programs of vendors"))]
     pub(crate) fn terminate(
         &mut self,
         handle: &TurnHandle,
@@ -180,7 +184,6 @@ impl Resident {
     }
 
     /// The end of what it complained of, one line; empty if that is not kept.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the programs of vendors"))]
     pub(crate) fn complaints(&self) -> String {
         let Some(running) = &self.running else { return String::new() };
         let said = running.said.lock().unwrap_or_else(PoisonError::into_inner);

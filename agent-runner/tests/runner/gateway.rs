@@ -20,6 +20,10 @@ pub(crate) enum Answer {
     Stalls,
     /// These tools with these fields.
     Wants(Vec<(&'static str, Value)>),
+    /// Words, and the connection breaks off.
+    Breaks,
+    /// A refusal with this status, and how long to wait.
+    Refuses(u16, Option<u32>),
 }
 
 /// The socket.
@@ -82,24 +86,45 @@ impl Gateway {
             let mut body = vec![0; length];
             reader.read_exact(&mut body)?;
             self.bodies.lock().unwrap().push(String::from_utf8(body).unwrap());
+            let number = self.bodies.lock().unwrap().len();
             let answer = self.answers.lock().unwrap().pop_front();
-            reply(&mut writer, answer)?;
+            reply(&mut writer, answer, number)?;
         }
     }
 }
 
-fn reply(stream: &mut UnixStream, answer: Option<Answer>) -> std::io::Result<()> {
-    let Some(answer) = answer else {
-        let body = json!({"type": "error", "error": {"type": "x", "message": "no more answers"}});
-        let body = body.to_string();
-        let head = "HTTP/1.1 400 Bad Request\r\nx-should-retry: false\r\ncontent-length";
-        return write!(stream, "{head}: {}\r\n\r\n{body}", body.len());
+/// A refusal, as the host's gateway passes one on.
+fn refuse(
+    stream: &mut UnixStream,
+    status: u16,
+    wait: Option<u32>,
+    why: &str,
+) -> std::io::Result<()> {
+    let body = json!({"type": "error", "error": {"type": "x", "message": why}}).to_string();
+    let wait = wait.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status} No\r\nx-should-retry: false\r\n{wait}content-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn reply(stream: &mut UnixStream, answer: Option<Answer>, number: usize) -> std::io::Result<()> {
+    let answer = match answer {
+        None => return refuse(stream, 400, None, "no more answers"),
+        Some(Answer::Refuses(status, wait)) => return refuse(stream, status, wait, "not now"),
+        Some(answer) => answer,
     };
     let head =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n";
     write!(stream, "{head}\r\n")?;
     let usage = json!({"input_tokens": 10, "output_tokens": 1});
-    event(stream, json!({"type": "message_start", "message": {"id": "m", "usage": usage}}))?;
+    let message = json!({
+        "id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": "m",
+        "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage,
+    });
+    event(stream, json!({"type": "message_start", "message": message}))?;
     let stop = match answer {
         Answer::Says(text) => {
             words(stream, text)?;
@@ -115,9 +140,14 @@ fn reply(stream: &mut UnixStream, answer: Option<Answer>) -> std::io::Result<()>
             // Until the client has gone.
             return stream.read_exact(&mut [0]);
         }
+        Answer::Breaks => {
+            words(stream, "I am about to say")?;
+            return stream.shutdown(std::net::Shutdown::Both);
+        }
+        Answer::Refuses(..) => unreachable!("it was answered above"),
         Answer::Wants(tools) => {
             for (index, (name, input)) in tools.iter().enumerate() {
-                tool(stream, index, name, input)?;
+                tool(stream, &format!("toolu_{number}_{index}"), index, name, input)?;
             }
             "tool_use"
         }
@@ -134,8 +164,13 @@ fn words(stream: &mut UnixStream, text: &str) -> std::io::Result<()> {
     block_of(stream, 0, block, delta)
 }
 
-fn tool(stream: &mut UnixStream, index: usize, name: &str, input: &Value) -> std::io::Result<()> {
-    let id = format!("toolu_{index}");
+fn tool(
+    stream: &mut UnixStream,
+    id: &str,
+    index: usize,
+    name: &str,
+    input: &Value,
+) -> std::io::Result<()> {
     let block = json!({"type": "tool_use", "id": id, "name": name, "input": {}});
     let delta = json!({"type": "input_json_delta", "partial_json": input.to_string()});
     block_of(stream, index, block, delta)

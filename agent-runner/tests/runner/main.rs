@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod claims;
+mod claude;
+mod clis;
 mod command;
 mod gateway;
 mod life;

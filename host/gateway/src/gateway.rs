@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use twobox_config::Config;
 use twobox_model::egress::Egress;
-use twobox_shared::agent_config::{self as agent, Provider, Route};
+use twobox_shared::agent_config::{self as agent, Api, Provider, Route};
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_slots::zone::{UnknownZone, Zone};
@@ -87,9 +87,18 @@ impl Gateway {
         let route = |name| {
             self.proxy.upstreams().route(name).map_err(|reason| format!("provider.model: {reason}"))
         };
-        match provider.models() {
-            [] => Ok(None),
-            models => models.iter().map(route).collect::<Result<_, _>>().map(Some),
+        let routes: Vec<Route> = match provider.models() {
+            [] => return Ok(None),
+            models => models.iter().map(route).collect::<Result<_, _>>()?,
+        };
+        let wrong = |wanted: Api| routes.iter().find(|route| route.api != wanted);
+        match provider {
+            Provider::Claude(_) if let Some(route) = wrong(Api::Messages) => Err(format!(
+                "provider.model: Claude Code speaks Anthropic's Messages, and the upstream of {} does \
+                 not: take a model of one whose api is \"messages\"",
+                route.name
+            )),
+            _ => Ok(Some(routes)),
         }
     }
 

@@ -23,16 +23,23 @@ const UP: [&str; 10] = [
 ];
 
 /// How the words of `anthropic-beta` begin that pass. Others may change what a request can cost, or have the
-/// upstream reach the network.
-const BETAS: [&str; 9] = [
+/// upstream reach the network. What Claude Code 2.1.332 sends is among them, for its bodies say what only they
+/// mean: of its tools (`advanced-tool-use-` is about those that are told later and found by a search of its own;
+/// those that an upstream runs are refused in the body), of its conversation, and of thinking.
+const BETAS: [&str; 14] = [
+    "advanced-tool-use-",
     "claude-code-",
     "context-management-",
     "effort-",
     "extended-cache-ttl-",
     "fine-grained-tool-streaming-",
     "interleaved-thinking-",
+    "mid-conversation-tool-changes-",
+    "per-turn-control-",
     "prompt-caching-",
     "structured-outputs-",
+    "thinking-display-updates-",
+    "thinking-token-count-",
     "token-efficient-tools-",
 ];
 
@@ -164,6 +171,15 @@ mod tests {
         assert!(sent.get("x-api-key").is_none());
         let sent = up(Api::Chat, &asked, None).unwrap();
         assert!(sent.get("authorization").is_none() && sent.get("x-api-key").is_none());
+    }
+
+    #[test]
+    fn all_that_claude_code_sends_to_say_how_its_bodies_are_meant_passes() {
+        let sent = "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,\
+            per-turn-control-2026-07-01,mid-conversation-tool-changes-2026-07-01,\
+            thinking-token-count-2026-05-13,advanced-tool-use-2025-11-20,effort-2025-11-24,\
+            thinking-display-updates-2026-08-18";
+        assert_eq!(betas(&headers(&[("anthropic-beta", sent)])), sent);
     }
 
     #[test]

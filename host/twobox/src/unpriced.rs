@@ -3,7 +3,7 @@
 use twobox_config::Config;
 use twobox_gateway::settings::Upstreams;
 use twobox_runtime::Profile;
-use twobox_shared::agent_config::{ModelName, Provider};
+use twobox_shared::agent_config::ModelName;
 use twobox_store::agents::AgentGroup;
 use twobox_system::data::DataDir;
 
@@ -22,9 +22,12 @@ pub(crate) fn agents(known: Vec<AgentGroup>, data: &DataDir, config: &Config) ->
     let agent = |agent: AgentGroup| {
         let path = data.agent_config(&agent.folder);
         let profile = Profile::load(&path, &config.containers).ok()?;
-        let Provider::Model(model) = profile.agent.provider else { return None };
+        let models = profile.agent.provider.models().to_vec();
+        if models.is_empty() {
+            return None;
+        }
         let has_budget = profile.budget.usd_per_day.is_some();
-        Some(Agent { name: agent.name, models: model.models, has_budget })
+        Some(Agent { name: agent.name, models, has_budget })
     };
     known.into_iter().filter_map(agent).collect()
 }

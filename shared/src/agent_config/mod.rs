@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use model::{Api, Gateway, Model, ModelName, Permission, Route};
+pub use model::{Api, Claude, Gateway, Model, ModelName, Permission, Route};
 pub use provider::{Kind, Lifetime, Provider, Written};
 
 /// What an agent's conversations may do with the folder that they share. What one conversation
@@ -169,7 +169,9 @@ impl AgentConfig {
     fn fields(&self) -> Fields {
         let (command, lifetime) = match &self.provider {
             Provider::Command { command, lifetime } => (Some(command.clone()), *lifetime),
-            Provider::Echo | Provider::Scripted | Provider::Model(_) => (None, Lifetime::default()),
+            Provider::Echo | Provider::Scripted | Provider::Model(_) | Provider::Claude(_) => {
+                (None, Lifetime::default())
+            }
         };
         Fields {
             provider: Some(Written::from(&self.provider)),

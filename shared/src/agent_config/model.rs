@@ -21,6 +21,18 @@ pub struct Model {
     pub tools: BTreeMap<String, Permission>,
 }
 
+/// Has Claude Code answer, the vendor's program, in a loop with tools of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claude {
+    /// Which model answers. Its upstream speaks Anthropic's Messages.
+    pub model: ModelName,
+    /// What its tools may do, by the names that Claude Code gives them, such as `Bash`. One that is not
+    /// named is allowed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tools: BTreeMap<String, Permission>,
+}
+
 /// Whether a tool may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,7 +8,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Model, ModelName};
+use super::{Claude, Model, ModelName};
 
 /// What answers a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -28,6 +28,8 @@ pub enum Provider {
     },
     /// Has a model answer.
     Model(Model),
+    /// Has Claude Code answer.
+    Claude(Claude),
 }
 
 /// How long the program of [`Provider::Command`] lives.
@@ -49,6 +51,7 @@ impl Provider {
             Self::Scripted => "scripted",
             Self::Command { .. } => "command",
             Self::Model(_) => "model",
+            Self::Claude(_) => "claude",
         }
     }
 
@@ -56,6 +59,7 @@ impl Provider {
     pub fn models(&self) -> &[ModelName] {
         match self {
             Self::Model(model) => &model.models,
+            Self::Claude(claude) => std::slice::from_ref(&claude.model),
             Self::Echo | Self::Scripted | Self::Command { .. } => &[],
         }
     }
@@ -63,6 +67,7 @@ impl Provider {
     /// The vendor's program that answers, by the name that its pin has; `None` if there is none.
     pub fn cli(&self) -> Option<&'static str> {
         match self {
+            Self::Claude(_) => Some("claude"),
             Self::Echo | Self::Scripted | Self::Command { .. } | Self::Model(_) => None,
         }
     }
@@ -71,7 +76,7 @@ impl Provider {
     pub fn command(&self) -> &[String] {
         match self {
             Self::Command { command, .. } => command,
-            Self::Echo | Self::Scripted | Self::Model(_) => &[],
+            Self::Echo | Self::Scripted | Self::Model(_) | Self::Claude(_) => &[],
         }
     }
 
@@ -91,10 +96,12 @@ impl Provider {
                 command: command.clone().unwrap_or_default(),
                 lifetime: lifetime.unwrap_or_default(),
             },
-            Written::Word(Kind::Model) => {
-                return Err("provider: write a model as an object, such as \
-                            {\"kind\": \"model\", \"model\": \"anthropic/claude-opus-5-5\"}"
-                    .to_owned());
+            Written::Word(kind @ (Kind::Model | Kind::Claude)) => {
+                let kind = if kind == Kind::Model { "model" } else { "claude" };
+                return Err(format!(
+                    "provider: write it as an object, such as \
+                     {{\"kind\": \"{kind}\", \"model\": \"anthropic/claude-opus-5-5\"}}"
+                ));
             }
             Written::Object(_) if command.is_some() || lifetime.is_some() => {
                 let field = if command.is_some() { "command" } else { "lifetime" };
@@ -111,7 +118,11 @@ impl Provider {
             Self::Echo | Self::Scripted if command.as_ref().is_some_and(|it| !it.is_empty()) => {
                 Err("command: only provider \"command\" runs a program".to_owned())
             }
-            Self::Echo | Self::Scripted | Self::Command { .. } | Self::Model(_) => Ok(provider),
+            Self::Echo
+            | Self::Scripted
+            | Self::Command { .. }
+            | Self::Model(_)
+            | Self::Claude(_) => Ok(provider),
         }
     }
 }
@@ -128,6 +139,8 @@ pub enum Kind {
     Command,
     /// [`Provider::Model`]
     Model,
+    /// [`Provider::Claude`]
+    Claude,
 }
 
 /// A provider as it is written.
@@ -147,7 +160,7 @@ impl From<&Provider> for Written {
             Provider::Echo => Self::Word(Kind::Echo),
             Provider::Scripted => Self::Word(Kind::Scripted),
             Provider::Command { .. } => Self::Word(Kind::Command),
-            Provider::Model(_) => Self::Object(provider.clone()),
+            Provider::Model(_) | Provider::Claude(_) => Self::Object(provider.clone()),
         }
     }
 }
@@ -187,6 +200,7 @@ enum Object {
         lifetime: Lifetime,
     },
     Model(Model),
+    Claude(Claude),
 }
 
 impl From<Object> for Provider {
@@ -196,6 +210,7 @@ impl From<Object> for Provider {
             Object::Scripted {} => Self::Scripted,
             Object::Command { command, lifetime } => Self::Command { command, lifetime },
             Object::Model(model) => Self::Model(model),
+            Object::Claude(claude) => Self::Claude(claude),
         }
     }
 }

@@ -29,7 +29,7 @@ const MARK: &str = "> ";
 pub(super) const NEW: &str = "/new";
 
 /// Whether this is what somebody wrote to begin a new conversation, and nothing else.
-pub(super) fn is_new(message: &PromptMessage) -> bool {
+pub(in crate::provider) fn is_new(message: &PromptMessage) -> bool {
     message.kind == KIND_CHAT
         && message.trigger
         && message.files.is_empty()
@@ -107,7 +107,7 @@ impl Files<'_> {
 
 /// `text` with a mark before each line that begins with a bracket, for such lines are the host's: some
 /// APIs take several messages as one text, and nobody's words may look like another message.
-fn unbracketed(text: &str) -> Cow<'_, str> {
+pub(in crate::provider) fn unbracketed(text: &str) -> Cow<'_, str> {
     let ends = |c: char| matches!(c, '\n'..='\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let begins = |line: &str| {
         let unseen = |c: char| c.is_whitespace() || visible::is_hidden(c);
@@ -126,7 +126,7 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// The line before a message. What others chose of it, such as names, stays in one line.
-fn header(message: &PromptMessage) -> String {
+pub(in crate::provider) fn header(message: &PromptMessage) -> String {
     let mut facts = vec![message.timestamp.clone()];
     facts.push(match message.kind.as_str() {
         KIND_TASK => "a task that is due now".to_owned(),
@@ -158,7 +158,7 @@ fn header(message: &PromptMessage) -> String {
 }
 
 /// What a turn has to know that is not the first attempt at its message.
-fn again(prompt: &Prompt, earlier: &[String]) -> Option<String> {
+pub(in crate::provider) fn again(prompt: &Prompt, earlier: &[String]) -> Option<String> {
     if prompt.attempt == 0 && prompt.already_sent.is_empty() && earlier.is_empty() {
         return None;
     }

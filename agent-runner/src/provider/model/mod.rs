@@ -11,17 +11,18 @@ mod compaction;
 mod conversation;
 mod kept;
 mod messages;
-mod plain;
-mod prompt;
+pub(super) mod plain;
+pub(super) mod prompt;
 mod repetition;
 mod room;
 mod shown;
-mod skills;
+pub(super) mod skills;
 mod tools;
 mod transcript;
 mod turn;
 
 pub(crate) use client::Heard;
+pub(super) use messages::{again, header, is_new, unbracketed};
 pub(super) use tools::{OVER, Speaks, host as host_tools};
 
 use std::cell::Cell;
@@ -36,7 +37,7 @@ use twobox_shared::ids::SystemIds;
 
 use self::client::Client;
 use self::kept::Kept;
-use self::messages::{Files, is_new};
+use self::messages::Files;
 use self::tools::{Bench, Toolbox};
 use self::transcript::{Continuation, Transcript, Unusable};
 use self::turn::Talk;
@@ -46,7 +47,7 @@ use crate::event::Said;
 use crate::say::say;
 
 /// What is answered to the message that begins a new conversation.
-const BEGUN_ANEW: &str =
+pub(super) const BEGUN_ANEW: &str =
     "A new conversation begins here: what was said before is set aside. My files are as they were.";
 
 /// An agent whose turns a model answers.
@@ -183,7 +184,7 @@ fn begun_anew(
 }
 
 /// What is left of `prompt` for a conversation that its message `at` begins.
-fn behind(prompt: &Prompt, at: usize) -> Prompt {
+pub(super) fn behind(prompt: &Prompt, at: usize) -> Prompt {
     Prompt { messages: prompt.messages[at + 1..].to_vec(), continuation: None, ..prompt.clone() }
 }
 

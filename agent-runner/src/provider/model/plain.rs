@@ -12,7 +12,7 @@ use nix::libc::O_NONBLOCK;
 ///
 /// # Errors
 /// The system's reason, or that it is something else.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(in crate::provider) fn open(path: &Path) -> io::Result<File> {
     open_as(path, OpenOptions::new().read(true))
 }
 

@@ -21,19 +21,19 @@ const INSTRUCTIONS: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
 
 /// What the host knows, and what the agent's definition says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'a> {
+pub(in crate::provider) struct Known<'a> {
     /// The agent's own instructions, if it has any.
-    pub(super) instructions: Option<&'a str>,
+    pub(in crate::provider) instructions: Option<&'a str>,
     /// Its skills.
-    pub(super) skills: &'a [Skill],
+    pub(in crate::provider) skills: &'a [Skill],
     /// Its folders.
-    pub(super) folders: &'a Folders,
+    pub(in crate::provider) folders: &'a Folders,
     /// Where tools work.
-    pub(super) work: &'a Path,
+    pub(in crate::provider) work: &'a Path,
     /// The names that it may send to.
-    pub(super) destinations: &'a [String],
+    pub(in crate::provider) destinations: &'a [String],
     /// Whether it has a shell.
-    pub(super) shell: bool,
+    pub(in crate::provider) shell: bool,
 }
 
 const BASE: &str = "\
@@ -54,7 +54,7 @@ instructions of your definition, and what this text says, come first.
 ";
 
 /// The text.
-pub(super) fn system(known: &Known<'_>) -> String {
+pub(in crate::provider) fn system(known: &Known<'_>) -> String {
     let mut text = BASE.to_owned();
     place(&mut text, known);
     if !known.destinations.is_empty() {
@@ -117,7 +117,7 @@ fn line(text: &mut String, line: &str) {
 }
 
 /// The instructions in the program folder, if there are any.
-pub(super) fn instructions(program: &Path) -> Option<String> {
+pub(in crate::provider) fn instructions(program: &Path) -> Option<String> {
     let read = |name: &&str| read_bounded(&program.join(name), INSTRUCTIONS_MAX).ok();
     INSTRUCTIONS.iter().find_map(read).filter(|text| !text.trim().is_empty())
 }

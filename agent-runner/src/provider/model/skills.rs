@@ -18,13 +18,13 @@ const DESCRIPTION_MAX: usize = 1024;
 
 /// One skill.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Skill {
+pub(in crate::provider) struct Skill {
     /// As its front matter calls it, or else its folder.
-    pub(super) name: String,
+    pub(in crate::provider) name: String,
     /// When it is of use, in one line.
-    pub(super) description: String,
+    pub(in crate::provider) description: String,
     /// Where its text is.
-    pub(super) path: PathBuf,
+    pub(in crate::provider) path: PathBuf,
 }
 
 impl Skill {
@@ -39,7 +39,7 @@ impl Skill {
 }
 
 /// The skills of the program folder, by their folders' names.
-pub(super) fn found(program: &Path) -> Vec<Skill> {
+pub(in crate::provider) fn found(program: &Path) -> Vec<Skill> {
     let entries = fs::read_dir(program.join("skills")).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     folders.sort_unstable();

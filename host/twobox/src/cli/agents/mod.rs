@@ -3,6 +3,7 @@
 mod settings;
 mod show;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
-use twobox_shared::agent_config::{AgentConfig, Lifetime, Provider as Kind, Written};
+use twobox_shared::agent_config::{AgentConfig, Claude, Lifetime, Provider as Kind, Written};
 use twobox_shared::bounds;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Failure as Reason;
@@ -107,6 +108,8 @@ pub(super) enum Provider {
     Command,
     /// A model, with tools: give it by --model.
     Model,
+    /// Claude Code, the vendor's program: give the model by --model.
+    Claude,
 }
 
 /// The words are those in the configuration.
@@ -129,23 +132,27 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
     match command {
         AgentsCommand::Add { name, provider, session_mode, lifetime, settings, command } => {
             let mut file = File::of(&AgentConfig::default());
-            file.provider = match (provider, settings.names_model(), command.is_empty()) {
-                (Some(Provider::Command), false, _) => {
+            file.provider = match (provider, settings.model(), command.is_empty()) {
+                (Some(Provider::Command), None, _) => {
                     Some(Written::Object(Kind::Command { command, lifetime }))
                 }
-                (Some(Provider::Model), false, _) => {
+                (Some(Provider::Model | Provider::Claude), None, _) => {
                     let help = "say which one: --model anthropic/claude-opus-5-5, or another UPSTREAM/MODEL";
                     return Err(Failure::usage(help));
                 }
                 (_, _, false) => {
                     return Err(Failure::usage("only provider \"command\" runs a program"));
                 }
-                (None | Some(Provider::Model), true, true) => None, // the settings say it
-                (Some(_), true, true) => {
-                    return Err(Failure::usage("--model belongs to --provider model"));
+                (None | Some(Provider::Model), Some(_), true) => None, // the settings say it
+                (Some(Provider::Claude), Some(model), true) => {
+                    let claude = Claude { model: model.clone(), tools: BTreeMap::new() };
+                    Some(Written::Object(Kind::Claude(claude)))
                 }
-                (None | Some(Provider::Echo), false, true) => Some(Written::Object(Kind::Echo)),
-                (Some(Provider::Scripted), false, true) => Some(Written::Object(Kind::Scripted)),
+                (Some(_), Some(_), true) => {
+                    return Err(Failure::usage("--model belongs to --provider model or claude"));
+                }
+                (None | Some(Provider::Echo), None, true) => Some(Written::Object(Kind::Echo)),
+                (Some(Provider::Scripted), None, true) => Some(Written::Object(Kind::Scripted)),
             };
             settings.check_models(context)?;
             settings.put(&mut file)?;
@@ -299,7 +306,8 @@ pub(super) fn make_files(
         }
         Err(_) => None,
     };
-    if written && matches!(&file_of_model, Some(Written::Object(Kind::Model(_)))) {
+    if written && matches!(&file_of_model, Some(Written::Object(Kind::Model(_) | Kind::Claude(_))))
+    {
         begin_instructions(data, agent)?;
     }
     Ok(Made { config: written, migrated })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::env::VarError;
 
 use clap::Args;
-use twobox_shared::agent_config::{Model, ModelName, Provider, Written};
+use twobox_shared::agent_config::{Claude, Model, ModelName, Provider, Written};
 
 use crate::cli::Context;
 use crate::cli::output::Failure;
@@ -62,9 +62,9 @@ impl Settings {
         self.models.iter().try_for_each(known)
     }
 
-    /// Whether a model is named.
-    pub(super) fn names_model(&self) -> bool {
-        !self.models.is_empty()
+    /// The model that is named first, if one is.
+    pub(super) fn model(&self) -> Option<&ModelName> {
+        self.models.first()
     }
 
     /// Sets it in `file`. What is not given stays.
@@ -74,7 +74,7 @@ impl Settings {
             file.egress = reached(egress)?;
         }
         if !models.is_empty() {
-            ask(file, models);
+            ask(file, models)?;
         }
         file.image = image.or(file.image.take());
         file.network = network.or(file.network.take());
@@ -124,14 +124,25 @@ pub(in crate::cli) fn model_name(text: &str) -> Result<ModelName, String> {
     ModelName::try_from(text.to_owned())
 }
 
-/// Has `models` answer. What else is said of the agent's model stays.
-pub(in crate::cli) fn ask(file: &mut File, models: Vec<ModelName>) {
-    let model = match file.provider.take() {
-        Some(Written::Object(Provider::Model(model))) => Model { models, ..model },
-        _ => Model { models, max_output_tokens: None, tools: BTreeMap::new() },
+/// Has `models` answer, by the vendor's program if one does. What else is said of how they answer stays.
+///
+/// # Errors
+/// There are several for one that asks one.
+pub(in crate::cli) fn ask(file: &mut File, models: Vec<ModelName>) -> Result<(), Failure> {
+    let provider = match file.provider.take() {
+        Some(Written::Object(Provider::Claude(claude))) => match <[ModelName; 1]>::try_from(models)
+        {
+            Ok([model]) => Provider::Claude(Claude { model, ..claude }),
+            Err(_) => {
+                return Err(Failure::usage("--provider claude asks one model: give one --model"));
+            }
+        },
+        Some(Written::Object(Provider::Model(model))) => Provider::Model(Model { models, ..model }),
+        _ => Provider::Model(Model { models, max_output_tokens: None, tools: BTreeMap::new() }),
     };
     (file.command, file.lifetime) = (None, None); // they belong to what answered before
-    file.provider = Some(Written::Object(Provider::Model(model)));
+    file.provider = Some(Written::Object(provider));
+    Ok(())
 }
 
 /// The value of the variable `name` as this command's environment has it. No error says what it is, which

@@ -113,7 +113,7 @@ fn files_of_agents(
         let mut file = File::of(&AgentConfig::default());
         let model = model.filter(|_| agent.name == FIRST_AGENT);
         if let Some(model) = model {
-            agents::ask(&mut file, vec![model.clone()]);
+            agents::ask(&mut file, vec![model.clone()])?;
         }
         let agents::Made { config: fresh, migrated } = agents::make_files(data, &agent, &file)?;
         if let Some(model) = model.filter(|_| !fresh) {

@@ -1,0 +1,167 @@
+//! How Claude Code is started: its arguments and its environment. Pure.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use twobox_shared::agent_config::{Claude as Settings, Gateway, Permission};
+use uuid::Uuid;
+
+/// Tools that no agent has here: what an upstream runs, which the gateway refuses, and what would go on
+/// behind the end of a turn, which ends with everything that it began. For the latter the host has tasks.
+const NOT_HERE: [&str; 6] =
+    ["WebSearch", "CronCreate", "CronDelete", "CronList", "ScheduleWakeup", "Monitor"];
+
+/// What a container's environment may have that would lead elsewhere than to the gateway.
+pub(super) const LEADS_AWAY: [&str; 5] = [
+    "ANTHROPIC_AUTH_TOKEN",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+];
+
+/// How often a request is made again that nobody has answered: a host that starts again is away for
+/// seconds. What it does answer it marks as final, for it has asked again itself.
+const RETRIES: &str = "5";
+
+/// The end of a path to Messages, before which the base stands.
+const MESSAGES: &str = "/v1/messages";
+
+/// The way to models.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    key: String,
+    base: String,
+    socket: PathBuf,
+    max_output_tokens: u32,
+}
+
+impl Way {
+    /// The first way of `gateway`, at `socket`, if it is one to Messages.
+    pub(super) fn of(gateway: &Gateway, socket: PathBuf) -> Option<Self> {
+        let route = gateway.routes.first()?;
+        let base = route.path.strip_suffix(MESSAGES)?;
+        Some(Self {
+            key: gateway.key.clone(),
+            base: format!("http://gateway{base}"),
+            socket,
+            max_output_tokens: route.max_output_tokens,
+        })
+    }
+}
+
+/// The arguments, for the conversation `id`, which is `new` or goes on. `system` is said before it.
+pub(super) fn arguments(
+    settings: &Settings,
+    system: &str,
+    (id, new): (Uuid, bool),
+) -> Vec<OsString> {
+    let denied = settings.tools.iter().filter(|(_, may)| **may == Permission::Deny);
+    let denied: Vec<&str> =
+        NOT_HERE.into_iter().chain(denied.map(|(name, _)| name.as_str())).collect();
+    let (denied, id) = (denied.join(","), id.to_string());
+    let mut line: Vec<&str> = vec!["-p", "--verbose"];
+    line.extend(["--input-format", "stream-json", "--output-format", "stream-json"]);
+    line.extend([if new { "--session-id" } else { "--resume" }, &id]);
+    line.extend(["--model", settings.model.model()]);
+    // It asks us for each tool that it would ask a person for.
+    line.extend(["--permission-mode", "default", "--permission-prompt-tool", "stdio"]);
+    line.extend(["--disallowedTools", &denied]);
+    // What lies in the workspace, where the agent writes, starts nothing.
+    line.extend(["--setting-sources", "", "--strict-mcp-config"]);
+    // An agent that is changed is told so, also in a conversation that goes on.
+    line.extend(["--system-prompt-snapshot", "off", "--append-system-prompt", system]);
+    line.into_iter().map(OsString::from).collect()
+}
+
+/// The variables that it needs besides those of the runner.
+pub(super) fn environment(
+    settings: &Settings,
+    way: &Way,
+    kept: &Path,
+    temp: Option<&Path>,
+    tool_timeout: Duration,
+) -> Vec<(&'static str, OsString)> {
+    let model = settings.model.model();
+    let longest = tool_timeout.as_millis().to_string();
+    let mut variables: Vec<(&'static str, OsString)> = vec![
+        ("ANTHROPIC_BASE_URL", way.base.clone().into()),
+        ("ANTHROPIC_UNIX_SOCKET", way.socket.clone().into()),
+        ("ANTHROPIC_API_KEY", way.key.clone().into()),
+        ("CLAUDE_CONFIG_DIR", kept.into()),
+        ("CLAUDE_CODE_MAX_RETRIES", RETRIES.into()),
+        ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", way.max_output_tokens.to_string().into()),
+        ("CLAUDE_CODE_SUBAGENT_MODEL", model.into()),
+        ("BASH_DEFAULT_TIMEOUT_MS", longest.clone().into()),
+        ("BASH_MAX_TIMEOUT_MS", longest.into()),
+    ];
+    // The session may ask this one model alone, whatever it is for.
+    for name in [
+        "ANTHROPIC_SMALL_FAST_MODEL",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+        "ANTHROPIC_DEFAULT_SONNET_MODEL",
+        "ANTHROPIC_DEFAULT_OPUS_MODEL",
+    ] {
+        variables.push((name, model.into()));
+    }
+    for name in [
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS",
+        "CLAUDE_CODE_DISABLE_CRON",
+        "DISABLE_AUTOUPDATER",
+    ] {
+        variables.push((name, "1".into()));
+    }
+    variables.extend(temp.map(|temp| ("CLAUDE_CODE_TMPDIR", temp.into())));
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_conversation_is_begun_once_and_then_gone_on_with() {
+        let settings = settings(r#"{"model":"up/m","tools":{"Bash":"deny","Read":"allow"}}"#);
+        let line = |new| {
+            let line = arguments(&settings, "be kind", (Uuid::nil(), new));
+            line.join(" ".as_ref()).into_string().unwrap()
+        };
+        let (first, later) = (line(true), line(false));
+        assert!(first.contains(&format!("--session-id {} --model m ", Uuid::nil())), "{first}");
+        assert!(later.contains(&format!("--resume {} --model m ", Uuid::nil())), "{later}");
+        assert!(first.contains(",Monitor,Bash ") && !first.contains("Read"), "{first}");
+        assert!(first.ends_with("--append-system-prompt be kind"), "{first}");
+        assert!(!first.contains("skip-permissions"));
+    }
+
+    #[test]
+    fn every_request_goes_to_the_socket_and_asks_the_one_model() {
+        let gateway: Gateway = serde_json::from_str(
+            r#"{"key":"k","routes":[{"name":"up/m","api":"messages","path":"/up/v1/messages",
+                "context_tokens":1,"max_output_tokens":9,"images":true}]}"#,
+        )
+        .unwrap();
+        let way = Way::of(&gateway, "/in/gateway.sock".into()).unwrap();
+        let settings = settings(r#"{"model":"up/m"}"#);
+        let variables =
+            environment(&settings, &way, Path::new("/w/.c"), None, Duration::from_secs(60));
+        let of = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.to_str().unwrap())
+        };
+        assert_eq!(of("ANTHROPIC_BASE_URL"), Some("http://gateway/up"));
+        assert_eq!(of("ANTHROPIC_UNIX_SOCKET"), Some("/in/gateway.sock"));
+        assert_eq!(of("ANTHROPIC_SMALL_FAST_MODEL"), Some("m"));
+        assert_eq!(of("CLAUDE_CODE_MAX_OUTPUT_TOKENS"), Some("9"));
+        assert_eq!(of("BASH_MAX_TIMEOUT_MS"), Some("60000"));
+        assert_eq!(of("CLAUDE_CODE_TMPDIR"), None);
+        let chat = Gateway { routes: Vec::new(), ..gateway };
+        assert!(Way::of(&chat, "/x".into()).is_none());
+    }
+}

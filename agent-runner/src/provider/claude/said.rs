@@ -1,0 +1,212 @@
+//! What Claude Code says on its standard output, one JSON object a line: pure. What is not known here is
+//! passed over, for every version says something more.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use twobox_shared::content::{Failure, shorten};
+
+/// A line.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Line {
+    /// What becomes of a message that it was told.
+    CommandLifecycle {
+        /// The message's id.
+        command_uuid: String,
+        /// `queued`, `started`, `completed`, …
+        state: String,
+    },
+    /// A piece of an answer of the model's.
+    Assistant {
+        message: Message,
+        #[serde(default)]
+        parent_tool_use_id: Option<String>,
+    },
+    /// What a tool gave.
+    User {
+        message: Message,
+        #[serde(default)]
+        parent_tool_use_id: Option<String>,
+    },
+    /// A question to us.
+    ControlRequest { request_id: String, request: Value },
+    /// A turn has ended.
+    Result(Ended),
+    /// Anything else.
+    #[serde(other)]
+    Other,
+}
+
+/// What a model or a tool said.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Message {
+    pub(super) id: Option<String>,
+    content: Value,
+}
+
+impl Message {
+    /// The parts of the kind `kind`.
+    fn parts<'m>(&'m self, kind: &'m str) -> impl Iterator<Item = &'m Value> {
+        let all = self.content.as_array().map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter(move |part| part["type"] == kind)
+    }
+
+    /// The tools that are to be used: their ids and names.
+    pub(super) fn tools(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parts("tool_use")
+            .filter_map(|part| Some((part["id"].as_str()?, part["name"].as_str()?)))
+    }
+
+    /// The ids of the tools whose results these are.
+    pub(super) fn results(&self) -> impl Iterator<Item = &str> {
+        self.parts("tool_result").filter_map(|part| part["tool_use_id"].as_str())
+    }
+}
+
+/// How a turn ended.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Ended {
+    subtype: String,
+    is_error: bool,
+    result: Option<String>,
+    errors: Vec<String>,
+    api_error_status: Option<u16>,
+    /// The messages that it answers.
+    pub(super) user_message_uuids: Vec<String>,
+}
+
+/// The part of the result's text that says nothing.
+const PREFIX: &str = "API Error:";
+
+impl Ended {
+    /// The answer, or how it failed. Success is that it is no error, and never what `subtype` says.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(super) fn outcome(&self) -> Result<String, Failure> {
+        if !self.is_error {
+            return Ok(self.result.clone().unwrap_or_default());
+        }
+        let detail = self.detail();
+        Err(match (self.subtype.as_str(), self.api_error_status) {
+            ("error_max_turns", _) => {
+                Failure::permanent(Failure::TURN_LIMIT, format!("Claude Code: {detail}"))
+            }
+            ("error_max_budget_usd", _) => {
+                Failure::permanent(Failure::BUDGET_EXCEEDED, format!("Claude Code: {detail}"))
+            }
+            ("success", Some(402)) => Failure::permanent(Failure::BUDGET_EXCEEDED, detail),
+            // What the request says, and so every later one of this conversation.
+            ("success", Some(400 | 413 | 422)) => Failure::permanent(
+                Failure::PROVIDER_ERROR,
+                format!("{detail}; if this goes on, /new begins a new conversation"),
+            ),
+            ("success", Some(401 | 403 | 404)) => {
+                Failure::permanent(Failure::PROVIDER_ERROR, detail)
+            }
+            // Throttled, overloaded, broken or not reached: the same may be answered later.
+            _ => Failure::retryable(Failure::PROVIDER_ERROR, detail),
+        })
+    }
+
+    fn detail(&self) -> String {
+        let said = match self.errors.is_empty() {
+            true => self.result.clone().unwrap_or_default(),
+            false => self.errors.join("; "),
+        };
+        let said = said.trim().trim_start_matches(PREFIX).trim();
+        let said = if said.is_empty() { &self.subtype } else { said };
+        let status = self.api_error_status.filter(|status| !said.contains(&status.to_string()));
+        let status = status.map(|status| format!("status {status}: ")).unwrap_or_default();
+        format!("{status}{}", shorten(said, 600))
+    }
+}
+
+/// The answer to the question whether a tool may be used.
+pub(super) fn verdict(request: &Value, denied: bool) -> Value {
+    match denied {
+        false => json!({"behavior": "allow", "updatedInput": request["input"]}),
+        true => json!({
+            "behavior": "deny",
+            "message": "The operator of this agent does not allow this tool.",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(text: &str) -> Result<String, Failure> {
+        match serde_json::from_str(text).unwrap() {
+            Line::Result(ended) => ended.outcome(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn success_is_what_is_no_error() {
+        let good =
+            r#"{"type":"result","subtype":"success","is_error":false,"result":"done","x":1}"#;
+        assert_eq!(ended(good).unwrap(), "done");
+        let api = |status: &str| {
+            format!(
+                r#"{{"type":"result","subtype":"success","is_error":true,"api_error_status":{status},
+                    "result":"API Error: 529 {{\"x\":1}} busy"}}"#
+            )
+        };
+        let cases = [
+            (api("401"), Failure::PROVIDER_ERROR, false, "status 401: 529"),
+            (api("402"), Failure::BUDGET_EXCEEDED, false, "busy"),
+            (api("400"), Failure::PROVIDER_ERROR, false, "/new begins"),
+            (api("429"), Failure::PROVIDER_ERROR, true, "busy"),
+            (api("529"), Failure::PROVIDER_ERROR, true, "529 {\"x\":1} busy"),
+            (api("null"), Failure::PROVIDER_ERROR, true, "busy"),
+            (
+                r#"{"type":"result","subtype":"error_max_turns","is_error":true,"errors":["a","b"]}"#
+                    .to_owned(),
+                Failure::TURN_LIMIT,
+                false,
+                "a; b",
+            ),
+            (
+                r#"{"type":"result","subtype":"error_during_execution","is_error":true}"#.to_owned(),
+                Failure::PROVIDER_ERROR,
+                true,
+                "error_during_execution",
+            ),
+        ];
+        for (line, reason, retryable, detail) in cases {
+            let failure = ended(&line).unwrap_err();
+            assert_eq!((failure.reason.as_str(), failure.retryable), (reason, retryable), "{line}");
+            assert!(failure.detail.contains(detail), "{line}: {}", failure.detail);
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_passed_over() {
+        let read = |text: &str| serde_json::from_str::<Line>(text).unwrap();
+        assert!(matches!(read(r#"{"type":"system","subtype":"init"}"#), Line::Other));
+        assert!(matches!(read(r#"{"type":"tomorrow","message":7}"#), Line::Other));
+        let Line::Assistant { message, .. } = read(
+            r#"{"type":"assistant","message":{"id":"m","content":[{"type":"text","text":"a"},
+                {"type":"tool_use","id":"t","name":"Bash","input":{}}]}}"#,
+        ) else {
+            panic!("it is the model's");
+        };
+        assert_eq!(message.tools().collect::<Vec<_>>(), [("t", "Bash")]);
+        let Line::User { message, .. } = read(
+            r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t"}]}}"#,
+        ) else {
+            panic!("it is a tool's");
+        };
+        assert_eq!(message.results().collect::<Vec<_>>(), ["t"]);
+        let Line::User { message, .. } = read(r#"{"type":"user","message":{"content":"text"}}"#)
+        else {
+            panic!("it is somebody's");
+        };
+        assert_eq!(message.results().count(), 0);
+    }
+}
