@@ -10,7 +10,6 @@ mod drafts;
 mod event;
 mod exit;
 mod family;
-#[cfg_attr(not(test), allow(dead_code, reason = "providers that need a port come next"))]
 mod forward;
 mod ground;
 mod heartbeat;

@@ -5,6 +5,7 @@
 //! commits are the main thread's business, which holds the [`Reins`].
 
 mod claude;
+mod codex;
 mod command;
 mod current;
 mod desk;
@@ -203,7 +204,7 @@ impl TurnHandle {
         let (events, said) = mpsc::channel();
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));
-        let reins = Reins { push: push.clone(), group: Arc::clone(&group) };
+        let reins = Reins { push: push.clone(), group: Arc::clone(&group), gentle: false };
         let current = Arc::new(Current::default());
         current.begin(TurnNumber(1), &[]);
         (Self { events, pushes, push, group, current }, reins, said)
@@ -220,6 +221,8 @@ pub(crate) fn cancelled() -> Failure {
 pub(crate) struct Reins {
     push: Sender<Push>,
     group: Arc<Mutex<Option<Pid>>>,
+    /// Whether the program of a turn that is stopped is its provider's to stop.
+    gentle: bool,
 }
 
 impl Reins {
@@ -228,10 +231,13 @@ impl Reins {
         drop(self.push.send(push)); // the provider panicked; its end was reported
     }
 
-    /// Stops the turn: the provider is told, and its program killed.
+    /// Stops the turn: the provider is told, and its program killed, if that is not to outlive a turn that
+    /// is stopped.
     pub(crate) fn cancel(&self) {
         self.push(Push::Cancel);
-        self.kill();
+        if !self.gentle {
+            self.kill();
+        }
     }
 
     /// Kills the provider's program with everything that it started.
@@ -278,10 +284,12 @@ impl Worker {
             }
             Kind::Model(settings) => Box::new(model::Model::new(settings, config, options)),
             Kind::Claude(settings) => Box::new(claude::Claude::new(settings, config, options)),
+            Kind::Codex(settings) => Box::new(codex::Codex::new(settings, config, options)),
         };
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));
-        let reins = Reins { push: push.clone(), group: Arc::clone(&group) };
+        let gentle = matches!(config.provider, Kind::Codex(_));
+        let reins = Reins { push: push.clone(), group: Arc::clone(&group), gentle };
         let handle = TurnHandle { events, pushes, push, group, current: Arc::default() };
         let (jobs, prompts) = mpsc::channel::<(TurnNumber, Prompt)>();
         let work = move || {

@@ -284,14 +284,18 @@ impl<'de> DeserializeSeed<'de> for Refused<'_> {
 #[derive(Clone, Copy)]
 enum Kind {
     Tool,
+    /// A tool in a namespace, which has no further tools in it.
+    ToolOfSpace,
     Item,
 }
 
 /// The kinds of tools that the client runs; of those that end with `_`, a date follows. Those that the
 /// upstream runs cost money that nobody counts, and are a way to the network that the agent does not have.
-const CLIENTS: [&str; 8] = [
+const CLIENTS: [&str; 9] = [
     "function",
     "custom",
+    // Tools under a name, as Codex has those of its MCP servers. Each of them is looked at as well.
+    "namespace",
     "local_shell",
     "apply_patch",
     "bash_",
@@ -307,13 +311,16 @@ impl Kind {
             false => kind == *known,
         };
         match self {
-            Self::Tool if !CLIENTS.iter().any(known) => Err(E::custom(format!(
-                "tools: {kind:?} would be run by the upstream, out of sight of this host"
-            ))),
+            Self::ToolOfSpace if kind == "namespace" => {
+                Err(E::custom("tools: a namespace in a namespace".to_owned()))
+            }
+            Self::Tool | Self::ToolOfSpace if !CLIENTS.iter().any(known) => Err(E::custom(
+                format!("tools: {kind:?} would be run by the upstream, out of sight of this host"),
+            )),
             Self::Item if kind == "item_reference" => {
                 Err(E::custom("input: what the upstream has stored is not served".to_owned()))
             }
-            Self::Tool | Self::Item => Ok(()),
+            Self::Tool | Self::ToolOfSpace | Self::Item => Ok(()),
         }
     }
 }
@@ -340,7 +347,7 @@ impl<'de> Visitor<'de> for Each {
         let mut count = 0;
         while seq.next_element_seed(One(self.0))?.is_some() {
             count += 1;
-            if matches!(self.0, Kind::Tool) && count > TOOLS_MAX {
+            if matches!(self.0, Kind::Tool | Kind::ToolOfSpace) && count > TOOLS_MAX {
                 return Err(Error::custom(format!("more than {TOOLS_MAX} tools")));
             }
         }
@@ -368,7 +375,15 @@ impl<'de> Visitor<'de> for One {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut typed = false;
+        let mut tools = false;
         while let Some(name) = map.next_key_seed(Text)? {
+            if name == "tools" && matches!(self.0, Kind::Tool) {
+                if std::mem::replace(&mut tools, true) {
+                    return Err(Error::custom("duplicate field \"tools\""));
+                }
+                map.next_value_seed(Nullable(Each(Kind::ToolOfSpace)))?;
+                continue;
+            }
             if name != "type" {
                 map.next_value::<IgnoredAny>()?;
                 continue;

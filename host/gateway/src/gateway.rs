@@ -98,6 +98,11 @@ impl Gateway {
                  not: take a model of one whose api is \"messages\"",
                 route.name
             )),
+            Provider::Codex(_) if let Some(route) = wrong(Api::Responses) => Err(format!(
+                "provider.model: codex speaks OpenAI's Responses, and the upstream of {} does not: take a \
+                 model of one whose api is \"responses\"",
+                route.name
+            )),
             _ => Ok(Some(routes)),
         }
     }

@@ -191,6 +191,11 @@ mod tests {
             (Api::Responses, r#"{"model":"m","max_tokens":5}"#, asked(None, 1)),
             (
                 Api::Responses,
+                r#"{"model":"m","tools":[{"type":"namespace","tools":[{"type":"function"}]}]}"#,
+                asked(None, 1),
+            ),
+            (
+                Api::Responses,
                 r#"{"model":"m","max_output_tokens":6,"background":false,"previous_response_id":null}"#,
                 asked(Some(6), 1),
             ),
@@ -220,7 +225,21 @@ mod tests {
             (Api::Messages, r#"{"model":"m","service_tier":"priority"}"#, "a price of its own"),
             (Api::Messages, r#"{"model":"m","speed":"fast"}"#, "\"speed\""),
             (Api::Messages, r#"{"model":"m","tools":[{"type":"custom","type":"x"}]}"#, "duplicate"),
-            (Api::Responses, r#"{"model":"m","tools":[{"type":"namespace"}]}"#, "namespace"),
+            (
+                Api::Responses,
+                r#"{"model":"m","tools":[{"type":"namespace","tools":[{"type":"web_search"}]}]}"#,
+                "web_search",
+            ),
+            (
+                Api::Responses,
+                r#"{"model":"m","tools":[{"tools":[{"type":"namespace"}]}]}"#,
+                "a namespace in a namespace",
+            ),
+            (
+                Api::Responses,
+                r#"{"model":"m","tools":[{"type":"namespace","tools":[],"tools":[{"type":"mcp"}]}]}"#,
+                "duplicate field",
+            ),
             (Api::Responses, r#"{"model":"m","input":[{"type":"item_reference"}]}"#, "has stored"),
             (Api::Messages, r#"{"model":"m","max_tokens":-1}"#, "invalid value"),
             (Api::Messages, r#"{"model":"m","n":2}"#, "one answer at a time"),

@@ -3,6 +3,7 @@
 //! what only its program is to know. At each start the host writes this part of it as `agent.json` into
 //! the session's inbox half, where the runner reads it.
 
+mod codex;
 mod model;
 mod provider;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use codex::Codex;
 pub use model::{Api, Claude, Gateway, Model, ModelName, Permission, Route};
 pub use provider::{Kind, Lifetime, Provider, Written};
 
@@ -169,9 +171,11 @@ impl AgentConfig {
     fn fields(&self) -> Fields {
         let (command, lifetime) = match &self.provider {
             Provider::Command { command, lifetime } => (Some(command.clone()), *lifetime),
-            Provider::Echo | Provider::Scripted | Provider::Model(_) | Provider::Claude(_) => {
-                (None, Lifetime::default())
-            }
+            Provider::Echo
+            | Provider::Scripted
+            | Provider::Model(_)
+            | Provider::Claude(_)
+            | Provider::Codex(_) => (None, Lifetime::default()),
         };
         Fields {
             provider: Some(Written::from(&self.provider)),
@@ -245,6 +249,10 @@ mod tests {
                 r#"{"command":["a"],"lifetime":"runner","provider":"command"}"#,
             ),
             (r#"{"shared_folder":"none"}"#, r#"{"shared_folder":"none"}"#),
+            (
+                r#"{"provider":{"kind":"codex","model":"openai/gpt-x"}}"#,
+                r#"{"provider":{"kind":"codex","model":"openai/gpt-x"}}"#,
+            ),
         ];
         for (written, told) in cases {
             let config = read(written).unwrap();
@@ -292,6 +300,8 @@ mod tests {
             (r#"{"provider":{}}"#, "missing field `kind`"),
             (r#"{"provider":{"kind":"scripted"},"command":["x"]}"#, "belongs into the object"),
             (r#"{"provider":{"kind":"scripted"},"lifetime":"turn"}"#, "belongs into the object"),
+            (r#"{"provider":"codex"}"#, "write it as an object"),
+            (r#"{"provider":{"kind":"codex","model":["a/b"]}}"#, "expected a string"),
             (r#"{"provider":7}"#, "the name of a provider, or an object with its `kind`"),
             (r#"{"provider":"gpt"}"#, "unknown variant `gpt`"),
             (r#"{"max_turn":1}"#, "unknown field `max_turn`"),

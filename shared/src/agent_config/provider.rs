@@ -8,7 +8,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Claude, Model, ModelName};
+use super::{Claude, Codex, Model, ModelName};
 
 /// What answers a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -30,6 +30,8 @@ pub enum Provider {
     Model(Model),
     /// Has Claude Code answer.
     Claude(Claude),
+    /// Has Codex answer.
+    Codex(Codex),
 }
 
 /// How long the program of [`Provider::Command`] lives.
@@ -52,6 +54,7 @@ impl Provider {
             Self::Command { .. } => "command",
             Self::Model(_) => "model",
             Self::Claude(_) => "claude",
+            Self::Codex(_) => "codex",
         }
     }
 
@@ -60,6 +63,7 @@ impl Provider {
         match self {
             Self::Model(model) => &model.models,
             Self::Claude(claude) => std::slice::from_ref(&claude.model),
+            Self::Codex(codex) => std::slice::from_ref(&codex.model),
             Self::Echo | Self::Scripted | Self::Command { .. } => &[],
         }
     }
@@ -68,6 +72,7 @@ impl Provider {
     pub fn cli(&self) -> Option<&'static str> {
         match self {
             Self::Claude(_) => Some("claude"),
+            Self::Codex(_) => Some("codex"),
             Self::Echo | Self::Scripted | Self::Command { .. } | Self::Model(_) => None,
         }
     }
@@ -76,7 +81,7 @@ impl Provider {
     pub fn command(&self) -> &[String] {
         match self {
             Self::Command { command, .. } => command,
-            Self::Echo | Self::Scripted | Self::Model(_) | Self::Claude(_) => &[],
+            Self::Echo | Self::Scripted | Self::Model(_) | Self::Claude(_) | Self::Codex(_) => &[],
         }
     }
 
@@ -103,6 +108,11 @@ impl Provider {
                      {{\"kind\": \"{kind}\", \"model\": \"anthropic/claude-opus-5-5\"}}"
                 ));
             }
+            Written::Word(Kind::Codex) => {
+                return Err("provider: write it as an object, such as \
+                            {\"kind\": \"codex\", \"model\": \"openai/gpt-5.5\"}"
+                    .to_owned());
+            }
             Written::Object(_) if command.is_some() || lifetime.is_some() => {
                 let field = if command.is_some() { "command" } else { "lifetime" };
                 return Err(format!("{field}: it belongs into the object `provider`"));
@@ -122,7 +132,8 @@ impl Provider {
             | Self::Scripted
             | Self::Command { .. }
             | Self::Model(_)
-            | Self::Claude(_) => Ok(provider),
+            | Self::Claude(_)
+            | Self::Codex(_) => Ok(provider),
         }
     }
 }
@@ -141,6 +152,8 @@ pub enum Kind {
     Model,
     /// [`Provider::Claude`]
     Claude,
+    /// [`Provider::Codex`]
+    Codex,
 }
 
 /// A provider as it is written.
@@ -160,7 +173,9 @@ impl From<&Provider> for Written {
             Provider::Echo => Self::Word(Kind::Echo),
             Provider::Scripted => Self::Word(Kind::Scripted),
             Provider::Command { .. } => Self::Word(Kind::Command),
-            Provider::Model(_) | Provider::Claude(_) => Self::Object(provider.clone()),
+            Provider::Model(_) | Provider::Claude(_) | Provider::Codex(_) => {
+                Self::Object(provider.clone())
+            }
         }
     }
 }
@@ -201,6 +216,7 @@ enum Object {
     },
     Model(Model),
     Claude(Claude),
+    Codex(Codex),
 }
 
 impl From<Object> for Provider {
@@ -211,6 +227,7 @@ impl From<Object> for Provider {
             Object::Command { command, lifetime } => Self::Command { command, lifetime },
             Object::Model(model) => Self::Model(model),
             Object::Claude(claude) => Self::Claude(claude),
+            Object::Codex(codex) => Self::Codex(codex),
         }
     }
 }

@@ -10,6 +10,7 @@ mod client;
 mod compaction;
 mod conversation;
 mod kept;
+pub(crate) mod lent;
 mod messages;
 pub(super) mod plain;
 pub(super) mod prompt;

@@ -67,7 +67,9 @@ enum Wanted {
 /// A program may read whatever lies beside it; a script is one file.
 fn wanted(config: &AgentConfig) -> Wanted {
     match &config.provider {
-        Provider::Echo | Provider::Model(_) | Provider::Claude(_) => Wanted::Files(Vec::new()),
+        Provider::Echo | Provider::Model(_) | Provider::Claude(_) | Provider::Codex(_) => {
+            Wanted::Files(Vec::new())
+        }
         Provider::Scripted => Wanted::Files(vec!["script.json".into()]),
         Provider::Command { command, .. } => {
             let inside = |path: &Path| {

@@ -11,10 +11,11 @@ use super::tools::{self, missing};
 use super::{Checked, kind, object};
 use crate::models::fault::Fault;
 
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 35] = [
     "access_programs",
     "background",
     "background_options",
+    "client_metadata", // Codex sends it to the vendor
     "context_management",
     "conversation",
     "image",

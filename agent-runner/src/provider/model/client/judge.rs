@@ -9,7 +9,7 @@ use super::super::conversation::Trouble;
 
 /// What is to be done about a complaint.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in super::super) enum Verdict {
     /// Asking is of no use, whoever is asked.
     End(Trouble),
     /// This model will never answer this; another may.
@@ -59,7 +59,7 @@ const UNFIT: [&str; 2] = ["invalid_request_error", "invalid_prompt"];
 const HOST: &str = "Twobox:";
 
 /// Judges a complaint about a request to `upstream`.
-pub(super) fn judge(complaint: &Complaint, upstream: &str) -> Verdict {
+pub(in super::super) fn judge(complaint: &Complaint, upstream: &str) -> Verdict {
     let message = complaint.message.clone();
     let status = complaint.status;
     let own = is_own(&message, status);

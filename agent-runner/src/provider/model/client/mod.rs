@@ -23,7 +23,7 @@ use super::api::Quirks;
 use super::conversation::{Answer, Request, Trouble};
 use crate::say::say;
 use exchange::{Call, Outcome, exchange};
-use judge::{Verdict, judge};
+pub(super) use judge::{Verdict, judge};
 
 /// How patient a client is.
 #[derive(Debug, Clone, Copy)]

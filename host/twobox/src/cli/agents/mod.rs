@@ -12,7 +12,9 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Subcommand, ValueEnum};
 use serde_json::json;
-use twobox_shared::agent_config::{AgentConfig, Claude, Lifetime, Provider as Kind, Written};
+use twobox_shared::agent_config::{
+    AgentConfig, Claude, Codex, Lifetime, Provider as Kind, Written,
+};
 use twobox_shared::bounds;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Failure as Reason;
@@ -110,6 +112,8 @@ pub(super) enum Provider {
     Model,
     /// Claude Code, the vendor's program: give the model by --model.
     Claude,
+    /// OpenAI's Codex, with tools of its own: give its model by --model.
+    Codex,
 }
 
 /// The words are those in the configuration.
@@ -136,8 +140,16 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
                 (Some(Provider::Command), None, _) => {
                     Some(Written::Object(Kind::Command { command, lifetime }))
                 }
+                (Some(Provider::Codex), None, _) => {
+                    let help = "say which model it asks: --model openai/gpt-5.5, or another UPSTREAM/MODEL";
+                    return Err(Failure::usage(help));
+                }
                 (Some(Provider::Model | Provider::Claude), None, _) => {
                     let help = "say which one: --model anthropic/claude-opus-5-5, or another UPSTREAM/MODEL";
+                    return Err(Failure::usage(help));
+                }
+                (Some(Provider::Codex), [], _) => {
+                    let help = "say which model it asks: --model openai/gpt-5.5, or another UPSTREAM/MODEL";
                     return Err(Failure::usage(help));
                 }
                 (_, _, false) => {
@@ -148,8 +160,13 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
                     let claude = Claude { model: model.clone(), tools: BTreeMap::new() };
                     Some(Written::Object(Kind::Claude(claude)))
                 }
+                (Some(Provider::Codex), Some(model), true) => {
+                    let (model, reasoning_effort) = (model.clone(), None);
+                    Some(Written::Object(Kind::Codex(Codex { model, reasoning_effort })))
+                }
                 (Some(_), Some(_), true) => {
-                    return Err(Failure::usage("--model belongs to --provider model or claude"));
+                    let help = "--model belongs to --provider model, claude or codex";
+                    return Err(Failure::usage(help));
                 }
                 (None | Some(Provider::Echo), None, true) => Some(Written::Object(Kind::Echo)),
                 (Some(Provider::Scripted), None, true) => Some(Written::Object(Kind::Scripted)),
@@ -296,7 +313,9 @@ pub(super) fn make_files(
     }
     let file = data.agent_config(&agent.folder);
     let written = write_new(&file, &config.text())?;
-    let file_of_model = config.provider.clone();
+    let has_instructions = config.provider.as_ref().is_some_and(
+        |provider| matches!(provider, Written::Object(kind) if !kind.models().is_empty()),
+    );
     // A mistake in it has to be mended first: what is taken over depends on it.
     let config = File::load(&file).map_err(|error| error.to_string());
     let migrated = match config.and_then(|config| config.agent()) {
@@ -306,8 +325,7 @@ pub(super) fn make_files(
         }
         Err(_) => None,
     };
-    if written && matches!(&file_of_model, Some(Written::Object(Kind::Model(_) | Kind::Claude(_))))
-    {
+    if written && has_instructions {
         begin_instructions(data, agent)?;
     }
     Ok(Made { config: written, migrated })

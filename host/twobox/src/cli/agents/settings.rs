@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::env::VarError;
 
 use clap::Args;
-use twobox_shared::agent_config::{Claude, Model, ModelName, Provider, Written};
+use twobox_shared::agent_config::{Claude, Codex, Model, ModelName, Provider, Written};
 
 use crate::cli::Context;
 use crate::cli::output::Failure;
@@ -129,14 +129,18 @@ pub(in crate::cli) fn model_name(text: &str) -> Result<ModelName, String> {
 /// # Errors
 /// There are several for one that asks one.
 pub(in crate::cli) fn ask(file: &mut File, models: Vec<ModelName>) -> Result<(), Failure> {
+    let one = |models: Vec<ModelName>, vendor: &str| {
+        <[ModelName; 1]>::try_from(models).map(|[model]| model).map_err(|_| {
+            Failure::usage(format!("--provider {vendor} asks one model: give one --model"))
+        })
+    };
     let provider = match file.provider.take() {
-        Some(Written::Object(Provider::Claude(claude))) => match <[ModelName; 1]>::try_from(models)
-        {
-            Ok([model]) => Provider::Claude(Claude { model, ..claude }),
-            Err(_) => {
-                return Err(Failure::usage("--provider claude asks one model: give one --model"));
-            }
-        },
+        Some(Written::Object(Provider::Claude(claude))) => {
+            Provider::Claude(Claude { model: one(models, "claude")?, ..claude })
+        }
+        Some(Written::Object(Provider::Codex(codex))) => {
+            Provider::Codex(Codex { model: one(models, "codex")?, ..codex })
+        }
         Some(Written::Object(Provider::Model(model))) => Provider::Model(Model { models, ..model }),
         _ => Provider::Model(Model { models, max_output_tokens: None, tools: BTreeMap::new() }),
     };

@@ -1,0 +1,207 @@
+//! `codex app-server`, running or not: requests and their answers over a [`Resident`].
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use twobox_shared::content::Failure;
+
+use super::wire::Heard;
+use crate::provider::resident::{Complaints, Output, Resident};
+use crate::provider::{PromptMessage, Push, TurnHandle, cancelled};
+use crate::say::say;
+
+/// The longest line that is read, in bytes. What is in a line is what a tool has said, or a model.
+const LINE_MAX: usize = 16 << 20;
+
+/// How long it may take to leave once its input has ended.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What it says to what asks a person something, for there is none beside it.
+const NOBODY: &str = "nobody can be asked here: decide by yourself";
+
+/// The program.
+pub(super) struct App {
+    resident: Resident,
+    /// Numbers its requests.
+    number: u64,
+}
+
+/// What came next.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, for one look")]
+pub(super) enum Next {
+    /// From the main thread.
+    Push(Push),
+    /// From Codex.
+    Heard(Heard),
+    /// Nothing for a while.
+    Nothing,
+}
+
+/// Why a request was not answered as hoped.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// It was refused, with these words.
+    Refused(String),
+    /// The turn ends.
+    Ends(Failure),
+}
+
+impl App {
+    pub(super) fn new() -> Self {
+        Self { resident: Resident::new(LINE_MAX, Complaints::Kept), number: 0 }
+    }
+
+    /// Whether it runs.
+    pub(super) fn is_running(&mut self, handle: &TurnHandle) -> bool {
+        self.resident.is_running(handle)
+    }
+
+    /// Starts it, and says who asks.
+    ///
+    /// # Errors
+    /// How the turn ends without it.
+    pub(super) fn start(
+        &mut self,
+        command: Command,
+        handle: &TurnHandle,
+        aside: &mut Vec<PromptMessage>,
+    ) -> Result<(), Failure> {
+        self.resident.start(command, handle)?;
+        let info =
+            json!({"name": "twobox", "title": "Twobox", "version": env!("CARGO_PKG_VERSION")});
+        self.call("initialize", json!({"clientInfo": info}), handle, aside)
+            .map_err(|unanswered| unanswered.failure("initialize"))?;
+        self.resident.tell(&json!({"method": "initialized"}));
+        Ok(())
+    }
+
+    /// Asks for something. The answer comes under the number.
+    pub(super) fn ask(&mut self, method: &str, params: Value) -> u64 {
+        self.number += 1;
+        self.resident.tell(&json!({"id": self.number, "method": method, "params": params}));
+        self.number
+    }
+
+    /// Asks for something and waits for the answer. Follow-ups that come meanwhile are kept in `aside`.
+    ///
+    /// # Errors
+    /// It was refused, or the turn ends.
+    pub(super) fn call(
+        &mut self,
+        method: &str,
+        params: Value,
+        handle: &TurnHandle,
+        aside: &mut Vec<PromptMessage>,
+    ) -> Result<Value, Unanswered> {
+        let number = self.ask(method, params);
+        loop {
+            match self.next(handle).map_err(Unanswered::Ends)? {
+                Next::Push(Push::Cancel) => return Err(Unanswered::Ends(cancelled())),
+                Next::Push(Push::FollowUp(messages)) => aside.extend(messages),
+                Next::Heard(Heard::Answer(of, answer)) if of == number => {
+                    return answer.map_err(Unanswered::Refused);
+                }
+                Next::Push(_) | Next::Heard(_) | Next::Nothing => {}
+            }
+        }
+    }
+
+    /// What comes next.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) fn next(&mut self, handle: &TurnHandle) -> Result<Next, Failure> {
+        match self.resident.next(handle) {
+            Some(Push::Program(_, output)) => self.heard(output, handle),
+            Some(push) => Ok(Next::Push(push)),
+            None => Ok(Next::Nothing),
+        }
+    }
+
+    fn heard(&mut self, output: Output, handle: &TurnHandle) -> Result<Next, Failure> {
+        let line = match output {
+            Output::Line(line) => line,
+            Output::TooLong => {
+                say!("codex wrote a line of more than {LINE_MAX} bytes, which is passed over");
+                return Ok(Next::Nothing);
+            }
+            Output::Ended => return Err(self.ended(handle)),
+        };
+        match Heard::read(&line) {
+            Ok(Heard::Asks(id, method)) => {
+                say!("codex asks for {method}, and is told that nobody is there");
+                let error = json!({"code": -32601, "message": NOBODY});
+                self.resident.tell(&json!({"id": id, "error": error}));
+                Ok(Next::Nothing)
+            }
+            Ok(Heard::Complains(what)) => {
+                say!("codex complains of its configuration: {what}");
+                Ok(Next::Nothing)
+            }
+            Ok(heard) => Ok(Next::Heard(heard)),
+            Err(_) if line.iter().all(u8::is_ascii_whitespace) => Ok(Next::Nothing),
+            Err(error) => {
+                say!("codex wrote a line that is passed over: {error}");
+                Ok(Next::Nothing)
+            }
+        }
+    }
+
+    fn ended(&mut self, handle: &TurnHandle) -> Failure {
+        let complaints = self.resident.complaints();
+        let status = self.resident.stop(handle, LEAVE_PATIENCE);
+        let how = status.map_or("it closed its output".to_owned(), |it| it.to_string());
+        let complaints = twobox_shared::errors::for_a_terminal(&complaints);
+        let detail = match complaints.is_empty() {
+            true => format!("codex ended: {how}"),
+            false => format!("codex ended: {how}: {complaints}"),
+        };
+        Failure::retryable(Failure::PROVIDER_ERROR, detail)
+    }
+
+    /// Breaks a turn off, so that the program lives on. One that does not say soon that it has is ended.
+    pub(super) fn interrupt(
+        &mut self,
+        thread: &str,
+        turn: &str,
+        patience: Duration,
+        handle: &TurnHandle,
+    ) {
+        let params = json!({"threadId": thread, "turnId": turn});
+        self.ask("turn/interrupt", params);
+        let end = Instant::now() + patience;
+        while Instant::now() < end {
+            let next = match handle.next(end.saturating_duration_since(Instant::now())) {
+                Some(Push::Program(_, output)) => self.heard(output, handle),
+                Some(_) => continue,
+                None => break,
+            };
+            match next {
+                Ok(Next::Heard(heard)) if heard.ends(turn) => return,
+                Ok(_) => {}
+                Err(_) => return, // it has ended
+            }
+        }
+        self.resident.stop(handle, Duration::ZERO);
+    }
+
+    /// Ends it, if it runs.
+    pub(super) fn stop(&mut self, handle: &TurnHandle, gently: bool) {
+        self.resident.stop(handle, if gently { LEAVE_PATIENCE } else { Duration::ZERO });
+    }
+}
+
+impl Unanswered {
+    /// How a turn ends for which `what` was needed.
+    pub(super) fn failure(self, what: &str) -> Failure {
+        match self {
+            Self::Ends(failure) => failure,
+            Self::Refused(why) => {
+                let detail = format!("codex refused {what}: {why}");
+                Failure::retryable(Failure::PROVIDER_ERROR, detail)
+            }
+        }
+    }
+}

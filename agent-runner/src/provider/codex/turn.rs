@@ -1,0 +1,141 @@
+//! One turn: what is said to Codex, and what comes of it.
+
+use std::time::Duration;
+
+use serde_json::json;
+use twobox_shared::content::Failure;
+
+use super::app::{App, Next};
+use super::course::Course;
+use super::failure::{Verdict, judge};
+use super::lent::{self, Places};
+use super::wire::{Heard, Over};
+use crate::event::Said;
+use crate::provider::{PromptMessage, Push, TurnHandle, cancelled};
+use crate::say::say;
+
+/// How often a turn of Codex goes on whose way to the model broke off.
+const AGAIN_MAX: u32 = 2;
+
+/// How long Codex may take to break a turn off: less than the main thread waits for this one.
+const INTERRUPT_PATIENCE: Duration = Duration::from_millis(700);
+
+/// What it is told where it cannot be asked the same again, for it has used tools since.
+const GO_ON: &str = "[from the host] Your answer broke off on its way. Go on where you were.";
+
+/// What a turn is made of.
+pub(super) struct Talk<'a> {
+    pub(super) app: &'a mut App,
+    pub(super) handle: &'a TurnHandle,
+    pub(super) places: &'a Places,
+    pub(super) thread: &'a str,
+    /// The upstream that it asks.
+    pub(super) upstream: &'a str,
+    /// How long a tool may run.
+    pub(super) tool_timeout: Duration,
+    /// What has come meanwhile and was not given to it.
+    pub(super) aside: Vec<PromptMessage>,
+}
+
+impl Talk<'_> {
+    /// Says `text` and follows what comes of it. Returns the last turn of Codex.
+    ///
+    /// # Errors
+    /// How the turn failed.
+    pub(super) fn run(mut self, text: String) -> Result<String, Failure> {
+        let (mut text, mut again) = (text, 0);
+        loop {
+            let (turn, mut course) = self.follow(&text)?;
+            let Over { status, error, .. } =
+                course.over.as_ref().expect("it was followed until it was over");
+            let wrong = match (status.as_str(), error) {
+                ("completed", _) => {
+                    if let Some(text) = course.answer() {
+                        self.handle.say(Said::Reply { text, files: Vec::new(), answers: None });
+                    }
+                    return Ok(turn); // without an answer the turn has failed, and that is seen there
+                }
+                ("failed", Some(wrong)) => wrong,
+                (other, _) => {
+                    let detail = format!("codex ended its turn by itself: {other}");
+                    return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
+                }
+            };
+            match judge(wrong, self.upstream) {
+                Verdict::End(failure) => return Err(failure),
+                Verdict::Again(why) if again == AGAIN_MAX => {
+                    return Err(Failure::retryable(Failure::PROVIDER_ERROR, why));
+                }
+                Verdict::Again(why) => {
+                    say!("the way to the model broke off, and is tried again: {why}")
+                }
+            }
+            again += 1;
+            match course.used_tools {
+                true => text = GO_ON.to_owned(),
+                false => self.undo(&turn)?,
+            }
+        }
+    }
+
+    /// Takes a turn back in which nothing was done.
+    fn undo(&mut self, turn: &str) -> Result<(), Failure> {
+        let params = json!({"threadId": self.thread, "beforeTurnId": turn});
+        self.app
+            .call("thread/revert", params, self.handle, &mut self.aside)
+            .map(drop)
+            .map_err(|unanswered| unanswered.failure("to take a turn back"))
+    }
+
+    /// Has one turn of Codex, until it is over.
+    fn follow(&mut self, text: &str) -> Result<(String, Course), Failure> {
+        let input = json!([{"type": "text", "text": text}]);
+        let params = json!({"threadId": self.thread, "input": input});
+        let begun = self
+            .app
+            .call("turn/start", params, self.handle, &mut self.aside)
+            .map_err(|unanswered| unanswered.failure("a turn"))?;
+        let Some(turn) = begun["turn"]["id"].as_str().map(str::to_owned) else {
+            let detail = "codex began a turn and did not say which";
+            return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
+        };
+        let mut course = Course::default();
+        while course.over.is_none() {
+            match self.app.next(self.handle)? {
+                Next::Push(Push::Cancel) => {
+                    self.app.interrupt(self.thread, &turn, INTERRUPT_PATIENCE, self.handle);
+                    return Err(cancelled());
+                }
+                Next::Push(Push::FollowUp(messages)) => self.aside.extend(messages),
+                Next::Heard(Heard::Happened { turn: of, event }) if of == turn => {
+                    for said in course.hear(event, self.tool_timeout) {
+                        self.handle.say(said);
+                    }
+                }
+                Next::Push(_) | Next::Heard(_) | Next::Nothing => {}
+            }
+            self.give(&turn, &mut course);
+        }
+        Ok((turn, course))
+    }
+
+    /// Gives what has come meanwhile to Codex while a tool runs: it then stands beside its result. What
+    /// is not given is left for a turn of its own, and so is what begins a new conversation.
+    fn give(&mut self, turn: &str, course: &mut Course) {
+        if self.aside.is_empty() || !course.takes_more() || lent::begins_anew(&self.aside) {
+            return;
+        }
+        let messages = std::mem::take(&mut self.aside);
+        let id = format!("given-{}", messages[0].id);
+        course.give(id.clone(), &messages);
+        let text = self.places.said(&messages);
+        // It refuses what comes after the end of the turn: then nobody has used it, and it gets its own.
+        self.app.ask(
+            "turn/steer",
+            json!({
+                "threadId": self.thread, "expectedTurnId": turn, "clientUserMessageId": id,
+                "input": [{"type": "text", "text": text}],
+            }),
+        );
+    }
+}
