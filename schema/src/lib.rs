@@ -32,4 +32,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0011_owner.sql"),
     include_str!("../host/0012_usage.sql"),
     include_str!("../host/0013_answers_of_notices.sql"),
+    include_str!("../host/0014_approvals.sql"),
 ];

@@ -196,6 +196,11 @@ fn yes() -> bool {
     true
 }
 
+/// The SHA-256 of `content`, in hexadecimal.
+pub fn digest(content: &str) -> String {
+    Sha256::digest(content.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The first 16 hexadecimal digits of the SHA-256 of `content`.
 pub fn digest16(content: &str) -> String {
     Sha256::digest(content.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()

@@ -102,6 +102,10 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
+    /// Something that a person is asked.
+    ApprovalId
+);
+uuid_id!(
     /// One installation of Twobox: one data directory.
     InstallId
 );

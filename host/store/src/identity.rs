@@ -5,7 +5,7 @@ use twobox_shared::ids::{IdSource, InstallId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use super::audit::{self, Note};
-use super::{DbError, Installation, Operation, failed, place};
+use super::{DbError, Installation, Operation, approvals, failed, place};
 use twobox_model::dead_letter::HELD;
 use twobox_model::installation::Place;
 use twobox_slots::reason::Reason;
@@ -157,6 +157,7 @@ fn hold_back(tx: &Connection, now: UnixMillis) -> rusqlite::Result<(usize, usize
          WHERE status IN ('held', 'sending')",
         named_params! { ":held": HELD },
     )?;
+    approvals::end_all(tx, now)?;
     let schedules = tx.execute(
         "UPDATE schedules
          SET enabled = 0, pause_reason = :reason, next_slot_ms = NULL, next_due_ms = NULL,

@@ -8,6 +8,7 @@
 //! transaction. Nothing here touches a session's folder.
 
 pub mod agents;
+pub mod approvals;
 mod audit;
 pub mod examined;
 pub mod identity;
@@ -32,7 +33,7 @@ mod word;
 pub use open::{DbHealth, LOCK_WAIT, health, install_of, is_blank};
 pub use operation::Operation;
 pub use store::{
-    Agents, Installation, Notices, Refusals, Runs, Schedules, Sessions, Store, Usage, Wirings,
+    Agents, Approvals, Installation, Notices, Refusals, Runs, Schedules, Sessions, Store, Usage, Wirings,
 };
 
 use rusqlite::ErrorCode;

@@ -18,12 +18,13 @@ use crate::{DbError, Installation, Operation, failed};
 pub const LEASE: Duration = Duration::from_secs(10 * 60);
 
 /// The tables whose rows are states that a running host moves.
-const FENCED: [&str; 10] = [
+const FENCED: [&str; 11] = [
     "sessions",
     "schedules",
     "runs",
     "run_metrics",
     "notices",
+    "approvals",
     "refused",
     "applied",
     "audit",

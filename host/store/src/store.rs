@@ -101,6 +101,8 @@ aggregates! {
     sessions: Sessions,
     /// What the host itself has to tell people.
     notices: Notices,
+    /// What people are asked.
+    approvals: Approvals,
     /// What agents asked or sent, was refused, and is only counted.
     refusals: Refusals,
     /// Standing orders, and their slots.

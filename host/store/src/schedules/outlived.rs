@@ -74,6 +74,7 @@ impl Sessions<'_> {
             let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let params = named_params! { ":session": session };
             tx.execute("DELETE FROM notices WHERE session_id = :session", params)?;
+            tx.execute("DELETE FROM approvals WHERE session_id = :session", params)?;
             tx.execute("DELETE FROM refused WHERE session_id = :session", params)?;
             tx.execute("DELETE FROM applied WHERE session_id = :session", params)?;
             let deleted = tx.execute(

@@ -1,0 +1,364 @@
+//! What people are asked, and what they said. The statements are guarded one by one: a decision names the
+//! digest of what was shown, and counts once, in time; nobody who comes second, late or with something
+//! else changes anything, and each hears why.
+//!
+//! What may become what is decided by [`approval::after`]. Telling whoever asked is the session's task's
+//! business, which claims it here before and records it after.
+
+mod reading;
+
+use rusqlite::{Connection, TransactionBehavior, named_params};
+use twobox_shared::ids::{ApprovalId, IdSource, MessageId, SessionId};
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+
+pub use self::reading::{Listed, Pending};
+use self::reading::{find, of_request};
+use crate::audit::{self, Note};
+use crate::notices::{self, Notice};
+use crate::{Approvals, DbError, Operation, failed};
+use twobox_model::approval::{self, Approval, Happening, Status, Subject, Unfit, Verdict, after};
+use twobox_model::channel::Address;
+
+/// How many codes are tried before it is given up to find a free one.
+const CODES_MAX: u32 = 8;
+
+/// Something that is to be asked.
+#[derive(Debug, Clone)]
+pub struct NewApproval {
+    /// In which conversation.
+    pub session: SessionId,
+    /// The row of the outbox that asks.
+    pub request: MessageId,
+    /// What.
+    pub subject: Subject,
+    /// Where.
+    pub address: Address,
+    /// Whether the answer starts a turn.
+    pub wake: bool,
+    /// Until when it can be decided,
+    pub due_at: UnixMillis,
+    /// as people read it.
+    pub until: String,
+    /// It is shown behind the rows of the outbox up to this number.
+    pub behind: Seq,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asking {
+    /// It is asked from now on.
+    New(Approval),
+    /// The row had asked before.
+    Known(Approval),
+    /// So many are open in this conversation already.
+    TooMany,
+}
+
+/// A decision.
+#[derive(Debug, Clone)]
+pub struct Decide {
+    /// In which conversation it was asked.
+    pub session: SessionId,
+    /// About what.
+    pub id: ApprovalId,
+    /// The digest of what was shown to whoever decides.
+    pub digest: String,
+    /// What they say.
+    pub verdict: Verdict,
+    /// Who they are, for people.
+    pub by: String,
+    /// The message in which they said so, if it was one.
+    pub said_in: Option<MessageId>,
+}
+
+/// Why a decision changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecided {
+    /// There is no such approval in this conversation.
+    #[error("there is no such approval (any more); `twobox approvals list --all` shows what there is")]
+    Unknown,
+    /// It is over, or this is no answer to it.
+    #[error("{why}: {}", approval::told(approval))]
+    Unfit {
+        /// Why.
+        why: Unfit,
+        /// As it is.
+        approval: Box<Approval>,
+    },
+    /// Its time is over.
+    #[error("its time is over, which is a no: {} was asked until {}", approval.code, approval.due_at)]
+    Late {
+        /// As it is.
+        approval: Box<Approval>,
+    },
+    /// What was shown is not what is asked.
+    #[error("what is asked is not what you were shown: look at it with `twobox approvals show {}`", approval.code)]
+    Altered {
+        /// As it is.
+        approval: Box<Approval>,
+    },
+}
+
+/// How the cause of the notice begins by which it is asked,
+const ASKS: &str = "approval:";
+/// and that of the one which says what became of it.
+const TELLS: &str = "decided:";
+
+/// The approval that the notice about `cause` asks, if it asks one.
+pub fn asked_by(cause: &str) -> Option<ApprovalId> {
+    cause.strip_prefix(ASKS)?.parse().ok()
+}
+
+impl Approvals<'_> {
+    /// Asks, with the notice by which it is shown, in one transaction. A row that has asked before changes
+    /// nothing. At most `most` are pending in one conversation.
+    pub fn ask(
+        &self,
+        new: NewApproval,
+        most: usize,
+        ids: &(impl IdSource + ?Sized),
+        now: UnixMillis,
+    ) -> Operation<Asking> {
+        let (id, bits) = (ApprovalId::generate(ids), ids.uuid().as_u128());
+        self.0.compound(move |db| {
+            let step = failed("store an approval");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            if let Some(known) = of_request(&tx, new.session, &new.request).map_err(&step)? {
+                return Ok(Asking::Known(known));
+            }
+            let pending: i64 = tx
+                .query_row(
+                    "SELECT count(*) FROM approvals
+                     WHERE session_id = :session AND status = 'pending'",
+                    named_params! { ":session": new.session },
+                    |row| row.get(0),
+                )
+                .map_err(&step)?;
+            if usize::try_from(pending).is_ok_and(|pending| pending >= most) {
+                return Ok(Asking::TooMany);
+            }
+            let code = free_code(&tx, bits).map_err(&step)?;
+            insert(&tx, id, &code, &new, now).map_err(&step)?;
+            let text = approval::shown(&new.subject, &code, &new.until);
+            let notice = Notice::held(format!("{ASKS}{id}"), new.address, text, now);
+            notices::add(&tx, new.session, &Notice { behind: Some(new.behind), ..notice })?;
+            let made = find(&tx, id).map_err(&step)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
+            let made = made.map_err(&step)?;
+            tx.commit().map_err(step)?;
+            Ok(Asking::New(made))
+        })
+    }
+
+    /// Decides, with the notice that says so in the chat where it was asked: one guarded statement, of
+    /// which one alone has an effect, however many come at once.
+    ///
+    /// # Errors
+    /// Within: why nothing was changed.
+    pub fn decide(&self, order: Decide, now: UnixMillis) -> Operation<Result<Approval, Undecided>> {
+        self.0.compound(move |db| decide(db, &order, now))
+    }
+
+    /// Ends those of a conversation whose time is over.
+    pub fn expire(&self, session: SessionId, now: UnixMillis) -> Operation<Vec<Approval>> {
+        self.0.compound(move |db| {
+            let step = failed("end approvals");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            let due: Vec<ApprovalId> = tx
+                .prepare_cached(
+                    "SELECT id FROM approvals
+                     WHERE session_id = :session AND status = 'pending' AND due_at_ms <= :now",
+                )
+                .and_then(|mut select| {
+                    let params = named_params! { ":session": session, ":now": now };
+                    select.query_map(params, |row| row.get(0))?.collect()
+                })
+                .map_err(&step)?;
+            let mut ended = Vec::new();
+            for id in due {
+                let changed = tx
+                    .execute(
+                        "UPDATE approvals SET status = 'expired', decided_at_ms = :now
+                         WHERE id = :id AND status = 'pending' AND due_at_ms <= :now",
+                        named_params! { ":id": id, ":now": now },
+                    )
+                    .map_err(&step)?;
+                if changed == 1
+                    && let Some(approval) = find(&tx, id).map_err(&step)?
+                {
+                    tell(&tx, &approval, None, now)?;
+                    ended.push(approval);
+                }
+            }
+            tx.commit().map_err(step)?;
+            Ok(ended)
+        })
+    }
+
+    /// Claims what comes of a decision, before it is carried out. Returns whether there is a decision of
+    /// which nothing was recorded yet: then whoever claims it carries it out, perhaps once more.
+    pub fn claim(&self, id: ApprovalId, now: UnixMillis) -> Operation<bool> {
+        self.0.operation("claim an approval", move |db| {
+            db.execute(
+                "UPDATE approvals SET claimed_at_ms = coalesce(claimed_at_ms, :now)
+                 WHERE id = :id AND status <> 'pending' AND told_at_ms IS NULL",
+                named_params! { ":id": id, ":now": now },
+            )
+            .map(|changed| changed == 1)
+        })
+    }
+
+    /// Records that whoever asked was told. Returns whether that was claimed and not recorded before.
+    pub fn record_told(&self, id: ApprovalId, now: UnixMillis) -> Operation<bool> {
+        self.0.operation("record that an approval was told", move |db| {
+            db.execute(
+                "UPDATE approvals SET told_at_ms = :now
+                 WHERE id = :id AND claimed_at_ms IS NOT NULL AND told_at_ms IS NULL",
+                named_params! { ":id": id, ":now": now },
+            )
+            .map(|changed| changed == 1)
+        })
+    }
+
+    /// Deletes those of a conversation that were told before `horizon`. Returns how many.
+    pub fn forget(&self, session: SessionId, horizon: UnixMillis) -> Operation<usize> {
+        self.0.operation("forget approvals", move |db| {
+            db.execute(
+                "DELETE FROM approvals WHERE session_id = :session AND told_at_ms < :horizon",
+                named_params! { ":session": session, ":horizon": horizon },
+            )
+        })
+    }
+}
+
+/// A code that nothing has that is pending.
+fn free_code(db: &Connection, bits: u128) -> rusqlite::Result<String> {
+    let mut code = approval::code(bits);
+    for attempt in 1..CODES_MAX {
+        let taken: bool = db.query_row(
+            "SELECT EXISTS (SELECT 1 FROM approvals WHERE code = :code AND status = 'pending')",
+            named_params! { ":code": code },
+            |row| row.get(0),
+        )?;
+        if !taken {
+            break;
+        }
+        code = approval::code(bits >> (5 * attempt));
+    }
+    Ok(code)
+}
+
+fn insert(
+    tx: &Connection,
+    id: ApprovalId,
+    code: &str,
+    new: &NewApproval,
+    now: UnixMillis,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO approvals (id, code, session_id, request, kind, what, detail, choices, digest,
+           channel_type, platform_id, thread_id, wake, created_at_ms, due_at_ms)
+         VALUES (:id, :code, :session, :request, :kind, :what, :detail, :choices, :digest,
+           :channel_type, :platform_id, :thread_id, :wake, :now, :due)",
+        named_params! {
+            ":id": id,
+            ":code": code,
+            ":session": new.session,
+            ":request": new.request,
+            ":kind": new.subject.kind.as_str(),
+            ":what": new.subject.what,
+            ":detail": new.subject.detail,
+            ":choices": new.subject.choices.join("\n"),
+            ":digest": new.subject.digest(),
+            ":channel_type": new.address.channel_type,
+            ":platform_id": new.address.platform_id,
+            ":thread_id": new.address.thread_id,
+            ":wake": new.wake,
+            ":now": now,
+            ":due": new.due_at,
+        },
+    )
+    .map(drop)
+}
+
+fn decide(
+    db: &mut Connection,
+    order: &Decide,
+    now: UnixMillis,
+) -> Result<Result<Approval, Undecided>, DbError> {
+    let step = failed("decide about an approval");
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+    let found = find(&tx, order.id).map_err(&step)?;
+    let Some(approval) = found.filter(|it| it.session == order.session) else {
+        return Ok(Err(Undecided::Unknown));
+    };
+    let state = (approval.subject.kind, approval.status, approval.subject.choices.len());
+    let approval = Box::new(approval);
+    let (status, choice) = match after(state, Happening::Decide(order.verdict)) {
+        Ok(becomes) => becomes,
+        Err(why) => return Ok(Err(Undecided::Unfit { why, approval })),
+    };
+    let changed = tx
+        .execute(
+            "UPDATE approvals
+             SET status = :status, choice = :choice, decided_at_ms = :now, decided_by = :by,
+                 decided_in = :said_in
+             WHERE id = :id AND status = 'pending' AND digest = :digest AND due_at_ms > :now",
+            named_params! {
+                ":status": status.as_str(),
+                ":choice": choice.and_then(|choice| i64::try_from(choice).ok()),
+                ":now": now,
+                ":by": order.by,
+                ":said_in": order.said_in,
+                ":id": order.id,
+                ":digest": order.digest,
+            },
+        )
+        .map_err(&step)?;
+    if changed != 1 {
+        return Ok(Err(match approval.digest == order.digest {
+            true => Undecided::Late { approval },
+            false => Undecided::Altered { approval },
+        }));
+    }
+    let decided = find(&tx, order.id).map_err(&step)?.unwrap_or(*approval);
+    tell(&tx, &decided, order.said_in.as_ref(), now)?;
+    let note = Note {
+        actor: &order.by,
+        action: status.as_str(),
+        subject: &format!("approval {}", order.id),
+        detail: &format!("{} {}", decided.subject.what, decided.digest),
+    };
+    audit::note(&tx, &note, now).map_err(&step)?;
+    tx.commit().map_err(step)?;
+    Ok(Ok(decided))
+}
+
+/// Says in the chat what became of it, once; to whoever said so as an answer to that.
+fn tell(
+    tx: &Connection,
+    approval: &Approval,
+    said_in: Option<&MessageId>,
+    now: UnixMillis,
+) -> Result<(), DbError> {
+    let step = failed("store a notice");
+    let address = reading::address(tx, approval.id).map_err(step)?;
+    let cause = match said_in {
+        Some(message) => Notice::answer_cause(message),
+        None => format!("{TELLS}{}", approval.id),
+    };
+    notices::add(tx, approval.session, &Notice::held(cause, address, approval::told(approval), now))
+        .map(drop)
+}
+
+/// Ends all that is open: they are another installation's. Returns how many.
+pub(crate) fn end_all(tx: &Connection, now: UnixMillis) -> rusqlite::Result<usize> {
+    tx.execute(
+        "UPDATE approvals SET status = :expired, decided_at_ms = :now WHERE status = 'pending'",
+        named_params! { ":now": now, ":expired": Status::Expired.as_str() },
+    )
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+//! Reading approvals.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use serde::Serialize;
+use twobox_shared::ids::{ApprovalId, MessageId, SessionId};
+
+use super::ASKS;
+use crate::word::word;
+use crate::{Approvals, Operation};
+use twobox_model::approval::{Approval, Subject};
+use twobox_model::channel::Address;
+
+/// How many of one chat are looked at, to find the one that an answer means.
+const AT_HAND: u32 = 64;
+
+/// How many are listed.
+const LISTED_MAX: u32 = 500;
+
+/// An approval, and where it is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listed {
+    /// The approval.
+    #[serde(flatten)]
+    pub approval: Approval,
+    /// Whose agent asks.
+    pub agent: String,
+    /// The channel in which it is asked,
+    pub channel: String,
+    /// and the chat there.
+    pub chat: String,
+    /// How far the message is by which it is asked: as of a delivery.
+    pub prompt: Option<String>,
+}
+
+/// How many are pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Pending {
+    /// All of them.
+    pub pending: u64,
+    /// Those of which the message has not reached anybody.
+    pub unseen: u64,
+}
+
+const COLUMNS: &str = "a.id, a.code, a.session_id, a.request, a.kind, a.what, a.detail, a.choices, \
+    a.digest, a.wake, a.status, a.choice, a.created_at_ms, a.due_at_ms, a.decided_at_ms, a.decided_by";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Approval> {
+    let choices: String = row.get("choices")?;
+    Ok(Approval {
+        id: row.get("id")?,
+        code: row.get("code")?,
+        session: row.get("session_id")?,
+        request: row.get("request")?,
+        subject: Subject {
+            kind: word(row, "kind")?,
+            what: row.get("what")?,
+            detail: row.get("detail")?,
+            choices: choices.split('\n').map(str::to_owned).collect(),
+        },
+        digest: row.get("digest")?,
+        wake: row.get("wake")?,
+        status: word(row, "status")?,
+        choice: row.get::<_, Option<u32>>("choice")?.map(|choice| choice as usize),
+        created_at: row.get("created_at_ms")?,
+        due_at: row.get("due_at_ms")?,
+        decided_at: row.get("decided_at_ms")?,
+        decided_by: row.get("decided_by")?,
+    })
+}
+
+pub(super) fn find(db: &Connection, id: ApprovalId) -> rusqlite::Result<Option<Approval>> {
+    db.prepare_cached(&format!("SELECT {COLUMNS} FROM approvals a WHERE a.id = :id"))?
+        .query_row(named_params! { ":id": id }, from_row)
+        .optional()
+}
+
+pub(super) fn of_request(
+    db: &Connection,
+    session: SessionId,
+    request: &MessageId,
+) -> rusqlite::Result<Option<Approval>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM approvals a WHERE a.session_id = :session AND a.request = :request"
+    ))?
+    .query_row(named_params! { ":session": session, ":request": request }, from_row)
+    .optional()
+}
+
+pub(super) fn address(db: &Connection, id: ApprovalId) -> rusqlite::Result<Address> {
+    db.query_row(
+        "SELECT channel_type, platform_id, thread_id FROM approvals WHERE id = :id",
+        named_params! { ":id": id },
+        |row| {
+            Ok(Address {
+                channel_type: row.get(0)?,
+                platform_id: row.get(1)?,
+                thread_id: row.get(2)?,
+            })
+        },
+    )
+}
+
+impl Approvals<'_> {
+    /// What is left to do in a conversation: what is pending, and what whoever asked was not told yet.
+    pub fn open(&self, session: SessionId) -> Operation<Vec<Approval>> {
+        self.0.operation("list open approvals", move |db| {
+            db.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM approvals a
+                 WHERE a.session_id = :session AND a.told_at_ms IS NULL ORDER BY a.id"
+            ))?
+            .query_map(named_params! { ":session": session }, from_row)?
+            .collect()
+        })
+    }
+
+    /// What was asked in a conversation at `address`: what is pending first, then the newest. Each with
+    /// the message by which it was decided, if it was one.
+    pub fn asked_at(
+        &self,
+        session: SessionId,
+        address: Address,
+    ) -> Operation<Vec<(Approval, Option<String>)>> {
+        self.0.operation("list what was asked", move |db| {
+            db.prepare_cached(&format!(
+                "SELECT {COLUMNS}, a.decided_in FROM approvals a
+                 WHERE a.session_id = :session AND a.channel_type = :channel_type
+                   AND a.platform_id = :platform_id AND a.thread_id IS :thread_id
+                 ORDER BY a.status = 'pending' DESC, a.id DESC LIMIT :limit"
+            ))?
+            .query_map(
+                named_params! {
+                    ":session": session,
+                    ":channel_type": address.channel_type,
+                    ":platform_id": address.platform_id,
+                    ":thread_id": address.thread_id,
+                    ":limit": AT_HAND,
+                },
+                |row| Ok((from_row(row)?, row.get("decided_in")?)),
+            )?
+            .collect()
+        })
+    }
+
+    /// One, by its id.
+    pub fn find(&self, id: ApprovalId) -> Operation<Option<Approval>> {
+        self.0.operation("find an approval", move |db| find(db, id))
+    }
+
+    /// Those that are pending, or the newest of all, oldest first.
+    pub fn list(&self, all: bool) -> Operation<Vec<Listed>> {
+        self.0.operation("list approvals", move |db| {
+            let mut listed: Vec<Listed> = db
+                .prepare(&format!(
+                    "SELECT {COLUMNS}, g.name AS agent, a.channel_type, a.platform_id,
+                            n.status AS prompt
+                     FROM approvals a
+                     JOIN sessions s ON s.id = a.session_id
+                     JOIN agent_groups g ON g.id = s.agent_group_id
+                     LEFT JOIN notices n
+                       ON n.session_id = a.session_id AND n.cause = '{ASKS}' || a.id
+                     WHERE :all OR a.status = 'pending'
+                     ORDER BY a.id DESC LIMIT :limit"
+                ))?
+                .query_map(named_params! { ":all": all, ":limit": LISTED_MAX }, |row| {
+                    Ok(Listed {
+                        approval: from_row(row)?,
+                        agent: row.get("agent")?,
+                        channel: row.get("channel_type")?,
+                        chat: row.get("platform_id")?,
+                        prompt: row.get("prompt")?,
+                    })
+                })?
+                .collect::<Result<_, _>>()?;
+            listed.reverse();
+            Ok(listed)
+        })
+    }
+
+    /// How many are pending, and of how many nobody was shown anything.
+    pub fn pending(&self) -> Operation<Pending> {
+        self.0.operation("count approvals", move |db| {
+            db.query_row(
+                &format!(
+                    "SELECT count(*) AS pending,
+                            coalesce(sum(n.status IS NULL OR n.status NOT IN ('delivered')), 0)
+                              AS unseen
+                     FROM approvals a LEFT JOIN notices n
+                       ON n.session_id = a.session_id AND n.cause = '{ASKS}' || a.id
+                     WHERE a.status = 'pending'"
+                ),
+                [],
+                |row| {
+                    Ok(Pending {
+                        pending: row.get::<_, i64>("pending")?.unsigned_abs(),
+                        unseen: row.get::<_, i64>("unseen")?.unsigned_abs(),
+                    })
+                },
+            )
+        })
+    }
+}
