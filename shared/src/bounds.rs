@@ -52,6 +52,12 @@ pub const PROMPT: Bound = bytes("a schedule's prompt", 64 << 10);
 pub const TASK_PROMPT: Bound = bytes("the prompt of an agent's task", 8 << 10);
 /// A request of an agent.
 pub const REQUEST: Bound = bytes("a request of an agent to the host", 64 << 10);
+/// What an agent asks a person, and what there is to choose from.
+pub const QUESTION: Bound = bytes("a question of an agent to a person, and its choices", 2 << 10);
+/// The name of a tool that an agent asks for.
+pub const TOOL: Bound = bytes("the name of a tool that an agent asks to use", 128);
+/// What a tool is given, where a person is asked about it: as much as somebody may be expected to read.
+pub const TOOL_ARGUMENTS: Bound = bytes("the arguments that a person is asked about", 8 << 10);
 /// The id of a message, and of a row of the outbox.
 pub const MESSAGE_ID: Bound = bytes("the id of a message", 255);
 /// A message, as JSON.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::bounds;
+use crate::ids::{MessageId, SessionId};
 use crate::mend::mended;
 use crate::time::UnixMillis;
 
@@ -204,6 +205,12 @@ pub fn digest(content: &str) -> String {
 /// The first 16 hexadecimal digits of the SHA-256 of `content`.
 pub fn digest16(content: &str) -> String {
     Sha256::digest(content.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The id of the message that answers the request which `row` of the session's outbox makes.
+pub fn answer_id(session: SessionId, row: &MessageId) -> MessageId {
+    let digest = digest16(&format!("{session}\0{row}"));
+    MessageId::parse(&format!("answer-{digest}")).expect("letters, digits and a hyphen")
 }
 
 /// `text`, or its first `max` characters and an ellipsis.

@@ -57,6 +57,14 @@ crash_points! {
     HostDeliverSent = "host.deliver.sent",
     /// The inbox says that the row was delivered.
     HostDeliverRecorded = "host.deliver.recorded",
+    /// People are asked what a request wants, the request is not recorded.
+    HostApprovalAsked = "host.approval.asked",
+    /// An approval is decided, or its time is over, and nobody else has heard of it.
+    HostApprovalDecided = "host.approval.decided",
+    /// Telling the agent is claimed, it was not told.
+    HostApprovalClaimed = "host.approval.claimed",
+    /// The agent is told what became of an approval, that is not recorded.
+    HostApprovalTold = "host.approval.told",
     /// The agent's requests are carried out and answered, nobody has looked at what came of it.
     HostRequestCommitted = "host.request.committed",
     /// What was settled long ago is deleted from the inbox.

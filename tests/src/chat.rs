@@ -31,6 +31,8 @@ pub struct Outbound {
     pub answers: Vec<String>,
     /// What it says.
     pub text: String,
+    /// What it asks, if it asks something.
+    pub prompt: Value,
 }
 
 /// A connection for one agent, and for some of its threads.
@@ -182,6 +184,7 @@ impl Shared {
                     in_reply_to,
                     answers: answers(event),
                     text: text("text"),
+                    prompt: event["prompt"].clone(),
                 };
                 state.deliveries.push(letter);
                 state.write(&json!({ "op": "ack", "key": text("key") }));

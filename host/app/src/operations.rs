@@ -9,9 +9,11 @@ use tokio::sync::oneshot;
 use twobox_shared::ids::{MessageId, SessionId};
 
 use twobox_channels::Operations;
+use twobox_model::approval::{Approval, ApprovalOrder};
 use twobox_model::channel::{ScheduleOrder, Stopped};
 use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 use twobox_schedule::scheduler::Scheduler;
+use twobox_session::approvals::Decision;
 use twobox_session::command::Command;
 use twobox_session::core::Core;
 use twobox_session::run::{RunOrder, RunState};
@@ -20,6 +22,9 @@ use twobox_shared::errors::chain;
 use twobox_store::DbError;
 use twobox_store::schedules::Cancelled;
 use twobox_store::storage::explain;
+
+/// Who decides at the command line.
+const OPERATOR: &str = "the operator";
 
 /// A host that runs, as whoever has a wish meets it.
 #[derive(Debug, Clone)]
@@ -59,6 +64,10 @@ impl RunningHost {
             .iter()
             .filter_map(|(id, channel)| Some((id.clone(), json!(channel.health()?))))
             .collect();
+        let approvals = match parts.store.approvals().pending().await {
+            Ok(pending) => json!(pending),
+            Err(error) => json!({ "error": chain(&error) }),
+        };
         json!({
             "running": true,
             "version": env!("CARGO_PKG_VERSION"),
@@ -78,6 +87,7 @@ impl RunningHost {
                 "waiting": waiting,
                 "max_running": parts.config.containers.max_running,
             },
+            "approvals": approvals,
             "sessions": { "awake": self.core.awake().len(), "counts": counts },
         })
     }
@@ -188,6 +198,18 @@ impl Operations for RunningHost {
 
     fn schedules(&self, order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
         self.schedules_order(order).boxed()
+    }
+
+    fn decide(&self, order: ApprovalOrder) -> BoxFuture<'_, Result<Approval, String>> {
+        async move {
+            let ApprovalOrder { approval: id, digest, say: verdict } = order;
+            let found = self.core.parts.store.approvals().find(id).await;
+            let found = found.map_err(|error| explain(&error, self.core.parts.data.root()))?;
+            let session = found.ok_or_else(|| format!("there is no approval {id}"))?.session;
+            let decision = Decision { id, digest, verdict, by: OPERATOR.to_owned() };
+            self.ask(session, |reply| Command::Decide { decision, reply }).await
+        }
+        .boxed()
     }
 
     fn dead(

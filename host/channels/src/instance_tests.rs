@@ -80,6 +80,7 @@ async fn send(instance: &Instance) -> Outcome {
         files: Vec::new(),
         shelf: None,
         failed: false,
+        prompt: None,
     };
     instance.deliver(&address, vec![outbound]).await.remove(0)
 }

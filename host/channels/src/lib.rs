@@ -17,6 +17,7 @@ use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
 
 use instance::Surroundings;
+use twobox_model::approval::{Approval, ApprovalOrder};
 use twobox_model::channel::{
     Address, Capabilities, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
@@ -114,6 +115,12 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// A sentence for people.
     fn schedules(&self, order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>>;
+
+    /// Carries out a person's decision about what an agent asks. Returns it as it is then.
+    ///
+    /// # Errors
+    /// A sentence for people: nothing was changed.
+    fn decide(&self, order: ApprovalOrder) -> BoxFuture<'_, Result<Approval, String>>;
 
     /// Carries out a person's order about what ended without success in a session, and says what
     /// became of each thing.

@@ -177,6 +177,11 @@ pub const KEYS: &[Key] = &[
     key("delivery.max_hold", "A row that its channel cannot take is kept for this long.", |c| {
         Field::Span(&mut c.delivery.max_hold)
     }),
+    key(
+        "approvals.expire",
+        "What a person was asked and nobody has decided is denied after this time.",
+        |c| Field::Span(&mut c.approvals.expire),
+    ),
     key("history.keep", "What is answered and delivered is deleted after this time.", |c| {
         Field::Span(&mut c.history.keep)
     }),

@@ -38,6 +38,8 @@ pub struct Config {
     pub channels: Channels,
     /// How answers leave.
     pub delivery: DeliveryConfig,
+    /// How long people are asked.
+    pub approvals: Approvals,
     /// How long what is settled is kept.
     pub history: History,
     /// What is done at its time.
@@ -190,6 +192,13 @@ pub struct DeliveryConfig {
     pub max_hold: Duration,
 }
 
+/// `[approvals]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Approvals {
+    /// What nobody has decided by then is denied.
+    pub expire: Duration,
+}
+
 /// `[history]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct History {
@@ -303,6 +312,7 @@ impl Default for Config {
                 sections: BTreeMap::new(),
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
+            approvals: Approvals { expire: Duration::from_secs(24 * 60 * 60) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
             schedule: Schedule {
                 min_interval: Duration::from_secs(60),

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use twobox_shared::content::Chat;
 use twobox_shared::ids::{MessageId, RunId, SessionId};
 
+use crate::approval::Prompt;
+
 /// The kind of the channel that the command line and programs of this machine use.
 pub const TERMINAL: &str = "terminal";
 
@@ -104,6 +106,8 @@ pub struct Outbound {
     /// It is the host's word that these messages have failed: no answer to them follows, unless a
     /// person has them tried again.
     pub failed: bool,
+    /// What it asks, if it asks something: for a channel that can show more of a question than its text.
+    pub prompt: Option<Prompt>,
 }
 
 /// How the last part of a notice's key begins. No row's id has a slash in it, so no container can use a
@@ -310,6 +314,7 @@ mod tests {
             files: Vec::new(),
             shelf: None,
             failed: true,
+            prompt: None,
         };
         assert!(outbound(&Outbound::row_of_notice("failed-m1-0")).is_notice());
         assert!(!outbound("notice").is_notice());

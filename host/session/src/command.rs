@@ -5,8 +5,10 @@ use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{Accepted, NewMessage};
 
 use super::accept::answer;
+use super::approvals::Decision;
 use super::reports::Sent;
 use super::run::{RunOrder, RunState};
+use twobox_model::approval::Approval;
 use twobox_model::channel::{Refusal, TaskVerb};
 use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 
@@ -66,6 +68,13 @@ pub enum Command {
         /// What became of it.
         reply: oneshot::Sender<Result<Vec<Handled>, String>>,
     },
+    /// Carry out a person's decision about what the agent asks.
+    Decide {
+        /// About what, and what they say.
+        decision: Decision,
+        /// What became of it, or why nothing did.
+        reply: oneshot::Sender<Result<Approval, String>>,
+    },
     /// The host stops: end what is under way.
     Shutdown {
         /// Whether the container has to leave too.
@@ -94,6 +103,7 @@ impl Command {
             | Self::Forget { .. }
             | Self::Task { .. }
             | Self::Dead { .. }
+            | Self::Decide { .. }
             | Self::Restart { .. }
             | Self::Shutdown { .. } => false,
         }

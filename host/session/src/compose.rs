@@ -11,6 +11,7 @@ use twobox_shared::paths::OUTBOX_FILES;
 use twobox_shared::seq::Seq;
 
 use super::delivery;
+use twobox_model::approval::Prompt;
 use twobox_model::channel::{Address, Outbound, Shelf};
 use twobox_store::notices::Notice;
 
@@ -50,11 +51,12 @@ pub(super) fn of_row(
         }),
         files: chat.files,
         failed: false,
+        prompt: None,
     }
 }
 
 /// A notice as its channel gets it.
-pub(super) fn of_notice(notice: &Notice, key: String) -> Outbound {
+pub(super) fn of_notice(notice: &Notice, key: String, prompt: Option<Prompt>) -> Outbound {
     let failed = notice.failed_message();
     let is_failed = failed.is_some();
     let answers: Vec<_> = failed.into_iter().chain(notice.answers.iter().cloned()).collect();
@@ -63,6 +65,7 @@ pub(super) fn of_notice(notice: &Notice, key: String) -> Outbound {
         in_reply_to: answers.first().cloned(),
         failed: is_failed,
         answers,
+        prompt,
         text: notice.text.clone(),
         files: Vec::new(),
         shelf: None,

@@ -46,6 +46,10 @@ impl Task {
             }
             Ok::<_, BoxError>(())
         });
+        if let Err(error) = self.core.parts.store.approvals().forget(self.id, horizon).await {
+            tracing::debug!(session = %self.id, error = chain(&error),
+                "old approvals were not deleted");
+        }
         if let Err(error) = forgotten.await {
             tracing::debug!(session = %self.id, error = chain(&error),
                 "old history was not deleted");

@@ -91,6 +91,7 @@ impl Task {
                     | Command::Forget { .. }
                     | Command::Task { .. }
                     | Command::Dead { .. }
+                    | Command::Decide { .. }
                     | Command::Shutdown { .. },
                 ) => {}
                 None => return,

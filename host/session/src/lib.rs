@@ -6,6 +6,7 @@
 mod accept;
 pub mod admission;
 mod allowance;
+pub mod approvals;
 pub mod boxes;
 mod broken;
 mod closing;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use twobox_shared::content::digest16;
+use twobox_shared::content::answer_id;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{
@@ -27,18 +27,20 @@ use twobox_model::channel::Address;
 use twobox_store::sessions::DUE_NOW;
 
 /// How many answers that start a turn wait at most. Further ones are context.
-const WAKES_MAX: u32 = 10;
+pub(super) const WAKES_MAX: u32 = 10;
 
 /// A request as it came.
-struct Asked {
+pub(super) struct Asked {
     /// Where it is among the rows of the look.
     index: usize,
-    row: MessageId,
-    content: String,
+    pub(super) row: MessageId,
+    pub(super) content: String,
     /// Where the answers of a task go that it makes.
-    origin: Origin,
+    pub(super) origin: Origin,
     /// Why it may not say so, if it may not.
-    refusal: Option<String>,
+    pub(super) refusal: Option<String>,
+    /// What came of asking people, if it wants that.
+    pub(super) people: Option<Result<(), String>>,
     /// Whether the inbox has a record of it. Then it is to have a final one: without, it would be
     /// asked about again and again.
     recorded: bool,
@@ -79,9 +81,10 @@ impl Task {
         let mut requests: Vec<_> = plan.requests.iter().copied().map(Entry::Row).collect();
         self.load_contents(&mut requests, snapshot).await?;
         let indexes = requests.into_iter().filter_map(Entry::row);
-        let asked: Vec<Asked> = indexes.map(|index| self.asked(index)).collect();
+        let mut asked: Vec<Asked> = indexes.map(|index| self.asked(index)).collect();
         // First, so that whatever comes between them, somebody looks at what is new in the inbox.
         self.mark(Some(DUE_NOW)).await?;
+        self.ask_people(&mut asked, now).await?;
         let circumstances = Circumstances {
             now,
             seen: snapshot.cursor.seen,
@@ -126,6 +129,7 @@ impl Task {
                 thread_id,
             },
             refusal,
+            people: None,
             recorded: self.outgoing.rows[index].1.is_some(),
         }
     }
@@ -157,7 +161,9 @@ impl Boxes {
             let record = record(&response, circumstances.now);
             if tx.record_delivery(&asked.row, &record)? {
                 apply(&tx, &response.effect, circumstances.seen, circumstances.now)?;
-                self.answer(&tx, asked, response, circumstances)?;
+                if response.effect != Effect::Asked {
+                    self.answer(&tx, asked, response, circumstances)?;
+                }
                 served.records.push((asked.index, record));
             }
         }
@@ -180,6 +186,7 @@ impl Boxes {
             origin: &asked.origin,
             refusal: asked.refusal.as_deref(),
             tasks: &tasks,
+            asked: asked.people.as_ref().map(|it| it.as_ref().copied().map_err(String::as_str)),
             at_work: &|row: &Occurrence| {
                 circumstances.at_work.get(&row.id).is_some_and(|attempt| *attempt >= row.tries)
             },
@@ -200,8 +207,7 @@ impl Boxes {
         if !trigger {
             make_room(tx)?;
         }
-        let id = digest16(&format!("{}\0{}", self.session(), asked.row));
-        let id = MessageId::parse(&format!("answer-{id}")).expect("letters, digits and a hyphen");
+        let id = answer_id(self.session(), &asked.row);
         let origin = if trigger { asked.origin.clone() } else { Origin::default() };
         let answer = NewMessage { origin, trigger, ..NewMessage::note(id, response.answer) };
         tx.accept(&answer, circumstances.seen, circumstances.now).map(drop)
@@ -229,7 +235,7 @@ pub(super) fn apply(
     now: UnixMillis,
 ) -> Result<(), BoxError> {
     match effect {
-        Effect::Nothing => Ok(()),
+        Effect::Nothing | Effect::Asked => Ok(()),
         Effect::Begin(task) => tx.begin_series(task, seen, now),
         Effect::Replace { before, at_work, next, content } => {
             match at_work {

@@ -19,6 +19,7 @@ use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use super::accept::answer;
+use super::approvals::People;
 use super::boxes::Boxes;
 use super::command::Command;
 use super::container::Container;
@@ -58,6 +59,8 @@ pub(crate) struct Task {
     /// The container that lives, as far as the task knows.
     pub(crate) container: Option<Container>,
     pub(crate) outgoing: Outgoing,
+    /// What people are asked here.
+    pub(super) people: People,
     /// Whether the container's commits are reported; otherwise the session polls.
     pub(crate) watched: bool,
     /// The highest number read from the outbox.
@@ -111,6 +114,7 @@ pub(crate) async fn run(
         asker: None,
         container: None,
         outgoing: Outgoing::default(),
+        people: People::default(),
         watched: false,
         seen: Seq::default(),
         looks: Looks::default(),
@@ -343,6 +347,10 @@ impl Task {
                 Command::Dead { order, reply } => {
                     let handled = self.handle_dead(&order).await;
                     answer(reply, handled);
+                }
+                Command::Decide { decision, reply } => {
+                    let decided = self.handle_decision(decision).await;
+                    answer(reply, decided);
                 }
                 Command::Shutdown { stop_container, done } => {
                     self.backlog = others;

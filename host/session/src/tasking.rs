@@ -107,6 +107,7 @@ impl Boxes {
             origin: &Origin::default(),
             refusal: None,
             tasks: &tasks,
+            asked: None,
             at_work: &|row: &Occurrence| {
                 working.get(&row.id).is_some_and(|attempt| *attempt >= row.tries)
             },

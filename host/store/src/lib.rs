@@ -33,7 +33,8 @@ mod word;
 pub use open::{DbHealth, LOCK_WAIT, health, install_of, is_blank};
 pub use operation::Operation;
 pub use store::{
-    Agents, Approvals, Installation, Notices, Refusals, Runs, Schedules, Sessions, Store, Usage, Wirings,
+    Agents, Approvals, Installation, Notices, Refusals, Runs, Schedules, Sessions, Store, Usage,
+    Wirings,
 };
 
 use rusqlite::ErrorCode;

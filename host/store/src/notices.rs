@@ -72,19 +72,6 @@ impl Notice {
         Self::held(format!("{}{message}:{attempt}", Self::FAILED), address, text, now)
     }
 
-    /// What begins the cause of a notice that answers a message.
-    const ANSWER: &str = "answer:";
-
-    /// The cause of the notice that answers `message`, which no agent answers.
-    pub fn answer_cause(message: &MessageId) -> String {
-        format!("{}{message}", Self::ANSWER)
-    }
-
-    /// The message that it answers, if it answers one.
-    pub fn answered_message(&self) -> Option<MessageId> {
-        MessageId::parse(self.cause.strip_prefix(Self::ANSWER)?).ok()
-    }
-
     /// The message that it says has failed, if it says so.
     pub fn failed_message(&self) -> Option<MessageId> {
         // An id may have a colon in it, an attempt has none.

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Intake, Operations, socket};
+use twobox_model::approval::{Approval, ApprovalOrder};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
@@ -97,6 +98,7 @@ impl Intake for EchoHost {
                     files: vec![],
                     shelf: None,
                     failed,
+                    prompt: None,
                 };
                 self.stored.outbounds.lock().unwrap().push_back((message.address, outbound));
                 self.stored.changed.notify_one();
@@ -145,6 +147,10 @@ impl Operations for EchoHost {
 
     fn schedules(&self, _order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
         Box::pin(async { Err("there are no schedules here".to_owned()) })
+    }
+
+    fn decide(&self, _order: ApprovalOrder) -> BoxFuture<'_, Result<Approval, String>> {
+        Box::pin(async { Err("nothing is asked here".to_owned()) })
     }
 
     fn dead(
@@ -545,6 +551,7 @@ async fn what_comes_while_one_types_stands_above_the_line() {
             files: vec!["a.txt".to_owned()],
             shelf: None,
             failed: false,
+            prompt: None,
         };
         stored.outbounds.lock().unwrap().push_back((address.clone(), outbound));
     }
@@ -650,6 +657,7 @@ async fn what_was_taken_when_one_leaves_is_on_the_screen() {
             files: vec![],
             shelf: None,
             failed: false,
+            prompt: None,
         };
         stored.outbounds.lock().unwrap().push_back((address.clone(), outbound));
     }

@@ -94,6 +94,7 @@ fn outbound(text: &str) -> Outbound {
         files: vec!["plan.pdf".to_owned()],
         shelf: None,
         failed: false,
+        prompt: None,
     }
 }
 

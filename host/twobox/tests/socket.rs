@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use twobox_channels::socket::{self, Line, LineReader};
 use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Intake, Operations};
+use twobox_model::approval::{Approval, ApprovalOrder};
 use twobox_model::channel::{
     Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
@@ -101,6 +102,10 @@ impl Operations for FakeHost {
 
     fn schedules(&self, _order: ScheduleOrder) -> BoxFuture<'_, Result<Value, String>> {
         Box::pin(async { Err("there are no schedules here".to_owned()) })
+    }
+
+    fn decide(&self, _order: ApprovalOrder) -> BoxFuture<'_, Result<Approval, String>> {
+        Box::pin(async { Err("nothing is asked here".to_owned()) })
     }
 
     fn dead(
@@ -238,6 +243,7 @@ fn outbound(key: &str) -> Outbound {
         files: vec![],
         shelf: None,
         failed: false,
+        prompt: None,
     }
 }
 

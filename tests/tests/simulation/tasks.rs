@@ -162,6 +162,7 @@ impl Boxes {
                     origin,
                     refusal: None,
                     tasks: &tasks,
+                    asked: None,
                     at_work: &|row| {
                         acks.get(&row.id).is_some_and(|ack| {
                             ack.status == AckStatus::Processing
@@ -191,7 +192,7 @@ impl Boxes {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Nothing => {}
+            Effect::Nothing | Effect::Asked => {}
             Effect::Begin(task) => self.begin(&task.series, task.origin, &task.first),
             Effect::Replace { before, at_work, next, .. } => {
                 match at_work {

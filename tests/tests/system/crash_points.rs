@@ -15,6 +15,7 @@ use twobox_tests::{
     Chat, Courier, Lifetime, Mode, Runtime, Session, Setup, World, on_process, wait_for,
 };
 
+use crate::approvals::{asks, decisions, heard, prompt, tea};
 use crate::redrive::{expired, wait_delivered};
 use crate::schedules::{Book, Rhythm};
 use crate::scripts::echo;
@@ -29,6 +30,8 @@ enum Plan {
     Stop,
     /// An agent asks its host for something.
     Request,
+    /// An agent asks people, and one of them answers.
+    Ask,
     /// A person wants an answer sent once more that nobody took.
     Redrive,
     /// Something settled is older than what is kept.
@@ -75,6 +78,10 @@ fn plan(point: CrashPoint) -> Plan {
         P::RunnerSent => Plan::RoundTrip(Who::Runner, "note hello"),
         P::RunnerFailed => Plan::RoundTrip(Who::Runner, "fail:1 hello"),
         P::HostRequestCommitted => Plan::Request,
+        P::HostApprovalAsked
+        | P::HostApprovalDecided
+        | P::HostApprovalClaimed
+        | P::HostApprovalTold => Plan::Ask,
         P::HostRedriveMarked | P::HostRedriveCommitted => Plan::Redrive,
         P::HostForgot => Plan::Forget(Who::Host),
         P::RunnerForgot => Plan::Forget(Who::Runner),
@@ -111,6 +118,10 @@ at_each_point!(
     host_deliver_announced = HostDeliverAnnounced,
     host_deliver_sent = HostDeliverSent,
     host_deliver_recorded = HostDeliverRecorded,
+    host_approval_asked = HostApprovalAsked,
+    host_approval_decided = HostApprovalDecided,
+    host_approval_claimed = HostApprovalClaimed,
+    host_approval_told = HostApprovalTold,
     host_request_committed = HostRequestCommitted,
     host_session_folded = HostSessionFolded,
     host_session_closed = HostSessionClosed,
@@ -136,6 +147,7 @@ fn survive(point: CrashPoint) {
         Plan::Notice => notice(setup, point),
         Plan::Stop => stop(setup, point),
         Plan::Request => request(point),
+        Plan::Ask => ask(point),
         Plan::Redrive => redrive(point),
         Plan::Forget(who) => forget(point, &who),
         Plan::Keyless => keyless(point),
@@ -214,6 +226,30 @@ fn round_trip(setup: Setup, point: CrashPoint, who: &Who, text: &str) {
     assert_answered(&world, &chat, &session, &id);
     assert_eq!(session.messages().len(), 1, "stored once");
     assert!(session.message(&id).tries <= 2, "{:?}", session.message(&id));
+}
+
+/// It is asked once, decided once, and whoever asked is told once.
+fn ask(point: CrashPoint) {
+    let world = Setup::new(Runtime::Process).agent("ada", asks(&tea())).make();
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    chat.hand_in(None, "ask");
+    if point == CrashPoint::HostApprovalAsked {
+        revive(&world, point);
+    }
+    let (_, code) = prompt(&chat);
+    let answer = chat.hand_in(None, &format!("{code} 2"));
+    if point != CrashPoint::HostApprovalAsked {
+        revive(&world, point);
+    }
+    chat.wait_accepted(&answer);
+    let heard = heard(&chat, "heard: A person answered");
+    assert!(heard.len() == 1 && heard[0].ends_with("choice 2: black"), "{heard:?}");
+    let session = world.session("ada");
+    assert_eq!(decisions(&session).len(), 1, "told once");
+    let said = |begins: &str| chat.letters().iter().filter(|it| it.text.contains(begins)).count();
+    assert_eq!((said("The agent asks"), said("answered by")), (1, 1), "{:?}", chat.letters());
+    world.assert_fsck_clean();
 }
 
 /// The slot has exactly one run, which goes on where it was.

@@ -5,6 +5,7 @@
 mod agent_image;
 mod agents;
 mod api;
+mod approvals;
 mod bench;
 mod channels;
 mod confinement;

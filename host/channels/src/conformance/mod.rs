@@ -85,6 +85,7 @@ fn outbounds(texts: &[&str]) -> Vec<Outbound> {
         files: Vec::new(),
         shelf: None,
         failed: false,
+        prompt: None,
     };
     texts.iter().map(one).collect()
 }

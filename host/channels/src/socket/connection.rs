@@ -205,6 +205,9 @@ impl<'a> Client<'a> {
                 }
                 Some(event(operations.schedules(order), |answer| Event::Schedules { answer }))
             }
+            Request::Decide(order) => {
+                Some(event(operations.decide(order), |approval| Event::Decided { approval }))
+            }
             Request::Redrive(chosen) => Some(dead(operations, Verb::Redrive, chosen)),
             Request::Drop(chosen) => Some(dead(operations, Verb::Drop, chosen)),
         }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use twobox_shared::content::About;
 use twobox_shared::ids::{MessageId, SessionId};
 
+use twobox_model::approval::{Approval, ApprovalOrder, Prompt};
 use twobox_model::channel::{Outbound, Receipt, ScheduleOrder, Stopped};
 use twobox_model::dead_letter::{Handled, Kind};
 
@@ -77,6 +78,8 @@ pub enum Request {
     },
     /// Wants something of schedules that only the running host can do.
     Schedules(ScheduleOrder),
+    /// Says what a person has decided about something that an agent asks.
+    Decide(ApprovalOrder),
     /// Tries once more what ended without success.
     Redrive(Chosen),
     /// Gives up for good what ended without success.
@@ -143,6 +146,9 @@ pub enum Event {
         /// Whether it is the host's word that these messages have failed.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         failed: bool,
+        /// What it asks, if it asks something: its text says so too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prompt: Option<Prompt>,
     },
     /// How the daemon is.
     Status {
@@ -179,6 +185,11 @@ pub enum Event {
         /// What became of each thing.
         results: Vec<Handled>,
     },
+    /// Something that an agent asked is decided.
+    Decided {
+        /// As it is now.
+        approval: Approval,
+    },
     /// An order about schedules was carried out.
     Schedules {
         /// What came of it.
@@ -208,6 +219,7 @@ impl Event {
             text: outbound.text.clone(),
             files: outbound.files.clone(),
             failed: outbound.failed,
+            prompt: outbound.prompt.clone(),
         }
     }
 
@@ -250,6 +262,8 @@ mod tests {
             r#"{"op":"schedules","do":"run","schedule":"tidy","force":true}"#,
             r#"{"op":"schedules","do":"cancel","run":"01890000-0000-7000-8000-00000000aaaa"}"#,
             r#"{"op":"schedules","do":"look"}"#,
+            r#"{"op":"decide","approval":"01890000-0000-7000-8000-00000000aaaa","digest":"d","say":"approve"}"#,
+            r#"{"op":"decide","approval":"01890000-0000-7000-8000-00000000aaaa","digest":"d","say":{"choose":2}}"#,
             r#"{"op":"drop","session":"01890000-0000-7000-8000-00000000aaaa","kind":"delivery","ids":["r"]}"#,
         ];
         for line in good {
@@ -265,6 +279,7 @@ mod tests {
             r#"{"op":"message","agent":"a","about":{"sent_at":"at noon"},"id":"1","text":"hi"}"#,
             r#"{"op":"drop","session":"01890000-0000-7000-8000-00000000aaaa","id":"r"}"#,
             r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa","kind":"letter"}"#,
+            r#"{"op":"decide","approval":"01890000-0000-7000-8000-00000000aaaa","say":"approve"}"#,
             "[]",
             "",
         ];

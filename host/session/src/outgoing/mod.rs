@@ -118,6 +118,7 @@ impl Task {
             self.load_allowed().await?;
         }
         self.load_notices().await?;
+        self.load_people().await?; // for what their messages ask
         let mut plan = self.plan(&self.outgoing.rows, snapshot, fence, may_tell, now);
         self.refusals.spend(plan.told);
         for batch in &mut plan.batches {
@@ -137,6 +138,7 @@ impl Task {
         now: UnixMillis,
     ) -> Result<Option<UnixMillis>, Trouble> {
         self.load_notices().await?;
+        self.load_people().await?; // for what their messages ask
         let cursor = Cursor { seq: self.outgoing.cursor, ..Cursor::default() };
         let snapshot = BoxSnapshot { cursor, ..BoxSnapshot::default() };
         let plan = self.plan(&[], &snapshot, &Fence::after(&snapshot, &[]), 0, now);
@@ -154,6 +156,9 @@ impl Task {
         self.settle_gone(&snapshot.gone, now).await?;
         self.serve(plan, snapshot, now).await?;
         let mut next = plan.next;
+        if let Some(end) = self.settle_approvals(now).await? {
+            next = Some(next.map_or(end, |next| next.min(end)));
+        }
         self.write_records(plan, snapshot, now).await?;
         for batch in &plan.batches {
             self.send(batch, now);
@@ -319,7 +324,8 @@ impl Task {
                 compose::of_row(row, self.key(entry), said, &address, out)
             }
             Entry::Notice(index) => {
-                compose::of_notice(&self.outgoing.notices[index], self.key(entry))
+                let notice = &self.outgoing.notices[index];
+                compose::of_notice(notice, self.key(entry), self.people.prompt(&notice.cause))
             }
         }
     }

@@ -79,6 +79,7 @@ fn an_operator_who_forbids_it_stops_what_would_put_more_off_and_nothing_else() {
         origin: &origin,
         refusal: None,
         tasks: &tasks,
+        asked: None,
         at_work: &|_| false,
     };
     let id = MessageId::parse("r1").unwrap();

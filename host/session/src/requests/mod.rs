@@ -1,5 +1,5 @@
-//! What an agent asks of the host: tasks for later, decided. Pure: the content of a `system` row and
-//! the session's live tasks in, a guarded change and the answer to the agent out.
+//! What an agent asks of the host: tasks for later, and to ask people, decided. Pure: the content of a
+//! `system` row and the session's live tasks in, a guarded change and the answer to the agent out.
 //!
 //! Each action has a file of its own, and [`ACTIONS`] lists them: what they take is read, refused and
 //! documented by that list. Carrying out is the same for all, in `serving`.
@@ -8,6 +8,8 @@
 //! that nobody knows are refused, for a misspelt `recurrence` would otherwise make another task.
 
 mod action;
+mod ask;
+mod ask_permission;
 mod cancel_task;
 mod list_tasks;
 mod pause_task;
@@ -16,6 +18,7 @@ mod schedule_task;
 mod shown;
 mod tasks;
 mod update_task;
+mod wanted;
 
 use std::time::Duration;
 
@@ -31,16 +34,22 @@ pub use action::{Action, Field, Need};
 use shown::Shown;
 pub use shown::local_time;
 pub use tasks::TASKS_MAX;
+pub use wanted::{Wanted, wanted};
 
 /// Everything that an agent may ask for, as PROTOCOL.md lists it. Each has a file of its own.
-pub static ACTIONS: [Action; 6] = [
+pub static ACTIONS: [Action; 8] = [
     schedule_task::ACTION,
     list_tasks::ACTION,
     update_task::ACTION,
     pause_task::ACTION,
     resume_task::ACTION,
     cancel_task::ACTION,
+    ask::ACTION,
+    ask_permission::ACTION,
 ];
+
+/// Until when whoever asks waits for a person.
+const UNTIL: Field = Field::perhaps("until", Some(bounds::TIME_ZONE));
 
 /// How many characters of a reason are told.
 const REASON_MAX: usize = 500;
@@ -67,6 +76,9 @@ pub struct RequestView<'a> {
     pub refusal: Option<&'a str>,
     /// The session's live occurrences, oldest first.
     pub tasks: &'a [Live],
+    /// What came of asking people what the request wants them to be asked; `None` where there is nobody
+    /// to ask, or nothing.
+    pub asked: Option<Result<(), &'a str>>,
     /// Whether an occurrence is being worked on.
     pub at_work: &'a dyn Fn(&Occurrence) -> bool,
 }
@@ -76,6 +88,8 @@ pub struct RequestView<'a> {
 pub enum Effect {
     /// None.
     Nothing,
+    /// None: a person was asked, and what they say is the answer, when they have decided.
+    Asked,
     /// A new series.
     Begin(NewTask),
     /// Another live occurrence in the place of one, with other content if there is any.

@@ -58,6 +58,7 @@ fn ask_in(tasks: &[Live], at_work: bool, request: Value) -> Response {
         origin: &origin,
         refusal: None,
         tasks,
+        asked: None,
         at_work: &|_| at_work,
     };
     respond(&view, &MessageId::parse("r1").unwrap(), &request.to_string())
@@ -236,6 +237,7 @@ fn a_task_that_may_not_answer_where_it_was_asked_for_is_refused() {
         origin: &origin,
         refusal: Some("the agent is not wired to it"),
         tasks: &[],
+        asked: None,
         at_work: &|_| false,
     };
     let id = MessageId::parse("r1").unwrap();

@@ -12,7 +12,7 @@ use twobox_shared::ids::{ApprovalId, IdSource, MessageId, SessionId};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-pub use self::reading::{Listed, Pending};
+pub use self::reading::{AskedThere, Listed, Pending};
 use self::reading::{find, of_request};
 use crate::audit::{self, Note};
 use crate::notices::{self, Notice};
@@ -76,7 +76,9 @@ pub struct Decide {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Undecided {
     /// There is no such approval in this conversation.
-    #[error("there is no such approval (any more); `twobox approvals list --all` shows what there is")]
+    #[error(
+        "there is no such approval (any more); `twobox approvals list --all` shows what there is"
+    )]
     Unknown,
     /// It is over, or this is no answer to it.
     #[error("{why}: {}", approval::told(approval))]
@@ -341,14 +343,12 @@ fn tell(
     said_in: Option<&MessageId>,
     now: UnixMillis,
 ) -> Result<(), DbError> {
-    let step = failed("store a notice");
-    let address = reading::address(tx, approval.id).map_err(step)?;
-    let cause = match said_in {
-        Some(message) => Notice::answer_cause(message),
-        None => format!("{TELLS}{}", approval.id),
+    let (address, text) = (approval.address(), approval::told(approval));
+    let notice = match said_in {
+        Some(message) => Notice::of_word(message, Vec::new(), address, text, now),
+        None => Notice::held(format!("{TELLS}{}", approval.id), address, text, now),
     };
-    notices::add(tx, approval.session, &Notice::held(cause, address, approval::told(approval), now))
-        .map(drop)
+    notices::add(tx, approval.session, &notice).map(drop)
 }
 
 /// Ends all that is open: they are another installation's. Returns how many.

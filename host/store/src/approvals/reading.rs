@@ -24,12 +24,26 @@ pub struct Listed {
     pub approval: Approval,
     /// Whose agent asks.
     pub agent: String,
-    /// The channel in which it is asked,
-    pub channel: String,
-    /// and the chat there.
-    pub chat: String,
     /// How far the message is by which it is asked: as of a delivery.
     pub prompt: Option<String>,
+}
+
+/// Something that was asked in a chat.
+#[derive(Debug, Clone)]
+pub struct AskedThere {
+    /// The approval.
+    pub approval: Approval,
+    /// The message by which it was decided, if it was one.
+    pub said_in: Option<String>,
+    /// How far the message is by which it is asked.
+    prompt: Option<String>,
+}
+
+impl AskedThere {
+    /// Whether the message by which it is asked has left the host, or may have.
+    pub fn was_sent(&self) -> bool {
+        matches!(self.prompt.as_deref(), Some("delivered" | "sending" | "uncertain"))
+    }
 }
 
 /// How many are pending.
@@ -42,7 +56,7 @@ pub struct Pending {
 }
 
 const COLUMNS: &str = "a.id, a.code, a.session_id, a.request, a.kind, a.what, a.detail, a.choices, \
-    a.digest, a.wake, a.status, a.choice, a.created_at_ms, a.due_at_ms, a.decided_at_ms, a.decided_by";
+    a.digest, a.channel_type, a.platform_id, a.thread_id, a.wake, a.status, a.choice, a.created_at_ms, a.due_at_ms, a.decided_at_ms, a.decided_by";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Approval> {
     let choices: String = row.get("choices")?;
@@ -58,6 +72,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Approval> {
             choices: choices.split('\n').map(str::to_owned).collect(),
         },
         digest: row.get("digest")?,
+        channel: row.get("channel_type")?,
+        chat: row.get("platform_id")?,
+        thread: row.get("thread_id")?,
         wake: row.get("wake")?,
         status: word(row, "status")?,
         choice: row.get::<_, Option<u32>>("choice")?.map(|choice| choice as usize),
@@ -86,20 +103,6 @@ pub(super) fn of_request(
     .optional()
 }
 
-pub(super) fn address(db: &Connection, id: ApprovalId) -> rusqlite::Result<Address> {
-    db.query_row(
-        "SELECT channel_type, platform_id, thread_id FROM approvals WHERE id = :id",
-        named_params! { ":id": id },
-        |row| {
-            Ok(Address {
-                channel_type: row.get(0)?,
-                platform_id: row.get(1)?,
-                thread_id: row.get(2)?,
-            })
-        },
-    )
-}
-
 impl Approvals<'_> {
     /// What is left to do in a conversation: what is pending, and what whoever asked was not told yet.
     pub fn open(&self, session: SessionId) -> Operation<Vec<Approval>> {
@@ -113,16 +116,13 @@ impl Approvals<'_> {
         })
     }
 
-    /// What was asked in a conversation at `address`: what is pending first, then the newest. Each with
-    /// the message by which it was decided, if it was one.
-    pub fn asked_at(
-        &self,
-        session: SessionId,
-        address: Address,
-    ) -> Operation<Vec<(Approval, Option<String>)>> {
+    /// What was asked in a conversation at `address`: what is pending first, then the newest.
+    pub fn asked_at(&self, session: SessionId, address: Address) -> Operation<Vec<AskedThere>> {
         self.0.operation("list what was asked", move |db| {
             db.prepare_cached(&format!(
-                "SELECT {COLUMNS}, a.decided_in FROM approvals a
+                "SELECT {COLUMNS}, a.decided_in, n.status AS prompt FROM approvals a
+                 LEFT JOIN notices n
+                   ON n.session_id = a.session_id AND n.cause = '{ASKS}' || a.id
                  WHERE a.session_id = :session AND a.channel_type = :channel_type
                    AND a.platform_id = :platform_id AND a.thread_id IS :thread_id
                  ORDER BY a.status = 'pending' DESC, a.id DESC LIMIT :limit"
@@ -135,7 +135,13 @@ impl Approvals<'_> {
                     ":thread_id": address.thread_id,
                     ":limit": AT_HAND,
                 },
-                |row| Ok((from_row(row)?, row.get("decided_in")?)),
+                |row| {
+                    Ok(AskedThere {
+                        approval: from_row(row)?,
+                        said_in: row.get("decided_in")?,
+                        prompt: row.get("prompt")?,
+                    })
+                },
             )?
             .collect()
         })
@@ -151,8 +157,7 @@ impl Approvals<'_> {
         self.0.operation("list approvals", move |db| {
             let mut listed: Vec<Listed> = db
                 .prepare(&format!(
-                    "SELECT {COLUMNS}, g.name AS agent, a.channel_type, a.platform_id,
-                            n.status AS prompt
+                    "SELECT {COLUMNS}, g.name AS agent, n.status AS prompt
                      FROM approvals a
                      JOIN sessions s ON s.id = a.session_id
                      JOIN agent_groups g ON g.id = s.agent_group_id
@@ -165,8 +170,6 @@ impl Approvals<'_> {
                     Ok(Listed {
                         approval: from_row(row)?,
                         agent: row.get("agent")?,
-                        channel: row.get("channel_type")?,
-                        chat: row.get("platform_id")?,
                         prompt: row.get("prompt")?,
                     })
                 })?

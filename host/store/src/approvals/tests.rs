@@ -139,7 +139,8 @@ fn a_hundred_decisions_at_once_have_one_effect() {
             move || {
                 // Each by itself, as so many processes would.
                 let store = Store::open(&path).unwrap();
-                let verdict = if number.is_multiple_of(2) { Verdict::Approve } else { Verdict::Deny };
+                let verdict =
+                    if number.is_multiple_of(2) { Verdict::Approve } else { Verdict::Deny };
                 let by = format!("person {number}");
                 barrier.wait();
                 decide(&store, Decide { by, ..decision(approval, verdict) })
@@ -159,7 +160,9 @@ fn a_hundred_decisions_at_once_have_one_effect() {
     assert_eq!(store.approvals().find(approval.id).wait().unwrap().unwrap(), winner);
     let audits: i64 = store
         .raw()
-        .query_row("SELECT count(*) FROM audit WHERE subject LIKE 'approval %'", [], |row| row.get(0))
+        .query_row("SELECT count(*) FROM audit WHERE subject LIKE 'approval %'", [], |row| {
+            row.get(0)
+        })
         .unwrap();
     assert_eq!((audits, causes(&store).len()), (1, 2));
 }
@@ -221,6 +224,7 @@ fn people_see_what_is_pending_and_what_has_reached_nobody() {
     let shown = &listed(false)[0];
     assert_eq!((shown.agent.as_str(), shown.prompt.as_deref()), ("ada", Some("delivered")));
     let at = store.approvals().asked_at(session(), new("x").address).wait().unwrap();
-    let ids: Vec<_> = at.iter().map(|(approval, _)| approval.id).collect();
+    let ids: Vec<_> = at.iter().map(|it| it.approval.id).collect();
     assert_eq!(ids, [first.id, second.id], "what is pending comes first");
+    assert_eq!(at.iter().map(AskedThere::was_sent).collect::<Vec<_>>(), [true, false]);
 }

@@ -276,7 +276,7 @@ impl Task {
             Event::Message { key, .. } if self.shown.contains(&key) => {
                 client.ask(&Request::Ack { key }).await?;
             }
-            Event::Message { key, in_reply_to, answers, text, files, failed } => {
+            Event::Message { key, in_reply_to, answers, text, files, failed, prompt } => {
                 let shelf = None; // its files do not come along
                 self.tell(News::Outbound(Outbound {
                     key,
@@ -286,6 +286,7 @@ impl Task {
                     files,
                     shelf,
                     failed,
+                    prompt,
                 }));
             }
             Event::Stopped { message, outcome, .. } => {
@@ -297,6 +298,7 @@ impl Task {
             | Event::Retried { .. }
             | Event::Restarted { .. }
             | Event::Handled { .. }
+            | Event::Decided { .. }
             | Event::Schedules { .. }
             | Event::Closing => {}
         }

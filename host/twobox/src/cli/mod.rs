@@ -4,6 +4,7 @@
 //! directly, with or without a daemon; commands that need it talk to its socket.
 
 mod agents;
+mod approvals;
 mod chat;
 mod client;
 mod conversation;
@@ -123,6 +124,9 @@ enum Command {
     /// backfill.
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
+    /// What agents ask of people: list, show, approve, deny, answer.
+    #[command(subcommand)]
+    Approvals(approvals::ApprovalsCommand),
     /// What agents have put off for later: list, cancel, pause, resume.
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
@@ -251,6 +255,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Up { log_format } => up::run(context, log_format),
         Command::Agents(command) => agents::run(context, command),
         Command::Schedules(command) => schedules::run(context, command),
+        Command::Approvals(command) => approvals::run(context, command),
         Command::Tasks(command) => tasks::all(context, command),
         Command::Wire(command) => wire::run(context, &command),
         Command::Secrets(command) => secrets::run(context, &command),

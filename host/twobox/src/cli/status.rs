@@ -138,6 +138,16 @@ impl Reading {
             }
             self.tell("sessions", parts.join(", "));
         }
+        let (pending, unseen) =
+            (self.number("/approvals/pending"), self.number("/approvals/unseen"));
+        if let Some(pending) = pending.filter(|pending| *pending > 0) {
+            let unseen = match unseen.unwrap_or_default() {
+                0 => String::new(),
+                unseen => format!(", {unseen} of which nobody was shown"),
+            };
+            let wait = output::count(pending, "decision waits", "decisions wait");
+            self.tell("approvals", format!("{wait} for a person{unseen}: `twobox approvals list`"));
+        }
         if let Some(sessions) = self.number("/failed_starts/sessions") {
             let last = self.text("/failed_starts/last");
             if sessions > 0 {

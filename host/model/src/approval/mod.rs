@@ -8,12 +8,16 @@
 //! What an agent wrote of it is hostile: it is bounded before it gets here, and shown by [`shown`]
 //! alone, in which none of its lines can look like one of ours.
 
+mod meaning;
+
 use serde::{Deserialize, Serialize};
 use twobox_shared::content::digest;
 use twobox_shared::ids::{ApprovalId, SessionId};
 use twobox_shared::time::UnixMillis;
 use twobox_shared::visible;
 
+pub use self::meaning::{Meant, has_form_of_answer, meant};
+use crate::channel::Address;
 use crate::words;
 
 /// How many things a person may choose from at most.
@@ -27,9 +31,6 @@ const CODE_LENGTH: usize = 4;
 
 /// What stands before each line that an agent wrote.
 const QUOTE: &str = "  | ";
-
-/// The longest answer that can be one to a prompt, in bytes.
-const ANSWER_MAX: usize = 64;
 
 words! {
     /// What is asked.
@@ -67,6 +68,18 @@ pub enum Verdict {
     Deny,
     /// The choice with this number, from 1.
     Choose(usize),
+}
+
+/// A person's decision about what they were shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalOrder {
+    /// About what.
+    pub approval: ApprovalId,
+    /// The digest of what was shown.
+    pub digest: String,
+    /// What they say.
+    pub say: Verdict,
 }
 
 /// What happens to an approval.
@@ -178,6 +191,12 @@ pub struct Approval {
     pub subject: Subject,
     /// The digest of what is asked.
     pub digest: String,
+    /// The channel in which it is asked,
+    pub channel: String,
+    /// the chat there,
+    pub chat: String,
+    /// and the thread, if it is one.
+    pub thread: Option<String>,
     /// Whether the answer starts a turn.
     pub wake: bool,
     /// What became of it.
@@ -195,6 +214,15 @@ pub struct Approval {
 }
 
 impl Approval {
+    /// Where it is asked.
+    pub fn address(&self) -> Address {
+        Address {
+            channel_type: self.channel.clone(),
+            platform_id: self.chat.clone(),
+            thread_id: self.thread.clone(),
+        }
+    }
+
     /// What was chosen, if something was.
     pub fn chosen(&self) -> Option<&str> {
         self.subject.choices.get(self.choice?.checked_sub(1)?).map(String::as_str)
@@ -239,9 +267,8 @@ pub fn shown(subject: &Subject, code: &str, until: &str) -> String {
             quoted(&subject.detail),
         ),
         Kind::Question => {
-            let choice = |(at, choice): (usize, &String)| {
-                format!("{}. {}", at + 1, visible::line(choice))
-            };
+            let choice =
+                |(at, choice): (usize, &String)| format!("{}. {}", at + 1, visible::line(choice));
             let choices: Vec<_> = subject.choices.iter().enumerate().map(choice).collect();
             format!(
                 "[{code}] The agent asks:\n{}\n{}\nAnswer with the number, or with `{code}` and the \
@@ -297,86 +324,5 @@ pub fn answer(approval: &Approval) -> String {
     }
 }
 
-/// What an answer in a chat means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Meant {
-    /// It is no answer to anything that was asked.
-    Nothing,
-    /// It decides the approval with this index.
-    Decide(usize, Verdict),
-    /// It decides nothing, and this is why, for whoever said it.
-    Unclear(String),
-}
-
-/// What a person means who says `text` where `asked` was asked, which may be over. A number alone
-/// answers the one question that is open there; nothing is allowed without the code, for an agent could
-/// ask something harmless about the same number. Only what has the form of an answer is one.
-pub fn meant(text: &str, asked: &[&Approval]) -> Meant {
-    let text = text.trim();
-    if text.len() > ANSWER_MAX {
-        return Meant::Nothing;
-    }
-    let words: Vec<&str> = text.split_whitespace().collect();
-    match words.as_slice() {
-        [number] => match number.parse::<usize>() {
-            Ok(number) => by_number(number, asked),
-            Err(_) => Meant::Nothing,
-        },
-        [code, word] => {
-            let code = code.to_lowercase();
-            let Some(at) = asked.iter().position(|approval| approval.code == code) else {
-                return Meant::Nothing;
-            };
-            by_code(at, word, asked[at])
-        }
-        _ => Meant::Nothing,
-    }
-}
-
-fn by_number(number: usize, asked: &[&Approval]) -> Meant {
-    let open = |kind: Kind| {
-        let pending = asked.iter().enumerate().filter(|(_, it)| it.status == Status::Pending);
-        pending.filter(move |(_, it)| it.subject.kind == kind)
-    };
-    let fits: Vec<_> = open(Kind::Question)
-        .filter(|(_, it)| (1..=it.subject.choices.len()).contains(&number))
-        .collect();
-    match fits.as_slice() {
-        [(at, _)] if open(Kind::Permission).next().is_none() || number > 2 => {
-            Meant::Decide(*at, Verdict::Choose(number))
-        }
-        [] => match open(Kind::Permission).next() {
-            Some((_, permission)) if number == 1 || number == 2 => Meant::Unclear(format!(
-                "To decide about {}, say its code too: `{} {number}`.",
-                visible::line(&permission.subject.what),
-                permission.code
-            )),
-            _ => Meant::Nothing,
-        },
-        _ => Meant::Unclear(
-            "More than one thing is asked here: say the code of the one that you mean, and then the \
-             number."
-                .to_owned(),
-        ),
-    }
-}
-
-fn by_code(at: usize, word: &str, approval: &Approval) -> Meant {
-    let choices = &approval.subject.choices;
-    let number = word.parse().ok().filter(|number| (1..=choices.len()).contains(number));
-    let named = choices.iter().position(|choice| choice.eq_ignore_ascii_case(word));
-    match number.or(named.map(|at| at + 1)) {
-        Some(number) => Meant::Decide(at, Verdict::Choose(number)),
-        None if word.eq_ignore_ascii_case("deny") => Meant::Decide(at, Verdict::Deny),
-        None => Meant::Unclear(format!(
-            "[{}] has no choice {:?}: say a number from 1 to {}.",
-            approval.code,
-            visible::line(word),
-            choices.len()
-        )),
-    }
-}
-
 #[cfg(test)]
-#[path = "approval_tests.rs"]
 mod tests;

@@ -1,0 +1,103 @@
+//! What a person means by an answer in a chat.
+
+use twobox_shared::visible;
+
+use super::{Approval, CODE_LENGTH, CODE_LETTERS, Kind, Status, Verdict};
+
+/// The longest answer that can be one to a prompt, in bytes.
+const ANSWER_MAX: usize = 64;
+
+/// Whether a text may be an answer to anything: most are not, and need no look at what was asked.
+pub fn has_form_of_answer(text: &str) -> bool {
+    let text = text.trim();
+    let mut words = text.split_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        _ if text.len() > ANSWER_MAX => false,
+        (Some(number), None, _) => number.parse::<usize>().is_ok(),
+        (Some(code), Some(_), None) => {
+            let code = code.to_lowercase();
+            code.len() == CODE_LENGTH && code.bytes().all(|byte| CODE_LETTERS.contains(&byte))
+        }
+        _ => false,
+    }
+}
+
+/// What an answer in a chat means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meant {
+    /// It is no answer to anything that was asked.
+    Nothing,
+    /// It decides the approval with this index.
+    Decide(usize, Verdict),
+    /// It decides nothing, and this is why, for whoever said it.
+    Unclear(String),
+}
+
+/// What a person means who says `text` where `asked` was asked, which may be over. A number alone
+/// answers the one question that is open there; nothing is allowed without the code, for an agent could
+/// ask something harmless about the same number. Only what has the form of an answer is one.
+pub fn meant(text: &str, asked: &[&Approval]) -> Meant {
+    let text = text.trim();
+    if text.len() > ANSWER_MAX {
+        return Meant::Nothing;
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match words.as_slice() {
+        [number] => match number.parse::<usize>() {
+            Ok(number) => by_number(number, asked),
+            Err(_) => Meant::Nothing,
+        },
+        [code, word] => {
+            let code = code.to_lowercase();
+            let Some(at) = asked.iter().position(|approval| approval.code == code) else {
+                return Meant::Nothing;
+            };
+            by_code(at, word, asked[at])
+        }
+        _ => Meant::Nothing,
+    }
+}
+
+fn by_number(number: usize, asked: &[&Approval]) -> Meant {
+    let open = |kind: Kind| {
+        let pending = asked.iter().enumerate().filter(|(_, it)| it.status == Status::Pending);
+        pending.filter(move |(_, it)| it.subject.kind == kind)
+    };
+    let fits: Vec<_> = open(Kind::Question)
+        .filter(|(_, it)| (1..=it.subject.choices.len()).contains(&number))
+        .collect();
+    match fits.as_slice() {
+        [(at, _)] if open(Kind::Permission).next().is_none() || number > 2 => {
+            Meant::Decide(*at, Verdict::Choose(number))
+        }
+        [] => match open(Kind::Permission).next() {
+            Some((_, permission)) if number == 1 || number == 2 => Meant::Unclear(format!(
+                "To decide about {}, say its code too: `{} {number}`.",
+                visible::line(&permission.subject.what),
+                permission.code
+            )),
+            _ => Meant::Nothing,
+        },
+        _ => Meant::Unclear(
+            "More than one thing is asked here: say the code of the one that you mean, and then the \
+             number."
+                .to_owned(),
+        ),
+    }
+}
+
+fn by_code(at: usize, word: &str, approval: &Approval) -> Meant {
+    let choices = &approval.subject.choices;
+    let number = word.parse().ok().filter(|number| (1..=choices.len()).contains(number));
+    let named = choices.iter().position(|choice| choice.eq_ignore_ascii_case(word));
+    match number.or(named.map(|at| at + 1)) {
+        Some(number) => Meant::Decide(at, Verdict::Choose(number)),
+        None if word.eq_ignore_ascii_case("deny") => Meant::Decide(at, Verdict::Deny),
+        None => Meant::Unclear(format!(
+            "[{}] has no choice {:?}: say a number from 1 to {}.",
+            approval.code,
+            visible::line(word),
+            choices.len()
+        )),
+    }
+}
