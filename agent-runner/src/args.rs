@@ -28,6 +28,8 @@ pub(crate) enum Asked {
 /// How to serve a session.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
+    /// Whom it serves.
+    pub(crate) session: SessionId,
     /// This incarnation, as the host named it; it stands in every claim.
     pub(crate) runner: RunnerId,
     /// The two boxes.
@@ -168,8 +170,9 @@ fn parse(
     }
     let values = Values { given, env };
     values.id::<InstallId>("install")?;
-    values.id::<SessionId>("session")?;
+    let session = values.id::<SessionId>("session")?;
     let options = Box::new(Options {
+        session,
         runner: values.id("runner")?,
         paths: SessionPaths::of_mounts(
             values.folder("in", container::IN),

@@ -140,6 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let options = Options {
+            session: twobox_shared::ids::SessionId::generate(&twobox_shared::ids::SystemIds),
             runner: twobox_shared::ids::RunnerId::generate(&twobox_shared::ids::SystemIds),
             paths: twobox_shared::paths::SessionPaths::of_mounts(at("in"), at("out")),
             folders: crate::args::Folders {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use twobox_shared::content::Failure;
 use twobox_shared::ids::MessageId;
 
+use crate::ask::{Asking, Decision};
 use crate::provider::Done;
 
 /// Something that happened.
@@ -47,6 +48,8 @@ pub(crate) enum Said {
     Turns(u32),
     /// A file to go with the answer.
     File(Attachment),
+    /// Have people asked, and wait: whoever decides, the decision goes there.
+    Ask(Asking, Sender<Decision>),
     /// These follow-ups are part of the turn now.
     Used(Vec<MessageId>),
     /// End the process with this code, at once.

@@ -5,6 +5,7 @@
 //! `host.db` or its own supervision, and it has no async code: it has to stay small.
 
 mod args;
+mod ask;
 mod confine;
 mod drafts;
 mod event;

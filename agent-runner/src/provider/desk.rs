@@ -13,7 +13,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
@@ -23,6 +23,7 @@ use super::TurnHandle;
 use super::current::{Current, ask};
 use super::model::{OVER, Speaks, host_tools};
 use crate::args::Options;
+use crate::ask::{Asking, Decision};
 use crate::event::{Event, Said, TurnNumber};
 use crate::mcp::lines::{Line, read_line};
 use crate::mcp::wire::{Answer, Question, ToolText, near};
@@ -202,5 +203,11 @@ impl Speaks for Caller<'_> {
     fn done(&mut self, said: Said) -> Result<(), String> {
         let heard = ask(self.events, self.number, said);
         heard.recv().unwrap_or_else(|_| Err(format!("{OVER}, so nothing was done")))
+    }
+
+    fn decided(&mut self, asking: Asking) -> Result<Decision, String> {
+        let (reply, coming) = mpsc::channel();
+        self.done(Said::Ask(asking, reply))?;
+        coming.recv().map_err(|_| format!("{OVER} before anybody decided"))
     }
 }

@@ -11,6 +11,7 @@ mod current;
 mod desk;
 mod echo;
 mod model;
+mod people;
 mod resident;
 mod scripted;
 

@@ -12,11 +12,11 @@ use twobox_shared::ids::{MessageId, SystemIds};
 use twobox_shared::inbox::{InboundMessage, Origin, Purpose};
 use twobox_shared::outbox::{Claim, NewRow, new_row_id};
 
-use super::{End, Turn, claim_of};
+use super::{End, Turn, claim_of, shown};
 use crate::drafts::{Answering, Unstored, check_size};
 use crate::event::{Asked, Attachment, Event, Said};
 use crate::exit::Exit;
-use crate::provider::{PromptMessage, Push, Reins};
+use crate::provider::{Push, Reins};
 use crate::say::say;
 use crate::wake::CLOSE_PATIENCE;
 
@@ -95,7 +95,7 @@ impl Turn<'_, '_> {
         }
     }
 
-    fn cut(&mut self, failure: Failure, reins: &Reins) {
+    pub(super) fn cut(&mut self, failure: Failure, reins: &Reins) {
         reins.cancel();
         let give_up_at = self.runner.clock.monotonic() + STOP_PATIENCE;
         self.cut = Some(Cut { failure, give_up_at });
@@ -110,6 +110,7 @@ impl Turn<'_, '_> {
         {
             self.cut(failure, reins);
         }
+        self.look_for_answers();
         match self.of_run {
             true => Ok(()),
             false => self.offer_follow_ups(reins),
@@ -146,7 +147,7 @@ impl Turn<'_, '_> {
         let Ok(look) = self.runner.look(Purpose::FollowUp(&origin)) else { return Ok(()) };
         let claimed = self.runner.claim(look.chosen)?.unwrap_or_default();
         if !claimed.is_empty() {
-            reins.push(Push::FollowUp(claimed.iter().map(PromptMessage::from).collect()));
+            reins.push(Push::FollowUp(shown(&claimed)));
             if !self.wanted.is_empty() {
                 self.wanted.extend(claimed.iter().map(|message| message.id.clone()));
             }
@@ -204,6 +205,7 @@ impl Turn<'_, '_> {
                     self.cut(failure, reins);
                 }
             }
+            Said::Ask(asking, reply) => self.ask(&asking, reply, reins)?,
             Said::Used(ids) => self.use_follow_ups(&ids.into_iter().collect()),
             Said::Exit(code) => return Err(Exit::Asked(code)),
         }

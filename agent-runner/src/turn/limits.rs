@@ -59,6 +59,11 @@ impl Limits {
         self.tool = Some(Tool { name, span, end: now + span });
     }
 
+    /// The tool that runs, and for how long it may.
+    pub(super) fn tool(&self) -> Option<(String, Duration)> {
+        self.tool.as_ref().map(|tool| (tool.name.clone(), tool.span))
+    }
+
     /// No tool runs any more. Returns whether one did.
     pub(super) fn tool_ended(&mut self) -> bool {
         self.tool.take().is_some()

@@ -4,15 +4,17 @@
 //! it the messages that arrive meanwhile (`events`), as long as the `limits` allow, and commits how
 //! it ended (`commit`). Nothing buffered here survives a turn that fails.
 
+mod asking;
 mod commit;
 mod events;
 mod limits;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use twobox_shared::agent_config::AgentConfig;
 use twobox_shared::clock::Monotonic;
-use twobox_shared::content::{Failure, KIND_CHAT, RunLimits};
+use twobox_shared::content::{Failure, KIND_CHAT, KIND_SYSTEM, RunLimits};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboundMessage;
 use twobox_shared::open::BoxError;
@@ -21,6 +23,7 @@ use twobox_shared::seq::Seq;
 
 use self::events::Cut;
 use self::limits::Limits;
+use crate::ask::{self, Asking, Open};
 use crate::drafts::{Answering, Drafts};
 use crate::event::TurnNumber;
 use crate::exit::Exit;
@@ -72,6 +75,20 @@ pub(crate) struct Turn<'r, 'a> {
     limits: Limits,
     cut: Option<Cut>,
     next_look: Monotonic,
+    /// How often each thing was asked of people in this turn.
+    asked: HashMap<Asking, usize>,
+    /// What they have not answered.
+    open: Vec<Open>,
+    /// The tool that ran when somebody began to wait for them, and for how long it may.
+    before_asking: Option<(String, Duration)>,
+}
+
+/// What a provider is shown of `messages`: all but answers that a turn has waited for, and so knows.
+fn shown(messages: &[InboundMessage]) -> Vec<PromptMessage> {
+    let was_waited_for = |message: &&InboundMessage| {
+        message.kind == KIND_SYSTEM && !message.trigger && ask::was_waited_for(&message.content)
+    };
+    messages.iter().filter(|message| !was_waited_for(message)).map(PromptMessage::from).collect()
 }
 
 /// Those of `messages` that the host may take back, and the turn with them. A task that is cancelled
@@ -122,6 +139,9 @@ impl<'r, 'a> Turn<'r, 'a> {
             sent: Vec::new(),
             worked: false,
             cut: None,
+            asked: HashMap::new(),
+            open: Vec::new(),
+            before_asking: None,
             runner,
         };
         let end = match config {
@@ -159,7 +179,7 @@ impl<'r, 'a> Turn<'r, 'a> {
                     self.drafts.discard();
                     prompt.continuation = None;
                     prompt.already_sent.append(&mut self.sent);
-                    prompt.messages = self.messages.iter().map(PromptMessage::from).collect();
+                    prompt.messages = shown(&self.messages);
                 }
                 end => return Ok(end),
             }
@@ -188,7 +208,7 @@ impl<'r, 'a> Turn<'r, 'a> {
         };
         Ok(read.map(|(already_sent, continuation)| Prompt {
             attempt: self.answering.attempt,
-            messages: self.messages.iter().map(PromptMessage::from).collect(),
+            messages: shown(&self.messages),
             already_sent: already_sent.into_iter().map(|chat| chat.text).collect(),
             continuation,
             destinations: self.runner.destinations.iter().map(|it| it.name.clone()).collect(),

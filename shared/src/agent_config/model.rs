@@ -39,6 +39,8 @@ pub struct Claude {
 pub enum Permission {
     /// Without asking.
     Allow,
+    /// When a person has allowed it, each time.
+    Ask,
     /// Not at all: the model is not told that there is one.
     Deny,
 }

@@ -153,6 +153,22 @@ impl InboxReader {
             .map_err(failed("look for a message"))
     }
 
+    /// What the host itself has said to the agent in the message `id`; `None` if there is no such message,
+    /// or it is somebody else's.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn system_message(&self, id: &MessageId) -> Result<Option<String>, BoxError> {
+        self.conn
+            .query_row(
+                "SELECT content FROM messages_in WHERE id = ?1 AND kind = 'system'",
+                [id],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(failed("look for an answer"))
+    }
+
     /// For the queries of `history`, `dead` and `retention`.
     pub(crate) fn conn(&self) -> &Connection {
         &self.conn

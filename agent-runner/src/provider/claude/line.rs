@@ -57,7 +57,8 @@ pub(super) fn arguments(
     system: &str,
     (id, new): (Uuid, bool),
 ) -> Vec<OsString> {
-    let denied = settings.tools.iter().filter(|(_, may)| **may == Permission::Deny);
+    // Nobody is asked for it yet: what a person would have to allow is not used.
+    let denied = settings.tools.iter().filter(|(_, may)| **may != Permission::Allow);
     let denied: Vec<&str> =
         NOT_HERE.into_iter().chain(denied.map(|(name, _)| name.as_str())).collect();
     let (denied, id) = (denied.join(","), id.to_string());

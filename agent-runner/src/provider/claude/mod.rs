@@ -286,7 +286,8 @@ impl Claude {
         let response = match request["subtype"].as_str() {
             Some("can_use_tool") => {
                 let tool = request["tool_name"].as_str().unwrap_or_default();
-                let denied = self.settings.tools.get(tool) == Some(&Permission::Deny);
+                let denied =
+                    self.settings.tools.get(tool).is_some_and(|it| *it != Permission::Allow);
                 let verdict = verdict(request, denied);
                 json!({"subtype": "success", "request_id": id, "response": verdict})
             }

@@ -8,6 +8,7 @@ mod counts;
 mod ends;
 mod keys;
 mod kills;
+mod permissions;
 mod troubles;
 
 use std::io::Write;

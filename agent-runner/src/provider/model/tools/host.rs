@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use twobox_shared::content::shorten;
 
 use super::arguments::{Arguments, Field};
 use super::{Made, Requested, Run, Speaks, Tool, path_in, spec, words};
+use crate::ask::Asking;
 use crate::event::{Attachment, Content, Said};
 use crate::provider::model::conversation::{Part, ToolSpec};
 
@@ -75,6 +76,20 @@ const LIST_DESTINATIONS: Tool = Tool {
     }),
 };
 
+const ASK: Tool = Tool {
+    name: "ask",
+    says: "Asks whoever you talk with to choose one of a few things, and waits for what they choose.",
+    fields: &[
+        Field::needed("question", "what to ask"),
+        Field::needed("choices", "what there is to choose from: 2 to 8, one a line"),
+        Field::flag(
+            "later",
+            "whether not to wait: the answer then comes to you as a message, when they have chosen",
+        ),
+    ],
+    run: Run::Host(ask_people),
+};
+
 /// What stands in the protocol's table of requests.
 const REQUESTS: [Tool; 6] = [
     Tool {
@@ -135,7 +150,7 @@ const REQUESTS: [Tool; 6] = [
 
 /// All of them, in the order in which models are told of them.
 pub(super) fn all() -> Vec<Tool> {
-    let mut tools = vec![SEND_MESSAGE, SEND_FILE, SAY_NOTHING, LIST_DESTINATIONS];
+    let mut tools = vec![SEND_MESSAGE, SEND_FILE, SAY_NOTHING, LIST_DESTINATIONS, ASK];
     tools.extend(REQUESTS);
     tools
 }
@@ -176,6 +191,22 @@ pub(in crate::provider) fn call(
 /// Whether this is the tool by which an agent says that it means to say nothing.
 pub(in crate::provider) fn is_silence(name: &str) -> bool {
     name == SAY_NOTHING.name
+}
+
+fn ask_people(request: &mut Requested<'_>, given: Arguments<'_>) -> Made {
+    let text = |name| given.needed(name).to_owned();
+    let (question, choices) = (text("question"), text("choices"));
+    if given.flag("later") {
+        request.turn.done(Said::System(json!({
+            "action": "ask", "question": question, "choices": choices, "wake": true,
+        })))?;
+        return Ok(words("It is asked when your turn ends. The answer comes to you as a message."));
+    }
+    let decision = request.turn.decided(Asking::Question { question, choices })?;
+    match decision.ok {
+        true => Ok(words(decision.text)),
+        false => Err(decision.text),
+    }
 }
 
 /// What is wrong with a request is the host's to say, in its answer.

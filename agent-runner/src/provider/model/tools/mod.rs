@@ -11,6 +11,7 @@ mod edit;
 mod files;
 mod find;
 pub(in crate::provider) mod host;
+mod permission;
 mod skill;
 mod speaking;
 
@@ -25,6 +26,7 @@ use nix::unistd::Pid;
 use twobox_shared::agent_config::Permission;
 
 use self::arguments::{Arguments, Field, schema};
+use self::permission::may_use;
 use self::speaking::OfTurn;
 pub(in crate::provider) use self::speaking::{OVER, Speaks};
 use super::asking::{Cancelled, gather};
@@ -32,6 +34,7 @@ use super::client::Aside;
 use super::conversation::{Input, Part, ToolCall, ToolResult, ToolSpec};
 use super::kept::Kept;
 use super::skills::Skill;
+use crate::ask::Decision;
 use crate::provider::{TurnHandle, kill_group};
 
 /// How many tools run beside each other.
@@ -170,6 +173,8 @@ pub(super) fn shell() -> Option<PathBuf> {
 pub(super) struct Toolbox {
     tools: Vec<Tool>,
     denied: Vec<String>,
+    /// Those that are used when a person has allowed it.
+    asked: Vec<String>,
 }
 
 impl Toolbox {
@@ -189,8 +194,11 @@ impl Toolbox {
             let names: Vec<_> = tools.iter().map(|tool| tool.name).collect();
             return Err(format!("there is no tool {name:?}; there are: {}", names.join(", ")));
         }
-        let denied = permissions.iter().filter(|(_, permission)| **permission == Permission::Deny);
-        let denied: Vec<String> = denied.map(|(name, _)| name.clone()).collect();
+        let those = |wanted: Permission| -> Vec<String> {
+            let these = permissions.iter().filter(|(_, permission)| **permission == wanted);
+            these.map(|(name, _)| name.clone()).collect()
+        };
+        let (denied, asked) = (those(Permission::Deny), those(Permission::Ask));
         tools.retain(|tool| {
             let is_there = match tool.name {
                 name if name == bash::TOOL.name => bench.shell.is_some(),
@@ -199,12 +207,16 @@ impl Toolbox {
             };
             is_there && !denied.iter().any(|name| name == tool.name)
         });
-        Ok(Self { tools, denied })
+        Ok(Self { tools, denied, asked })
     }
 
     /// What the model is told of them.
     pub(super) fn specs(&self) -> Vec<ToolSpec> {
-        self.tools.iter().map(spec).collect()
+        let told = |tool: &Tool| match self.asked.iter().any(|name| name == tool.name) {
+            true => permission::told(spec(tool)),
+            false => spec(tool),
+        };
+        self.tools.iter().map(told).collect()
     }
 
     /// How long these calls may take together; `None` if none has a limit of its own.
@@ -241,6 +253,11 @@ impl Toolbox {
         }
     }
 
+    /// Whether a person has to allow this one.
+    fn asks(&self, call: &ToolCall) -> bool {
+        self.asked.contains(&call.name)
+    }
+
     /// Does `calls`, and says what became of each, in their order.
     ///
     /// # Errors
@@ -254,8 +271,18 @@ impl Toolbox {
     ) -> Result<Vec<ToolResult>, Cancelled> {
         let jobs: Vec<_> = calls.iter().map(|call| self.job(call)).collect();
         let mut made: Vec<Made> = Vec::new();
+        let mut allowed = None;
         while let Some(job) = jobs.get(made.len()) {
-            let rest = &jobs[made.len()..];
+            let at = made.len();
+            if job.is_ok() && self.asks(&calls[at]) && allowed != Some(at) {
+                match may_use(&calls[at], handle, aside)? {
+                    Decision { ok: true, .. } => allowed = Some(at),
+                    Decision { text, .. } => made.push(Err(format!("{text} Nothing was done."))),
+                }
+                continue;
+            }
+            let alone = calls[at + 1..].iter().take_while(|call| !self.asks(call)).count() + 1;
+            let rest = &jobs[at..at + if self.asks(&calls[at]) { 1 } else { alone }];
             match job {
                 Err(wrong) => made.push(Err(wrong.clone())),
                 Ok((Run::Host(run), given)) => {

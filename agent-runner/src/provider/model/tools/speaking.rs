@@ -3,6 +3,7 @@
 use std::sync::mpsc::RecvTimeoutError;
 
 use super::LOOK;
+use crate::ask::{Asking, Decision};
 use crate::event::Said;
 use crate::provider::TurnHandle;
 use crate::provider::model::asking::{Cancelled, gather};
@@ -18,6 +19,12 @@ pub(in crate::provider) trait Speaks {
     /// # Errors
     /// Why it could not be done.
     fn done(&mut self, said: Said) -> Result<(), String>;
+
+    /// Has people asked, and waits for what they decide.
+    ///
+    /// # Errors
+    /// The turn is over.
+    fn decided(&mut self, asking: Asking) -> Result<Decision, String>;
 }
 
 /// The turn's own thread, which hears meanwhile what is pushed.
@@ -45,6 +52,11 @@ impl Speaks for OfTurn<'_> {
                 }
             }
         }
+    }
+
+    fn decided(&mut self, asking: Asking) -> Result<Decision, String> {
+        let handle = self.handle;
+        handle.decision(asking, || self.gather())
     }
 }
 

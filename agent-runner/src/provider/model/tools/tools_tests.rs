@@ -3,7 +3,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::permission::ASKED_FIRST;
 use super::*;
+use crate::ask::Asking;
 use crate::event::{Asked, Event, Said};
 use crate::provider::Reins;
 
@@ -17,12 +19,20 @@ struct Place {
     aside: Aside,
 }
 
-/// Somebody in the main thread's place, who does all that is said, but for what is for "silence".
+/// Somebody in the main thread's place, who does all that is said, but for what is for "silence", and lets
+/// people allow what is fine.
 fn listen(events: mpsc::Receiver<Event>, reins: Reins) {
     std::thread::spawn(move || {
         let mut kept = Vec::new();
         while let Ok(event) = events.recv() {
-            let Event::Asked(Asked { said, answer, .. }) = event else { continue };
+            let (said, answer) = match event {
+                Event::Asked(Asked { said, answer, .. }) => (said, answer),
+                Event::Said(Said::Ask(asking, reply)) => {
+                    reply.send(decision(&asking)).unwrap();
+                    continue;
+                }
+                _ => continue,
+            };
             match said {
                 Said::Send { to, .. } if to == "nobody" => {
                     answer.send(Err("could not send to \"nobody\"".to_owned())).unwrap();
@@ -35,6 +45,21 @@ fn listen(events: mpsc::Receiver<Event>, reins: Reins) {
             }
         }
     });
+}
+
+/// What people say: what is not shown to be fine is not.
+fn decision(asking: &Asking) -> Decision {
+    match asking {
+        Asking::Permission { tool, arguments } if arguments.contains("fine") => {
+            Decision { ok: true, text: format!("A person allowed {tool}.") }
+        }
+        Asking::Permission { tool, arguments } => {
+            Decision::no(format!("A person denied {tool} with {arguments}."))
+        }
+        Asking::Question { choices, .. } => {
+            Decision { ok: true, text: format!("They chose from {}.", choices.replace('\n', ", ")) }
+        }
+    }
 }
 
 fn place_with(permissions: &[(&str, Permission)]) -> Place {
@@ -308,6 +333,32 @@ fn a_tool_that_is_denied_or_not_there_is_refused_in_words() {
     let said = place.one("glob", json!("{broken"));
     assert!(said.contains("a JSON object, and this is none"), "{said}");
     assert!(!place.dir.path().join("x").exists());
+}
+
+#[test]
+fn what_a_person_has_to_allow_is_used_if_they_do_and_each_call_is_asked_for() {
+    let mut place = place_with(&[("bash", Permission::Ask), ("read_file", Permission::Ask)]);
+    fs::write(place.dir.path().join("fine"), "text\n").unwrap();
+    let specs = place.toolbox.specs();
+    let says = |name: &str| &specs.iter().find(|spec| spec.name == name).unwrap().description;
+    assert!(says("bash").ends_with(ASKED_FIRST) && !says("glob").contains(ASKED_FIRST));
+    let calls = [
+        call("bash", json!({"command": "echo fine >> ran"})),
+        call("bash", json!({"command": "echo no >> ran"})),
+        call("bash", json!({"command": "echo fine >> ran", "timeout_sec": 5})),
+        call("read_file", json!({"path": "fine"})),
+        call("read_file", json!({"path": "ran"})),
+        call("glob", json!({"pattern": "ran"})),
+    ];
+    let results = place.use_all(&calls).unwrap();
+    let failed: Vec<_> = results.iter().map(|result| result.failed).collect();
+    assert_eq!(failed, [false, true, false, false, true, false]);
+    let told = results[1].parts.iter().map(|part| format!("{part:?}")).collect::<String>();
+    let exactly = "A person denied bash with echo no >> ran. Nothing was done.";
+    assert!(told.contains(exactly), "one text alone is shown as it is: {told}");
+    assert_eq!(fs::read_to_string(place.dir.path().join("ran")).unwrap(), "fine\nfine\n");
+    let said = place.one("ask", json!({"question": "Which?", "choices": "a\nb"}));
+    assert_eq!(said, "They chose from a, b.");
 }
 
 #[test]
