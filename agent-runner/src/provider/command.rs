@@ -17,6 +17,7 @@ use twobox_shared::mend::mended;
 
 use super::desk::Desk;
 use super::resident::{Complaints, Output, Resident};
+use super::way_out::{self, WayOut};
 use super::{Done, Prompt, Provider, Push, TurnHandle, cancelled};
 use crate::args::{Folders, Options};
 use crate::event::{Attachment, Content, Said};
@@ -77,6 +78,7 @@ pub(crate) struct Program {
     command: Vec<String>,
     lifetime: Lifetime,
     options: Options,
+    way_out: Option<WayOut>,
     resident: Resident,
     /// Where it uses the host's tools, once it was started.
     desk: Option<Desk>,
@@ -85,11 +87,17 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn new(command: Vec<String>, lifetime: Lifetime, options: &Options) -> Self {
+    pub(crate) fn new(
+        command: Vec<String>,
+        lifetime: Lifetime,
+        options: &Options,
+        way_out: Option<WayOut>,
+    ) -> Self {
         Self {
             command,
             lifetime,
             options: options.clone(),
+            way_out,
             resident: Resident::new(LINE_MAX, Complaints::Shared),
             desk: None,
             told_mended: false,
@@ -137,6 +145,7 @@ impl Program {
             .current_dir(&self.options.folders.program)
             .env_remove(AGENT) // where the agent's sessions share nothing
             .envs(self.environment());
+        way_out::tell(self.way_out.as_ref(), &mut command);
         self.resident.start(command, handle)
     }
 

@@ -14,6 +14,7 @@ mod model;
 mod people;
 mod resident;
 mod scripted;
+mod way_out;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -31,6 +32,7 @@ use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::{InboundMessage, Origin};
 
 use self::current::Current;
+use self::way_out::WayOut;
 use crate::args::Options;
 use crate::event::{Event, Said, TurnNumber};
 use crate::say::say;
@@ -277,13 +279,16 @@ impl Worker {
         options: &Options,
         events: Sender<Event>,
     ) -> std::io::Result<Self> {
+        let way_out = || WayOut::open(config, options);
         let mut provider: Box<dyn Provider> = match &config.provider {
             Kind::Echo => Box::new(echo::Echo),
             Kind::Scripted => Box::new(scripted::Scripted::new(&options.folders.program)),
             Kind::Command { command, lifetime } => {
-                Box::new(command::Program::new(command.clone(), *lifetime, options))
+                Box::new(command::Program::new(command.clone(), *lifetime, options, way_out()))
             }
-            Kind::Model(settings) => Box::new(model::Model::new(settings, config, options)),
+            Kind::Model(settings) => {
+                Box::new(model::Model::new(settings, config, options, way_out()))
+            }
             Kind::Claude(settings) => Box::new(claude::Claude::new(settings, config, options)),
             Kind::Codex(settings) => Box::new(codex::Codex::new(settings, config, options)),
         };

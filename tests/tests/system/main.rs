@@ -13,6 +13,7 @@ mod conversation;
 mod copies;
 mod crash_points;
 mod disk;
+mod egress;
 mod eio;
 mod engine;
 mod failure;

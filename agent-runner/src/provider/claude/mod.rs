@@ -153,6 +153,7 @@ impl Claude {
             work: &self.work,
             destinations: &[],
             shell: true,
+            reaches: false, // nobody has told its programs of a way
         });
         let skills = skills::found(&self.folders.program);
         if !skills.is_empty() {

@@ -63,6 +63,7 @@ impl Places {
             work: &self.work,
             destinations: &[],
             shell: true,
+            reaches: false, // nobody has told its programs of a way
         })
     }
 

@@ -42,6 +42,7 @@ use self::messages::Files;
 use self::tools::{Bench, Toolbox};
 use self::transcript::{Continuation, Transcript, Unusable};
 use self::turn::Talk;
+use super::way_out::WayOut;
 use super::{BAD_CONTINUATION, Done, Prompt, PromptMessage, Provider, TurnHandle};
 use crate::args::{Folders, Options};
 use crate::event::Said;
@@ -63,6 +64,7 @@ pub(crate) struct Model {
     /// By which the host knows the session; empty if there is no gateway.
     key: String,
     temp: Option<PathBuf>,
+    way_out: Option<Arc<WayOut>>,
     /// Where the files of messages are.
     inbox: PathBuf,
     turn_timeout: Duration,
@@ -73,7 +75,12 @@ pub(crate) struct Model {
 
 impl Model {
     /// One that has answered nothing yet.
-    pub(crate) fn new(settings: &Settings, config: &AgentConfig, options: &Options) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        config: &AgentConfig,
+        options: &Options,
+        way_out: Option<WayOut>,
+    ) -> Self {
         let way = config.gateway.as_ref().filter(|way| !way.routes.is_empty());
         let socket = options.paths.gateway_socket();
         // A host that knows of no workspace has the folder of the outbox.
@@ -86,6 +93,7 @@ impl Model {
             halves: [options.paths.in_dir().to_owned(), options.paths.out_dir().to_owned()],
             key: way.map(|way| way.key.clone()).unwrap_or_default(),
             temp: options.temp(),
+            way_out: way_out.map(Arc::new),
             inbox: options.paths.inbox_files(),
             turn_timeout: config.turn_timeout(),
             tool_timeout: config.tool_timeout(),
@@ -101,6 +109,7 @@ impl Model {
             halves: self.halves.clone(),
             key: self.key.clone(),
             temp: self.temp.clone(),
+            way_out: self.way_out.clone(),
             shell: tools::shell(),
             most: self.tool_timeout,
             kept: Kept::of(&self.work),
@@ -153,6 +162,7 @@ impl Provider for Model {
             work: &self.work,
             destinations: &prompt.destinations,
             shell: bench.shell.is_some(),
+            reaches: bench.way_out.is_some(),
         });
         let talk = Talk {
             asks: self.client.as_mut().expect("it was looked at above"),

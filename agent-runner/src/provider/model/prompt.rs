@@ -34,6 +34,8 @@ pub(in crate::provider) struct Known<'a> {
     pub(in crate::provider) destinations: &'a [String],
     /// Whether it has a shell.
     pub(in crate::provider) shell: bool,
+    /// Whether programs reach something of the network through the host.
+    pub(in crate::provider) reaches: bool,
 }
 
 const BASE: &str = "\
@@ -107,6 +109,13 @@ fn place(text: &mut String, known: &Known<'_>) {
         let path = agent.display();
         line(text, &format!("- {path}: the folder that all your conversations share. {may}"));
     }
+    if known.shell && known.reaches {
+        line(
+            text,
+            "- The network: commands reach the hosts that you were allowed, by https:// alone, through a proxy \
+             that their environment names. For any other host it answers 403 and why; nothing gets around it.",
+        );
+    }
     if known.shell {
         line(text, "- What a command leaves running in the background ends with your turn.");
     }
@@ -146,6 +155,15 @@ mod tests {
     use super::*;
 
     fn told(destinations: &[String], skills: &[Skill], access: SharedFolder) -> String {
+        told_if(false, destinations, skills, access)
+    }
+
+    fn told_if(
+        reaches: bool,
+        destinations: &[String],
+        skills: &[Skill],
+        access: SharedFolder,
+    ) -> String {
         let folders = Folders {
             program: PathBuf::from("/p"),
             work: Some(PathBuf::from("/w")),
@@ -160,6 +178,7 @@ mod tests {
             work: Path::new("/w"),
             destinations,
             shell: true,
+            reaches,
         })
     }
 
@@ -184,6 +203,8 @@ mod tests {
         assert!(text.ends_with("definition:\n\nBe kind.\n"), "{text}");
         assert!(told(&[], &[], SharedFolder::Rw).contains("your other conversations, with"));
         assert!(!told(&[], &[], SharedFolder::Rw).contains("Skills"));
+        assert!(!told(&[], &[], SharedFolder::Rw).contains("proxy"));
+        assert!(told_if(true, &[], &[], SharedFolder::Rw).contains("through a proxy"));
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl Stage {
             halves: [PathBuf::from("/none/in"), PathBuf::from("/none/out")],
             key: String::new(),
             temp: None,
+            way_out: None,
             shell: None,
             most: Duration::from_secs(20),
             kept: kept.clone(),

@@ -17,7 +17,7 @@ use twobox_shared::ids::{IdSource, SystemIds};
 use super::arguments::{Arguments, Field};
 use super::bounded::Bounded;
 use super::{Bench, Made, Run, Tool, words};
-use crate::provider::kill_group;
+use crate::provider::{kill_group, way_out};
 
 /// The shells that are looked for; the first that is there is used.
 const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
@@ -110,6 +110,7 @@ fn start(
         .stdout(writer.try_clone().map_err(failed)?)
         .stderr(writer)
         .process_group(0);
+    way_out::tell(bench.way_out.as_deref(), &mut command);
     for (name, folder) in [("TMPDIR", &bench.temp), ("TWOBOX_AGENT", &bench.agent)] {
         match folder {
             Some(folder) => command.env(name, folder),

@@ -35,6 +35,7 @@ use super::conversation::{Input, Part, ToolCall, ToolResult, ToolSpec};
 use super::kept::Kept;
 use super::skills::Skill;
 use crate::ask::Decision;
+use crate::provider::way_out::WayOut;
 use crate::provider::{TurnHandle, kill_group};
 
 /// How many tools run beside each other.
@@ -69,6 +70,8 @@ pub(super) struct Bench {
     pub(super) key: String,
     /// For temporary files, where the usual folder is out of reach.
     pub(super) temp: Option<PathBuf>,
+    /// How programs reach the network, if they may.
+    pub(super) way_out: Option<Arc<WayOut>>,
     /// The shell, if there is one.
     pub(super) shell: Option<PathBuf>,
     /// How long a tool may run.

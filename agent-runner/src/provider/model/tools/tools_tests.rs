@@ -73,6 +73,7 @@ fn place_with(permissions: &[(&str, Permission)]) -> Place {
         halves: [dir.path().join("in"), dir.path().join("out")],
         key: "secret-key-of-the-session".to_owned(),
         temp: None,
+        way_out: None,
         shell: shell(),
         most: Duration::from_secs(20),
         kept: Kept::of(dir.path()),
