@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
-use twobox_shared::agent_config::Api;
+use twobox_shared::agent_config::{Api, REFUSAL_HEADER};
 
 use crate::refusal::{Refusal, Why};
 
@@ -32,6 +32,7 @@ pub(crate) fn refused_tunnel(refusal: &Refusal, api: Api) -> Answer {
 pub(crate) fn refused(refusal: &Refusal, api: Api) -> Answer {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(REFUSAL_HEADER, HeaderValue::from_static(refusal.word()));
     match refusal.is_passing() {
         true => headers.insert("retry-after", HeaderValue::from_static("1")),
         false => headers.insert("x-should-retry", HeaderValue::from_static("false")),

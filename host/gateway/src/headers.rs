@@ -192,6 +192,7 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("request-id", "req_1"),
             ("x-should-retry", "true"),
+            ("x-twobox-refusal", "budget"),
         ]);
         let passed = down(&answered);
         assert_eq!(passed.len(), 3, "{passed:?}");

@@ -61,6 +61,22 @@ impl Refusal {
         }
     }
 
+    /// The word for it, by which a client knows that it is the host's own.
+    pub fn word(&self) -> &'static str {
+        match self.why {
+            Why::BadRequest => "request",
+            Why::NotYours => "key",
+            Why::OverBudget => "budget",
+            Why::NotAllowed => "not-allowed",
+            Why::NotFound => "not-found",
+            Why::TooSlow => "too-slow",
+            Why::TooLarge => "too-large",
+            Why::TooMany => "too-many",
+            Why::Unfit => "host",
+            Why::Unreachable => "unreachable",
+        }
+    }
+
     /// Whether the same may be answered in a moment.
     pub fn is_passing(&self) -> bool {
         self.why == Why::TooMany

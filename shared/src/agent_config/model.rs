@@ -162,6 +162,10 @@ impl fmt::Debug for Gateway {
     }
 }
 
+/// The header of an answer at the session's socket that is the host's own refusal, with the kind of it. No
+/// answer that is handed down has it.
+pub const REFUSAL_HEADER: &str = "x-twobox-refusal";
+
 /// The way to one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

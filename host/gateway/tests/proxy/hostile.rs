@@ -102,6 +102,9 @@ async fn what_is_not_a_plain_request_of_this_session_reaches_nobody() {
         let answer = gateway.answer(&request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{case}: {answer}");
         assert!(!answer.contains("upstream-key"), "{case}: {answer}");
+        // What is no HTTP is answered before anybody looks at it.
+        let unread = ["two lengths", "no HTTP", "an endless head"].contains(&case);
+        assert_eq!(answer.contains("x-twobox-refusal: "), !unread, "{case}: {answer}");
     }
     assert!(upstream.asked().is_empty(), "{:?}", upstream.asked());
     assert_eq!(gateway.usage().await.len(), 0, "nothing was bought");

@@ -80,7 +80,11 @@ async fn what_passes_is_asked_again_and_what_does_not_is_told_at_once() {
             "HTTP/1.1 200",
         ),
         (vec![plain("429 Slow", "retry-after: 3600\r\n", "{}")], 1, "HTTP/1.1 429"),
-        (vec![plain("401 No", "", r#"{"its":"own words"}"#)], 1, "HTTP/1.1 401"),
+        (
+            vec![plain("401 No", "x-twobox-refusal: budget\r\n", r#"{"its":"own words"}"#)],
+            1,
+            "HTTP/1.1 401",
+        ),
         (vec![plain("400 No", "", "{}")], 1, "HTTP/1.1 400"),
         // It may have been bought: nobody knows, and it is not bought again.
         (vec![vec![Step::Close]], 1, "HTTP/1.1 502"),
@@ -93,6 +97,8 @@ async fn what_passes_is_asked_again_and_what_does_not_is_told_at_once() {
         assert!(answer.starts_with(status), "{answers:?}: {answer}");
         let final_ = !status.ends_with("200");
         assert!(!final_ || answer.contains("x-should-retry: false"), "{answers:?}: {answer}");
+        let own = status.ends_with("502");
+        assert_eq!(answer.contains("x-twobox-refusal"), own, "{answers:?}: {answer}");
         assert_eq!(upstream.asked().len(), so_far, "{answers:?}");
     }
     gateway.settled(6).await;

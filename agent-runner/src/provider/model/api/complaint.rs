@@ -13,6 +13,8 @@ pub(crate) struct Complaint {
     pub(crate) kinds: Vec<String>,
     /// What it says: short, in one line, and harmless.
     pub(crate) message: String,
+    /// Whether the host says it itself, and has not handed it down.
+    pub(crate) own: bool,
 }
 
 impl Complaint {
@@ -29,7 +31,7 @@ impl Complaint {
             true => format!("status {status}"),
             false => format!("status {status}: {said}"),
         };
-        Self { status: Some(status), kinds, message }
+        Self { status: Some(status), kinds, message, own: false }
     }
 
     /// Of an error in the middle of a stream.
@@ -39,7 +41,7 @@ impl Complaint {
             true => event.to_string(),
             false => said,
         };
-        Self { status: None, kinds, message: for_a_terminal(&said) }
+        Self { status: None, kinds, message: for_a_terminal(&said), own: false }
     }
 
     /// Of an answer that should have been a stream, and is this JSON: an error that some tell so, or an
@@ -54,7 +56,7 @@ impl Complaint {
     /// Our own, of something that no upstream should say.
     pub(crate) fn ours(message: &str) -> Self {
         let message = for_a_terminal(message);
-        Self { status: None, kinds: Vec::new(), message }
+        Self { status: None, kinds: Vec::new(), message, own: false }
     }
 
     /// Whether one of its kinds is among `kinds`.

@@ -284,8 +284,9 @@ fn what_is_too_long_for_the_next_model_is_shortened_for_that_one() {
 fn a_refusal_counts_that_comes_before_the_request_was_read() {
     let mut bench = Bench::new();
     bench.items = vec![user(&"long ".repeat(1 << 20))];
-    let body = "Twobox: the day's budget is used up";
+    let body = "the day's budget is used up";
     let Step::Say(text) = status(402, body) else { unreachable!() };
+    let text = text.replacen("\r\n", "\r\nx-twobox-refusal: budget\r\n", 1);
     let (server, _requests) = serve(&bench.socket, vec![Step::SayUnread(text)]);
     assert_eq!(bench.ask(), Err(Trouble::OverBudget(format!("status 402: {body}"))));
     server.join().unwrap();

@@ -165,7 +165,7 @@ fn converse(stream: &UnixStream, call: &Call<'_>, hear: &mut dyn FnMut(&str)) ->
     let text = String::from_utf8_lossy(&bytes);
     Outcome::Complaint(match head.status {
         200 => Complaint::of_whole(&text),
-        status => Complaint::of_status(status, &text),
+        status => Complaint { own: head.own, ..Complaint::of_status(status, &text) },
     })
 }
 

@@ -5,6 +5,8 @@
 
 use std::io::{self, BufRead, Read, Write};
 
+use twobox_shared::agent_config::REFUSAL_HEADER;
+
 /// The longest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 << 10;
 
@@ -20,6 +22,8 @@ pub(super) struct Head {
     pub(super) status: u16,
     /// Whether the body is JSON, and so no stream.
     pub(super) json: bool,
+    /// Whether the host says this itself.
+    pub(super) own: bool,
     framing: Framing,
 }
 
@@ -112,7 +116,8 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
         _ => Framing::Close,
     };
     let json = header("content-type").is_some_and(|it| it.trim().starts_with("application/json"));
-    Ok(Head { status, json, framing })
+    let own = header(REFUSAL_HEADER).is_some();
+    Ok(Head { status, json, own, framing })
 }
 
 /// The body of an answer. It ends well only where its framing says so; a connection that is closed before

@@ -55,14 +55,11 @@ const LASTING: [&str; 5] = [
 /// Those that are about what is in the request.
 const UNFIT: [&str; 2] = ["invalid_request_error", "invalid_prompt"];
 
-/// How the host's own refusals begin, in every API's shape.
-const HOST: &str = "Twobox:";
-
 /// Judges a complaint about a request to `upstream`.
 pub(in super::super) fn judge(complaint: &Complaint, upstream: &str) -> Verdict {
     let message = complaint.message.clone();
     let status = complaint.status;
-    let own = is_own(&message, status);
+    let own = complaint.own;
     if status == Some(402) || complaint.is(&["billing_error", "budget_exceeded"]) {
         return match own {
             true => Verdict::End(Trouble::OverBudget(message)),
@@ -86,12 +83,6 @@ pub(in super::super) fn judge(complaint: &Complaint, upstream: &str) -> Verdict 
         None if complaint.is(&LASTING) => Verdict::Never(message),
         None => Verdict::Again(message),
     }
-}
-
-/// Whether the host says this itself, and has not handed it down.
-fn is_own(message: &str, status: Option<u16>) -> bool {
-    let before = status.map(|status| format!("status {status}: ")).unwrap_or_default();
-    message.strip_prefix(&before).is_some_and(|said| said.starts_with(HOST))
 }
 
 fn is_too_long(complaint: &Complaint) -> bool {
@@ -119,12 +110,12 @@ mod tests {
                 "wrong key",
                 "never: up refused the host's key (status 401: wrong key): the",
             ),
-            (Some(401), "", "Twobox: wrong key", "never: status 401: Twobox:"),
+            (Some(401), "", "Twobox: wrong key", "never: up refused the host's key"),
             (Some(403), "", "prompt is too long", "never: up refused"),
             (Some(404), "", "no such upstream", "never"),
             (Some(422), "", "cannot read", "unfit"),
             (Some(302), "", "elsewhere", "never"),
-            (Some(402), "", "Twobox: the day's budget is used up", "over budget"),
+            (Some(402), "", "Twobox: the day's budget is used up", "never: up wants to be paid"),
             (Some(402), "", "insufficient balance", "never: up wants to be paid"),
             (Some(413), "", "no", "too long"),
             (Some(400), "context_length_exceeded", "no", "too long"),
@@ -143,14 +134,19 @@ mod tests {
             (None, "invalid_api_key", "no", "never"),
             (None, "context_length_exceeded", "no", "too long"),
             (None, "billing_error", "no", "never: up wants to be paid"),
-            (None, "billing_error", "Twobox: no", "over budget"),
         ];
-        for (status, kind, message, expected) in cases {
+        let own = [
+            (Some(401), "", "Twobox: wrong key", "never: status 401: Twobox:"),
+            (Some(402), "", "the day's budget is used up", "over budget"),
+        ];
+        let cases = cases.map(|case| (case, false)).into_iter();
+        for ((status, kind, message, expected), own) in cases.chain(own.map(|case| (case, true))) {
             let body = serde_json::json!({"error": {"type": kind, "message": message}});
             let complaint = match status {
                 Some(status) => Complaint::of_status(status, &body.to_string()),
                 None => Complaint::of_event(&body),
             };
+            let complaint = Complaint { own, ..complaint };
             let verdict = match judge(&complaint, "up") {
                 Verdict::Next(_) => "next".to_owned(),
                 Verdict::Again(_) => "again".to_owned(),
