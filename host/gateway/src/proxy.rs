@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use twobox_shared::agent_config::Api;
+use twobox_shared::agent_config::{Api, FETCH_PATH};
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
@@ -21,6 +22,7 @@ use crate::answer::{Answer, plain, refused, with_body};
 use crate::body::{self, BODIES_MAX, Held};
 use crate::caller::Caller;
 use crate::counting::Counting;
+use crate::egress::fetch::Fetcher;
 use crate::egress::reach::{self, Reach, Resolver};
 use crate::egress::{self, Tunnel};
 use crate::headers;
@@ -47,6 +49,7 @@ pub struct Proxy {
     pauses: Pauses,
     room: Arc<Semaphore>,
     reach: Reach,
+    fetcher: Fetcher,
 }
 
 impl Proxy {
@@ -60,6 +63,7 @@ impl Proxy {
             pauses: Pauses::default(),
             room: body::room(BODIES_MAX),
             reach: Reach::new(reach::system()),
+            fetcher: Fetcher::default(),
         }
     }
 
@@ -128,6 +132,9 @@ impl Proxy {
                           alone, and an upstream by its path";
             return Err(Refusal::new(Why::NotFound, detail.to_owned()));
         }
+        if head.uri.path() == FETCH_PATH {
+            return self.fetch(caller, &head).await;
+        }
         let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let target = Target::parse(&path)?;
         let upstream = self.upstreams.get(target.upstream).ok_or_else(|| {
@@ -170,6 +177,23 @@ impl Proxy {
         }
         let reserved = self.ledger.reserve(caller, upstream, &asked, out.held.bytes.len()).await?;
         self.ask(*api, &out, reserved, turn).await
+    }
+
+    /// Fetches what a request names.
+    async fn fetch(&self, caller: &Caller, head: &Parts) -> Result<Answer, Refusal> {
+        if !headers::has_key(&head.headers, &caller.key) {
+            let detail = "the request does not have this session's key".to_owned();
+            return Err(Refusal::new(Why::NotYours, detail));
+        }
+        let query = head.uri.query().unwrap_or_default();
+        let url = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "url");
+        match (head.method.as_str(), url) {
+            ("GET", Some((_, url))) => self.fetcher.fetch(&self.reach, caller, &url).await,
+            _ => {
+                let detail = format!("{FETCH_PATH} wants GET and ?url=");
+                Err(Refusal::new(Why::BadRequest, detail))
+            }
+        }
     }
 
     /// Asks for what costs nothing.

@@ -13,8 +13,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use model::{Api, Claude, Gateway, Model, ModelName, Permission, REFUSAL_HEADER, Route};
 pub use codex::Codex;
+pub use model::{
+    Api, Claude, FETCH_PATH, Gateway, Model, ModelName, PLACE_HEADER, Permission, REFUSAL_HEADER,
+    Route,
+};
 pub use provider::{Kind, Lifetime, Provider, Written};
 
 /// What an agent's conversations may do with the folder that they share. What one conversation

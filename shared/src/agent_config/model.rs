@@ -166,6 +166,12 @@ impl fmt::Debug for Gateway {
 /// answer that is handed down has it.
 pub const REFUSAL_HEADER: &str = "x-twobox-refusal";
 
+/// The path at the session's socket where the host fetches what `?url=` names, and the header of its answer that
+/// says where that is, after redirects.
+pub const FETCH_PATH: &str = "/fetch";
+/// See [`FETCH_PATH`].
+pub const PLACE_HEADER: &str = "x-twobox-url";
+
 /// The way to one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

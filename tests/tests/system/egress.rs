@@ -12,7 +12,10 @@ use twobox_tests::{Setup, World, agent_image, on_docker, on_sandbox, skipped};
 
 use crate::scripts::echo;
 
-on_sandbox!(curl_python_and_git_reach_what_is_allowed_and_nothing_else);
+on_sandbox!(
+    curl_python_and_git_reach_what_is_allowed_and_nothing_else,
+    a_page_is_fetched_by_the_host_and_read_as_text,
+);
 
 on_docker!(a_container_without_a_network_reaches_what_is_allowed);
 
@@ -45,6 +48,10 @@ impl Web {
         let site = dir.path().join("site");
         fs::create_dir(&site).unwrap();
         fs::write(site.join("note.txt"), "it is here").unwrap();
+        let page =
+            "<title>Boxes</title><script>no</script><p>Two &amp; <a href='/note.txt'>more</a>";
+        fs::write(site.join("page.html"), page).unwrap();
+        fs::write(site.join("picture.png"), b"\x89PNG\0").unwrap();
         let made = |program: &str, arguments: &[&str], within: &Path| {
             let output =
                 Command::new(program).args(arguments).current_dir(within).output().unwrap();
@@ -101,7 +108,9 @@ fn agent(setup: Setup, models: &ModelServer, web: &Web) -> World {
     let (rule, file) = (format!("{ADDRESS}:{}", web.port), web.certificate());
     world.twobox(&["agents", "edit", "ada", "--model", "near/any", "--egress", &rule]);
     world.twobox(&["agents", "put", "ada", file.to_str().unwrap()]);
-    world.up_with(&[("TWOBOX_SECRET_NEAR", "a key")]);
+    // The host believes in nobody but this server.
+    let authority = file.to_str().unwrap();
+    world.up_with(&[("TWOBOX_SECRET_NEAR", "a key"), ("SSL_CERT_FILE", authority)]);
     world
 }
 
@@ -160,6 +169,30 @@ fn curl_python_and_git_reach_what_is_allowed_and_nothing_else(setup: Setup) {
     );
     assert!(said.contains("response 403\\ncurl 56\\n"), "{said}");
     assert_eq!(world.wait_container(&world.session("ada")).handle, container.handle);
+}
+
+fn a_page_is_fetched_by_the_host_and_read_as_text(setup: Setup) {
+    let (models, web) = (ModelServer::start(), Web::start());
+    let world = agent(setup, &models, &web);
+    let fetch = |url: String| Step::call("web_fetch", json!({"url": url}));
+    let other = web.url("page.html").replace(&web.port.to_string(), "1");
+    models.script(Script::from(vec![
+        fetch(web.url("page.html")),
+        fetch(web.url("picture.png")),
+        fetch(web.url("nothing")),
+        fetch(other),
+        Step::text("done"),
+    ]));
+    assert_eq!(world.chat("ada").ask("read"), "done");
+    let requests = models.requests();
+    let told = |request: usize| {
+        let messages = requests[request].body["messages"].as_array().unwrap();
+        messages.last().unwrap()["content"].to_string()
+    };
+    assert!(told(1).contains("# Boxes\\n\\nTwo & [more](/note.txt)"), "{}", told(1));
+    assert!(told(2).contains("this is no text but"), "{}", told(2));
+    assert!(told(3).contains("[the server answered with status 404]"), "{}", told(3));
+    assert!(told(4).contains("may not reach 127.0.0.2:1"), "{}", told(4));
 }
 
 fn a_container_without_a_network_reaches_what_is_allowed(setup: Setup) {

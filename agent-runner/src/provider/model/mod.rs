@@ -65,6 +65,8 @@ pub(crate) struct Model {
     key: String,
     temp: Option<PathBuf>,
     way_out: Option<Arc<WayOut>>,
+    /// The host's socket, if it fetches pages of the network.
+    fetches: Option<PathBuf>,
     /// Where the files of messages are.
     inbox: PathBuf,
     turn_timeout: Duration,
@@ -94,6 +96,7 @@ impl Model {
             key: way.map(|way| way.key.clone()).unwrap_or_default(),
             temp: options.temp(),
             way_out: way_out.map(Arc::new),
+            fetches: way.filter(|way| way.egress).map(|_| options.paths.gateway_socket()),
             inbox: options.paths.inbox_files(),
             turn_timeout: config.turn_timeout(),
             tool_timeout: config.tool_timeout(),
@@ -110,6 +113,7 @@ impl Model {
             key: self.key.clone(),
             temp: self.temp.clone(),
             way_out: self.way_out.clone(),
+            fetches: self.fetches.clone(),
             shell: tools::shell(),
             most: self.tool_timeout,
             kept: Kept::of(&self.work),

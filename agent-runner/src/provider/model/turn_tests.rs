@@ -130,6 +130,7 @@ impl Stage {
             key: String::new(),
             temp: None,
             way_out: None,
+            fetches: None,
             shell: None,
             most: Duration::from_secs(20),
             kept: kept.clone(),

@@ -2,6 +2,7 @@
 //! agent's list names and for nothing inside ([`twobox_model::egress`]). The host resolves the name, and
 //! connects to just the addresses that it has judged; what passes then, it does not read.
 
+pub(crate) mod fetch;
 pub(crate) mod reach;
 mod tunnel;
 

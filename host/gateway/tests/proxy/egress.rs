@@ -265,3 +265,67 @@ async fn a_thousand_tunnels_keep_neither_the_model_of_a_session_waiting_nor_anot
     let answer = other.answer(&other.request(MESSAGES, "")).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+/// What the session gets that asks for the page at `url`.
+async fn page(gateway: &Gateway, url: &str) -> String {
+    let url = url.replace(':', "%3A").replace('/', "%2F");
+    gateway.answer(&gateway.request_to("GET", &format!("/fetch?url={url}"), "", "")).await
+}
+
+#[tokio::test]
+async fn a_page_is_fetched_with_nothing_of_the_session_and_nothing_of_its_server() {
+    let upstream = Upstream::start().await;
+    let (resolver, _) = names(loopback);
+    let address = upstream.address.to_string();
+    let gateway = Gateway::reaching(&upstream, &[&address], resolver).await;
+    upstream.answers([plain(
+        "404 Gone",
+        "set-cookie: a=b\r\nx-twobox-refusal: budget\r\n",
+        "a page",
+    )]);
+    let answer = page(&gateway, &format!("http://{address}/a?b")).await;
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.ends_with("a page"), "{answer}");
+    assert!(answer.contains(&format!("x-twobox-url: http://{address}/a?b")), "{answer}");
+    assert!(!answer.contains("set-cookie") && !answer.contains("x-twobox-refusal"), "{answer}");
+    let asked = upstream.asked().pop().unwrap();
+    assert!(asked.head.starts_with("GET /a?b HTTP/1.1\r\n"), "{}", asked.head);
+    assert!(asked.head.contains(&format!("host: {address}\r\n")), "{}", asked.head);
+    for kept in [&*gateway.key, "authorization", "cookie"] {
+        assert!(!asked.head.contains(kept), "{}", asked.head);
+    }
+    upstream.answers([plain("200 OK", "content-encoding: gzip\r\n", "x")]);
+    let answer = page(&gateway, &format!("http://{address}/")).await;
+    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("compressed"), "{answer}");
+    let without = format!("GET /fetch?url=http%3A%2F%2F{address}%2F HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(gateway.answer(&without).await.starts_with("HTTP/1.1 401"));
+    assert_eq!(upstream.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_redirect_leads_nowhere_that_the_list_does_not_name() {
+    let (upstream, echo) = (Upstream::start().await, Echo::start().await);
+    let (resolver, _) = names(loopback);
+    let address = upstream.address.to_string();
+    let named = format!("inside.org:{}", echo.address.port());
+    let gateway = Gateway::reaching(&upstream, &[&address, &named], resolver).await;
+    let from = format!("http://{address}/");
+    let leading = |to: &str| plain("302 Found", &format!("location: {to}\r\n"), "");
+    let cases = [
+        (format!("http://{}/", echo.address), "403", "does not name it"),
+        (format!("http://{named}/"), "403", "leads to the machine itself"),
+        ("http://2130706433/".to_owned(), "403", "does not name it"),
+        ("file:///etc/passwd".to_owned(), "400", "nothing but https"),
+        ("/next".to_owned(), "502", "more than 5 redirects"),
+    ];
+    for (to, status, words) in cases {
+        upstream.answers(std::iter::repeat_n(leading(&to), if to == "/next" { 6 } else { 1 }));
+        let answer = page(&gateway, &from).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{to}: {answer}");
+        assert!(answer.contains(words) && answer.contains("x-twobox-refusal"), "{to}: {answer}");
+    }
+    upstream.answers([leading("/next"), plain("200 OK", "", "here")]);
+    let answer = page(&gateway, &from).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("here"), "{answer}");
+    assert!(answer.contains(&format!("x-twobox-url: http://{address}/next")), "{answer}");
+    assert_eq!(echo.came(), 0);
+}

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use twobox_shared::agent_config::REFUSAL_HEADER;
+use twobox_shared::agent_config::{PLACE_HEADER, REFUSAL_HEADER};
 
 /// The longest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 << 10;
@@ -24,6 +24,10 @@ pub(super) struct Head {
     pub(super) json: bool,
     /// Whether the host says this itself.
     pub(super) own: bool,
+    /// What kind of thing the body is.
+    pub(super) kind: Option<String>,
+    /// Where it is, if it was fetched for us.
+    pub(super) place: Option<String>,
     framing: Framing,
 }
 
@@ -117,7 +121,9 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
     };
     let json = header("content-type").is_some_and(|it| it.trim().starts_with("application/json"));
     let own = header(REFUSAL_HEADER).is_some();
-    Ok(Head { status, json, own, framing })
+    let kind = header("content-type").map(str::to_owned);
+    let place = header(PLACE_HEADER).map(str::to_owned);
+    Ok(Head { status, json, own, kind, place, framing })
 }
 
 /// The body of an answer. It ends well only where its framing says so; a connection that is closed before

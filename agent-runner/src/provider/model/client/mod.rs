@@ -4,6 +4,7 @@
 //! was not there, and that an answer broke off on its way.
 
 mod exchange;
+pub(crate) mod get;
 mod http;
 mod judge;
 mod sse;

@@ -11,9 +11,11 @@ mod edit;
 mod files;
 mod find;
 pub(in crate::provider) mod host;
+mod page;
 mod permission;
 mod skill;
 mod speaking;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -70,6 +72,8 @@ pub(super) struct Bench {
     pub(super) key: String,
     /// For temporary files, where the usual folder is out of reach.
     pub(super) temp: Option<PathBuf>,
+    /// The host's socket, if it fetches pages of the network.
+    pub(super) fetches: Option<PathBuf>,
     /// How programs reach the network, if they may.
     pub(super) way_out: Option<Arc<WayOut>>,
     /// The shell, if there is one.
@@ -140,6 +144,7 @@ struct Tool {
 /// All tools, in the order in which models are told of them.
 fn all() -> Vec<Tool> {
     let mut tools = vec![bash::TOOL, files::READ, files::WRITE, edit::TOOL, find::GLOB, find::GREP];
+    tools.push(web::TOOL);
     tools.push(skill::TOOL);
     tools.extend(host::all());
     tools
@@ -205,6 +210,7 @@ impl Toolbox {
         tools.retain(|tool| {
             let is_there = match tool.name {
                 name if name == bash::TOOL.name => bench.shell.is_some(),
+                name if name == web::TOOL.name => bench.fetches.is_some(),
                 name if name == skill::TOOL.name => !bench.skills.is_empty(),
                 _ => true,
             };

@@ -74,6 +74,7 @@ fn place_with(permissions: &[(&str, Permission)]) -> Place {
         key: "secret-key-of-the-session".to_owned(),
         temp: None,
         way_out: None,
+        fetches: None,
         shell: shell(),
         most: Duration::from_secs(20),
         kept: Kept::of(dir.path()),
