@@ -148,10 +148,6 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
                     let help = "say which one: --model anthropic/claude-opus-5-5, or another UPSTREAM/MODEL";
                     return Err(Failure::usage(help));
                 }
-                (Some(Provider::Codex), [], _) => {
-                    let help = "say which model it asks: --model openai/gpt-5.5, or another UPSTREAM/MODEL";
-                    return Err(Failure::usage(help));
-                }
                 (_, _, false) => {
                     return Err(Failure::usage("only provider \"command\" runs a program"));
                 }
