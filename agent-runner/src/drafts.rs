@@ -17,7 +17,7 @@ use crate::event::{Attachment, Content};
 #[derive(Debug, Clone)]
 pub(crate) struct Answering {
     /// The newest message of the turn so far that triggers.
-    message: MessageId,
+    pub(crate) message: MessageId,
     pub(crate) attempt: i64,
     pub(crate) origin: Origin,
     /// All messages of the turn so far that trigger.

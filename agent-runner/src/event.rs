@@ -44,6 +44,12 @@ pub(crate) enum Said {
     ToolStarted { name: String, timeout: Option<Duration> },
     /// The tool ended.
     ToolFinished,
+    /// A model is asked now, for an answer or for something that nobody is shown.
+    Asks { is_answer: bool },
+    /// What was written so far does not count: it begins anew.
+    Anew,
+    /// A piece of what is written, for whoever looks on and for nobody else.
+    Words(String),
     /// That many more model turns were taken.
     Turns(u32),
     /// A file to go with the answer.

@@ -20,6 +20,7 @@ mod mcp;
 mod outbox;
 mod patience;
 mod probe;
+mod progress;
 mod provider;
 mod run;
 mod say;

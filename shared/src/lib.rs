@@ -25,6 +25,7 @@ pub mod outside;
 pub mod paths;
 pub mod private;
 pub mod probe;
+pub mod progress;
 pub mod retention;
 pub mod seq;
 pub mod time;

@@ -68,6 +68,16 @@ impl SessionPaths {
         self.out_dir.join("heartbeat")
     }
 
+    /// The file that says what a turn is at, while somebody looks on.
+    pub fn progress(&self) -> PathBuf {
+        self.out_dir.join(PROGRESS)
+    }
+
+    /// The file that is there while somebody looks on, in the half that the host owns.
+    pub fn watched(&self) -> PathBuf {
+        self.in_dir.join("watched")
+    }
+
     /// The file that the one live runner holds locked.
     pub fn runner_lock(&self) -> PathBuf {
         self.out_dir.join("runner.lock")
@@ -83,6 +93,9 @@ impl SessionPaths {
         self.out_dir.join(OUTBOX_FILES)
     }
 }
+
+/// The name of [`SessionPaths::progress`] in [`SessionPaths::out_dir`].
+pub const PROGRESS: &str = "progress";
 
 /// The folder of [`SessionPaths::outbox_files`] in [`SessionPaths::out_dir`].
 pub const OUTBOX_FILES: &str = "outbox";

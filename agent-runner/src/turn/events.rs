@@ -50,6 +50,7 @@ impl Turn<'_, '_> {
             if now >= self.next_look {
                 self.look(reins)?;
             }
+            self.shown.write(now);
             let event = match self.runner.events.recv_timeout(self.next_limit().since(now)) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => continue,
@@ -91,7 +92,10 @@ impl Turn<'_, '_> {
     fn next_limit(&self) -> Monotonic {
         match &self.cut {
             Some(cut) => cut.give_up_at,
-            None => self.limits.next().min(self.next_look),
+            None => {
+                let next = self.limits.next().min(self.next_look);
+                self.shown.due().map_or(next, |due| due.min(next))
+            }
         }
     }
 
@@ -193,13 +197,18 @@ impl Turn<'_, '_> {
                 let span = timeout.unwrap_or(self.config.tool_timeout());
                 let now = self.runner.clock.monotonic();
                 self.worked = true;
+                self.shown.tool(Some(&name));
                 self.show_tool(Some((&name, span)));
                 self.limits.tool_started(name, now, span);
             }
             Said::ToolFinished => {
                 self.limits.tool_ended();
+                self.shown.tool(None);
                 self.show_tool(None);
             }
+            Said::Asks { is_answer } => self.shown.asks(is_answer),
+            Said::Anew => self.shown.begin_anew(),
+            Said::Words(words) => self.shown.words(&words),
             Said::Turns(count) => {
                 if let Err(failure) = self.limits.count(count) {
                     self.cut(failure, reins);

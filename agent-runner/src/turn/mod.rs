@@ -27,6 +27,7 @@ use crate::ask::{self, Asking, Open};
 use crate::drafts::{Answering, Drafts};
 use crate::event::TurnNumber;
 use crate::exit::Exit;
+use crate::progress::Shown;
 use crate::provider::{BAD_CONTINUATION, Done, Gone, Prompt, PromptMessage, Reins, Worker};
 use crate::run::Runner;
 use crate::say::say;
@@ -74,6 +75,8 @@ pub(crate) struct Turn<'r, 'a> {
     of_run: bool,
     limits: Limits,
     cut: Option<Cut>,
+    /// What it is at, for whoever looks on.
+    shown: Shown,
     next_look: Monotonic,
     /// How often each thing was asked of people in this turn.
     asked: HashMap<Asking, usize>,
@@ -130,6 +133,12 @@ impl<'r, 'a> Turn<'r, 'a> {
             wanted: wanted(&messages),
             of_run: run.is_some(),
             next_look: now + runner.look_interval(),
+            shown: Shown::begin(
+                &runner.options.paths,
+                answering.message.clone(),
+                answering.attempt,
+                now,
+            ),
             drafts: Drafts::new(runner.options.paths.outbox_files()),
             config: config.as_ref().cloned().unwrap_or_default(),
             number: TurnNumber::default(),

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use twobox_shared::clock::Clock;
+use twobox_shared::progress::Progress;
 
 use crate::health::{Health, Seen};
 use crate::life::{Change, Life, failures_after};
@@ -249,6 +250,14 @@ impl Channel for Instance {
             self.end(address, &keys, &outcomes);
             outcomes
         })
+    }
+
+    fn is_watched(&self, address: &Address) -> bool {
+        self.channel.is_watched(address)
+    }
+
+    fn show(&self, address: &Address, progress: Option<&Progress>) {
+        self.channel.show(address, progress);
     }
 
     fn forget(&self, key: &str) {

@@ -15,6 +15,7 @@ pub mod terminal;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::progress::Progress;
 
 use instance::Surroundings;
 use twobox_model::approval::{Approval, ApprovalOrder};
@@ -53,6 +54,15 @@ pub trait Channel: Send + Sync {
     /// The message with this key waits no more, whoever decided so: it was kept for too long, may not be
     /// sent any more, or was taken.
     fn forget(&self, _key: &str) {}
+
+    /// Whether somebody at `address` looks on while an agent works.
+    fn is_watched(&self, _address: &Address) -> bool {
+        false
+    }
+
+    /// Shows those what an agent is at, or that it is at it no more. It is no message: what is not shown
+    /// is lost. `progress` is what a container wrote, within bounds.
+    fn show(&self, _address: &Address, _progress: Option<&Progress>) {}
 
     /// How it does, if somebody looks after that.
     fn health(&self) -> Option<health::Health> {

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 use twobox_shared::bounds::{self, TooMuch};
+use twobox_shared::progress::Progress;
 
 use super::Channel;
 use super::socket::Event;
@@ -32,6 +33,11 @@ pub(super) struct Audience {
 }
 
 impl Audience {
+    /// Who is meant by an address of this channel.
+    fn at(address: &Address) -> Self {
+        Self { agent: address.platform_id.clone(), thread: address.thread_id.clone() }
+    }
+
     /// The audience as an address of this channel.
     pub(super) fn address(&self) -> Address {
         Address {
@@ -68,6 +74,8 @@ struct State {
     listens: HashMap<ListenerId, usize>,
     /// In the order in which they came.
     by_audience: HashMap<Audience, Vec<ListenerId>>,
+    /// Who of them wants to be shown what an agent is at.
+    onlookers: HashMap<Audience, Vec<ListenerId>>,
     /// Messages under way, by key.
     pending: HashMap<String, Pending>,
 }
@@ -111,11 +119,16 @@ impl Terminal {
         id
     }
 
-    /// From now on `id` gets the messages for `audience`.
+    /// From now on `id` gets the messages for `audience`, and with `progress` what its agent is at.
     ///
     /// # Errors
     /// [`TooMuch`] if it listens to [`bounds::LISTENS`] others.
-    pub(super) fn listen(&self, id: ListenerId, audience: Audience) -> Result<(), TooMuch> {
+    pub(super) fn listen(
+        &self,
+        id: ListenerId,
+        audience: Audience,
+        progress: bool,
+    ) -> Result<(), TooMuch> {
         let mut state = self.state();
         if state.by_audience.get(&audience).is_some_and(|there| there.contains(&id)) {
             return Ok(());
@@ -123,6 +136,9 @@ impl Terminal {
         let count = state.listens.entry(id).or_default();
         bounds::LISTENS.check("this connection", *count + 1)?;
         *count += 1;
+        if progress {
+            state.onlookers.entry(audience.clone()).or_default().push(id);
+        }
         state.by_audience.entry(audience).or_default().push(id);
         Ok(())
     }
@@ -140,12 +156,15 @@ impl Terminal {
     /// `id` is gone; messages that only it had are nobody's.
     pub(super) fn leave(&self, id: ListenerId) {
         let mut state = self.state();
+        let state = &mut *state;
         state.listeners.remove(&id);
         state.listens.remove(&id);
-        state.by_audience.retain(|_, there| {
-            there.retain(|other| *other != id);
-            !there.is_empty()
-        });
+        for all in [&mut state.by_audience, &mut state.onlookers] {
+            all.retain(|_, there| {
+                there.retain(|other| *other != id);
+                !there.is_empty()
+            });
+        }
         state.pending.retain(|_, pending| {
             pending.holders.remove(&id);
             !pending.holders.is_empty() // dropping the sender tells the waiting call
@@ -274,7 +293,7 @@ impl Drop for Forget<'_> {
 
 impl Channel for Terminal {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { keys: true, threads: true, ..Capabilities::TEXT }
+        Capabilities { keys: true, threads: true, typing: true, ..Capabilities::TEXT }
     }
 
     fn deliver<'a>(
@@ -286,9 +305,23 @@ impl Channel for Terminal {
             if outbounds.is_empty() {
                 return Vec::new();
             }
-            let audience =
-                Audience { agent: address.platform_id.clone(), thread: address.thread_id.clone() };
-            self.hand_over(&audience, outbounds).await
+            self.hand_over(&Audience::at(address), outbounds).await
         })
+    }
+
+    fn is_watched(&self, address: &Address) -> bool {
+        self.state().onlookers.contains_key(&Audience::at(address))
+    }
+
+    fn show(&self, address: &Address, progress: Option<&Progress>) {
+        let audience = Audience::at(address);
+        let state = self.state();
+        for id in state.onlookers.get(&audience).into_iter().flatten() {
+            let Some(listener) = state.listeners.get(id) else { continue };
+            let Audience { agent, thread } = audience.clone();
+            let event = Event::Progress { agent, thread, progress: progress.cloned() };
+            // Whoever has not read what came before misses it.
+            drop(listener.queue.try_send(event));
+        }
     }
 }

@@ -124,7 +124,8 @@ impl Task {
             .filter(|(_, ack)| container.has_written(ack) && ack.status == AckStatus::Processing)
             .map(|(message, ack)| (message.clone(), ack.attempt.unwrap_or(0)))
             .collect();
-        container.vitals.observe(now, heartbeat, claims, snapshot.tool.declared_timeout);
+        container.vitals.observe(now, heartbeat, claims.clone(), snapshot.tool.declared_timeout);
+        self.note_held(snapshot, &claims);
     }
 
     /// Holds the living container to its limits, and stops it if it broke one or if its place is

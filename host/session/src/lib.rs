@@ -29,6 +29,7 @@ mod looks;
 pub mod machine;
 mod mark;
 mod notices;
+mod onlookers;
 mod outgoing;
 pub mod recurrence;
 mod redrive;

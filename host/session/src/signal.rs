@@ -21,6 +21,8 @@ pub enum Reason {
     Evict = 16,
     /// A channel may take outbound messages that it could not take before.
     Channel = 32,
+    /// The container says what it is at, which is no reason to look at its boxes.
+    Progress = 64,
 }
 
 /// A set of [`Reason`]s.
@@ -73,6 +75,11 @@ impl Signal {
     /// Whether nothing was raised since the last take.
     pub fn is_quiet(&self) -> bool {
         self.reasons.load(Ordering::Acquire) == 0
+    }
+
+    /// Takes one reason. Returns whether it was raised.
+    pub fn take_only(&self, reason: Reason) -> bool {
+        self.reasons.fetch_and(!(reason as u8), Ordering::AcqRel) & reason as u8 != 0
     }
 
     /// Takes all reasons.

@@ -97,6 +97,7 @@ impl Task {
             Effect::Observe => {
                 self.observe(&sweep.after);
                 self.forget_failed_starts().await?;
+                self.mind_onlookers().await;
             }
             Effect::Finish => {
                 let ended = self.record.runner.is_some();

@@ -26,6 +26,7 @@ use super::container::Container;
 use super::leaving::{GONE, forward, leave, refuse_all};
 use super::looks::Looks;
 use super::mark::Mark;
+use super::onlookers::Onlookers;
 use super::outgoing::Outgoing;
 use super::refusals::Refusals;
 use super::signal::Reason;
@@ -78,6 +79,8 @@ pub(crate) struct Task {
     pub(super) told_to_stop: Vec<MessageId>,
     /// The last complaint, so that the same one is logged once.
     pub(super) complaint: Option<String>,
+    /// Who looks on while its agent works.
+    pub(crate) onlookers: Onlookers,
     /// How often in a row the runtime did not answer.
     pub(crate) runtime_silent: u32,
     /// When the session was last looked over for what can be forgotten.
@@ -124,6 +127,7 @@ pub(crate) async fn run(
         refusals: Refusals::default(),
         told_to_stop: Vec::new(),
         complaint: None,
+        onlookers: Onlookers::default(),
         runtime_silent: 0,
         looked_over: None,
         closing: false,
@@ -222,6 +226,9 @@ impl Task {
             if self.take_commands().await.is_break() {
                 return;
             }
+            if self.takes_progress() {
+                self.show_progress().await;
+            }
             if let Some(error) = self.unstored.take() {
                 self.cope(error.into()).await;
             }
@@ -268,6 +275,7 @@ impl Task {
             biased;
             command = self.commands.recv() => self.backlog.extend(command),
             () = self.handle.signal.raised() => {}
+            () = self.onlookers.due() => self.handle.signal.raise(Reason::Progress),
             () = time => {
                 self.looks.forget_time();
                 self.handle.signal.raise(Reason::Due);

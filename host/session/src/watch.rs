@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, Event, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
-use twobox_shared::paths::OUTBOUND_DB;
+use twobox_shared::paths::{OUTBOUND_DB, PROGRESS};
 
 use crate::signal::{Reason, Signal};
 use twobox_system::lock::lock;
@@ -193,6 +193,11 @@ impl Shared {
         if event.events().contains(ReadFlags::IGNORED) {
             folders.heard.remove(&event.wd()); // the folder itself is gone
             return;
+        }
+        if event.file_name().is_some_and(|name| name.to_bytes() == PROGRESS.as_bytes())
+            && event.events().intersects(ReadFlags::MOVED_TO | ReadFlags::DELETE)
+        {
+            folder.signal.raise(Reason::Progress);
         }
         match tells_of_a_commit(event) {
             Some(Stage::Committed) => {

@@ -26,6 +26,7 @@ mod models;
 mod places;
 mod process;
 mod profiles;
+mod progress;
 mod reach;
 mod rebuild;
 mod redrive;

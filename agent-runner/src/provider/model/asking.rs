@@ -9,6 +9,7 @@ use super::client::{Aside, Client};
 use super::conversation::{Answer, Item, Request, ToolSpec, Trouble};
 use super::kept::Kept;
 use super::shown::Shown;
+use crate::event::Said;
 use crate::provider::{Push, TurnHandle, cancelled};
 
 /// The turn was cancelled.
@@ -38,8 +39,9 @@ impl Asks for Client {
         deadline: Instant,
         aside: &mut Aside,
     ) -> Result<Answer, Trouble> {
-        // Nobody is shown words before they are final.
-        Self::ask(self, request, handle, deadline, aside, &mut |_| {})
+        // They are shown to whoever looks on, and count when the answer is whole.
+        let mut hear = |words: &str| handle.say(Said::Words(words.to_owned()));
+        Self::ask(self, request, handle, deadline, aside, &mut hear)
     }
 
     fn route(&self) -> &Route {

@@ -36,7 +36,7 @@ impl TerminalBench {
         let dismissed = Arc::new(Notify::new());
         let id = terminal.enter(Listener { queue, dismissed });
         let audience = Audience { agent: address().platform_id, thread: address().thread_id };
-        terminal.listen(id, audience).unwrap();
+        terminal.listen(id, audience, false).unwrap();
         let screen = Arc::clone(&self.screen);
         let reading = tokio::spawn(async move {
             while let Some(event) = events.recv().await {

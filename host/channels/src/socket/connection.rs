@@ -167,7 +167,7 @@ impl<'a> Client<'a> {
                     .and_then(|()| said_at(agent, channel, chat, thread));
                 Some(accept(intake, address, id, Chat { sender, about, ..Chat::text(text) }))
             }
-            Request::Listen { agent, thread } => self.listen(agent, thread),
+            Request::Listen { agent, thread, progress } => self.listen(agent, thread, progress),
             Request::Ack { key } => {
                 if let Err(error) = bounds::OUTBOUND_KEY.check("key", key.len()) {
                     return at_once(Event::error(told(error)));
@@ -213,11 +213,16 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn listen(&self, agent: String, thread: Option<String>) -> Option<BoxFuture<'a, Event>> {
+    fn listen(
+        &self,
+        agent: String,
+        thread: Option<String>,
+        progress: bool,
+    ) -> Option<BoxFuture<'a, Event>> {
         let audience = Audience { agent, thread };
         let listening = check("agent", Some(&audience.agent))
             .and_then(|()| check("thread", audience.thread.as_deref()))
-            .and_then(|()| self.terminal.listen(self.id, audience.clone()).map_err(told));
+            .and_then(|()| self.terminal.listen(self.id, audience.clone(), progress).map_err(told));
         if let Err(reason) = listening {
             return at_once(Event::error(reason));
         }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twobox_shared::content::About;
 use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::progress::Progress;
 
 use twobox_model::approval::{Approval, ApprovalOrder, Prompt};
 use twobox_model::channel::{Outbound, Receipt, ScheduleOrder, Stopped};
@@ -45,6 +46,9 @@ pub enum Request {
         /// The thread.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thread: Option<String>,
+        /// Whether to be shown what the agent is at, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        progress: bool,
     },
     /// Has shown a message.
     Ack {
@@ -150,6 +154,16 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prompt: Option<Prompt>,
     },
+    /// What an agent is at. No message, and not to be acknowledged.
+    Progress {
+        /// Which agent.
+        agent: String,
+        /// In which thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+        /// What it is at; `null` if at nothing any more.
+        progress: Option<Progress>,
+    },
     /// How the daemon is.
     Status {
         /// As `twobox status --json` prints it.
@@ -254,6 +268,7 @@ mod tests {
             r#"{"op":"message","channel":"c","chat":"1","sender":"ann","id":"1","text":"hi"}"#,
             r#"{"op":"message","channel":"c","chat":"1","about":{"sender_id":"7","group":true,"mentioned":true,"reply_to":"m","sent_at":"2027-01-15T08:00:00.000Z"},"id":"1","text":"hi"}"#,
             r#"{"op":"listen","agent":"a"}"#,
+            r#"{"op":"listen","agent":"a","progress":true}"#,
             r#"{"op":"ack","key":"k"}"#,
             r#"{"op":"status"}"#,
             r#"{"op":"retry","session":"01890000-0000-7000-8000-00000000aaaa"}"#,

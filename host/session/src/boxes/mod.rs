@@ -255,13 +255,30 @@ impl Boxes {
             .map_err(|source| io_error("write", &path, source))
     }
 
-    /// Takes the agent's configuration away, which each start puts there anew.
+    /// Tells the runner whether somebody looks on.
+    ///
+    /// # Errors
+    /// The system's reason.
+    pub(super) fn tell_watched(&self, is_watched: bool) -> std::io::Result<()> {
+        let path = self.paths.watched();
+        let told = match is_watched {
+            true => std::fs::write(path, ""),
+            false => std::fs::remove_file(path),
+        };
+        match told {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes the agent's configuration away, which each start puts there anew, and what else only a runner
+    /// is told.
     ///
     /// # Errors
     /// The system's reason.
     pub(super) fn remove_config(&self) -> std::io::Result<()> {
         let path = self.paths.agent_config();
-        for file in [path.with_extension("json.new"), path] {
+        for file in [path.with_extension("json.new"), path, self.paths.watched()] {
             match std::fs::remove_file(file) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}

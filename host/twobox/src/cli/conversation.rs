@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use twobox_shared::content::About;
 use twobox_shared::ids::{MessageId, SessionId};
+use twobox_shared::progress::Progress;
 
 use super::client::Client;
 use super::output::{Failure, flag};
@@ -42,6 +43,8 @@ pub(super) enum News {
     Outbound(Outbound),
     /// What became of the wish that a message be worked on no longer.
     Stopped { message: MessageId, outcome: Stopped },
+    /// What the agent is at; `None` if at nothing any more.
+    Progress(Option<Progress>),
     /// The host complained.
     Error { reason: String },
     /// The host is gone; the task tries to reach it.
@@ -68,6 +71,8 @@ pub(super) struct Partner {
     pub(super) about: Option<About>,
     /// Whether messages are wanted, which only the terminal can have.
     pub(super) listen: bool,
+    /// Whether to be shown what the agent is at, too.
+    pub(super) progress: bool,
 }
 
 /// Who is told what is said.
@@ -201,9 +206,11 @@ impl Task {
     /// Talks until the owner ends it or the connection is lost.
     async fn talk(&mut self, mut client: Client) -> io::Result<Ended> {
         self.unaccepted.iter_mut().for_each(|message| message.sent = false);
-        if let Partner { to: Recipient::Agent(agent), thread, listen: true, .. } = &self.partner {
-            let (agent, thread) = (agent.clone(), thread.clone());
-            client.ask(&Request::Listen { agent, thread }).await?;
+        if let Partner { to: Recipient::Agent(agent), thread, listen: true, progress, .. } =
+            &self.partner
+        {
+            let (agent, thread, progress) = (agent.clone(), thread.clone(), *progress);
+            client.ask(&Request::Listen { agent, thread, progress }).await?;
         }
         loop {
             self.send_waiting(&mut client).await?;
@@ -292,6 +299,7 @@ impl Task {
             Event::Stopped { message, outcome, .. } => {
                 self.tell(News::Stopped { message, outcome });
             }
+            Event::Progress { progress, .. } => self.tell(News::Progress(progress)),
             Event::Error { reason } => self.tell(News::Error { reason }),
             Event::Listening { .. }
             | Event::Status { .. }

@@ -131,6 +131,7 @@ pub(super) async fn run(context: &Context, arguments: SendArguments) -> Result<E
         sender: arguments.sender,
         about: arguments.about.about(),
         listen: arguments.wait.is_some(),
+        progress: false,
     };
     let mut conversation = Conversation::begin(partner).await?;
     conversation.say(id.clone(), text);
@@ -206,7 +207,11 @@ async fn wait_for(
                     (false, _) => {}
                 }
             }
-            News::Accepted { .. } | News::Stopped { .. } | News::Lost | News::Back => {}
+            News::Accepted { .. }
+            | News::Progress(_)
+            | News::Stopped { .. }
+            | News::Lost
+            | News::Back => {}
         }
     }
 }

@@ -18,6 +18,7 @@ use super::super::conversation::{Answer, Request, Trouble};
 use super::http::{Body, read_head, write_head};
 use super::sse::Events;
 use super::{Aside, Heard};
+use crate::event::Said;
 use crate::host_socket;
 
 /// The most that is read of the body of an error, in bytes.
@@ -70,6 +71,7 @@ pub(super) fn exchange(
     aside: &mut Aside,
     hear: &mut dyn FnMut(&str),
 ) -> Result<Outcome, Trouble> {
+    handle.say(Said::Anew);
     let stream = match open(call.socket, call.head, call.silence) {
         Ok(stream) => stream,
         Err(error) => return Ok(Outcome::NoHost(error.to_string())),

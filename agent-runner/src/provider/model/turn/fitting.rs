@@ -61,6 +61,7 @@ impl<'a, A: Asks> Talk<'a, A> {
     ) -> Result<Result<Answer, Trouble>, Failure> {
         loop {
             self.count(course)?;
+            self.handle.say(Said::Asks { is_answer: items.is_none() });
             let of_turn = self.of_turn(course);
             let items = items.unwrap_or(self.transcript.items());
             match request(self.asks, items, &course.specs, &of_turn, &mut course.aside) {

@@ -5,6 +5,7 @@
 //! nothing is printed, or it would be glued to a prompt.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use nix::sys::termios::{self, SetArg, Termios};
@@ -27,6 +28,9 @@ const HISTORY: usize = 1000;
 
 /// A line that leaves no trace on the screen: up, and down again.
 const NOTHING: &str = "\x1b[A\n";
+
+/// Up, and nothing of what stood there.
+const GONE: &str = "\x1b[A\x1b[J";
 
 /// What a person did.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +58,8 @@ enum Place {
 struct Gate {
     place: Mutex<Place>,
     changed: Condvar,
+    /// How many lines were sent: what stands above the line then is not next to it any more.
+    sent: AtomicU64,
 }
 
 impl Gate {
@@ -76,6 +82,8 @@ pub(super) struct Editor {
     printer: Box<dyn ExternalPrinter + Send>,
     gate: Arc<Gate>,
     before: Termios,
+    /// Whether a line stands above that gives way to the next one, and how many were sent by then.
+    passing: Option<u64>,
 }
 
 impl Editor {
@@ -87,19 +95,47 @@ impl Editor {
         let history = MemHistory::with_config(&config);
         let mut line = rustyline::Editor::with_history(config, history).ok()?;
         let printer = Box::new(line.create_external_printer().ok()?);
-        let gate = Arc::new(Gate { place: Mutex::new(Place::Between), changed: Condvar::new() });
+        let gate = Arc::new(Gate {
+            place: Mutex::new(Place::Between),
+            changed: Condvar::new(),
+            sent: AtomicU64::new(0),
+        });
         line.set_helper(Some(Watch(Arc::clone(&gate))));
         line.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), Cmd::Newline);
         // Unbounded: the editor must not wait for who waits for it.
         let (input, received) = mpsc::unbounded_channel();
         let theirs = Arc::clone(&gate);
         std::thread::spawn(move || edit(line, &theirs, &input));
-        Some((Self { printer, gate, before }, received))
+        Some((Self { printer, gate, before, passing: None }, received))
+    }
+
+    /// Shows a line above the one that is edited, until there is something else to be shown there. Of what
+    /// does not fit it is the end.
+    pub(super) fn show(&mut self, text: &str) {
+        self.put(&cut(text, columns()));
+        self.passing = Some(self.gate.sent.load(Ordering::Relaxed));
+    }
+
+    /// Takes it away.
+    pub(super) fn show_no_more(&mut self) {
+        if self.passing.is_some() {
+            self.put("");
+        }
     }
 
     /// Prints lines above the one that is edited.
     pub(super) fn print(&mut self, text: &str) {
-        let line = format!("{}\n", text.trim_end());
+        self.put(text);
+    }
+
+    /// Prints `text` in the place of what gives way.
+    fn put(&mut self, text: &str) {
+        let gives_way = self.passing.take() == Some(self.gate.sent.load(Ordering::Relaxed));
+        let line = match (gives_way, text.trim_end()) {
+            (true, "") => GONE.to_owned(),
+            (true, text) => format!("{GONE}{text}\n"),
+            (false, text) => format!("{text}\n"),
+        };
         if !self.gate.pass() || self.printer.print(line).is_err() {
             super::super::output::print(text); // the editor is gone, and nothing is edited
         }
@@ -128,6 +164,26 @@ impl Drop for Editor {
             tracing::debug!("the terminal is gone, and needs nothing");
         }
     }
+}
+
+/// How many columns the terminal has.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    size.map_or(80, |size| usize::from(size.ws_col)).max(20)
+}
+
+/// As much of the end of `text` as surely fits into so many columns: a character may take two.
+fn cut(text: &str, columns: usize) -> String {
+    let width = |it: char| if it.is_ascii() { 1 } else { 2 };
+    let mut left = columns.saturating_sub(2); // one for the mark
+    let mut from = text.len();
+    for (at, character) in text.char_indices().rev() {
+        match left.checked_sub(width(character)) {
+            Some(rest) => (left, from) = (rest, at),
+            None => return format!("…{}", &text[from..]),
+        }
+    }
+    text.to_owned()
 }
 
 type Line = rustyline::Editor<Watch, MemHistory>;
@@ -182,6 +238,7 @@ struct Watch(Arc<Gate>);
 
 impl Validator for Watch {
     fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        self.0.sent.fetch_add(1, Ordering::Relaxed);
         self.0.set(Place::Between);
         Ok(ValidationResult::Valid(None))
     }
@@ -198,3 +255,21 @@ impl Completer for Watch {
 }
 
 impl Helper for Watch {}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn what_is_shown_for_a_moment_takes_one_row() {
+        let cases = [
+            ("short", 10, "short"),
+            ("as long as it may", 19, "as long as it may"),
+            ("longer than it may", 12, "…han it may"),
+            ("日本語の文", 8, "…語の文"),
+        ];
+        for (text, columns, expected) in cases {
+            assert_eq!(cut(text, columns), expected, "{text}");
+        }
+    }
+}

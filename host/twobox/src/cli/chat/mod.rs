@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
+use twobox_shared::progress::Progress;
 use twobox_shared::visible;
 
 use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
@@ -67,6 +68,8 @@ pub(super) async fn run(context: &Context, arguments: ChatArguments) -> Result<E
         sender: None,
         about: None,
         listen: true,
+        // Looked on is where it can be seen.
+        progress: context.output.json || (at_terminal && std::io::stdout().is_terminal()),
     };
     let mut conversation = Conversation::begin(partner).await?;
     if at_terminal {
@@ -286,6 +289,7 @@ impl Chat {
                 }
                 conversation.shown(key);
             }
+            News::Progress(progress) => self.show(progress.as_ref()),
             News::Stopped { message, outcome } => self.stopped(&message, outcome),
             News::Error { reason } => self.paper.complain(&reason),
             News::Lost => self.paper.note("(the host is gone, waiting for it)"),
@@ -295,6 +299,21 @@ impl Chat {
                 self.ask_again = self.is_stopping().then(Instant::now);
             }
         }
+    }
+
+    /// Shows what the agent is at, where a person sees it or a program wants it.
+    fn show(&mut self, progress: Option<&Progress>) {
+        if self.paper.screen.is_none() {
+            if self.paper.output.json {
+                self.paper.text(&json_text(&json!({ "progress": progress })));
+            }
+            return;
+        }
+        let Some(progress) = progress else { return self.paper.show_no_more() };
+        self.paper.show(&words::at_it(&self.agent, progress));
+        // That it works need not be said besides.
+        let later = Instant::now() + WORK_TOLD.1;
+        self.at_work = self.at_work.map(|(since, _)| (since, later));
     }
 
     fn stopped(&mut self, message: &MessageId, outcome: Stopped) {

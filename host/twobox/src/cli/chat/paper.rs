@@ -31,6 +31,20 @@ impl Paper {
         }
     }
 
+    /// What the agent is at, which gives way to the next thing that is said. In a pipe nobody looks on.
+    pub(super) fn show(&mut self, line: &str) {
+        if let Some(screen) = &mut self.screen {
+            screen.show(line);
+        }
+    }
+
+    /// It is at nothing any more.
+    pub(super) fn show_no_more(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.show_no_more();
+        }
+    }
+
     pub(super) fn complain(&mut self, reason: &str) {
         let line = self.output.complaint(reason);
         self.note(&line);

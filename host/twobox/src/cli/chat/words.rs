@@ -1,5 +1,8 @@
 //! What a person types at the terminal: something to say, or a word to the program itself.
 
+use twobox_shared::progress::{Progress, State};
+use twobox_shared::visible;
+
 /// What a person wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Typed {
@@ -51,6 +54,17 @@ pub(super) fn read(line: &str) -> Typed {
     }
 }
 
+/// What `agent` is at, in one line: with which tool, or the last line of what it has written so far.
+pub(super) fn at_it(agent: &str, progress: &Progress) -> String {
+    let agent = visible::line(agent);
+    let last = progress.text.trim_end().lines().next_back().unwrap_or_default();
+    match (progress.state, progress.tool.as_deref()) {
+        (State::Writing, _) if !last.is_empty() => visible::line(last),
+        (State::Tool, Some(tool)) => format!("({agent} is working … {})", visible::line(tool)),
+        (State::Thinking | State::Tool | State::Writing, _) => format!("({agent} is working …)"),
+    }
+}
+
 /// How one who typed an unknown word is helped.
 pub(super) fn explain(word: &str) -> String {
     format!("there is no {word}: /help shows what there is; to say it to the agent, type /{word}")
@@ -87,5 +101,33 @@ mod tests {
             assert_eq!(read(typed), expected, "{typed:?}");
         }
         assert!(explain("/stpo").contains("//stpo"));
+    }
+
+    #[test]
+    fn what_an_agent_is_at_is_one_line_that_steers_no_terminal() {
+        let id = twobox_shared::ids::MessageId::parse("m").unwrap();
+        let thinking = Progress::thinking(id, 0);
+        let tool = |name: &str| Progress {
+            state: State::Tool,
+            tool: Some(name.to_owned()),
+            ..thinking.clone()
+        };
+        let writing = |text: &str| Progress {
+            state: State::Writing,
+            text: text.to_owned(),
+            ..thinking.clone()
+        };
+        let cases = [
+            (thinking.clone(), "(ada is working …)"),
+            (tool("bash"), "(ada is working … bash)"),
+            (tool("\x1b[2Jrm"), "(ada is working … \\u{1b}[2Jrm)"),
+            (writing("one\ntwo thr"), "two thr"),
+            (writing("one\n"), "one"),
+            (writing("\x1b[2J"), "\\u{1b}[2J"),
+            (writing("\n"), "(ada is working …)"),
+        ];
+        for (progress, expected) in cases {
+            assert_eq!(at_it("ada", &progress), expected, "{progress:?}");
+        }
     }
 }
