@@ -94,15 +94,14 @@ pub(super) fn status(report: &Report<'_>) -> String {
     let Report { provider, own, all, .. } = report;
     let mut lines = vec![works(report)];
     if let Some(provider) = provider {
-        lines.push(match provider {
-            Provider::Model(model) => {
-                let names: Vec<_> = model.models.iter().map(ToString::to_string).collect();
-                format!("Model: {}.", names.join(", else "))
-            }
-            other => format!("Provider: {}.", other.kind()),
+        let models: Vec<_> = provider.models().iter().map(ToString::to_string).collect();
+        lines.push(match (provider, models.is_empty()) {
+            (_, true) => format!("Provider: {}.", provider.kind()),
+            (Provider::Model(_), false) => format!("Model: {}.", models.join(", else ")),
+            (_, false) => format!("Model: {}, by {}.", models.join(", else "), provider.kind()),
         });
     }
-    let of_models = own.used.requests > 0 || matches!(provider, Some(Provider::Model(_)));
+    let of_models = own.used.requests > 0 || provider.is_some_and(|it| !it.models().is_empty());
     if of_models || own.limit != Limit::default() {
         lines.push(format!("Used today: {}.", spent(own)));
     }
@@ -159,7 +158,7 @@ pub(super) fn help(provider: Option<&Provider>) -> String {
         "/stop: I give up what I am working on, without an answer",
         "/status: what I am working on, what waits, and what was used today",
     ];
-    if matches!(provider, Some(Provider::Model(_))) {
+    if provider.is_some_and(|it| !it.models().is_empty()) {
         lines.push("/new: I set aside what was said and begin a new conversation");
     }
     lines.push("/help: this");
