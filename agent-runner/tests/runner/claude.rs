@@ -238,9 +238,10 @@ fn what_a_turn_leaves_running_is_ended_and_the_program_is_not() {
     talk.answered("m1");
     let first = programs(&runner);
     wait_for("the rest to be ended", || {
-        below(runner.pid()).iter().all(|(_, name)| name == "claude").then_some(())
+        below(runner.pid()).iter().all(|(_, name)| name != "sleep").then_some(())
     });
-    assert!(runner.stderr().contains("ended what the turn left behind"));
+    let said = || runner.stderr().contains("ended what the turn left behind").then_some(());
+    wait_for("the runner to say so", said);
     talk.session.say("m2", "second");
     talk.answered("m2");
     assert_eq!(programs(&runner), first);
@@ -332,9 +333,37 @@ fn a_tool_that_is_denied_is_neither_told_of_nor_used() {
     let runner = talk.start();
     talk.answered("m1");
     assert!(!work.join("a.txt").exists());
-    let tools = talk.gateway.asked(0)["tools"].to_string();
-    assert!(tools.contains("\"Write\"") && !tools.contains("\"Bash\""), "{tools}");
+    let asked = talk.gateway.asked(0);
+    let tools =
+        asked["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap());
+    let tools: Vec<&str> = tools.collect();
+    assert!(tools.contains(&"Write") && !tools.contains(&"Bash"), "{tools:?}");
+    let waits = ["AskUserQuestion", "EnterPlanMode", "Monitor", "WebSearch", "Workflow"];
+    assert!(waits.iter().all(|name| !tools.contains(name)), "{tools:?}");
     assert!(path.exists(), "{}", talk.asked(2));
+    runner.stop();
+}
+
+#[test]
+fn it_has_the_hosts_tools_from_turn_to_turn_and_may_say_nothing() {
+    let send = |text: &str| {
+        let fields = json!({"to": "elsewhere", "text": text});
+        Answer::Wants(vec![("mcp__twobox__send_message", fields)])
+    };
+    let silence = Answer::Wants(vec![("mcp__twobox__say_nothing", json!({}))]);
+    let answers = vec![send("a"), Answer::Says("sent"), send("b"), silence, Answer::Says("hush")];
+    let Some(talk) = Talk::new(answers) else { return };
+    talk.session.destination("elsewhere");
+    talk.session.say("m1", "send it");
+    let runner = talk.start();
+    talk.answered("m1");
+    let tools = talk.gateway.asked(0)["tools"].to_string();
+    assert!(tools.contains("mcp__twobox__send_message"), "they are told of at once: {tools}");
+    let lived = below(runner.pid());
+    talk.session.say("m2", "and again, without a word");
+    talk.answered("m2");
+    assert_eq!(talk.session.texts(), ["a", "sent", "b"]);
+    assert_eq!(below(runner.pid()), lived, "the server of the tools lives on");
     runner.stop();
 }
 

@@ -4,13 +4,27 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::json;
 use twobox_shared::agent_config::{Claude as Settings, Gateway, Permission};
 use uuid::Uuid;
 
-/// Tools that no agent has here: what an upstream runs, which the gateway refuses, and what would go on
-/// behind the end of a turn, which ends with everything that it began. For the latter the host has tasks.
-const NOT_HERE: [&str; 6] =
-    ["WebSearch", "CronCreate", "CronDelete", "CronList", "ScheduleWakeup", "Monitor"];
+use crate::provider::desk::Launch;
+
+/// Tools that no agent has here: what an upstream runs, which the gateway refuses; what waits for a person who
+/// sits before it; and what would go on behind the end of a turn, which ends with everything that it began. For
+/// the last the host has tasks.
+const NOT_HERE: [&str; 10] = [
+    "WebSearch",
+    "AskUserQuestion",
+    "EnterPlanMode",
+    "ExitPlanMode",
+    "CronCreate",
+    "CronDelete",
+    "CronList",
+    "ScheduleWakeup",
+    "Workflow",
+    "Monitor",
+];
 
 /// What a container's environment may have that would lead elsewhere than to the gateway.
 pub(super) const LEADS_AWAY: [&str; 5] = [
@@ -24,6 +38,12 @@ pub(super) const LEADS_AWAY: [&str; 5] = [
 /// How often a request is made again that nobody has answered: a host that starts again is away for
 /// seconds. What it does answer it marks as final, for it has asked again itself.
 const RETRIES: &str = "5";
+
+/// The name of the server that has the host's tools,
+const SERVER: &str = "twobox";
+
+/// and what stands before their names.
+pub(super) const PREFIX: &str = "mcp__twobox__";
 
 /// The end of a path to Messages, before which the base stands.
 const MESSAGES: &str = "/v1/messages";
@@ -51,11 +71,13 @@ impl Way {
     }
 }
 
-/// The arguments, for the conversation `id`, which is `new` or goes on. `system` is said before it.
+/// The arguments, for the conversation `id`, which is `new` or goes on. `system` is said before it, and `tools`
+/// is how to start the server of the host's.
 pub(super) fn arguments(
     settings: &Settings,
     system: &str,
     (id, new): (Uuid, bool),
+    tools: Option<&Launch>,
 ) -> Vec<OsString> {
     // Nobody is asked for it yet: what a person would have to allow is not used.
     let denied = settings.tools.iter().filter(|(_, may)| **may != Permission::Allow);
@@ -73,7 +95,18 @@ pub(super) fn arguments(
     line.extend(["--setting-sources", "", "--strict-mcp-config"]);
     // An agent that is changed is told so, also in a conversation that goes on.
     line.extend(["--system-prompt-snapshot", "off", "--append-system-prompt", system]);
+    let servers = tools.map(|tools| json!({"mcpServers": {SERVER: tools}}).to_string());
+    line.extend(servers.iter().flat_map(|servers| ["--mcp-config", servers]));
     line.into_iter().map(OsString::from).collect()
+}
+
+/// Whether `tool`, by the name that Claude Code gives it, is denied: a tool of the host also by its own. One that
+/// a person would be asked about is: nobody can be asked here yet.
+pub(super) fn is_denied(settings: &Settings, tool: &str) -> bool {
+    let own = tool.strip_prefix(PREFIX).unwrap_or(tool);
+    let refused =
+        |name: &&str| settings.tools.get(*name).is_some_and(|may| *may != Permission::Allow);
+    [tool, own].iter().any(refused)
 }
 
 /// The variables that it needs besides those of the runner.
@@ -94,6 +127,8 @@ pub(super) fn environment(
         ("CLAUDE_CODE_MAX_RETRIES", RETRIES.into()),
         ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", way.max_output_tokens.to_string().into()),
         ("CLAUDE_CODE_SUBAGENT_MODEL", model.into()),
+        // Or the host's tools were not told of until they are looked for.
+        ("ENABLE_TOOL_SEARCH", "false".into()),
         ("BASH_DEFAULT_TIMEOUT_MS", longest.clone().into()),
         ("BASH_MAX_TIMEOUT_MS", longest.into()),
     ];
@@ -130,7 +165,7 @@ mod tests {
     fn a_conversation_is_begun_once_and_then_gone_on_with() {
         let settings = settings(r#"{"model":"up/m","tools":{"Bash":"deny","Read":"allow"}}"#);
         let line = |new| {
-            let line = arguments(&settings, "be kind", (Uuid::nil(), new));
+            let line = arguments(&settings, "be kind", (Uuid::nil(), new), None);
             line.join(" ".as_ref()).into_string().unwrap()
         };
         let (first, later) = (line(true), line(false));
@@ -139,6 +174,21 @@ mod tests {
         assert!(first.contains(",Monitor,Bash ") && !first.contains("Read"), "{first}");
         assert!(first.ends_with("--append-system-prompt be kind"), "{first}");
         assert!(!first.contains("skip-permissions"));
+        let launch = Launch { command: "/agent-runner".into(), args: vec!["mcp".to_owned()] };
+        let line = arguments(&settings, "", (Uuid::nil(), true), Some(&launch));
+        let servers = line.last().unwrap().to_str().unwrap();
+        let expected = r#"{"mcpServers":{"twobox":{"args":["mcp"],"command":"/agent-runner"}}}"#;
+        assert_eq!(servers, expected);
+    }
+
+    #[test]
+    fn a_tool_of_the_host_is_denied_by_its_own_name() {
+        let settings = settings(
+            r#"{"model":"up/m","tools":{"send_file":"deny","Bash":"ask","Read":"allow"}}"#,
+        );
+        let denied = |tool| is_denied(&settings, tool);
+        assert!(denied("Bash") && denied("mcp__twobox__send_file"));
+        assert!(!denied("Read") && !denied("mcp__twobox__send_message"));
     }
 
     #[test]

@@ -23,8 +23,9 @@ use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 use twobox_shared::visible;
 
 use self::kept::{Kept, message_id};
-use self::line::{LEADS_AWAY, Way};
+use self::line::{LEADS_AWAY, PREFIX, Way};
 use self::said::{Ended, Line, verdict};
+use super::desk::{Desk, Launch};
 use super::model::{BEGUN_ANEW, again, behind, header, is_new, prompt, skills, unbracketed};
 use super::resident::{Complaints, Output, Resident};
 use super::{Done, Prompt, PromptMessage, Provider, Push, TurnHandle, cancelled};
@@ -42,7 +43,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 const PROGRAM: &str = "claude";
 
 /// Tools that take as long as what they begin, which is bounded by the turn.
-const LONG_TOOLS: [&str; 3] = ["Agent", "Task", "Workflow"];
+const LONG_TOOLS: [&str; 2] = ["Agent", "Task"];
 
 /// How it says that a conversation cannot be gone on with, or not be begun.
 const NO_CONVERSATION: [&str; 2] = ["No conversation found", "is already in use"];
@@ -52,7 +53,9 @@ pub(crate) struct Claude {
     settings: Settings,
     /// None if the host has given no way to its model.
     way: Option<Way>,
-    folders: Folders,
+    options: Options,
+    /// Where it uses the host's tools, while it runs.
+    desk: Option<Desk>,
     /// Where it works.
     work: PathBuf,
     temp: Option<PathBuf>,
@@ -75,6 +78,10 @@ struct Course {
     tools: BTreeSet<String>,
     /// The answer of the model that was heard last.
     answer: Option<String>,
+    /// Whether something was said to somebody by a tool.
+    sent: bool,
+    /// Whether saying nothing is meant.
+    silent: bool,
 }
 
 /// How far a message has come that is not answered.
@@ -96,7 +103,8 @@ impl Claude {
         Self {
             settings: settings.clone(),
             way: config.gateway.as_ref().and_then(|gateway| Way::of(gateway, socket)),
-            folders: options.folders.clone(),
+            options: options.clone(),
+            desk: None,
             work: work.to_owned(),
             temp: options.temp(),
             inbox: options.paths.inbox_files(),
@@ -118,17 +126,21 @@ impl Claude {
         if was_started {
             say!("Claude Code ended between two turns and is started again");
         }
-        let way = self.way.as_ref().ok_or_else(|| {
-            broken("the host has given no way to a model that speaks Anthropic's Messages")
-        })?;
-        let cli = self.folders.cli.as_ref().ok_or_else(|| {
+        if self.way.is_none() {
+            let detail = "the host has given no way to a model that speaks Anthropic's Messages";
+            return Err(broken(detail));
+        }
+        let cli = self.options.folders.cli.as_ref().ok_or_else(|| {
             broken("the host has given no Claude Code: it is older than this runner")
         })?;
         let conversation = self.kept.conversation(SystemIds.uuid()).map_err(unkept)?;
-        let mut command = Command::new(cli.join(PROGRAM));
-        let Folders { program, work, agent, .. } = &self.folders;
+        let program = cli.join(PROGRAM);
+        let tools = self.tools(handle);
+        let way = self.way.as_ref().expect("it was looked at above");
+        let mut command = Command::new(program);
+        let Folders { program, work, agent, .. } = &self.options.folders;
         command
-            .args(line::arguments(&self.settings, &self.system(), conversation))
+            .args(line::arguments(&self.settings, &self.system(), conversation, tools.as_ref()))
             .current_dir(&self.work)
             .env("TWOBOX_PROGRAM", program)
             .env("HOME", &self.work);
@@ -143,19 +155,31 @@ impl Claude {
         self.resident.start(command, handle)
     }
 
+    /// How it is to start the server that has the host's tools, for which a desk is opened.
+    fn tools(&mut self, handle: &TurnHandle) -> Option<Launch> {
+        let denied = self.settings.tools.iter().filter(|(_, may)| **may != Permission::Allow);
+        let denied = denied.map(|(name, _)| name.trim_start_matches(PREFIX).to_owned()).collect();
+        let opened = match self.desk.take() {
+            Some(desk) => Ok(desk),
+            None => Desk::open(handle, &self.options, denied),
+        };
+        let launch = opened.and_then(|desk| self.desk.insert(desk).launch());
+        launch.map_err(|error| say!("Claude Code has none of the host's tools: {error}")).ok()
+    }
+
     /// What is said before every conversation, besides what Claude Code says itself.
     fn system(&self) -> String {
-        let instructions = prompt::instructions(&self.folders.program);
+        let instructions = prompt::instructions(&self.options.folders.program);
         let mut text = prompt::system(&prompt::Known {
             instructions: None,
             skills: &[],
-            folders: &self.folders,
+            folders: &self.options.folders,
             work: &self.work,
             destinations: &[],
             shell: true,
             reaches: false, // nobody has told its programs of a way
         });
-        let skills = skills::found(&self.folders.program);
+        let skills = skills::found(&self.options.folders.program);
         if !skills.is_empty() {
             text.push_str(
                 "\nSkills, which say how something is done. Read the file of one before:\n",
@@ -228,7 +252,7 @@ impl Claude {
         }
         let continuation = self.kept.conversation(SystemIds.uuid()).ok();
         let continuation = continuation.map(|(id, _)| format!("claude:{id}"));
-        (Ok(Done { continuation, silent: false }), true)
+        (Ok(Done { continuation, silent: course.silent }), true)
     }
 
     /// Tells it what has come meanwhile. What begins a new conversation is left for a turn of its own, with
@@ -259,6 +283,10 @@ impl Claude {
                     handle.say(Said::Turns(1));
                     course.answer.clone_from(&message.id);
                 }
+                let sends = |name: &str| {
+                    name.strip_prefix(PREFIX).is_some_and(|it| it.starts_with("send_"))
+                };
+                course.sent |= message.tools().any(|(_, name)| sends(name));
                 for (id, name) in message.tools().filter(|_| parent_tool_use_id.is_none()) {
                     let timeout = LONG_TOOLS.contains(&name).then_some(self.turn_timeout);
                     handle.say(Said::ToolStarted { name: shorten(name, 80), timeout });
@@ -287,9 +315,7 @@ impl Claude {
         let response = match request["subtype"].as_str() {
             Some("can_use_tool") => {
                 let tool = request["tool_name"].as_str().unwrap_or_default();
-                let denied =
-                    self.settings.tools.get(tool).is_some_and(|it| *it != Permission::Allow);
-                let verdict = verdict(request, denied);
+                let verdict = verdict(request, line::is_denied(&self.settings, tool));
                 json!({"subtype": "success", "request_id": id, "response": verdict})
             }
             _ => json!({"subtype": "error", "request_id": id, "error": "not known here"}),
@@ -314,7 +340,12 @@ impl Claude {
         if course.open.len() == before {
             return Ok(());
         }
-        Self::reply(&ended.outcome()?, handle)
+        let text = ended.outcome()?;
+        if handle.said_nothing() || (course.sent && text.trim().is_empty()) {
+            course.silent = true;
+            return Ok(());
+        }
+        Self::reply(&text, handle)
     }
 
     /// Takes in how far a message has come. One that is done with and was never begun was answered by a
