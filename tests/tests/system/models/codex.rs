@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use twobox_tests::models::{End, ModelServer, Rule, Step, Trouble};
-use twobox_tests::{Setup, World, cli, on_all_runtimes, on_process, on_sandbox, wait_for};
+use twobox_tests::{Setup, World, cli, on_all_runtimes, on_process, wait_for};
 
 use super::{KEY, LONG, assert_counted, set_secret, tokens, towards, used, wait_used};
 
@@ -14,11 +14,17 @@ on_all_runtimes!(
     a_host_that_is_killed_while_codex_answers_is_followed_by_one_that_is_asked_again,
 );
 
-// The image of the tests has no shell.
-on_sandbox!(
-    what_comes_while_a_tool_of_codex_runs_stands_beside_its_result,
-    what_a_turn_of_codex_left_running_ends_with_it,
-);
+/// The image of the tests has no shell.
+mod with_a_shell {
+    use super::{
+        what_a_turn_of_codex_left_running_ends_with_it,
+        what_comes_while_a_tool_of_codex_runs_stands_beside_its_result,
+    };
+    twobox_tests::on_sandbox!(
+        what_comes_while_a_tool_of_codex_runs_stands_beside_its_result,
+        what_a_turn_of_codex_left_running_ends_with_it,
+    );
+}
 
 on_process!(
     what_comes_while_a_tool_of_codex_runs_stands_beside_its_result,
