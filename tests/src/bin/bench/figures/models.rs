@@ -1,3 +1,5 @@
+mod pester;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,9 @@ const STREAM_MAX: f64 = 1.03;
 /// From the claim of a message to the request that asks a model about it.
 const FIRST_REQUEST_MAX_MS: f64 = 10.0;
 
+/// How much longer the slowest of a hundred requests may take beside hostile conversations.
+const BESIDE_OTHERS_MAX: f64 = 2.0;
+
 /// MiB of a runner with one turn behind it, and with fifty.
 const RUNNER_MAX: f64 = 8.0;
 const LONG_RUNNER_MAX: f64 = 12.0;
@@ -59,6 +64,7 @@ fn measure(options: &Options, report: &mut Report) -> Result<(), Error> {
         let mut client = Client::connect(&host.socket(), thread(0))?;
         client.round_trip("good morning")?;
         measure_way(&world, options, report)?;
+        world.measure_beside_others(&host, options, report)?;
     }
     world.measure_first_requests(options, report)?;
     world.measure_one_conversation(options, report)?;
@@ -193,6 +199,67 @@ impl World {
     }
 }
 
+impl World {
+    /// A healthy conversation's requests, alone and while ten others do to their sockets what they like.
+    fn measure_beside_others(
+        &self,
+        host: &Host<'_>,
+        options: &Options,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let ours = self.way_of(&thread(0), "healthy")?;
+        let rounds = options.size(200, 3);
+        let alone = ours.first_bytes(rounds)?;
+        let others = (1..=pester::HOSTILE)
+            .map(|number| {
+                let to = thread(1000 + number);
+                Client::connect(&host.socket(), to.clone())?.round_trip("good morning")?;
+                self.way_of(&to, &format!("hostile-{number}"))
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        let beside = pester::beside(&others, || ours.first_bytes(rounds))?;
+        report.add(&FIGURE, Row::sample("first byte, alone", &alone));
+        let row = Row::sample("first byte, beside ten hostile conversations", &beside);
+        let limit = BESIDE_OTHERS_MAX * alone.p99();
+        report.add(&FIGURE, row.beside("alone", alone.p50()).p99_at_most(limit));
+        Ok(())
+    }
+
+    /// The way of the conversation with `to`, whose container lives.
+    fn way_of(&self, to: &Address, name: &str) -> Result<Way, Error> {
+        let session = self.installation.session(to)?;
+        let way = AgentConfig::load(&session.agent_config())?.gateway.ok_or("no way to a model")?;
+        let path = way.routes.first().ok_or("no model")?.path.clone();
+        // The address of a socket has 107 bytes at most, and a session's path is longer.
+        let socket = self.installation.aside().join(format!("{name}.sock"));
+        std::os::unix::fs::symlink(session.gateway_socket(), &socket)?;
+        Ok(Way { socket, path, key: way.key })
+    }
+}
+
+/// Where a conversation's models are asked.
+pub(super) struct Way {
+    pub(super) socket: PathBuf,
+    path: String,
+    pub(super) key: String,
+}
+
+impl Way {
+    fn first_bytes(&self, rounds: usize) -> Result<Sample, Error> {
+        (0..rounds)
+            .map(|_| {
+                std::thread::sleep(BETWEEN_REQUESTS);
+                Ok(ask(&self.socket, &self.path, &self.key, "a question")?.first)
+            })
+            .collect()
+    }
+
+    /// A request as it is sent, of somebody who means well.
+    pub(super) fn request(&self, text: &str) -> String {
+        request(&self.path, &self.key, text)
+    }
+}
+
 fn thread(number: usize) -> Address {
     Address { agent: THINKER, thread: Some(format!("thread {number}")) }
 }
@@ -226,17 +293,12 @@ fn turns_of_echo(host: &Host<'_>, rounds: usize) -> Result<Sample, Error> {
 
 /// The same requests through the gateway and around it, in turn, over a connection that stands already.
 fn measure_way(world: &World, options: &Options, report: &mut Report) -> Result<(), Error> {
-    let session = world.installation.session(&thread(0))?;
-    let way = AgentConfig::load(&session.agent_config())?.gateway.ok_or("no way to a model")?;
-    let route = way.routes.first().ok_or("no model")?;
-    // The address of a socket has 107 bytes at most, and a session's path is longer.
-    let through = world.installation.aside().join("through.sock");
-    std::os::unix::fs::symlink(session.gateway_socket(), &through)?;
+    let way = world.way_of(&thread(0), "through")?;
     let around = world.direct.as_path();
     let compare = |text: &str, rounds: usize| -> Result<[(Sample, Sample); 2], Error> {
         let mut samples: [(Sample, Sample); 2] = Default::default();
         for _ in 0..rounds {
-            let ways = [(around, "/v1/messages"), (through.as_path(), route.path.as_str())];
+            let ways = [(around, "/v1/messages"), (way.socket.as_path(), way.path.as_str())];
             for ((socket, path), (first, whole)) in ways.into_iter().zip(&mut samples) {
                 let asked = ask(socket, path, &way.key, text)?;
                 first.add(asked.first);
@@ -272,22 +334,25 @@ struct Asked {
     whole: Duration,
 }
 
-fn ask(socket: &Path, path: &str, key: &str, text: &str) -> Result<Asked, Error> {
+fn request(path: &str, key: &str, text: &str) -> String {
     let body = json!({
         "model": "m", "max_tokens": 1000, "stream": true,
         "messages": [{ "role": "user", "content": text }],
     })
     .to_string();
-    let request = format!(
+    format!(
         "POST {path} HTTP/1.1\r\nhost: model\r\nx-api-key: {key}\r\n\
          anthropic-version: 2023-06-01\r\ncontent-type: application/json\r\nconnection: close\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
-    );
+    )
+}
+
+fn ask(socket: &Path, path: &str, key: &str, text: &str) -> Result<Asked, Error> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let began = Instant::now();
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(request(path, key, text).as_bytes())?;
     let mut buffer = vec![0; 64 << 10];
     let mut count = stream.read(&mut buffer)?;
     let first = began.elapsed();
