@@ -96,6 +96,11 @@ impl Caller {
         blocking(move || allowance()).await
     }
 
+    /// Whether any of its agent's models is of `upstream`.
+    pub(crate) fn knows(&self, upstream: &str) -> bool {
+        self.models.iter().any(|it| it.upstream() == upstream)
+    }
+
     /// Whether it may ask `model` of `upstream`.
     pub fn may_ask(&self, upstream: &str, model: &str) -> bool {
         self.models.iter().any(|it| it.upstream() == upstream && it.model() == model)

@@ -18,7 +18,7 @@ use crate::caller::{Allowance, Caller};
 use crate::door::Door;
 use crate::ledger::Ledger;
 use crate::proxy::Proxy;
-use crate::secrets::Secrets;
+use crate::secrets::{Secret, Secrets};
 use crate::settings::{SettingsError, Upstreams};
 
 /// How many random bytes a session's key has.
@@ -107,12 +107,17 @@ impl Gateway {
         }
     }
 
-    /// The names of the models that `upstream` offers to whoever has the host's key, which costs nothing.
+    /// The names of the models that `upstream` offers to whoever has the host's key, or `key` in its place,
+    /// which costs nothing.
     ///
     /// # Errors
     /// Why it does not tell them.
-    pub async fn offered(&self, upstream: &str) -> Result<Vec<String>, String> {
-        self.proxy.offered(upstream).await.map_err(|refusal| refusal.detail)
+    pub async fn offered(
+        &self,
+        upstream: &str,
+        key: Option<&Secret>,
+    ) -> Result<Vec<String>, String> {
+        self.proxy.offered(upstream, key).await.map_err(|refusal| refusal.detail)
     }
 
     /// The upstreams, and what is known of them.

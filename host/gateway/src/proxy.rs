@@ -146,6 +146,11 @@ impl Proxy {
             let detail = "the request does not have this session's key".to_owned();
             return Err(Refusal::new(Why::NotYours, detail));
         }
+        // Before anything is sent there: it may be a program of the host's own machine.
+        if !caller.knows(target.upstream) {
+            let detail = format!("this agent has no model of {}", target.upstream);
+            return Err(Refusal::new(Why::NotAllowed, detail));
+        }
         let call = target.call(head.method.as_str(), upstream.api)?;
         match call {
             Call::Greet => return Ok(plain(StatusCode::OK, String::new(), HeaderMap::new())),

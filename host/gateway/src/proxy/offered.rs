@@ -9,7 +9,9 @@ use twobox_shared::errors::for_a_terminal;
 
 use super::{Outgoing, Proxy};
 use crate::body::Held;
+use crate::headers;
 use crate::refusal::{Refusal, Why};
+use crate::secrets::Secret;
 use crate::tap::PATIENCE;
 use crate::unsaid;
 
@@ -17,11 +19,12 @@ use crate::unsaid;
 const LIST_MAX: usize = 4 << 20;
 
 impl Proxy {
-    /// The names of the models that the upstream `name` offers to whoever has the host's key.
+    /// The names of the models that the upstream `name` offers to whoever has the host's key, or `key` in its
+    /// place.
     ///
     /// # Errors
     /// Why it does not tell them, in its own words where it has some.
-    pub async fn offered(&self, name: &str) -> Result<Vec<String>, Refusal> {
+    pub async fn offered(&self, name: &str, key: Option<&Secret>) -> Result<Vec<String>, Refusal> {
         let upstream = self
             .upstreams
             .get(name)
@@ -34,13 +37,14 @@ impl Proxy {
             }
             Api::Responses | Api::Chat => "/models",
         };
-        let out = Outgoing {
-            upstream,
-            path,
-            method: hyper::Method::GET,
-            headers: self.credentials(upstream, &asked).await?,
-            held: Held::nothing(),
+        let headers = match key {
+            Some(key) => headers::up(upstream.api, &asked, Some(key)).ok_or_else(|| {
+                Refusal::new(Why::Unfit, format!("the key for {name} is no single line"))
+            })?,
+            None => self.credentials(upstream, &asked).await?,
         };
+        let out =
+            Outgoing { upstream, path, method: hyper::Method::GET, headers, held: Held::nothing() };
         let (head, body) = self.send(&out, None).await?.into_parts();
         let unreadable = |what: String| Refusal::new(Why::Unreachable, format!("{name}: {what}"));
         if !head.status.is_success() {

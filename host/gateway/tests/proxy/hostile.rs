@@ -75,6 +75,16 @@ async fn what_is_not_a_plain_request_of_this_session_reaches_nobody() {
             "403",
         ),
         (
+            "the models of an upstream that is not its agent's",
+            format!("GET /openai/models HTTP/1.1\r\nhost: x\r\n{own}\r\n"),
+            "403",
+        ),
+        (
+            "a program of the host's machine that nobody spoke of",
+            format!("GET /ollama/models HTTP/1.1\r\nhost: x\r\n{own}\r\n"),
+            "403",
+        ),
+        (
             "no JSON",
             format!(
                 "POST /anthropic/v1/messages HTTP/1.1\r\nhost: x\r\n{own}content-length: 3\r\n\r\nabc"

@@ -23,6 +23,7 @@ pub(super) async fn run(context: &Context, asked: ModelsArguments) -> Result<Exi
     let (data, store) = context.look_store()?;
     let (config, _) = context.load_config(&data.config())?;
     let gateway = Gateway::of(&config, &data, &context.env, store, Arc::new(SystemClock))?;
+    let named = asked.upstream.is_some();
     let wanted: Vec<String> = match asked.upstream {
         Some(name) => vec![name],
         None => {
@@ -51,13 +52,15 @@ pub(super) async fn run(context: &Context, asked: ModelsArguments) -> Result<Exi
     }
     let (mut offered, mut lines, mut refused) = (Map::new(), Vec::new(), false);
     for upstream in wanted {
-        match gateway.offered(&upstream).await {
+        match gateway.offered(&upstream, None).await {
             Ok(models) => {
                 lines.extend(models.iter().map(|model| format!("{upstream}/{model}")));
                 offered.insert(upstream, json!(models));
             }
             Err(reason) => {
-                refused = true;
+                // Something else may listen at the port of a program that nobody spoke of.
+                let guessed = gateway.upstreams().get(&upstream).is_some_and(|it| it.guessed);
+                refused |= !guessed || named;
                 note(&reason);
                 offered.insert(upstream, json!({ "error": reason }));
             }

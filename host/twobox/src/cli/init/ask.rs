@@ -29,7 +29,9 @@ pub(super) fn somebody(context: &Context) -> bool {
 struct Candidate {
     upstream: String,
     told: String,
-    /// The secret that it wants and that is nowhere.
+    /// The secret that it wants.
+    secret: Option<String>,
+    /// The same, if it is nowhere.
     lacks: Option<String>,
 }
 
@@ -77,6 +79,7 @@ async fn candidates(gateway: &Gateway, secrets: &Secrets) -> Vec<Candidate> {
         found.push(Candidate {
             told: told(upstream, lacks.is_some()),
             lacks,
+            secret: upstream.secret.clone(),
             upstream: upstream.name.clone(),
         });
     }
@@ -87,7 +90,7 @@ async fn candidates(gateway: &Gateway, secrets: &Secrets) -> Vec<Candidate> {
 
 fn told(upstream: &Upstream, lacks_key: bool) -> String {
     match (upstream.guessed, lacks_key) {
-        (true, _) => format!("{}, which listens on this machine", upstream.name),
+        (true, _) => format!("{}: something listens at its port on this machine", upstream.name),
         (false, true) => format!("{}, which wants a key", upstream.name),
         (false, false) => format!("{}, whose key is there", upstream.name),
     }
@@ -109,21 +112,21 @@ async fn model_of(
                 Some(key) => Some((name, key)),
             },
         };
-        if let Some((name, key)) = &fresh {
-            secrets.set(name, key)?;
-        }
-        match gateway.offered(&chosen.upstream).await {
-            Ok(models) => {
-                if let Some((name, _)) = fresh {
-                    say(&format!("the key works, and is kept as the secret {name}"));
-                }
+        let key = fresh.as_ref().map(|(_, key)| key);
+        match (gateway.offered(&chosen.upstream, key).await, &fresh) {
+            (Ok(models), Some((name, key))) => {
+                secrets.set(name, key)?;
+                say(&format!("the key works, and is kept as the secret {name}"));
                 break models;
             }
-            Err(reason) => {
+            (Ok(models), None) => break models,
+            (Err(reason), Some(_)) => say(&format!("{}; the key was not kept", printable(&reason))),
+            (Err(reason), None) => {
                 say(&printable(&reason));
-                let Some((name, _)) = fresh else { return Ok(None) };
-                secrets.remove(name)?;
-                say("the key was not kept");
+                if let Some(name) = &chosen.secret {
+                    say(&format!("another key: `twobox secrets set {name}`"));
+                }
+                return Ok(None);
             }
         }
     };
