@@ -3,6 +3,7 @@
 
 mod answers;
 mod budgets;
+mod claude;
 mod codex;
 mod counts;
 mod ends;
