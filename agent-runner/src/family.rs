@@ -28,8 +28,8 @@ pub(crate) fn adopt() {
     }
 }
 
-/// Ends whoever is left, but for those in process group `kept`, which is the provider's.
-pub(crate) fn clear(kept: Option<Pid>) {
+/// Ends whoever is left, but for those in the process groups `kept`, which are the provider's.
+pub(crate) fn clear(kept: &[Pid]) {
     let end = Instant::now() + PATIENCE;
     let mut ended = 0_usize;
     loop {
@@ -62,14 +62,14 @@ struct Stranger {
     dead: bool,
 }
 
-fn strangers(kept: Option<Pid>) -> Vec<Stranger> {
+fn strangers(kept: &[Pid]) -> Vec<Stranger> {
     let mut found = Vec::new();
     let mut parents = vec![getpid().as_raw()];
     while let Some(parent) = parents.pop() {
         for pid in children(parent) {
             parents.push(pid);
             let Some((dead, group)) = state_of(pid) else { continue }; // it has gone meanwhile
-            if kept.is_none_or(|kept| kept.as_raw() != group) {
+            if kept.iter().all(|kept| kept.as_raw() != group) {
                 found.push(Stranger { pid, dead });
             }
         }
@@ -111,8 +111,8 @@ mod tests {
         assert!(children(getpid().as_raw()).contains(&pid));
         let group = nix::unistd::getpgrp();
         assert_eq!(state_of(pid), Some((false, group.as_raw())));
-        assert!(!strangers(Some(group)).iter().any(|it| it.pid == pid), "it is the provider's");
-        assert!(strangers(None).iter().any(|it| it.pid == pid));
+        assert!(!strangers(&[group]).iter().any(|it| it.pid == pid), "it is the provider's");
+        assert!(strangers(&[]).iter().any(|it| it.pid == pid));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(state_of(pid), None);

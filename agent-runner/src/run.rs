@@ -164,7 +164,7 @@ impl<'a> Runner<'a> {
                 carried = unused;
                 if !stuck {
                     // The provider is at rest, so whatever else lives below is the turn's.
-                    family::clear(self.worker.as_ref().and_then(Worker::group));
+                    family::clear(&self.worker.as_ref().map(Worker::groups).unwrap_or_default());
                 }
                 if stuck {
                     self.release(&carried, LEAVING)?;

@@ -3,11 +3,14 @@
 //! the handshake said.
 //!
 //! `server` is `agent-runner mcp`, which offers the host's tools to agents that are programs of their own, by
-//! way of the desk of the runner that they belong to.
+//! way of the desk of the runner that they belong to. `client` is the other direction: the tools of servers that
+//! an agent's configuration names, for provider `model`, each at the end of a `link`.
 //!
 //! Source: <https://modelcontextprotocol.io/specification>, versions 2025-06-18, 2025-11-25 and 2026-07-28.
 
+pub(crate) mod client;
 pub(crate) mod lines;
+pub(crate) mod link;
 pub(crate) mod server;
 pub(crate) mod wire;
 
@@ -21,6 +24,8 @@ pub(crate) const HANDSHAKE: [&str; 2] = ["2025-11-25", "2025-06-18"];
 pub(crate) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 /// and what its client can do.
 pub(crate) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// and who asks.
+pub(crate) const META_CLIENT: &str = "io.modelcontextprotocol/clientInfo";
 /// Where an answer says who gives it.
 pub(crate) const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
 

@@ -145,6 +145,8 @@ pub(crate) struct TurnHandle {
     pushes: Receiver<Push>,
     push: Sender<Push>,
     group: Arc<Mutex<Option<Pid>>>,
+    /// Other process groups that live longer than a turn.
+    kept: Arc<Mutex<Vec<Pid>>>,
     current: Arc<Current>,
 }
 
@@ -210,7 +212,8 @@ impl TurnHandle {
         let reins = Reins { push: push.clone(), group: Arc::clone(&group), gentle: false };
         let current = Arc::new(Current::default());
         current.begin(TurnNumber(1), &[]);
-        (Self { events, pushes, push, group, current }, reins, said)
+        let kept = Arc::default();
+        (Self { events, pushes, push, group, kept, current }, reins, said)
     }
 }
 
@@ -266,6 +269,7 @@ pub(crate) struct Worker {
     config: AgentConfig,
     jobs: Sender<(TurnNumber, Prompt)>,
     reins: Reins,
+    kept: Arc<Mutex<Vec<Pid>>>,
     thread: JoinHandle<()>,
 }
 
@@ -296,7 +300,9 @@ impl Worker {
         let group = Arc::new(Mutex::new(None));
         let gentle = matches!(config.provider, Kind::Codex(_));
         let reins = Reins { push: push.clone(), group: Arc::clone(&group), gentle };
-        let handle = TurnHandle { events, pushes, push, group, current: Arc::default() };
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let current = Arc::default();
+        let handle = TurnHandle { events, pushes, push, group, kept: Arc::clone(&kept), current };
         let (jobs, prompts) = mpsc::channel::<(TurnNumber, Prompt)>();
         let work = move || {
             for (number, prompt) in prompts {
@@ -309,7 +315,7 @@ impl Worker {
             provider.leave(&handle);
         };
         let thread = std::thread::Builder::new().name("provider".to_owned()).spawn(work)?;
-        Ok(Self { config: config.clone(), jobs, reins, thread })
+        Ok(Self { config: config.clone(), jobs, reins, kept, thread })
     }
 
     /// Whether this worker was made for `config` and is still there.
@@ -317,9 +323,11 @@ impl Worker {
         self.config == *config && !self.thread.is_finished()
     }
 
-    /// The process group of its program, if that lives on between turns.
-    pub(crate) fn group(&self) -> Option<Pid> {
-        *self.reins.group.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The process groups of its programs that live on between turns.
+    pub(crate) fn groups(&self) -> Vec<Pid> {
+        let mut groups = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        groups.extend(*self.reins.group.lock().unwrap_or_else(PoisonError::into_inner));
+        groups
     }
 
     /// Lets the provider answer one turn, whose end is reported as an event.

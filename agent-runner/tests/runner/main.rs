@@ -10,5 +10,6 @@ mod gateway;
 mod life;
 mod mcp;
 mod model;
+mod servers;
 mod session;
 mod turns;

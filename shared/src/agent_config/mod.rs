@@ -6,6 +6,7 @@
 mod codex;
 mod model;
 mod provider;
+mod servers;
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use model::{
     Route,
 };
 pub use provider::{Kind, Lifetime, Provider, Written};
+pub use servers::{Server, Servers};
 
 /// What an agent's conversations may do with the folder that they share. What one conversation
 /// leaves there, the agent reads in the others.

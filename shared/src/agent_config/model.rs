@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Servers;
+
 /// Has a model answer, in a loop with tools.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,9 @@ pub struct Model {
     /// What its tools may do, by their names. One that is not named is allowed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tools: BTreeMap<String, Permission>,
+    /// Servers whose tools it has besides.
+    #[serde(default, skip_serializing_if = "Servers::is_empty")]
+    pub mcp: Servers,
 }
 
 /// Has Claude Code answer, the vendor's program, in a loop with tools of its own.

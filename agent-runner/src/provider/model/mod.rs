@@ -16,6 +16,7 @@ pub(super) mod plain;
 pub(super) mod prompt;
 mod repetition;
 mod room;
+mod servers;
 mod shown;
 pub(super) mod skills;
 mod tools;
@@ -36,10 +37,12 @@ use twobox_shared::agent_config::{AgentConfig, Model as Settings};
 use twobox_shared::content::Failure;
 use twobox_shared::ids::SystemIds;
 
+use self::client::Aside;
 use self::client::Client;
 use self::kept::Kept;
 use self::messages::Files;
-use self::tools::{Bench, Toolbox};
+use self::servers::Servers;
+use self::tools::{Bench, Foreign, Toolbox};
 use self::transcript::{Continuation, Transcript, Unusable};
 use self::turn::Talk;
 use super::way_out::WayOut;
@@ -71,6 +74,8 @@ pub(crate) struct Model {
     inbox: PathBuf,
     turn_timeout: Duration,
     tool_timeout: Duration,
+    /// Whose tools it has besides.
+    servers: Servers,
     /// As the last turn left it.
     transcript: Option<Transcript>,
 }
@@ -85,16 +90,28 @@ impl Model {
     ) -> Self {
         let way = config.gateway.as_ref().filter(|way| !way.routes.is_empty());
         let socket = options.paths.gateway_socket();
+        let temp = options.temp();
         // A host that knows of no workspace has the folder of the outbox.
         let work = options.folders.work.as_deref().unwrap_or(options.paths.out_dir());
+        let environment = [
+            ("HOME", Some(work)),
+            ("TWOBOX_WORK", Some(work)),
+            ("TWOBOX_PROGRAM", Some(&*options.folders.program)),
+            ("TWOBOX_AGENT", options.folders.agent.as_deref()),
+            ("TMPDIR", temp.as_deref()),
+        ];
+        let environment =
+            environment.into_iter().filter_map(|(name, folder)| Some((name, folder?.to_owned())));
+        let program = options.folders.program.clone();
         Self {
+            servers: Servers::new(&settings.mcp, program, environment.collect()),
             settings: settings.clone(),
             client: way.map(|way| Client::new(way, socket)),
             folders: options.folders.clone(),
             work: work.to_owned(),
             halves: [options.paths.in_dir().to_owned(), options.paths.out_dir().to_owned()],
             key: way.map(|way| way.key.clone()).unwrap_or_default(),
-            temp: options.temp(),
+            temp,
             way_out: way_out.map(Arc::new),
             fetches: way.filter(|way| way.egress).map(|_| options.paths.gateway_socket()),
             inbox: options.paths.inbox_files(),
@@ -119,6 +136,7 @@ impl Model {
             kept: Kept::of(&self.work),
             skills: skills::found(&self.folders.program),
             destinations: prompt.destinations.clone(),
+            foreign: Foreign { names: self.servers.names(), ready: Vec::new() },
             shows_pictures,
             cancelled: AtomicBool::new(false),
             group: Arc::clone(&handle.group),
@@ -135,7 +153,9 @@ impl Provider for Model {
             return Err(Failure::permanent(Failure::AGENT_BROKEN, detail));
         };
         let (shows_pictures, room) = (route.images, room::of_one(route.context_tokens));
-        let bench = self.bench(prompt, handle, shows_pictures);
+        let mut bench = self.bench(prompt, handle, shows_pictures);
+        let mut aside = Aside::default();
+        bench.foreign.ready = self.servers.ready(handle, &mut aside)?;
         let toolbox = Toolbox::of(&bench, &self.settings.tools).map_err(|wrong| {
             Failure::permanent(Failure::AGENT_BROKEN, format!("provider.tools: {wrong}"))
         })?;
@@ -179,6 +199,7 @@ impl Provider for Model {
             transcript: &mut transcript,
             deadline,
             max_output_tokens: self.settings.max_output_tokens.unwrap_or(u32::MAX),
+            aside,
         };
         let done = talk.run(&earlier);
         self.transcript = Some(transcript);

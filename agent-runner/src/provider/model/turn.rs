@@ -53,6 +53,8 @@ pub(super) struct Talk<'a, A> {
     pub(super) deadline: Instant,
     /// The most tokens of an answer.
     pub(super) max_output_tokens: u32,
+    /// What has come before it began.
+    pub(super) aside: Aside,
 }
 
 /// What has happened in a turn so far.
@@ -83,7 +85,8 @@ impl<'a, A: Asks> Talk<'a, A> {
     /// # Errors
     /// How it failed. The transcript then has more than was committed.
     pub(super) fn run(mut self, earlier: &[String]) -> Result<Done, Failure> {
-        let mut course = Course { specs: self.toolbox.specs(), ..Course::default() };
+        let aside = std::mem::take(&mut self.aside);
+        let mut course = Course { aside, specs: self.toolbox.specs(), ..Course::default() };
         let messages = self.prompt.messages.iter().map(|message| message.id.to_string()).collect();
         self.transcript.turn(messages, self.prompt.attempt, earlier).map_err(unwritten)?;
         let parts = self.files.beginning(self.prompt, earlier);

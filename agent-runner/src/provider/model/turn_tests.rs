@@ -17,6 +17,7 @@ mod fitting;
 
 use super::*;
 use crate::event::Event;
+use crate::provider::model::Foreign;
 use crate::provider::model::conversation::{Input, Request, Usage};
 use crate::provider::model::kept::Kept;
 use crate::provider::model::transcript::Continuation;
@@ -136,6 +137,7 @@ impl Stage {
             kept: kept.clone(),
             skills: Vec::new(),
             destinations: Vec::new(),
+            foreign: Foreign::default(),
             shows_pictures: true,
             cancelled: AtomicBool::new(false),
             group: Arc::clone(&self.handle.group),
@@ -156,6 +158,7 @@ impl Stage {
             transcript: &mut self.transcript,
             deadline: Instant::now() + Duration::from_secs(60),
             max_output_tokens: 1_000,
+            aside: Aside::default(),
         };
         talk.run(&[])
     }

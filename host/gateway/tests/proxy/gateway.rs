@@ -114,6 +114,7 @@ impl Gateway {
             models: models.to_vec(),
             max_output_tokens: None,
             tools: BTreeMap::new(),
+            mcp: twobox_shared::agent_config::Servers::default(),
         });
         let told = way.way(&provider, &Egress::default()).unwrap().unwrap();
         let (session, agent) =

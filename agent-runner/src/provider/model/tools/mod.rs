@@ -10,6 +10,7 @@ mod bounded;
 mod edit;
 mod files;
 mod find;
+mod foreign;
 pub(in crate::provider) mod host;
 mod page;
 mod permission;
@@ -25,9 +26,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::unistd::Pid;
+use serde_json::{Map, Value};
 use twobox_shared::agent_config::Permission;
 
 use self::arguments::{Arguments, Field, schema};
+pub(in crate::provider::model) use self::foreign::Foreign;
+use self::foreign::ForeignTool;
 use self::permission::may_use;
 use self::speaking::OfTurn;
 pub(in crate::provider) use self::speaking::{OVER, Speaks};
@@ -86,6 +90,8 @@ pub(super) struct Bench {
     pub(super) skills: Vec<Skill>,
     /// The names that it can send to.
     pub(super) destinations: Vec<String>,
+    /// Servers that it can ask.
+    pub(super) foreign: Foreign,
     /// Whether the model takes pictures.
     pub(super) shows_pictures: bool,
     /// Whether the turn was cancelled.
@@ -161,6 +167,13 @@ enum Run {
     Host(HostRun),
 }
 
+/// What is to be done for a call.
+#[derive(Clone, Copy)]
+enum Job<'a> {
+    Own(Run, Arguments<'a>),
+    Foreign(&'a ForeignTool, &'a Map<String, Value>),
+}
+
 type HostRun = fn(&mut Requested<'_>, Arguments<'_>) -> Made;
 
 /// What a tool of the host works with.
@@ -180,6 +193,7 @@ pub(super) fn shell() -> Option<PathBuf> {
 /// The tools of an agent.
 pub(super) struct Toolbox {
     tools: Vec<Tool>,
+    foreign: Vec<ForeignTool>,
     denied: Vec<String>,
     /// Those that are used when a person has allowed it.
     asked: Vec<String>,
@@ -196,8 +210,9 @@ impl Toolbox {
         permissions: &BTreeMap<String, Permission>,
     ) -> Result<Self, String> {
         let mut tools = all();
-        if let Some(name) =
-            permissions.keys().find(|name| !tools.iter().any(|it| it.name == **name))
+        if let Some(name) = permissions
+            .keys()
+            .find(|name| !tools.iter().any(|it| it.name == **name) && !bench.foreign.may_be(name))
         {
             let names: Vec<_> = tools.iter().map(|tool| tool.name).collect();
             return Err(format!("there is no tool {name:?}; there are: {}", names.join(", ")));
@@ -216,55 +231,68 @@ impl Toolbox {
             };
             is_there && !denied.iter().any(|name| name == tool.name)
         });
-        Ok(Self { tools, denied, asked })
+        let foreign = bench.foreign.tools(&denied);
+        Ok(Self { tools, foreign, denied, asked })
     }
 
     /// What the model is told of them.
     pub(super) fn specs(&self) -> Vec<ToolSpec> {
-        let told = |tool: &Tool| match self.asked.iter().any(|name| name == tool.name) {
-            true => permission::told(spec(tool)),
-            false => spec(tool),
+        let foreign = self.foreign.iter().map(|tool| tool.spec.clone());
+        let told = |spec: ToolSpec| match self.must_ask(&spec.name) {
+            true => permission::told(spec),
+            false => spec,
         };
-        self.tools.iter().map(told).collect()
+        self.tools.iter().map(spec).chain(foreign).map(told).collect()
     }
 
     /// How long these calls may take together; `None` if none has a limit of its own.
     pub(super) fn span(&self, bench: &Bench, calls: &[ToolCall]) -> Option<Duration> {
-        let of_shell = |call: &ToolCall| match &call.input {
+        let own = |call: &ToolCall| match &call.input {
+            _ if self.foreign(&call.name).is_some() => Some(bench.most),
             Input::Fields(fields) if call.name == bash::TOOL.name => {
                 Arguments::of(bash::TOOL.fields, fields).ok().map(|given| bash::span(bench, given))
             }
             Input::Fields(_) | Input::Unreadable(_) => None,
         };
-        let spans: Vec<_> = calls.iter().filter_map(of_shell).collect();
+        let spans: Vec<_> = calls.iter().filter_map(own).collect();
         let others = if spans.len() < calls.len() { bench.most } else { Duration::ZERO };
         (!spans.is_empty()).then(|| spans.iter().sum::<Duration>() + others + SLACK)
     }
 
+    fn foreign(&self, name: &str) -> Option<&ForeignTool> {
+        self.foreign.iter().find(|tool| tool.spec.name == name)
+    }
+
     /// What is to be done for `call`, or what is wrong with it.
-    fn job<'c>(&self, call: &'c ToolCall) -> Result<(Run, Arguments<'c>), String> {
+    fn job<'c>(&'c self, call: &'c ToolCall) -> Result<Job<'c>, String> {
+        let fields = match &call.input {
+            Input::Fields(fields) => Ok(fields),
+            Input::Unreadable(text) => {
+                let text = twobox_shared::content::shorten(text, 200);
+                Err(format!("it has to be given a JSON object, and this is none: {text}"))
+            }
+        };
+        if let Some(tool) = self.foreign(&call.name) {
+            return fields.map(|fields| Job::Foreign(tool, fields));
+        }
         let Some(tool) = self.tools.iter().find(|tool| tool.name == call.name) else {
             let name = twobox_shared::content::shorten(&call.name, 100);
             if self.denied.contains(&call.name) {
                 return Err(format!("the tool {name} may not be used here"));
             }
-            let names: Vec<_> = self.tools.iter().map(|tool| tool.name).collect();
+            let names: Vec<_> = self.specs().into_iter().map(|spec| spec.name).collect();
             return Err(format!("there is no tool {name:?}; there are: {}", names.join(", ")));
         };
-        match &call.input {
-            Input::Fields(fields) => {
-                Arguments::of(tool.fields, fields).map(|given| (tool.run, given))
-            }
-            Input::Unreadable(text) => {
-                let text = twobox_shared::content::shorten(text, 200);
-                Err(format!("it has to be given a JSON object, and this is none: {text}"))
-            }
-        }
+        Arguments::of(tool.fields, fields?).map(|given| Job::Own(tool.run, given))
     }
 
     /// Whether a person has to allow this one.
     fn asks(&self, call: &ToolCall) -> bool {
-        self.asked.contains(&call.name)
+        self.must_ask(&call.name)
+    }
+
+    fn must_ask(&self, name: &str) -> bool {
+        self.asked.iter().any(|asked| asked == name || foreign::is_of(name, asked))
     }
 
     /// Does `calls`, and says what became of each, in their order.
@@ -294,7 +322,7 @@ impl Toolbox {
             let rest = &jobs[at..at + if self.asks(&calls[at]) { 1 } else { alone }];
             match job {
                 Err(wrong) => made.push(Err(wrong.clone())),
-                Ok((Run::Host(run), given)) => {
+                Ok(Job::Own(Run::Host(run), given)) => {
                     let mut turn = OfTurn { handle, aside, cancelled: false };
                     let (work, destinations) = (&*bench.work, &*bench.destinations);
                     let mut request = Requested { work, destinations, turn: &mut turn };
@@ -304,11 +332,17 @@ impl Toolbox {
                     }
                     gather(handle, aside)?;
                 }
-                Ok((Run::Alone(run), given)) => {
-                    made.append(&mut in_threads(bench, &[(*run, *given)], handle, aside)?);
+                Ok(Job::Own(Run::Alone(run), given)) => {
+                    let work: &dyn Act = &|bench: &Bench| run(bench, *given);
+                    made.append(&mut in_threads(bench, &[work], handle, aside)?);
                 }
-                Ok((Run::Beside(_), _)) => {
+                Ok(Job::Foreign(tool, given)) => {
+                    let work: &dyn Act = &|bench: &Bench| tool.call(bench, given);
+                    made.append(&mut in_threads(bench, &[work], handle, aside)?);
+                }
+                Ok(Job::Own(Run::Beside(_), _)) => {
                     let looks: Vec<_> = rest.iter().map_while(beside).take(AT_ONCE).collect();
+                    let looks: Vec<&dyn Act> = looks.iter().map(|it| it as &dyn Act).collect();
                     made.append(&mut in_threads(bench, &looks, handle, aside)?);
                 }
             }
@@ -325,20 +359,22 @@ fn spec(tool: &Tool) -> ToolSpec {
     }
 }
 
-/// A tool that is used in a thread, with what it is given.
-type Work<'a> = (fn(&Bench, Arguments<'_>) -> Made, Arguments<'a>);
+/// What is done in a thread.
+trait Act: Fn(&Bench) -> Made + Sync {}
 
-fn beside<'a>(job: &Result<(Run, Arguments<'a>), String>) -> Option<Work<'a>> {
-    match job {
-        Ok((Run::Beside(run), given)) => Some((*run, *given)),
-        Ok((Run::Alone(_) | Run::Host(_), _)) | Err(_) => None,
+impl<F: Fn(&Bench) -> Made + Sync> Act for F {}
+
+fn beside<'a>(job: &Result<Job<'a>, String>) -> Option<impl Fn(&Bench) -> Made + Sync + use<'a>> {
+    match *job {
+        Ok(Job::Own(Run::Beside(run), given)) => Some(move |bench: &Bench| run(bench, given)),
+        Ok(Job::Own(Run::Alone(_) | Run::Host(_), _) | Job::Foreign(..)) | Err(_) => None,
     }
 }
 
 /// Does all of `work` at once, and hears meanwhile what is pushed.
 fn in_threads(
     bench: &Bench,
-    work: &[Work<'_>],
+    work: &[&dyn Act],
     handle: &TurnHandle,
     aside: &mut Aside,
 ) -> Result<Vec<Made>, Cancelled> {
@@ -346,9 +382,9 @@ fn in_threads(
     let mut made: Vec<Option<Made>> = work.iter().map(|_| None).collect();
     let cancelled = std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for (index, (run, given)) in work.iter().enumerate() {
+        for (index, act) in work.iter().enumerate() {
             let done = done.clone();
-            let one = move || drop(done.send((index, run(bench, *given))));
+            let one = move || drop(done.send((index, act(bench))));
             match std::thread::Builder::new().name("tool".to_owned()).spawn_scoped(scope, one) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => made[index] = Some(Err(format!("there is no room for it: {error}"))),

@@ -80,6 +80,7 @@ fn place_with(permissions: &[(&str, Permission)]) -> Place {
         kept: Kept::of(dir.path()),
         skills: Vec::new(),
         destinations: vec!["team".to_owned()],
+        foreign: Foreign::default(),
         shows_pictures: true,
         cancelled: AtomicBool::new(false),
         group: Arc::clone(&handle.group),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::env::VarError;
 
 use clap::Args;
-use twobox_shared::agent_config::{Claude, Codex, Model, ModelName, Provider, Written};
+use twobox_shared::agent_config::{Claude, Codex, Model, ModelName, Provider, Servers, Written};
 
 use crate::cli::Context;
 use crate::cli::output::Failure;
@@ -142,7 +142,12 @@ pub(in crate::cli) fn ask(file: &mut File, models: Vec<ModelName>) -> Result<(),
             Provider::Codex(Codex { model: one(models, "codex")?, ..codex })
         }
         Some(Written::Object(Provider::Model(model))) => Provider::Model(Model { models, ..model }),
-        _ => Provider::Model(Model { models, max_output_tokens: None, tools: BTreeMap::new() }),
+        _ => Provider::Model(Model {
+            models,
+            max_output_tokens: None,
+            tools: BTreeMap::new(),
+            mcp: Servers::default(),
+        }),
     };
     (file.command, file.lifetime) = (None, None); // they belong to what answered before
     file.provider = Some(Written::Object(provider));

@@ -1,0 +1,204 @@
+//! The servers of MCP that an agent has: started with the first turn that needs them, and again where one has
+//! ended. One that is of no use costs its tools and, unless it is required, no turn.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use twobox_shared::agent_config::{Server as Settings, Servers as Wanted};
+use twobox_shared::content::Failure;
+
+use super::asking::{Cancelled, gather};
+use super::client::Aside;
+use crate::mcp::client::{Client, Described, agree_and_list, start};
+use crate::mcp::link::{Link, Until};
+use crate::provider::{TurnHandle, cancelled};
+use crate::say::say;
+
+/// How long the servers may take until they have said which tools they have.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often is looked meanwhile for what was pushed.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A server that can be asked, and the tools that it has.
+pub(super) struct Ready {
+    pub(super) name: String,
+    pub(super) client: Arc<Client>,
+    pub(super) tools: Vec<Described>,
+}
+
+struct Server {
+    name: String,
+    settings: Settings,
+    ready: Option<Arc<Ready>>,
+    /// Why it is of no use, as the model was told.
+    trouble: Option<String>,
+}
+
+/// All servers of an agent.
+pub(super) struct Servers {
+    servers: Vec<Server>,
+    /// What all of them have in their environment.
+    environment: Vec<(&'static str, PathBuf)>,
+    /// Where they run.
+    folder: PathBuf,
+}
+
+/// What is to be done to have a server ready.
+enum Task {
+    Agree(Link),
+    List(Arc<Client>),
+}
+
+impl Servers {
+    /// None is started yet.
+    pub(super) fn new(
+        wanted: &Wanted,
+        folder: PathBuf,
+        environment: Vec<(&'static str, PathBuf)>,
+    ) -> Self {
+        let server = |(name, settings): (&str, &Settings)| Server {
+            name: name.to_owned(),
+            settings: settings.clone(),
+            ready: None,
+            trouble: None,
+        };
+        Self { servers: wanted.iter().map(server).collect(), environment, folder }
+    }
+
+    /// Their names, also of those that are of no use now.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.servers.iter().map(|server| server.name.clone()).collect()
+    }
+
+    /// Those that can be asked in this turn. Of changes the model is told in `aside`.
+    ///
+    /// # Errors
+    /// One that is required is of no use, or the turn was cancelled.
+    pub(super) fn ready(
+        &mut self,
+        handle: &TurnHandle,
+        aside: &mut Aside,
+    ) -> Result<Vec<Arc<Ready>>, Failure> {
+        if self.servers.is_empty() {
+            return Ok(Vec::new());
+        }
+        // They are started in this thread, for the kernel ends them with the one that has started them.
+        let tasks: Vec<_> = (0..self.servers.len()).map(|index| self.task(index)).collect();
+        let outcomes = carry_out(&self.servers, tasks, handle, aside);
+        let outcomes = outcomes.map_err(|Cancelled| cancelled());
+        for (server, outcome) in self.servers.iter_mut().zip(outcomes?) {
+            match outcome {
+                None => {}
+                Some(Ok(ready)) => {
+                    server.ready = Some(Arc::new(ready));
+                    if server.trouble.take().is_some() {
+                        aside
+                            .notices
+                            .push(format!("The MCP server {} is there again.", server.name));
+                    }
+                }
+                Some(Err(why)) => {
+                    server.ready = None;
+                    server.tell(why, aside)?;
+                }
+            }
+        }
+        let groups = self.servers.iter().filter_map(|server| server.ready.as_ref());
+        let groups = groups.map(|ready| ready.client.group()).collect();
+        *handle.kept.lock().unwrap_or_else(PoisonError::into_inner) = groups;
+        Ok(self.servers.iter().filter_map(|server| server.ready.clone()).collect())
+    }
+
+    /// What has to be done for a server before this turn.
+    fn task(&mut self, index: usize) -> Option<Result<Task, String>> {
+        let server = &mut self.servers[index];
+        if let Some(ready) = server.ready.as_ref().filter(|ready| ready.client.is_there()) {
+            let changed = ready.client.take_changed();
+            return changed.then(|| Ok(Task::List(Arc::clone(&ready.client))));
+        }
+        server.ready = None; // which ends what is left of it
+        let Settings { command: words, env, .. } = &server.settings;
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).current_dir(&self.folder);
+        command.envs(self.environment.iter().map(|(name, folder)| (name, folder))).envs(env);
+        Some(start(command, &server.name).map(Task::Agree))
+    }
+}
+
+impl Server {
+    fn tell(&mut self, why: String, aside: &mut Aside) -> Result<(), Failure> {
+        let name = &self.name;
+        if self.settings.required {
+            let detail = format!("the MCP server {name}, which is required, is of no use: {why}");
+            return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
+        }
+        if self.trouble.as_ref() != Some(&why) {
+            say!("the MCP server {name} is of no use: {why}");
+            aside.notices.push(format!("The MCP server {name} is of no use now: {why}"));
+            self.trouble = Some(why);
+        }
+        Ok(())
+    }
+}
+
+type Outcome = Option<Result<Ready, String>>;
+
+/// Does all tasks at once, and hears meanwhile what is pushed.
+fn carry_out(
+    servers: &[Server],
+    tasks: Vec<Option<Result<Task, String>>>,
+    handle: &TurnHandle,
+    aside: &mut Aside,
+) -> Result<Vec<Outcome>, Cancelled> {
+    let (deadline, over) = (Instant::now() + PATIENCE, AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let begin = |(server, task): (&Server, Option<Result<Task, String>>)| {
+            let (name, over) = (server.name.clone(), &over);
+            let work = move || task.map(|task| carry_out_one(task?, name, deadline, over));
+            std::thread::Builder::new().name("mcp".to_owned()).spawn_scoped(scope, work)
+        };
+        let threads: Vec<_> = servers.iter().zip(tasks).map(begin).collect();
+        let mut was_cancelled = false;
+        while threads.iter().flatten().any(|thread| !thread.is_finished()) {
+            if gather(handle, aside).is_err() {
+                was_cancelled = true;
+                over.store(true, Ordering::Relaxed);
+            }
+            std::thread::sleep(LOOK);
+        }
+        let outcome = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, Outcome>>| {
+            let broke = || Some(Err("its client broke".to_owned()));
+            match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|_| broke()),
+                Err(error) => Some(Err(format!("there is no room for it: {error}"))),
+            }
+        };
+        match was_cancelled {
+            true => Err(Cancelled),
+            false => Ok(threads.into_iter().map(outcome).collect()),
+        }
+    })
+}
+
+fn carry_out_one(
+    task: Task,
+    name: String,
+    deadline: Instant,
+    cancelled: &AtomicBool,
+) -> Result<Ready, String> {
+    let (client, tools) = match task {
+        Task::Agree(link) => {
+            let (client, tools) = agree_and_list(link, &name, deadline, cancelled)?;
+            (Arc::new(client), tools)
+        }
+        Task::List(client) => {
+            let tools = client.tools(&name, Until { deadline, cancelled });
+            (Arc::clone(&client), tools.map_err(|trouble| trouble.to_string())?)
+        }
+    };
+    Ok(Ready { name, client, tools })
+}
