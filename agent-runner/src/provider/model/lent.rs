@@ -104,9 +104,11 @@ pub(crate) fn anew(prompt: &Prompt, handle: &TurnHandle) -> Option<Prompt> {
 }
 
 /// What it means for a turn that `upstream`, or the host in its place, has answered with this status and
-/// these words.
+/// these words. A vendor's program shows no headers, so that the host's own words are known by how they begin.
+/// An upstream that says so too makes its own refusal look like the host's, and nothing more.
 pub(crate) fn refused(status: u16, said: &str, upstream: &str) -> Failure {
-    let complaint = Complaint::of_status(status, said);
+    let mut complaint = Complaint::of_status(status, said);
+    complaint.own = said.trim_start().starts_with("Twobox:");
     failure(match judge(&complaint, upstream) {
         Verdict::End(trouble) => trouble,
         Verdict::Never(why) => Trouble::Refused(why),

@@ -165,6 +165,7 @@ impl Stage {
 
     /// What was said by now, in short.
     fn said(&self) -> Vec<String> {
+        let shown = |event: &Event| !matches!(event, Event::Said(Said::Asks { .. }));
         let short = |event| match event {
             Event::Said(Said::Reply { text, .. }) => format!("reply {text}"),
             Event::Said(Said::Turns(count)) => format!("turns {count}"),
@@ -173,7 +174,7 @@ impl Stage {
             Event::Said(Said::Used(ids)) => format!("used {}", ids[0]),
             _ => "something else".to_owned(),
         };
-        self.events.try_iter().map(short).collect()
+        self.events.try_iter().filter(shown).map(short).collect()
     }
 
     /// The texts of the last item that was sent in request `number`.
