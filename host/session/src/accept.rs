@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use twobox_shared::content::{Chat, KIND_WORD};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::inbox::{Accepted, NewMessage};
+use twobox_shared::open::BoxError;
 
 use super::command::Command;
 use super::signal::Reason;
@@ -124,7 +125,12 @@ impl Task {
     /// Says that a message could not be stored because of `error`.
     pub(super) fn not_now(&self, error: &(dyn std::error::Error + 'static)) -> Refusal {
         let root = self.core.parts.data.root();
-        let reason = format!("the message could not be stored: {}", explain(error, root));
+        let why = match error.downcast_ref::<BoxError>() {
+            // It may quote the container, which is nobody's business in a chat.
+            Some(BoxError::Refused { .. }) => "a file of the session was refused".to_owned(),
+            Some(_) | None => explain(error, root),
+        };
+        let reason = format!("the message could not be stored: {why}");
         Refusal::TryAgain { reason, passes: passes(error) }
     }
 
