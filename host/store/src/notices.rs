@@ -58,6 +58,18 @@ impl Notice {
         Self { answers, ..Self::held(cause, address, text, now) }
     }
 
+    /// A fresh notice that no answer follows to `first` and `others`, which somebody has stopped elsewhere.
+    pub fn stopped_elsewhere(
+        first: &MessageId,
+        others: &[MessageId],
+        address: Address,
+        text: String,
+        now: UnixMillis,
+    ) -> Self {
+        let answers = [first].into_iter().chain(others).cloned().collect();
+        Self { answers, ..Self::held(format!("stopped:{first}"), address, text, now) }
+    }
+
     /// What begins the cause of a notice that a message has failed.
     const FAILED: &str = "failed:";
 
@@ -138,6 +150,21 @@ impl Notices<'_> {
             }
             tx.commit()?;
             Ok(open)
+        })
+    }
+
+    /// The messages that the session's notices answer, whatever became of them, besides those that one says
+    /// have failed.
+    pub fn answered(&self, session: SessionId) -> Operation<Vec<MessageId>> {
+        self.0.operation("list what notices answer", move |db| {
+            let lists: Vec<Vec<MessageId>> = db
+                .prepare_cached(
+                    "SELECT answers FROM notices
+                     WHERE session_id = :session AND answers IS NOT NULL",
+                )?
+                .query_map(named_params! { ":session": session }, answers)?
+                .collect::<Result<_, _>>()?;
+            Ok(lists.into_iter().flatten().collect())
         })
     }
 
@@ -268,6 +295,18 @@ pub struct Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_of_a_stop_answers_all_that_were_stopped() {
+        let address =
+            Address { channel_type: "c".into(), platform_id: "p".into(), thread_id: None };
+        let [a, b] = ["a", "b"].map(|id| MessageId::parse(id).unwrap());
+        let others = [b.clone()];
+        let notice =
+            Notice::stopped_elsewhere(&a, &others, address, "stopped".into(), UnixMillis(1));
+        assert_eq!(notice.answers, [a, b]);
+        assert_eq!(notice.failed_message(), None);
+    }
 
     #[test]
     fn a_notice_of_a_failure_names_its_message_and_no_other_does() {
