@@ -15,6 +15,7 @@ fn pending(name: &str, tries: i64) -> PendingMessage {
     PendingMessage {
         id: id(name),
         seq: Seq(2),
+        kind: "chat".into(),
         tries,
         forgiven: 0,
         trigger: true,

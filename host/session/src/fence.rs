@@ -128,6 +128,7 @@ mod tests {
         let pending = tries.map(|tries| PendingMessage {
             id: id(),
             seq: Seq(2),
+            kind: "chat".into(),
             tries,
             forgiven: 0,
             trigger: true,

@@ -12,6 +12,7 @@ fn due() -> PendingMessage {
     PendingMessage {
         id: MessageId::parse("m").unwrap(),
         seq: Seq(2),
+        kind: "chat".into(),
         tries: 0,
         forgiven: 0,
         trigger: true,

@@ -197,7 +197,7 @@ impl Task {
         self.container.as_ref().map(|container| container.vitals.runner).or(self.record.runner)
     }
 
-    pub(super) async fn run_state(&mut self, message: &MessageId) -> Result<RunState, Trouble> {
+    async fn run_state(&mut self, message: &MessageId) -> Result<RunState, Trouble> {
         let writers = match (&self.container, self.record.runner) {
             (None, None) => Writers::None,
             _ => Writers::Possible,

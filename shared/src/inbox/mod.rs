@@ -154,6 +154,8 @@ pub struct PendingMessage {
     pub id: MessageId,
     /// Its number.
     pub seq: Seq,
+    /// `chat`, `task`, `system`, …
+    pub kind: String,
     /// Ended attempts.
     pub tries: i64,
     /// Of these, the ones that the host or a person ended.

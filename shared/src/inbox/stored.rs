@@ -10,6 +10,23 @@ use crate::ids::MessageId;
 use crate::open::BoxError;
 use crate::seq::Seq;
 
+impl PendingMessage {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get("id")?,
+            seq: row.get("seq")?,
+            kind: row.get("kind")?,
+            tries: row.get("tries")?,
+            forgiven: row.get("forgiven")?,
+            trigger: row.get::<_, i64>("trigger")? != 0,
+            process_after: instant(row, "process_after")?,
+            origin: Origin::from_row(row)?,
+            of_run: row.get("of_run")?,
+            of_task: row.get("of_task")?,
+        })
+    }
+}
+
 impl InboxTx<'_> {
     /// How far the message `id` is; `None` if it is not there.
     ///
@@ -68,27 +85,37 @@ impl InboxTx<'_> {
     /// [`BoxError::Sqlite`].
     pub fn pending(&self) -> Result<Vec<PendingMessage>, BoxError> {
         const SELECT: &str = "
-            SELECT id, seq, tries, forgiven, trigger, process_after,
+            SELECT id, seq, kind, tries, forgiven, trigger, process_after,
                    channel_type, platform_id, thread_id, run_id IS NOT NULL AS of_run,
                    series_id IS NOT NULL AS of_task
             FROM messages_in WHERE status = 'pending' ORDER BY seq";
-        let from_row = |row: &Row<'_>| {
-            Ok(PendingMessage {
-                id: row.get("id")?,
-                seq: row.get("seq")?,
-                tries: row.get("tries")?,
-                forgiven: row.get("forgiven")?,
-                trigger: row.get::<_, i64>("trigger")? != 0,
-                process_after: instant(row, "process_after")?,
-                origin: Origin::from_row(row)?,
-                of_run: row.get("of_run")?,
-                of_task: row.get("of_task")?,
-            })
-        };
         self.conn()
             .prepare_cached(SELECT)
-            .and_then(|mut select| select.query_map([], from_row)?.collect())
+            .and_then(|mut select| select.query_map([], PendingMessage::from_row)?.collect())
             .map_err(failed("list pending messages"))
+    }
+
+    /// The `limit` newest messages that were taken back, oldest first, without tasks and scheduled runs. A
+    /// container may still work on one.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn withdrawn(&self, limit: u32) -> Result<Vec<PendingMessage>, BoxError> {
+        const SELECT: &str = "
+            SELECT id, seq, kind, tries, forgiven, trigger, process_after,
+                   channel_type, platform_id, thread_id, run_id IS NOT NULL AS of_run,
+                   series_id IS NOT NULL AS of_task
+            FROM messages_in
+            WHERE status = 'cancelled' AND run_id IS NULL AND series_id IS NULL
+            ORDER BY seq DESC LIMIT :limit";
+        let params = named_params! { ":limit": limit };
+        let mut withdrawn: Vec<PendingMessage> = self
+            .conn()
+            .prepare_cached(SELECT)
+            .and_then(|mut select| select.query_map(params, PendingMessage::from_row)?.collect())
+            .map_err(failed("list messages that were taken back"))?;
+        withdrawn.reverse();
+        Ok(withdrawn)
     }
 
     /// How many messages from the host wait to be told to the agent as context.

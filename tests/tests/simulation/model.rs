@@ -65,6 +65,7 @@ impl Boxes {
         let row = PendingMessage {
             id: MessageId::parse(&name).expect("a plain name"),
             seq: newest.max(self.cursor.seen).next_even(),
+            kind: "chat".into(),
             tries: 0,
             forgiven: 0,
             trigger,

@@ -12,6 +12,7 @@ on_all_runtimes!(a_stop_ends_the_turn_and_leaves_what_waits);
 on_process!(
     a_stop_takes_back_what_waits_where_nothing_is_worked_on,
     a_second_stop_ends_a_container_that_does_not_obey,
+    whose_message_is_stopped_from_elsewhere_is_told,
     a_word_is_carried_out_once_however_often_it_is_handed_in,
     a_status_says_what_is_worked_on_and_what_was_used,
     a_word_that_the_host_does_not_know_is_the_agents,
@@ -68,12 +69,30 @@ fn a_second_stop_ends_a_container_that_does_not_obey(setup: Setup) {
     let chat = world.chat("ada");
     let (id, session, container) = world.occupy(&chat, "ada", "hang");
     assert!(container.freeze());
+    let waiting = chat.say("later");
     assert!(word(&chat, "/stop").starts_with("Stopped"));
+    let status = word(&chat, "/status");
+    assert!(status.starts_with("I am being stopped"), "{status}");
     assert!(word(&chat, "/stop").starts_with("I did not end when I was told to"));
     container.wait_gone();
+    assert_eq!(chat.wait_answer(&waiting).text, "echo: later");
     session.wait_settled();
     assert_eq!(session.message(&id).status, "cancelled");
     assert_eq!(chat.ask("and now?"), "echo: and now?");
+}
+
+fn whose_message_is_stopped_from_elsewhere_is_told(setup: Setup) {
+    let world = setup.agent("ada", hangs_at_first()).up();
+    let chat = world.chat_in("ada", &[None, Some("t")]);
+    let (hanging, session, _) = world.occupy(&chat, "ada", "hang");
+    let stop = chat.say_in(Some("t"), "/stop");
+    let told = chat.wait_answer(&stop);
+    assert!(told.text.starts_with("Stopped: what I was working on"), "{}", told.text);
+    assert!(!told.answers.contains(&hanging), "it was not said there: {:?}", told.answers);
+    let told = chat.wait_answer(&hanging).text;
+    assert!(told.starts_with("Somebody has said /stop elsewhere: your message is"), "{told}");
+    session.wait_settled();
+    assert_eq!(session.message(&hanging).status, "cancelled");
 }
 
 fn a_word_is_carried_out_once_however_often_it_is_handed_in(setup: Setup) {

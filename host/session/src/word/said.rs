@@ -15,12 +15,9 @@ use twobox_store::usage::{Limit, Used};
 /// How many characters of a tool's name are shown, which is the container's word.
 const TOOL_SHOWN: usize = 60;
 
-/// What is said of a stop that was carried out before, of which nobody knows any more what it stopped.
-pub(super) const STOPPED_BEFORE: &str = "Stopped.";
-
 /// What is said where a container does not obey.
 pub(super) const FORCED: &str =
-    "I did not end when I was told to: my container is ended now, with what I was working on.";
+    "I did not end when I was told to: my container is being ended, with what I was working on.";
 
 /// What a container is at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,8 +43,8 @@ pub(super) struct Report<'a> {
     /// Whether there is a container, or one is being started.
     pub(super) starts: bool,
     pub(super) provider: Option<&'a Provider>,
-    pub(super) own: Budget,
-    pub(super) all: Budget,
+    /// `None` if it cannot be read.
+    pub(super) own: Option<Budget>,
     pub(super) now: UnixMillis,
     pub(super) zone: &'a Zone,
 }
@@ -55,6 +52,14 @@ pub(super) struct Report<'a> {
 /// What was stopped: `count` messages of those that `survey` has.
 pub(super) fn stopped(survey: &Survey, count: usize, at: &Now) -> String {
     let what = match (count, survey.at_it.is_empty(), survey.at_a_task) {
+        (0, ..) if survey.unseen => {
+            "I cannot see now what I am working on; nothing that was said waits for it.".to_owned()
+        }
+        _ if survey.unseen => {
+            "I cannot see now what I am working on: what was said first is given up and not answered. \
+             /stop once more ends my container."
+                .to_owned()
+        }
         (0, _, true) => {
             "I am at something that is scheduled, which /stop leaves alone: whoever runs me can end it \
              with `twobox tasks` or `twobox schedules`."
@@ -78,6 +83,24 @@ pub(super) fn stopped(survey: &Survey, count: usize, at: &Now) -> String {
     }
 }
 
+/// What is said of a stop that was carried out before, of which is known that it stopped `count` messages.
+pub(super) fn stopped_before(count: usize) -> String {
+    match count {
+        0 => "Stopped.".to_owned(),
+        1 => "Stopped: 1 message is given up and not answered.".to_owned(),
+        many => format!("Stopped: {many} messages are given up and not answered."),
+    }
+}
+
+/// What those are told whose `count` messages somebody else has stopped.
+pub(super) fn stopped_elsewhere(count: usize) -> String {
+    let what = match count {
+        1 => "your message is".to_owned(),
+        many => format!("{many} messages are"),
+    };
+    format!("Somebody has said /stop elsewhere: {what} given up and not answered.")
+}
+
 /// ` for 2m 5s (bash)`, as far as that is known.
 fn details(at: &Now) -> String {
     let span = at.span.filter(|span| span.as_secs() > 0).map(|span| {
@@ -91,7 +114,7 @@ fn details(at: &Now) -> String {
 
 /// What the agent is at, what waits, what answers, and what was used.
 pub(super) fn status(report: &Report<'_>) -> String {
-    let Report { provider, own, all, .. } = report;
+    let Report { provider, own, .. } = report;
     let mut lines = vec![works(report)];
     if let Some(provider) = provider {
         let models: Vec<_> = provider.models().iter().map(ToString::to_string).collect();
@@ -101,12 +124,13 @@ pub(super) fn status(report: &Report<'_>) -> String {
             (_, false) => format!("Model: {}, by {}.", models.join(", else "), provider.kind()),
         });
     }
-    let of_models = own.used.requests > 0 || provider.is_some_and(|it| !it.models().is_empty());
-    if of_models || own.limit != Limit::default() {
-        lines.push(format!("Used today: {}.", spent(own)));
-    }
-    if of_models && all.limit != Limit::default() {
-        lines.push(format!("All agents together: {}.", spent(all)));
+    let asks_models = provider.is_some_and(|it| !it.models().is_empty());
+    match own {
+        Some(own) if asks_models || own.used.requests > 0 || own.limit != Limit::default() => {
+            lines.push(format!("Used today: {}.", spent(own)));
+        }
+        Some(_) => {}
+        None => lines.push("What was used today cannot be read now.".to_owned()),
     }
     lines.join("\n")
 }
@@ -116,6 +140,10 @@ fn works(report: &Report<'_>) -> String {
     let due = survey.waits.iter().filter(|waits| waits.until.is_none_or(|until| until <= *now));
     let due = due.count();
     let what = match (survey.at_it.is_empty(), survey.at_a_task) {
+        _ if survey.unseen => "What I am working on cannot be seen now.".to_owned(),
+        _ if !survey.stopping.is_empty() => {
+            format!("I am being stopped{}; /stop once more ends my container.", details(at))
+        }
         (false, _) => format!("I am working on what you said{}.", details(at)),
         (true, true) => format!("I am working on something that is scheduled{}.", details(at)),
         (true, false) if due > 0 && *starts => "I am about to begin.".to_owned(),
@@ -126,6 +154,7 @@ fn works(report: &Report<'_>) -> String {
     let until = until.map(|until| format!(" until {}", clock(zone, until))).unwrap_or_default();
     match survey.waits.len() {
         0 => what,
+        many if survey.unseen => format!("{what} Not answered yet: {many}."),
         1 => format!("{what} 1 message waits{until}."),
         many => format!("{what} {many} messages wait{until}."),
     }
