@@ -18,7 +18,7 @@ use twobox_store::sessions::StopCause;
 /// The acks of the pending messages in one read of the outbox.
 pub type Acks = HashMap<MessageId, Ack>;
 
-/// How often a runner's own word that it released a turn is believed for one message. Without a
+/// How often a runner's own word that it released a turn, or that there is no budget, is believed for one message. Without a
 /// bound, a container that always says so would be given the message for ever.
 pub const RELEASES_MAX: i64 = 20;
 
@@ -62,6 +62,8 @@ pub struct SweepView<'a> {
     pub stop_cause: Option<StopCause>,
     /// Attempts that a message gets.
     pub max_tries: i64,
+    /// When the day turns, and there is a budget again.
+    pub day_turns: UnixMillis,
 }
 
 /// A guarded change of one message. Applying it twice changes nothing more.
@@ -307,12 +309,17 @@ fn end_of_attempt(
     let released = failure.reason == Failure::RELEASED;
     // Of a broken agent a message waits for a change; a run does not, for its schedule comes again.
     let broken = failure.reason == Failure::AGENT_BROKEN && !message.of_run;
+    // It waits for the next day, and is not to blame. A run has its own schedule to come again.
+    let over_budget = failure.reason == Failure::BUDGET_EXCEEDED && !message.of_run;
     let (forgiven, failure) = match view.stop_cause {
         Some(StopCause::Host) => (true, failure),
         // It obeyed the signal that enforces the limit, which is no merit of its turn.
         Some(StopCause::Limit) if released => (false, Failure::retryable(Failure::TIMEOUT, LIMIT)),
         Some(StopCause::Limit) => (false, failure),
-        None => ((released || broken) && message.forgiven < RELEASES_MAX, failure),
+        None => {
+            let believed = message.forgiven < RELEASES_MAX;
+            ((released || broken || over_budget) && believed, failure)
+        }
     };
     let id = message.id.clone();
     let counted = attempt + 1 - message.forgiven;
@@ -326,7 +333,10 @@ fn end_of_attempt(
         (_, false) => Some(RETRY.first),
         (_, true) => None,
     };
-    let process_after = pause.map(|span| view.now + span);
+    let process_after = match forgiven && over_budget {
+        true => Some(view.day_turns),
+        false => pause.map(|span| view.now + span),
+    };
     Action::Charge { message: id, attempt, forgiven, process_after }
 }
 
@@ -347,12 +357,14 @@ fn was_for_several(view: &SweepView<'_>, message: &PendingMessage) -> bool {
 }
 
 /// Whether a retry is due later than any backoff could have put it, which shows that the clock was
-/// set back after the charge. What was never tried keeps its time: somebody chose it. So does a
-/// claim without an attempt, for which that time is the only sign that it was charged.
+/// set back after the charge. What was never tried keeps its time: somebody chose it. So does what waits
+/// for a budget until the day turns, and a claim without an attempt, for which that time is the only sign that it was charged.
 fn waits_too_long(view: &SweepView<'_>, message: &PendingMessage, ack: Option<&Ack>) -> bool {
     let longest = backoff(message.tries - message.forgiven).unwrap_or_default().max(RETRY.first);
     message.tries > 0
-        && message.process_after.is_some_and(|due| due.since(view.now) > longest)
+        && message
+            .process_after
+            .is_some_and(|due| due.since(view.now) > longest && due != view.day_turns)
         && ack.is_none_or(|ack| ack.attempt.is_some())
 }
 

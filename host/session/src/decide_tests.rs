@@ -6,6 +6,7 @@ use twobox_shared::seq::Seq;
 
 const NOW: UnixMillis = UnixMillis(1_000_000);
 const MAX_TRIES: i64 = 5;
+const DAY_TURNS: UnixMillis = UnixMillis(30_000_000);
 
 fn id(name: &str) -> MessageId {
     MessageId::parse(name).unwrap()
@@ -53,6 +54,7 @@ fn run(pending: &[PendingMessage], before: &Acks, after: &Acks, alive: Alive) ->
         alive,
         stop_cause: None,
         max_tries: MAX_TRIES,
+        day_turns: DAY_TURNS,
     })
 }
 
@@ -66,6 +68,47 @@ fn charge(name: &str, attempt: i64, wait_secs: Option<i64>) -> Action {
 }
 
 #[test]
+fn over_budget_a_message_waits_until_the_day_turns_and_is_not_blamed() {
+    let broke = Failure::permanent(Failure::BUDGET_EXCEEDED, "the budget of today is used up");
+    let ended =
+        |attempt| Ack { failure: Some(broke.clone()), ..ack(AckStatus::Failed, attempt, runner()) };
+    let waits = |attempt| Action::Charge {
+        message: id("m"),
+        attempt,
+        forgiven: true,
+        process_after: Some(DAY_TURNS),
+    };
+    let of_run = PendingMessage { of_run: true, ..pending("m", 0) };
+    let often = PendingMessage { forgiven: RELEASES_MAX, ..pending("m", RELEASES_MAX) };
+    let tried = PendingMessage { forgiven: 6, ..pending("m", 6) };
+    let fails = |attempt| Action::Fail { message: id("m"), attempt, failure: broke.clone() };
+    let cases = [
+        ("at first", pending("m", 0), waits(0)),
+        ("on a later day", tried, waits(6)),
+        ("of a run, which comes again", of_run, fails(0)),
+        ("by a runner that says so for ever", often, fails(RELEASES_MAX)),
+    ];
+    for (case, message, expected) in cases {
+        let acks = acks(&[("m", &ended(message.tries))]);
+        let decision = run(&[message], &acks, &acks, Alive::None);
+        let next = matches!(expected, Action::Charge { .. }).then_some(DAY_TURNS);
+        assert_eq!(decision.actions, [expected], "{case}");
+        assert_eq!(decision.wake, Wake::Not { next }, "{case}");
+    }
+    let waiting = |until: UnixMillis| PendingMessage {
+        forgiven: 1,
+        process_after: Some(until),
+        ..pending("m", 1)
+    };
+    let charged = acks(&[("m", &ended(0))]);
+    let kept = run(&[waiting(DAY_TURNS)], &charged, &charged, Alive::None);
+    assert_eq!((kept.actions, kept.wake), (vec![], Wake::Not { next: Some(DAY_TURNS) }));
+    let set_back = run(&[waiting(UnixMillis(DAY_TURNS.0 + 1))], &charged, &charged, Alive::None);
+    assert_eq!(set_back.actions, [Action::RetryNow { message: id("m"), tries: 1 }]);
+    assert_eq!(set_back.wake, Wake::Start);
+}
+
+#[test]
 fn what_was_answered_before_its_pause_reached_anybody_is_completed() {
     let decision = decide(&SweepView {
         now: NOW,
@@ -76,6 +119,7 @@ fn what_was_answered_before_its_pause_reached_anybody_is_completed() {
         alive: Alive::None,
         stop_cause: None,
         max_tries: MAX_TRIES,
+        day_turns: DAY_TURNS,
     });
     let completed = Action::Complete { message: MessageId::parse("m").unwrap() };
     assert_eq!((decision.actions, decision.wake), (vec![completed], Wake::Not { next: None }));
@@ -210,6 +254,7 @@ fn p7_an_orphan_of_a_container_that_the_host_stopped_is_forgiven() {
             alive: Alive::None,
             stop_cause,
             max_tries: MAX_TRIES,
+            day_turns: DAY_TURNS,
         })
     };
     let host = decide_with(Some(StopCause::Host));
@@ -415,6 +460,7 @@ proptest! {
         let decide_on = |world: &[PendingMessage]| decide(&SweepView {
             now: NOW, pending: world, answered: &[], before: &before, after: &after, alive, stop_cause,
             max_tries: MAX_TRIES,
+ day_turns: DAY_TURNS,
         });
         let decision = decide_on(&world);
         apply(&mut world, &decision.actions);
@@ -494,6 +540,7 @@ fn a_turn_that_is_released_because_of_a_limit_is_charged() {
             alive: Alive::None,
             stop_cause,
             max_tries: MAX_TRIES,
+            day_turns: DAY_TURNS,
         })
         .actions
         .remove(0)

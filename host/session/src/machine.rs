@@ -121,6 +121,8 @@ pub struct Facts {
     pub stop_cause: Option<StopCause>,
     /// Attempts that a message gets.
     pub max_tries: i64,
+    /// When the day turns, and there is a budget again.
+    pub day_turns: UnixMillis,
     /// Whether the session's agent was removed.
     pub agent_removed: bool,
 }
@@ -399,6 +401,7 @@ impl Sweep {
             alive: self.alive,
             stop_cause: facts.stop_cause,
             max_tries: facts.max_tries,
+            day_turns: facts.day_turns,
         });
         if let Some(reason) = self.decision.violation.take() {
             return Step::End(End::Violation(reason));

@@ -41,7 +41,13 @@ fn somebody_waits_for_what_a_person_said_and_for_nothing_else() {
     }
 }
 
-const FACTS: Facts = Facts { now: NOW, stop_cause: None, max_tries: 5, agent_removed: false };
+const FACTS: Facts = Facts {
+    now: NOW,
+    stop_cause: None,
+    max_tries: 5,
+    day_turns: UnixMillis(NOW.0 + 1),
+    agent_removed: false,
+};
 
 /// A look at one message that is due, claimed by `runner`, if by any.
 fn look(runner: Option<RunnerId>) -> BoxSnapshot {

@@ -176,6 +176,13 @@ impl Zone {
         today.saturating_sub(jiff::ToSpan::days(i64::from(days))).to_string()
     }
 
+    /// When the day ends that its calendar shows at `instant`.
+    pub fn day_turns(&self, instant: UnixMillis) -> UnixMillis {
+        let tomorrow = self.reading(nearest_timestamp(instant)).date().tomorrow();
+        let first = tomorrow.ok().and_then(|day| self.first_instant(day.at(0, 0, 0, 0)));
+        first.map_or(instant, |first| UnixMillis(first.as_millisecond()))
+    }
+
     /// `instant` in RFC 3339, as the clock shows it, with its offset from UTC.
     pub fn rfc3339(&self, instant: UnixMillis) -> String {
         let instant = nearest_timestamp(instant);
@@ -355,5 +362,21 @@ mod tests {
             let instant = zone.parse::<Zone>().unwrap().first_instant(reading.parse().unwrap());
             assert_eq!(instant, Some(expected.parse().unwrap()), "{zone} {reading}");
         }
+    }
+
+    #[test]
+    fn a_day_ends_where_the_next_one_begins_also_where_that_has_no_midnight() {
+        let at = |text: &str| UnixMillis(text.parse::<Timestamp>().unwrap().as_millisecond());
+        let cases = [
+            ("UTC", "2026-11-30T23:59:59Z", "2026-12-01T00:00:00Z"),
+            ("UTC", "2026-12-01T00:00:00Z", "2026-12-02T00:00:00Z"),
+            ("Europe/Berlin", "2026-11-30T22:30:00Z", "2026-11-30T23:00:00Z"),
+            ("America/Havana", "2026-03-08T03:00:00Z", "2026-03-08T05:00:00Z"),
+        ];
+        for (zone, now, expected) in cases {
+            let zone: Zone = zone.parse().unwrap();
+            assert_eq!(zone.day_turns(at(now)), at(expected), "{now} in {}", zone.name());
+        }
+        assert_eq!(Zone::UTC.day_turns(UnixMillis(i64::MAX)), UnixMillis(i64::MAX));
     }
 }

@@ -308,7 +308,8 @@ impl Boxes {
         stamp::kept(&self.stamp)
     }
 
-    /// Gives failed messages new attempts: one, or all. Returns how many had failed.
+    /// Gives failed messages new attempts, and those that wait for one theirs now: one, or all. Returns how
+    /// many there were.
     ///
     /// # Errors
     /// As for [`Boxes::accept`].
@@ -325,6 +326,13 @@ impl Boxes {
         let mut revived = 0;
         for message in &chosen {
             revived += usize::from(tx.revive(message)?);
+        }
+        // What waits for its next attempt waits no more.
+        for waiting in tx.pending()? {
+            let is_meant = message.is_none_or(|message| *message == waiting.id);
+            if is_meant && waiting.process_after.is_some() && waiting.tries > 0 {
+                revived += usize::from(tx.retry_now(&waiting.id, waiting.tries)?);
+            }
         }
         tx.commit()?;
         Ok(revived)

@@ -33,6 +33,7 @@ use twobox_gateway::Gateway;
 use twobox_model::channel::Address;
 use twobox_model::seats::{Population, Seat};
 use twobox_runtime::Runtime;
+use twobox_slots::zone::Zone;
 use twobox_store::Store;
 use twobox_system::blocking::Background;
 use twobox_system::data::DataDir;
@@ -69,6 +70,8 @@ pub struct Parts {
 pub struct Core {
     /// The parts that `main` chose.
     pub parts: Parts,
+    /// In whose days budgets are counted.
+    pub(crate) zone: Zone,
     admission: Mutex<Admission>,
     awake: Mutex<HashMap<SessionId, Handle>>,
     stopping: watch::Sender<bool>,
@@ -117,8 +120,10 @@ impl Core {
     /// With nobody awake.
     pub fn new(parts: Parts) -> Arc<Self> {
         let admission = Admission::new(parts.config.containers.max_running);
+        let zone = parts.config.schedule.timezone.parse().unwrap_or(Zone::UTC); // the gateway refused it
         Arc::new(Self {
             parts,
+            zone,
             admission: Mutex::new(admission),
             awake: Mutex::default(),
             stopping: watch::Sender::new(false),

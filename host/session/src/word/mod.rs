@@ -263,10 +263,10 @@ impl Task {
     }
 
     async fn say_status(&mut self, survey: &Survey, tool: &ToolState, now: UnixMillis) -> String {
-        let zone: Zone = self.core.parts.config.schedule.timezone.parse().unwrap_or(Zone::UTC);
+        let zone = &self.core.zone;
         let profile = self.profile().await;
         let limit = profile.as_ref().map(|it| allowance::of(it).limit).unwrap_or_default();
-        let own = match self.used_today(&zone, now).await {
+        let own = match self.used_today(zone, now).await {
             Ok(used) => Some(Budget { used, limit }),
             Err(error) => {
                 tracing::warn!(session = %self.id, error = chain(&error),
@@ -281,7 +281,7 @@ impl Task {
             provider: profile.as_ref().map(|it| &it.agent.provider),
             own,
             now,
-            zone: &zone,
+            zone,
         })
     }
 

@@ -10,6 +10,7 @@ use twobox_session::machine::{Effect, End, Event, Facts, Left, Step, Sweep, Unre
 use twobox_session::signal::{Reason, Reasons};
 use twobox_shared::ids::RunnerId;
 use twobox_shared::time::UnixMillis;
+use twobox_slots::zone::Zone;
 use twobox_store::sessions::{DUE_NOW, StopCause};
 use uuid::Uuid;
 
@@ -36,6 +37,7 @@ impl World {
             now: self.now,
             stop_cause: self.sessions[at].boxes.stop_cause,
             max_tries: self.max_tries,
+            day_turns: Zone::UTC.day_turns(self.now),
             agent_removed: false,
         };
         match sweep.step(event, &facts) {
