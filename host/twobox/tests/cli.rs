@@ -169,6 +169,54 @@ fn how_an_agent_runs_is_set_by_options_and_shown_with_what_is_the_default() {
 }
 
 #[test]
+fn fields_are_set_by_their_names_and_an_agent_is_copied_with_its_program() {
+    let (_dir, data) = initialised();
+    let model = ["--model", "anthropic/claude-x", "--session-mode", "per-thread"];
+    ok(&twobox(&data, &[&["agents", "add", "ann"][..], &model].concat()));
+    let set = ["agents", "set", "ann", "budget.usd_per_day=2", "tools.bash=deny"];
+    assert!(ok(&twobox(&data, &set)).contains("it counts from the next turn on"));
+    assert!(ok(&twobox(&data, &set)).contains("stays as it was"));
+    let read = |agent: &str| -> Value {
+        let file = data.join("agents").join(agent).with_extension("json");
+        serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+    };
+    let ann = read("ann");
+    assert_eq!(ann["budget"], serde_json::json!({"usd_per_day": 2.0}));
+    assert_eq!(ann["provider"]["tools"], serde_json::json!({"bash": "deny"}));
+    for (given, part) in [
+        ("budget.usd_per_day=-1", "budget.usd_per_day: -1 is not"),
+        ("max_turns=many", "max_turns: invalid type"),
+        ("colour=red", "unknown field `colour`"),
+        ("max_turns", "use NAME=VALUE"),
+    ] {
+        let failed = fails(&twobox(&data, &["agents", "set", "ann", "image=other:1", given]), 2);
+        assert!(failed.contains(part), "{given}: {failed}");
+    }
+    assert_eq!(read("ann"), ann, "nothing was changed");
+
+    std::fs::create_dir(data.join("programs/ann/skills")).unwrap();
+    std::fs::write(data.join("programs/ann/skills/a.md"), "how").unwrap();
+    std::fs::write(data.join("groups/ann/notes"), "its own").unwrap();
+    assert!(ok(&twobox(&data, &["agents", "copy", "ann", "eve"])).contains("copied ann to eve"));
+    assert_eq!(read("eve"), ann);
+    let copied = |path: &str| std::fs::read_to_string(data.join(path)).ok();
+    assert_eq!(copied("programs/eve/skills/a.md").as_deref(), Some("how"));
+    assert_eq!(copied("programs/eve/AGENTS.md"), copied("programs/ann/AGENTS.md"));
+    assert_eq!(copied("groups/eve/notes"), None, "what its conversations share stays");
+    let wired = ok(&twobox(&data, &["wire", "list"]));
+    assert_eq!(wired.matches("per-thread").count(), 2, "{wired}");
+    for (from, to, part) in [
+        ("ann", "eve", "is there already"),
+        ("nobody", "bob", "there are: "),
+        ("ann", "../x", "agent name"),
+    ] {
+        let copy = twobox(&data, &["agents", "copy", from, to]);
+        let code = copy.status.code().unwrap();
+        assert!(code != 0 && fails(&copy, code).contains(part), "{from} {to}: {copy:?}");
+    }
+}
+
+#[test]
 fn nothing_is_edited_without_a_terminal_or_an_editor() {
     let (_dir, data) = initialised();
     let edit = |more: &[&str]| {

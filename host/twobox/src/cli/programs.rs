@@ -98,13 +98,24 @@ pub(super) fn edit(
 
 /// Sets in an agent's configuration what options say.
 pub(super) fn set(context: &Context, name: &str, settings: Settings) -> Result<ExitCode, Failure> {
+    change(context, name, |file| {
+        settings.check_models(context)?;
+        settings.put(file)
+    })
+}
+
+/// Changes an agent's configuration as `work` says, if what comes of it can be one.
+pub(super) fn change(
+    context: &Context,
+    name: &str,
+    work: impl FnOnce(&mut File) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
     let (data, store) = context.open_store()?;
     let agent = store.agents().find(name).wait()?;
     let path = data.agent_config(&agent.folder);
     let before = File::load(&path).map_err(|error| Failure::new(error.to_string()))?;
     let mut file = before.clone();
-    settings.check_models(context)?;
-    settings.put(&mut file)?;
+    work(&mut file)?;
     Profile::of(file.clone(), &containers(context)).map_err(Failure::usage)?;
     let changed = file != before;
     if changed {

@@ -1,5 +1,7 @@
 //! `twobox agents`: add, list, test, remove; `show` is beside, [`programs`](super::programs) has put and edit.
 
+mod copy;
+mod fields;
 mod settings;
 mod show;
 
@@ -85,6 +87,23 @@ pub(super) enum AgentsCommand {
         file: Option<PathBuf>,
         #[command(flatten)]
         settings: Settings,
+    },
+    /// Set fields of an agent's configuration by their names.
+    Set {
+        /// Its name or id.
+        name: String,
+        /// Fields as they are in its file, with points between names: budget.usd_per_day=2, max_turns=50,
+        /// tools.bash=deny. A value is JSON, or else a text; with nothing behind "=" the field is left out.
+        #[arg(required = true, value_name = "NAME=VALUE", value_parser = fields::field)]
+        fields: Vec<fields::Field>,
+    },
+    /// Make another agent with the program and the configuration of one that is there. Conversations,
+    /// the shared folder, schedules and wirings are not copied.
+    Copy {
+        /// The name or id of the one that is there.
+        from: String,
+        /// The name of the new one.
+        to: String,
     },
     /// Have an agent answer one message outside of any conversation, and show what happens. Nothing is
     /// delivered and no request carried out; what it does to its shared folder is done.
@@ -185,6 +204,8 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
         AgentsCommand::Edit { name, file, settings: _ } => {
             programs::edit(context, &name, file.as_deref())
         }
+        AgentsCommand::Set { name, fields } => fields::set(context, &name, &fields),
+        AgentsCommand::Copy { from, to } => copy::copy(context, &from, &to),
         AgentsCommand::Test { name, text } => super::in_tokio(test(context, &name, &text)),
         AgentsCommand::Remove { name } => remove(context, &name),
     }
