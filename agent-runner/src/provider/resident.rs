@@ -124,11 +124,15 @@ impl Resident {
         self.running = Some(Running { child, stdin, said: Arc::clone(&said) });
         let (number, line_max, pushes) = (self.number, self.line_max, handle.push.clone());
         let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
-        thread("program").spawn(move || read(stdout, line_max, number, &pushes))?;
-        if let Some(stderr) = stderr {
-            thread("complaints").spawn(move || keep(stderr, &said))?;
+        let reads = thread("program").spawn(move || read(stdout, line_max, number, &pushes));
+        let begun = reads.and_then(|_| match stderr {
+            Some(stderr) => thread("complaints").spawn(move || keep(stderr, &said)).map(drop),
+            None => Ok(()),
+        });
+        if begun.is_err() {
+            self.stop(handle, Duration::ZERO); // or it would run, and nobody would hear it
         }
-        Ok(())
+        begun
     }
 
     /// Gives one that has closed its output `patience` to end. Returns its exit status if it has.

@@ -25,6 +25,8 @@ pub(super) struct App {
     resident: Resident,
     /// Numbers its requests.
     number: u64,
+    /// What happened while the last answer was waited for.
+    early: Vec<Heard>,
 }
 
 /// What came next.
@@ -50,7 +52,7 @@ pub(super) enum Unanswered {
 
 impl App {
     pub(super) fn new() -> Self {
-        Self { resident: Resident::new(LINE_MAX, Complaints::Kept), number: 0 }
+        Self { resident: Resident::new(LINE_MAX, Complaints::Kept), number: 0, early: Vec::new() }
     }
 
     /// Whether it runs.
@@ -84,7 +86,8 @@ impl App {
         self.number
     }
 
-    /// Asks for something and waits for the answer. Follow-ups that come meanwhile are kept in `aside`.
+    /// Asks for something and waits for the answer. Follow-ups that come meanwhile are kept in `aside`, and what
+    /// happens is for [`App::early`].
     ///
     /// # Errors
     /// It was refused, or the turn ends.
@@ -95,6 +98,7 @@ impl App {
         handle: &TurnHandle,
         aside: &mut Vec<PromptMessage>,
     ) -> Result<Value, Unanswered> {
+        self.early.clear();
         let number = self.ask(method, params);
         loop {
             match self.next(handle).map_err(Unanswered::Ends)? {
@@ -103,9 +107,15 @@ impl App {
                 Next::Heard(Heard::Answer(of, answer)) if of == number => {
                     return answer.map_err(Unanswered::Refused);
                 }
+                Next::Heard(heard @ Heard::Happened { .. }) => self.early.push(heard),
                 Next::Push(_) | Next::Heard(_) | Next::Nothing => {}
             }
         }
+    }
+
+    /// What happened before the last request was answered, once.
+    pub(super) fn early(&mut self) -> Vec<Heard> {
+        std::mem::take(&mut self.early)
     }
 
     /// What comes next.
@@ -190,6 +200,18 @@ impl App {
     /// Ends it, if it runs.
     pub(super) fn stop(&mut self, handle: &TurnHandle, gently: bool) {
         self.resident.stop(handle, if gently { LEAVE_PATIENCE } else { Duration::ZERO });
+    }
+}
+
+#[cfg(test)]
+impl App {
+    /// One whose program is the shell with this script.
+    pub(super) fn played(script: &str, handle: &TurnHandle) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let mut app = Self::new();
+        app.resident.start(command, handle).expect("there is a shell");
+        app
     }
 }
 

@@ -87,6 +87,18 @@ impl Codex {
         }
         self.open = None;
         let command = self.command()?;
+        let begun = self.begin(command, handle, aside);
+        // One that is half ready would be taken for one that is.
+        begun.inspect_err(|_| self.app.stop(handle, false))
+    }
+
+    /// Starts the program, and tells it where the skills are.
+    fn begin(
+        &mut self,
+        command: Command,
+        handle: &TurnHandle,
+        aside: &mut Vec<PromptMessage>,
+    ) -> Result<(), Failure> {
         self.app.start(command, handle, aside)?;
         let roots = json!({"extraRoots": [self.places.skills()]});
         let set = self.app.call("skills/extraRoots/set", roots, handle, aside);

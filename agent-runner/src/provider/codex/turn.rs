@@ -94,14 +94,22 @@ impl Talk<'_> {
         let begun = self
             .app
             .call("turn/start", params, self.handle, &mut self.aside)
-            .map_err(|unanswered| unanswered.failure("a turn"))?;
-        let Some(turn) = begun["turn"]["id"].as_str().map(str::to_owned) else {
+            .map_err(|unanswered| unanswered.failure("a turn"));
+        let turn = begun.and_then(|begun| {
             let detail = "codex began a turn and did not say which";
-            return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
-        };
+            let unnamed = || Failure::retryable(Failure::PROVIDER_ERROR, detail);
+            begun["turn"]["id"].as_str().map(str::to_owned).ok_or_else(unnamed)
+        });
+        // It may have begun one all the same, which nobody could break off.
+        let turn = turn.inspect_err(|_| self.app.stop(self.handle, false))?;
         let mut course = Course::default();
+        let mut early = self.app.early().into_iter();
         while course.over.is_none() {
-            match self.app.next(self.handle)? {
+            let next = match early.next() {
+                Some(heard) => Next::Heard(heard),
+                None => self.app.next(self.handle)?,
+            };
+            match next {
                 Next::Push(Push::Cancel) => {
                     self.app.interrupt(self.thread, &turn, INTERRUPT_PATIENCE, self.handle);
                     return Err(cancelled());
@@ -137,5 +145,59 @@ impl Talk<'_> {
                 "input": [{"type": "text", "text": text}],
             }),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use twobox_shared::agent_config::SharedFolder;
+
+    use super::*;
+    use crate::args::Folders;
+
+    /// Has a turn with a program that does this once it is asked for one, until a line comes that it waits for.
+    fn had(script: &str) -> (Result<String, Failure>, bool) {
+        let (handle, _reins, _said) = TurnHandle::apart();
+        let dir = tempfile::tempdir().unwrap();
+        let folders = Folders {
+            program: dir.path().to_owned(),
+            work: None,
+            agent: None,
+            cli: None,
+            access: SharedFolder::default(),
+        };
+        let (work, inbox) = (dir.path().to_owned(), dir.path().to_owned());
+        let places = Places { folders, work, inbox };
+        let mut app = App::played(&format!("read -r asked; {script}; read -r more"), &handle);
+        let talk = Talk {
+            app: &mut app,
+            handle: &handle,
+            places: &places,
+            thread: "h",
+            upstream: "up",
+            tool_timeout: Duration::from_secs(9),
+            aside: Vec::new(),
+        };
+        let outcome = talk.run("hello".to_owned());
+        let lives = app.is_running(&handle);
+        app.stop(&handle, false);
+        (outcome, lives)
+    }
+
+    #[test]
+    fn what_happens_before_a_turn_has_its_name_is_not_lost() {
+        let over =
+            r#"{"method":"turn/completed","params":{"turn":{"id":"t","status":"completed"}}}"#;
+        let answer = r#"{"id":1,"result":{"turn":{"id":"t"}}}"#;
+        let (outcome, lives) = had(&format!("echo '{over}'; echo '{answer}'"));
+        assert_eq!((outcome.unwrap().as_str(), lives), ("t", true));
+    }
+
+    #[test]
+    fn a_program_that_may_have_begun_a_turn_without_a_name_is_ended() {
+        for answer in [r#"{"id":1,"result":{}}"#, r#"{"id":1,"error":{"message":"no"}}"#] {
+            let (outcome, lives) = had(&format!("echo '{answer}'"));
+            assert!(outcome.unwrap_err().retryable && !lives, "{answer}");
+        }
     }
 }

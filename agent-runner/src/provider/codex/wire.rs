@@ -56,13 +56,12 @@ pub(super) struct Item {
 }
 
 /// How a turn has ended.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Over {
     pub(super) id: String,
-    /// `completed`, `interrupted` or `failed`.
+    /// `completed`, `interrupted` or `failed`; something else if it does not say.
     pub(super) status: String,
     pub(super) error: Option<Wrong>,
-    #[serde(default)]
     pub(super) items: Vec<Item>,
 }
 
@@ -122,6 +121,9 @@ impl Heard {
 
 /// What is heeded of what happens; nothing for what is not, or has another shape than it should.
 fn happening(method: &str, mut params: Value) -> Option<Heard> {
+    if !params.is_object() {
+        return None;
+    }
     let item = |params: &mut Value| Item::deserialize(params["item"].take()).ok();
     let event = match method {
         "item/started" => Happening::Begun(item(&mut params)?),
@@ -130,7 +132,7 @@ fn happening(method: &str, mut params: Value) -> Option<Heard> {
             Happening::Used(params["tokenUsage"]["total"]["totalTokens"].as_u64()?)
         }
         "turn/completed" => {
-            let over = Over::deserialize(params["turn"].take()).ok()?;
+            let over = Over::read(params["turn"].take())?;
             return Some(Heard::Happened { turn: over.id.clone(), event: Happening::Over(over) });
         }
         "configWarning" => {
@@ -140,6 +142,18 @@ fn happening(method: &str, mut params: Value) -> Option<Heard> {
         _ => return None,
     };
     Some(Heard::Happened { turn: params["turnId"].as_str()?.to_owned(), event })
+}
+
+impl Over {
+    /// What is readable of it: that a turn has ended must not be missed for what else is said of it. `None` if
+    /// it does not say which.
+    fn read(mut turn: Value) -> Option<Self> {
+        let id = turn["id"].as_str()?.to_owned();
+        let status = turn["status"].as_str().unwrap_or("it does not say how").to_owned();
+        let error = Wrong::deserialize(turn["error"].take()).ok();
+        let items = Vec::<Item>::deserialize(turn["items"].take()).unwrap_or_default();
+        Some(Self { id, status, error, items })
+    }
 }
 
 impl Item {
@@ -196,7 +210,8 @@ mod tests {
         let others = [
             r#"{"method":"item/reasoning/textDelta","params":{"turnId":"t"}}"#,
             r#"{"method":"item/started","params":{"turnId":"t","item":7}}"#,
-            r#"{"method":"turn/completed","params":{"turn":{"id":"t"}}}"#,
+            r#"{"method":"turn/completed","params":{"turn":{"status":"completed"}}}"#,
+            r#"{"method":"turn/completed","params":7}"#,
             r#"{"id":"x","result":{}}"#,
             r#"{}"#,
         ];
@@ -204,6 +219,25 @@ mod tests {
             assert!(matches!(Heard::read(line.as_bytes()), Ok(Heard::Other)), "{line}");
         }
         assert!(Heard::read(b"oops").is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_turn_is_heard_whatever_else_is_said_of_it() {
+        let cases = [
+            (r#"{"id":"t","status":"completed","items":[7]}"#, "completed"),
+            (r#"{"id":"t","status":"failed","error":{"message":null},"items":null}"#, "failed"),
+            (r#"{"id":"t","status":{"type":"done"}}"#, "it does not say how"),
+            (r#"{"id":"t"}"#, "it does not say how"),
+        ];
+        for (turn, status) in cases {
+            let line = format!(r#"{{"method":"turn/completed","params":{{"turn":{turn}}}}}"#);
+            let heard = Heard::read(line.as_bytes()).unwrap();
+            assert!(heard.ends("t"), "{turn}");
+            let Heard::Happened { event: Happening::Over(over), .. } = heard else {
+                panic!("{turn}")
+            };
+            assert_eq!((over.status.as_str(), over.error.is_none()), (status, true), "{turn}");
+        }
     }
 
     #[test]
