@@ -1,9 +1,11 @@
 //! What Codex finds in its own folder, `$CODEX_HOME`: pure, but for the writing.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+
+use crate::provider::model::plain;
 
 /// By which its configuration calls the way to models.
 pub(super) const PROVIDER: &str = "twobox";
@@ -84,24 +86,14 @@ fn quoted(text: &str) -> String {
 /// The system's.
 pub(super) fn furnish(home: &Path, config: &str, instructions: &str) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(home)?;
-    write(&home.join("config.toml"), config)?;
-    write(&home.join("AGENTS.md"), instructions)
-}
-
-/// Puts `text` there as a whole, in place of whatever an agent has put there, which no link leads out of.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let half = path.with_extension("new");
-    match fs::remove_file(&half) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&half)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(half, path)
+    plain::put(&home.join("config.toml"), config)?;
+    plain::put(&home.join("AGENTS.md"), instructions)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
