@@ -34,9 +34,9 @@ pub(super) fn judge(wrong: &Wrong, upstream: &str) -> Verdict {
             Verdict::End(lent::refused(500, message, upstream))
         }
         "rateLimitExceeded" => Verdict::End(lent::refused(429, message, upstream)),
-        "unauthorized" => Verdict::End(lent::refused(401, message, upstream)),
+        "unauthorized" => Verdict::End(lent::refused(401, said(message), upstream)),
         "usageLimitExceeded" | "sessionBudgetExceeded" => {
-            Verdict::End(lent::refused(402, message, upstream))
+            Verdict::End(lent::refused(402, said(message), upstream))
         }
         "contextWindowExceeded" => Verdict::End(lent::refused(413, message, upstream)),
         // The body of a refusal with 400 is all the message.

@@ -107,8 +107,10 @@ pub(crate) fn anew(prompt: &Prompt, handle: &TurnHandle) -> Option<Prompt> {
 /// these words. A vendor's program shows no headers, so that the host's own words are known by how they begin.
 /// An upstream that says so too makes its own refusal look like the host's, and nothing more.
 pub(crate) fn refused(status: u16, said: &str, upstream: &str) -> Failure {
-    let mut complaint = Complaint::of_status(status, said);
-    complaint.own = said.trim_start().starts_with("Twobox:");
+    let complaint = Complaint::of_status(status, said);
+    // A vendor's program does not tell of the header by which the host marks its own: its words have to do.
+    let own = complaint.message.starts_with(&format!("status {status}: Twobox: "));
+    let complaint = Complaint { own, ..complaint };
     failure(match judge(&complaint, upstream) {
         Verdict::End(trouble) => trouble,
         Verdict::Never(why) => Trouble::Refused(why),
