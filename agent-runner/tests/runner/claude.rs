@@ -271,7 +271,7 @@ fn a_turn_that_is_taken_back_ends_with_its_shell_and_the_next_one_is_answered() 
 fn what_the_host_refuses_ends_the_turn_at_once_and_says_whether_to_try_again() {
     let cases = [
         (Answer::Refuses(401, None), Failure::PROVIDER_ERROR, false),
-        (Answer::Refuses(402, None), Failure::BUDGET_EXCEEDED, false),
+        (Answer::Refuses(402, None), Failure::PROVIDER_ERROR, false), // a vendor's
         (Answer::Refuses(403, None), Failure::PROVIDER_ERROR, false),
         (Answer::Refuses(429, Some(3600)), Failure::PROVIDER_ERROR, true),
         (Answer::Refuses(500, None), Failure::PROVIDER_ERROR, true),

@@ -37,9 +37,22 @@ pub(super) fn message_id<'m>(
         digest.update([0]);
     }
     digest.update(attempt.to_be_bytes());
+    named(digest).to_string()
+}
+
+/// The name of the conversation that a message begins: the same in every attempt.
+pub(super) fn begun_by(message: &MessageId) -> Uuid {
+    let mut digest = Sha256::new();
+    digest.update("conversation");
+    digest.update([0]);
+    digest.update(message.as_str());
+    named(digest)
+}
+
+fn named(digest: Sha256) -> Uuid {
     let bytes: [u8; 32] = digest.finalize().into();
     let first = bytes.first_chunk().expect("sixteen of thirty-two bytes");
-    uuid::Builder::from_custom_bytes(*first).into_uuid().to_string()
+    uuid::Builder::from_custom_bytes(*first).into_uuid()
 }
 
 /// The folder.
@@ -80,10 +93,7 @@ impl Kept {
     /// The system's.
     pub(super) fn begin(&self, id: Uuid) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        // By a rename, so that it names the one or the other.
-        let draft = self.folder.join(".conversation");
-        fs::write(&draft, id.to_string())?;
-        fs::rename(draft, self.folder.join(CONVERSATION))
+        plain::put(&self.folder.join(CONVERSATION), &id.to_string())
     }
 
     /// The file of a conversation, if there is one. It lies in a folder that is named for where it began.
@@ -207,6 +217,24 @@ mod tests {
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
         assert!(all.iter().all(|it| it.parse::<Uuid>().is_ok()));
+    }
+
+    #[test]
+    fn what_a_message_begins_is_called_the_same_in_every_attempt() {
+        let (a, b) = (id("a"), id("b"));
+        assert_eq!(begun_by(&a), begun_by(&a));
+        assert_ne!(begun_by(&a), begun_by(&b));
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Kept::of(dir.path());
+        kept.begin(begun_by(&a)).unwrap();
+        let place = kept.folder().join("projects/-w");
+        fs::create_dir_all(&place).unwrap();
+        let text = r#"{"type":"user","uuid":"m","message":{"content":"q"}}
+{"type":"assistant","message":{"stop_reason":"end_turn","content":[{"type":"text","text":"a"}]}}
+"#;
+        fs::write(place.join(format!("{}.jsonl", begun_by(&a))), text).unwrap();
+        kept.begin(begun_by(&a)).unwrap();
+        assert_eq!(kept.answer_to("m").as_deref(), Some("a"), "it is found again");
     }
 
     #[test]

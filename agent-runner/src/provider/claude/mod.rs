@@ -22,11 +22,11 @@ use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 use twobox_shared::visible;
 
-use self::kept::{Kept, message_id};
+use self::kept::{Kept, begun_by, message_id};
 use self::line::{LEADS_AWAY, PREFIX, Way};
 use self::said::{Ended, Line, verdict};
 use super::desk::{Desk, Launch};
-use super::model::{BEGUN_ANEW, again, behind, header, is_new, prompt, skills, unbracketed};
+use super::model::{BEGUN_ANEW, SLACK, again, behind, header, is_new, prompt, skills, unbracketed};
 use super::resident::{Complaints, Output, Resident};
 use super::{Done, Prompt, PromptMessage, Provider, Push, TurnHandle, cancelled};
 use crate::args::{Folders, Options};
@@ -74,10 +74,10 @@ pub(crate) struct Claude {
 struct Course {
     /// The ids of the messages that are to be answered, and how far each has come.
     open: BTreeMap<String, Stage>,
-    /// The tools that run, by their ids.
-    tools: BTreeSet<String>,
-    /// The answer of the model that was heard last.
-    answer: Option<String>,
+    /// The tools that run, by their ids: what each is called, and how long it may take.
+    tools: BTreeMap<String, (String, Duration)>,
+    /// The answers of models that were heard: pieces of several may come in turns.
+    answers: BTreeSet<String>,
     /// Whether something was said to somebody by a tool.
     sent: bool,
     /// Whether saying nothing is meant.
@@ -93,6 +93,17 @@ enum Stage {
     Begun,
     /// It stands in a turn that goes on, beside the result of a tool: the turn's end is about it too.
     Within,
+}
+
+impl Course {
+    /// What is to be said of the tools once one has begun or ended: the one that may take longest, from now on,
+    /// for it may have waited for the others.
+    fn at_work(&self) -> Said {
+        match self.tools.values().max_by_key(|(_, span)| *span) {
+            Some((name, span)) => Said::ToolStarted { name: name.clone(), timeout: Some(*span) },
+            None => Said::ToolFinished,
+        }
+    }
 }
 
 impl Claude {
@@ -234,16 +245,25 @@ impl Claude {
                 Some(Push::Begin | Push::Model(..) | Push::Notice(_)) | None => continue,
             };
             match output {
-                Output::Line(bytes) => match serde_json::from_slice(&bytes) {
+                Output::Line(bytes) => match said::read(&bytes) {
                     Ok(line) => {
                         if let Err(failure) = self.hear(line, &mut course, handle) {
                             // Of several messages, which are given back, one may still be worked on.
                             return (Err(failure), course.open.is_empty());
                         }
                     }
-                    Err(error) => {
+                    Err(unreadable) if unreadable.ends => {
+                        let detail = format!(
+                            "Claude Code ended its turn in words that cannot be read: {}",
+                            unreadable.why
+                        );
+                        let failure = Failure::retryable(Failure::PROVIDER_ERROR, detail);
+                        return (Err(failure), false);
+                    }
+                    Err(unreadable) => {
                         let line = shorten(String::from_utf8_lossy(&bytes).trim(), 200);
-                        say!("Claude Code wrote a line that is passed over: {error}: {line}");
+                        let why = unreadable.why;
+                        say!("Claude Code wrote a line that is passed over: {why}: {line}");
                     }
                 },
                 Output::TooLong => say!("Claude Code wrote a line of more than {LINE_MAX} bytes"),
@@ -279,29 +299,33 @@ impl Claude {
     ) -> Result<(), Failure> {
         match line {
             Line::Assistant { message, parent_tool_use_id } => {
-                if message.id.is_some() && message.id != course.answer {
+                if let Some(id) = &message.id
+                    && course.answers.insert(id.clone())
+                {
                     handle.say(Said::Turns(1));
-                    course.answer.clone_from(&message.id);
                 }
                 let sends = |name: &str| {
                     name.strip_prefix(PREFIX).is_some_and(|it| it.starts_with("send_"))
                 };
                 course.sent |= message.tools().any(|(_, name)| sends(name));
                 for (id, name) in message.tools().filter(|_| parent_tool_use_id.is_none()) {
-                    let timeout = LONG_TOOLS.contains(&name).then_some(self.turn_timeout);
-                    handle.say(Said::ToolStarted { name: shorten(name, 80), timeout });
-                    course.tools.insert(id.to_owned());
+                    let span = match LONG_TOOLS.contains(&name) {
+                        true => self.turn_timeout,
+                        false => self.tool_timeout + SLACK, // its own limit comes first
+                    };
+                    course.tools.insert(id.to_owned(), (shorten(name, 80), span));
+                    handle.say(course.at_work());
                 }
             }
             Line::User { message, parent_tool_use_id: None } => {
                 let before = course.tools.len();
-                course.tools.retain(|tool| message.results().all(|id| id != tool));
-                if before > 0 && course.tools.is_empty() {
-                    handle.say(Said::ToolFinished);
+                course.tools.retain(|tool, _| message.results().all(|id| id != tool));
+                if course.tools.len() < before {
+                    handle.say(course.at_work());
                 }
             }
             Line::ControlRequest { request_id, request } => self.answer(&request_id, &request),
-            Line::Result(ended) => return Self::settle(&ended, course, handle),
+            Line::Result(ended) => return self.settle(&ended, course, handle),
             Line::CommandLifecycle { command_uuid, state } => {
                 return self.advance(&command_uuid, &state, course, handle);
             }
@@ -324,7 +348,12 @@ impl Claude {
     }
 
     /// Takes in that a turn of the program's has ended. One that is about none of our messages is its own.
-    fn settle(ended: &Ended, course: &mut Course, handle: &TurnHandle) -> Result<(), Failure> {
+    fn settle(
+        &self,
+        ended: &Ended,
+        course: &mut Course,
+        handle: &TurnHandle,
+    ) -> Result<(), Failure> {
         let about = &ended.user_message_uuids;
         let before = course.open.len();
         match about.is_empty() {
@@ -340,7 +369,7 @@ impl Claude {
         if course.open.len() == before {
             return Ok(());
         }
-        let text = ended.outcome()?;
+        let text = ended.outcome(self.settings.model.upstream())?;
         if handle.said_nothing() || (course.sent && text.trim().is_empty()) {
             course.silent = true;
             return Ok(());
@@ -410,10 +439,11 @@ impl Claude {
             .find_map(|id| self.kept.answer_to(&id))
     }
 
-    /// Begins a new conversation, and says so to whoever wants it.
+    /// Begins a new conversation, and says so to whoever wants it. Another attempt at the same finds it again, and
+    /// what was answered in it.
     fn begin_anew(&mut self, asked: &PromptMessage, handle: &TurnHandle) -> Result<(), Failure> {
         self.resident.terminate(handle, LEAVE_PATIENCE);
-        self.kept.begin(SystemIds.uuid()).map_err(unkept)?;
+        self.kept.begin(begun_by(&asked.id)).map_err(unkept)?;
         let text = BEGUN_ANEW.to_owned();
         handle.say(Said::Reply { text, files: Vec::new(), answers: Some(asked.id.clone()) });
         Ok(())
@@ -469,4 +499,26 @@ impl Provider for Claude {
 fn unkept(error: std::io::Error) -> Failure {
     let detail = format!("the conversation could not be kept in the session's folder: {error}");
     Failure::retryable(Failure::PROVIDER_ERROR, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_tools_that_run_side_by_side_the_longest_that_is_left_is_told_of() {
+        let mut course = Course::default();
+        for (id, name, seconds) in [("a", "Agent", 900), ("b", "Bash", 70)] {
+            course.tools.insert(id.to_owned(), (name.to_owned(), Duration::from_secs(seconds)));
+        }
+        let told = |course: &Course| match course.at_work() {
+            Said::ToolStarted { name, timeout } => Some((name, timeout.unwrap().as_secs())),
+            _ => None,
+        };
+        assert_eq!(told(&course), Some(("Agent".to_owned(), 900)));
+        course.tools.remove("a");
+        assert_eq!(told(&course), Some(("Bash".to_owned(), 70)));
+        course.tools.remove("b");
+        assert_eq!(told(&course), None);
+    }
 }

@@ -1,9 +1,12 @@
 //! What Claude Code says on its standard output, one JSON object a line: pure. What is not known here is
 //! passed over, for every version says something more.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use twobox_shared::content::{Failure, shorten};
+use twobox_shared::mend::mended;
+
+use crate::provider::model::lent;
 
 /// A line.
 #[derive(Debug, Deserialize)]
@@ -37,6 +40,36 @@ pub(super) enum Line {
     Other,
 }
 
+/// A line that has not the shape that it should.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) why: serde_json::Error,
+    /// Whether it says all the same that a turn has ended, which must not be missed.
+    pub(super) ends: bool,
+}
+
+/// What a line says. Halves of characters, which JavaScript lets stand, are mended.
+///
+/// # Errors
+/// It has another shape.
+pub(super) fn read(line: &[u8]) -> Result<Line, Unreadable> {
+    let text = String::from_utf8_lossy(line);
+    let text = mended(&text);
+    serde_json::from_str(&text).map_err(|why| {
+        let value = serde_json::from_str::<Value>(&text);
+        Unreadable { why, ends: value.is_ok_and(|value| value["type"] == "result") }
+    })
+}
+
+/// What is null is as if it was not there.
+fn or_default<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
 /// What a model or a tool said.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -68,12 +101,16 @@ impl Message {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ended {
+    #[serde(deserialize_with = "or_default")]
     subtype: String,
+    #[serde(deserialize_with = "or_default")]
     is_error: bool,
     result: Option<String>,
+    #[serde(deserialize_with = "or_default")]
     errors: Vec<String>,
     api_error_status: Option<u16>,
     /// The messages that it answers.
+    #[serde(deserialize_with = "or_default")]
     pub(super) user_message_uuids: Vec<String>,
 }
 
@@ -81,11 +118,12 @@ pub(super) struct Ended {
 const PREFIX: &str = "API Error:";
 
 impl Ended {
-    /// The answer, or how it failed. Success is that it is no error, and never what `subtype` says.
+    /// The answer of the model of `upstream`, or how it failed. Success is that it is no error, and never what
+    /// `subtype` says.
     ///
     /// # Errors
     /// Why there is no answer.
-    pub(super) fn outcome(&self) -> Result<String, Failure> {
+    pub(super) fn outcome(&self, upstream: &str) -> Result<String, Failure> {
         if !self.is_error {
             return Ok(self.result.clone().unwrap_or_default());
         }
@@ -97,31 +135,40 @@ impl Ended {
             ("error_max_budget_usd", _) => {
                 Failure::permanent(Failure::BUDGET_EXCEEDED, format!("Claude Code: {detail}"))
             }
-            ("success", Some(402)) => Failure::permanent(Failure::BUDGET_EXCEEDED, detail),
-            // What the request says, and so every later one of this conversation.
-            ("success", Some(400 | 413 | 422)) => Failure::permanent(
-                Failure::PROVIDER_ERROR,
-                format!("{detail}; if this goes on, /new begins a new conversation"),
-            ),
-            ("success", Some(401 | 403 | 404)) => {
-                Failure::permanent(Failure::PROVIDER_ERROR, detail)
+            ("success", Some(status)) => {
+                let said = self.said();
+                let said = said.strip_prefix(&status.to_string()).unwrap_or(&said);
+                lent::refused(status, words(said.trim()), upstream)
             }
-            // Throttled, overloaded, broken or not reached: the same may be answered later.
+            // Broken or not reached: the same may be answered later.
             _ => Failure::retryable(Failure::PROVIDER_ERROR, detail),
         })
     }
 
-    fn detail(&self) -> String {
+    fn said(&self) -> String {
         let said = match self.errors.is_empty() {
             true => self.result.clone().unwrap_or_default(),
             false => self.errors.join("; "),
         };
-        let said = said.trim().trim_start_matches(PREFIX).trim();
-        let said = if said.is_empty() { &self.subtype } else { said };
+        said.trim().trim_start_matches(PREFIX).trim().to_owned()
+    }
+
+    fn detail(&self) -> String {
+        let said = self.said();
+        let said = if said.is_empty() { &self.subtype } else { &said };
         let status = self.api_error_status.filter(|status| !said.contains(&status.to_string()));
         let status = status.map(|status| format!("status {status}: ")).unwrap_or_default();
         format!("{status}{}", shorten(said, 600))
     }
+}
+
+/// The error that an upstream has answered with, if it stands in what Claude Code says of it.
+fn words(said: &str) -> &str {
+    let json = said.find('{').zip(said.rfind('}')).and_then(|(from, to)| said.get(from..=to));
+    let is_error = |json: &&str| {
+        serde_json::from_str::<Value>(json).is_ok_and(|value| !value["error"].is_null())
+    };
+    json.filter(is_error).unwrap_or(said)
 }
 
 /// The answer to the question whether a tool may be used.
@@ -140,8 +187,8 @@ mod tests {
     use super::*;
 
     fn ended(text: &str) -> Result<String, Failure> {
-        match serde_json::from_str(text).unwrap() {
-            Line::Result(ended) => ended.outcome(),
+        match read(text.as_bytes()).unwrap() {
+            Line::Result(ended) => ended.outcome("up"),
             other => panic!("{other:?}"),
         }
     }
@@ -157,12 +204,25 @@ mod tests {
                     "result":"API Error: 529 {{\"x\":1}} busy"}}"#
             )
         };
+        let refusal = |status: &str, why: &str| {
+            let body = json!({"type": "error", "error": {"type": "x", "message": why}});
+            json!({
+                "type": "result", "subtype": "success", "is_error": true,
+                "api_error_status": status.parse::<u16>().unwrap(),
+                "result": format!("API Error: {status} {body}"),
+            })
+            .to_string()
+        };
         let cases = [
             (api("401"), Failure::PROVIDER_ERROR, false, "status 401: 529"),
-            (api("402"), Failure::BUDGET_EXCEEDED, false, "busy"),
+            (api("402"), Failure::PROVIDER_ERROR, false, "up wants to be paid"),
+            (refusal("402", "Twobox: used up"), Failure::BUDGET_EXCEEDED, false, "Twobox: used up"),
+            (refusal("402", "no credit"), Failure::PROVIDER_ERROR, false, "no credit"),
+            (refusal("401", "Twobox: wrong key"), Failure::PROVIDER_ERROR, false, "Twobox: wrong"),
+            (refusal("401", "wrong key"), Failure::PROVIDER_ERROR, false, "twobox secrets set"),
             (api("400"), Failure::PROVIDER_ERROR, false, "/new begins"),
             (api("429"), Failure::PROVIDER_ERROR, true, "busy"),
-            (api("529"), Failure::PROVIDER_ERROR, true, "529 {\"x\":1} busy"),
+            (api("529"), Failure::PROVIDER_ERROR, true, "status 529: {\"x\":1} busy"),
             (api("null"), Failure::PROVIDER_ERROR, true, "busy"),
             (
                 r#"{"type":"result","subtype":"error_max_turns","is_error":true,"errors":["a","b"]}"#
@@ -183,6 +243,20 @@ mod tests {
             assert_eq!((failure.reason.as_str(), failure.retryable), (reason, retryable), "{line}");
             assert!(failure.detail.contains(detail), "{line}: {}", failure.detail);
         }
+    }
+
+    #[test]
+    fn the_end_of_a_turn_is_heard_also_if_it_has_another_shape() {
+        let nulls = r#"{"type":"result","subtype":null,"is_error":null,"result":"done","errors":null,
+            "api_error_status":null,"user_message_uuids":null}"#;
+        assert_eq!(ended(nulls).unwrap(), "done");
+        let half = r#"{"type":"result","is_error":false,"result":"\ud83d"}"#;
+        assert_eq!(ended(half).unwrap(), "\u{fffd}");
+        let ends = |line: &str| read(line.as_bytes()).unwrap_err().ends;
+        assert!(ends(r#"{"type":"result","is_error":"no","result":"done"}"#));
+        assert!(ends(r#"{"type":"result","result":7}"#));
+        assert!(!ends(r#"{"type":"assistant","message":7}"#));
+        assert!(!ends("result"));
     }
 
     #[test]

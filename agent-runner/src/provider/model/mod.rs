@@ -25,7 +25,7 @@ mod turn;
 
 pub(crate) use client::Heard;
 pub(super) use messages::{again, header, is_new, unbracketed};
-pub(super) use tools::{OVER, Speaks, host as host_tools};
+pub(super) use tools::{OVER, SLACK, Speaks, host as host_tools};
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};

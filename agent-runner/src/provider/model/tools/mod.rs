@@ -54,7 +54,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const TEXT_MAX: usize = 80_000;
 
 /// How much longer the main thread waits for a shell than the shell's own limit.
-const SLACK: Duration = Duration::from_secs(10);
+pub(in crate::provider) const SLACK: Duration = Duration::from_secs(10);
 
 /// The shortest key that is looked for, in bytes. The host's are longer.
 const KEY_MIN: usize = 16;
