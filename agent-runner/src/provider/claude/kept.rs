@@ -96,6 +96,15 @@ impl Kept {
         plain::put(&self.folder.join(CONVERSATION), &id.to_string())
     }
 
+    /// Puts the file of a conversation out of the way that Claude Code cannot go on with: then one of the same name
+    /// can be begun.
+    pub(super) fn set_aside(&self) {
+        let conversation = self.conversation(Uuid::nil()).ok();
+        if let Some(path) = conversation.and_then(|(id, _)| self.transcript(id)) {
+            drop(fs::rename(&path, path.with_extension("lost"))); // or it is found again, and refused again
+        }
+    }
+
     /// The file of a conversation, if there is one. It lies in a folder that is named for where it began.
     fn transcript(&self, conversation: Uuid) -> Option<PathBuf> {
         let places = fs::read_dir(self.folder.join("projects")).ok()?.flatten();
@@ -235,6 +244,9 @@ mod tests {
         fs::write(place.join(format!("{}.jsonl", begun_by(&a))), text).unwrap();
         kept.begin(begun_by(&a)).unwrap();
         assert_eq!(kept.answer_to("m").as_deref(), Some("a"), "it is found again");
+        kept.set_aside();
+        let again = kept.conversation(Uuid::nil()).unwrap();
+        assert_eq!(again, (begun_by(&a), true), "what cannot be gone on with is begun again");
     }
 
     #[test]

@@ -418,6 +418,7 @@ impl Claude {
         self.resident.stop(handle, Duration::ZERO);
         if NO_CONVERSATION.iter().any(|words| complaints.contains(words)) {
             say!("the conversation so far is lost: {complaints}");
+            self.kept.set_aside(); // another attempt at a `/new` begins one of the same name
             if let Err(error) = self.kept.begin(SystemIds.uuid()) {
                 return unkept(error);
             }
