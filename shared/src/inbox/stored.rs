@@ -100,7 +100,7 @@ impl InboxTx<'_> {
     ///
     /// # Errors
     /// [`BoxError::Sqlite`].
-    pub fn withdrawn(&self, limit: u32) -> Result<Vec<PendingMessage>, BoxError> {
+    pub fn taken_back(&self, limit: u32) -> Result<Vec<PendingMessage>, BoxError> {
         const SELECT: &str = "
             SELECT id, seq, kind, tries, forgiven, trigger, process_after,
                    channel_type, platform_id, thread_id, run_id IS NOT NULL AS of_run,
@@ -109,13 +109,13 @@ impl InboxTx<'_> {
             WHERE status = 'cancelled' AND run_id IS NULL AND series_id IS NULL
             ORDER BY seq DESC LIMIT :limit";
         let params = named_params! { ":limit": limit };
-        let mut withdrawn: Vec<PendingMessage> = self
+        let mut taken_back: Vec<PendingMessage> = self
             .conn()
             .prepare_cached(SELECT)
             .and_then(|mut select| select.query_map(params, PendingMessage::from_row)?.collect())
             .map_err(failed("list messages that were taken back"))?;
-        withdrawn.reverse();
-        Ok(withdrawn)
+        taken_back.reverse();
+        Ok(taken_back)
     }
 
     /// How many messages from the host wait to be told to the agent as context.

@@ -60,7 +60,7 @@ impl Boxes {
         }
         let mut inbox = Inbox::open_to_read(&self.paths().inbound_db())?;
         let tx = inbox.read()?;
-        let (pending, withdrawn) = (tx.pending()?, tx.withdrawn(WITHDRAWN_MAX)?);
+        let (pending, withdrawn) = (tx.pending()?, tx.taken_back(WITHDRAWN_MAX)?);
         let read = self.read(writers, |outbox| {
             let messages = pending.iter().chain(&withdrawn).map(|message| &message.id);
             Ok((outbox.acks(messages)?, outbox.tool()?))
