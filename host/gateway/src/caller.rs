@@ -11,6 +11,7 @@ use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_store::usage::Limit;
 use twobox_system::blocking::blocking;
 use twobox_system::lock::lock;
+use twobox_system::repeat::Repeats;
 
 use crate::body::{self, BODY_MAX};
 use crate::egress::TUNNELS_MAX;
@@ -51,6 +52,10 @@ pub struct Caller {
     tunnels: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     pace: Arc<Mutex<Pace>>,
+    /// What was said of the hosts that it reached, and of those that it may not. Containers name them: in the
+    /// table of the host's own warnings, or in each other's, they would crowd out the rest.
+    pub(crate) reached: Repeats,
+    pub(crate) refused: Repeats,
 }
 
 impl Caller {
@@ -66,7 +71,21 @@ impl Caller {
         let [turns, tunnels, lookups] =
             [TURNS_MAX, TUNNELS_MAX, LOOKUPS_MAX].map(|most| Arc::new(Semaphore::new(most)));
         let pace = Arc::new(Mutex::new(Pace::new(Instant::now())));
-        Self { session, agent, key, models, allowance, room, turns, tunnels, lookups, pace }
+        let (reached, refused) = <(Repeats, Repeats)>::default();
+        Self {
+            session,
+            agent,
+            key,
+            models,
+            allowance,
+            room,
+            turns,
+            tunnels,
+            lookups,
+            pace,
+            reached,
+            refused,
+        }
     }
 
     /// Whether it may make one more request at `now`, or asks too fast.

@@ -92,16 +92,9 @@ impl Proxy {
             false => Err(too_fast()),
         };
         opened.map_err(|refusal| {
-            let (session, why) = (caller.session, refusal.why);
-            let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
             let detail = for_a_terminal(&refusal.detail);
-            if why == Why::NotAllowed
-                && let Some(before) = warned("egress.refused", &format!("{session} {host}"))
-            {
-                tracing::info!(%session, agent = %caller.agent, detail, before,
-                    "an agent was refused a host of the network");
-            }
-            tracing::debug!(%session, status = refusal.status(), detail, "refused a tunnel");
+            tracing::debug!(session = %caller.session, status = refusal.status(), detail,
+                "refused a tunnel");
             egress::not_opened(&refusal)
         })
     }

@@ -7,17 +7,18 @@ pub(crate) mod reach;
 mod tunnel;
 
 use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use twobox_model::egress::Target;
 use twobox_shared::agent_config::Api;
 
-pub(crate) use self::tunnel::Traffic;
 use crate::answer::{Answer, plain, refused_tunnel};
 use crate::caller::Caller;
 use crate::headers;
 use crate::refusal::{Refusal, Why};
 use reach::Reach;
+use tunnel::Traffic;
 
 /// How many tunnels a session may have at once. It is less than its connections, so that its model can
 /// always be asked.
@@ -72,18 +73,10 @@ impl Tunnel {
     /// Carries what `client` and the host say to each other, until both have ended or one breaks.
     pub(crate) async fn carry(self, client: hyper::upgrade::Upgraded, caller: &Caller) {
         let Self { target, stream, _turn } = self;
-        let traffic = tunnel::carry(client, stream, tunnel::LIMITS).await;
-        note(caller, &target, &traffic);
-    }
-}
-
-/// Says who reached what: the first time, and then how often.
-fn note(caller: &Caller, target: &Target, Traffic { up, down, took, end }: &Traffic) {
-    let session = caller.session;
-    tracing::debug!(%session, %target, up, down, ?took, ?end, "a connection of an agent ended");
-    let who = format!("{session} {target}");
-    if let Some(before) = twobox_system::repeat::warned("egress", &who) {
-        tracing::info!(%session, agent = %caller.agent, %target, up, down, ?end, before,
-            "an agent reached a host of the network");
+        let session = caller.session;
+        let ended = |Traffic { up, down, took, end }: Traffic| {
+            tracing::debug!(%session, %target, up, down, ?took, ?end, "a connection of an agent ended");
+        };
+        tunnel::carry(TokioIo::new(client), stream, tunnel::LIMITS, ended).await;
     }
 }

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use twobox_model::egress::{Egress, Host, Target};
+use twobox_shared::errors::for_a_terminal;
 use twobox_system::blocking::blocking;
 
 use crate::caller::Caller;
@@ -49,6 +50,12 @@ impl Reach {
         caller: &Caller,
         target: &Target,
     ) -> Result<TcpStream, Refusal> {
+        let connected = self.try_to_connect(caller, target).await;
+        note(caller, target, connected.as_ref().err());
+        connected
+    }
+
+    async fn try_to_connect(&self, caller: &Caller, target: &Target) -> Result<TcpStream, Refusal> {
         let egress = caller.allowed().await.egress;
         if !egress.names(target) {
             let detail =
@@ -74,11 +81,15 @@ impl Reach {
         target: &Target,
     ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), Refusal> {
         let silent = || Refusal::new(Why::Unreachable, format!("{target} cannot be resolved"));
-        let turns =
-            async { (caller.lookup().await, Arc::clone(&self.lookups).acquire_owned().await) };
         let (resolver, host) = (Arc::clone(&self.resolver), target.host.clone());
         let looked_up = async {
-            let turns = turns.await;
+            let turns = match &host {
+                Host::Name(_) => {
+                    Some((caller.lookup().await, Arc::clone(&self.lookups).acquire_owned().await))
+                }
+                // Nobody is asked for it.
+                Host::Address(_) => None,
+            };
             blocking(move || {
                 let _until_it_is_done = turns;
                 let found = match &host {
@@ -97,6 +108,28 @@ impl Reach {
             }
             Err(_) => Err(silent()),
         }
+    }
+}
+
+/// Says who reached what, or may not: the first time, and then how often. It is said while the way opens, for
+/// one that is open may end without a word.
+fn note(caller: &Caller, target: &Target, refused: Option<&Refusal>) {
+    let (session, cause, now) = (caller.session, target.to_string(), Instant::now());
+    match refused {
+        None => {
+            if let Some(before) = caller.reached.tell(&cause, now) {
+                tracing::info!(%session, agent = %caller.agent, %target, before,
+                    "an agent reached a host of the network");
+            }
+        }
+        Some(refusal) if refusal.why == Why::NotAllowed => {
+            if let Some(before) = caller.refused.tell(&cause, now) {
+                let detail = for_a_terminal(&refusal.detail);
+                tracing::info!(%session, agent = %caller.agent, detail, before,
+                    "an agent was refused a host of the network");
+            }
+        }
+        Some(_) => {}
     }
 }
 
@@ -147,7 +180,53 @@ fn own() -> io::Result<Vec<IpAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller::Allowed;
     use twobox_model::egress::Rule;
+    use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
+
+    /// One that may reach what `rules` name.
+    fn caller(rules: &[&str]) -> Caller {
+        let rules = rules.iter().map(|it| Rule::try_from((*it).to_owned()).unwrap()).collect();
+        let egress = Arc::new(Egress::of(rules).unwrap());
+        let allowance = move || Allowed { egress: Arc::clone(&egress), ..Allowed::default() };
+        let (session, agent) =
+            (SessionId::generate(&SystemIds), AgentGroupId::generate(&SystemIds));
+        Caller::new(session, agent, "key".to_owned(), Vec::new(), Arc::new(allowance))
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_asks_for_is_said_beside_the_warnings_of_the_host() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string();
+        let caller = caller(&[&target]);
+        let reach = Reach::new(Arc::new(|_| Err(io::ErrorKind::NotFound.into())));
+        for n in 0..200 {
+            let other = Target::parse(&format!("n{n}.example:443")).unwrap();
+            assert_eq!(reach.connect(&caller, &other).await.unwrap_err().why, Why::NotAllowed);
+        }
+        for cause in ["one", "another"] {
+            let warned = twobox_system::repeat::warned("a test of egress", cause);
+            assert_eq!(warned, Some(0), "the host can still warn");
+        }
+        let now = Instant::now();
+        assert_eq!(caller.refused.tell("n0.example:443", now), None, "it was said");
+        let open = reach.connect(&caller, &Target::parse(&target).unwrap()).await.unwrap();
+        assert_eq!(caller.reached.tell(&target, now), None, "said while it is open");
+        drop(open);
+    }
+
+    #[tokio::test]
+    async fn an_address_waits_for_no_name() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string();
+        let caller = caller(&[&target]);
+        let reach = Reach::new(Arc::new(|_| Err(io::ErrorKind::NotFound.into())));
+        let mut held = Vec::new();
+        while let Ok(turn) = timeout(Duration::from_millis(20), caller.lookup()).await {
+            held.push(turn);
+        }
+        assert!(reach.connect(&caller, &Target::parse(&target).unwrap()).await.is_ok());
+    }
 
     #[test]
     fn this_machine_knows_its_own_addresses() {

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::sleep;
 use twobox_system::lock::lock;
@@ -42,7 +41,7 @@ pub(crate) struct Traffic {
 }
 
 /// Why a tunnel ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// Both sides have said all.
     Done,
@@ -54,48 +53,67 @@ pub(crate) enum End {
     Silence,
     /// It lasted too long.
     Time,
+    /// Its session's door closed on it.
+    Dropped,
 }
 
 struct Meter {
     limits: Limits,
+    begun: Instant,
     up: AtomicU64,
     down: AtomicU64,
     last: Mutex<Instant>,
 }
 
-/// Carries until both sides have ended, one breaks, or a limit is reached. A side that has ended can still
-/// hear.
-pub(crate) async fn carry(
-    client: hyper::upgrade::Upgraded,
-    host: tokio::net::TcpStream,
-    limits: Limits,
-) -> Traffic {
-    between(TokioIo::new(client), host, limits).await
+/// Says what a tunnel has carried, however it ends.
+struct Ending<F: FnMut(Traffic)> {
+    meter: Meter,
+    end: End,
+    ended: F,
 }
 
-async fn between<A, B>(client: A, host: B, limits: Limits) -> Traffic
+impl<F: FnMut(Traffic)> Drop for Ending<F> {
+    fn drop(&mut self) {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Meter { begun, up, down, .. } = &self.meter;
+        let traffic = Traffic { up: of(up), down: of(down), took: begun.elapsed(), end: self.end };
+        (self.ended)(traffic);
+    }
+}
+
+/// Carries until both sides have ended, one breaks, or a limit is reached, and tells `ended` what it was, also
+/// where it is dropped before. A side that has ended can still hear.
+pub(crate) async fn carry<A, B>(client: A, host: B, limits: Limits, ended: impl FnMut(Traffic))
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
 {
     let begun = Instant::now();
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
-    let meter = Meter { limits, up, down, last: Mutex::new(begun) };
+    let meter = Meter { limits, begun, up, down, last: Mutex::new(begun) };
+    let mut ending = Ending { meter, end: End::Dropped, ended };
+    let end = both_ways(client, host, &ending.meter).await;
+    ending.end = end;
+}
+
+async fn both_ways<A, B>(client: A, host: B, meter: &Meter) -> End
+where
+    A: AsyncRead + AsyncWrite,
+    B: AsyncRead + AsyncWrite,
+{
     let ((mut from_client, mut to_client), (mut from_host, mut to_host)) =
         (split(client), split(host));
     let both = async {
         tokio::try_join!(
-            pour(&mut from_client, &mut to_host, &meter, &meter.up),
-            pour(&mut from_host, &mut to_client, &meter, &meter.down),
+            pour(&mut from_client, &mut to_host, meter, &meter.up),
+            pour(&mut from_host, &mut to_client, meter, &meter.down),
         )
     };
-    let end = tokio::select! {
+    tokio::select! {
         poured = both => poured.map_or_else(|end| end, |_| End::Done),
         () = meter.silence() => End::Silence,
-        () = sleep(limits.whole) => End::Time,
-    };
-    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    Traffic { up: of(&meter.up), down: of(&meter.down), took: begun.elapsed(), end }
+        () = sleep(meter.limits.whole) => End::Time,
+    }
 }
 
 async fn pour(
@@ -146,12 +164,35 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::duplex;
+    use tokio::io::{DuplexStream, duplex};
 
     const LONG: Duration = Duration::from_secs(3600);
 
     fn limits(bytes: u64, silence: Duration) -> Limits {
         Limits { bytes, silence, whole: LONG }
+    }
+
+    async fn between(client: DuplexStream, host: DuplexStream, limits: Limits) -> Traffic {
+        let mut said = None;
+        carry(client, host, limits, |traffic| said = Some(traffic)).await;
+        said.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_tunnel_has_carried_is_said_also_if_it_is_dropped() {
+        let ((near, mut client), (far, mut host)) = (duplex(64), duplex(64));
+        let said = Mutex::new(None);
+        let carrying = carry(near, far, limits(1000, LONG), |traffic| *lock(&said) = Some(traffic));
+        let passing = async {
+            client.write_all(b"question").await.unwrap();
+            host.read_exact(&mut [0; 8]).await.unwrap();
+        };
+        tokio::select! {
+            () = carrying => panic!("neither side has ended it"),
+            () = passing => {}
+        }
+        let Traffic { up, down, end, .. } = lock(&said).take().unwrap();
+        assert_eq!((up, down, end), (8, 0, End::Dropped));
     }
 
     #[tokio::test]
