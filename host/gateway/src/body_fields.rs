@@ -41,7 +41,6 @@ fn passes(api: Api, name: &str) -> bool {
     ];
     let own: &[&str] = match api {
         Api::Messages => &[
-            "messages",
             "system",
             "stop_sequences",
             "thinking",
@@ -67,7 +66,6 @@ fn passes(api: Api, name: &str) -> bool {
             "client_metadata",
         ],
         Api::Chat => &[
-            "messages",
             "stream_options",
             "parallel_tool_calls",
             "top_k",
@@ -130,7 +128,10 @@ impl<'de> Visitor<'de> for Object {
                 "max_completion_tokens" => fields.max_completion_tokens = map.next_value()?,
                 "n" => fields.answers = map.next_value()?,
                 "tools" => map.next_value_seed(Nullable(Each(Kind::Tool)))?.unwrap_or_default(),
-                "input" if self.0 == Api::Responses => map.next_value_seed(Input)?,
+                "input" if self.0 == Api::Responses => map.next_value_seed(Said(Kind::Item))?,
+                "messages" if self.0 != Api::Responses => {
+                    map.next_value_seed(Said(Kind::Message))?;
+                }
                 "service_tier" => usual_tier(map.next_value_seed(Nullable(Text))?.as_deref())?,
                 known if passes(self.0, known) => drop(map.next_value::<IgnoredAny>()?),
                 other => map.next_value_seed(Nothing(other))?,
@@ -287,6 +288,11 @@ enum Kind {
     /// A tool in a namespace, which has no further tools in it.
     ToolOfSpace,
     Item,
+    Message,
+    /// Of a message's content.
+    Block,
+    /// What such a block says of a tool: that it is there from now on, or no longer.
+    Change,
 }
 
 /// The kinds of tools that the client runs; of those that end with `_`, a date follows. Those that the
@@ -305,6 +311,19 @@ const CLIENTS: [&str; 9] = [
 ];
 
 impl Kind {
+    /// What stands under `name` in an object of this kind, if tools may: also in the middle of a conversation,
+    /// where both vendors let a client tell of more.
+    fn holds(self, name: &str) -> Option<Self> {
+        match (self, name) {
+            (Self::Tool, "tools") => Some(Self::ToolOfSpace),
+            (Self::Item | Self::Message | Self::Block | Self::Change, "tools")
+            | (Self::Block | Self::Change, "definition") => Some(Self::Tool),
+            (Self::Message | Self::Block, "content") => Some(Self::Block),
+            (Self::Block, "tool") => Some(Self::Change),
+            _ => None,
+        }
+    }
+
     fn check<E: Error>(self, kind: &str) -> Result<(), E> {
         let known = |known: &&str| match known.ends_with('_') {
             true => kind.starts_with(*known),
@@ -314,13 +333,21 @@ impl Kind {
             Self::ToolOfSpace if kind == "namespace" => {
                 Err(E::custom("tools: a namespace in a namespace".to_owned()))
             }
-            Self::Tool | Self::ToolOfSpace if !CLIENTS.iter().any(known) => Err(E::custom(
-                format!("tools: {kind:?} would be run by the upstream, out of sight of this host"),
-            )),
+            Self::Change if matches!(kind, "tool_definition" | "tool_reference") => Ok(()),
+            Self::Tool | Self::ToolOfSpace | Self::Change if !CLIENTS.iter().any(known) => {
+                Err(E::custom(format!(
+                    "tools: {kind:?} would be run by the upstream, out of sight of this host"
+                )))
+            }
             Self::Item if kind == "item_reference" => {
                 Err(E::custom("input: what the upstream has stored is not served".to_owned()))
             }
-            Self::Tool | Self::ToolOfSpace | Self::Item => Ok(()),
+            Self::Tool
+            | Self::ToolOfSpace
+            | Self::Item
+            | Self::Message
+            | Self::Block
+            | Self::Change => Ok(()),
         }
     }
 }
@@ -377,11 +404,15 @@ impl<'de> Visitor<'de> for One {
         let mut typed = false;
         let mut tools = false;
         while let Some(name) = map.next_key_seed(Text)? {
-            if name == "tools" && matches!(self.0, Kind::Tool) {
+            if let Some(kind) = self.0.holds(&name) {
+                if name != "tools" {
+                    map.next_value_seed(Said(kind))?;
+                    continue;
+                }
                 if std::mem::replace(&mut tools, true) {
                     return Err(Error::custom("duplicate field \"tools\""));
                 }
-                map.next_value_seed(Nullable(Each(Kind::ToolOfSpace)))?;
+                map.next_value_seed(Nullable(Each(kind)))?;
                 continue;
             }
             if name != "type" {
@@ -399,10 +430,10 @@ impl<'de> Visitor<'de> for One {
     }
 }
 
-/// The input of Responses: a text, or items.
-struct Input;
+/// What is said in a conversation, or in one piece of it: nothing, a text, an object or a list of objects.
+struct Said(Kind);
 
-impl<'de> DeserializeSeed<'de> for Input {
+impl<'de> DeserializeSeed<'de> for Said {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -410,11 +441,15 @@ impl<'de> DeserializeSeed<'de> for Input {
     }
 }
 
-impl<'de> Visitor<'de> for Input {
+impl<'de> Visitor<'de> for Said {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text or a list of items")
+        f.write_str("a text, an object or a list of objects")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
     }
 
     fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
@@ -422,6 +457,10 @@ impl<'de> Visitor<'de> for Input {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-        Each(Kind::Item).visit_seq(seq)
+        Each(self.0).visit_seq(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        One(self.0).visit_map(map)
     }
 }

@@ -25,7 +25,7 @@ const UP: [&str; 10] = [
 /// How the words of `anthropic-beta` begin that pass. Others may change what a request can cost, or have the
 /// upstream reach the network. What Claude Code 2.1.332 sends is among them, for its bodies say what only they
 /// mean: of its tools (`advanced-tool-use-` is about those that are told later and found by a search of its own;
-/// those that an upstream runs are refused in the body), of its conversation, and of thinking.
+/// those that an upstream runs are refused in the body, also in the middle of a conversation), of its conversation, and of thinking.
 const BETAS: [&str; 14] = [
     "advanced-tool-use-",
     "claude-code-",

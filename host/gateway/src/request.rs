@@ -259,4 +259,56 @@ mod tests {
             assert!(refusal.detail.contains(expected), "{body}: {}", refusal.detail);
         }
     }
+
+    #[test]
+    fn tools_in_a_conversation_are_looked_at_like_those_beside_it() {
+        let read = |api, field: &str, said: &str| {
+            let body = format!(r#"{{"model":"m","{field}":{said}}}"#);
+            Asked::read(api, Kind::Compatible, body.as_bytes())
+        };
+        let added = |tool: &str| {
+            format!(
+                r#"[{{"role":"system","content":[{{"type":"text","text":"web_search"}},
+                    {{"type":"tool_addition","tool":{tool}}}]}}]"#
+            )
+        };
+        let good = [
+            added(r#"{"type":"tool_definition","definition":{"name":"a","input_schema":{}}}"#),
+            added(r#"{"type":"tool_reference","name":"web_search"}"#),
+            r#"[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use",
+                "input":{"type":"web_search","tools":[{"type":"web_search"}]}}]},{"role":"user",
+                "content":[{"type":"tool_result","content":[{"type":"image"}]},
+                {"type":"tool_result","content":"a"},{"type":"tool_result","content":null}]}]"#
+                .to_owned(),
+        ];
+        for said in good {
+            assert!(read(Api::Messages, "messages", &said).is_ok(), "{said}");
+        }
+        let bad = [
+            added(r#"{"type":"tool_definition","definition":{"type":"web_search_20250305"}}"#),
+            added(
+                r#"{"definition":{"name":"a","type":"web_search_20250305"},"type":"tool_definition"}"#,
+            ),
+            added(r#"{"type":"web_search_20250305"}"#),
+            r#"[{"role":"system","tools":[{"type":"web_search_20250305"}],"content":"a"}]"#
+                .to_owned(),
+            r#"[{"content":[{"content":[{"tools":[{"type":"web_search_20250305"}]}]}]}]"#
+                .to_owned(),
+            r#"[{"content":"a","content":[{"definition":{"type":"web_search_20250305"}}]}]"#
+                .to_owned(),
+            r#"[{"content":[{"\u0074ool":{"type":"web_search_20250305"}}]}]"#.to_owned(),
+        ];
+        for said in bad {
+            let refusal = read(Api::Messages, "messages", &said).unwrap_err();
+            assert!(refusal.detail.contains("web_search"), "{said}: {}", refusal.detail);
+        }
+        let told = r#"[{"type":"additional_tools","tools":[{"type":"function"},{"type":"KIND"}]}]"#;
+        let told = |kind| read(Api::Responses, "input", &told.replace("KIND", kind));
+        assert!(told("custom").is_ok() && told("web_search").is_err());
+        let said = r#"[{"role":"system","tools":[{"type":"builtin_function"}]}]"#;
+        assert!(read(Api::Chat, "messages", said).is_err());
+        let deep = format!("{}null{}", r#"[{"content":"#.repeat(9999), "}]".repeat(9999));
+        let refusal = read(Api::Messages, "messages", &deep).unwrap_err();
+        assert!(refusal.detail.contains("recursion limit"), "{}", refusal.detail);
+    }
 }
