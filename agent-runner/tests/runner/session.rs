@@ -15,8 +15,8 @@ use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Ack, AckStatus, OutRow, Source, UntrustedOutbox, read_untrusted};
 use twobox_shared::paths::SessionPaths;
 use twobox_shared::seq::Seq;
-
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything takes: a vendor's program has hundreds of megabytes, and is read from the disk at first.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const LABEL: &str = "0190a000-0000-7000-8000-000000000001";
 
 pub(crate) struct Session {

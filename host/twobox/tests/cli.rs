@@ -187,11 +187,13 @@ fn fields_are_set_by_their_names_and_an_agent_is_copied_with_its_program() {
         ("budget.usd_per_day=-1", "budget.usd_per_day: -1 is not"),
         ("max_turns=many", "max_turns: invalid type"),
         ("colour=red", "unknown field `colour`"),
-        ("max_turns", "use NAME=VALUE"),
     ] {
         let failed = fails(&twobox(&data, &["agents", "set", "ann", "image=other:1", given]), 2);
         assert!(failed.contains(part), "{given}: {failed}");
     }
+    let no_value = twobox(&data, &["agents", "set", "ann", "image=other:1", "max_turns"]);
+    assert_eq!(no_value.status.code(), Some(2));
+    assert!(text(&no_value.stderr).contains("use NAME=VALUE"), "{no_value:?}");
     assert_eq!(read("ann"), ann, "nothing was changed");
 
     std::fs::create_dir(data.join("programs/ann/skills")).unwrap();
