@@ -347,7 +347,11 @@ impl Chat {
 
     /// The different messages that answer a message.
     pub fn answers(&self, id: &str) -> Vec<Outbound> {
-        self.letters().into_iter().filter(|it| it.in_reply_to.as_deref() == Some(id)).collect()
+        let is_answer = |it: &Outbound| {
+            it.in_reply_to.as_deref() == Some(id)
+                && it.answers.iter().any(|answered| answered == id)
+        };
+        self.letters().into_iter().filter(is_answer).collect()
     }
 
     /// Whether a recording agent's answer to this message was shown.

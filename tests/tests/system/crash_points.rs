@@ -538,6 +538,7 @@ fn every_point_is_reached_without_dying(setup: Setup) {
         .setting("containers.stop_grace", "500ms")
         .courier(&courier, false)
         .recording_agent("ada", Mode::Shared, Lifetime::Turn)
+        .agent("bob", asks(&tea()))
         .make();
     world.wire("ada", "42");
     outlived(&world);
@@ -563,6 +564,11 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     wait_for("the runner to forget the first message", || {
         points(&runner).contains(&CrashPoint::RunnerForgot.name().to_owned()).then_some(())
     });
+    let asked = world.chat("bob");
+    asked.ask("ask");
+    prompt(&asked);
+    asked.wait_answer(&asked.say("2"));
+    heard(&asked, "heard: A person");
     world.occupy(&chat, "ada", "hang:1"); // so that there is a container to be stopped
     world.hand_in("42", "m1", "hello");
     wait_for("the courier's letter to be recorded", || {
