@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::session::repository;
 
-/// Where they are; `twobox/clis` in the user's cache without it, as for `.ci/run`.
+/// Where they are; `target/clis` without it. As root, the process runtime's agents are another user, for whom
+/// nothing in root's home is to be had.
 const FOLDER: &str = "TWOBOX_TEST_CLIS";
 
 /// Set, unless to 0, where the tests must not be skipped.
@@ -15,11 +16,7 @@ pub(crate) fn folder(name: &str) -> Option<PathBuf> {
     let pins = std::fs::read_to_string(repository("docker/clis")).unwrap();
     let pin = pins.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
     let version = pin.split_whitespace().nth(1).unwrap();
-    let cache = || match std::env::var_os("XDG_CACHE_HOME").filter(|cache| !cache.is_empty()) {
-        Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"),
-    };
-    let clis = std::env::var_os(FOLDER).map_or_else(|| cache().join("twobox/clis"), PathBuf::from);
+    let clis = std::env::var_os(FOLDER).map_or_else(|| repository("target/clis"), PathBuf::from);
     let folder = clis.join(format!("{name}-{version}"));
     if folder.is_dir() {
         return Some(folder);

@@ -564,11 +564,6 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     wait_for("the runner to forget the first message", || {
         points(&runner).contains(&CrashPoint::RunnerForgot.name().to_owned()).then_some(())
     });
-    let asked = world.chat("bob");
-    asked.ask("ask");
-    prompt(&asked);
-    asked.wait_answer(&asked.say("2"));
-    heard(&asked, "heard: A person");
     world.occupy(&chat, "ada", "hang:1"); // so that there is a container to be stopped
     world.hand_in("42", "m1", "hello");
     wait_for("the courier's letter to be recorded", || {
@@ -583,6 +578,14 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     wait_for("the session of its own to be folded", || {
         points(&host).contains(&CrashPoint::HostSessionFolded.name().to_owned()).then_some(())
     });
+    world.stop_host();
+    // Whose runner cannot write where that of the first agent does.
+    world.up_with(&[("TWOBOX_CRASH_LOG", host.to_str().unwrap())]);
+    let asked = world.chat("bob");
+    asked.ask("ask");
+    prompt(&asked);
+    asked.wait_answer(&asked.say("2"));
+    heard(&asked, "heard: A person");
     world.stop_host();
     let reached = [points(&host), points(&runner)].concat();
     for point in CrashPoint::ALL {

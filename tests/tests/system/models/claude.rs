@@ -22,7 +22,10 @@ fn world(setup: Setup, server: &ModelServer) -> Option<World> {
     }
     let world = made(setup, server, Mode::Shared, &[MODEL]);
     let provider = json!({"kind": "claude", "model": MODEL});
-    world.configure_agent("ada", &json!({"provider": provider}));
+    // Where nothing counts the memory of all its processes together, each may reserve so much, and Claude Code
+    // reserves far more than it uses.
+    let limits = json!({"memory_mb": 2048});
+    world.configure_agent("ada", &json!({"provider": provider, "limits": limits}));
     world.up();
     Some(world)
 }

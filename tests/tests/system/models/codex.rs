@@ -91,9 +91,9 @@ fn codex_answers_and_goes_on_where_it_was(setup: Setup) {
 fn a_runner_that_is_killed_while_codex_answers_asks_again_with_nothing_said_twice(setup: Setup) {
     let server = ModelServer::start();
     let Some(world) = up(setup, &server) else { return };
-    server.script(vec![Step::text("before"), stalls(), Step::text("heard")]);
+    server.script(vec![Step::text("long since"), stalls(), Step::text("heard")]);
     let chat = world.chat("ada");
-    assert_eq!(chat.ask("to begin with"), "before");
+    assert_eq!(chat.ask("to begin with"), "long since");
     let id = chat.say("hello there");
     server.wait_stalled(1);
     let session = world.session("ada");
@@ -104,7 +104,7 @@ fn a_runner_that_is_killed_while_codex_answers_asks_again_with_nothing_said_twic
     let ends: Vec<End> = server.wait_ended(3).iter().map(|request| request.end).collect();
     assert_eq!(ends, [End::Sold, End::Cut, End::Sold]);
     let input = shown(&server, 2);
-    for said in ["to begin with", "before", "hello there", "An earlier attempt"] {
+    for said in ["to begin with", "long since", "hello there", "An earlier attempt"] {
         assert_eq!(input.matches(said).count(), 1, "{said}: {input}");
     }
     let used = wait_used(&world, 3);
