@@ -40,7 +40,9 @@ on_process!(
 /// An installation in which Codex answers for `ada`; `None` where there is no Codex.
 fn made(setup: Setup, server: &ModelServer) -> Option<World> {
     let clis = cli("codex")?;
-    let world = towards(setup.setting("containers.clis", clis.display()), server).make();
+    let setup =
+        setup.setting("containers.clis", clis.display()).setting("shutdown.containers", "stop");
+    let world = towards(setup, server).make();
     set_secret(&world, "openai", KEY);
     world.twobox(&["agents", "add", "ada", "--provider", "codex", "--model", "openai/gpt-x"]);
     Some(world)
@@ -147,8 +149,10 @@ fn what_comes_while_a_tool_of_codex_runs_stands_beside_its_result(setup: Setup) 
     session.wait_claimed(&second);
     // Codex has it before the tool ends, or not: it is answered once in any case, and nothing is lost.
     fs::write(work.join("go"), "").unwrap();
-    let answer = chat.wait_answer_within(LONG, &first).text;
-    assert_eq!(answer, "to both");
+    let answer = wait_for("an answer to the first", || {
+        chat.letters().into_iter().find(|letter| letter.answers.contains(&first))
+    });
+    assert_eq!(answer.text, "to both");
     wait_for("the second to be completed", || {
         (session.message(&second).status == "completed").then_some(())
     });
@@ -245,16 +249,16 @@ fn a_thread_that_codex_has_lost_is_followed_by_a_new_one(setup: Setup) {
     let Some(world) = up(setup, &server) else { return };
     server.script(vec![Step::text("one"), Step::text("two")]);
     let chat = world.chat("ada");
-    assert_eq!(chat.ask("the first"), "one");
+    assert_eq!(chat.ask("alpha centauri"), "one");
     world.stop_host();
     world.wait_no_containers();
     let session = world.session("ada");
     fs::remove_dir_all(session.folder.join("work/.twobox/codex")).unwrap();
     world.up();
     let chat = world.chat("ada");
-    assert_eq!(chat.ask("the second"), "two");
+    assert_eq!(chat.ask("beta hydri"), "two");
     let input = shown(&server, 1);
-    assert!(!input.contains("the first") && input.contains("the second"), "{input}");
+    assert!(!input.contains("alpha centauri") && input.contains("beta hydri"), "{input}");
 }
 
 fn a_new_conversation_with_codex_knows_nothing_of_the_one_before(setup: Setup) {
@@ -262,11 +266,11 @@ fn a_new_conversation_with_codex_knows_nothing_of_the_one_before(setup: Setup) {
     let Some(world) = up(setup, &server) else { return };
     server.script(vec![Step::text("one"), Step::text("two")]);
     let chat = world.chat("ada");
-    assert_eq!(chat.ask("the first"), "one");
+    assert_eq!(chat.ask("alpha centauri"), "one");
     assert!(chat.ask("/new").contains("new conversation begins"));
-    assert_eq!(chat.ask("the second"), "two");
+    assert_eq!(chat.ask("beta hydri"), "two");
     let input = shown(&server, 1);
-    assert!(!input.contains("the first") && input.contains("the second"), "{input}");
+    assert!(!input.contains("alpha centauri") && input.contains("beta hydri"), "{input}");
 }
 
 fn what_a_turn_of_codex_left_running_ends_with_it(setup: Setup) {
