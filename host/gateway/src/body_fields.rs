@@ -401,9 +401,11 @@ impl<'de> Visitor<'de> for One {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut typed = false;
-        let mut tools = false;
+        let (mut typed, mut tools) = (false, false);
+        let (mut kind, mut says) = (false, [false; 2]);
         while let Some(name) = map.next_key_seed(Text)? {
+            let of_message = ["role", "content"].iter().position(|field| *field == name);
+            of_message.into_iter().for_each(|field| says[field] = true);
             if let Some(kind) = self.0.holds(&name) {
                 if name != "tools" {
                     map.next_value_seed(Said(kind))?;
@@ -422,9 +424,17 @@ impl<'de> Visitor<'de> for One {
             if std::mem::replace(&mut typed, true) {
                 return Err(Error::custom("duplicate field \"type\""));
             }
-            if let Some(kind) = map.next_value_seed(Nullable(Text))? {
-                self.0.check(&kind)?;
+            if let Some(said) = map.next_value_seed(Nullable(Text))? {
+                self.0.check(&said)?;
+                kind = true;
             }
+        }
+        // Of what is stored the kind may be left out: its id is enough. Of a message it may, too.
+        if matches!(self.0, Kind::Item) && !kind && says != [true; 2] {
+            return Err(Error::custom(
+                "input: an item without a type that is no message may be what the upstream has \
+                 stored, which is not served",
+            ));
         }
         Ok(())
     }

@@ -104,6 +104,11 @@ impl Caller {
         Arc::clone(&self.tunnels).try_acquire_owned().ok()
     }
 
+    /// How many more it may have.
+    pub(crate) fn tunnels_left(&self) -> usize {
+        self.tunnels.available_permits()
+    }
+
     /// Waits until it may have one more name looked up.
     pub(crate) async fn lookup(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.lookups).acquire_owned().await.expect("nobody closes it")

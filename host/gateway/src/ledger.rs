@@ -15,7 +15,7 @@ use crate::counting::Counted;
 use crate::price::{Most, Prices, usd};
 use crate::refusal::{Refusal, Why};
 use crate::request::Asked;
-use crate::settings::Upstream;
+use crate::settings::{Model, Upstream};
 
 /// Where it is written down.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ impl Ledger {
         length: usize,
     ) -> Result<Reserved, Refusal> {
         let model = upstream.model(&asked.model);
-        let known = upstream.known(&asked.model).map(|model| model.context_tokens);
+        let known = upstream.known(&asked.model).map(Model::bounds);
         let most = Most::of(length as u64, asked.max_output, asked.answers, known);
         let now = self.clock.now();
         let request = Request {

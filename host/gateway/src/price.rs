@@ -45,10 +45,21 @@ impl Prices {
     }
 
     /// The most that a request can cost, in nano-USD, which may use so many tokens: whatever it reads may
-    /// be the dearest kind of input.
+    /// be the dearest kind of input, and of what it reads and writes together there is most of what costs more.
     pub fn most(&self, most: &Most) -> i64 {
         let dearest = self.input.max(self.cache_write).max(self.cache_read);
-        let tokens = Tokens { input: most.input, output: most.output, ..Tokens::default() };
+        let together = most.together.unwrap_or(u64::MAX);
+        let (input, output) = match self.output >= dearest {
+            true => {
+                let output = most.output.min(together);
+                (most.input.min(together - output), output)
+            }
+            false => {
+                let input = most.input.min(together);
+                (input, most.output.min(together - input))
+            }
+        };
+        let tokens = Tokens { input, output, ..Tokens::default() };
         Self { input: dearest, ..*self }.cost(&tokens)
     }
 }
@@ -60,31 +71,53 @@ pub struct Most {
     pub input: u64,
     /// Written by it.
     pub output: u64,
+    /// Both together, if there is less room for them than for each.
+    pub together: Option<u64>,
+}
+
+/// What the settings say of how much a model reads and writes. What is only taken for usual bounds nothing, and
+/// is not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// A request and one answer together.
+    pub context_tokens: u32,
+    /// One answer, if a person wrote it.
+    pub max_output_tokens: Option<u32>,
 }
 
 /// As many tokens as any model reads: what bounds a request to one of which the settings say nothing.
-const CONTEXT_MAX: u32 = 1_000_000;
+const CONTEXT_MAX: u64 = 1_000_000;
 
 impl Most {
     /// Of a request with a body of so many bytes, which allows `answers` of `max_output` tokens each, to a model
-    /// that takes `context_tokens` at most; `None` if the settings do not say it, for what is only taken for
-    /// usual bounds nothing. A token of a text is a byte at least, so there are no more of them than bytes.
+    /// of which `known` is known. A token of a text is a byte at least, so there are no more of them than bytes.
     pub fn of(
         body_bytes: u64,
         max_output: Option<u64>,
         answers: u64,
-        context_tokens: Option<u32>,
+        known: Option<Bounds>,
     ) -> Self {
-        let context = u64::from(context_tokens.unwrap_or(CONTEXT_MAX));
+        let Some(Bounds { context_tokens, max_output_tokens }) = known else {
+            return Self {
+                input: body_bytes.min(CONTEXT_MAX),
+                output: max_output.unwrap_or(CONTEXT_MAX).saturating_mul(answers),
+                together: None,
+            };
+        };
+        let context = u64::from(context_tokens);
+        let answer = max_output.unwrap_or(context).min(context);
+        let answer = answer.min(max_output_tokens.map_or(context, u64::from));
         Self {
             input: body_bytes.min(context),
-            output: max_output.unwrap_or(context).saturating_mul(answers),
+            output: answer.saturating_mul(answers),
+            together: Some(context.saturating_mul(answers)),
         }
     }
 
     /// All of them.
     pub fn tokens(&self) -> i64 {
-        i64::try_from(self.input.saturating_add(self.output)).unwrap_or(i64::MAX)
+        let sum = self.input.saturating_add(self.output);
+        i64::try_from(sum.min(self.together.unwrap_or(u64::MAX))).unwrap_or(i64::MAX)
     }
 }
 
@@ -135,20 +168,28 @@ mod tests {
     #[test]
     fn no_request_costs_more_than_its_most() {
         let prices = Prices::of_usd(3.0, 15.0, 0.3, 3.75);
-        let most = Most::of(5000, Some(100), 1, Some(4000));
-        assert_eq!((most.input, most.output, most.tokens()), (4000, 100, 4100));
-        assert_eq!(prices.most(&most), 4000 * 3750 + 100 * 15_000);
-        let all_written = Tokens { cache_write: 4000, output: 100, ..Tokens::default() };
+        let known =
+            |context_tokens, max_output_tokens| Some(Bounds { context_tokens, max_output_tokens });
+        let most = Most::of(5000, Some(100), 1, known(4000, None));
+        assert_eq!((most.input, most.output, most.tokens()), (4000, 100, 4000));
+        assert_eq!(prices.most(&most), 3900 * 3750 + 100 * 15_000, "the dearer, and what is left");
+        let all_written = Tokens { cache_write: 3900, output: 100, ..Tokens::default() };
         assert_eq!(prices.cost(&all_written), prices.most(&most));
-        let most = |bytes, output, answers, context| {
-            let most = Most::of(bytes, output, answers, context);
-            (most.input, most.output)
+        let dear_to_read = Prices::of_usd(20.0, 15.0, 0.3, 3.75);
+        assert_eq!(dear_to_read.most(&most), 4000 * 20_000, "nothing is left for an answer");
+        let most = |bytes, output, answers, known| {
+            let most = Most::of(bytes, output, answers, known);
+            (most.input, most.output, most.tokens())
         };
-        assert_eq!(most(50, Some(1), 1, Some(4000)), (50, 1));
-        assert_eq!(most(50, Some(7), 3, Some(4000)), (50, 21), "each answer may be as long");
-        assert_eq!(most(50, None, 1, Some(4000)), (50, 4000), "nothing bounds it but the context");
-        assert_eq!(most(2_000_000, None, 2, None), (1_000_000, 2_000_000), "nor does that");
-        assert_eq!(most(50, Some(u64::MAX), 2, None), (50, u64::MAX));
+        assert_eq!(most(50, Some(1), 1, known(4000, None)), (50, 1, 51));
+        assert_eq!(most(50, Some(7), 3, known(4000, None)), (50, 21, 71), "each may be as long");
+        assert_eq!(most(50, None, 1, known(4000, None)), (50, 4000, 4000), "the context bounds it");
+        assert_eq!(most(50, None, 1, known(4000, Some(300))), (50, 300, 350), "a person does");
+        assert_eq!(most(50, Some(900), 1, known(4000, Some(300))), (50, 300, 350));
+        assert_eq!(most(9000, None, 2, known(4000, Some(300))), (4000, 600, 4600));
+        let unknown = most(2_000_000, None, 2, None);
+        assert_eq!(unknown, (1_000_000, 2_000_000, 3_000_000), "nothing bounds it");
+        assert_eq!(most(50, Some(u64::MAX), 2, None), (50, u64::MAX, i64::MAX));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
 
+use self::offered::Offered;
 use crate::answer::{Answer, plain, refused, with_body};
 use crate::body::{self, BODIES_MAX, Held};
 use crate::caller::Caller;
@@ -50,6 +51,7 @@ pub struct Proxy {
     room: Arc<Semaphore>,
     reach: Reach,
     fetcher: Fetcher,
+    offered: Offered,
 }
 
 impl Proxy {
@@ -64,6 +66,7 @@ impl Proxy {
             room: body::room(BODIES_MAX),
             reach: Reach::new(reach::system()),
             fetcher: Fetcher::default(),
+            offered: Offered::default(),
         }
     }
 
@@ -312,7 +315,9 @@ impl Proxy {
                 };
                 return sent.map_err(|error| unsent(name, &error, why));
             };
-            if let Some(before) = warned("upstream", &format!("{name} {outcome:?}")) {
+            // Not the wait that it asks for, which differs each time.
+            let cause = format!("{name} {:?}", sent.as_ref().ok().map(Response::status));
+            if let Some(before) = warned("upstream", &cause) {
                 tracing::warn!(
                     upstream = name,
                     ?outcome,
@@ -375,7 +380,8 @@ fn too_fast() -> Refusal {
 /// the log.
 fn unsent(name: &str, error: &SendError, why: Why) -> Refusal {
     let detail = error.to_string();
-    if let Some(before) = warned("upstream.unsent", &format!("{name} {detail}")) {
+    // Its words have ports and addresses that differ each time.
+    if let Some(before) = warned("upstream.unsent", &format!("{name} {}", error.told())) {
         tracing::warn!(upstream = name, error = detail, before, "an upstream cannot be asked");
     }
     Refusal::new(why, format!("{name}: {}", error.told()))

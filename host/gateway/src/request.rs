@@ -200,6 +200,12 @@ mod tests {
                 asked(Some(6), 1),
             ),
             (
+                Api::Responses,
+                r#"{"model":"m","input":[{"role":"user","content":"a"},{"type":"reasoning","id":"r"},
+                    {"type":"message","role":"user","content":[]}]}"#,
+                asked(None, 1),
+            ),
+            (
                 Api::Chat,
                 r#"{"model":"m","max_tokens":5,"max_completion_tokens":50,"n":3}"#,
                 asked(Some(50), 3),
@@ -241,6 +247,10 @@ mod tests {
                 "duplicate field",
             ),
             (Api::Responses, r#"{"model":"m","input":[{"type":"item_reference"}]}"#, "has stored"),
+            (Api::Responses, r#"{"model":"m","input":[{"id":"msg_1"}]}"#, "has stored"),
+            (Api::Responses, r#"{"model":"m","input":[{"id":"a","type":null}]}"#, "has stored"),
+            (Api::Responses, r#"{"model":"m","input":[{"id":"a","role":"user"}]}"#, "has stored"),
+            (Api::Responses, r#"{"model":"m","input":{"id":"msg_1"}}"#, "has stored"),
             (Api::Messages, r#"{"model":"m","max_tokens":-1}"#, "invalid value"),
             (Api::Messages, r#"{"model":"m","n":2}"#, "one answer at a time"),
             (Api::Responses, r#"{"model":"m","background":true}"#, "not served"),

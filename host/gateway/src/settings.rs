@@ -12,7 +12,7 @@ use twobox_shared::agent_config::{Api, ModelName, Route};
 use twobox_store::usage::Limit;
 
 use crate::built_in::{BUILT_IN, built_in};
-use crate::price::{Prices, limit};
+use crate::price::{Bounds, Prices, limit};
 use crate::secrets::is_name;
 
 /// All upstreams, and what all agents together may use.
@@ -64,6 +64,8 @@ pub struct Model {
     pub images: bool,
     /// What it costs, if that is known.
     pub prices: Option<Prices>,
+    /// The most tokens of one answer, where a person wrote it.
+    written_max_output: Option<u32>,
 }
 
 /// What is wrong in `[gateway]`, by its path.
@@ -215,7 +217,14 @@ impl Model {
             Kind::Anthropic | Kind::OpenAi => (200_000, 16_384, true),
             Kind::Compatible => (32_768, 4_096, false),
         };
-        Self { context_tokens, max_output_tokens, images, prices: None }
+        let (prices, written_max_output) = (None, None);
+        Self { context_tokens, max_output_tokens, images, prices, written_max_output }
+    }
+
+    /// What bounds a request to it.
+    pub fn bounds(&self) -> Bounds {
+        let Self { context_tokens, written_max_output: max_output_tokens, .. } = *self;
+        Bounds { context_tokens, max_output_tokens }
     }
 
     fn of(written: &WrittenModel, kind: Kind) -> Result<Self, Wrong> {
@@ -237,7 +246,8 @@ impl Model {
             return Err(("max_output_tokens", reason));
         }
         let images = written.images.unwrap_or(usual.images);
-        Ok(Self { context_tokens, max_output_tokens, images, prices: prices(written, kind)? })
+        let (prices, written_max_output) = (prices(written, kind)?, written.max_output_tokens);
+        Ok(Self { context_tokens, max_output_tokens, images, prices, written_max_output })
     }
 }
 

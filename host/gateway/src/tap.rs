@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::counting::{Counted, Counting};
@@ -83,12 +83,12 @@ impl Drop for Count {
 }
 
 impl Tap {
-    /// Passes `inner` on, of which `count` follows what it costs. `turn` is given back when all of it is
+    /// Passes `inner` on, of which `count` follows what it costs. `turn` is dropped when all of it is
     /// fetched, or nothing more will be.
     pub(crate) fn new<B>(
         inner: B,
         count: Count,
-        turn: OwnedSemaphorePermit,
+        turn: impl Send + 'static,
         patience: Patience,
     ) -> Self
     where

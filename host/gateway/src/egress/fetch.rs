@@ -23,7 +23,6 @@ use twobox_shared::agent_config::PLACE_HEADER;
 use twobox_system::blocking::blocking;
 use url::Url;
 
-use super::TUNNELS_MAX;
 use super::reach::Reach;
 use crate::answer::{Answer, with_body};
 use crate::caller::Caller;
@@ -67,10 +66,7 @@ impl Fetcher {
         caller: &Caller,
         url: &str,
     ) -> Result<Answer, Refusal> {
-        let turn = caller.tunnel().ok_or_else(|| {
-            let detail = format!("{TUNNELS_MAX} connections are open: close one first");
-            Refusal::new(Why::TooMany, detail)
-        })?;
+        let turn = reach.turns.take(caller)?;
         let mut url = Url::parse(url).map_err(|error| wrong(format!("{url:?}: {error}")))?;
         for _ in 0..=HOPS_MAX {
             let answer = self.get(reach, caller, &url).await?;

@@ -1,17 +1,22 @@
 //! From a host and a port to a connection: resolved once, each address judged, and connected to just those.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use twobox_model::egress::{Egress, Host, Target};
 use twobox_shared::errors::for_a_terminal;
+use twobox_shared::ids::AgentGroupId;
 use twobox_system::blocking::blocking;
+use twobox_system::lock::lock;
 
+use super::Turns;
 use crate::caller::Caller;
 use crate::refusal::{Refusal, Why};
 
@@ -19,8 +24,12 @@ use crate::refusal::{Refusal, Why};
 /// system's resolver likes.
 const LOOKUPS_MAX: usize = 64;
 
+/// How many of these one agent may have, in all its sessions: a name server that says nothing keeps the thread
+/// for longer than anybody waits, and whoever has names asked there must not keep the names of others waiting.
+const LOOKUPS_OF_AGENT_MAX: usize = 8;
+
 /// How long a name may take to be resolved, with the wait for a turn to.
-const LOOKUP: Duration = Duration::from_secs(15);
+const LOOKUP: Duration = Duration::from_secs(5);
 
 /// How long one address may take to answer, and how many of a name are tried.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -33,12 +42,40 @@ pub type Resolver = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 pub(crate) struct Reach {
     resolver: Resolver,
     lookups: Arc<Semaphore>,
+    /// Those of each agent that has one.
+    of_agents: Mutex<HashMap<AgentGroupId, Weak<Semaphore>>>,
+    /// The connections of all sessions.
+    pub(super) turns: Turns,
+    /// How long a name is waited for.
+    patience: Duration,
 }
 
 impl Reach {
     /// By what `resolver` says.
     pub(crate) fn new(resolver: Resolver) -> Self {
-        Self { resolver, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
+        let (of_agents, turns) = (Mutex::default(), Turns::default());
+        Self { resolver, lookups, of_agents, turns, patience: LOOKUP }
+    }
+
+    /// Waits until `caller`, its agent and all may have one more name looked up.
+    async fn turn(&self, caller: &Caller) -> [OwnedSemaphorePermit; 3] {
+        let own = caller.lookup().await;
+        let of_agent = {
+            let mut agents = lock(&self.of_agents);
+            match agents.get(&caller.agent).and_then(Weak::upgrade) {
+                Some(known) => known,
+                None => {
+                    agents.retain(|_, known| known.strong_count() > 0);
+                    let fresh = Arc::new(Semaphore::new(LOOKUPS_OF_AGENT_MAX));
+                    agents.insert(caller.agent, Arc::downgrade(&fresh));
+                    fresh
+                }
+            }
+        };
+        let of_agent = of_agent.acquire_owned().await.expect("nobody closes it");
+        let of_all = Arc::clone(&self.lookups).acquire_owned().await.expect("nobody closes it");
+        [own, of_agent, of_all]
     }
 
     /// A connection to `target`, if `caller` may have one.
@@ -80,16 +117,17 @@ impl Reach {
         caller: &Caller,
         target: &Target,
     ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), Refusal> {
-        let silent = || Refusal::new(Why::Unreachable, format!("{target} cannot be resolved"));
+        let unknown =
+            |why: &str| Refusal::new(Why::Unreachable, format!("{target} cannot be resolved{why}"));
         let (resolver, host) = (Arc::clone(&self.resolver), target.host.clone());
+        let asked = AtomicBool::new(false);
         let looked_up = async {
             let turns = match &host {
-                Host::Name(_) => {
-                    Some((caller.lookup().await, Arc::clone(&self.lookups).acquire_owned().await))
-                }
+                Host::Name(_) => Some(self.turn(caller).await),
                 // Nobody is asked for it.
                 Host::Address(_) => None,
             };
+            asked.store(true, Ordering::Relaxed);
             blocking(move || {
                 let _until_it_is_done = turns;
                 let found = match &host {
@@ -100,13 +138,22 @@ impl Reach {
             })
             .await
         };
-        match timeout(LOOKUP, looked_up).await {
+        match timeout(self.patience, looked_up).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => {
                 tracing::debug!(session = %caller.session, %target, %error, "a name was not resolved");
-                Err(silent())
+                Err(unknown(""))
             }
-            Err(_) => Err(silent()),
+            Err(_) if asked.load(Ordering::Relaxed) => {
+                Err(unknown(": the name server says nothing"))
+            }
+            Err(_) => {
+                let detail = format!(
+                    "{target} was not looked up: other names of this agent, or of all, are still waited \
+                     for; try again in a moment"
+                );
+                Err(Refusal::new(Why::TooMany, detail))
+            }
         }
     }
 }
@@ -226,6 +273,49 @@ mod tests {
             held.push(turn);
         }
         assert!(reach.connect(&caller, &Target::parse(&target).unwrap()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_silent_name_server_holds_up_the_names_of_no_other_agent() {
+        let (_silence, hears) = std::sync::mpsc::channel::<()>();
+        let hears = Mutex::new(hears);
+        let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let resolver: Resolver = Arc::new(move |name| {
+            if name.starts_with("silent") {
+                begun.send(()).unwrap();
+                lock(&hears).recv().unwrap_err(); // until the test is over
+            }
+            Err(io::ErrorKind::NotFound.into())
+        });
+        let patience = Duration::from_secs(2);
+        let reach = Arc::new(Reach { patience, ..Reach::new(resolver) });
+        let agent = AgentGroupId::generate(&SystemIds);
+        let mut asking = tokio::task::JoinSet::new();
+        for n in 0..4 * LOOKUPS_OF_AGENT_MAX {
+            let (reach, mut caller) = (Arc::clone(&reach), caller(&["*"]));
+            caller.agent = agent;
+            asking.spawn(async move {
+                let target = Target::parse(&format!("silent{n}.org:443")).unwrap();
+                reach.connect(&caller, &target).await.unwrap_err()
+            });
+        }
+        for _ in 0..LOOKUPS_OF_AGENT_MAX {
+            begins.recv().await.unwrap();
+        }
+        let free = reach.lookups.available_permits();
+        assert_eq!(free, LOOKUPS_MAX - LOOKUPS_OF_AGENT_MAX, "for all other agents");
+        let refusal =
+            reach.connect(&caller(&["*"]), &Target::parse("a.org:443").unwrap()).await.unwrap_err();
+        assert_eq!(refusal.why, Why::Unreachable, "{}", refusal.detail);
+        let mut ends = [0, 0];
+        while let Some(refusal) = asking.join_next().await {
+            match refusal.unwrap().why {
+                Why::Unreachable => ends[0] += 1,
+                Why::TooMany => ends[1] += 1,
+                why => panic!("{why:?}"),
+            }
+        }
+        assert_eq!(ends, [LOOKUPS_OF_AGENT_MAX, 3 * LOOKUPS_OF_AGENT_MAX], "none waits for ever");
     }
 
     #[test]

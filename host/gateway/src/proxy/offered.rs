@@ -1,11 +1,16 @@
 //! Which models an upstream offers: asked by the host itself, for people.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
 use http_body_util::{BodyExt, Limited};
 use hyper::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::time::timeout;
 use twobox_shared::agent_config::Api;
 use twobox_shared::errors::for_a_terminal;
+use twobox_system::lock::lock;
 
 use super::{Outgoing, Proxy};
 use crate::body::Held;
@@ -18,13 +23,51 @@ use crate::unsaid;
 /// The longest list of models, in bytes.
 const LIST_MAX: usize = 4 << 20;
 
+/// For how long what an upstream said holds.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// The models of an upstream, or why it does not tell them.
+type Said = Result<Vec<String>, Refusal>;
+
+/// What upstreams said last, and when, by their names.
+#[derive(Default)]
+pub(super) struct Offered(Mutex<HashMap<String, (Instant, Said)>>);
+
+impl Offered {
+    /// What `name` said not long before `now`.
+    fn known(&self, name: &str, now: Instant) -> Option<Said> {
+        let known = lock(&self.0);
+        let (at, said) = known.get(name)?;
+        (now.saturating_duration_since(*at) < KEPT).then(|| said.clone())
+    }
+
+    fn note(&self, name: &str, said: Said, now: Instant) {
+        lock(&self.0).insert(name.to_owned(), (now, said));
+    }
+}
+
 impl Proxy {
     /// The names of the models that the upstream `name` offers to whoever has the host's key, or `key` in its
-    /// place.
+    /// place. What it said to the host's own is not asked again for half a minute.
     ///
     /// # Errors
     /// Why it does not tell them, in its own words where it has some.
     pub async fn offered(&self, name: &str, key: Option<&Secret>) -> Result<Vec<String>, Refusal> {
+        if key.is_some() {
+            return self.ask_what_is_offered(name, key).await;
+        }
+        if let Some(said) = self.offered.known(name, Instant::now()) {
+            return said;
+        }
+        let said = self.ask_what_is_offered(name, None).await;
+        // What is wrong with this host's own settings may be mended at any moment.
+        if !matches!(&said, Err(refusal) if refusal.why != Why::Unreachable) {
+            self.offered.note(name, said.clone(), Instant::now());
+        }
+        said
+    }
+
+    async fn ask_what_is_offered(&self, name: &str, key: Option<&Secret>) -> Said {
         let upstream = self
             .upstreams
             .get(name)
@@ -61,5 +104,29 @@ impl Proxy {
             value["data"].as_array().ok_or_else(|| unreadable("no list came".to_owned()))?;
         let id = |model: &Value| model["id"].as_str().map(for_a_terminal);
         Ok(models.iter().filter_map(id).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_upstream_said_holds_for_a_while_and_what_it_refused_too() {
+        let (offered, now) = (Offered::default(), Instant::now());
+        let refused = Refusal::new(Why::Unreachable, "a: it is silent".to_owned());
+        offered.note("a", Ok(vec!["m".to_owned()]), now);
+        offered.note("b", Err(refused.clone()), now);
+        let late = now + KEPT;
+        let cases = [
+            ("a", now, Some(Ok(vec!["m".to_owned()]))),
+            ("a", late - Duration::from_millis(1), Some(Ok(vec!["m".to_owned()]))),
+            ("a", late, None),
+            ("b", now, Some(Err(refused))),
+            ("another", now, None),
+        ];
+        for (name, at, expected) in cases {
+            assert_eq!(offered.known(name, at), expected, "{name}");
+        }
     }
 }
