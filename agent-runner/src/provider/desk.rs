@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ use crate::say::say;
 
 /// How many calls may be under way.
 const CALLS_MAX: usize = 32;
+
+/// How long to wait after a connection that could not be taken.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a caller may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,6 +54,7 @@ pub(crate) struct Launch {
 pub(crate) struct Desk {
     path: PathBuf,
     listener: Arc<UnixListener>,
+    closed: Arc<AtomicBool>,
 }
 
 /// What those behind the desk work with.
@@ -75,7 +79,8 @@ impl Desk {
         let path = place(options);
         let bound = near(&path, |near| UnixListener::bind(near));
         let listener = Arc::new(bound?);
-        let desk = Self { path, listener: Arc::clone(&listener) };
+        let closed = Arc::new(AtomicBool::new(false));
+        let desk = Self { path, listener: Arc::clone(&listener), closed: Arc::clone(&closed) };
         // Nobody else can since it was made (`shared::private`); this says so where the file is looked at.
         std::fs::set_permissions(&desk.path, PermissionsExt::from_mode(0o600))?;
         let work = options.folders.work.as_deref().unwrap_or(options.paths.out_dir());
@@ -86,7 +91,8 @@ impl Desk {
             events: handle.events.clone(),
             busy: AtomicUsize::new(0),
         });
-        let serve = move || serve(&listener, &counter);
+        let accept = move || listener.accept().map(|(stream, _)| stream);
+        let serve = move || serve(accept, &closed, &counter);
         std::thread::Builder::new().name("desk".to_owned()).spawn(serve)?;
         Ok(desk)
     }
@@ -104,6 +110,7 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
+        self.closed.store(true, Ordering::Relaxed);
         drop(std::fs::remove_file(&self.path)); // somebody was faster
         shutdown(self.listener.as_raw_fd(), Shutdown::Both).ok(); // it ends `accept`
     }
@@ -122,22 +129,48 @@ fn place(options: &Options) -> PathBuf {
     }
 }
 
-fn serve(listener: &UnixListener, counter: &Arc<Counter>) {
-    while let Ok((stream, _)) = listener.accept() {
-        if counter.busy.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
-            counter.busy.fetch_sub(1, Ordering::Relaxed);
+/// Serves whoever comes by `accept`, until the desk is closed. A connection that cannot be taken, or breaks off,
+/// costs no other: not more than [`CALLS_MAX`] are open at once, each with one call, which waits for its answer.
+fn serve(
+    mut accept: impl FnMut() -> io::Result<UnixStream>,
+    closed: &AtomicBool,
+    counter: &Arc<Counter>,
+) {
+    while !closed.load(Ordering::Relaxed) {
+        let stream = match accept() {
+            Ok(stream) => stream,
+            Err(_) if closed.load(Ordering::Relaxed) => return,
+            Err(error) => {
+                // Whoever called has gone again, or there is no room for a moment.
+                say!("a call of a tool was not heard: {error}");
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+        };
+        let Some(place) = Place::of(counter) else {
             drop(tell(&stream, &Answer::Wrong("too many calls are under way".to_owned())));
             continue;
-        }
-        let behind = Arc::clone(counter);
-        let work = move || {
-            drop(behind.attend(&stream)); // whoever called has gone
-            behind.busy.fetch_sub(1, Ordering::Relaxed);
         };
+        let work = move || drop(place.0.attend(&stream)); // whoever called has gone
         if let Err(error) = std::thread::Builder::new().name("desk-call".to_owned()).spawn(work) {
-            counter.busy.fetch_sub(1, Ordering::Relaxed);
             say!("a call of a tool was not heard: {error}");
         }
+    }
+}
+
+/// A place for one call, given back when this is dropped, whatever became of the call.
+struct Place(Arc<Counter>);
+
+impl Place {
+    fn of(counter: &Arc<Counter>) -> Option<Self> {
+        let place = Self(Arc::clone(counter));
+        (counter.busy.fetch_add(1, Ordering::Relaxed) < CALLS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -209,5 +242,46 @@ impl Speaks for Caller<'_> {
         let (reply, coming) = mpsc::channel();
         self.done(Said::Ask(asking, reply))?;
         coming.recv().map_err(|_| format!("{OVER} before anybody decided"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_cannot_be_taken_or_breaks_off_costs_no_other() {
+        let (handle, _reins, _said) = TurnHandle::apart();
+        let counter = Arc::new(Counter {
+            work: PathBuf::from("/"),
+            denied: Vec::new(),
+            current: Arc::clone(&handle.current),
+            events: handle.events.clone(),
+            busy: AtomicUsize::new(0),
+        });
+        let pair = || UnixStream::pair().unwrap();
+        let ((gone, one), (mut asker, other)) = (pair(), pair());
+        drop(gone);
+        asker.write_all(b"\"tools\"\n").unwrap();
+        let aborted = || Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+        let mut coming = VecDeque::from([aborted(), Ok(one), aborted(), Ok(other)]);
+        let closed = AtomicBool::new(false);
+        let accept = || match coming.pop_front() {
+            Some(next) => next,
+            None => {
+                closed.store(true, Ordering::Relaxed);
+                Err(io::Error::from(io::ErrorKind::InvalidInput))
+            }
+        };
+        serve(accept, &closed, &counter);
+        let mut answer = String::new();
+        asker.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("send_message"), "{answer}");
+        while counter.busy.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now(); // another thread gives its place back
+        }
     }
 }

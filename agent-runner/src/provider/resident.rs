@@ -7,7 +7,7 @@
 //! place for the program and for the main thread, and the program never waits for us to read.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -17,11 +17,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use serde::Serialize;
 use twobox_shared::content::Failure;
 
 use super::{Push, TurnHandle, kill_group};
+use crate::mcp::lines::{self, read_line};
 
 /// How often a silent program is looked at: a child of its own may hold its output open after it
 /// has ended itself.
@@ -33,7 +35,7 @@ const COMPLAINTS_MAX: usize = 4 << 10;
 /// What the reader thread of a program reports.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// One line, with its end.
+    /// One line, without its end.
     Line(Vec<u8>),
     /// A line that was longer than it may be, of which nothing is kept.
     TooLong,
@@ -73,9 +75,9 @@ impl Resident {
 
     /// Whether it runs. One that has ended by itself is cleared away.
     pub(crate) fn is_running(&mut self, handle: &TurnHandle) -> bool {
-        match self.running.as_mut().map(|running| running.child.try_wait()) {
-            Some(Ok(None)) => true,
-            Some(_) => {
+        match self.running.as_ref().map(|running| has_ended(&running.child)) {
+            Some(false) => true,
+            Some(true) => {
                 self.stop(handle, Duration::ZERO);
                 false
             }
@@ -114,7 +116,7 @@ impl Resident {
             command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from));
         }
         let mut child = command.spawn()?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("Linux numbers fit into i32"));
+        let pid = number(&child);
         *handle.group.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
         self.number += 1;
         let stdin = child.stdin.take().expect("standard input was asked for");
@@ -135,9 +137,11 @@ impl Resident {
         begun
     }
 
-    /// Gives one that has closed its output `patience` to end. Returns its exit status if it has.
-    pub(crate) fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
-        self.running.as_mut().and_then(|running| wait(&mut running.child, patience))
+    /// Gives one that has closed its output `patience` to end.
+    pub(crate) fn wait(&self, patience: Duration) {
+        if let Some(running) = &self.running {
+            wait(&running.child, patience);
+        }
     }
 
     /// Closes the program's input, gives it `patience` to leave, and kills what is left of its
@@ -145,11 +149,11 @@ impl Resident {
     pub(crate) fn stop(&mut self, handle: &TurnHandle, patience: Duration) -> Option<ExitStatus> {
         let Running { mut child, stdin, said: _ } = self.running.take()?;
         drop(stdin);
-        let status = wait(&mut child, patience);
+        let left = wait(&child, patience);
+        // Not reaped so far, it keeps the number of its group from being anybody else's.
         kill_group(&handle.group);
         *handle.group.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        drop(child.wait()); // it was killed, and its status was looked at above
-        status
+        child.wait().ok().filter(|_| left)
     }
 
     /// As [`Resident::stop`], asking with SIGTERM: for a program that may be busy with something.
@@ -159,9 +163,8 @@ impl Resident {
         patience: Duration,
     ) -> Option<ExitStatus> {
         if let Some(running) = &mut self.running {
-            let pid = i32::try_from(running.child.id()).expect("Linux numbers fit into i32");
             // It is not reaped, so the number is its own. One that has ended needs no signal.
-            kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
+            kill(number(&running.child), Signal::SIGTERM).ok();
         }
         self.stop(handle, patience)
     }
@@ -177,12 +180,17 @@ impl Resident {
     /// What comes next: a push of the main thread's, or [`Push::Program`] of the process that runs. `None`
     /// if nothing came for a while, which is no sign of anything.
     pub(crate) fn next(&mut self, handle: &TurnHandle) -> Option<Push> {
-        match handle.next(CHECK) {
+        self.next_within(handle, CHECK)
+    }
+
+    /// As [`Resident::next`], for whoever has something else to look at after `patience`.
+    pub(crate) fn next_within(&mut self, handle: &TurnHandle, patience: Duration) -> Option<Push> {
+        match handle.next(patience.min(CHECK)) {
             Some(Push::Program(number, _)) if number != self.number => None, // an earlier one's
             Some(push) => Some(push),
-            None => match self.running.as_mut().map(|running| running.child.try_wait()) {
-                Some(Ok(None)) => None,
-                _ => Some(Push::Program(self.number, Output::Ended)),
+            None => match self.running.as_ref().map(|running| has_ended(&running.child)) {
+                Some(false) => None,
+                Some(true) | None => Some(Push::Program(self.number, Output::Ended)),
             },
         }
     }
@@ -231,57 +239,44 @@ fn is_lasting(error: &std::io::Error) -> bool {
     }
 }
 
-/// Waits for `child` for `patience`. Returns its status if it has ended.
-fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+/// The number of a process, and of the group that it leads.
+fn number(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("Linux numbers fit into i32"))
+}
+
+/// Whether `child` has ended. It is left to be reaped, so that its number stays its own.
+///
+/// Source: `WNOWAIT` in waitid(2).
+fn has_ended(child: &Child) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::Pid(number(child)), flags), Ok(WaitStatus::StillAlive))
+}
+
+/// Waits for `child` for `patience`. Returns whether it has ended.
+fn wait(child: &Child, patience: Duration) -> bool {
     let end = Instant::now() + patience;
-    let mut status = child.try_wait().ok().flatten();
     let mut pause = Duration::from_millis(1);
-    while status.is_none() && Instant::now() < end {
+    while !has_ended(child) {
+        if Instant::now() >= end {
+            return false;
+        }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
-        status = child.try_wait().ok().flatten();
     }
-    status
+    true
 }
 
 fn read(stdout: ChildStdout, line_max: usize, number: u64, pushes: &Sender<Push>) {
     let mut stdout = BufReader::new(stdout);
     loop {
-        let output = line(&mut stdout, line_max);
+        let output = match read_line(&mut stdout, line_max) {
+            Ok(lines::Line::Text(line)) => Output::Line(line),
+            Ok(lines::Line::TooLong) => Output::TooLong,
+            Ok(lines::Line::End) | Err(_) => Output::Ended,
+        };
         let more = !matches!(output, Output::Ended);
         if pushes.send(Push::Program(number, output)).is_err() || !more {
             return;
-        }
-    }
-}
-
-/// The next line of at most `most` bytes.
-fn line(from: &mut impl BufRead, most: usize) -> Output {
-    let mut line = Vec::new();
-    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    match from.by_ref().take(limit).read_until(b'\n', &mut line) {
-        Ok(0) | Err(_) => Output::Ended,
-        Ok(length) if length > most => match line.last() {
-            Some(b'\n') => Output::TooLong,
-            _ => skip(from),
-        },
-        Ok(_) => Output::Line(line),
-    }
-}
-
-/// Passes over the rest of a line.
-fn skip(from: &mut impl BufRead) -> Output {
-    loop {
-        let (length, ended) = match from.fill_buf() {
-            Ok([]) | Err(_) => return Output::TooLong,
-            Ok(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
-                Some(at) => (at + 1, true),
-                None => (bytes.len(), false),
-            },
-        };
-        from.consume(length);
-        if ended {
-            return Output::TooLong;
         }
     }
 }
@@ -327,8 +322,7 @@ mod tests {
         let script = "while read -r line; do echo \"got $line\"; done; echo ow >&2; exit 3";
         program.start(of(script), &handle).unwrap();
         assert!(program.is_running(&handle));
-        for (told, heard) in
-            [("1", "got 1\n"), ("\"a b c d e f g h i\"", "too long"), ("2", "got 2\n")]
+        for (told, heard) in [("1", "got 1"), ("\"a b c d e f g h i\"", "too long"), ("2", "got 2")]
         {
             program.tell(&serde_json::from_str::<serde_json::Value>(told).unwrap());
             assert_eq!(next_line(&mut program, &handle).as_deref(), Some(heard));
@@ -343,14 +337,37 @@ mod tests {
         let (handle, _reins, _said) = TurnHandle::apart();
         let mut program = Resident::new(1 << 10, Complaints::Kept);
         program.start(of("echo no way >&2; echo last; exit 1"), &handle).unwrap();
-        assert_eq!(next_line(&mut program, &handle).as_deref(), Some("last\n"));
+        assert_eq!(next_line(&mut program, &handle).as_deref(), Some("last"));
         assert_eq!(next_line(&mut program, &handle), None);
         while program.complaints() != "no way" {
             std::thread::yield_now(); // another thread reads them
         }
         assert!(!program.is_running(&handle) && !program.was_started());
         program.start(of("echo again"), &handle).unwrap();
-        assert_eq!(next_line(&mut program, &handle).as_deref(), Some("again\n"));
+        assert_eq!(next_line(&mut program, &handle).as_deref(), Some("again"));
+    }
+
+    #[test]
+    fn one_that_has_ended_keeps_its_number_until_its_group_is_ended_too() {
+        let (handle, _reins, _said) = TurnHandle::apart();
+        let mut program = Resident::new(1 << 10, Complaints::Shared);
+        program.start(of("sleep 600 & echo $!; exec >&-; exit 4"), &handle).unwrap();
+        let left: i32 = next_line(&mut program, &handle).unwrap().parse().unwrap();
+        let leader = handle.group.lock().unwrap().unwrap();
+        program.wait(Duration::from_secs(20));
+        assert_eq!(next_line(&mut program, &handle), None);
+        let is_there = |pid: i32| Path::new(&format!("/proc/{pid}")).exists();
+        assert!(is_there(leader.as_raw()) && is_there(left), "looking reaps nobody");
+        let status = program.stop(&handle, Duration::ZERO).unwrap();
+        assert_eq!(status.code(), Some(4));
+        assert!(!is_there(leader.as_raw()) && handle.group.lock().unwrap().is_none());
+        let runs = |pid: i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.contains(") S ") || stat.contains(") R ")
+        };
+        while runs(left) {
+            std::thread::yield_now(); // it was killed, and is not gone yet
+        }
     }
 
     #[test]
@@ -359,11 +376,11 @@ mod tests {
         let mut program = Resident::new(1 << 10, Complaints::Shared);
         let polite = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
         program.start(of(polite), &handle).unwrap();
-        assert_eq!(next_line(&mut program, &handle).as_deref(), Some("ready\n"));
+        assert_eq!(next_line(&mut program, &handle).as_deref(), Some("ready"));
         let status = program.terminate(&handle, Duration::from_secs(20)).unwrap();
         assert_eq!(status.code(), Some(7));
         program.start(of("trap '' TERM; echo ready; exec sleep 600"), &handle).unwrap();
-        assert_eq!(next_line(&mut program, &handle).as_deref(), Some("ready\n"));
+        assert_eq!(next_line(&mut program, &handle).as_deref(), Some("ready"));
         assert_eq!(program.terminate(&handle, Duration::ZERO), None);
     }
 }

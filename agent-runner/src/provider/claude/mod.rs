@@ -413,9 +413,9 @@ impl Claude {
 
     /// Why it has ended in the middle of a turn.
     fn ended(&mut self, handle: &TurnHandle) -> Failure {
-        let status = self.resident.wait(LEAVE_PATIENCE);
+        self.resident.wait(LEAVE_PATIENCE);
         let complaints = self.resident.complaints();
-        self.resident.stop(handle, Duration::ZERO);
+        let status = self.resident.stop(handle, Duration::ZERO);
         if NO_CONVERSATION.iter().any(|words| complaints.contains(words)) {
             say!("the conversation so far is lost: {complaints}");
             self.kept.set_aside(); // another attempt at a `/new` begins one of the same name

@@ -17,12 +17,17 @@ const LINE_MAX: usize = 16 << 20;
 /// How long it may take to leave once its input has ended.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long a request may have no answer. None waits for a model, and the slowest reads a long conversation.
+const CALL_PATIENCE: Duration = Duration::from_secs(120);
+
 /// What it says to what asks a person something, for there is none beside it.
 const NOBODY: &str = "nobody can be asked here: decide by yourself";
 
 /// The program.
 pub(super) struct App {
     resident: Resident,
+    /// How long a request may have no answer.
+    patience: Duration,
     /// Numbers its requests.
     number: u64,
     /// What happened while the last answer was waited for.
@@ -52,7 +57,8 @@ pub(super) enum Unanswered {
 
 impl App {
     pub(super) fn new() -> Self {
-        Self { resident: Resident::new(LINE_MAX, Complaints::Kept), number: 0, early: Vec::new() }
+        let resident = Resident::new(LINE_MAX, Complaints::Kept);
+        Self { resident, patience: CALL_PATIENCE, number: 0, early: Vec::new() }
     }
 
     /// Whether it runs.
@@ -87,7 +93,7 @@ impl App {
     }
 
     /// Asks for something and waits for the answer. Follow-ups that come meanwhile are kept in `aside`, and what
-    /// happens is for [`App::early`].
+    /// happens is for [`App::early`]. A program that does not answer is ended.
     ///
     /// # Errors
     /// It was refused, or the turn ends.
@@ -100,7 +106,8 @@ impl App {
     ) -> Result<Value, Unanswered> {
         self.early.clear();
         let number = self.ask(method, params);
-        loop {
+        let end = Instant::now() + self.patience;
+        while Instant::now() < end {
             match self.next(handle).map_err(Unanswered::Ends)? {
                 Next::Push(Push::Cancel) => return Err(Unanswered::Ends(cancelled())),
                 Next::Push(Push::FollowUp(messages)) => aside.extend(messages),
@@ -111,6 +118,9 @@ impl App {
                 Next::Push(_) | Next::Heard(_) | Next::Nothing => {}
             }
         }
+        self.resident.stop(handle, Duration::ZERO);
+        let detail = format!("codex has not answered {method} in {} s", self.patience.as_secs());
+        Err(Unanswered::Ends(Failure::retryable(Failure::PROVIDER_ERROR, detail)))
     }
 
     /// What happened before the last request was answered, once.
@@ -213,6 +223,11 @@ impl App {
         app.resident.start(command, handle).expect("there is a shell");
         app
     }
+
+    /// The same, with so much patience.
+    pub(super) fn patient_for(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
 }
 
 impl Unanswered {
@@ -225,5 +240,21 @@ impl Unanswered {
                 Failure::retryable(Failure::PROVIDER_ERROR, detail)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_does_not_answer_holds_no_turn_and_is_ended() {
+        let (handle, _reins, _said) = TurnHandle::apart();
+        let chatty = r#"while :; do echo '{"method":"warning","params":{}}'; sleep 0.01; done"#;
+        let mut app = App::played(chatty, &handle).patient_for(Duration::from_millis(50));
+        let unanswered = app.call("thread/start", json!({}), &handle, &mut Vec::new());
+        let failure = unanswered.unwrap_err().failure("a thread");
+        assert!(failure.retryable && failure.detail.contains("thread/start"), "{failure:?}");
+        assert!(!app.is_running(&handle));
     }
 }
