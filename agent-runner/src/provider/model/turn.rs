@@ -190,6 +190,9 @@ impl<'a, A: Asks> Talk<'a, A> {
             course.sent = true;
             course.cuts = 0;
         }
+        // An answer goes out with the end of its turn: it does not wait until what has come since is done,
+        // and is not taken back with that.
+        course.closed |= course.sent;
         gather(self.handle, &mut course.aside).map_err(|Cancelled| cancelled())?;
         if self.take_up(course)? {
             (course.sent, course.reminded) = (false, false); // of what has come
