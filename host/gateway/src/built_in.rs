@@ -7,7 +7,7 @@ use hyper::Uri;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::settings::{Kind, Upstream};
+use crate::settings::{Kind, Upstream, is_loopback};
 
 /// An upstream that is there without a word in `twobox.toml`.
 #[derive(Debug)]
@@ -41,6 +41,12 @@ pub(crate) fn built_in(name: &str) -> Option<&'static BuiltIn> {
 }
 
 impl Upstream {
+    /// Whether it is on this machine, by its address.
+    pub fn is_here(&self) -> bool {
+        let uri = self.base_url.parse::<Uri>();
+        uri.is_ok_and(|uri| uri.host().is_some_and(is_loopback))
+    }
+
     /// Whether somebody listens where it is. Nothing is asked. Meant for those of this machine, for which
     /// a third of a second is long.
     pub async fn listens(&self) -> bool {

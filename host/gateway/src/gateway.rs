@@ -18,6 +18,7 @@ use crate::caller::{Allowance, Caller};
 use crate::door::Door;
 use crate::ledger::Ledger;
 use crate::proxy::Proxy;
+use crate::refusal::Why;
 use crate::secrets::{Secret, Secrets};
 use crate::settings::{SettingsError, Upstreams};
 
@@ -38,6 +39,15 @@ pub enum GatewayError {
     /// The zone in which the days of budgets turn is none.
     #[error("twobox.toml: schedule.timezone: {0}")]
     Zone(#[from] UnknownZone),
+}
+
+/// Why an upstream does not tell which models it offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unoffered {
+    /// In words for people, its own where it has some.
+    pub reason: String,
+    /// Whether it is the key that it does not take, so that another one may help.
+    pub is_of_the_key: bool,
 }
 
 impl Gateway {
@@ -116,8 +126,11 @@ impl Gateway {
         &self,
         upstream: &str,
         key: Option<&Secret>,
-    ) -> Result<Vec<String>, String> {
-        self.proxy.offered(upstream, key).await.map_err(|refusal| refusal.detail)
+    ) -> Result<Vec<String>, Unoffered> {
+        self.proxy.offered(upstream, key).await.map_err(|refusal| Unoffered {
+            is_of_the_key: refusal.why == Why::NotYours,
+            reason: refusal.detail,
+        })
     }
 
     /// The upstreams, and what is known of them.

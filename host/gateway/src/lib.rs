@@ -34,7 +34,7 @@ mod upstream;
 pub use caller::{Allowance, Allowed};
 pub use door::Door;
 pub use egress::reach::Resolver;
-pub use gateway::{Gateway, GatewayError};
+pub use gateway::{Gateway, GatewayError, Unoffered};
 pub use ledger::Ledger;
 pub use proxy::Proxy;
 pub use secrets::{Secret, Secrets};

@@ -370,7 +370,7 @@ fn checked(text: &str, insecure: bool) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -3,7 +3,7 @@
 use twobox_config::Config;
 use twobox_gateway::settings::Upstreams;
 use twobox_runtime::Profile;
-use twobox_shared::agent_config::ModelName;
+use twobox_shared::agent_config::{ModelName, Provider};
 use twobox_store::agents::AgentGroup;
 use twobox_system::data::DataDir;
 
@@ -11,8 +11,8 @@ use twobox_system::data::DataDir;
 pub(crate) struct Agent {
     /// Its name.
     pub(crate) name: String,
-    /// Its models.
-    pub(crate) models: Vec<ModelName>,
+    /// What answers for it, by models.
+    pub(crate) provider: Provider,
     /// Whether it has a budget in USD.
     has_budget: bool,
 }
@@ -22,12 +22,9 @@ pub(crate) fn agents(known: Vec<AgentGroup>, data: &DataDir, config: &Config) ->
     let agent = |agent: AgentGroup| {
         let path = data.agent_config(&agent.folder);
         let profile = Profile::load(&path, &config.containers).ok()?;
-        let models = profile.agent.provider.models().to_vec();
-        if models.is_empty() {
-            return None;
-        }
         let has_budget = profile.budget.usd_per_day.is_some();
-        Some(Agent { name: agent.name, models, has_budget })
+        let provider = profile.agent.provider;
+        (!provider.models().is_empty()).then_some(Agent { name: agent.name, provider, has_budget })
     };
     known.into_iter().filter_map(agent).collect()
 }
@@ -42,7 +39,7 @@ pub(crate) fn unbounded(agents: &[Agent], upstreams: &Upstreams) -> Option<Strin
     let found: Vec<String> = agents
         .iter()
         .filter(|agent| agent.has_budget || upstreams.limit.nano_usd.is_some())
-        .flat_map(|agent| agent.models.iter().map(move |model| (agent, model)))
+        .flat_map(|agent| agent.provider.models().iter().map(move |model| (agent, model)))
         .filter(|(_, model)| !is_priced(model))
         .map(|(agent, model)| format!("{}: {model} has no price", agent.name))
         .collect();

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Limited};
+use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -51,7 +52,7 @@ impl Proxy {
     /// place. What it said to the host's own is not asked again for half a minute.
     ///
     /// # Errors
-    /// Why it does not tell them, in its own words where it has some.
+    /// Why it does not tell them, in its own words where it has some: [`Why::NotYours`] if it is the key.
     pub async fn offered(&self, name: &str, key: Option<&Secret>) -> Result<Vec<String>, Refusal> {
         if key.is_some() {
             return self.ask_what_is_offered(name, key).await;
@@ -90,11 +91,14 @@ impl Proxy {
             Outgoing { upstream, path, method: hyper::Method::GET, headers, held: Held::nothing() };
         let (head, body) = self.send(&out, None).await?.into_parts();
         let unreadable = |what: String| Refusal::new(Why::Unreachable, format!("{name}: {what}"));
+        let is_of_the_key = matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if !head.status.is_success() {
             let said = unsaid::without_key(body, &out.headers).await;
             let said: Value = serde_json::from_slice(&said).unwrap_or_default();
             let words = said["error"]["message"].as_str().unwrap_or("it says no more");
-            return Err(unreadable(format!("{}: {}", head.status, for_a_terminal(words))));
+            let refusal = unreadable(format!("{}: {}", head.status, for_a_terminal(words)));
+            let why = if is_of_the_key { Why::NotYours } else { refusal.why };
+            return Err(Refusal { why, ..refusal });
         }
         let list = timeout(PATIENCE.silence, Limited::new(body, LIST_MAX).collect()).await;
         let list = list.map_err(|_| unreadable("its list does not come".to_owned()))?;

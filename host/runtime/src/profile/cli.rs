@@ -1,5 +1,6 @@
 //! The vendors' programs that answer for agents: which version of each, and where it lies.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,21 @@ pub struct Cli {
     program: &'static str,
     /// Its folder: canonical once the profile is settled, before that below what the settings name.
     pub folder: PathBuf,
+}
+
+/// A vendor's program that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// Which, and where it was looked for.
+    pub what: String,
+    /// What to do.
+    pub help: String,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.what, self.help)
+    }
 }
 
 impl Cli {
@@ -43,23 +59,27 @@ impl Cli {
     ///
     /// # Errors
     /// That it is not there, and how to fetch it.
-    pub(super) fn settle(&mut self, data: &Path) -> Result<(), String> {
+    pub(super) fn settle(&mut self, data: &Path) -> Result<(), Lack> {
         let folder = data.join(&self.folder);
         let into = folder.parent().unwrap_or(&folder).display();
         let Self { name, version, .. } = self;
-        let help = format!("fetch it: scripts/fetch-cli --into {into} {name}");
+        let fetch = format!("fetch it: scripts/fetch-cli --into {into} {name}");
         let missing = |error: std::io::Error| match error.kind() {
-            ErrorKind::NotFound => format!("{name} {version} is not in {into}: {help}"),
-            _ => format!("{name} {version}: {}: {error}", folder.display()),
+            ErrorKind::NotFound => {
+                Lack { what: format!("{name} {version} is not in {into}"), help: fetch.clone() }
+            }
+            _ => Lack {
+                what: format!("{name} {version}: {}: {error}", folder.display()),
+                help: "let the host's user read it".to_owned(),
+            },
         };
         let canonical = folder.canonicalize().map_err(missing)?;
         let program = canonical.join(self.program);
-        match program.metadata().map_err(missing)?.is_file() {
-            true => self.folder = canonical,
-            false => {
-                return Err(format!("{} is no program: remove it and {help}", program.display()));
-            }
+        if !program.metadata().map_err(missing)?.is_file() {
+            let what = format!("{} is no program", program.display());
+            return Err(Lack { what, help: format!("remove it and {fetch}") });
         }
+        self.folder = canonical;
         Ok(())
     }
 }
@@ -76,12 +96,12 @@ mod tests {
         for (name, program) in [("claude", "claude"), ("codex", "bin/codex")] {
             let pin = Cli::pinned(name, "").unwrap();
             let folder = data.join(format!("clis/{name}-{}", pin.version));
-            let error = pin.clone().settle(&data).unwrap_err();
+            let error = pin.clone().settle(&data).unwrap_err().to_string();
             let help = format!("scripts/fetch-cli --into {}/clis {name}", data.display());
             assert!(error.contains(&help), "{error}");
             let file = folder.join(program);
             std::fs::create_dir_all(file.join("a folder")).unwrap();
-            let error = pin.clone().settle(&data).unwrap_err();
+            let error = pin.clone().settle(&data).unwrap_err().to_string();
             assert!(error.contains("is no program"), "{error}");
             std::fs::remove_dir_all(&file).unwrap();
             std::fs::write(&file, "").unwrap();

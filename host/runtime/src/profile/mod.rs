@@ -16,7 +16,7 @@ use std::path::Path;
 use serde::Serialize;
 use twobox_shared::agent_config::{AgentConfig, AgentConfigError, SharedFolder};
 
-pub use self::cli::Cli;
+pub use self::cli::{Cli, Lack};
 pub use self::environment::Environment;
 pub use self::file::{Budget, File};
 pub use self::mounts::ExtraMount;
@@ -170,9 +170,15 @@ impl Profile {
             mount.settle(data)?;
         }
         if let Some(cli) = &mut self.cli {
-            cli.settle(data)?;
+            cli.settle(data).map_err(|lack| lack.to_string())?;
         }
         Ok(self)
+    }
+
+    /// The vendor's program that it needs and that is not there, looked for from `data`, the data directory.
+    /// Blocks.
+    pub fn lacks_cli(&self, data: &Path) -> Option<Lack> {
+        self.cli.clone()?.settle(data).err()
     }
 
     /// A text that changes whenever something does that a runner is started with, for a digest alone: it has

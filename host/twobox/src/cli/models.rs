@@ -9,7 +9,7 @@ use twobox_shared::clock::SystemClock;
 
 use super::Context;
 use super::output::{Failure, note};
-use twobox_gateway::{Gateway, Secrets};
+use twobox_gateway::{Gateway, Secrets, Unoffered};
 
 /// Which models.
 #[derive(Debug, Args)]
@@ -17,6 +17,11 @@ pub(super) struct ModelsArguments {
     /// The upstream, such as anthropic; without it, all whose key is there, and the programs of this
     /// machine that listen at their usual ports.
     upstream: Option<String>,
+}
+
+/// Whether an upstream that offers these knows the model. Ollama knows its models without `:latest`, too.
+pub(super) fn is_listed(offered: &[String], model: &str) -> bool {
+    offered.iter().any(|it| it == model || it.strip_suffix(":latest") == Some(model))
 }
 
 pub(super) async fn run(context: &Context, asked: ModelsArguments) -> Result<ExitCode, Failure> {
@@ -57,7 +62,7 @@ pub(super) async fn run(context: &Context, asked: ModelsArguments) -> Result<Exi
                 lines.extend(models.iter().map(|model| format!("{upstream}/{model}")));
                 offered.insert(upstream, json!(models));
             }
-            Err(reason) => {
+            Err(Unoffered { reason, .. }) => {
                 // Something else may listen at the port of a program that nobody spoke of.
                 let guessed = gateway.upstreams().get(&upstream).is_some_and(|it| it.guessed);
                 refused |= !guessed || named;
@@ -68,4 +73,17 @@ pub(super) async fn run(context: &Context, asked: ModelsArguments) -> Result<Exi
     }
     context.output.show(&json!({ "models": Value::Object(offered) }), |_| lines.join("\n"));
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_listed_by_its_name_or_as_its_latest() {
+        let offered = ["qwen3:latest".to_owned(), "m".to_owned()];
+        for (model, expected) in [("m", true), ("qwen3", true), ("qwen3:8b", false), ("", false)] {
+            assert_eq!(is_listed(&offered, model), expected, "{model}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod doctor;
 mod typed;
 
 use std::io::{Read, Write};
@@ -63,12 +64,6 @@ fn initialised() -> (tempfile::TempDir, PathBuf) {
 
 fn configure(data: &Path, text: &str) {
     std::fs::write(data.join("twobox.toml"), format!("runtime = 'process'\n{text}")).unwrap();
-}
-
-/// What `doctor` says of `name`.
-fn check(data: &Path, name: &str) -> Option<Value> {
-    let said = json_of(&twobox(data, &["--json", "doctor"]));
-    said["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).cloned()
 }
 
 /// An upstream that answers each request with `answers`, in their order, and returns what it was asked.
@@ -217,40 +212,6 @@ fn a_secret_is_set_listed_and_removed_and_never_shown() {
         assert!(error.contains(part) && !error.contains("hidden"), "{error}");
     }
     assert!(!data.join("secrets/openai").exists());
-}
-
-#[test]
-fn doctor_tells_of_a_secret_that_an_agent_lacks_and_of_one_that_others_can_read() {
-    let (_dir, data) = initialised();
-    assert_eq!((check(&data, "models"), check(&data, "secrets")), (None, None), "nobody wants any");
-    let agent = r#"{"provider": {"kind": "model", "model": "router/m"}}"#;
-    std::fs::write(data.join("agents/assistant.json"), agent).unwrap();
-    let said = |level: &str, parts: &[&str]| {
-        let check = check(&data, "models").unwrap();
-        assert_eq!(check["level"], level, "{check}");
-        for part in parts {
-            assert!(check.to_string().contains(part), "{part}: {check}");
-        }
-    };
-    said("fail", &["assistant: model router/m: there is no upstream", "agents edit assistant"]);
-    let section =
-        "[gateway.upstreams.router]\nkind = 'compatible'\nbase_url = 'http://127.0.0.1:9'\n";
-    configure(&data, section);
-    said("fail", &["wants the secret router, which is nowhere", "secrets set router"]);
-    let missing = json_of(&twobox(&data, &["--json", "secrets", "list"]));
-    assert_eq!(missing["missing"], json!([{ "upstream": "router", "secret": "router" }]));
-    ok(&given(&data, &["secrets", "set", "router"], b"sk-hidden"));
-    said("ok", &["3 upstreams are known"]);
-    configure(&data, &format!("{section}[gateway]\nusd_per_day = 1\n"));
-    said("warn", &["assistant: router/m has no price"]);
-    configure(&data, "[gateway.upstreams.router]\nkind = 'own'\n");
-    said("fail", &["gateway.upstreams.router.kind: unknown variant `own`"]);
-    assert_eq!(check(&data, "secrets").unwrap()["level"], "ok");
-    let file = data.join("secrets/router");
-    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
-    let open = check(&data, "secrets").unwrap();
-    assert_eq!(open["level"], "warn", "{open}");
-    assert!(open["detail"].as_str().unwrap().contains("router is open to other users"), "{open}");
 }
 
 /// What ran on a day that is `before` days ago.

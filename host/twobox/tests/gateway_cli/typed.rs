@@ -139,7 +139,14 @@ fn init_asks_who_answers_and_keeps_only_a_key_that_works() {
     let shown = terminal.shown();
     assert!(shown.contains("anthropic, which wants a key"), "{shown}");
     let number = number_of(&shown, "anthropic");
-    terminal.answer(WHO, "99\n");
+    for (typed, told) in
+        [("99", "there is no 99"), ("-1", "there is no -1"), ("antropic", "antropic")]
+    {
+        terminal.answer(WHO, &format!("{typed}\n"));
+        terminal
+            .wait(told, || terminal.shown().contains(&format!("{told}: type a number from 1 to")));
+        terminal.wait("the question again", || terminal.shown().contains(WHO));
+    }
     terminal.answer(WHO, &format!("{number}\n"));
     terminal.answer_hidden("the key of anthropic", "sk-wrong\r");
     terminal.wait("the refusal", || terminal.shown().contains("the key was not kept"));
@@ -149,6 +156,13 @@ fn init_asks_who_answers_and_keeps_only_a_key_that_works() {
     terminal.wait(WHICH, || terminal.shown().contains(WHICH));
     let shown = terminal.shown();
     assert!(shown.contains("the key works") && shown.contains("2  small"), "{shown}");
+    terminal.answer(WHICH, "3\n");
+    terminal.wait("what there is", || {
+        terminal.shown().contains("there is no 3: type a number from 1 to 2")
+    });
+    terminal.wait("the question again", || terminal.shown().contains(WHICH));
+    terminal.answer(WHICH, "smal\n");
+    terminal.answer("anthropic does not list smal. Use it all the same?", "\n");
     terminal.answer(WHICH, "2\n");
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
     assert!(!terminal.shown().contains("sk-"), "{}", terminal.shown());
@@ -172,11 +186,31 @@ fn init_takes_the_key_of_the_environment_if_it_may_and_a_name_that_is_typed() {
     terminal.wait(WHO, || terminal.shown().contains(WHO));
     let number = number_of(&terminal.shown(), "anthropic");
     terminal.answer(WHO, &format!("{number}\n"));
+    terminal.answer("use the key in ANTHROPIC_API_KEY?", "maybe\n");
+    terminal.wait("what may be said", || terminal.shown().contains("neither yes nor no"));
     terminal.answer("use the key in ANTHROPIC_API_KEY?", "\n");
     terminal.answer(WHICH, "another-one\n");
+    terminal.answer("Use it all the same?", "y\n");
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
     assert_eq!(provider(&data)["model"], "anthropic/another-one");
     assert!(serving.join().unwrap()[0].contains("sk-given"));
+}
+
+#[test]
+fn init_tries_the_same_key_again_where_the_upstream_does_not_answer() {
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_dir, data) = towards(&format!("http://{nowhere}"));
+    let mut terminal = Terminal::new();
+    let mut child = terminal.run(&data, &["init"], &[]);
+    terminal.answer(WHO, "anthropic\n");
+    terminal.answer_hidden("the key of anthropic", "sk-right\r");
+    terminal.answer("try again? Enter for yes, n for no:", "\n");
+    terminal.wait("it is asked again", || terminal.shown().contains("try again?"));
+    assert!(!terminal.shown().contains("the key of anthropic"), "{}", terminal.shown());
+    terminal.answer("try again?", "n\n");
+    terminal.answer(WHO, "\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
+    assert!(!data.join("secrets/anthropic").exists(), "a key that nobody tried is not kept");
 }
 
 #[test]
@@ -186,6 +220,14 @@ fn init_leaves_an_echo_where_nobody_is_chosen_or_nobody_can_be_asked() {
     let mut child = terminal.run(&data, &["init"], &[]);
     terminal.answer(WHO, "\n");
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
+    assert_eq!(provider(&data), "echo");
+
+    let (_dir, data) = towards("http://127.0.0.1:9");
+    let mut child = terminal.run(&data, &["init"], &[]);
+    terminal.answer(WHO, "\u{4}");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", terminal.shown());
+    let told = "the input ended before a model was chosen";
+    terminal.wait(told, || terminal.shown().contains(told));
     assert_eq!(provider(&data), "echo");
 
     let (_dir, data) = towards("http://127.0.0.1:9");

@@ -8,6 +8,7 @@ use twobox_shared::agent_config::{AgentConfig, Provider};
 
 use super::{Check, Finding};
 use twobox_config::{Config, RuntimeKind};
+use twobox_runtime::profile::Lack;
 use twobox_runtime::program::{EXPOSED_HELP, exposed};
 use twobox_runtime::{AgentFolders, Profile, RuntimeError, check_profiles};
 use twobox_store::Store;
@@ -123,6 +124,9 @@ fn look(
     if let Some(RuntimeError::Start { reason }) = refusal {
         let help = format!("`twobox agents edit {name}`, unless you mend that");
         return Finding::fail(format!("{name}: {reason}"), help);
+    }
+    if let Some(Lack { what, help }) = profile.lacks_cli(data.root()) {
+        return Finding::fail(format!("{name}: {what}"), help);
     }
     if let Err(reason) = profile.clone().with_folders(data.root()) {
         return Finding::fail(format!("{name}: {reason}"), format!("`twobox agents edit {name}`"));

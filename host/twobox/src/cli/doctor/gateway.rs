@@ -1,18 +1,28 @@
-//! Whether models can be asked: the settings of upstreams, the secrets that they want, and what agents need
-//! of both.
+//! Whether models can be asked: the settings of upstreams, the secrets that they want, what agents need of both,
+//! and whether the upstreams answer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::{FutureExt, join_all};
+use tokio::time::timeout;
 use twobox_shared::agent_config::ModelName;
+use twobox_shared::clock::SystemClock;
 use twobox_shared::errors::chain;
 
 use super::{Check, Finding};
+use crate::cli::models::is_listed;
+use crate::cli::output::{count_of, printable};
 use crate::unpriced::{self, Agent};
 use twobox_config::Config;
 use twobox_gateway::secrets::Secrets;
-use twobox_gateway::settings::Upstreams;
+use twobox_gateway::{Gateway, Unoffered};
 use twobox_store::Store;
 use twobox_system::data::DataDir;
+
+/// How long an upstream may take to tell which models it has.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be looked at, where there is anything of it.
 pub(super) fn checks(
@@ -26,12 +36,26 @@ pub(super) fn checks(
         let secrets = secrets.clone();
         checks.push(Check::now("secrets", move || closed(&secrets)));
     }
-    let known =
-        Store::look(&data.host_db()).ok().and_then(|store| store.agents().list().wait().ok());
-    let agents = unpriced::agents(known.unwrap_or_default(), data, config);
-    if !agents.is_empty() || !config.gateway.upstreams.is_empty() {
-        let config = config.clone();
-        checks.push(Check::now("models", move || models(&config, &secrets, &agents)));
+    // A damaged host.db has a check of its own.
+    let Ok(store) = Store::look(&data.host_db()) else { return checks };
+    let known = store.agents().list().wait().unwrap_or_default();
+    let agents = unpriced::agents(known, data, config);
+    if agents.is_empty() && config.gateway.upstreams.is_empty() {
+        return checks;
+    }
+    match Gateway::of(config, data, environment, store, Arc::new(SystemClock)) {
+        Err(error) => checks.push(Check::now("models", move || {
+            Finding::fail(chain(&error), "mend twobox.toml: the host does not start before")
+        })),
+        Ok(gateway) => {
+            let found = models(&gateway, &secrets, &agents);
+            checks.push(Check::now("models", move || found));
+            let asked = asked(&gateway, &secrets, &agents);
+            if !asked.is_empty() {
+                let look = upstreams(gateway, asked).boxed();
+                checks.push(Check { name: "upstreams".into(), run: look });
+            }
+        }
     }
     checks
 }
@@ -53,37 +77,23 @@ fn closed(secrets: &Secrets) -> Finding {
     }
 }
 
-fn models(config: &Config, secrets: &Secrets, agents: &[Agent]) -> Finding {
-    let upstreams = match Upstreams::read(config) {
-        Ok(upstreams) => upstreams,
-        Err(error) => {
-            return Finding::fail(
-                error.to_string(),
-                "mend twobox.toml: the host does not start before",
-            );
-        }
-    };
+/// Whether what agents ask is set up, and its key is there.
+fn models(gateway: &Gateway, secrets: &Secrets, agents: &[Agent]) -> Finding {
+    let upstreams = gateway.upstreams();
     let (mut wrong, mut helps) = (Vec::new(), Vec::new());
     for agent in agents {
-        for model in &agent.models {
-            match needs(&upstreams, secrets, model) {
-                Ok(()) => {}
-                Err((what, help)) => {
-                    wrong.push(format!("{}: {what}", agent.name));
-                    helps.push(
-                        help.unwrap_or_else(|| format!("`twobox agents edit {}`", agent.name)),
-                    );
-                }
-            }
+        for (what, help) in needs(gateway, secrets, agent) {
+            wrong.push(format!("{}: {what}", agent.name));
+            helps.push(help);
         }
     }
     helps.dedup();
-    match (wrong.is_empty(), unpriced::unbounded(agents, &upstreams)) {
+    match (wrong.is_empty(), unpriced::unbounded(agents, upstreams)) {
         (false, _) => Finding::fail(wrong.join("; "), helps.join("; ")),
         (true, Some(doubtful)) => Finding::warn(doubtful, unpriced::HELP),
         (true, None) => Finding::ok(format!(
             "{} known, with the secrets that agents need",
-            crate::cli::output::count_of(
+            count_of(
                 upstreams.all().filter(|it| !it.guessed).count(),
                 "upstream is",
                 "upstreams are"
@@ -92,23 +102,109 @@ fn models(config: &Config, secrets: &Secrets, agents: &[Agent]) -> Finding {
     }
 }
 
-/// What keeps a model from being asked, and what helps, if that is not the agent's configuration.
-fn needs(
-    upstreams: &Upstreams,
-    secrets: &Secrets,
-    model: &ModelName,
-) -> Result<(), (String, Option<String>)> {
-    upstreams.route(model).map_err(|reason| (reason, None))?;
-    let upstream = upstreams.get(model.upstream()).expect("it has a route");
-    let Some(name) = &upstream.secret else { return Ok(()) };
-    let help = || Some(format!("`twobox secrets set {name}`"));
-    match secrets.find(name) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => {
-            let what =
-                format!("the upstream {} wants the secret {name}, which is nowhere", upstream.name);
-            Err((what, help()))
+/// What keeps the models of an agent from being asked, and what helps.
+fn needs(gateway: &Gateway, secrets: &Secrets, agent: &Agent) -> Vec<(String, String)> {
+    if let Err(reason) = gateway.routes(&agent.provider) {
+        return vec![(reason, format!("`twobox agents edit {}`", agent.name))];
+    }
+    let need = |model: &ModelName| {
+        let upstream = gateway.upstreams().get(model.upstream()).expect("it has a route");
+        let name = upstream.secret.as_ref()?;
+        let what = match secrets.find(name) {
+            Ok(Some(_)) => return None,
+            Ok(None) => {
+                format!("the upstream {} wants the secret {name}, which is nowhere", upstream.name)
+            }
+            Err(error) => chain(&error),
+        };
+        Some((what, format!("`twobox secrets set {name}`")))
+    };
+    agent.provider.models().iter().filter_map(need).collect()
+}
+
+/// Which models are to be asked for at each upstream, and by whom.
+type Asked = BTreeMap<String, Vec<(String, ModelName)>>;
+
+/// What can be asked for as far as is known here.
+fn asked(gateway: &Gateway, secrets: &Secrets, agents: &[Agent]) -> Asked {
+    let mut asked = Asked::new();
+    for agent in agents.iter().filter(|agent| needs(gateway, secrets, agent).is_empty()) {
+        for model in agent.provider.models() {
+            let those = asked.entry(model.upstream().to_owned()).or_default();
+            those.push((agent.name.clone(), model.clone()));
         }
-        Err(error) => Err((chain(&error), help())),
+    }
+    asked
+}
+
+/// Whether the upstreams of agents answer, take the key, and know the models: they are asked for their lists,
+/// which costs nothing.
+async fn upstreams(gateway: Gateway, asked: Asked) -> Finding {
+    let offers = asked.keys().map(|name| timeout(PATIENCE, gateway.offered(name, None)));
+    let offers = join_all(offers).await;
+    let (mut failed, mut doubtful) = (Vec::new(), Vec::new());
+    for ((name, wanted), offer) in asked.iter().zip(offers) {
+        match offer {
+            Ok(Ok(listed)) => doubtful.extend(unlisted(name, wanted, &listed)),
+            Ok(Err(Unoffered { reason, is_of_the_key: true })) => {
+                let secret = gateway.upstreams().get(name).and_then(|it| it.secret.as_deref());
+                let help = match secret {
+                    Some(secret) => {
+                        format!("`twobox secrets set {secret}` with a key that it takes")
+                    }
+                    None => format!("it wants a key: name one as secret of {name} in twobox.toml"),
+                };
+                failed.push((printable(&reason), help));
+            }
+            Ok(Err(Unoffered { reason, is_of_the_key: false })) => {
+                doubtful.push((printable(&reason), silent(&gateway, name)));
+            }
+            Err(_) => {
+                let what = format!("{name} did not answer within {} s", PATIENCE.as_secs());
+                doubtful.push((what, silent(&gateway, name)));
+            }
+        }
+    }
+    let fails = !failed.is_empty();
+    let (what, mut helps): (Vec<String>, Vec<String>) = failed.into_iter().chain(doubtful).unzip();
+    helps.dedup();
+    match (what.is_empty(), fails) {
+        (true, _) => {
+            let names: Vec<&str> = asked.keys().map(String::as_str).collect();
+            Finding::ok(format!("the models of agents are listed by {}", names.join(", ")))
+        }
+        (false, true) => Finding::fail(what.join("; "), helps.join("; ")),
+        (false, false) => Finding::warn(what.join("; "), helps.join("; ")),
+    }
+}
+
+/// Which models an upstream does not list, and what helps: it may know them all the same.
+fn unlisted(
+    upstream: &str,
+    wanted: &[(String, ModelName)],
+    listed: &[String],
+) -> Vec<(String, String)> {
+    let is_missing = |(_, model): &&(String, ModelName)| !is_listed(listed, model.model());
+    let told = |(agent, model): &(String, ModelName)| {
+        (
+            format!("{agent}: {upstream} does not list {}", model.model()),
+            format!(
+                "`twobox models {upstream}` says what it lists; `twobox agents edit {agent} --model \
+                 {upstream}/MODEL` takes another"
+            ),
+        )
+    };
+    wanted.iter().filter(is_missing).map(told).collect()
+}
+
+/// What helps where an upstream does not answer as it should.
+fn silent(gateway: &Gateway, name: &str) -> String {
+    let upstream = gateway.upstreams().get(name);
+    match upstream.filter(|it| it.is_here()) {
+        Some(it) => format!(
+            "start the program that serves models at {}, or set gateway.upstreams.{name}.base_url",
+            it.base_url
+        ),
+        None => "messages are kept and tried again; see whether this machine reaches it".to_owned(),
     }
 }

@@ -73,8 +73,12 @@ pub(super) async fn run(
         }
         model => model,
     };
-    let (taken_over, keeps) = files_of_agents(&data, &host, model.as_ref())?;
     let (config, _) = context.load_config(&data.config())?;
+    if let Some(model) = &model {
+        // Before an agent has it that could not be asked.
+        Upstreams::read(&config)?.route(model).map_err(Failure::new)?;
+    }
+    let (taken_over, keeps) = files_of_agents(&data, &host, model.as_ref())?;
     let mut next = next_steps(context, &config, &data, model.as_ref()).await?;
     next.extend(keeps);
     if context.output.json {
@@ -241,7 +245,7 @@ async fn next_steps(
 /// The secret that the upstream of `model` wants and that is nowhere.
 ///
 /// # Errors
-/// What is wrong with the settings, or with that upstream.
+/// What is wrong with the settings.
 fn missing_secret(
     context: &Context,
     config: &Config,
@@ -249,7 +253,6 @@ fn missing_secret(
     model: &ModelName,
 ) -> Result<Option<String>, Failure> {
     let upstreams = Upstreams::read(config)?;
-    upstreams.route(model).map_err(Failure::new)?;
     let wanted = upstreams.get(model.upstream()).and_then(|upstream| upstream.secret.clone());
     let secrets = Secrets::new(data.secrets(), &context.env);
     match wanted {

@@ -1,0 +1,107 @@
+//! What `twobox doctor` says of secrets, upstreams and what agents ask of them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::{configure, given, initialised, json_of, ok, twobox, upstream};
+
+/// What `doctor` says of `name`.
+fn check(data: &Path, name: &str) -> Option<Value> {
+    let said = json_of(&twobox(data, &["--json", "doctor"]));
+    said["checks"].as_array().unwrap().iter().find(|check| check["check"] == name).cloned()
+}
+
+#[test]
+fn doctor_tells_of_a_secret_that_an_agent_lacks_and_of_one_that_others_can_read() {
+    let (_dir, data) = initialised();
+    assert_eq!((check(&data, "models"), check(&data, "secrets")), (None, None), "nobody wants any");
+    let agent = r#"{"provider": {"kind": "model", "model": "router/m"}}"#;
+    std::fs::write(data.join("agents/assistant.json"), agent).unwrap();
+    let said = |level: &str, parts: &[&str]| {
+        let check = check(&data, "models").unwrap();
+        assert_eq!(check["level"], level, "{check}");
+        for part in parts {
+            assert!(check.to_string().contains(part), "{part}: {check}");
+        }
+    };
+    said(
+        "fail",
+        &[
+            "assistant: provider.model: model router/m: there is no upstream",
+            "agents edit assistant",
+        ],
+    );
+    let section =
+        "[gateway.upstreams.router]\nkind = 'compatible'\nbase_url = 'http://127.0.0.1:9'\n";
+    configure(&data, section);
+    said("fail", &["wants the secret router, which is nowhere", "secrets set router"]);
+    let missing = json_of(&twobox(&data, &["--json", "secrets", "list"]));
+    assert_eq!(missing["missing"], json!([{ "upstream": "router", "secret": "router" }]));
+    ok(&given(&data, &["secrets", "set", "router"], b"sk-hidden"));
+    said("ok", &["3 upstreams are known"]);
+    configure(&data, &format!("{section}[gateway]\nusd_per_day = 1\n"));
+    said("warn", &["assistant: router/m has no price"]);
+    configure(&data, "[gateway.upstreams.router]\nkind = 'own'\n");
+    said("fail", &["gateway.upstreams.router.kind: unknown variant `own`"]);
+    assert_eq!(check(&data, "secrets").unwrap()["level"], "ok");
+    let file = data.join("secrets/router");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    let open = check(&data, "secrets").unwrap();
+    assert_eq!(open["level"], "warn", "{open}");
+    assert!(open["detail"].as_str().unwrap().contains("router is open to other users"), "{open}");
+}
+
+#[test]
+fn doctor_says_of_each_upstream_what_keeps_it_from_answering() {
+    let (_dir, data) = initialised();
+    let agent = r#"{"provider": {"kind": "model", "model": "router/large"}}"#;
+    std::fs::write(data.join("agents/assistant.json"), agent).unwrap();
+    let list = r#"{"data":[{"id":"large"}]}"#;
+    let refused = r#"{"error":{"message":"invalid key"}}"#;
+    for (status, body, level, parts) in [
+        ("200 OK", list, "ok", &["listed by router"][..]),
+        ("401 Unauthorized", refused, "fail", &["invalid key", "secrets set router` with a key"]),
+        ("500 Oh", refused, "warn", &["500", "start the program that serves models at http://127"]),
+        (
+            "200 OK",
+            r#"{"data":[{"id":"larger"}]}"#,
+            "warn",
+            &["assistant: router does not list large", "models router`", "edit assistant --model"],
+        ),
+    ] {
+        let (address, serving) = upstream(vec![(status, body)]);
+        configure(
+            &data,
+            &format!("[gateway.upstreams.router]\nkind = 'compatible'\nbase_url = '{address}'\n"),
+        );
+        assert_eq!(
+            check(&data, "upstreams"),
+            None,
+            "nobody is asked without the key that it wants"
+        );
+        ok(&given(&data, &["secrets", "set", "router"], b"sk-hidden"));
+        let said = check(&data, "upstreams").unwrap();
+        assert_eq!(said["level"], level, "{said}");
+        for part in parts {
+            assert!(said.to_string().contains(part), "{part}: {said}");
+        }
+        assert!(serving.join().unwrap()[0].contains("sk-hidden"));
+        ok(&twobox(&data, &["secrets", "remove", "router"]));
+    }
+    // One that is not there at all.
+    ok(&given(&data, &["secrets", "set", "router"], b"sk-hidden"));
+    let said = check(&data, "upstreams").unwrap();
+    assert_eq!(said["level"], "warn", "{said}");
+
+    let agent = r#"{"provider": {"kind": "claude", "model": "router/large"}}"#;
+    std::fs::write(data.join("agents/assistant.json"), agent).unwrap();
+    let said = check(&data, "models").unwrap();
+    assert!(said.to_string().contains("Claude Code speaks Anthropic's Messages"), "{said}");
+    assert_eq!(check(&data, "upstreams"), None, "what it cannot speak with is not asked");
+    let said = check(&data, "agents").unwrap();
+    let help = said["help"].as_str().unwrap();
+    assert!(help.starts_with("fetch it: scripts/fetch-cli --into "), "{said}");
+    assert!(help.ends_with("/clis claude") && !help.contains("agents edit"), "{said}");
+}
