@@ -31,6 +31,16 @@ pub(super) struct Head {
     framing: Framing,
 }
 
+impl Head {
+    /// How many bytes the body has, if that is said before it.
+    pub(super) fn length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked { .. } | Framing::Close => None,
+        }
+    }
+}
+
 /// How a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {

@@ -252,6 +252,7 @@ impl Toolbox {
             Input::Fields(fields) if call.name == bash::TOOL.name => {
                 Arguments::of(bash::TOOL.fields, fields).ok().map(|given| bash::span(bench, given))
             }
+            Input::Fields(_) if call.name == web::TOOL.name => Some(web::span(bench)),
             Input::Fields(_) | Input::Unreadable(_) => None,
         };
         let spans: Vec<_> = calls.iter().filter_map(own).collect();

@@ -2,6 +2,10 @@
 //! `[words](address)`. It is meant for reading and not for showing: what is not understood is left out. Pure, and
 //! its time grows with the page alone.
 
+mod markup;
+
+use self::markup::{attribute, past_the_end, tag};
+
 /// Elements of which nothing is read.
 const UNREAD: [&str; 7] = ["script", "style", "noscript", "template", "svg", "iframe", "object"];
 
@@ -74,78 +78,6 @@ pub(super) fn text(html: &str) -> String {
     }
     page.words(rest);
     page.end()
-}
-
-/// The tag at the beginning of `text`: its name (with `/` before that of an end), what else is in it, and what is
-/// behind it. A comment is a tag without a name.
-fn tag(text: &str) -> Option<(&str, &str, &str)> {
-    if let Some(comment) = text.strip_prefix("<!--") {
-        let behind = comment.find("-->").map_or("", |at| &comment[at + 3..]);
-        return Some(("", "", behind));
-    }
-    let inner = &text[1..];
-    if !inner.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '!' | '?')) {
-        return None;
-    }
-    let mut quote = None;
-    let end = inner.char_indices().find(|(_, c)| match (quote, *c) {
-        (None, '>') => true,
-        (None, '"' | '\'') => {
-            quote = Some(*c);
-            false
-        }
-        (Some(open), close) if open == close => {
-            quote = None;
-            false
-        }
-        _ => false,
-    });
-    let (inner, behind) = match end {
-        Some((at, _)) => (&inner[..at], &inner[at + 1..]),
-        None => (inner, ""),
-    };
-    let length =
-        inner[1..].find(|c: char| c.is_whitespace() || c == '/').map_or(inner.len(), |at| at + 1);
-    Some((&inner[..length], &inner[length..], behind))
-}
-
-/// What is behind the end of the element `name`.
-fn past_the_end<'a>(text: &'a str, name: &str) -> &'a str {
-    let mut rest = text;
-    while let Some(at) = rest.find("</") {
-        rest = &rest[at + 2..];
-        if rest.get(..name.len()).is_some_and(|it| it.eq_ignore_ascii_case(name)) {
-            return rest.find('>').map_or("", |at| &rest[at + 1..]);
-        }
-    }
-    ""
-}
-
-/// The value of the attribute `name` in a tag.
-fn attribute<'a>(inner: &'a str, name: &str) -> Option<&'a str> {
-    let mut rest = inner;
-    loop {
-        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '/');
-        let end = rest.find(|c: char| c.is_whitespace() || c == '=')?;
-        let (own, behind) = (&rest[..end], rest[end..].trim_start());
-        let Some(value) = behind.strip_prefix('=') else {
-            rest = behind;
-            continue;
-        };
-        let value = value.trim_start();
-        let (value, behind) = match value.chars().next()? {
-            quote @ ('"' | '\'') => {
-                let value = &value[1..];
-                let end = value.find(quote).unwrap_or(value.len());
-                (&value[..end], value.get(end + 1..).unwrap_or_default())
-            }
-            _ => value.split_at(value.find(char::is_whitespace).unwrap_or(value.len())),
-        };
-        if own.eq_ignore_ascii_case(name) {
-            return Some(value);
-        }
-        rest = behind;
-    }
 }
 
 /// A page that is read.
@@ -343,7 +275,7 @@ mod tests {
             ("<p", ""),
             ("a<!-- never closed", "a"),
             ("a<script>never closed", "a"),
-            ("<a href=\"x>never closed", ""),
+            ("<a href=\"x>never closed</a> b", "[never closed](x) b"),
             ("</a></pre>b", "b"),
             ("<a href=x></a>b", "b"),
             ("<p title='a>b'>c", "c"),
