@@ -56,6 +56,7 @@ impl Shown {
     /// What was written so far is void, or over.
     pub(crate) fn begin_anew(&mut self) {
         self.progress.text.clear();
+        self.progress.cut = false;
         self.turn_to(State::Thinking, None);
     }
 
@@ -163,6 +164,11 @@ mod tests {
         shown.write(after(1500));
         let progress = read().unwrap();
         assert!(progress.cut && progress.text.len() <= TEXT_MAX, "{}", progress.text.len());
+        shown.begin_anew();
+        shown.words("short");
+        shown.write(after(1800));
+        let progress = read().unwrap();
+        assert_eq!((progress.cut, &*progress.text), (false, "short"), "it is another text");
         drop(shown);
         assert!(!file.exists());
     }
