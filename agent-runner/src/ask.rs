@@ -3,19 +3,34 @@
 //!
 //! What is asked is a row that is committed at once, under an id that follows from the message, from what is
 //! asked, and from how often that was asked in the turn before. So a later attempt that asks the same finds
-//! the row, and perhaps its answer, and asks no second time.
+//! the row, and perhaps its answer, and asks no second time. A yes is used once: that it is used is durable
+//! before anything is done, and an attempt that finds it used asks anew, and says so.
 
+use std::fmt::Write;
 use std::sync::mpsc::Sender;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use twobox_shared::bounds;
 use twobox_shared::clock::Monotonic;
 use twobox_shared::content::digest;
 use twobox_shared::ids::MessageId;
 use twobox_shared::time::UnixMillis;
+use twobox_shared::visible;
 
 /// How the id of a row begins that asks, and is waited for.
 const ROW: &str = "ask-";
+
+/// What people are told of what they have allowed to an attempt that is gone.
+const AGAIN: &str =
+    "(This was allowed before, to an attempt that broke off: it may have been done already.)\n";
+
+/// The longest arguments that people are asked about, in bytes: with [`AGAIN`] they are as long as may be.
+pub(crate) const ARGUMENTS_MAX: usize = 8_000;
+const _: () = assert!(ARGUMENTS_MAX + AGAIN.len() <= bounds::TOOL_ARGUMENTS.most);
+
+/// The longest list of arguments that stands in one line, in characters.
+const LINE_MAX: usize = 100;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,12 +42,16 @@ pub(crate) enum Asking {
 }
 
 impl Asking {
-    /// The request to the host, by whoever waits `until` then.
-    pub(crate) fn request(&self, until: UnixMillis) -> Value {
+    /// The request to the host, by whoever waits `until` then. `used` is how often people have allowed it to
+    /// attempts that are gone.
+    pub(crate) fn request(&self, until: UnixMillis, used: usize) -> Value {
         let until = until.to_rfc3339();
         match self {
             Self::Permission { tool, arguments } => json!({
-                "action": "ask_permission", "tool": tool, "arguments": arguments, "until": until,
+                "action": "ask_permission",
+                "tool": visible::line(tool),
+                "arguments": format!("{}{arguments}", if used > 0 { AGAIN } else { "" }),
+                "until": until,
             }),
             Self::Question { question, choices } => json!({
                 "action": "ask", "question": question, "choices": choices, "until": until,
@@ -40,14 +59,15 @@ impl Asking {
         }
     }
 
-    /// The id of the row that asks this for the `nth` time in a turn for `message`.
-    pub(crate) fn row(&self, message: &MessageId, nth: usize) -> MessageId {
+    /// The id of the row that asks this for the `nth` time in a turn for `message`, after `used` yeses were used
+    /// by attempts that are gone.
+    pub(crate) fn row(&self, message: &MessageId, nth: usize, used: usize) -> MessageId {
         let (kind, first, second) = match self {
             Self::Permission { tool, arguments } => ("permission", tool, arguments),
             Self::Question { question, choices } => ("question", question, choices),
         };
         // As JSON, so that no part can be taken for another.
-        let all = json!([message, kind, first, second, nth]).to_string();
+        let all = json!([message, kind, first, second, nth, used]).to_string();
         let id = format!("{ROW}{}", &digest(&all)[..32]);
         MessageId::parse(&id).expect("letters, digits and a hyphen")
     }
@@ -59,6 +79,48 @@ impl Asking {
             Self::Question { .. } => "a question",
         }
     }
+}
+
+/// What a tool is given, as people are shown it: each argument by its name, a text in quotes. Whatever is in the
+/// text, it ends at the next quote that has no backslash before it; its line breaks are kept, for they are easier
+/// to read.
+pub(crate) fn arguments(fields: &Map<String, Value>) -> String {
+    let each = fields.iter().map(|(name, value)| {
+        let value = match value {
+            Value::String(text) => quoted(text),
+            other => visible::json(&other.to_string()),
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        match !name.is_empty() && name.chars().all(is_plain) {
+            true => format!("{name}={value}"),
+            false => format!("{}={value}", quoted(name)),
+        }
+    });
+    let each: Vec<String> = each.collect();
+    let line = each.join(", ");
+    match each.len() {
+        0 => "(no arguments)".to_owned(),
+        _ if line.contains('\n') || line.chars().count() > LINE_MAX => each.join("\n"),
+        _ => line,
+    }
+}
+
+/// `text` in quotes, with what is hidden in it shown.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' | '\t' => quoted.push(c),
+            c if visible::is_hidden(c) => {
+                write!(quoted, "{}", c.escape_default()).expect("a String takes everything");
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// What became of it.
@@ -101,6 +163,10 @@ pub(crate) fn was_waited_for(content: &str) -> bool {
 pub(crate) struct Open {
     /// The row that asks.
     pub(crate) row: MessageId,
+    /// For which message.
+    pub(crate) message: MessageId,
+    /// Whether a yes allows something, and is used up by it.
+    pub(crate) is_permission: bool,
     /// Where the answer goes.
     pub(crate) reply: Sender<Decision>,
     /// Until when it is waited for.
@@ -123,18 +189,55 @@ mod tests {
             arguments: arguments.to_owned(),
         };
         let asked = permission("bash", "ls");
-        assert_eq!(asked.row(&id("m"), 0), permission("bash", "ls").row(&id("m"), 0));
+        assert_eq!(asked.row(&id("m"), 0, 0), permission("bash", "ls").row(&id("m"), 0, 0));
         let question = Asking::Question { question: "bash".into(), choices: "ls".into() };
         let others = [
-            asked.row(&id("m"), 1),
-            asked.row(&id("n"), 0),
-            permission("bash", "ls ").row(&id("m"), 0),
-            permission("bashl", "s").row(&id("m"), 0),
-            question.row(&id("m"), 0),
+            asked.row(&id("m"), 1, 0),
+            asked.row(&id("m"), 0, 1),
+            asked.row(&id("n"), 0, 0),
+            permission("bash", "ls ").row(&id("m"), 0, 0),
+            permission("bashl", "s").row(&id("m"), 0, 0),
+            question.row(&id("m"), 0, 0),
         ];
         for other in others {
-            assert_ne!(other, asked.row(&id("m"), 0));
+            assert_ne!(other, asked.row(&id("m"), 0, 0));
         }
+    }
+
+    #[test]
+    fn arguments_are_shown_by_their_names_and_none_looks_like_another() {
+        let shown = |fields: Value| {
+            let Value::Object(fields) = fields else { panic!("{fields}") };
+            arguments(&fields)
+        };
+        assert_eq!(
+            shown(json!({"command": "rm x", "timeout_sec": 5})),
+            r#"command="rm x", timeout_sec=5"#
+        );
+        assert_eq!(shown(json!({})), "(no arguments)");
+        assert_eq!(
+            shown(json!({"a": "x\", b=\"y", "c": "\\n\r\u{202e}"})),
+            r#"a="x\", b=\"y", c="\\n\r\u{202e}""#
+        );
+        assert_eq!(shown(json!({"a b=1": [true, "\u{202e}\""]})), r#""a b=1"=[true,"\u202e\""]"#);
+        assert_eq!(
+            shown(json!({"command": "one\ntwo", "timeout_sec": 5})),
+            "command=\"one\ntwo\"\ntimeout_sec=5"
+        );
+        let long = "x".repeat(LINE_MAX);
+        assert_eq!(shown(json!({"a": long, "b": 1})), format!("a=\"{long}\"\nb=1"));
+    }
+
+    #[test]
+    fn what_was_allowed_before_is_asked_with_a_word_about_it_that_no_argument_can_say() {
+        let asked =
+            Asking::Permission { tool: "a\u{202e}b".into(), arguments: "c=\"(This\"".into() };
+        let first = asked.request(UnixMillis(0), 0);
+        assert_eq!(first["tool"], "a\\u{202e}b");
+        assert_eq!(first["arguments"], "c=\"(This\"");
+        let again = asked.request(UnixMillis(0), 2);
+        let said = again["arguments"].as_str().unwrap();
+        assert!(said.starts_with("(This was allowed before") && said.ends_with("\nc=\"(This\""));
     }
 
     #[test]
@@ -149,7 +252,7 @@ mod tests {
         }
         let to = |row: &str| format!(r#"{{"text":"no","request":"{row}","ok":false}}"#);
         let asked = Asking::Question { question: "q".into(), choices: "a".into() };
-        assert!(was_waited_for(&to(asked.row(&id("m"), 0).as_str())));
+        assert!(was_waited_for(&to(asked.row(&id("m"), 0, 0).as_str())));
         assert!(!was_waited_for(&to(&SystemIds.uuid().to_string())));
     }
 }

@@ -85,6 +85,12 @@ crash_points! {
     RunnerClaimed = "runner.claimed",
     /// A row was sent in the middle of a turn.
     RunnerSent = "runner.sent",
+    /// A person's yes is noted as used, what it allows is not done.
+    RunnerPermissionUsed = "runner.permission.used",
+    /// A model has answered, nothing of that is kept.
+    RunnerAnswerHeard = "runner.answer.heard",
+    /// Tools were used, what came of them is not kept.
+    RunnerToolDone = "runner.tool.done",
     /// The turn has ended, nothing of its end is committed.
     RunnerTurnDone = "runner.turn.done",
     /// Replies and acks are committed.

@@ -273,6 +273,10 @@ impl OutboxWriter {
             tx.prepare_cached("DELETE FROM processing_ack WHERE message_id = :id")
                 .and_then(|mut delete| delete.execute(named_params! { ":id": message }))
                 .map_err(&failed)?;
+            // What was used of what people allowed for it.
+            tx.prepare_cached("DELETE FROM session_state WHERE key LIKE 'used:%' AND value = :id")
+                .and_then(|mut delete| delete.execute(named_params! { ":id": message }))
+                .map_err(&failed)?;
         }
         for row in &chosen.rows {
             tx.prepare_cached("DELETE FROM messages_out WHERE id = :id")

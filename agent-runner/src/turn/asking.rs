@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use twobox_shared::content::{Failure, KIND_SYSTEM, answer_id};
 use twobox_shared::errors::chain;
+use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboxReader;
-use twobox_shared::outbox::Claim;
+use twobox_shared::open::BoxError;
+use twobox_shared::outbox::{Claim, OutboxWriter};
 
 use super::{Turn, claim_of};
 use crate::ask::{Asking, Decision, Open};
@@ -21,47 +24,59 @@ const BEFORE_END: Duration = Duration::from_secs(20);
 const SLACK: Duration = Duration::from_secs(5);
 
 const IN_VAIN: &str = "Nobody decided in time, which is a no.";
+const USED: &str = "What was allowed by this was done before, so it is a no.";
 
 impl Turn<'_, '_> {
     /// Asks, at once, and remembers who waits for the answer. What an earlier attempt has asked is not
-    /// asked again.
+    /// asked again, unless it has used the yes that it got.
     pub(super) fn ask(
         &mut self,
         asking: &Asking,
         reply: Sender<Decision>,
         reins: &Reins,
     ) -> Result<(), Exit> {
+        if let Err(why) = self.limits.ask(asking) {
+            drop(reply.send(Decision::no(why))); // or the provider waits no longer
+            return Ok(());
+        }
         let now = self.runner.clock.monotonic();
         let left = self.limits.deadline().since(now);
         let patience = left.saturating_sub(BEFORE_END.min(left / 4));
-        let nth = self.asked.entry(asking.clone()).or_default();
+        let asked_before = self.asked.entry(asking.clone()).or_default();
+        let nth = *asked_before;
+        *asked_before += 1;
         let first = self.messages.iter().find(|message| message.trigger);
-        let row = asking.row(&first.expect("a turn has a message that triggers").id, *nth);
-        *nth += 1;
+        let message = first.expect("a turn has a message that triggers").id.clone();
         let wall = self.runner.clock.now();
-        let request = asking.request(wall + patience).to_string();
-        let new = self.answering.row(row.clone(), KIND_SYSTEM, request);
         let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
-        if self.write(|outbox, floor| outbox.send(&claims, &new, floor, wall))?.is_none() {
+        let written = self.write(|outbox, floor| {
+            let (row, used) = free_row(outbox, |used| asking.row(&message, nth, used))?;
+            let request = asking.request(wall + patience, used).to_string();
+            let new = self.answering.row(row.clone(), KIND_SYSTEM, request);
+            outbox.send(&claims, &new, floor, wall)?;
+            Ok(row)
+        })?;
+        let Some(row) = written else {
             let detail = "the outbox could not be written";
             self.cut(Failure::retryable(Failure::PROVIDER_ERROR, detail), reins);
             return Ok(());
-        }
+        };
         self.worked = true;
         // The time of people is not the tool's.
         let name = format!("waiting for a person: {}", asking.name());
         self.before_asking = self.before_asking.take().or_else(|| self.limits.tool());
         self.show_tool(Some((&name, left)));
         self.limits.tool_started(name, now, left);
-        self.open.push(Open { row, reply, until: now + patience + SLACK });
-        self.look_for_answers();
-        Ok(())
+        let is_permission = matches!(asking, Asking::Permission { .. });
+        let until = now + patience + SLACK;
+        self.open.push(Open { row, message, is_permission, reply, until });
+        self.look_for_answers()
     }
 
-    /// Hands on what the host has answered meanwhile.
-    pub(super) fn look_for_answers(&mut self) {
-        if self.open.is_empty() {
-            return;
+    /// Hands on what the host has answered meanwhile. After the cut nobody does anything with it.
+    pub(super) fn look_for_answers(&mut self) -> Result<(), Exit> {
+        if self.open.is_empty() || self.cut.is_some() {
+            return Ok(());
         }
         let session = self.runner.options.session;
         let read = InboxReader::open(&self.runner.options.paths.inbound_db()).and_then(|inbox| {
@@ -70,27 +85,58 @@ impl Turn<'_, '_> {
         });
         let answers = match read {
             Ok(answers) => answers,
-            Err(error) => return say!("{}", chain(&error)), // the next look sees it
-        };
-        let mut answers = answers.into_iter();
-        let now = self.runner.clock.monotonic();
-        self.open.retain(|open| {
-            let content = answers.next().flatten();
-            let answer = content.and_then(|content| Decision::read(&content, &open.row));
-            let late = (now >= open.until).then(|| Decision::no(IN_VAIN));
-            match answer.or(late) {
-                Some(decision) => {
-                    drop(open.reply.send(decision)); // or the provider waits no longer
-                    false
-                }
-                None => true,
+            Err(error) => {
+                say!("{}", chain(&error)); // the next look sees it
+                return Ok(());
             }
-        });
+        };
+        let now = self.runner.clock.monotonic();
+        for (open, content) in std::mem::take(&mut self.open).into_iter().zip(answers) {
+            let answer = content.and_then(|content| Decision::read(&content, &open.row));
+            let late = || (now >= open.until).then(|| Decision::no(IN_VAIN));
+            let decision = match answer.or_else(late) {
+                Some(yes) if yes.ok && open.is_permission => self.used(&open, yes)?,
+                other => other,
+            };
+            match decision {
+                Some(decision) => drop(open.reply.send(decision)), // or the provider waits no longer
+                None => self.open.push(open),
+            }
+        }
         if self.open.is_empty()
             && let Some((name, span)) = self.before_asking.take()
         {
             self.show_tool(Some((&name, span)));
             self.limits.tool_started(name, self.runner.clock.monotonic(), span);
         }
+        Ok(())
+    }
+
+    /// Notes that `yes` is used, before anything is done by it: whoever hears it goes on at once. `None` if the
+    /// turn is over before that could be written.
+    fn used(&self, open: &Open, yes: Decision) -> Result<Option<Decision>, Exit> {
+        let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
+        let now = self.runner.clock.now();
+        let noted =
+            self.write(|outbox, _| outbox.use_yes(&claims, &open.message, &open.row, now))?;
+        Ok(noted.map(|is_new| {
+            fault::point(CrashPoint::RunnerPermissionUsed);
+            if is_new { yes } else { Decision::no(USED) }
+        }))
+    }
+}
+
+/// The first of the `rows` that ask the same of which no yes is used, and how many came before it.
+fn free_row(
+    outbox: &OutboxWriter,
+    rows: impl Fn(usize) -> MessageId,
+) -> Result<(MessageId, usize), BoxError> {
+    let mut used = 0;
+    loop {
+        let row = rows(used);
+        if !outbox.is_used(&row)? {
+            return Ok((row, used));
+        }
+        used += 1;
     }
 }

@@ -114,7 +114,7 @@ impl Turn<'_, '_> {
         {
             self.cut(failure, reins);
         }
-        self.look_for_answers();
+        self.look_for_answers()?;
         match self.of_run {
             true => Ok(()),
             false => self.offer_follow_ups(reins),

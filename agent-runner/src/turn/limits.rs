@@ -1,9 +1,40 @@
-//! What ends a turn that does not end by itself: a pure function of what runs, and of the time.
+//! What ends a turn that does not end by itself, and how much may be asked in it, of models and of people: a
+//! pure function of what runs, and of the time.
 
 use std::time::Duration;
 
+use twobox_shared::bounds::{self, Bound};
 use twobox_shared::clock::Monotonic;
 use twobox_shared::content::Failure;
+
+use crate::ask::{ARGUMENTS_MAX, Asking};
+
+/// The most bytes that an agent is told before its conversation: its instructions and what Twobox says besides.
+/// Some programs are given it as one argument, and no system takes more than 128 KiB of one.
+pub(crate) const SYSTEM_MAX: usize = 119 << 10;
+
+/// How many things people may be asked in one turn.
+const ASKED_MAX: u32 = 50;
+
+/// What a person can be expected to read about a tool.
+const ARGUMENTS: Bound = Bound { most: ARGUMENTS_MAX, ..bounds::TOOL_ARGUMENTS };
+
+/// Refuses a `system` text that is longer than [`SYSTEM_MAX`].
+///
+/// # Errors
+/// What is too long, and what to do: the agent is broken until somebody has changed its definition.
+pub(crate) fn fits_system(system: &str) -> Result<(), Failure> {
+    let length = system.len();
+    if length <= SYSTEM_MAX {
+        return Ok(());
+    }
+    let detail = format!(
+        "what this agent is told before its conversations has {length} bytes, and at most {SYSTEM_MAX} are \
+         taken: shorten AGENTS.md (or CLAUDE.md) in its definition, or have fewer skills. What is only needed \
+         now and then can be a skill's text"
+    );
+    Err(Failure::permanent(Failure::AGENT_BROKEN, detail))
+}
 
 /// The limits of one turn.
 #[derive(Debug)]
@@ -15,6 +46,7 @@ pub(super) struct Limits {
     grace_end: Option<Monotonic>,
     max_turns: u32,
     turns: u32,
+    asked: u32,
 }
 
 /// The tool that runs.
@@ -29,7 +61,8 @@ impl Limits {
     /// For a turn that begins `now`, takes up to `span` and up to `max_turns` model turns.
     pub(super) fn new(now: Monotonic, span: Duration, max_turns: u32) -> Self {
         let deadline = now + span;
-        Self { span, deadline, run_end: None, tool: None, grace_end: None, max_turns, turns: 0 }
+        let (run_end, tool, grace_end) = (None, None, None);
+        Self { span, deadline, run_end, tool, grace_end, max_turns, turns: 0, asked: 0 }
     }
 
     /// The same for a turn of a scheduled run, which has limits of its own: fewer model turns, and
@@ -91,6 +124,29 @@ impl Limits {
         }
         let detail = format!("it took {taken} model turns, {allowed} are allowed");
         Err(Failure::permanent(Failure::TURN_LIMIT, detail))
+    }
+
+    /// Counts something that people are asked.
+    ///
+    /// # Errors
+    /// A sentence for the agent: it is not asked.
+    pub(super) fn ask(&mut self, asking: &Asking) -> Result<(), String> {
+        let fits = match asking {
+            Asking::Permission { tool, arguments } => bounds::TOOL
+                .check("the name of the tool", tool.len())
+                .and_then(|()| ARGUMENTS.check("what it is given", arguments.len())),
+            Asking::Question { question, choices } => bounds::QUESTION
+                .check("`question`", question.len())
+                .and_then(|()| bounds::QUESTION.check("`choices`", choices.len())),
+        };
+        fits.map_err(|too_much| format!("Nobody was asked: {too_much}."))?;
+        if self.asked >= ASKED_MAX {
+            return Err(format!(
+                "Nobody was asked: people were asked {ASKED_MAX} things in this turn, which is the most."
+            ));
+        }
+        self.asked += 1;
+        Ok(())
     }
 
     /// The next instant at which a limit may be reached.
@@ -199,6 +255,45 @@ mod tests {
         assert!(wide.reached(now + SECOND * 10).unwrap().retryable, "its turn was too long");
         let none = agent().of_run(None, None);
         assert_eq!((none.max_turns(), none.deadline()), (3, now + SECOND * 10));
+    }
+
+    #[test]
+    fn people_are_asked_so_much_and_so_often() {
+        let mut limits = Limits::new(Monotonic::default(), SECOND, 3);
+        let permission = |tool: usize, arguments: usize| Asking::Permission {
+            tool: "t".repeat(tool),
+            arguments: "a".repeat(arguments),
+        };
+        let question = |question: usize, choices: usize| Asking::Question {
+            question: "q".repeat(question),
+            choices: "c".repeat(choices),
+        };
+        let (tool, text) = (bounds::TOOL.most, bounds::QUESTION.most);
+        for (asking, what) in [
+            (permission(tool + 1, 1), "the name of the tool has 129 bytes, at most 128"),
+            (permission(1, ARGUMENTS_MAX + 1), "what it is given has 8001 bytes, at most 8000"),
+            (question(text + 1, 1), "`question` has 2049 bytes, at most 2048"),
+            (question(1, text + 1), "`choices` has 2049 bytes, at most 2048"),
+        ] {
+            let why = limits.ask(&asking).unwrap_err();
+            assert!(why.starts_with("Nobody was asked: ") && why.contains(what), "{why}");
+        }
+        for asking in [permission(tool, ARGUMENTS_MAX), question(text, text)] {
+            limits.ask(&asking).unwrap();
+        }
+        for _ in 2..ASKED_MAX {
+            limits.ask(&question(1, 3)).unwrap();
+        }
+        assert!(limits.ask(&question(1, 3)).unwrap_err().contains("50 things"));
+    }
+
+    #[test]
+    fn what_an_agent_is_told_before_all_has_a_bound_that_says_what_to_do() {
+        assert_eq!(fits_system(&"x".repeat(SYSTEM_MAX)), Ok(()));
+        let failure = fits_system(&"x".repeat(SYSTEM_MAX + 1)).unwrap_err();
+        assert_eq!(failure.reason, Failure::AGENT_BROKEN);
+        let said = ["has 121857 bytes, and at most 121856", "shorten AGENTS.md"];
+        assert!(said.iter().all(|it| failure.detail.contains(it)), "{}", failure.detail);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use twobox_shared::seq::Seq;
 
 use self::events::Cut;
 use self::limits::Limits;
+pub(crate) use self::limits::{SYSTEM_MAX, fits_system};
 use crate::ask::{self, Asking, Open};
 use crate::drafts::{Answering, Drafts};
 use crate::event::TurnNumber;
@@ -186,6 +187,8 @@ impl<'r, 'a> Turn<'r, 'a> {
                     );
                     self.write(|outbox, _| outbox.clear_continuation())?;
                     self.drafts.discard();
+                    // What is asked again is found as by another attempt.
+                    (self.asked, self.open) = (HashMap::new(), Vec::new());
                     prompt.continuation = None;
                     prompt.already_sent.append(&mut self.sent);
                     prompt.messages = shown(&self.messages);

@@ -16,7 +16,7 @@ fn session(answers: Vec<Answer>) -> (Session, Gateway) {
     session_with(answers, json!({}))
 }
 
-fn session_with(answers: Vec<Answer>, tools: Value) -> (Session, Gateway) {
+pub(crate) fn session_with(answers: Vec<Answer>, tools: Value) -> (Session, Gateway) {
     let session = Session::new();
     let route = json!({
         "name": "up/m",
@@ -35,7 +35,7 @@ fn session_with(answers: Vec<Answer>, tools: Value) -> (Session, Gateway) {
     (session, gateway)
 }
 
-fn bash(line: &str) -> Answer {
+pub(crate) fn bash(line: &str) -> Answer {
     Answer::Wants(vec![("bash", json!({"command": line}))])
 }
 

@@ -17,7 +17,7 @@ use twobox_shared::paths::SessionPaths;
 use twobox_shared::seq::Seq;
 /// Longer than anything takes: a vendor's program has hundreds of megabytes, and is read from the disk at first.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-const LABEL: &str = "0190a000-0000-7000-8000-000000000001";
+pub(crate) const LABEL: &str = "0190a000-0000-7000-8000-000000000001";
 
 pub(crate) struct Session {
     dir: tempfile::TempDir,

@@ -5,6 +5,7 @@
 //! a database that brings code of its own is refused, and the session quarantined.
 
 mod untrusted;
+mod used;
 mod writer;
 
 use std::time::Duration;

@@ -53,7 +53,12 @@ impl OutboxWriter {
         Ok(Self { conn: open::outbox_owner(path, page_size)?, runner })
     }
 
-    /// For the statements of `retention`.
+    /// In whose name it writes.
+    pub(super) fn runner(&self) -> RunnerId {
+        self.runner
+    }
+
+    /// For the statements of `retention` and `used`.
     pub(crate) fn conn(&self) -> &Connection {
         &self.conn
     }
@@ -63,7 +68,7 @@ impl OutboxWriter {
         &mut self.conn
     }
 
-    fn begin(&mut self) -> Result<Transaction<'_>, BoxError> {
+    pub(super) fn begin(&mut self) -> Result<Transaction<'_>, BoxError> {
         self.conn
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failed("begin an outbox transaction"))
@@ -281,7 +286,8 @@ impl OutboxWriter {
             .conn
             .prepare_cached(
                 "SELECT in_reply_to, content FROM messages_out
-                 WHERE seq > :seq AND coalesce(attempt, 0) < :attempt ORDER BY seq",
+                 WHERE seq > :seq AND coalesce(attempt, 0) < :attempt AND kind <> 'system'
+                 ORDER BY seq",
             )
             .map_err(&read)?;
         let params = named_params! { ":seq": seq, ":attempt": claim.attempt };
@@ -301,7 +307,11 @@ impl OutboxWriter {
 
 const CONTINUATION: &str = "continuation";
 
-fn require_claim(tx: &Transaction<'_>, claim: &Claim, runner: RunnerId) -> Result<(), BoxError> {
+pub(super) fn require_claim(
+    tx: &Transaction<'_>,
+    claim: &Claim,
+    runner: RunnerId,
+) -> Result<(), BoxError> {
     let held: Option<i64> = tx
         .prepare_cached(
             "SELECT 1 FROM processing_ack

@@ -16,6 +16,7 @@ use twobox_tests::{
 };
 
 use crate::approvals::{asks, decisions, heard, prompt, tea};
+use crate::models::crashes;
 use crate::redrive::{expired, wait_delivered};
 use crate::schedules::{Book, Rhythm};
 use crate::scripts::echo;
@@ -44,6 +45,8 @@ enum Plan {
     Fold,
     /// A session has outlived the run that it was made for.
     Outlive,
+    /// A model has a tool used, which a person may have to allow.
+    Model,
 }
 
 enum Who {
@@ -76,6 +79,7 @@ fn plan(point: CrashPoint) -> Plan {
             Plan::RoundTrip(Who::Runner, "hello")
         }
         P::RunnerSent => Plan::RoundTrip(Who::Runner, "note hello"),
+        P::RunnerPermissionUsed | P::RunnerAnswerHeard | P::RunnerToolDone => Plan::Model,
         P::RunnerFailed => Plan::RoundTrip(Who::Runner, "fail:1 hello"),
         P::HostRequestCommitted => Plan::Request,
         P::HostApprovalAsked
@@ -131,6 +135,9 @@ at_each_point!(
     runner_locked = RunnerLocked,
     runner_claimed = RunnerClaimed,
     runner_sent = RunnerSent,
+    runner_permission_used = RunnerPermissionUsed,
+    runner_answer_heard = RunnerAnswerHeard,
+    runner_tool_done = RunnerToolDone,
     runner_turn_done = RunnerTurnDone,
     runner_answered = RunnerAnswered,
     runner_failed = RunnerFailed,
@@ -154,6 +161,7 @@ fn survive(point: CrashPoint) {
         Plan::Fire => fire(setup, point),
         Plan::Fold => fold(setup, point),
         Plan::Outlive => outlive(setup, point),
+        Plan::Model => crashes::survive(point),
     }
 }
 
@@ -189,7 +197,7 @@ fn revive(world: &World, point: CrashPoint) {
     world.up();
 }
 
-fn points(log: &Path) -> Vec<String> {
+pub(crate) fn points(log: &Path) -> Vec<String> {
     std::fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
@@ -587,7 +595,7 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     asked.wait_answer(&asked.say("2"));
     heard(&asked, "heard: A person");
     world.stop_host();
-    let reached = [points(&host), points(&runner)].concat();
+    let reached = [points(&host), points(&runner), crashes::reached()].concat();
     for point in CrashPoint::ALL {
         assert!(reached.iter().any(|name| name == point.name()), "{}", point.name());
     }

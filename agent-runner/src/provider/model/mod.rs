@@ -50,6 +50,7 @@ use super::{BAD_CONTINUATION, Done, Prompt, PromptMessage, Provider, TurnHandle}
 use crate::args::{Folders, Options};
 use crate::event::Said;
 use crate::say::say;
+use crate::turn::fits_system;
 
 /// What is answered to the message that begins a new conversation.
 pub(super) const BEGUN_ANEW: &str =
@@ -188,6 +189,7 @@ impl Provider for Model {
             shell: bench.shell.is_some(),
             reaches: bench.way_out.is_some(),
         });
+        fits_system(&system)?;
         let talk = Talk {
             asks: self.client.as_mut().expect("it was looked at above"),
             handle,

@@ -12,9 +12,7 @@ use twobox_shared::visible;
 use super::plain;
 use super::skills::Skill;
 use crate::args::Folders;
-
-/// The longest instructions that are read, in bytes.
-const INSTRUCTIONS_MAX: usize = 64 << 10;
+use crate::turn::SYSTEM_MAX;
 
 /// The files that may have them; the first that is there counts.
 const INSTRUCTIONS: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
@@ -125,9 +123,10 @@ fn line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("a String takes everything");
 }
 
-/// The instructions in the program folder, if there are any.
+/// The instructions in the program folder, if there are any. Of what is longer than fits, enough is read for that
+/// to be found.
 pub(in crate::provider) fn instructions(program: &Path) -> Option<String> {
-    let read = |name: &&str| read_bounded(&program.join(name), INSTRUCTIONS_MAX).ok();
+    let read = |name: &&str| read_bounded(&program.join(name), SYSTEM_MAX).ok();
     INSTRUCTIONS.iter().find_map(read).filter(|text| !text.trim().is_empty())
 }
 
@@ -208,15 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn of_two_files_of_instructions_the_first_counts_and_a_long_one_is_cut() {
+    fn of_two_files_of_instructions_the_first_counts_and_one_that_is_too_long_does_not_fit() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(instructions(dir.path()), None);
         std::fs::write(dir.path().join("CLAUDE.md"), "two").unwrap();
         assert_eq!(instructions(dir.path()).as_deref(), Some("two"));
-        std::fs::write(dir.path().join("AGENTS.md"), "x".repeat(INSTRUCTIONS_MAX + 1)).unwrap();
+        std::fs::write(dir.path().join("AGENTS.md"), "x".repeat(2 * SYSTEM_MAX)).unwrap();
         let text = instructions(dir.path()).unwrap();
-        assert!(
-            text.starts_with("xxx") && text.ends_with("only 65536 bytes of this file are read.)")
-        );
+        assert!(text.starts_with("xxx") && crate::turn::fits_system(&text).is_err());
     }
 }

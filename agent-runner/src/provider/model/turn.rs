@@ -9,6 +9,7 @@ mod fitting;
 use std::time::Instant;
 
 use twobox_shared::content::Failure;
+use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
 
 use super::asking::{Asks, Cancelled, OfTurn, failure, gather, request};
@@ -95,6 +96,7 @@ impl<'a, A: Asks> Talk<'a, A> {
             gather(self.handle, &mut course.aside).map_err(|Cancelled| cancelled())?;
             self.take_up(&mut course)?;
             let answer = self.ask(&mut course)?;
+            fault::point(CrashPoint::RunnerAnswerHeard);
             if self.follow(answer, &mut course)? {
                 let continuation = self.transcript.commit().map_err(unwritten)?;
                 let silent = course.silent;
@@ -248,6 +250,7 @@ impl<'a, A: Asks> Talk<'a, A> {
         let begun = Instant::now();
         let used = self.toolbox.use_all(self.bench, calls, self.handle, &mut course.aside);
         let mut results = used.map_err(|Cancelled| cancelled())?;
+        fault::point(CrashPoint::RunnerToolDone);
         self.handle.say(Said::ToolFinished);
         course.sent |= calls.iter().zip(&results).any(|(call, result)| {
             !result.failed && matches!(call.name.as_str(), "send_message" | "send_file")

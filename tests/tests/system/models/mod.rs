@@ -6,6 +6,7 @@ mod budgets;
 mod claude;
 mod codex;
 mod counts;
+pub(crate) mod crashes;
 mod ends;
 mod keys;
 mod kills;

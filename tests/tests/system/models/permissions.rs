@@ -15,7 +15,7 @@ on_process!(
     a_question_of_a_model_waits_for_its_answer,
 );
 
-const RUN: &str = "echo ran >> runs.txt";
+pub(super) const RUN: &str = "echo ran >> runs.txt";
 
 /// With `ada`, who has to ask before she uses a shell or writes a file.
 fn asking(setup: Setup, server: &ModelServer) -> World {
@@ -30,7 +30,7 @@ fn asking(setup: Setup, server: &ModelServer) -> World {
     world
 }
 
-fn runs(world: &World) -> String {
+pub(super) fn runs(world: &World) -> String {
     let file = world.session("ada").folder.join("work/runs.txt");
     std::fs::read_to_string(file).unwrap_or_default()
 }
@@ -46,7 +46,7 @@ fn a_shell_waits_until_a_person_has_allowed_it_and_runs_once(setup: Setup) {
     let chat = world.chat("ada");
     let id = chat.say("do it");
     let (prompt, code) = prompt(&chat);
-    assert!(prompt.text.contains(&format!("\n  | {RUN}\n")), "{prompt:?}");
+    assert!(prompt.text.contains(&format!("\n  | command=\"{RUN}\"\n")), "{prompt:?}");
     assert_eq!((runs(&world).as_str(), server.requests().len()), ("", 1), "it waits");
     let answer = chat.say(&format!("{code} 1"));
     assert!(chat.wait_answer(&answer).text.contains("allowed by the chat"));

@@ -1,9 +1,7 @@
 //! A tool that a person has to allow.
 
-use serde_json::Value;
-
 use super::{Aside, Cancelled, Input, ToolCall, ToolSpec, TurnHandle, gather};
-use crate::ask::Decision;
+use crate::ask::{self, Decision};
 
 /// What a model is told of a tool that a person has to allow.
 pub(super) const ASKED_FIRST: &str = "Each use waits until a person has allowed it.";
@@ -20,11 +18,7 @@ pub(super) fn may_use(
     aside: &mut Aside,
 ) -> Result<Decision, Cancelled> {
     let shown = match &call.input {
-        // One text alone is shown as it is, for it is easier to read; it is no less exact.
-        Input::Fields(fields) => match fields.values().collect::<Vec<_>>().as_slice() {
-            [Value::String(text)] => text.clone(),
-            _ => serde_json::to_string_pretty(fields).expect("it was JSON"),
-        },
+        Input::Fields(fields) => ask::arguments(fields),
         Input::Unreadable(text) => text.clone(),
     };
     handle.permission(&call.name, &shown, || gather(handle, aside))

@@ -357,8 +357,8 @@ fn what_a_person_has_to_allow_is_used_if_they_do_and_each_call_is_asked_for() {
     let failed: Vec<_> = results.iter().map(|result| result.failed).collect();
     assert_eq!(failed, [false, true, false, false, true, false]);
     let told = results[1].parts.iter().map(|part| format!("{part:?}")).collect::<String>();
-    let exactly = "A person denied bash with echo no >> ran. Nothing was done.";
-    assert!(told.contains(exactly), "one text alone is shown as it is: {told}");
+    let exactly = r#"A person denied bash with command=\"echo no >> ran\". Nothing was done."#;
+    assert!(told.contains(exactly), "{told}");
     assert_eq!(fs::read_to_string(place.dir.path().join("ran")).unwrap(), "fine\nfine\n");
     let said = place.one("ask", json!({"question": "Which?", "choices": "a\nb"}));
     assert_eq!(said, "They chose from a, b.");
