@@ -10,7 +10,7 @@ use twobox_shared::errors::chain;
 
 use super::agents::{Settings, containers};
 use super::output::{Failure, printable};
-use super::{Context, output};
+use super::{Context, doctor, output};
 use twobox_runtime::Profile;
 use twobox_runtime::profile::File;
 use twobox_runtime::program;
@@ -124,6 +124,7 @@ pub(super) fn change(
     context.output.show(&json!({ "agent": agent, "file": path, "changed": changed }), |_| {
         told_of(&path, changed, None)
     });
+    doctor::tell_of(context, &data, store, &agent);
     Ok(ExitCode::SUCCESS)
 }
 

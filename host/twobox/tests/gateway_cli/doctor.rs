@@ -105,3 +105,30 @@ fn doctor_says_of_each_upstream_what_keeps_it_from_answering() {
     assert!(help.starts_with("fetch it: scripts/fetch-cli --into "), "{said}");
     assert!(help.ends_with("/clis claude") && !help.contains("agents edit"), "{said}");
 }
+
+#[test]
+fn an_agent_that_is_made_or_changed_is_told_what_it_wants_yet() {
+    let (_dir, data) = initialised();
+    let said = |arguments: &[&str]| {
+        let output = twobox(&data, arguments);
+        ok(&output);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(said(&["agents", "add", "parrot"]), "", "an echo wants nothing");
+    let add = ["agents", "add", "cody", "--provider", "claude", "--model", "anthropic/m"];
+    let wants = said(&add);
+    for part in
+        ["fetch-cli --into ", "/clis claude", "wants the secret anthropic", "secrets set anthropic"]
+    {
+        assert!(wants.contains(part), "{part}: {wants}");
+    }
+    let wants = said(&["agents", "set", "cody", "model=openai/m"]);
+    assert!(wants.contains("Claude Code speaks Anthropic's Messages"), "{wants}");
+    let wants = said(&["agents", "edit", "parrot", "--image", "one:1"]);
+    assert!(
+        wants.contains(
+            "parrot wants something yet: image: a runner of the process runtime has no image"
+        ),
+        "{wants}"
+    );
+}

@@ -27,7 +27,7 @@ pub(super) use self::settings::{Settings, ask, model_name};
 use super::init::write_new;
 use super::output::{Failure, table};
 use super::schedules::announce;
-use super::{Context, output, programs};
+use super::{Context, doctor, output, programs};
 use twobox_app::trial::{self, Trial};
 use twobox_config::{Config, Containers};
 use twobox_gateway::Gateway;
@@ -291,6 +291,7 @@ fn add(context: &Context, name: &str, mode: SessionMode, file: &File) -> Result<
             Some(migrated) => format!("{added}\n{}", told(name, migrated)),
         }
     });
+    doctor::tell_of(context, &data, store, &agent);
     Ok(ExitCode::SUCCESS)
 }
 

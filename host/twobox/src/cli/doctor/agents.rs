@@ -44,6 +44,19 @@ pub(super) fn check(data: &DataDir, config: &Config) -> Option<Check> {
     any.then(|| Check { name: "agents".into(), run: look.boxed() })
 }
 
+/// What is to be said of one agent alone.
+pub(super) async fn one(data: &DataDir, config: &Config, agent: &AgentGroup) -> Finding {
+    match Profile::load(&data.agent_config(&agent.folder), &config.containers) {
+        Ok(profile) => {
+            let verdicts = check_profiles(config, &[&profile]).await.unwrap_or_default();
+            let refusal = verdicts.into_iter().next().and_then(Result::err);
+            look(data, agent, &profile, refusal, config.runtime)
+        }
+        // Whoever has written it is told by then.
+        Err(error) => Finding::ok(error.to_string()),
+    }
+}
+
 /// What was found of each agent as one finding: all that is wrong, the worst first.
 fn together(findings: Vec<Finding>) -> Finding {
     let count = findings.len();

@@ -12,6 +12,7 @@ use twobox_shared::clock::SystemClock;
 use twobox_shared::errors::chain;
 
 use super::{Check, Finding};
+use crate::cli::Context;
 use crate::cli::models::is_listed;
 use crate::cli::output::{count_of, printable};
 use crate::unpriced::{self, Agent};
@@ -19,6 +20,7 @@ use twobox_config::Config;
 use twobox_gateway::secrets::Secrets;
 use twobox_gateway::{Gateway, Unoffered};
 use twobox_store::Store;
+use twobox_store::agents::AgentGroup;
 use twobox_system::data::DataDir;
 
 /// How long an upstream may take to tell which models it has.
@@ -58,6 +60,21 @@ pub(super) fn checks(
         }
     }
     checks
+}
+
+/// What keeps the models of one agent from being asked, and what helps, as the settings are.
+pub(super) fn one(
+    context: &Context,
+    data: &DataDir,
+    config: &Config,
+    (agent, store): (AgentGroup, Store),
+) -> Vec<(String, String)> {
+    let secrets = Secrets::new(data.secrets(), &context.env);
+    let gateway = Gateway::of(config, data, &context.env, store, Arc::new(SystemClock));
+    let agents = unpriced::agents(vec![agent], data, config);
+    let found =
+        gateway.map(|it| agents.iter().flat_map(|agent| needs(&it, &secrets, agent)).collect());
+    found.unwrap_or_default() // what is wrong in the settings is no matter of this agent
 }
 
 /// Whether the folder with secrets is this user's alone.
@@ -152,7 +169,10 @@ async fn upstreams(gateway: Gateway, asked: Asked) -> Finding {
                     Some(secret) => {
                         format!("`twobox secrets set {secret}` with a key that it takes")
                     }
-                    None => format!("it wants a key: name one as secret of {name} in twobox.toml"),
+                    None => format!(
+                        "it wants a key: name a secret for it in a section [gateway.upstreams.{name}] \
+                         of twobox.toml, see docs/gateway.md"
+                    ),
                 };
                 failed.push((printable(&reason), help));
             }

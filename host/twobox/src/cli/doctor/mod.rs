@@ -20,7 +20,7 @@ use twobox_shared::errors::chain;
 
 use super::Context;
 use super::client::Client;
-use super::output::{self, Failure, Output, printable, say};
+use super::output::{self, Failure, Output, note, printable, say};
 use twobox_channels::socket::{Event, Request};
 use twobox_config::{Config, RuntimeKind, WatchMode};
 use twobox_runtime as runtime;
@@ -29,6 +29,7 @@ use twobox_runtime::docker::prove_writable;
 use twobox_runtime::probe::{Difference, Probed};
 use twobox_session::watch;
 use twobox_slots::zone::{self, Zone};
+use twobox_store::agents::AgentGroup;
 use twobox_store::overview::FailedStarts;
 use twobox_store::{DbHealth, Store};
 use twobox_system::data::DataDir;
@@ -99,6 +100,25 @@ impl Check {
         look: impl FnOnce() -> Finding + Send + 'static,
     ) -> Self {
         Self { name: name.into(), run: async move { look() }.boxed() }
+    }
+}
+
+/// Says what keeps an agent that was made or changed from answering, as far as is seen from here.
+pub(super) fn tell_of(context: &Context, data: &DataDir, store: Store, agent: &AgentGroup) {
+    // Where nobody can read the settings, that is said by whoever needs them.
+    let Ok((config, _)) = context.load_config(&data.config()) else { return };
+    let found = super::in_tokio(async {
+        let found = agents::one(data, &config, agent).await;
+        let mut wrong = gateway::one(context, data, &config, (agent.clone(), store));
+        if let Finding::Warn { detail, help } | Finding::Fail { detail, help } = found {
+            let detail = detail.strip_prefix(&format!("{}: ", agent.name)).unwrap_or(&detail);
+            wrong.insert(0, (detail.to_owned(), help));
+        }
+        Ok(wrong)
+    });
+    for (what, help) in found.unwrap_or_default() {
+        let (name, help) = (&agent.name, context.output.advise(&help));
+        note(&printable(&format!("{name} wants something yet: {what} -> {help}")));
     }
 }
 

@@ -160,6 +160,13 @@ async fn model_of(
                 wants_key = is_of_the_key && secret.is_some();
                 let kept = if fresh.is_some() && wants_key { "; the key was not kept" } else { "" };
                 say(&format!("{}{kept}", printable(&reason)));
+                if is_of_the_key && secret.is_none() {
+                    say(&format!(
+                        "name a secret for it in a section [gateway.upstreams.{upstream}] of \
+                         twobox.toml, see docs/gateway.md"
+                    ));
+                    return Ok(None);
+                }
                 if !wants_key && !agreed("try again?", true)? {
                     return Ok(None);
                 }
