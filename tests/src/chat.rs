@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use twobox_shared::ids::{IdSource, SystemIds};
 
-use crate::ledger::{Ledger, Record, Said, Saying, now_us};
+use crate::ledger::{Ledger, Record, Said, now_us};
 use crate::wait::{PATIENCE, wait_for, wait_within};
 
 /// The pause before the host is looked for again.
@@ -33,6 +33,8 @@ pub struct Outbound {
     pub text: String,
     /// What it asks, if it asks something.
     pub prompt: Value,
+    /// Of the host's word that messages have failed: which.
+    pub failed: Vec<String>,
 }
 
 /// A connection for one agent, and for some of its threads.
@@ -185,6 +187,7 @@ impl Shared {
                     answers: answers(event),
                     text: text("text"),
                     prompt: event["prompt"].clone(),
+                    failed: if event["failed"] == true { named(event) } else { Vec::new() },
                 };
                 state.deliveries.push(letter);
                 state.write(&json!({ "op": "ack", "key": text("key") }));
@@ -205,9 +208,14 @@ pub(crate) fn place(agent: &str, thread: Option<&str>) -> String {
 
 /// All messages that a message answers. The host's word that one has failed is no answer.
 fn answers(event: &Value) -> Vec<String> {
-    if event["failed"] == true {
-        return Vec::new();
+    match event["failed"] == true {
+        true => Vec::new(),
+        false => named(event),
     }
+}
+
+/// All messages that a message is about.
+fn named(event: &Value) -> Vec<String> {
     let listed = event["answers"].as_array().into_iter().flatten();
     listed.chain([&event["in_reply_to"]]).filter_map(|id| Some(id.as_str()?.to_owned())).collect()
 }
@@ -241,7 +249,8 @@ impl Chat {
         });
     }
 
-    /// Hands a message in without waiting for anything, and returns its id.
+    /// Hands a message in without waiting for anything, and returns its id, which stands for `{id}` in
+    /// the text.
     pub fn hand_in(&self, thread: Option<&str>, text: &str) -> String {
         self.hand_in_with(thread, text, false)
     }
@@ -253,7 +262,7 @@ impl Chat {
 
     fn hand_in_with(&self, thread: Option<&str>, text: &str, impatient: bool) -> String {
         let id = SystemIds.uuid().to_string();
-        let agent = &self.shared.agent;
+        let (agent, text) = (&self.shared.agent, text.replace("{id}", &id));
         let line =
             json!({ "op": "message", "agent": agent, "thread": thread, "id": id, "text": text });
         let mut state = self.shared.state();
@@ -354,11 +363,16 @@ impl Chat {
         self.letters().into_iter().filter(is_answer).collect()
     }
 
-    /// Whether a recording agent's answer to this message was shown.
+    /// Whether a judged agent's answer to this message was shown.
     pub fn is_answered(&self, id: &str) -> bool {
-        let answers = |said: Said| said.saying == Saying::Answer && said.message == id;
         let state = self.shared.state();
-        state.deliveries.iter().rev().any(|letter| letter.text.parse().is_ok_and(answers))
+        state.deliveries.iter().rev().any(|letter| Said::answers(&letter.text, id))
+    }
+
+    /// Whether the host has said that this message has failed.
+    pub fn is_failed(&self, id: &str) -> bool {
+        let state = self.shared.state();
+        state.deliveries.iter().flat_map(|letter| &letter.failed).any(|failed| failed == id)
     }
 
     /// The host's own word.

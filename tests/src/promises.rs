@@ -13,10 +13,10 @@ use crate::world::World;
 pub(crate) const LEDGER: &str = "ledger.jsonl";
 
 impl World {
-    /// The ledger that a tester writes to. Only a world with a recording agent has one.
+    /// The ledger that a tester writes to. Only a world with an agent that is judged has one.
     #[track_caller]
     pub fn ledger(&self) -> &Ledger {
-        self.ledger.as_ref().expect("a world with a recording agent")
+        self.ledger.as_ref().expect("a world with an agent that is judged")
     }
 
     /// What all witnesses have written down.
@@ -36,8 +36,9 @@ impl World {
             state.pending.extend(messages.filter(|it| it.status == "pending").map(|it| it.id));
             for row in session.undelivered() {
                 let content: Value = serde_json::from_str(&row.content).unwrap_or_default();
-                let said = content["text"].as_str().and_then(|text| text.parse::<Said>().ok());
-                state.pending.extend(said.map(|said| said.message).or(row.in_reply_to));
+                let said = Said::all(content["text"].as_str().unwrap_or_default());
+                let unnamed = row.in_reply_to.filter(|_| said.is_empty());
+                state.pending.extend(said.into_iter().map(|said| said.message).chain(unnamed));
             }
         }
         let dead: Value = serde_json::from_str(&self.twobox(&["--json", "dead", "list"])).unwrap();
@@ -45,7 +46,9 @@ impl World {
             let text = |key: &str| dead[key].as_str().unwrap();
             match text("kind") {
                 "message" => drop(state.failed.insert(text("id").to_owned())),
-                _ => state.undelivered.extend(text("text").parse().map(|it: Said| it.message)),
+                _ => state
+                    .undelivered
+                    .extend(Said::all(text("text")).into_iter().map(|said| said.message)),
             }
         }
         state

@@ -7,6 +7,7 @@ use crate::courier::Courier;
 use crate::engine;
 use crate::faults::disk::Part;
 use crate::faults::shim::Shim;
+use crate::models::ModelServer;
 use crate::scenario::Runtime;
 use crate::world::World;
 
@@ -35,6 +36,8 @@ pub(crate) enum Player {
     Script(Value),
     /// The program `recording-agent`, with this lifetime.
     Recording(Lifetime),
+    /// A model, which is asked by this name.
+    Model(String),
 }
 
 /// An installation to be made.
@@ -43,6 +46,8 @@ pub struct Setup {
     pub(crate) runtime: Runtime,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) agents: Vec<(String, Mode, Player)>,
+    /// Whether the upstreams of models are a stand-in.
+    pub(crate) stand_in: bool,
     pub(crate) disk: Option<(Part, u32)>,
     pub(crate) umask: Option<u32>,
     pub(crate) parent: std::path::PathBuf,
@@ -60,7 +65,8 @@ impl Setup {
             settings.push(("containers.image".to_owned(), format!("{image:?}")));
         }
         let parent = std::env::temp_dir();
-        Self { runtime, settings, agents: Vec::new(), disk: None, umask: None, parent }
+        let agents = Vec::new();
+        Self { runtime, settings, agents, stand_in: false, disk: None, umask: None, parent }
     }
 
     /// The runtime.
@@ -125,6 +131,28 @@ impl Setup {
     #[must_use]
     pub fn recording_agent(mut self, name: &str, mode: Mode, lifetime: Lifetime) -> Self {
         self.agents.push((name.to_owned(), mode, Player::Recording(lifetime)));
+        self
+    }
+
+    /// Has `server` be all that there is of models: `anthropic`, `openai`, and `router`, which is
+    /// `compatible`.
+    #[must_use]
+    pub fn models_at(self, server: &ModelServer) -> Self {
+        let (url, v1) = (server.url(), format!("{}/v1", server.url()));
+        let setup = self
+            .setting("gateway.upstreams.anthropic.base_url", url)
+            .setting("gateway.upstreams.openai.base_url", &v1)
+            .setting("gateway.upstreams.router.kind", "compatible")
+            .setting("gateway.upstreams.router.base_url", &v1);
+        Self { stand_in: true, ..setup }
+    }
+
+    /// Adds an agent that `model` answers, as [`Setup::models_at`] has it, with the mind of
+    /// [`Mind`](crate::models::Mind): it is judged as a recording agent is, but for the turns that it
+    /// begins, of which nobody writes.
+    #[must_use]
+    pub fn thinking_agent(mut self, name: &str, mode: Mode, model: &str) -> Self {
+        self.agents.push((name.to_owned(), mode, Player::Model(model.to_owned())));
         self
     }
 

@@ -29,6 +29,10 @@ use crate::wait::wait_for;
 /// How many lines of a log are shown when a test has failed.
 const LOG_LINES: usize = 150;
 
+/// The upstreams of [`Setup::models_at`], and what they are shown.
+const UPSTREAMS: [&str; 3] = ["anthropic", "openai", "router"];
+const STAND_IN_KEY: &str = "sk-stand-in";
+
 /// The program that records its turns.
 const RECORDING_AGENT: &str = "recording-agent";
 
@@ -46,7 +50,7 @@ pub struct World {
     umask: Option<u32>,
     /// What they have open as descriptor 7, as if their shell had left it there.
     inherited: RefCell<Option<PathBuf>>,
-    /// Where witnesses of this process write, if agents record too.
+    /// Where witnesses of this process write, if there are agents that are judged.
     pub(crate) ledger: Option<Arc<Ledger>>,
 }
 
@@ -76,10 +80,14 @@ impl World {
         let settings: Vec<String> =
             setup.settings.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
         fs::write(data.join("twobox.toml"), settings.concat()).unwrap();
+        if setup.stand_in {
+            UPSTREAMS.iter().for_each(|upstream| world.set_secret(upstream, STAND_IN_KEY));
+        }
         for (name, mode, player) in &setup.agents {
             match player {
                 Player::Script(script) => world.add_agent(name, *mode, script),
                 Player::Recording(lifetime) => world.add_recording_agent(name, *mode, *lifetime),
+                Player::Model(model) => world.add_thinking_agent(name, *mode, model),
             }
         }
         world.install = boxes::install(&data);
@@ -214,10 +222,28 @@ impl World {
         self.set_script(name, script);
     }
 
-    fn add_recording_agent(&mut self, name: &str, mode: Mode, lifetime: Lifetime) {
+    /// Keeps a secret, as a person does.
+    #[track_caller]
+    pub fn set_secret(&self, name: &str, value: &str) {
+        let mut set = self.spawn(&["secrets", "set", name]);
+        writeln!(set.stdin.take().unwrap(), "{value}").unwrap();
+        assert!(set.wait().unwrap().success(), "secrets set {name}");
+    }
+
+    fn add_thinking_agent(&mut self, name: &str, mode: Mode, model: &str) {
+        self.keep_ledger();
+        let add = ["agents", "add", name, "--session-mode", mode.word(), "--model", model];
+        self.twobox(&add);
+    }
+
+    fn keep_ledger(&mut self) {
         if self.ledger.is_none() {
             self.ledger = Some(Arc::new(Ledger::open(&self.aside().join(LEDGER)).unwrap()));
         }
+    }
+
+    fn add_recording_agent(&mut self, name: &str, mode: Mode, lifetime: Lifetime) {
+        self.keep_ledger();
         let program = match self.runtime {
             Runtime::Process => binary(RECORDING_AGENT),
             // Its program folder is all that it can run of this machine.

@@ -26,7 +26,7 @@ pub fn recoveries(records: &[Record]) -> Vec<Recovery> {
             Record::Handed { message, place, .. } => drop(places.insert(message.as_str(), place)),
             Record::Accepted { at_us, message } => drop(accepted.insert(message.as_str(), *at_us)),
             Record::Shown { at_us, text, .. } => {
-                let said = text.parse::<Said>().ok().filter(|it| it.saying == Saying::Answer);
+                let said = Said::all(text).into_iter().filter(|it| it.saying == Saying::Answer);
                 answers.extend(said.map(|said| (*at_us, said.message)));
             }
             Record::Injected { until_us, fault, place, .. } => {

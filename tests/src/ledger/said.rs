@@ -1,5 +1,6 @@
-//! What the recording agent says: each text names the message that it is about and its own place in
-//! the order in which the agent has said it.
+//! What the recording agent says, and models that do what they are told: each text names the message that
+//! it is about and its own place in the order in which the agent has said it. One that is about several
+//! messages has a line for each.
 
 use std::fmt;
 use std::str::FromStr;
@@ -46,6 +47,18 @@ impl fmt::Display for Said {
     }
 }
 
+impl Said {
+    /// All that a text says; nothing if it is not the recording agent's.
+    pub fn all(text: &str) -> Vec<Self> {
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Whether `text` answers `message`.
+    pub fn answers(text: &str, message: &str) -> bool {
+        Self::all(text).iter().any(|it| it.saying == Saying::Answer && it.message == message)
+    }
+}
+
 /// The text was not the recording agent's: a notice of the host, for instance.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotSaid;
@@ -75,7 +88,11 @@ mod tests {
     fn what_was_said_is_read_back_and_other_texts_are_not_taken_for_it() {
         let said = Said { saying: Saying::Note, message: "m-1".to_owned(), turn: 77, number: 2 };
         assert_eq!(said.to_string(), "note m-1 77.2");
-        assert_eq!(said.to_string().parse(), Ok(said));
+        assert_eq!(said.to_string().parse(), Ok(said.clone()));
+        let several = "a notice\nanswer m-1 77.1\nanswer m-2 77.2";
+        assert_eq!(Said::all(several).len(), 2);
+        assert!(Said::answers(several, "m-2") && !Said::answers(several, "m-3"));
+        assert!(!Said::answers(&said.to_string(), "m-1"), "a note is none");
         for other in ["", "answer", "note m-1", "note m-1 77", "answer m-1 x.y", "echo m-1 1.1"] {
             assert_eq!(other.parse::<Said>(), Err(NotSaid), "{other}");
         }

@@ -371,9 +371,10 @@ fn effects<'a>(records: &[&'a Record], verdict: &mut Verdict) -> Vec<Effect<'a>>
         if *keyed && before.is_some() {
             continue; // dropped by whoever honours keys
         }
-        let Ok(said) = text.parse() else { continue };
         let session = key.split(':').nth(1).unwrap_or_default();
-        effects.push(Effect { said, session, place: place.as_deref(), answers });
+        let place = place.as_deref();
+        let said = Said::all(text).into_iter();
+        effects.extend(said.map(|said| Effect { said, session, place, answers }));
     }
     effects
 }

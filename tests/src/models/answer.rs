@@ -11,6 +11,7 @@ use super::check::reasoning::{self, Owed};
 use super::check::{chat, messages, responses};
 use super::fault::Fault;
 use super::ledger::{End, Ledger, Request};
+use super::mind::Mind;
 use super::newest::newest;
 use super::options::Options;
 use super::plan::{Act, plan};
@@ -23,6 +24,8 @@ use super::tokens::digest;
 pub(super) struct State {
     /// What it is to answer.
     pub(super) script: Script,
+    /// What answers where that says nothing.
+    pub(super) mind: Option<Mind>,
     /// What it was asked.
     pub(super) ledger: Ledger,
     /// How many answers wait for their release.
@@ -59,11 +62,18 @@ pub(super) struct Reply {
     pub(super) is_free: bool,
     /// The header `retry-after`.
     pub(super) retry_after: Option<u32>,
+    /// What is made to happen on the way.
+    pub(super) trouble: Option<Trouble>,
     /// What is sent.
     pub(super) acts: Vec<Act>,
 }
 
 impl State {
+    /// One that remembers nothing yet.
+    pub(super) fn of(mind: Option<Mind>) -> Self {
+        Self { mind, ..Self::default() }
+    }
+
     /// Answers a request for a model's answer.
     pub(super) fn answer(&mut self, api: Api, asked: Asked, options: &Options) -> Reply {
         let (number, came) = (self.ledger.next(), Instant::now());
@@ -85,10 +95,12 @@ impl State {
             fault: None,
             tokens: super::tokens::Tokens::default(),
             end: End::Open,
+            trouble: None,
         };
         let reply = match prepared {
             Ok((said, reply)) => {
                 request.tokens = said.tokens;
+                request.trouble = reply.trouble;
                 reply
             }
             Err((fault, retry_after)) => {
@@ -99,6 +111,9 @@ impl State {
                 reply
             }
         };
+        if options.forgets {
+            request.body = json!({"model": request.body["model"]});
+        }
         self.ledger.add(request);
         reply
     }
@@ -140,7 +155,9 @@ impl State {
         newest: &Newest,
         reading: Reading,
     ) -> Result<(Said, Reply), (Fault, Option<u32>)> {
-        let step = self.script.next(newest);
+        let mind = |mind: &Mind| mind.step(api, number, body);
+        let step = self.script.next(newest).or_else(|| self.mind.as_ref().map(mind));
+        let step = step.unwrap_or_default();
         if let Some(refuse) = &step.refuse {
             return Err((Fault::scripted(refuse, api), refuse.retry_after));
         }
@@ -173,9 +190,10 @@ impl State {
         };
         let error = |before| error_event(api, &overloaded, &request_id(number), before);
         let acts = plan(events, &step, error);
+        let (retry_after, trouble) = (None, step.trouble);
         Ok((
             said,
-            Reply { number, status: 200, is_stream, is_free: false, retry_after: None, acts },
+            Reply { number, status: 200, is_stream, is_free: false, retry_after, trouble, acts },
         ))
     }
 }
@@ -259,7 +277,8 @@ pub(super) fn refusal(api: Api, number: u64, fault: &Fault) -> Reply {
 /// An answer in JSON that costs nothing.
 pub(super) fn plain(number: u64, status: u16, body: &Value) -> Reply {
     let acts = vec![Act::Send(body.to_string().into_bytes())];
-    Reply { number, status, is_stream: false, is_free: true, retry_after: None, acts }
+    let (retry_after, trouble) = (None, None);
+    Reply { number, status, is_stream: false, is_free: true, retry_after, trouble, acts }
 }
 
 /// The models that are told, in the form of the vendor who is asked.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::script::Trouble;
 use super::tokens::Tokens;
 
 /// A request as it came.
@@ -33,6 +34,8 @@ pub struct Request {
     pub tokens: Tokens,
     /// How the answer went.
     pub end: End,
+    /// What was made to happen on its way.
+    pub trouble: Option<Trouble>,
     /// When all of it was there.
     #[serde(skip)]
     pub came: Instant,

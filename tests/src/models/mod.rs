@@ -24,11 +24,14 @@
 //! | `POST /_stand-in/release` | lets one answer go on that waits or will wait |
 
 mod answer;
+pub mod audit;
 pub mod caching;
 pub mod check;
 mod control;
 pub mod fault;
+pub mod heard;
 pub mod ledger;
+pub mod mind;
 mod newest;
 mod options;
 mod plan;
@@ -38,7 +41,9 @@ mod server;
 pub mod shape;
 pub mod tokens;
 
+pub use audit::{Audit, Counted, Death, audit};
 pub use ledger::{End, Request, Sold, Tally};
+pub use mind::{Mind, ORDER};
 pub use options::Options;
 pub use script::{Part, Rule, Script, Step, Trouble};
 pub use server::ModelServer;

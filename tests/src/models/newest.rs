@@ -85,7 +85,7 @@ fn text(content: &Value, bits: &mut Vec<Bit>) {
 }
 
 /// The text of a content, its parts joined by lines.
-fn texts(content: &Value) -> String {
+pub(super) fn texts(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
         content => {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Api;
 use super::fault::Fault;
+use super::mind::Mind;
 
 /// What the stand-in is like.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,11 @@ pub struct Options {
     pub models: Vec<String>,
     /// The most tokens of a prompt.
     pub context_tokens: Option<u64>,
+    /// What answers where no script does; without one it repeats what was said.
+    pub mind: Option<Mind>,
+    /// Whether it forgets of each request what it said, but for its model: for storms, in which
+    /// conversations grow long.
+    pub forgets: bool,
 }
 
 impl Options {

@@ -248,13 +248,13 @@ impl Rule {
 }
 
 impl Script {
-    /// The step that answers a request, which uses it up.
-    pub fn next(&mut self, newest: &Newest) -> Step {
+    /// The step that answers a request, which uses it up; `None` where nothing is left that fits.
+    pub fn next(&mut self, newest: &Newest) -> Option<Step> {
         if let Some(rule) = self.rules.iter_mut().find(|rule| rule.fits(newest)) {
             rule.times = rule.times.map(|times| times - 1);
-            return rule.step.clone();
+            return Some(rule.step.clone());
         }
-        self.queue.pop_front().unwrap_or_default()
+        self.queue.pop_front()
     }
 
     /// Adds what another says, behind what is here.
@@ -308,7 +308,7 @@ mod tests {
             ("an empty queue", said("the weather?", &[]), Step::default()),
         ];
         for (case, newest, expected) in cases {
-            assert_eq!(script.next(&newest), expected, "{case}");
+            assert_eq!(script.next(&newest).unwrap_or_default(), expected, "{case}");
         }
     }
 

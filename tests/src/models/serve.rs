@@ -40,7 +40,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(options: Options) -> Self {
-        let (state, changed) = (Mutex::new(State::default()), Condvar::new());
+        let state = State::of(options.mind);
+        let (state, changed) = (Mutex::new(state), Condvar::new());
         Self { options, state, changed, gate: Semaphore::new(0) }
     }
 

@@ -94,6 +94,17 @@ impl ModelServer {
         self.shared.look(|state| state.ledger.requests().to_vec())
     }
 
+    /// How much was asked.
+    pub fn asked(&self) -> u64 {
+        self.shared.look(|state| state.ledger.requests().len() as u64)
+    }
+
+    /// Whether an answer is under way.
+    pub fn is_busy(&self) -> bool {
+        let is_open = |request: &Request| request.end == End::Open;
+        self.shared.look(|state| state.ledger.requests().iter().any(is_open))
+    }
+
     /// What was sold: of each answer whose costs were told to the end.
     pub fn sold(&self) -> Sold {
         self.shared.look(|state| state.ledger.total(End::Sold))

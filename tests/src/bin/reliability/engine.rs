@@ -13,9 +13,6 @@ use crate::faults::{self, Fault};
 use crate::load::{self, Load, People};
 use crate::site::Site;
 
-/// How long one answer may take while things break: longer than all backoffs of a message together.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// How long everything may take to come to rest.
 const REST: Duration = Duration::from_secs(120);
 
@@ -57,6 +54,10 @@ pub(crate) struct Evidence {
     pub(crate) end: EndState,
     /// How the slots of schedules ended, where there are any: then the scoreboard tells of them.
     pub(crate) slots: Option<Verdict>,
+    /// What else must not be.
+    pub(crate) problems: Vec<String>,
+    /// What else is worth knowing.
+    pub(crate) notes: Vec<(&'static str, usize)>,
 }
 
 /// Runs a scenario to its end, whatever happens in it.
@@ -64,7 +65,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let begin = Instant::now();
     let mut outcome = Outcome::default();
     let mut fault = faults::named(plan.fault, plan.runtime, plan.quick);
-    let mut world = load::agents(fault.prepare(setup(plan))).make();
+    let mut world = load::agents(fault.prepare(setup(plan), plan.seed)).make();
     let played = catch_unwind(AssertUnwindSafe(|| {
         let played = play(plan, &mut *fault, &world, &mut outcome);
         outcome.problems.extend(played.err());
@@ -101,8 +102,9 @@ fn play(
     let mut site = Site { world, dice };
     site.revive();
     let people = fault.people();
+    let patience = people.patience();
     let mut load = Load::begin(world, people, plan.seed);
-    load.close(PATIENCE)?; // each session exists and works before anything breaks
+    load.close(world, patience)?; // each session exists and works before anything breaks
     fault.begin(&mut site);
     let mut misses = 0;
     while outcome.injections < plan.injections && misses < MISSES {
@@ -118,8 +120,8 @@ fn play(
         let place = injection.place.clone();
         world.ledger().append(&Record::Injected { at_us, until_us, fault, place }).unwrap();
         // Otherwise the next one hits what has not recovered yet.
-        if people == People::All && site.dice.happens(60) {
-            load.probe(injection.place.as_deref(), PATIENCE)?;
+        if people != People::Few && site.dice.happens(60) {
+            load.probe(world, injection.place.as_deref(), patience)?;
         }
     }
     if outcome.injections < plan.injections {
@@ -128,7 +130,7 @@ fn play(
     for (name, count) in fault.end(outcome.injections)? {
         *outcome.notes.entry(name).or_default() += count;
     }
-    load.close(PATIENCE)?;
+    load.close(world, patience)?;
     load.hush();
     fault.calm(world)?;
     rest(world, &load)?;
@@ -158,8 +160,16 @@ fn rest(world: &World, load: &Load) -> Result<(), String> {
 
 /// Holds what the witnesses saw against what was promised.
 fn examine(world: &World, fault: &dyn Fault, outcome: &mut Outcome) {
-    let mut evidence = Evidence { records: world.records(), end: world.end_state(), slots: None };
+    let mut evidence = Evidence {
+        records: world.records(),
+        end: world.end_state(),
+        slots: None,
+        problems: Vec::new(),
+        notes: Vec::new(),
+    };
     fault.testify(world, &mut evidence);
+    outcome.problems.append(&mut evidence.problems);
+    outcome.notes.extend(evidence.notes.drain(..));
     outcome.verdict = judge(&evidence.records, &evidence.end);
     if outcome.verdict.queued > 0 {
         outcome.problems.push(format!("{} messages never ended", outcome.verdict.queued));

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use twobox_tests::models::ORDER;
 use twobox_tests::{Chat, Lifetime, Mode, Setup, World};
 
 use crate::dice::Dice;
@@ -32,6 +33,11 @@ pub(crate) fn agents(setup: Setup) -> Setup {
 const PLACES: [(&str, Option<&str>); 5] =
     [("ada", None), ("bob", None), ("bob", Some("t1")), ("bob", Some("t2")), ("cyd", None)];
 
+/// Agents that models answer, and which: one for each way in which models are spoken to. Each has one session, so
+/// that the order of its requests is that of its turns.
+pub(crate) const THINKERS: [(&str, &str); 3] =
+    [("max", "anthropic/model-max"), ("neo", "openai/model-neo"), ("oda", "router/model-oda")];
+
 /// Who talks, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum People {
@@ -39,6 +45,19 @@ pub(crate) enum People {
     All,
     /// Now and then somebody says something that is quickly answered.
     Few,
+    /// All, and at the agents of models too.
+    Thinkers,
+}
+
+impl People {
+    /// How long one answer may take while things break: longer than all pauses between the attempts of a
+    /// message, and with models than those between the requests of each.
+    pub(crate) fn patience(self) -> Duration {
+        match self {
+            Self::All | Self::Few => Duration::from_secs(60),
+            Self::Thinkers => Duration::from_secs(150),
+        }
+    }
 }
 
 /// The people.
@@ -52,20 +71,24 @@ pub(crate) struct Load {
 struct Person {
     place: String,
     thread: Option<&'static str>,
+    /// Whether a model answers there.
+    thinks: bool,
     chat: Arc<Chat>,
 }
 
 impl Load {
     /// They begin to talk.
     pub(crate) fn begin(world: &World, who: People, seed: u64) -> Self {
-        let people: Vec<Person> = PLACES
-            .into_iter()
-            .map(|(agent, thread)| Person {
-                place: thread.map_or(agent.to_owned(), |thread| format!("{agent}/{thread}")),
-                thread,
-                chat: Arc::new(world.chat_in(agent, &[thread])),
-            })
-            .collect();
+        let person = |(agent, thread): (&str, Option<&'static str>), thinks: bool| Person {
+            place: thread.map_or(agent.to_owned(), |thread| format!("{agent}/{thread}")),
+            thread,
+            thinks,
+            chat: Arc::new(world.chat_in(agent, &[thread])),
+        };
+        let thinkers = THINKERS.iter().filter(|_| who == People::Thinkers);
+        let thinkers = thinkers.map(|(agent, _)| person((agent, None), true));
+        let people: Vec<Person> =
+            PLACES.into_iter().map(|place| person(place, false)).chain(thinkers).collect();
         let stop = Arc::<AtomicBool>::default();
         let sender = |person: &Person| {
             let (person, stop) = (person.clone(), Arc::clone(&stop));
@@ -77,11 +100,16 @@ impl Load {
     }
 
     /// Says something at `place`, or anywhere, and waits until it is answered.
-    pub(crate) fn probe(&self, place: Option<&str>, limit: Duration) -> Result<(), String> {
+    pub(crate) fn probe(
+        &self,
+        world: &World,
+        place: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), String> {
         let asked = |person: &&Person| place.is_none_or(|place| person.place == place);
         let person = self.people.iter().find(asked).expect("faults name places that exist");
-        let id = person.chat.hand_in(person.thread, "plain: are you there?");
-        person.wait_answered(&id, Instant::now() + limit)
+        let id = person.ask();
+        person.wait_answered(world, &id, Instant::now() + limit)
     }
 
     /// Nobody says anything any more. What was said is still handed in until the host takes it.
@@ -93,14 +121,10 @@ impl Load {
     }
 
     /// Each says a last word, and waits until it is answered: every session works again.
-    pub(crate) fn close(&self, limit: Duration) -> Result<(), String> {
+    pub(crate) fn close(&self, world: &World, limit: Duration) -> Result<(), String> {
         let end = Instant::now() + limit;
-        let said: Vec<_> = self
-            .people
-            .iter()
-            .map(|person| (person, person.chat.hand_in(person.thread, "plain: good-bye")))
-            .collect();
-        said.into_iter().try_for_each(|(person, id)| person.wait_answered(&id, end))
+        let said: Vec<_> = self.people.iter().map(|person| (person, person.ask())).collect();
+        said.into_iter().try_for_each(|(person, id)| person.wait_answered(world, &id, end))
     }
 
     /// Messages that the host has said nothing final about.
@@ -134,9 +158,10 @@ impl Person {
             if open.len() >= PATIENT_FOR {
                 continue;
             }
-            let text = match who {
-                People::All => compose(&mut dice),
-                People::Few => "plain".to_owned(),
+            let text = match (who, self.thinks) {
+                (_, true) => order(&mut dice),
+                (People::All | People::Thinkers, false) => compose(&mut dice),
+                (People::Few, false) => "plain".to_owned(),
             };
             let id = match dice.happens(10) {
                 true => self.chat.hand_in_once(self.thread, &text),
@@ -146,15 +171,31 @@ impl Person {
         }
     }
 
-    fn wait_answered(&self, id: &str, end: Instant) -> Result<(), String> {
-        while !self.chat.is_answered(id) {
+    /// Says something that is simply answered.
+    fn ask(&self) -> String {
+        let text = if self.thinks { format!("{ORDER} plain") } else { "plain".to_owned() };
+        self.chat.hand_in(self.thread, &text)
+    }
+
+    /// Waits until a message is answered. One to a model may visibly fail: the troubles of its server have no
+    /// end that a message knows.
+    fn wait_answered(&self, world: &World, id: &str, end: Instant) -> Result<(), String> {
+        let is_over = || self.chat.is_answered(id) || self.thinks && self.chat.is_failed(id);
+        while !is_over() {
             if Instant::now() > end {
-                return Err(format!("stuck: no answer to {id} at {}", self.place));
+                let known = world.evidence(id);
+                return Err(format!("stuck: no answer to {id} at {}: {known}", self.place));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
+}
+
+/// What people ask an agent to do that a model answers.
+fn order(dice: &mut Dice) -> String {
+    let words = ["plain", "plain", "tool", "twice", "note", "note tool"];
+    format!("{ORDER} {}", words[dice.below(words.len())])
 }
 
 /// What people ask the recording agent to do.

@@ -10,10 +10,10 @@ pub(crate) mod crashes;
 mod ends;
 mod keys;
 mod kills;
+mod ledger;
 mod permissions;
 mod troubles;
 
-use std::io::Write;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -31,11 +31,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// An installation whose upstreams are all `server`.
 fn towards(setup: Setup, server: &ModelServer) -> Setup {
-    setup
-        .setting("gateway.upstreams.anthropic.base_url", server.url())
-        .setting("gateway.upstreams.openai.base_url", format!("{}/v1", server.url()))
-        .setting("gateway.upstreams.router.kind", "compatible")
-        .setting("gateway.upstreams.router.base_url", format!("{}/v1", server.url()))
+    setup.models_at(server)
 }
 
 /// The same, with no host yet: every upstream has its key, and `ada` is answered by `models`.
@@ -67,9 +63,7 @@ fn add(world: &World, name: &str, mode: Mode, models: &[&str]) {
 }
 
 fn set_secret(world: &World, name: &str, value: &str) {
-    let mut set = world.spawn(&["secrets", "set", name]);
-    writeln!(set.stdin.take().unwrap(), "{value}").unwrap();
-    assert!(set.wait().unwrap().success(), "secrets set {name}");
+    world.set_secret(name, value);
 }
 
 /// What the host says was used by all models.

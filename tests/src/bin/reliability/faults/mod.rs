@@ -2,6 +2,7 @@
 
 mod commit;
 mod host;
+mod model;
 mod runner;
 mod schedule;
 mod storm;
@@ -24,8 +25,8 @@ pub(crate) trait Fault {
     /// Whether each injection kills something.
     fn kills(&self) -> bool;
 
-    /// What the installation has to be like.
-    fn prepare(&self, setup: Setup) -> Setup {
+    /// What the installation has to be like, and all else of it that a seed decides.
+    fn prepare(&mut self, setup: Setup, _seed: u64) -> Setup {
         setup
     }
 
@@ -77,12 +78,17 @@ impl Injection {
 }
 
 /// Every fault of a runtime; `quick` is a storm of them all, but for those that need other people or
-/// schedules.
+/// schedules, and a short one of models where that is cheapest.
 pub(crate) fn all(runtime: Runtime, quick: bool) -> Vec<Box<dyn Fault>> {
     let mut all = single(runtime);
     if quick {
-        return vec![Box::new(Storm::of(all))];
+        let mut quick: Vec<Box<dyn Fault>> = vec![Box::new(Storm::of(all))];
+        if runtime == Runtime::Process {
+            quick.push(Box::new(model::Kill::default()));
+        }
+        return quick;
     }
+    all.push(Box::new(model::Kill::default()));
     all.push(Box::new(schedule::Kill::new(runtime)));
     all.push(Box::new(Storm::in_a_crowd(vec![
         Box::new(host::Kill),

@@ -69,7 +69,7 @@ impl Fault for Freeze {
         false
     }
 
-    fn prepare(&self, setup: Setup) -> Setup {
+    fn prepare(&mut self, setup: Setup, _seed: u64) -> Setup {
         setup
             .setting("limits.heartbeat", "2s")
             .setting("limits.claim_tolerance", "2s")

@@ -56,7 +56,7 @@ impl Fault for Kill {
         true
     }
 
-    fn prepare(&self, setup: Setup) -> Setup {
+    fn prepare(&mut self, setup: Setup, _seed: u64) -> Setup {
         setup.setting("schedule.min_interval", "1s").setting("schedule.max_concurrent", 4)
     }
 

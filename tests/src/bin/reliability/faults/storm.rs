@@ -35,8 +35,8 @@ impl Fault for Storm {
         true
     }
 
-    fn prepare(&self, setup: Setup) -> Setup {
-        let setup = self.faults.iter().fold(setup, |setup, fault| fault.prepare(setup));
+    fn prepare(&mut self, setup: Setup, seed: u64) -> Setup {
+        let setup = self.faults.iter_mut().fold(setup, |setup, fault| fault.prepare(setup, seed));
         match self.places {
             Some(places) => setup.setting("containers.max_running", places),
             None => setup,
