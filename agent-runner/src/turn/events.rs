@@ -186,7 +186,10 @@ impl Turn<'_, '_> {
                     wrong.extend(self.attach(&answering, file, reins));
                 }
             }
-            Said::System(request) => self.drafts.system(&self.answering, request, ids),
+            Said::System(request) => match self.limits.ask_later(&request) {
+                Ok(()) => self.drafts.system(&self.answering, request, ids),
+                Err(why) => wrong.push(why),
+            },
             Said::File(file) => wrong.extend(self.attach(&self.answering.clone(), file, reins)),
             Said::Send { to, text } => wrong.extend(self.send(&to, text, reins)?),
             Said::ReplyNow(text) => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use twobox_shared::bounds::{self, Bound};
 use twobox_shared::clock::Monotonic;
 use twobox_shared::content::Failure;
@@ -140,6 +141,22 @@ impl Limits {
                 .and_then(|()| bounds::QUESTION.check("`choices`", choices.len())),
         };
         fits.map_err(|too_much| format!("Nobody was asked: {too_much}."))?;
+        self.ask_one()
+    }
+
+    /// As [`Limits::ask`], for a request to the host that asks people, and that nobody waits for. What is in it is
+    /// the host's to judge, as in every request.
+    ///
+    /// # Errors
+    /// A sentence for the agent: it is not asked.
+    pub(super) fn ask_later(&mut self, request: &Value) -> Result<(), String> {
+        match request["action"].as_str() {
+            Some("ask" | "ask_permission") => self.ask_one(),
+            _ => Ok(()),
+        }
+    }
+
+    fn ask_one(&mut self) -> Result<(), String> {
         if self.asked >= ASKED_MAX {
             return Err(format!(
                 "Nobody was asked: people were asked {ASKED_MAX} things in this turn, which is the most."
@@ -183,6 +200,8 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -281,10 +300,13 @@ mod tests {
         for asking in [permission(tool, ARGUMENTS_MAX), question(text, text)] {
             limits.ask(&asking).unwrap();
         }
-        for _ in 2..ASKED_MAX {
+        let (later, task) = (json!({"action": "ask"}), json!({"action": "list_tasks"}));
+        for _ in (2..ASKED_MAX).step_by(2) {
             limits.ask(&question(1, 3)).unwrap();
+            limits.ask_later(&later).unwrap();
         }
         assert!(limits.ask(&question(1, 3)).unwrap_err().contains("50 things"));
+        assert!(limits.ask_later(&later).is_err() && limits.ask_later(&task).is_ok());
     }
 
     #[test]

@@ -195,6 +195,12 @@ impl Transcript {
         self.write(&Record::Begun(calls.iter().map(in_short).collect()))
     }
 
+    /// Makes durable what stands there, though nothing of it is committed: what is done next is to be known also
+    /// after the machine has lost its power.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// Puts `compaction` into the place of what it stands for.
     pub(super) fn compact(&mut self, compaction: Compaction) -> io::Result<()> {
         let record = Record::Compaction(compaction);

@@ -245,6 +245,9 @@ impl<'a, A: Asks> Talk<'a, A> {
 
     fn use_tools(&mut self, calls: &[ToolCall], course: &mut Course) -> Result<(), Failure> {
         self.transcript.begun(calls).map_err(unwritten)?;
+        if !self.toolbox.only_look(calls) {
+            self.transcript.sync().map_err(unwritten)?;
+        }
         let timeout = self.toolbox.span(self.bench, calls);
         self.handle.say(Said::ToolStarted { name: names(calls), timeout });
         let begun = Instant::now();

@@ -16,12 +16,12 @@ mod page;
 mod permission;
 mod skill;
 mod speaking;
+mod threads;
 mod web;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ use self::foreign::ForeignTool;
 use self::permission::may_use;
 use self::speaking::OfTurn;
 pub(in crate::provider) use self::speaking::{OVER, Speaks};
+use self::threads::{Act, beside, in_threads};
 use super::asking::{Cancelled, gather};
 use super::client::Aside;
 use super::conversation::{Input, Part, ToolCall, ToolResult, ToolSpec};
@@ -287,6 +288,11 @@ impl Toolbox {
         Arguments::of(tool.fields, fields?).map(|given| Job::Own(tool.run, given))
     }
 
+    /// Whether none of `calls` changes anything or runs anything.
+    pub(super) fn only_look(&self, calls: &[ToolCall]) -> bool {
+        calls.iter().all(|call| matches!(self.job(call), Err(_) | Ok(Job::Own(Run::Beside(_), _))))
+    }
+
     /// Whether a person has to allow this one.
     fn asks(&self, call: &ToolCall) -> bool {
         self.must_ask(&call.name)
@@ -357,65 +363,6 @@ fn spec(tool: &Tool) -> ToolSpec {
         name: tool.name.to_owned(),
         description: tool.says.to_owned(),
         schema: schema(tool.fields),
-    }
-}
-
-/// What is done in a thread.
-trait Act: Fn(&Bench) -> Made + Sync {}
-
-impl<F: Fn(&Bench) -> Made + Sync> Act for F {}
-
-fn beside<'a>(job: &Result<Job<'a>, String>) -> Option<impl Fn(&Bench) -> Made + Sync + use<'a>> {
-    match *job {
-        Ok(Job::Own(Run::Beside(run), given)) => Some(move |bench: &Bench| run(bench, given)),
-        Ok(Job::Own(Run::Alone(_) | Run::Host(_), _) | Job::Foreign(..)) | Err(_) => None,
-    }
-}
-
-/// Does all of `work` at once, and hears meanwhile what is pushed.
-fn in_threads(
-    bench: &Bench,
-    work: &[&dyn Act],
-    handle: &TurnHandle,
-    aside: &mut Aside,
-) -> Result<Vec<Made>, Cancelled> {
-    let (done, coming) = mpsc::channel();
-    let mut made: Vec<Option<Made>> = work.iter().map(|_| None).collect();
-    let cancelled = std::thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for (index, act) in work.iter().enumerate() {
-            let done = done.clone();
-            let one = move || drop(done.send((index, act(bench))));
-            match std::thread::Builder::new().name("tool".to_owned()).spawn_scoped(scope, one) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => made[index] = Some(Err(format!("there is no room for it: {error}"))),
-            }
-        }
-        drop(done);
-        let mut cancelled = false;
-        loop {
-            match coming.recv_timeout(LOOK) {
-                Ok((index, one)) => made[index] = Some(one),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if gather(handle, aside).is_err() {
-                cancelled = true;
-                bench.cancelled.store(true, Ordering::Relaxed);
-                kill_group(&bench.group);
-            }
-        }
-        for thread in threads {
-            drop(thread.join()); // a panic was reported where it happened, and has no result
-        }
-        cancelled
-    });
-    match cancelled {
-        true => Err(Cancelled),
-        false => {
-            let broke = || Err("the tool itself broke".to_owned());
-            Ok(made.into_iter().map(|one| one.unwrap_or_else(broke)).collect())
-        }
     }
 }
 

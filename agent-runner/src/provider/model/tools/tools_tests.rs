@@ -1,4 +1,5 @@
 use std::fs;
+use std::sync::mpsc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
