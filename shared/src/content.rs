@@ -125,6 +125,10 @@ impl RunLimits {
     }
 }
 
+/// How the host begins to say that what one message may cost is spent. A vendor's program passes on the words of a
+/// refusal and nothing else, so that a runner knows it by them.
+pub const RUN_IS_OVER_BUDGET: &str = "the budget of this run is used up";
+
 /// Why a turn or a message failed: the JSON of both `failure` columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -154,6 +158,8 @@ impl Failure {
     pub const ABORTED: &str = "aborted";
     /// What the agent may spend is spent: another attempt may be made when it may spend again.
     pub const BUDGET_EXCEEDED: &str = "budget_exceeded";
+    /// What one message may cost is spent: another attempt changes nothing, before a person has raised it.
+    pub const RUN_BUDGET_EXCEEDED: &str = "run_budget_exceeded";
     /// The provider could not answer.
     pub const PROVIDER_ERROR: &str = "provider_error";
     /// Nothing can be answered with this configuration and this program: it cannot be read, or cannot

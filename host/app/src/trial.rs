@@ -199,7 +199,8 @@ pub async fn run(
 /// What an agent with `profile` may do.
 fn allowed(profile: &Profile) -> Allowed {
     let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
-    Allowed { limit, egress: Arc::new(profile.egress.clone()) }
+    let run = profile.budget.usd_per_run.map(price::nano);
+    Allowed { limit, run, egress: Arc::new(profile.egress.clone()) }
 }
 
 /// How `agent` runs, and with which folders.

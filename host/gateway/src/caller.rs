@@ -1,6 +1,7 @@
 //! Who asks: one session, for as long as one of its containers lives.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -28,12 +29,35 @@ const LOOKUPS_MAX: usize = 4;
 pub struct Allowed {
     /// What it may use in a day.
     pub limit: Limit,
+    /// What a run may cost, in nano-USD; `None` is no limit.
+    pub run: Option<i64>,
     /// What it may reach of the network.
     pub egress: Arc<Egress>,
 }
 
-/// Says what the agent may do now. It may look at files.
-pub type Allowance = Arc<dyn Fn() -> Allowed + Send + Sync>;
+/// What a session's requests depend on, anew for each of them.
+pub trait Terms: Send + Sync {
+    /// What the agent may do now. It may look at files.
+    fn allowed(&self) -> Allowed;
+
+    /// Waits until the host has seen what the container had done by now: it may have ended a run, whose budget
+    /// is not that of what it asks for next.
+    fn taken_in(&self) -> TakenIn {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// A wait for the host.
+pub type TakenIn = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<F: Fn() -> Allowed + Send + Sync> Terms for F {
+    fn allowed(&self) -> Allowed {
+        self()
+    }
+}
+
+/// Says what the agent may do.
+pub type Allowance = Arc<dyn Terms>;
 
 /// Who asks.
 pub struct Caller {
@@ -45,7 +69,7 @@ pub struct Caller {
     pub key: String,
     /// The models that it may ask.
     pub models: Arc<[ModelName]>,
-    allowance: Allowance,
+    pub(crate) allowance: Allowance,
     /// For the bodies that it has under way.
     pub(crate) room: Arc<Semaphore>,
     turns: Arc<Semaphore>,
@@ -117,7 +141,7 @@ impl Caller {
     /// What its agent may do, as it is now.
     pub(crate) async fn allowed(&self) -> Allowed {
         let allowance = Arc::clone(&self.allowance);
-        blocking(move || allowance()).await
+        blocking(move || allowance.allowed()).await
     }
 
     /// Whether any of its agent's models is of `upstream`.

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use twobox_shared::clock::Clock;
+use twobox_shared::content::RUN_IS_OVER_BUDGET;
 use twobox_slots::zone::Zone;
-use twobox_store::Store;
 use twobox_store::usage::{Day, Limit, Limits, OpenId, Opened, Over, Request, Settled, Whose};
-use twobox_system::blocking::outcome;
+use twobox_store::{DbError, Store};
+use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
 
-use crate::caller::Caller;
+use crate::caller::{Allowed, Caller};
 use crate::counting::Counted;
 use crate::price::{Most, Prices, usd};
 use crate::refusal::{Refusal, Why};
@@ -48,7 +50,7 @@ impl Ledger {
     /// Reserves the most that a request with a body of `length` bytes can use.
     ///
     /// # Errors
-    /// [`Why::OverBudget`] if there is no room for it, [`Why::Unfit`] if that cannot be known.
+    /// [`Why::OverBudget`] or [`Why::OverRun`] if there is no room for it, [`Why::Unfit`] if that cannot be known.
     pub async fn reserve(
         &self,
         caller: &Caller,
@@ -70,28 +72,57 @@ impl Ledger {
             nano_usd: model.prices.map(|prices| prices.most(&most)),
             now,
         };
-        let limits = Limits { all: self.all, agent: caller.allowed().await.limit };
-        let (store, prices) = (self.store.clone(), model.prices);
-        // In a task of its own: a client that goes meanwhile leaves nothing open.
-        let opening = tokio::spawn(async move {
-            let opened = store.usage().open(request, limits).await?;
-            Ok(match opened {
-                Opened::Admitted(id) => {
-                    let bought = AtomicBool::new(false);
-                    Ok(Reserved { store, id: Some(id), prices, bought })
-                }
-                Opened::Over(over) => Err(over),
-            })
-        });
-        match outcome(opening).await {
+        let mut opened = self.open(caller, request.clone(), model.prices).await;
+        if matches!(&opened, Ok(Err(over)) if over.whose == Whose::Run) {
+            // The run that used it up may be over, and its runner have gone on before the host has seen that.
+            let seen = tokio::time::timeout(TAKEN_IN, caller.allowance.taken_in()).await;
+            if seen.is_err() {
+                tracing::debug!(session = %caller.session, "whether its run is over was not seen");
+            }
+            opened = self.open(caller, request, model.prices).await;
+        }
+        match opened {
             Ok(Ok(reserved)) => Ok(reserved),
-            Ok(Err(over)) => Err(Refusal::new(Why::OverBudget, sentence(&over))),
+            Ok(Err(over)) => {
+                let why = match over.whose {
+                    Whose::Run => Why::OverRun,
+                    Whose::All | Whose::Agent => Why::OverBudget,
+                };
+                let unbounded = match (asked.max_output, known) {
+                    (None, None) => unbounded(upstream, &asked.model),
+                    _ => String::new(),
+                };
+                Err(Refusal::new(why, sentence(&over) + &unbounded))
+            }
             Err(error) => {
                 let detail = "what may be spent could not be looked up".to_owned();
                 complain(&error);
                 Err(Refusal::new(Why::Unfit, detail))
             }
         }
+    }
+
+    /// Opens `request` if there is room for it in what its agent may use at this moment. Both on one thread, one
+    /// after the other; a client that goes meanwhile leaves nothing open.
+    async fn open(
+        &self,
+        caller: &Caller,
+        request: Request,
+        prices: Option<Prices>,
+    ) -> Result<Result<Reserved, Over>, DbError> {
+        let (store, all, allowance) = (self.store.clone(), self.all, Arc::clone(&caller.allowance));
+        blocking(move || {
+            let Allowed { limit: agent, run, .. } = allowance.allowed();
+            let limits = Limits { all, agent, run };
+            Ok(match store.usage().open(request, limits).wait()? {
+                Opened::Admitted(id) => {
+                    let bought = AtomicBool::new(false);
+                    Ok(Reserved { store, id: Some(id), prices, bought })
+                }
+                Opened::Over(over) => Err(over),
+            })
+        })
+        .await
     }
 }
 
@@ -123,7 +154,7 @@ impl Drop for Reserved {
 }
 
 /// Writes the end of a request down, while its client goes on.
-fn end(written: impl Future<Output = Result<bool, twobox_store::DbError>> + Send + 'static) {
+fn end(written: impl Future<Output = Result<bool, DbError>> + Send + 'static) {
     // Outside of tokio its host is about to end; the next one finds the request open.
     if let Ok(tokio) = tokio::runtime::Handle::try_current() {
         tokio.spawn(async move {
@@ -134,25 +165,68 @@ fn end(written: impl Future<Output = Result<bool, twobox_store::DbError>> + Send
     }
 }
 
-fn complain(error: &twobox_store::DbError) {
+fn complain(error: &DbError) {
     let error = twobox_shared::errors::chain(error);
     if let Some(before) = warned("gateway.ledger", &error) {
         tracing::warn!(error, before, "what agents use could not be counted");
     }
 }
 
+/// How long a session may take to see what its container has done.
+const TAKEN_IN: Duration = Duration::from_secs(10);
+
 fn sentence(over: &Over) -> String {
-    let whose = match over.whose {
-        Whose::All => "all agents together",
-        Whose::Agent => "this agent",
-    };
     let what = |amount: i64| match over.money {
         true => format!("{} USD", usd(amount)),
         false => format!("{amount} tokens"),
     };
     let (used, asked, limit) = (what(over.used), what(over.asked), what(over.limit));
+    let setting = if over.money { "usd_per_day" } else { "tokens_per_day" };
+    let (whose, setting) = match over.whose {
+        Whose::Run => {
+            return format!(
+                "{RUN_IS_OVER_BUDGET}: a message may cost {limit}, {used} are used or reserved for it, and \
+                 this request can cost {asked}; budget.usd_per_run of this agent sets it"
+            );
+        }
+        Whose::All => ("all agents together", format!("gateway.{setting}")),
+        Whose::Agent => ("this agent", format!("budget.{setting} of this agent")),
+    };
     format!(
         "the budget of today is used up: {whose} may use {limit} a day, {used} are used or reserved, and \
-         this request can use {asked}"
+         this request can use {asked}; {setting} sets it"
     )
+}
+
+/// Why a request can use so much, and what would bound it.
+fn unbounded(upstream: &Upstream, model: &str) -> String {
+    format!(
+        ". That is so much because nothing says how long an answer may be: max_output_tokens in \
+         [gateway.upstreams.{}.models.{model:?}] does",
+        upstream.name
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_budget_what_is_used_of_it_and_its_setting() {
+        let over = |whose, money| sentence(&Over { whose, money, used: 7, asked: 5, limit: 10 });
+        let cases = [
+            (Whose::All, true, "gateway.usd_per_day sets it"),
+            (Whose::All, false, "all agents together may use 10 tokens a day, 7 tokens are used"),
+            (Whose::Agent, false, "this agent may use 10 tokens a day"),
+            (Whose::Agent, false, "budget.tokens_per_day of this agent sets it"),
+            (Whose::Run, true, "the budget of this run is used up"),
+            (Whose::Run, true, "budget.usd_per_run of this agent sets it"),
+        ];
+        for (whose, money, expected) in cases {
+            let said = over(whose, money);
+            assert!(said.contains(expected), "{whose:?} {money}: {said}");
+            let of_day = said.contains("of today");
+            assert_eq!(of_day, whose != Whose::Run, "{said}");
+        }
+    }
 }

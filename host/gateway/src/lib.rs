@@ -31,7 +31,7 @@ mod tap;
 mod unsaid;
 mod upstream;
 
-pub use caller::{Allowance, Allowed};
+pub use caller::{Allowance, Allowed, TakenIn, Terms};
 pub use door::Door;
 pub use egress::reach::Resolver;
 pub use gateway::{Gateway, GatewayError, Unoffered};

@@ -127,10 +127,14 @@ pub fn usd(nano: i64) -> String {
     format!("{}.{:04}", parts / 10_000, parts % 10_000)
 }
 
+/// An amount of USD in nano-USD.
+#[expect(clippy::cast_possible_truncation, reason = "it stops at the ends")]
+pub fn nano(usd: f64) -> i64 {
+    (usd * NANO_IN_USD).round() as i64
+}
+
 /// A limit for a day, as a person writes it.
 pub fn limit(usd_per_day: Option<f64>, tokens_per_day: Option<u64>) -> Limit {
-    #[expect(clippy::cast_possible_truncation, reason = "it stops at the ends")]
-    let nano = |usd: f64| (usd * NANO_IN_USD).round() as i64;
     Limit {
         nano_usd: usd_per_day.map(nano),
         tokens: tokens_per_day.map(|tokens| i64::try_from(tokens).unwrap_or(i64::MAX)),

@@ -20,8 +20,10 @@ pub enum Why {
     BadRequest,
     /// It does not have the session's key.
     NotYours,
-    /// The limits of the operator are reached.
+    /// The limits of the operator are reached, until the day turns.
     OverBudget,
+    /// What one run may cost is used up, which no other day changes.
+    OverRun,
     /// The agent may not use the model.
     NotAllowed,
     /// There is no such thing here.
@@ -49,7 +51,7 @@ impl Refusal {
         match self.why {
             Why::BadRequest => 400,
             Why::NotYours => 401,
-            Why::OverBudget => 402,
+            Why::OverBudget | Why::OverRun => 402,
             Why::NotAllowed => 403,
             Why::NotFound => 404,
             Why::TooSlow => 408,
@@ -67,6 +69,7 @@ impl Refusal {
             Why::BadRequest => "request",
             Why::NotYours => "key",
             Why::OverBudget => "budget",
+            Why::OverRun => "run-budget",
             Why::NotAllowed => "not-allowed",
             Why::NotFound => "not-found",
             Why::TooSlow => "too-slow",
@@ -87,7 +90,7 @@ impl Refusal {
         let kind = match self.why {
             Why::BadRequest | Why::TooSlow => "invalid_request_error",
             Why::NotYours => "authentication_error",
-            Why::OverBudget => "billing_error",
+            Why::OverBudget | Why::OverRun => "billing_error",
             Why::NotAllowed => "permission_error",
             Why::NotFound => "not_found_error",
             Why::TooLarge => "request_too_large",

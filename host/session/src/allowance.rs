@@ -32,7 +32,8 @@ type Seen = (u64, u64, (i64, i64), (i64, i64));
 /// What `profile` allows.
 pub(crate) fn of(profile: &Profile) -> Allowed {
     let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
-    Allowed { limit, egress: Arc::new(profile.egress.clone()) }
+    let run = profile.budget.usd_per_run.map(price::nano);
+    Allowed { limit, run, egress: Arc::new(profile.egress.clone()) }
 }
 
 impl Allowance {

@@ -45,6 +45,11 @@ pub enum Command {
         /// How far it is.
         reply: oneshot::Sender<Result<RunState, String>>,
     },
+    /// Take in what the container has done by now: its way to models waits for that.
+    TakeIn {
+        /// Dropped when that is done, or has failed.
+        done: oneshot::Sender<()>,
+    },
     /// Look for notices in `host.db`: one was stored there, and the session marked.
     Notices,
     /// Delete the session, which was made for one run.
@@ -100,6 +105,7 @@ impl Command {
             Self::Sent(_)
             | Self::Retry { .. }
             | Self::Notices
+            | Self::TakeIn { .. }
             | Self::Forget { .. }
             | Self::Task { .. }
             | Self::Dead { .. }

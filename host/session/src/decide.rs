@@ -340,6 +340,18 @@ fn end_of_attempt(
     Action::Charge { message: id, attempt, forgiven, process_after }
 }
 
+/// Whether `action` settles one of `pending` that triggers: then a run is over. What is only context, of which a
+/// host writes as much as it likes, ends none.
+pub fn ends_run(action: &Action, pending: &[PendingMessage]) -> bool {
+    match action {
+        Action::Complete { message } | Action::Fail { message, .. } => {
+            // One that is not among them was a paused task.
+            pending.iter().find(|other| other.id == *message).is_none_or(|it| it.trigger)
+        }
+        Action::Charge { .. } | Action::RetryNow { .. } => false,
+    }
+}
+
 /// Whether the failed turn of `message` was for several messages that trigger: then nobody knows which
 /// of them it was that cannot be answered, and each is tried again, alone, with the context of them
 /// all. The acks of a turn are committed together, so that they tell the same instant.

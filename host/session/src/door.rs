@@ -3,15 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use twobox_config::Containers;
-use twobox_gateway::Door;
+use twobox_gateway::{Allowed, Door, TakenIn, Terms};
 use twobox_runtime::Profile;
 use twobox_shared::agent_config::{AgentConfig, AgentConfigError, Gateway};
+use twobox_shared::errors::chain;
+use twobox_shared::ids::SessionId;
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
 
+use super::command::Command;
 use super::task::Task;
 use crate::allowance::{self, Allowance};
+use crate::core::Core;
 
 /// Whether the container that lives has a way to models.
 #[derive(Debug)]
@@ -30,9 +35,31 @@ struct Told {
     allowance: Allowance,
 }
 
+/// What the requests of a session depend on.
+struct OfSession {
+    allowance: Allowance,
+    core: Arc<Core>,
+    id: SessionId,
+}
+
+impl Terms for OfSession {
+    fn allowed(&self) -> Allowed {
+        self.allowance.now()
+    }
+
+    fn taken_in(&self) -> TakenIn {
+        let (core, id) = (Arc::clone(&self.core), self.id);
+        Box::pin(async move {
+            let (done, is_done) = oneshot::channel();
+            core.send(id, Command::TakeIn { done }).await;
+            is_done.await.ok(); // it is dropped
+        })
+    }
+}
+
 impl Task {
     /// Opens the way that a runner with `profile` is told of.
-    pub(super) async fn open_way_of(&self, profile: &Profile) -> Way {
+    pub(super) async fn open_way_of(&mut self, profile: &Profile) -> Way {
         let Some(way) = profile.agent.gateway.clone() else { return Way::None };
         let source = self.core.parts.data.agent_config(&self.record.agent_folder);
         let settings = self.core.parts.config.containers.clone();
@@ -42,7 +69,7 @@ impl Task {
 
     /// Opens the way that the runner which lives was told of in its configuration, which only the host
     /// writes.
-    pub(super) async fn open_way(&self) -> Way {
+    pub(super) async fn open_way(&mut self) -> Way {
         let (boxes, core) = (Arc::clone(&self.boxes), Arc::clone(&self.core));
         let source = self.core.parts.data.agent_config(&self.record.agent_folder);
         let read = blocking(move || {
@@ -55,14 +82,16 @@ impl Task {
         }
     }
 
-    async fn serve_way(&self, Told { way, allowance }: Told) -> Way {
+    async fn serve_way(&mut self, Told { way, allowance }: Told) -> Way {
+        self.may_have_run = true;
         let (boxes, core, agent) =
             (Arc::clone(&self.boxes), Arc::clone(&self.core), self.record.agent_group);
         let id = self.id;
         // Opened inside tokio, which the threads for blocking work belong to.
         let opened = blocking(move || {
             let socket = boxes.paths().gateway_socket();
-            core.parts.gateway.open(id, agent, &way, Arc::new(move || allowance.now()), &socket)
+            let terms = Arc::new(OfSession { allowance, core: Arc::clone(&core), id });
+            core.parts.gateway.open(id, agent, &way, terms, &socket)
         });
         match opened.await {
             Ok(door) => Way::Open(door),
@@ -76,6 +105,24 @@ impl Task {
                 "the way to models could not be opened, which is tried again");
         }
         Way::Shut
+    }
+
+    /// Says that what models cost from now on is of another run, for the host has settled a message. Where that
+    /// cannot be said, the next message counts together with this one, which is the stricter reading.
+    pub(super) async fn end_run(&mut self) {
+        let has_way = self.container.as_ref().is_some_and(|it| !matches!(it.way, Way::None));
+        if !self.may_have_run && !has_way {
+            return;
+        }
+        match self.core.parts.store.usage().end_run(self.id).await {
+            Ok(_) => self.may_have_run = has_way,
+            Err(error) => {
+                let error = chain(&error);
+                if let Some(before) = warned("gateway.run", &error) {
+                    tracing::warn!(session = %self.id, error, before, "the end of a run was not written down");
+                }
+            }
+        }
     }
 
     /// Opens the way again if that has failed.

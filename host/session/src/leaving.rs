@@ -88,6 +88,7 @@ impl Task {
                     | Command::Restart { .. }
                     | Command::Run { .. }
                     | Command::Notices
+                    | Command::TakeIn { .. }
                     | Command::Forget { .. }
                     | Command::Task { .. }
                     | Command::Dead { .. }

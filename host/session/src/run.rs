@@ -182,7 +182,9 @@ impl Task {
         }
         self.mark(Some(DUE_NOW)).await?;
         let (boxes, id) = (Arc::clone(&self.boxes), message.clone());
-        blocking(move || boxes.withdraw(&id)).await?;
+        if blocking(move || boxes.withdraw(&id)).await? {
+            self.end_run().await;
+        }
         self.handle.signal.raise(Reason::Due);
         let state = self.run_state(&message).await?;
         if order == RunOrder::Stop && state == RunState::Going {

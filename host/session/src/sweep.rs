@@ -15,7 +15,7 @@ use twobox_shared::time::UnixMillis;
 
 use super::boxes::{BoxSnapshot, Changes, Writers};
 use super::compose::address_of_origin;
-use super::decide::{Acks, Action, Alive};
+use super::decide::{Acks, Action, Alive, ends_run};
 use super::fence::Fence;
 use super::machine::{Effect, End, Event, Facts, Left, Step, Sweep, Unread};
 use super::recurrence::{self, Succession};
@@ -239,6 +239,9 @@ impl Task {
             ..Changes::default()
         };
         self.apply(changes, now).await?;
+        if actions.iter().any(|action| ends_run(action, &snapshot.pending)) {
+            self.end_run().await;
+        }
         fault::point(CrashPoint::HostSettleCommitted);
         self.note_broken(snapshot).await;
         if goes_on {

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 use twobox_shared::clock::Monotonic;
@@ -83,6 +83,10 @@ pub(crate) struct Task {
     pub(crate) onlookers: Onlookers,
     /// How often in a row the runtime did not answer.
     pub(crate) runtime_silent: u32,
+    /// Who hears when the next look is over.
+    pub(super) waits_for_look: Vec<oneshot::Sender<()>>,
+    /// Whether a run may go on that has cost something: its end has to be said.
+    pub(super) may_have_run: bool,
     /// When the session was last looked over for what can be forgotten.
     pub(super) looked_over: Option<Monotonic>,
     pub(crate) closing: bool,
@@ -129,6 +133,8 @@ pub(crate) async fn run(
         complaint: None,
         onlookers: Onlookers::default(),
         runtime_silent: 0,
+        waits_for_look: Vec::new(),
+        may_have_run: true, // of an earlier life nothing is known
         looked_over: None,
         closing: false,
         handle,
@@ -250,6 +256,7 @@ impl Task {
                 } else {
                     self.complaint = None;
                 }
+                self.waits_for_look.clear();
             }
             if self.has_nothing_to_do()
                 && self.core.retire(self.id, &self.handle.signal, &mut self.commands)
@@ -330,6 +337,10 @@ impl Task {
                 Command::Run { message, order, reply } => {
                     let state = self.handle_run(message, order).await;
                     answer(reply, state.map_err(|trouble| chain(&trouble)));
+                }
+                Command::TakeIn { done } => {
+                    self.waits_for_look.push(done);
+                    self.handle.signal.raise(Reason::Outbox);
                 }
                 Command::Notices => {
                     self.outgoing.knows_notices = false;

@@ -18,7 +18,7 @@ use crate::{DbError, Installation, Operation, failed};
 pub const LEASE: Duration = Duration::from_secs(10 * 60);
 
 /// The tables whose rows are states that a running host moves.
-const FENCED: [&str; 11] = [
+const FENCED: [&str; 12] = [
     "sessions",
     "schedules",
     "runs",
@@ -30,6 +30,7 @@ const FENCED: [&str; 11] = [
     "audit",
     "usage_open",
     "usage_days",
+    "usage_runs",
 ];
 
 /// What a statement of a host says whose time is over.

@@ -162,12 +162,54 @@ fn a_limit_holds_for_what_is_settled_reserved_and_perhaps_used_together() {
 }
 
 #[test]
+fn a_run_costs_no_more_than_it_may_and_the_next_one_begins_anew() {
+    let world = World::new();
+    let store = world.open();
+    let limits = |run| Limits { run, ..Limits::default() };
+    let ask = |request: Request, run| store.usage().open(request, limits(run)).wait().unwrap();
+    let over =
+        |used| Opened::Over(Over { whose: Whose::Run, money: true, used, asked: 10, limit: 25 });
+    reserve(&store, world.request()); // nobody bounded the run by then, and nobody followed it
+    let one = admitted(ask(world.request(), Some(25)));
+    let two = admitted(ask(world.request(), Some(25)));
+    assert_eq!(ask(world.request(), Some(25)), over(20), "what is reserved counts");
+    let elsewhere = Request { session: SessionId::generate(&SystemIds), ..world.request() };
+    admitted(ask(elsewhere, Some(25)));
+    admitted(ask(Request { nano_usd: None, ..world.request() }, Some(25)));
+    assert!(store.usage().settle(one, settled(tokens(1, 1, 1, 1), Some(4))).wait().unwrap());
+    assert!(store.usage().lose(two).wait().unwrap());
+    let three = admitted(ask(world.request(), Some(25)));
+    assert_eq!(ask(world.request(), Some(25)), over(24), "as what is unknown does");
+    assert!(store.usage().abandon(three).wait().unwrap());
+    assert!(matches!(ask(world.request(), Some(14)), Opened::Over(_)), "lowered");
+    let tomorrow = Request { day: day("2026-12-01"), ..world.request() };
+    let four = admitted(ask(tomorrow, Some(25)));
+    assert_eq!(ask(world.request(), Some(25)), over(24), "a run goes on when the day turns");
+
+    assert!(store.usage().end_run(world.session).wait().unwrap());
+    assert!(!store.usage().end_run(world.session).wait().unwrap());
+    let five = admitted(ask(world.request(), Some(25)));
+    assert_eq!(ask(world.request(), Some(25)), over(20), "what was open goes on in the next");
+    for id in [four, five] {
+        assert!(store.usage().settle(id, settled(Tokens::default(), Some(3))).wait().unwrap());
+    }
+    admitted(ask(world.request(), Some(25)));
+    assert_eq!(store.usage().take_over().wait().unwrap(), 4, "of a host that died");
+    assert_eq!(ask(world.request(), Some(25)), over(16), "6 were used, and 10 may have been");
+    let later = day("2026-12-02");
+    while store.usage().fold(later.clone()).wait().unwrap() {}
+    admitted(ask(world.request(), Some(25)));
+    admitted(ask(world.request(), Some(25)));
+}
+
+#[test]
 fn of_many_at_once_as_many_are_admitted_as_there_is_room_for() {
     const AT_ONCE: usize = 8;
     let world = World::new();
     let limits = Limits {
         all: Limit { nano_usd: Some(30), tokens: None },
         agent: Limit { nano_usd: None, tokens: Some(1000) },
+        run: Some(30),
     };
     let barrier = Barrier::new(AT_ONCE);
     let ask = || {
@@ -303,6 +345,7 @@ fn counting_does_not_wait_for_the_disk_and_what_follows_does() {
     let limits = Limits {
         all: Limit { nano_usd: Some(i64::MAX), tokens: Some(i64::MAX) },
         agent: Limit { nano_usd: Some(i64::MAX), tokens: Some(i64::MAX) },
+        run: Some(i64::MAX),
     };
     let begun = Instant::now();
     for _ in 0..TIMES {

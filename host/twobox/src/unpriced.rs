@@ -22,7 +22,7 @@ pub(crate) fn agents(known: Vec<AgentGroup>, data: &DataDir, config: &Config) ->
     let agent = |agent: AgentGroup| {
         let path = data.agent_config(&agent.folder);
         let profile = Profile::load(&path, &config.containers).ok()?;
-        let has_budget = profile.budget.usd_per_day.is_some();
+        let has_budget = profile.budget.usd_per_day.or(profile.budget.usd_per_run).is_some();
         let provider = profile.agent.provider;
         (!provider.models().is_empty()).then_some(Agent { name: agent.name, provider, has_budget })
     };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use twobox_shared::agent_config::Route;
-use twobox_shared::content::Failure;
+use twobox_shared::content::{Failure, RUN_IS_OVER_BUDGET};
 
 use super::client::{Aside, Client};
 use super::conversation::{Answer, Item, Request, ToolSpec, Trouble};
@@ -111,6 +111,9 @@ pub(super) fn failure(trouble: Trouble) -> Failure {
         Trouble::Unfit(why) => {
             let detail = format!("{why}; if this goes on, /new begins a new conversation");
             Failure::permanent(Failure::PROVIDER_ERROR, detail)
+        }
+        Trouble::OverBudget(why) if why.contains(RUN_IS_OVER_BUDGET) => {
+            Failure::permanent(Failure::RUN_BUDGET_EXCEEDED, why)
         }
         Trouble::OverBudget(why) => Failure::permanent(Failure::BUDGET_EXCEEDED, why),
         Trouble::Unreachable(why) => Failure::retryable(Failure::PROVIDER_ERROR, why),

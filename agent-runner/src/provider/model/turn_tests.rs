@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use twobox_shared::agent_config::{Api, ModelName, Permission, Route};
+use twobox_shared::content::RUN_IS_OVER_BUDGET;
 use twobox_shared::ids::SystemIds;
 
 #[path = "turn/fitting_tests.rs"]
@@ -326,6 +327,10 @@ fn troubles_are_told_as_what_they_are() {
         let told = (failure.reason.as_str(), failure.detail.as_str(), failure.retryable);
         assert_eq!(told, (reason, "why", retryable), "{what:?}");
     }
+    let over =
+        Trouble::OverBudget(format!("Twobox: {RUN_IS_OVER_BUDGET}: a message may cost 1 USD"));
+    let failure = stage(vec![trouble(over)]).play("a").unwrap_err();
+    assert_eq!(failure.reason, Failure::RUN_BUDGET_EXCEEDED, "which no other day changes");
     let refused = stage(vec![answer(Vec::new(), Stop::Refused)]).play("a").unwrap_err();
     assert!(!refused.retryable && refused.detail.contains("refuses"), "{refused:?}");
 }

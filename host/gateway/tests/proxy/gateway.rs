@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use twobox_config::Config;
-use twobox_gateway::{Allowed, Door, Ledger, Proxy, Resolver, Secret, Secrets, Upstreams};
+use twobox_gateway::{
+    Allowed, Door, Ledger, Proxy, Resolver, Secret, Secrets, TakenIn, Terms, Upstreams,
+};
 use twobox_model::egress::{Egress, Rule};
 use twobox_shared::agent_config::{Model, ModelName, Provider};
 use twobox_shared::clock::{Clock, SystemClock};
@@ -28,10 +31,37 @@ pub(crate) struct Gateway {
     pub(crate) door: Door,
     /// What its agent may use in a day and reach of the network.
     pub(crate) allowed: Arc<Mutex<Allowed>>,
+    /// Its run is over, which the host sees when it looks.
+    pub(crate) run_is_over: Arc<AtomicBool>,
     way: Arc<twobox_gateway::Gateway>,
     store: Store,
     folder: PathBuf,
     _dir: Arc<tempfile::TempDir>,
+}
+
+/// What a session is told that it may do.
+struct Told {
+    allowed: Arc<Mutex<Allowed>>,
+    run_is_over: Arc<AtomicBool>,
+    store: Store,
+    session: SessionId,
+}
+
+impl Terms for Told {
+    fn allowed(&self) -> Allowed {
+        self.allowed.lock().unwrap().clone()
+    }
+
+    fn taken_in(&self) -> TakenIn {
+        let (is_over, store) =
+            (self.run_is_over.swap(false, Ordering::Relaxed), self.store.clone());
+        let session = self.session;
+        Box::pin(async move {
+            if is_over {
+                assert!(store.usage().end_run(session).await.unwrap());
+            }
+        })
+    }
 }
 
 /// A connection to a session's socket.
@@ -78,6 +108,7 @@ impl Gateway {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let settings = format!(
             "[anthropic]\nbase_url = \"http://{0}\"\n\
+             [anthropic.models.priced]\ninput_usd = 0\noutput_usd = 1\n\
              [local]\nkind = \"compatible\"\nbase_url = \"http://{0}\"\n",
             upstream.address
         );
@@ -108,7 +139,7 @@ impl Gateway {
         dir: Arc<tempfile::TempDir>,
     ) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
-        let models = ["anthropic/large", "anthropic/dear", "local/small"]
+        let models = ["anthropic/large", "anthropic/dear", "anthropic/priced", "local/small"]
             .map(|name| ModelName::try_from(name.to_owned()).unwrap());
         let provider = Provider::Model(Model {
             models: models.to_vec(),
@@ -120,11 +151,15 @@ impl Gateway {
         let (session, agent) =
             (SessionId::generate(&SystemIds), AgentGroupId::generate(&SystemIds));
         let socket = folder.join("gateway.sock");
-        let allowed = Arc::<Mutex<Allowed>>::default();
-        let shared = Arc::clone(&allowed);
-        let allowance = Arc::new(move || shared.lock().unwrap().clone());
-        let door = way.open(session, agent, &told, allowance, &socket).unwrap();
-        Self { key: told.key, socket, door, allowed, way, store, folder, _dir: dir }
+        let (allowed, run_is_over) = (Arc::<Mutex<Allowed>>::default(), Arc::default());
+        let terms = Arc::new(Told {
+            allowed: Arc::clone(&allowed),
+            run_is_over: Arc::clone(&run_is_over),
+            store: store.clone(),
+            session,
+        });
+        let door = way.open(session, agent, &told, terms, &socket).unwrap();
+        Self { key: told.key, socket, door, allowed, run_is_over, way, store, folder, _dir: dir }
     }
 
     /// Another session of the same host.

@@ -165,6 +165,37 @@ async fn ten_that_ask_at_once_never_spend_more_than_there_is() {
 }
 
 #[tokio::test]
+async fn a_run_over_its_budget_is_refused_unless_it_is_over_by_then() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&upstream).await;
+    // Each may cost 100 micro-USD, and does cost 20.
+    gateway.allowed.lock().unwrap().run = Some(130_000);
+    let body = r#"{"model":"priced","max_tokens":100,"messages":[]}"#;
+    let done = r#"{"usage":{"input_tokens":1,"output_tokens":20}}"#;
+    let mut asked = 0;
+    let mut answered = async |expected: &str| {
+        upstream.answers([plain("200 OK", "", done)]);
+        let answer = gateway.answer(&gateway.request(body, "")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{answer}");
+        if expected == "200" {
+            asked += 1;
+            gateway.settled(asked).await;
+        }
+        answer
+    };
+    answered("200").await;
+    answered("200").await;
+    let refused = answered("402").await;
+    let words =
+        "the budget of this run is used up: a message may cost 0.0002 USD, 0.0001 USD are used";
+    assert!(refused.contains(words) && refused.contains("budget.usd_per_run"), "{refused}");
+    assert!(refused.contains("x-twobox-refusal: run-budget"), "{refused}");
+    gateway.run_is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    answered("200").await;
+    assert_eq!(upstream.asked().len(), 3, "what was refused was not asked");
+}
+
+#[tokio::test]
 async fn a_ninth_request_waits_for_its_turn() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&upstream).await;

@@ -77,16 +77,19 @@ pub struct Limits {
 /// The most USD of a day: above it is a mistake.
 const USD_MAX: f64 = 1_000_000.0;
 
-/// What the models of an agent may use up in a day, in all its conversations.
+/// What the models of an agent may use up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budget {
-    /// Money in USD; no limit if it is left out.
+    /// Money in USD, in a day and all its conversations; no limit if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usd_per_day: Option<f64>,
-    /// Tokens; no limit if it is left out.
+    /// Tokens, in the same; no limit if it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_day: Option<u64>,
+    /// Money in USD for one message, or one run of a schedule; no limit if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_run: Option<f64>,
 }
 
 impl Budget {
@@ -96,11 +99,13 @@ impl Budget {
 
     /// Whether the numbers are some that a person can mean.
     pub(super) fn check(&self) -> Result<(), String> {
-        match self.usd_per_day {
-            Some(usd) if !(0.0..=USD_MAX).contains(&usd) => Err(format!(
-                "budget.usd_per_day: {usd} is not from 0 to {USD_MAX}; leave it out for no limit"
+        let all = [("usd_per_day", self.usd_per_day), ("usd_per_run", self.usd_per_run)];
+        let wrong = |usd: f64| !(0.0..=USD_MAX).contains(&usd);
+        match all.into_iter().find_map(|(name, usd)| Some((name, usd.filter(|usd| wrong(*usd))?))) {
+            Some((name, usd)) => Err(format!(
+                "budget.{name}: {usd} is not from 0 to {USD_MAX}; leave it out for no limit"
             )),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }

@@ -249,6 +249,11 @@ impl Profile {
                 budget.tokens_per_day.is_some(),
             ),
             row(
+                "budget.usd_per_run",
+                budget.usd_per_run.map_or_else(|| "none".to_owned(), |it| it.to_string()),
+                budget.usd_per_run.is_some(),
+            ),
+            row(
                 "mounts",
                 words(mounts.iter().map(ToString::to_string).collect()),
                 !mounts.is_empty(),

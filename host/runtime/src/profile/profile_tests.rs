@@ -56,6 +56,7 @@ fn what_an_agent_does_not_say_is_as_the_settings_say() {
         row("limits.pids", "99", true),
         row("budget.usd_per_day", "2.5", true),
         row("budget.tokens_per_day", "none", false),
+        row("budget.usd_per_run", "none", false),
         row(
             "mounts",
             "/srv/docs at /mnt/docs (read-only), /srv/desk at /mnt/desk (read-write)",
@@ -125,6 +126,7 @@ fn what_cannot_be_is_refused_with_the_field_and_what_to_write() {
         (r#"{"limits": {"pids": 1}}"#.to_owned(), "limits.pids: 1 is not a whole number from 16"),
         (r#"{"limits": {"memory": 64}}"#.to_owned(), "unknown field `memory`"),
         (r#"{"budget": {"usd_per_day": -1}}"#.to_owned(), "budget.usd_per_day: -1 is not from 0 to"),
+        (r#"{"budget": {"usd_per_run": 1e9}}"#.to_owned(), "budget.usd_per_run: 1000000000 is not from 0 to"),
         (r#"{"budget": {"tokens_per_day": 0.5}}"#.to_owned(), "budget.tokens_per_day: invalid type"),
         (r#"{"budget": {"usd": 1}}"#.to_owned(), "unknown field `usd`"),
         (r#"{"networks": ["x"]}"#.to_owned(), "unknown field `networks`"),

@@ -153,6 +153,9 @@ impl Task {
         let (boxes, seen, stored) = (Arc::clone(&self.boxes), self.seen, message.clone());
         let stored = blocking(move || boxes.accept_word(&stored, &stops, seen, now)).await;
         let (accepted, stopped) = stored.map_err(|error| self.not_now(&error))?;
+        if !stopped.is_empty() {
+            self.end_run().await;
+        }
         let answered =
             self.answer_word(word, &message, &accepted, stopped, &at_work, &survey).await;
         answered.map_err(|trouble| self.unanswered(&trouble))?;

@@ -34,7 +34,7 @@ pub(super) struct Counts {
 
 /// The most that one request adds to a sum. What an upstream says is not believed beyond it, so that no sum
 /// leaves the range of a number: a million requests of a day stay within it.
-const MOST: i64 = i64::MAX >> 20;
+pub(super) const MOST: i64 = i64::MAX >> 20;
 
 const ROW: &str =
     "INSERT INTO usage_days (day, agent_group_id, session_id, upstream, model, requests,

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, named_params};
 use serde::Serialize;
 use twobox_shared::ids::AgentGroupId;
 
-use super::{Day, Request};
+use super::{Day, Request, run};
 
 /// What may be used in a day. `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,8 +20,11 @@ pub struct Limit {
 pub struct Limits {
     /// That of all agents together,
     pub all: Limit,
-    /// and that of its own.
+    /// that of its own,
     pub agent: Limit,
+    /// and what the run of its conversation may cost, in nano-USD. `None` is no limit, and then the run is not
+    /// followed.
+    pub run: Option<i64>,
 }
 
 /// Whose limit is in the way.
@@ -32,6 +35,8 @@ pub enum Whose {
     All,
     /// That of this agent.
     Agent,
+    /// That of the run which goes on in the conversation.
+    Run,
 }
 
 /// The limit that is in the way of a request. The numbers are of what the limit is of: nano-USD or tokens.
@@ -56,52 +61,54 @@ pub(super) struct Sum {
     pub(super) tokens: i64,
 }
 
-/// The first limit that `request` would exceed, or that is none at all: first its agent's own. Pure.
-pub(super) fn judge(request: &Request, limits: &Limits, all: &Sum, agent: &Sum) -> Option<Over> {
-    let of = |whose, limit: &Limit, sum: &Sum| {
-        // A request without a price is bounded by no amount of money, but by none at all.
-        let asked = request.nano_usd.or((limit.nano_usd == Some(0)).then_some(0));
-        let money = limit.nano_usd.zip(asked);
-        let money = money.map(|(limit, asked)| Over {
-            whose,
-            money: true,
-            used: sum.nano_usd,
-            asked,
-            limit,
-        });
-        let tokens = limit.tokens.map(|limit| Over {
-            whose,
-            money: false,
-            used: sum.tokens,
-            asked: request.tokens,
-            limit,
-        });
-        [money, tokens]
-    };
-    let agents = of(Whose::Agent, &limits.agent, agent);
-    let of_all = of(Whose::All, &limits.all, all);
-    let all = agents.into_iter().chain(of_all).flatten();
-    // Where nothing may be used, nothing is asked, whatever it costs.
-    all.into_iter().find(|it| it.limit == 0 || it.used.saturating_add(it.asked) > it.limit)
+/// What counts against each limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    all: Sum,
+    agent: Sum,
+    run: i64,
 }
 
-/// What counts on `day` against the limit of all and against that of `agent`. What no limit is about is
-/// not added up.
-pub(super) fn used(
-    db: &Connection,
-    day: &Day,
-    agent: AgentGroupId,
-    limits: &Limits,
-) -> rusqlite::Result<(Sum, Sum)> {
-    let of_all = match limits.all == Limit::default() {
-        true => Sum::default(),
-        false => sum(db, ALL, day, None)?,
+/// The first limit that `request` would exceed, or that is none at all: those of its run and of its agent before
+/// that of all. Pure.
+pub(super) fn judge(request: &Request, limits: &Limits, used: &Sums) -> Option<Over> {
+    let money = |whose, limit: Option<i64>, used: i64| {
+        // A request without a price is bounded by no amount of money, but by none at all.
+        let asked = request.nano_usd.or((limit == Some(0)).then_some(0));
+        let (limit, asked) = limit.zip(asked)?;
+        Some(Over { whose, money: true, used, asked, limit })
     };
-    let of_agent = match limits.agent == Limit::default() {
-        true => Sum::default(),
-        false => sum(db, AGENT, day, Some(agent))?,
+    let tokens = |whose, limit: Option<i64>, used: i64| {
+        Some(Over { whose, money: false, used, asked: request.tokens, limit: limit? })
     };
-    Ok((of_all, of_agent))
+    let Limits { all, agent, run } = limits;
+    let limits = [
+        money(Whose::Run, *run, used.run),
+        money(Whose::Agent, agent.nano_usd, used.agent.nano_usd),
+        tokens(Whose::Agent, agent.tokens, used.agent.tokens),
+        money(Whose::All, all.nano_usd, used.all.nano_usd),
+        tokens(Whose::All, all.tokens, used.all.tokens),
+    ];
+    // Where nothing may be used, nothing is asked, whatever it costs.
+    let is_over = |it: &Over| it.limit == 0 || it.used.saturating_add(it.asked) > it.limit;
+    limits.into_iter().flatten().find(is_over)
+}
+
+/// What counts against the limits that `request` has to stay within. What no limit is about is not added up.
+pub(super) fn used(db: &Connection, request: &Request, limits: &Limits) -> rusqlite::Result<Sums> {
+    let all = match limits.all == Limit::default() {
+        true => Sum::default(),
+        false => sum(db, ALL, &request.day, None)?,
+    };
+    let agent = match limits.agent == Limit::default() {
+        true => Sum::default(),
+        false => sum(db, AGENT, &request.day, Some(request.agent))?,
+    };
+    let run = match limits.run {
+        None => 0,
+        Some(_) => run::used(db, request.session)?,
+    };
+    Ok(Sums { all, agent, run })
 }
 
 /// `total` adds as floating-point numbers: a sum beyond the range is the largest number then, and no error.

@@ -10,12 +10,15 @@
 //! seconds of counting may be lost with the machine's power. Money is whole nano-USD. Which day it is, and
 //! how much may be used, the caller says.
 //!
+//! Beside the days, what a conversation's present run costs is kept (`run`), where its agent has a budget for one.
+//!
 //! Not here: prices, and what an upstream said of a request (the gateway's).
 
 mod days;
 mod lightly;
 mod limit;
 mod report;
+mod run;
 
 use std::fmt;
 
@@ -171,7 +174,7 @@ impl Usage<'_> {
                 let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let ended = match close(&tx, id)? {
                     Some(open) => {
-                        add(&tx, &open, &counts(&open))?;
+                        count(&tx, &open, &counts(&open))?;
                         true
                     }
                     None => false,
@@ -193,7 +196,7 @@ impl Usage<'_> {
                 .collect::<rusqlite::Result<_>>()?;
             for id in &lost {
                 if let Some(open) = close(&tx, OpenId(*id))? {
-                    add(&tx, &open, &open.unknown())?;
+                    count(&tx, &open, &open.unknown())?;
                 }
             }
             tx.commit()?;
@@ -201,10 +204,18 @@ impl Usage<'_> {
         })
     }
 
+    /// Ends the run of `session`, so that its budget begins anew. Returns whether it had used anything.
+    pub fn end_run(&self, session: SessionId) -> Operation<bool> {
+        self.0.operation("end a run", move |db| lightly(db, |db| run::end(db, session)))
+    }
+
     /// Adds up the conversations of the oldest day before `before` that still has them one by one, so that
     /// a day long past takes a few rows. Returns whether there was one.
     pub fn fold(&self, before: Day) -> Operation<bool> {
-        self.0.operation("add up what conversations used long ago", move |db| fold(db, &before))
+        self.0.operation("add up what conversations used long ago", move |db| {
+            run::forget(db, &before)?;
+            fold(db, &before)
+        })
     }
 
     /// What is reserved for requests that are under way now.
@@ -221,15 +232,15 @@ impl Usage<'_> {
 
 fn open(db: &mut Connection, request: &Request, limits: &Limits) -> rusqlite::Result<Opened> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (all, agent) = used(&tx, &request.day, request.agent, limits)?;
-    if let Some(over) = judge(request, limits, &all, &agent) {
+    let used = used(&tx, request, limits)?;
+    if let Some(over) = judge(request, limits, &used) {
         return Ok(Opened::Over(over)); // nothing was changed
     }
     let id = tx
         .prepare_cached(
             "INSERT INTO usage_open (day, agent_group_id, session_id, upstream, model, tokens,
-               nano_usd, opened_at_ms)
-             VALUES (:day, :agent, :session, :upstream, :model, :tokens, :nano_usd, :now)
+               nano_usd, opened_at_ms, of_run)
+             VALUES (:day, :agent, :session, :upstream, :model, :tokens, :nano_usd, :now, :of_run)
              RETURNING id",
         )?
         .query_row(
@@ -237,6 +248,7 @@ fn open(db: &mut Connection, request: &Request, limits: &Limits) -> rusqlite::Re
                 ":day": request.day, ":agent": request.agent, ":session": request.session,
                 ":upstream": request.upstream, ":model": request.model,
                 ":tokens": request.tokens, ":nano_usd": request.nano_usd, ":now": request.now,
+                ":of_run": limits.run.is_some(),
             },
             |row| row.get(0).map(OpenId),
         )?;
@@ -253,6 +265,7 @@ struct Open {
     model: String,
     tokens: i64,
     nano_usd: Option<i64>,
+    of_run: bool,
 }
 
 impl Open {
@@ -265,6 +278,7 @@ impl Open {
             model: row.get("model")?,
             tokens: row.get("tokens")?,
             nano_usd: row.get("nano_usd")?,
+            of_run: row.get("of_run")?,
         })
     }
 
@@ -285,8 +299,14 @@ impl Open {
 fn close(db: &Connection, id: OpenId) -> rusqlite::Result<Option<Open>> {
     db.prepare_cached(
         "DELETE FROM usage_open WHERE id = :id
-         RETURNING day, agent_group_id, session_id, upstream, model, tokens, nano_usd",
+         RETURNING day, agent_group_id, session_id, upstream, model, tokens, nano_usd, of_run",
     )?
     .query_row(named_params! { ":id": id.0 }, Open::from_row)
     .optional()
+}
+
+/// Counts what a request that is open no more came to, on its day and in its run.
+fn count(db: &Connection, open: &Open, counts: &Counts) -> rusqlite::Result<()> {
+    run::add(db, open, counts.nano_usd.saturating_add(counts.unknown_nano_usd))?;
+    add(db, open, counts)
 }

@@ -1,8 +1,8 @@
 //! Budgets: the person is told once, and nothing is sold beyond.
 
 use serde_json::json;
-use twobox_tests::models::{ModelServer, Rule, Step};
-use twobox_tests::{Chat, Mode, Setup, World, on_process, wait_for};
+use twobox_tests::models::{ModelServer, Rule, Step, Trouble};
+use twobox_tests::{Chat, Mode, Session, Setup, World, on_process, wait_for};
 
 use super::{LONG, MODEL, add, assert_counted, made, tokens, wait_used};
 
@@ -10,6 +10,8 @@ on_process!(
     a_budget_that_is_used_up_is_told_once_and_nothing_is_asked,
     an_agent_has_a_budget_of_its_own,
     many_conversations_at_once_never_use_more_than_the_budget,
+    a_message_that_costs_too_much_fails_and_each_has_a_budget_of_its_own,
+    what_a_message_may_have_cost_before_the_host_died_counts_in_its_budget,
 );
 
 /// Room for a few requests: each reserves a token for each byte, and has a fourth of that counted.
@@ -123,4 +125,73 @@ fn many_conversations_at_once_never_use_more_than_the_budget(setup: Setup) {
     server.wait_ended(answers);
     assert!(tokens(&server.sold()) <= LIMIT, "{:?}", server.sold());
     assert_counted(&wait_used(&world, answers as u64), &server);
+}
+
+/// Answers of about 200 tokens where 500 are allowed, and a token costs a thousandth of a USD.
+fn dear(setup: Setup) -> Setup {
+    let of = |setting: &str| format!("gateway.upstreams.anthropic.models.claude-x.{setting}");
+    frugal(setup).setting(&of("input_usd"), 0).setting(&of("output_usd"), 1000)
+}
+
+fn long() -> Step {
+    Step::text(&"abcdefg ".repeat(100))
+}
+
+#[track_caller]
+fn assert_run_over_budget(session: &Session, chat: &Chat, id: &str) {
+    let message = wait_for("it to fail", || {
+        Some(session.message(id)).filter(|message| message.status == "failed")
+    });
+    let failure = message.failure.unwrap_or_default();
+    assert!(failure.contains("run_budget_exceeded"), "{failure}");
+    let told = wait_for("the person to be told", || chat.notices().pop());
+    for part in ["the budget of this run is used up", "0.7500 USD", "budget.usd_per_run"] {
+        assert!(told.text.contains(part), "{}", told.text);
+    }
+}
+
+fn a_message_that_costs_too_much_fails_and_each_has_a_budget_of_its_own(setup: Setup) {
+    let server = ModelServer::start();
+    let world = made(dear(setup), &server, Mode::Shared, &[MODEL]);
+    world.configure_agent("ada", &json!({"budget": {"usd_per_run": 0.75}}));
+    world.up();
+    let chat = world.chat("ada");
+    for n in 0..5 {
+        server.script(vec![long()]);
+        chat.ask(&format!("thing {n}"));
+    }
+    let note =
+        |n: u32| long().and_call("write_file", json!({"path": format!("{n}"), "content": "x"}));
+    server.script(vec![note(1), note(2)]);
+    let id = chat.say("a great work");
+    let session = world.session("ada");
+    assert_run_over_budget(&session, &chat, &id);
+    assert_eq!(server.wait_ended(7).len(), 7, "a third model turn was not asked for");
+    server.script(vec![long()]);
+    chat.ask("another thing");
+    assert_eq!(chat.notices().len(), 1);
+
+    world.twobox(&["agents", "set", "ada", "budget.usd_per_run=5"]);
+    server.script(vec![Step::text("done at last")]);
+    world.twobox(&["sessions", "retry", &session.id]);
+    chat.wait_answer_within(LONG, &id);
+    world.assert_answered_once(&chat, &session, &id, "done at last");
+    assert_counted(&wait_used(&world, 9), &server);
+}
+
+fn what_a_message_may_have_cost_before_the_host_died_counts_in_its_budget(setup: Setup) {
+    let server = ModelServer::start();
+    let world = made(dear(setup), &server, Mode::Shared, &[MODEL]);
+    world.configure_agent("ada", &json!({"budget": {"usd_per_run": 0.75}}));
+    world.up();
+    server.script(vec![long().in_pieces(12).with(Trouble::Stall(700)), Step::text("never asked")]);
+    let chat = world.chat("ada");
+    let id = chat.say("hello");
+    server.wait_stalled(1);
+    let session = world.session("ada");
+    world.kill_host();
+    world.up();
+    assert_run_over_budget(&session, &chat, &id);
+    let used = wait_used(&world, 1);
+    assert_eq!((&used["unknown"], server.requests().len()), (&json!(1), 1), "{used}");
 }
