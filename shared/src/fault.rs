@@ -67,6 +67,10 @@ crash_points! {
     HostApprovalTold = "host.approval.told",
     /// The agent's requests are carried out and answered, nobody has looked at what came of it.
     HostRequestCommitted = "host.request.committed",
+    /// What a request to a model can use is reserved, and the request is not sent.
+    HostGatewayReserved = "host.gateway.reserved",
+    /// A model has answered to the end, and what that used is not counted.
+    HostGatewayAnswered = "host.gateway.answered",
     /// What was settled long ago is deleted from the inbox.
     HostForgot = "host.forgot",
     /// A session that was made for a run is folded, and marked all the same.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use twobox_shared::clock::Clock;
 use twobox_shared::content::RUN_IS_OVER_BUDGET;
+use twobox_shared::fault::{self, CrashPoint};
 use twobox_slots::zone::Zone;
 use twobox_store::usage::{Day, Limit, Limits, OpenId, Opened, Over, Request, Settled, Whose};
 use twobox_store::{DbError, Store};
@@ -139,7 +140,10 @@ impl Reserved {
         let Some(id) = self.id.take() else { return };
         let (store, nano_usd) = (self.store.clone(), self.prices.map(|it| it.cost(&tokens)));
         let settled = Settled { tokens, nano_usd, failed: false };
-        end(async move { store.usage().settle(id, settled).await });
+        end(async move {
+            fault::point(CrashPoint::HostGatewayAnswered);
+            store.usage().settle(id, settled).await
+        });
     }
 }
 

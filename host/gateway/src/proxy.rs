@@ -15,6 +15,7 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use twobox_shared::agent_config::{Api, FETCH_PATH};
 use twobox_shared::errors::{chain, for_a_terminal};
+use twobox_shared::fault::{self, CrashPoint};
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
 
@@ -177,6 +178,7 @@ impl Proxy {
             return self.look_up(&out, turn).await;
         }
         let reserved = self.ledger.reserve(caller, upstream, &asked, out.held.bytes.len()).await?;
+        fault::point(CrashPoint::HostGatewayReserved);
         self.ask(*api, &out, reserved, turn).await
     }
 

@@ -11,12 +11,13 @@ use twobox_shared::ids::{MessagingGroupId, SessionId, SystemIds};
 use twobox_store::Store;
 use twobox_store::schedules::Status;
 use twobox_system::data::DataDir;
+use twobox_tests::models::ModelServer;
 use twobox_tests::{
     Chat, Courier, Lifetime, Mode, Runtime, Session, Setup, World, on_process, wait_for,
 };
 
 use crate::approvals::{asks, decisions, heard, prompt, tea};
-use crate::models::crashes;
+use crate::models::{MODEL, add, crashes, made, set_secret, tokens, towards, wait_used};
 use crate::redrive::{expired, wait_delivered};
 use crate::schedules::{Book, Rhythm};
 use crate::scripts::echo;
@@ -31,6 +32,8 @@ enum Plan {
     Stop,
     /// An agent asks its host for something.
     Request,
+    /// A model answers.
+    Buy,
     /// An agent asks people, and one of them answers.
     Ask,
     /// A person wants an answer sent once more that nobody took.
@@ -82,6 +85,7 @@ fn plan(point: CrashPoint) -> Plan {
         P::RunnerPermissionUsed | P::RunnerAnswerHeard | P::RunnerToolDone => Plan::Model,
         P::RunnerFailed => Plan::RoundTrip(Who::Runner, "fail:1 hello"),
         P::HostRequestCommitted => Plan::Request,
+        P::HostGatewayReserved | P::HostGatewayAnswered => Plan::Buy,
         P::HostApprovalAsked
         | P::HostApprovalDecided
         | P::HostApprovalClaimed
@@ -127,6 +131,8 @@ at_each_point!(
     host_approval_claimed = HostApprovalClaimed,
     host_approval_told = HostApprovalTold,
     host_request_committed = HostRequestCommitted,
+    host_gateway_reserved = HostGatewayReserved,
+    host_gateway_answered = HostGatewayAnswered,
     host_session_folded = HostSessionFolded,
     host_session_closed = HostSessionClosed,
     host_session_removed = HostSessionRemoved,
@@ -154,6 +160,7 @@ fn survive(point: CrashPoint) {
         Plan::Notice => notice(setup, point),
         Plan::Stop => stop(setup, point),
         Plan::Request => request(point),
+        Plan::Buy => buy(point),
         Plan::Ask => ask(point),
         Plan::Redrive => redrive(point),
         Plan::Forget(who) => forget(point, &who),
@@ -257,6 +264,32 @@ fn ask(point: CrashPoint) {
     assert_eq!(decisions(&session).len(), 1, "told once");
     let said = |begins: &str| chat.letters().iter().filter(|it| it.text.contains(begins)).count();
     assert_eq!((said("The agent asks"), said("answered by")), (1, 1), "{:?}", chat.letters());
+    world.assert_fsck_clean();
+}
+
+/// It is answered once, and of the request that was under way nobody says that it cost nothing.
+fn buy(point: CrashPoint) {
+    let server = ModelServer::start();
+    let world = made(Setup::new(Runtime::Process), &server, Mode::Shared, &[MODEL]);
+    up_armed(&world, point);
+    let chat = world.chat("ada");
+    let id = chat.hand_in(None, "hello");
+    revive(&world, point);
+    chat.wait_accepted(&id);
+    chat.wait_answer(&id);
+    let session = world.session("ada");
+    session.wait_status(&id, "completed");
+    session.wait_settled();
+    let answers = server.requests().len();
+    let answers = server.wait_ended(answers).len();
+    assert_eq!(chat.answers(&id).len(), 1, "answered once");
+    // What was reserved and never sent, and what was sold and never counted, look alike to whoever comes after.
+    let asked = answers + usize::from(point == CrashPoint::HostGatewayReserved);
+    let used = wait_used(&world, asked as u64);
+    assert_eq!(used["unknown"], 1, "{used}");
+    let all = |of: &str| used[of].as_u64().unwrap();
+    let counted = ["input", "cache_read", "cache_write", "output", "unknown_tokens"].map(all);
+    assert!(counted.iter().sum::<u64>() >= tokens(&server.sold()), "{used}");
     world.assert_fsck_clean();
 }
 
@@ -539,8 +572,8 @@ fn forgetful(setup: Setup) -> Setup {
 
 /// What the tests above rely on: the points lie on the paths that they take.
 fn every_point_is_reached_without_dying(setup: Setup) {
-    let courier = Courier::new();
-    let world = forgetful(setup)
+    let (courier, server) = (Courier::new(), ModelServer::start());
+    let world = towards(forgetful(setup), &server)
         .setting("containers.idle", "2s")
         .setting("shutdown.containers", "stop")
         .setting("containers.stop_grace", "500ms")
@@ -549,6 +582,8 @@ fn every_point_is_reached_without_dying(setup: Setup) {
         .agent("bob", asks(&tea()))
         .make();
     world.wire("ada", "42");
+    set_secret(&world, "anthropic", "sk-any");
+    add(&world, "cleo", Mode::Shared, &[MODEL]);
     outlived(&world);
     let (host, runner) = (world.aside().join("points"), world.agent_folder("ada").join("points"));
     world.up_with(&[
@@ -593,6 +628,7 @@ fn every_point_is_reached_without_dying(setup: Setup) {
     asked.ask("ask");
     prompt(&asked);
     asked.wait_answer(&asked.say("2"));
+    world.chat("cleo").ask("hello");
     heard(&asked, "heard: A person");
     world.stop_host();
     let reached = [points(&host), points(&runner), crashes::reached()].concat();

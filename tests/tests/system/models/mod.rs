@@ -30,7 +30,7 @@ pub(crate) const MODEL: &str = "anthropic/claude-x";
 const LONG: Duration = Duration::from_secs(60);
 
 /// An installation whose upstreams are all `server`.
-fn towards(setup: Setup, server: &ModelServer) -> Setup {
+pub(crate) fn towards(setup: Setup, server: &ModelServer) -> Setup {
     setup.models_at(server)
 }
 
@@ -52,7 +52,7 @@ fn up(setup: Setup, server: &ModelServer) -> World {
 }
 
 /// Adds an agent that `models` answer, each when those before it do not.
-fn add(world: &World, name: &str, mode: Mode, models: &[&str]) {
+pub(crate) fn add(world: &World, name: &str, mode: Mode, models: &[&str]) {
     let mode = match mode {
         Mode::Shared => "shared",
         Mode::PerThread => "per-thread",
@@ -62,7 +62,7 @@ fn add(world: &World, name: &str, mode: Mode, models: &[&str]) {
     world.twobox(&add.into_iter().chain(models).collect::<Vec<_>>());
 }
 
-fn set_secret(world: &World, name: &str, value: &str) {
+pub(crate) fn set_secret(world: &World, name: &str, value: &str) {
     world.set_secret(name, value);
 }
 
@@ -91,7 +91,7 @@ fn whole(sold: &Sold) -> Tally {
 }
 
 /// All tokens alike, as budgets see them.
-fn tokens(sold: &Sold) -> u64 {
+pub(crate) fn tokens(sold: &Sold) -> u64 {
     let tokens = whole(sold).tokens;
     tokens.prompt() + tokens.output
 }
