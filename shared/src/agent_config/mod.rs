@@ -16,8 +16,8 @@ use serde_json::{Map, Value};
 
 pub use codex::Codex;
 pub use model::{
-    Api, Claude, FETCH_PATH, Gateway, Model, ModelName, PLACE_HEADER, Permission, REFUSAL_HEADER,
-    Route,
+    Api, Claude, FETCH_PATH, Gateway, LENGTH_HEADER, Model, ModelName, PLACE_HEADER, Permission,
+    REFUSAL_HEADER, Route,
 };
 pub use provider::{Kind, Lifetime, Provider, Written};
 pub use servers::{Server, Servers};

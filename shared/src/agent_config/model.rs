@@ -171,11 +171,13 @@ impl fmt::Debug for Gateway {
 /// answer that is handed down has it.
 pub const REFUSAL_HEADER: &str = "x-twobox-refusal";
 
-/// The path at the session's socket where the host fetches what `?url=` names, and the header of its answer that
-/// says where that is, after redirects.
+/// The path at the session's socket where the host fetches what `?url=` names, the header of its answer that
+/// says where that is, after redirects, and the one that says how many bytes it has, if its server does.
 pub const FETCH_PATH: &str = "/fetch";
 /// See [`FETCH_PATH`].
 pub const PLACE_HEADER: &str = "x-twobox-url";
+/// See [`FETCH_PATH`].
+pub const LENGTH_HEADER: &str = "x-twobox-length";
 
 /// The way to one model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use twobox_model::egress::{Host, Target};
-use twobox_shared::agent_config::PLACE_HEADER;
+use twobox_shared::agent_config::{LENGTH_HEADER, PLACE_HEADER};
 use twobox_system::blocking::blocking;
 use url::Url;
 
@@ -203,6 +203,11 @@ fn passed(url: &Url, answered: &HeaderMap) -> Result<HeaderMap, Refusal> {
     }
     if let Ok(place) = HeaderValue::from_str(url.as_str()) {
         headers.insert(PLACE_HEADER, place);
+    }
+    // Not as the length of the body, of which less may come.
+    let length = answered.get(header::CONTENT_LENGTH);
+    if let Some(length) = length.filter(|it| it.as_bytes().iter().all(u8::is_ascii_digit)) {
+        headers.insert(LENGTH_HEADER, length.clone());
     }
     Ok(headers)
 }

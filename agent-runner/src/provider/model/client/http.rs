@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use twobox_shared::agent_config::{PLACE_HEADER, REFUSAL_HEADER};
+use twobox_shared::agent_config::{LENGTH_HEADER, PLACE_HEADER, REFUSAL_HEADER};
 
 /// The longest head of an answer, in bytes.
 const HEAD_MAX: usize = 64 << 10;
@@ -28,17 +28,9 @@ pub(super) struct Head {
     pub(super) kind: Option<String>,
     /// Where it is, if it was fetched for us.
     pub(super) place: Option<String>,
+    /// How many bytes that has.
+    pub(super) length: Option<u64>,
     framing: Framing,
-}
-
-impl Head {
-    /// How many bytes the body has, if that is said before it.
-    pub(super) fn length(&self) -> Option<u64> {
-        match self.framing {
-            Framing::Length(length) => Some(length),
-            Framing::Chunked { .. } | Framing::Close => None,
-        }
-    }
 }
 
 /// How a body ends.
@@ -133,7 +125,8 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
     let own = header(REFUSAL_HEADER).is_some();
     let kind = header("content-type").map(str::to_owned);
     let place = header(PLACE_HEADER).map(str::to_owned);
-    Ok(Head { status, json, own, kind, place, framing })
+    let length = header(LENGTH_HEADER).and_then(|it| it.trim().parse().ok());
+    Ok(Head { status, json, own, kind, place, length, framing })
 }
 
 /// The body of an answer. It ends well only where its framing says so; a connection that is closed before
