@@ -66,6 +66,33 @@ pub(crate) fn proportional(pid: u32) -> Result<f64, Error> {
     Ok(kib / 1024.0)
 }
 
+/// The memory that only this process has, in MiB.
+pub(crate) fn private(pid: u32) -> Result<f64, Error> {
+    let sums = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let lines = sums.lines().filter(|line| line.starts_with("Private_"));
+    let mut kib = 0.0;
+    for line in lines {
+        let number = line.split_whitespace().nth(1).ok_or("no number")?;
+        kib += number.parse::<f64>()?;
+    }
+    Ok(kib / 1024.0)
+}
+
+/// The processes that descend from `pid`.
+pub(crate) fn descendants(pid: u32) -> Result<Vec<u32>, Error> {
+    let all: Vec<(u32, u32)> = std::fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter_map(|child| Some((child, parent(child).ok()?)))
+        .collect();
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(above) = found.get(at).copied() {
+        found.extend(all.iter().filter(|(_, parent)| *parent == above).map(|(child, _)| *child));
+        at += 1;
+    }
+    Ok(found.split_off(1))
+}
+
 /// The processes above `pid` that are there for it alone: up to `host`, an engine's daemon, or the
 /// first process of all.
 pub(crate) fn parents(pid: u32, host: u32) -> Result<Vec<u32>, Error> {
