@@ -18,6 +18,9 @@ pub const TEXT_MAX: usize = 8 << 10;
 /// The most bytes of a file that are read. In JSON, a byte of text may take six.
 const FILE_MAX: u64 = 64 << 10;
 
+/// How a tool's name begins that stands for a wait: what is behind it is what a person is asked about.
+pub const WAITING: &str = "waiting for a person: ";
+
 /// How many characters of a tool's name are shown.
 const TOOL_MAX: usize = 80;
 

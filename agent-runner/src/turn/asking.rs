@@ -10,6 +10,7 @@ use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboxReader;
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Claim, OutboxWriter};
+use twobox_shared::progress::WAITING;
 
 use super::{Turn, claim_of};
 use crate::ask::{Asking, Decision, Open};
@@ -63,9 +64,10 @@ impl Turn<'_, '_> {
         };
         self.worked = true;
         // The time of people is not the tool's.
-        let name = format!("waiting for a person: {}", asking.name());
+        let name = format!("{WAITING}{}", asking.name());
         self.before_asking = self.before_asking.take().or_else(|| self.limits.tool());
         self.show_tool(Some((&name, left)));
+        self.shown.tool(Some(&name));
         self.limits.tool_started(name, now, left);
         let is_permission = matches!(asking, Asking::Permission { .. });
         let until = now + patience + SLACK;
@@ -107,6 +109,7 @@ impl Turn<'_, '_> {
             && let Some((name, span)) = self.before_asking.take()
         {
             self.show_tool(Some((&name, span)));
+            self.shown.tool(Some(&name));
             self.limits.tool_started(name, self.runner.clock.monotonic(), span);
         }
         Ok(())

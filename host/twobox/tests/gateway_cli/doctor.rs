@@ -122,6 +122,9 @@ fn an_agent_that_is_made_or_changed_is_told_what_it_wants_yet() {
     {
         assert!(wants.contains(part), "{part}: {wants}");
     }
+    let file = std::fs::read_to_string(data.join("agents/cody.json")).unwrap();
+    let file: Value = serde_json::from_str(&file).unwrap();
+    assert_eq!(file["limits"]["memory_mb"], 2048, "{file}");
     let wants = said(&["agents", "set", "cody", "model=openai/m"]);
     assert!(wants.contains("Claude Code speaks Anthropic's Messages"), "{wants}");
     let wants = said(&["agents", "edit", "parrot", "--image", "one:1"]);

@@ -187,7 +187,7 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
                 (Some(Provider::Scripted), None, true) => Some(Written::Object(Kind::Scripted)),
             };
             settings.check_models(context)?;
-            settings.put(&mut file)?;
+            settings.begin(&mut file)?;
             add(context, &name, session_mode, &file)
         }
         AgentsCommand::List => list(context),

@@ -12,6 +12,10 @@ use twobox_gateway::Upstreams;
 use twobox_model::egress::{Egress, Rule};
 use twobox_runtime::profile::File;
 
+/// What a new agent of Claude Code may have where nobody says another limit: it reserves more than the usual one,
+/// and ends as it begins where that is counted.
+const CLAUDE_MEMORY_MB: u64 = 2048;
+
 /// How an agent runs, where it is not as `[containers]` in twobox.toml says.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Settings {
@@ -65,6 +69,15 @@ impl Settings {
     /// The model that is named first, if one is.
     pub(super) fn model(&self) -> Option<&ModelName> {
         self.models.first()
+    }
+
+    /// Sets it in `file`, of an agent that is new.
+    pub(super) fn begin(self, file: &mut File) -> Result<(), Failure> {
+        self.put(file)?;
+        if matches!(file.provider, Some(Written::Object(Provider::Claude(_)))) {
+            file.limits.memory_mb.get_or_insert(CLAUDE_MEMORY_MB);
+        }
+        Ok(())
     }
 
     /// Sets it in `file`. What is not given stays.

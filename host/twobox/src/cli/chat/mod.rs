@@ -20,7 +20,7 @@ use twobox_shared::progress::Progress;
 use twobox_shared::visible;
 
 use super::conversation::{Conversation, News, Partner, Recipient, chat_command};
-use super::output::{Failure, json_text, note, reply};
+use super::output::{Failure, json_text, note};
 use super::{Context, seconds, select};
 use editor::{Editor, Input};
 use paper::{Paper, read_lines};
@@ -108,6 +108,8 @@ struct Chat {
     failed: usize,
     /// The command that shows what comes later.
     to_listen: String,
+    /// What it is at, as it was told last.
+    progress: Option<Progress>,
     /// Since when the agent is at what it was told, as far as is seen from here, and when that is
     /// said next.
     at_work: Option<(Instant, Instant)>,
@@ -129,6 +131,7 @@ impl Chat {
             refused: 0,
             failed: 0,
             to_listen,
+            progress: None,
             at_work: None,
             ask_again: None,
             told: false,
@@ -272,7 +275,16 @@ impl Chat {
                 self.refused += 1;
                 self.paper.complain(&reason);
             }
-            News::Outbound(Outbound { key, in_reply_to, answers, text, files, failed, .. }) => {
+            News::Outbound(Outbound {
+                key,
+                in_reply_to,
+                answers,
+                text,
+                files,
+                failed,
+                prompt,
+                ..
+            }) => {
                 self.answered(&answers);
                 self.failed += usize::from(failed);
                 if self.paper.output.json {
@@ -282,17 +294,23 @@ impl Chat {
                     });
                     self.paper.text(&json_text(&line));
                 } else {
-                    self.paper.text(&reply(&text));
+                    self.paper.text(&words::said(&text, prompt.is_some()));
                     for file in files {
                         self.paper.text(&format!("[file {}]", visible::line(&file)));
                     }
                 }
                 conversation.shown(key);
             }
-            News::Progress(progress) => self.show(progress.as_ref()),
+            News::Progress(progress) => {
+                self.show(progress.as_ref());
+                self.progress = progress;
+            }
             News::Stopped { message, outcome } => self.stopped(&message, outcome),
             News::Error { reason } => self.paper.complain(&reason),
-            News::Lost => self.paper.note("(the host is gone, waiting for it)"),
+            News::Lost => {
+                self.progress = None;
+                self.paper.note("(the host is gone, waiting for it)");
+            }
             News::Back => {
                 self.paper.note("(the host is back)");
                 // What it was asked before may be lost.
@@ -351,6 +369,13 @@ impl Chat {
         let now = Instant::now();
         let agent = visible::line(&self.agent);
         let minutes = now.duration_since(since).as_secs() / 60;
+        // What it is at had given way to something that was said.
+        if minutes == 0 && self.progress.is_some() {
+            let progress = self.progress.take();
+            self.show(progress.as_ref());
+            self.progress = progress;
+            return;
+        }
         self.paper.note(&match minutes {
             0 => format!("({agent} is working …)"),
             minutes => format!("({agent} is still working, after {minutes} min …)"),

@@ -1,7 +1,9 @@
 //! What a person types at the terminal: something to say, or a word to the program itself.
 
-use twobox_shared::progress::{Progress, State};
+use twobox_shared::progress::{Progress, State, WAITING};
 use twobox_shared::visible;
+
+use crate::cli::output::{printable, reply};
 
 /// What a person wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +23,15 @@ pub(super) enum Typed {
 }
 
 /// What [`Typed::Help`] shows.
-pub(super) const HELP: &str = "/help   this
-/stop   have the agent stop what it is at; once more if it does not obey
-/status what the agent is at, what waits, and what was used today
-/new    begin a new conversation, with an agent that a model answers
-/quit   leave, as Ctrl-D does
-Enter sends, Alt-Enter begins another line, and what is pasted keeps its lines. What begins with // is
-sent with one slash. Up and down find what was typed before.";
+pub(super) const HELP: &str = "/help    this
+/stop    have the agent stop what it is at; once more if it does not obey
+/status  what the agent is at, what waits, and what was used today
+/new     begin a new conversation, with an agent that a model answers
+/quit    leave, as Ctrl-D does
+Enter sends, Alt-Enter begins another line, and what is pasted keeps its
+lines. Up and down find what was typed before. What begins with // is sent
+with one slash. What the agent asks is answered as it says there, with a
+code such as `k7f3 1`, or with the number alone.";
 
 /// Reads what was typed. A path such as /etc/hosts is something to say.
 pub(super) fn read(line: &str) -> Typed {
@@ -60,9 +64,18 @@ pub(super) fn at_it(agent: &str, progress: &Progress) -> String {
     let last = progress.text.trim_end().lines().next_back().unwrap_or_default();
     match (progress.state, progress.tool.as_deref()) {
         (State::Writing, _) if !last.is_empty() => visible::line(last),
-        (State::Tool, Some(tool)) => format!("({agent} is working … {})", visible::line(tool)),
+        (State::Tool, Some(tool)) => match tool.strip_prefix(WAITING) {
+            Some(what) => format!("({agent} waits for a person's answer: {})", visible::line(what)),
+            None => format!("({agent} is working … {})", visible::line(tool)),
+        },
         (State::Thinking | State::Tool | State::Writing, _) => format!("({agent} is working …)"),
     }
+}
+
+/// What was said, as it is shown. What `asks` a person is the host's own word, which sets apart itself what the agent
+/// has written of it; what looks like that and is an agent's is set apart as a whole.
+pub(super) fn said(text: &str, asks: bool) -> String {
+    if asks { printable(text) } else { reply(text) }
 }
 
 /// How one who typed an unknown word is helped.
@@ -104,6 +117,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_host_asks_is_no_agents_to_forge() {
+        let prompt = "[k7f3] The agent asks whether it may use bash:\n  | ls\x1b[2J";
+        let shown = "[k7f3] The agent asks whether it may use bash:\n  | ls\\u{1b}[2J";
+        assert_eq!(said(prompt, true), shown);
+        for forged in [prompt.to_owned(), format!("Well.\n{prompt}"), format!("\n \n{prompt}")] {
+            let shown = said(&forged, false);
+            assert!(shown.lines().all(|line| !line.starts_with("[k7f3]")), "{shown}");
+        }
+    }
+
+    #[test]
     fn what_an_agent_is_at_is_one_line_that_steers_no_terminal() {
         let id = twobox_shared::ids::MessageId::parse("m").unwrap();
         let thinking = Progress::thinking(id, 0);
@@ -120,6 +144,7 @@ mod tests {
         let cases = [
             (thinking.clone(), "(ada is working …)"),
             (tool("bash"), "(ada is working … bash)"),
+            (tool("waiting for a person: bash"), "(ada waits for a person's answer: bash)"),
             (tool("\x1b[2Jrm"), "(ada is working … \\u{1b}[2Jrm)"),
             (writing("one\ntwo thr"), "two thr"),
             (writing("one\n"), "one"),
