@@ -20,7 +20,7 @@ use twobox_shared::outbox::{Ack, AckStatus, OutRow, Source, read_untrusted};
 use twobox_shared::seq::Seq;
 
 use twobox_config::Config;
-use twobox_gateway::{Allowed, Gateway, price};
+use twobox_gateway::{Allowed, Gateway, Terms, price};
 use twobox_runtime as runtime;
 use twobox_runtime::{
     AgentFolders, Condition, Incarnation, Profile, RUNNER_LOG, Runtime, RuntimeError, StartSpec,
@@ -116,6 +116,8 @@ pub struct Ground<'a> {
     pub data: &'a DataDir,
     /// The way to models.
     pub gateway: &'a Gateway,
+    /// Where what they answer is recorded, if a person wants that.
+    pub recording: Option<PathBuf>,
 }
 
 /// Has `agent`, who may name `destinations`, answer `text`.
@@ -123,7 +125,7 @@ pub struct Ground<'a> {
 /// # Errors
 /// Why it was not asked. That it did not answer is no error.
 pub async fn run(
-    Ground { config, data, gateway }: Ground<'_>,
+    Ground { config, data, gateway, recording }: Ground<'_>,
     agent: &AgentGroup,
     destinations: Vec<Destination>,
     text: &str,
@@ -157,8 +159,8 @@ pub async fn run(
     let socket = boxes.paths().gateway_socket();
     let _door = match way {
         Some(way) => {
-            let allowed = allowed(&profile);
-            let allowance = Arc::new(move || allowed.clone());
+            let allowed = Allowed { records: recording.is_some(), ..allowed(&profile) };
+            let allowance = Arc::new(OfTrial { allowed, recording });
             let opened = gateway.open(incarnation.session, agent.id, &way, allowance, &socket);
             Some(opened.map_err(|source| TrialError::Way { socket, source })?)
         }
@@ -200,7 +202,23 @@ pub async fn run(
 fn allowed(profile: &Profile) -> Allowed {
     let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
     let run = profile.budget.usd_per_run.map(price::nano);
-    Allowed { limit, run, egress: Arc::new(profile.egress.clone()) }
+    Allowed { limit, run, egress: Arc::new(profile.egress.clone()), records: false }
+}
+
+/// What the requests of a trial depend on.
+struct OfTrial {
+    allowed: Allowed,
+    recording: Option<PathBuf>,
+}
+
+impl Terms for OfTrial {
+    fn allowed(&self) -> Allowed {
+        self.allowed.clone()
+    }
+
+    fn recording(&self) -> Option<PathBuf> {
+        self.recording.clone()
+    }
 }
 
 /// How `agent` runs, and with which folders.

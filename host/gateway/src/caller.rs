@@ -1,6 +1,7 @@
 //! Who asks: one session, for as long as one of its containers lives.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -33,12 +34,19 @@ pub struct Allowed {
     pub run: Option<i64>,
     /// What it may reach of the network.
     pub egress: Arc<Egress>,
+    /// Whether what its models answer is recorded.
+    pub records: bool,
 }
 
 /// What a session's requests depend on, anew for each of them.
 pub trait Terms: Send + Sync {
     /// What the agent may do now. It may look at files.
     fn allowed(&self) -> Allowed;
+
+    /// Where what its models answer is recorded.
+    fn recording(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Waits until the host has seen what the container had done by now: it may have ended a run, whose budget
     /// is not that of what it asks for next.

@@ -18,6 +18,7 @@ use crate::caller::{Allowance, Caller};
 use crate::door::Door;
 use crate::ledger::Ledger;
 use crate::proxy::Proxy;
+use crate::recording::Replay;
 use crate::refusal::Why;
 use crate::secrets::{Secret, Secrets};
 use crate::settings::{SettingsError, Upstreams};
@@ -131,6 +132,11 @@ impl Gateway {
             is_of_the_key: refusal.why == Why::NotYours,
             reason: refusal.detail,
         })
+    }
+
+    /// Answers from `replay` from now on: no upstream is asked, nothing is reserved, and no key is needed.
+    pub fn replay(&self, replay: Replay) {
+        self.proxy.replay(replay);
     }
 
     /// The upstreams, and what is known of them.

@@ -1,5 +1,6 @@
 //! Money and tokens: what a request can use is reserved before it is sent, and settled by what it did.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use twobox_shared::clock::Clock;
 use twobox_shared::content::RUN_IS_OVER_BUDGET;
 use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::time::UnixMillis;
 use twobox_slots::zone::Zone;
 use twobox_store::usage::{Day, Limit, Limits, OpenId, Opened, Over, Request, Settled, Whose};
 use twobox_store::{DbError, Store};
@@ -40,6 +42,8 @@ pub struct Reserved {
     id: Option<OpenId>,
     prices: Option<Prices>,
     bought: AtomicBool,
+    /// Where its answer is recorded, if it is.
+    pub(crate) recording: Option<PathBuf>,
 }
 
 impl Ledger {
@@ -113,17 +117,25 @@ impl Ledger {
     ) -> Result<Result<Reserved, Over>, DbError> {
         let (store, all, allowance) = (self.store.clone(), self.all, Arc::clone(&caller.allowance));
         blocking(move || {
-            let Allowed { limit: agent, run, .. } = allowance.allowed();
+            let Allowed { limit: agent, run, records, .. } = allowance.allowed();
             let limits = Limits { all, agent, run };
             Ok(match store.usage().open(request, limits).wait()? {
                 Opened::Admitted(id) => {
                     let bought = AtomicBool::new(false);
-                    Ok(Reserved { store, id: Some(id), prices, bought })
+                    let recording = records.then(|| allowance.recording()).flatten();
+                    Ok(Reserved { store, id: Some(id), prices, bought, recording })
                 }
                 Opened::Over(over) => Err(over),
             })
         })
         .await
+    }
+}
+
+impl Ledger {
+    /// The time by which it counts.
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.clock.now()
     }
 }
 

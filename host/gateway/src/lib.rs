@@ -1,8 +1,8 @@
 //! The way from agents to models: a socket for each session (`door`), what may be asked there (`request`,
 //! `headers`), how much at once (`caller`, `pace`, `body`), and the way on (`proxy`, `upstream`, `pause`,
 //! `tap`); to what they may reach of the network (`egress`); which upstreams there are and what they cost
-//! (`settings`, `price`), the host's secrets that they are asked with (`secrets`), and what was used
-//! (`counting`, `ledger`). A container has no key of an upstream, and no way to one but through here.
+//! (`settings`, `price`), the host's secrets that they are asked with (`secrets`), what was used
+//! (`counting`, `ledger`), and what was answered, if that is wanted (`recording`). A container has no key of an upstream, and no way to one but through here.
 //!
 //! It must not know sessions' boxes, channels, or what runs a container.
 
@@ -22,6 +22,7 @@ mod pause;
 pub mod price;
 mod proxy;
 mod reader;
+pub mod recording;
 pub mod refusal;
 pub mod request;
 pub mod retry;

@@ -3,7 +3,8 @@
 
 mod offered;
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use twobox_shared::agent_config::{Api, FETCH_PATH};
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_shared::fault::{self, CrashPoint};
+use twobox_shared::time::UnixMillis;
 use twobox_system::blocking::blocking;
 use twobox_system::repeat::warned;
 
@@ -30,6 +32,7 @@ use crate::egress::{self, Tunnel};
 use crate::headers;
 use crate::ledger::{Ledger, Reserved};
 use crate::pause::Pauses;
+use crate::recording::{Answered, Digest, Recorder, Replay};
 use crate::refusal::{Refusal, Why};
 use crate::request::{Asked, Call, Target};
 use crate::retry::{self, Next, Outcome};
@@ -53,6 +56,8 @@ pub struct Proxy {
     reach: Reach,
     fetcher: Fetcher,
     offered: Offered,
+    /// What is answered from, in the place of all upstreams.
+    replay: OnceLock<Arc<Replay>>,
 }
 
 impl Proxy {
@@ -68,6 +73,7 @@ impl Proxy {
             reach: Reach::new(reach::system()),
             fetcher: Fetcher::default(),
             offered: Offered::default(),
+            replay: OnceLock::new(),
         }
     }
 
@@ -75,6 +81,11 @@ impl Proxy {
     #[must_use]
     pub fn with_resolver(self, resolver: Resolver) -> Self {
         Self { reach: Reach::new(resolver), ..self }
+    }
+
+    /// Answers from `replay` from now on, and asks no upstream.
+    pub(crate) fn replay(&self, replay: Replay) {
+        self.replay.set(Arc::new(replay)).ok(); // one is enough
     }
 
     /// The upstreams.
@@ -156,6 +167,22 @@ impl Proxy {
         }
         let turn = caller.turn().await;
         let held = body::read(body, [&caller.room, &self.room]).await?;
+        let asked = match (call, head.method.as_str()) {
+            // What is counted for nothing is of a model, too.
+            (Call::Ask(_), _) | (Call::Free, "POST") => {
+                Some(read(*api, upstream.kind, held.bytes.clone()).await?)
+            }
+            (Call::Free | Call::Greet, _) => None,
+        };
+        if let Some(asked) = &asked
+            && !caller.may_ask(target.upstream, &asked.model)
+        {
+            let detail = format!("this agent may not ask {}/{}", target.upstream, asked.model);
+            return Err(Refusal::new(Why::NotAllowed, detail));
+        }
+        if let Some(replay) = self.replay.get() {
+            return replayed(replay, call, held.bytes).await;
+        }
         let out = Outgoing {
             upstream,
             path: target.path,
@@ -163,20 +190,9 @@ impl Proxy {
             headers: self.credentials(upstream, &head.headers).await?,
             held,
         };
-        let asked = match (call, out.method.as_str()) {
-            // What is counted for nothing is of a model, too.
-            (Call::Ask(_), _) | (Call::Free, "POST") => {
-                read(*api, upstream.kind, out.held.bytes.clone()).await?
-            }
-            (Call::Free | Call::Greet, _) => return self.look_up(&out, turn).await,
-        };
-        if !caller.may_ask(target.upstream, &asked.model) {
-            let detail = format!("this agent may not ask {}/{}", target.upstream, asked.model);
-            return Err(Refusal::new(Why::NotAllowed, detail));
-        }
-        if call == Call::Free {
+        let (Call::Ask(_), Some(asked)) = (call, asked) else {
             return self.look_up(&out, turn).await;
-        }
+        };
         let reserved = self.ledger.reserve(caller, upstream, &asked, out.held.bytes.len()).await?;
         fault::point(CrashPoint::HostGatewayReserved);
         self.ask(*api, &out, reserved, turn).await
@@ -230,8 +246,14 @@ impl Proxy {
         let (parts, body) = answer.into_parts();
         let passed = headers::down(&parts.headers);
         let kind = parts.headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
-        let counting = Counting::new(api, kind.unwrap_or_default());
+        let kind = kind.unwrap_or_default();
+        let counting = Counting::new(api, kind);
+        let recorder = match &reserved.recording {
+            Some(file) => recorder(file.clone(), self.ledger.now(), out, kind).await,
+            None => None,
+        };
         let count = Count::of(counting, move |counted| reserved.settle(counted));
+        let count = count.recorded(recorder);
         Ok(with_body(parts.status, passed, Tap::new(body, count, turn, PATIENCE)))
     }
 
@@ -372,6 +394,33 @@ async fn read(api: Api, kind: Kind, body: Bytes) -> Result<Asked, Refusal> {
         true => Asked::read(api, kind, &body),
         false => blocking(move || Asked::read(api, kind, &body)).await,
     }
+}
+
+/// Who writes the answer to `out` down. A request that a model answered can be read.
+async fn recorder(
+    file: PathBuf,
+    at: UnixMillis,
+    out: &Outgoing<'_>,
+    kind: &str,
+) -> Option<Recorder> {
+    let body = out.held.bytes.clone();
+    let digest = blocking(move || Digest::of(&body)).await.ok()?;
+    Some(Recorder::new(file, at, &out.upstream.name, digest, kind))
+}
+
+/// What was answered to the request with `body` when that was recorded.
+async fn replayed(replay: &Arc<Replay>, call: Call, body: Bytes) -> Result<Answer, Refusal> {
+    if !matches!(call, Call::Ask(_)) {
+        let detail = "a recording has nothing but what models answered".to_owned();
+        return Err(Refusal::new(Why::NotRecorded, detail));
+    }
+    let replay = Arc::clone(replay);
+    let Answered { content_type, body } = blocking(move || replay.answer(&body)).await?;
+    let mut headers = HeaderMap::new();
+    if let Ok(kind) = HeaderValue::from_str(&content_type) {
+        headers.insert(CONTENT_TYPE, kind);
+    }
+    Ok(plain(StatusCode::OK, body, headers))
 }
 
 fn too_fast() -> Refusal {

@@ -28,6 +28,8 @@ pub enum Why {
     NotAllowed,
     /// There is no such thing here.
     NotFound,
+    /// No request like it was recorded, and no model is asked.
+    NotRecorded,
     /// Its body did not come in time.
     TooSlow,
     /// It is larger than anything that is served.
@@ -53,7 +55,7 @@ impl Refusal {
             Why::NotYours => 401,
             Why::OverBudget | Why::OverRun => 402,
             Why::NotAllowed => 403,
-            Why::NotFound => 404,
+            Why::NotFound | Why::NotRecorded => 404,
             Why::TooSlow => 408,
             Why::TooLarge => 413,
             Why::TooMany => 429,
@@ -72,6 +74,7 @@ impl Refusal {
             Why::OverRun => "run-budget",
             Why::NotAllowed => "not-allowed",
             Why::NotFound => "not-found",
+            Why::NotRecorded => "not-recorded",
             Why::TooSlow => "too-slow",
             Why::TooLarge => "too-large",
             Why::TooMany => "too-many",
@@ -92,7 +95,7 @@ impl Refusal {
             Why::NotYours => "authentication_error",
             Why::OverBudget | Why::OverRun => "billing_error",
             Why::NotAllowed => "permission_error",
-            Why::NotFound => "not_found_error",
+            Why::NotFound | Why::NotRecorded => "not_found_error",
             Why::TooLarge => "request_too_large",
             Why::TooMany => "rate_limit_error",
             Why::Unfit | Why::Unreachable => "api_error",

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::counting::{Counted, Counting};
+use crate::recording::Recorder;
 
 /// How long an answer is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -45,31 +46,47 @@ pub(crate) struct Tap {
     size: SizeHint,
 }
 
-/// What follows an answer, and who hears what it has cost: once, also if the task is gone.
-pub(crate) struct Count(Option<(Counting, Told)>);
+/// What follows an answer: who hears what it has cost, once, also if the task is gone; and who records it.
+pub(crate) struct Count {
+    counting: Option<(Counting, Told)>,
+    recorder: Option<Recorder>,
+}
 
 type Told = Box<dyn FnOnce(Counted) + Send>;
 
 impl Count {
     /// Nobody wants to know what the answer costs.
     pub(crate) fn nothing() -> Self {
-        Self(None)
+        Self { counting: None, recorder: None }
     }
 
     /// Tells `told` what `counting` has found: at the end of the answer, or when it goes no further.
     pub(crate) fn of(counting: Counting, told: impl FnOnce(Counted) + Send + 'static) -> Self {
-        Self(Some((counting, Box::new(told))))
+        Self { counting: Some((counting, Box::new(told))), recorder: None }
+    }
+
+    /// The same, and `recorder` writes it down when it has come to its end.
+    pub(crate) fn recorded(mut self, recorder: Option<Recorder>) -> Self {
+        self.recorder = recorder;
+        self
     }
 
     fn feed(&mut self, frame: &Frame<Bytes>) {
-        if let (Some((counting, _)), Some(data)) = (&mut self.0, frame.data_ref()) {
+        let Some(data) = frame.data_ref() else { return };
+        if let Some((counting, _)) = &mut self.counting {
             counting.feed(data);
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.feed(data);
         }
     }
 
     fn settle(&mut self, whole: bool) {
-        if let Some((counting, told)) = self.0.take() {
+        if let Some((counting, told)) = self.counting.take() {
             told(counting.end(whole));
+        }
+        if let Some(recorder) = self.recorder.take().filter(|_| whole) {
+            recorder.end();
         }
     }
 }
@@ -77,7 +94,7 @@ impl Count {
 impl Drop for Count {
     fn drop(&mut self) {
         // Who has read the last event need not wait for the end of the connection.
-        let whole = self.0.as_ref().is_some_and(|(counting, _)| counting.is_final());
+        let whole = self.counting.as_ref().is_some_and(|(counting, _)| counting.is_final());
         self.settle(whole);
     }
 }

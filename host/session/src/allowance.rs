@@ -33,7 +33,7 @@ type Seen = (u64, u64, (i64, i64), (i64, i64));
 pub(crate) fn of(profile: &Profile) -> Allowed {
     let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
     let run = profile.budget.usd_per_run.map(price::nano);
-    Allowed { limit, run, egress: Arc::new(profile.egress.clone()) }
+    Allowed { limit, run, egress: Arc::new(profile.egress.clone()), records: profile.record }
 }
 
 impl Allowance {

@@ -1,6 +1,6 @@
 //! The session's way to models: a socket that is there while its container lives.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -40,11 +40,16 @@ struct OfSession {
     allowance: Allowance,
     core: Arc<Core>,
     id: SessionId,
+    recording: PathBuf,
 }
 
 impl Terms for OfSession {
     fn allowed(&self) -> Allowed {
         self.allowance.now()
+    }
+
+    fn recording(&self) -> Option<PathBuf> {
+        Some(self.recording.clone())
     }
 
     fn taken_in(&self) -> TakenIn {
@@ -87,10 +92,12 @@ impl Task {
         let (boxes, core, agent) =
             (Arc::clone(&self.boxes), Arc::clone(&self.core), self.record.agent_group);
         let id = self.id;
+        let recordings = core.parts.data.recordings().join(&self.record.agent_folder);
+        let recording = recordings.join(format!("{id}.jsonl"));
         // Opened inside tokio, which the threads for blocking work belong to.
         let opened = blocking(move || {
             let socket = boxes.paths().gateway_socket();
-            let terms = Arc::new(OfSession { allowance, core: Arc::clone(&core), id });
+            let terms = Arc::new(OfSession { allowance, core: Arc::clone(&core), id, recording });
             core.parts.gateway.open(id, agent, &way, terms, &socket)
         });
         match opened.await {

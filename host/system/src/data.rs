@@ -212,6 +212,11 @@ impl DataDir {
         self.root.join("secrets")
     }
 
+    /// What models answered, of agents for which that is recorded: a folder for each agent.
+    pub fn recordings(&self) -> PathBuf {
+        self.root.join("recordings")
+    }
+
     /// Private folders for copies of outboxes under repair.
     pub fn scratch(&self) -> PathBuf {
         self.root.join("scratch")

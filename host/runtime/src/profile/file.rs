@@ -51,6 +51,9 @@ pub struct File {
     /// What its models may use up in a day.
     #[serde(skip_serializing_if = "Budget::is_empty")]
     pub budget: Budget,
+    /// Whether what its models answer is recorded.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub record: bool,
     /// Folders of the machine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<ExtraMount>,

@@ -48,6 +48,8 @@ pub struct Profile {
     pub limits: Limits,
     /// What its models may use up in a day. It is the agent's alone: `[gateway]` has that of all together.
     pub budget: Budget,
+    /// Whether what its models answer is recorded.
+    pub record: bool,
     /// Folders of the machine that they are given besides their own.
     pub mounts: Vec<ExtraMount>,
     /// The vendor's program that answers, if one does.
@@ -104,6 +106,7 @@ impl Profile {
                 pids: Setting { value: settings.pids, own: false },
             },
             budget: Budget::default(),
+            record: false,
             mounts: Vec::new(),
             cli: None,
             environment: Environment::default(),
@@ -118,7 +121,7 @@ impl Profile {
     pub fn of(file: File, settings: &Containers) -> Result<Self, String> {
         let usual = Self::usual(settings);
         let agent = file.agent()?;
-        let File { image, network, egress, limits, budget, mounts, environment, .. } = file;
+        let File { image, network, egress, limits, budget, record, mounts, environment, .. } = file;
         let file::Limits { memory_mb, cpus, pids } = limits;
         #[expect(clippy::cast_precision_loss, reason = "compared with the bounds of a setting")]
         let numbers = [
@@ -154,6 +157,7 @@ impl Profile {
                 pids: usual.limits.pids.or(pids),
             },
             budget,
+            record,
             mounts,
             environment: Environment::of(environment)?,
             caution,
@@ -182,10 +186,11 @@ impl Profile {
     }
 
     /// A text that changes whenever something does that a runner is started with, for a digest alone: it has
-    /// secrets. The budget and what may be reached are not among it: they are read anew for each request.
+    /// secrets. The budget, what may be reached and whether answers are recorded are not among it: they are read
+    /// anew for each request.
     pub fn secret_text(&self) -> String {
-        let started_with =
-            Self { budget: Budget::default(), egress: Egress::default(), ..self.clone() };
+        let (budget, egress, record) = (Budget::default(), Egress::default(), false);
+        let started_with = Self { budget, egress, record, ..self.clone() };
         format!("{started_with:?}{}", self.environment.secret_text())
     }
 
@@ -198,6 +203,7 @@ impl Profile {
             egress,
             limits,
             budget,
+            record,
             mounts,
             environment,
             cli: _,
@@ -253,6 +259,7 @@ impl Profile {
                 budget.usd_per_run.map_or_else(|| "none".to_owned(), |it| it.to_string()),
                 budget.usd_per_run.is_some(),
             ),
+            row("record", record.to_string(), *record),
             row(
                 "mounts",
                 words(mounts.iter().map(ToString::to_string).collect()),

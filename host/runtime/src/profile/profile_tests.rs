@@ -57,6 +57,7 @@ fn what_an_agent_does_not_say_is_as_the_settings_say() {
         row("budget.usd_per_day", "2.5", true),
         row("budget.tokens_per_day", "none", false),
         row("budget.usd_per_run", "none", false),
+        row("record", "false", false),
         row(
             "mounts",
             "/srv/docs at /mnt/docs (read-only), /srv/desk at /mnt/desk (read-write)",

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 use twobox_shared::errors::chain;
@@ -11,12 +11,14 @@ use twobox_shared::ids::SessionId;
 use twobox_shared::time::UnixMillis;
 
 use super::RUNTIME_PAUSE;
+use twobox_gateway::recording;
 use twobox_runtime::{Condition, Incarnation, RuntimeError, RuntimeEvent, Sighting};
 use twobox_session::core::Core;
 use twobox_session::signal::Reason;
 use twobox_session::task::RETIRE_BEYOND;
 use twobox_store::DbError;
 use twobox_store::ownership::HostLife;
+use twobox_system::blocking::blocking;
 use twobox_system::clock;
 use twobox_system::repeat::warned;
 
@@ -68,6 +70,7 @@ pub(super) async fn keep(
                 RUNTIME_PAUSE
             }
         };
+        forget_recordings(&core, now.0).await;
         let next = tokio::time::sleep(pause);
         tokio::pin!(next);
         loop {
@@ -81,6 +84,17 @@ pub(super) async fn keep(
                 },
             }
         }
+    }
+}
+
+/// Deletes what was recorded longer ago than anything is kept, and what is too much.
+async fn forget_recordings(core: &Arc<Core>, now: UnixMillis) {
+    let (folder, keep) = (core.parts.data.recordings(), core.parts.config.history.keep);
+    let now = UNIX_EPOCH + Duration::from_millis(now.0.max(0).cast_unsigned());
+    if let Err(error) = blocking(move || recording::forget(&folder, keep, now)).await
+        && let Some(before) = warned("recordings", &error.to_string())
+    {
+        tracing::warn!(%error, before, "old recordings could not be deleted");
     }
 }
 

@@ -12,6 +12,7 @@ mod keys;
 mod kills;
 mod ledger;
 mod permissions;
+mod recordings;
 mod troubles;
 
 use std::time::Duration;

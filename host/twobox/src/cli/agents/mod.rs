@@ -31,6 +31,7 @@ use super::{Context, doctor, output, programs};
 use twobox_app::trial::{self, Trial};
 use twobox_config::{Config, Containers};
 use twobox_gateway::Gateway;
+use twobox_gateway::recording::Replay;
 use twobox_runtime::Profile;
 use twobox_runtime::profile::File;
 use twobox_runtime::program::{self, Migrated};
@@ -113,6 +114,12 @@ pub(super) enum AgentsCommand {
         /// What to say.
         #[arg(default_value = "hello")]
         text: String,
+        /// Write what its models answer to this new file.
+        #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+        record: Option<PathBuf>,
+        /// Answer its requests from this recording: no model is asked, and none has to be paid.
+        #[arg(long, value_name = "FILE")]
+        replay: Option<PathBuf>,
     },
     /// Remove an agent. Its sessions are closed: what waits in them is given up, and tasks end. Its folders,
     /// its configuration and the files of its sessions stay on disk.
@@ -206,12 +213,24 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
         }
         AgentsCommand::Set { name, fields } => fields::set(context, &name, &fields),
         AgentsCommand::Copy { from, to } => copy::copy(context, &from, &to),
-        AgentsCommand::Test { name, text } => super::in_tokio(test(context, &name, &text)),
+        AgentsCommand::Test { name, text, record, replay } => {
+            super::in_tokio(test(context, &name, &text, record, replay))
+        }
         AgentsCommand::Remove { name } => remove(context, &name),
     }
 }
 
-async fn test(context: &Context, name: &str, text: &str) -> Result<ExitCode, Failure> {
+async fn test(
+    context: &Context,
+    name: &str,
+    text: &str,
+    record: Option<PathBuf>,
+    replay: Option<PathBuf>,
+) -> Result<ExitCode, Failure> {
+    if let Some(file) = record.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
+        let there = format!("{} is there already: name another file", file.display());
+        return Err(Failure::usage(there));
+    }
     bounds::MESSAGE
         .check("the text", text.len())
         .map_err(|error| Failure::usage(error.to_string()))?;
@@ -225,7 +244,11 @@ async fn test(context: &Context, name: &str, text: &str) -> Result<ExitCode, Fai
     });
     let (config, _) = context.load_config(&data.config())?;
     let gateway = Gateway::of(&config, &data, &context.env, store, Arc::new(SystemClock))?;
-    let ground = trial::Ground { config: &config, data: &data, gateway: &gateway };
+    if let Some(file) = replay {
+        gateway.replay(Replay::read(&file)?);
+    }
+    let ground =
+        trial::Ground { config: &config, data: &data, gateway: &gateway, recording: record };
     let trial =
         trial::run(ground, &agent, places.collect(), text, &SystemIds, &SystemClock).await?;
     context
