@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use twobox_shared::content::{Failure, digest16};
 use twobox_shared::ids::MESSAGE_ID_MAX;
 use twobox_shared::inbox::{
-    Cursor, Delivery, DeliveryStatus, Inbox, InboxReader, InboxTx, NewMessage, Purpose,
+    Cursor, Delivery, DeliveryStatus, Inbox, InboxReader, InboxTx, NewMessage, Origin, Purpose,
 };
 use twobox_shared::open::{BoxError, Remedy};
 use twobox_shared::outbox::{
@@ -195,6 +195,33 @@ fn p19_a_derived_id_that_somebody_took_hides_no_message() {
     let (_, duplicate) = boxes.accept("a", "two");
     assert!(!duplicate);
     assert_eq!(boxes.ids(), 3);
+}
+
+#[test]
+fn the_same_id_and_words_in_another_chat_are_another_message() {
+    let boxes = Boxes::new();
+    let said = |kind: &str, chat: &str| NewMessage {
+        kind: kind.to_owned(),
+        origin: Origin { platform_id: Some(chat.to_owned()), ..origin() },
+        ..message("a", "{}")
+    };
+    let accept = |message: &NewMessage| {
+        let accepted = boxes.change(|tx| tx.accept(message, Seq(0), NOW)).unwrap();
+        (accepted.id.to_string(), accepted.duplicate)
+    };
+    let derived = format!("a~{}", digest16("{}"));
+    for kind in ["chat", "word"] {
+        let again = kind == "word"; // as whatever kind it is judged when it comes again
+        assert_eq!(accept(&said(kind, "1")), ("a".to_owned(), again), "{kind}");
+        assert_eq!(accept(&said(kind, "2")), (derived.clone(), again), "{kind}");
+        assert_eq!(accept(&said(kind, "2")), (derived.clone(), true), "{kind}");
+        let kept = boxes.change(|tx| tx.accepted_as(&said(kind, "2"))).unwrap();
+        assert_eq!(kept.as_deref(), Some("chat"));
+    }
+    assert_eq!(boxes.change(|tx| tx.accepted_as(&said("chat", "3"))).unwrap(), None);
+    // What the host says itself comes from no chat, wherever its answer goes.
+    assert_eq!(accept(&said("system", "3")), ("a".to_owned(), true));
+    assert_eq!(boxes.ids(), 2);
 }
 
 #[test]

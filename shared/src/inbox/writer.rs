@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params};
+use rusqlite::{
+    Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params,
+};
 
-use super::{Accepted, NewMessage, failed};
-use crate::content::{Failure, KIND_WORD, digest16};
+use super::{Accepted, NewMessage, Origin, failed};
+use crate::content::{Failure, KIND_CHAT, KIND_WORD, digest16};
 use crate::ids::MessageId;
 use crate::open::{self, BoxError};
 use crate::seq::Seq;
@@ -67,6 +69,14 @@ impl Inbox {
     }
 }
 
+/// A message that stands in the inbox, as far as it is compared with one that is handed in.
+pub(super) struct Kept {
+    kind: String,
+    content: String,
+    origin: Origin,
+    seq: Seq,
+}
+
 /// One transaction on the inbox. Dropped without [`InboxTx::commit`], it changes nothing.
 #[derive(Debug)]
 pub struct InboxTx<'a> {
@@ -98,23 +108,54 @@ impl InboxTx<'_> {
         seen: Seq,
         now: UnixMillis,
     ) -> Result<Accepted, BoxError> {
+        let (id, there) = self.place(message)?;
+        match there {
+            Some(Kept { seq, .. }) => Ok(Accepted { id, seq, duplicate: true }),
+            None => self.insert(id, message, seen, now),
+        }
+    }
+
+    /// As which kind `message` was accepted before, if it was.
+    ///
+    /// # Errors
+    /// [`BoxError::Sqlite`].
+    pub fn accepted_as(&self, message: &NewMessage) -> Result<Option<String>, BoxError> {
+        Ok(self.place(message)?.1.map(|kept| kept.kind))
+    }
+
+    /// Under which id `message` stands, or would, and what is there if it does. Ids are unique in a chat and
+    /// not among chats, so what was said somewhere else is another message, whatever it says.
+    fn place(&self, message: &NewMessage) -> Result<(MessageId, Option<Kept>), BoxError> {
+        let was_said = [KIND_CHAT, KIND_WORD].contains(&message.kind.as_str())
+            && message.run_id.is_none()
+            && message.source_session.is_none();
         let mut id = message.id.clone();
-        while let Some((content, seq)) = self.stored(&id)? {
-            if content == message.content {
-                return Ok(Accepted { id, seq, duplicate: true });
+        while let Some(kept) = self.stored(&id)? {
+            let from_there = !was_said || kept.origin == message.origin;
+            if kept.content == message.content && from_there {
+                return Ok((id, Some(kept)));
             }
             id = derived_id(&id, &message.content);
         }
-        self.insert(id, message, seen, now)
+        Ok((id, None))
     }
 
-    pub(super) fn stored(&self, id: &MessageId) -> Result<Option<(String, Seq)>, BoxError> {
+    pub(super) fn stored(&self, id: &MessageId) -> Result<Option<Kept>, BoxError> {
+        let from_row = |row: &Row<'_>| {
+            Ok(Kept {
+                kind: row.get("kind")?,
+                content: row.get("content")?,
+                origin: Origin::from_row(row)?,
+                seq: row.get("seq")?,
+            })
+        };
         self.tx
-            .prepare_cached("SELECT content, seq FROM messages_in WHERE id = :id")
+            .prepare_cached(
+                "SELECT kind, content, seq, channel_type, platform_id, thread_id
+                 FROM messages_in WHERE id = :id",
+            )
             .and_then(|mut select| {
-                select
-                    .query_row(named_params! { ":id": id }, |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()
+                select.query_row(named_params! { ":id": id }, from_row).optional()
             })
             .map_err(failed("look for a message"))
     }
