@@ -46,6 +46,10 @@ impl Reasons {
         Self(self.0 | others.0)
     }
 
+    const fn without_progress(self) -> Self {
+        Self(self.0 & !(Reason::Progress as u8))
+    }
+
     /// These and `reason`.
     #[must_use]
     pub const fn with(self, reason: Reason) -> Self {
@@ -72,7 +76,7 @@ impl Signal {
         self.notify.notified().await;
     }
 
-    /// Whether nothing was raised since the last take.
+    /// Whether nothing was raised that was not taken.
     pub fn is_quiet(&self) -> bool {
         self.reasons.load(Ordering::Acquire) == 0
     }
@@ -85,5 +89,29 @@ impl Signal {
     /// Takes all reasons.
     pub fn take(&self) -> Reasons {
         Reasons(self.reasons.swap(0, Ordering::AcqRel))
+    }
+
+    /// Takes all reasons to look at the boxes. What is none is left to whoever takes it by itself: it may have
+    /// been raised since they did.
+    pub fn take_looks(&self) -> Reasons {
+        Reasons(self.reasons.fetch_and(Reason::Progress as u8, Ordering::AcqRel)).without_progress()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_reason_to_look_is_left_by_a_look_and_wakes_the_next_time() {
+        let signal = Signal::default();
+        signal.raise(Reason::Due);
+        signal.raised().await;
+        assert!(!signal.take_only(Reason::Progress));
+        signal.raise(Reason::Progress); // between the two
+        assert_eq!(signal.take_looks(), Reasons::default().with(Reason::Due));
+        signal.raised().await;
+        assert!(signal.take_only(Reason::Progress), "it was not taken for nothing");
+        assert!(signal.is_quiet() && signal.take_looks().is_empty());
     }
 }

@@ -247,7 +247,7 @@ impl Task {
             {
                 self.while_accepting(tokio::time::sleep(pause)).await;
             }
-            let reasons = self.handle.signal.take();
+            let reasons = self.handle.signal.take_looks();
             if !reasons.is_empty() {
                 let reasons = self.looks.begin(reasons);
                 if let Err(trouble) = self.sweep(reasons).await {
