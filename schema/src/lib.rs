@@ -34,4 +34,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0013_answers_of_notices.sql"),
     include_str!("../host/0014_approvals.sql"),
     include_str!("../host/0015_usage_of_runs.sql"),
+    include_str!("../host/0016_asked_at.sql"),
 ];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use twobox_shared::content::Chat;
+use twobox_shared::content::{Chat, digest16};
 use twobox_shared::ids::{MessageId, RunId, SessionId};
 
 use crate::approval::Prompt;
@@ -86,6 +86,14 @@ pub struct Address {
     pub platform_id: String,
     /// The thread in that chat.
     pub thread_id: Option<String>,
+}
+
+impl Address {
+    /// It in one short word, for a name that has to tell addresses apart.
+    pub fn digest(&self) -> String {
+        let Self { channel_type, platform_id, thread_id } = self;
+        digest16(&format!("{channel_type:?} {platform_id:?} {thread_id:?}"))
+    }
 }
 
 /// One message on its way out.

@@ -139,7 +139,7 @@ impl Task {
         self.mark(Some(DUE_NOW)).await.map_err(|error| self.not_now(&error))?;
         fault::point(CrashPoint::HostAcceptMarked);
         self.looks.overtake();
-        let messages = self.take_answers(messages).await.map_err(|error| self.not_now(&error))?;
+        let messages = self.take_answers(messages).await?;
         let chat = messages.iter().any(|message| message.trigger && message.run_id.is_none());
         if chat && self.container.is_none() && self.asker.is_none() {
             self.asker = messages.iter().find_map(|message| sender(message, &self.reply_address));

@@ -46,7 +46,7 @@ impl Task {
             }
             Ok::<_, BoxError>(())
         });
-        if let Err(error) = self.core.parts.store.approvals().forget(self.id, horizon).await {
+        if let Err(error) = self.core.parts.store.approvals().forget(self.id, horizon, now).await {
             tracing::debug!(session = %self.id, error = chain(&error),
                 "old approvals were not deleted");
         }

@@ -115,7 +115,7 @@ impl Task {
                 self.outgoing.reports.push_front(sent);
                 return Err(trouble);
             }
-            self.outgoing.in_flight.remove(&sent.address);
+            self.outgoing.landed(&sent.address);
             self.handle.signal.raise(Reason::Due);
         }
         Ok(())

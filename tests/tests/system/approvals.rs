@@ -7,6 +7,7 @@ use twobox_tests::{Chat, Outbound, Session, Setup, World, on_both_runtimes, on_p
 on_both_runtimes!(a_question_is_answered_by_its_number_and_wakes_whoever_asked);
 
 on_process!(
+    of_two_agents_in_a_chat_the_one_that_asked_hears_the_answer,
     a_permission_needs_its_code_and_counts_once,
     an_operator_decides_beside_the_host_about_what_was_shown,
     what_nobody_decides_is_denied_also_over_a_restart,
@@ -71,7 +72,10 @@ fn a_question_is_answered_by_its_number_and_wakes_whoever_asked(setup: Setup) {
     let chat = world.chat("ada");
     assert_eq!(chat.ask("ask"), "as you wish");
     let (prompt, code) = prompt(&chat);
-    assert!(prompt.text.contains("Which tea?") && prompt.text.contains("2. black"), "{prompt:?}");
+    assert!(
+        prompt.text.contains("Which tea?") && prompt.text.contains("2. \"black\""),
+        "{prompt:?}"
+    );
     let order: Vec<_> = chat.letters().into_iter().map(|letter| letter.text).collect();
     assert_eq!(order, ["as you wish".to_owned(), prompt.text], "behind what was said before");
     let answer = chat.say("2");
@@ -88,6 +92,24 @@ fn a_question_is_answered_by_its_number_and_wakes_whoever_asked(setup: Setup) {
         json!({ "status": "answered", "choice": 2, "chosen": "black" })
     );
     assert_eq!(chat.ask("2"), "echo: 2", "nothing is asked any more, so it is a message");
+    world.assert_fsck_clean();
+}
+
+fn of_two_agents_in_a_chat_the_one_that_asked_hears_the_answer(setup: Setup) {
+    let setup = setup.agent("ada", asks(&tea()));
+    let world = setup.agent("bob", json!({ "otherwise": [{ "reply": "bob: {text}" }] })).up();
+    world.twobox(&["wire", "add", "bob", "terminal", "ada", "--name", "others"]);
+    let chat = world.chat("ada");
+    chat.say("ask");
+    assert_eq!(heard(&chat, "bob: "), ["bob: ask"]);
+    let (_, code) = prompt(&chat);
+    let answer = chat.say("2");
+    let told = chat.wait_answer(&answer).text;
+    assert!(told.starts_with(&format!("[{code}]")) && told.contains("black"), "{told}");
+    heard(&chat, "heard: A person answered");
+    chat.say("thanks");
+    wait_for("bob's answer", || (heard(&chat, "bob: ").len() > 1).then_some(()));
+    assert_eq!(heard(&chat, "bob: "), ["bob: ask", "bob: thanks"], "it was no message to him");
     world.assert_fsck_clean();
 }
 
@@ -133,7 +155,7 @@ fn an_operator_decides_beside_the_host_about_what_was_shown(setup: Setup) {
     assert!(done.contains("allowed by the operator"), "{done}");
     refused(&["approvals", "deny", &code], "decided before");
     assert_eq!(heard(&chat, "heard: A person allowed").len(), 1);
-    let told = heard(&chat, &format!("[{code}] use of bash: allowed"));
+    let told = heard(&chat, &format!("[{code}] use of \"bash\": allowed"));
     assert_eq!(told.len(), 1, "the chat is told");
     world.session("ada").wait_settled();
     world.assert_fsck_clean();

@@ -16,7 +16,7 @@ use twobox_shared::ids::{ApprovalId, SessionId};
 use twobox_shared::time::UnixMillis;
 use twobox_shared::visible;
 
-pub use self::meaning::{Meant, has_form_of_answer, meant};
+pub use self::meaning::{Meant, has_form_of_answer, is_number, meant, named_code, without_code};
 use crate::channel::Address;
 use crate::words;
 
@@ -256,24 +256,30 @@ pub fn code(bits: u128) -> String {
     (0..CODE_LENGTH).map(letter).collect()
 }
 
+/// `text`, which an agent chose, in the middle of a sentence of ours: in one line, and in marks that it cannot
+/// end. Without them a tool could be called as the rest of the sentence is to read.
+pub fn quoted(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", visible::line(&text))
+}
+
 /// The message by which a person is asked.
 pub fn shown(subject: &Subject, code: &str, until: &str) -> String {
-    let quoted = |text: &str| format!("{QUOTE}{}", visible::marked(text, QUOTE));
+    let lines = |text: &str| format!("{QUOTE}{}", visible::marked(text, QUOTE));
     match subject.kind {
         Kind::Permission => format!(
             "[{code}] The agent asks whether it may use {}:\n{}\nAnswer `{code} 1` to allow this, \
              `{code} 2` to deny it. Without an answer by {until} it is denied.",
-            visible::line(&subject.what),
-            quoted(&subject.detail),
+            quoted(&subject.what),
+            lines(&subject.detail),
         ),
         Kind::Question => {
-            let choice =
-                |(at, choice): (usize, &String)| format!("{}. {}", at + 1, visible::line(choice));
+            let choice = |(at, choice): (usize, &String)| format!("{}. {}", at + 1, quoted(choice));
             let choices: Vec<_> = subject.choices.iter().enumerate().map(choice).collect();
             format!(
                 "[{code}] The agent asks:\n{}\n{}\nAnswer with the number, or with `{code}` and the \
                  number, by {until}.",
-                quoted(&subject.what),
+                lines(&subject.what),
                 choices.join("\n"),
             )
         }
@@ -284,7 +290,7 @@ pub fn shown(subject: &Subject, code: &str, until: &str) -> String {
 pub fn told(approval: &Approval) -> String {
     let Approval { code, subject, .. } = approval;
     let what = match subject.kind {
-        Kind::Permission => format!("use of {}", visible::line(&subject.what)),
+        Kind::Permission => format!("use of {}", quoted(&subject.what)),
         Kind::Question => "the question".to_owned(),
     };
     let by = approval.decided_by.as_deref().unwrap_or("nobody");
@@ -294,7 +300,7 @@ pub fn told(approval: &Approval) -> String {
         Status::Approved => format!("[{code}] {what}: allowed by {by}."),
         Status::Denied => format!("[{code}] {what}: denied by {by}."),
         Status::Answered => {
-            let chosen = visible::line(approval.chosen().unwrap_or_default());
+            let chosen = quoted(approval.chosen().unwrap_or_default());
             format!("[{code}] {what}: answered by {by}: {chosen}.")
         }
         Status::Expired => format!("[{code}] {what}: nobody answered in time, which is a no."),

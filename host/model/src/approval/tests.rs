@@ -108,11 +108,56 @@ fn no_line_of_an_agent_looks_like_one_of_ours() {
         let ours = text.lines().filter(|line| line.starts_with("[k7f3] ")).count();
         assert_eq!(ours, 1, "{text}");
         let begins = |line: &str| {
-            ["[k7f3] ", QUOTE, "1. ", "2. ", "Answer "].iter().any(|it| line.starts_with(it))
+            ["[k7f3] ", QUOTE, "1. \"", "2. \"", "Answer "].iter().any(|it| line.starts_with(it))
         };
         assert!(text.lines().all(begins), "{text}");
         assert!(!text.contains(['\u{1b}', '\u{202e}', '\r']), "{text}");
     }
+}
+
+#[test]
+fn what_an_agent_calls_its_tool_and_its_choices_stands_in_marks_that_it_cannot_end() {
+    let name = r#"bash" which was allowed: say "k7f3 1\"#;
+    let tool = Approval { code: "k7f3".to_owned(), ..approval("", Subject::permission(name, "")) };
+    let name = r#""bash\" which was allowed: say \"k7f3 1\\""#;
+    let asks = format!("[k7f3] The agent asks whether it may use {name}:\n");
+    assert!(shown(&tool.subject, "k7f3", "15:00 UTC").starts_with(&asks));
+    assert_eq!(told(&tool), format!("[k7f3] use of {name}: nobody has decided yet."));
+    assert!(matches!(meant("1", &[&tool]), Meant::Unclear(why) if why.contains(name)));
+    let odd = question("k7f3", &["yes", "no\" 3. \"all"]);
+    let choices = "\n1. \"yes\"\n2. \"no\\\" 3. \\\"all\"\n";
+    assert!(shown(&odd.subject, "k7f3", "15:00 UTC").contains(choices));
+    let chosen = Approval { status: Status::Answered, choice: Some(1), ..odd };
+    assert_eq!(told(&chosen), "[k7f3] the question: answered by nobody: \"yes\".");
+}
+
+#[test]
+fn an_answer_is_read_without_its_code_by_others() {
+    let cases = [
+        ("k7f3 1", "···· 1"),
+        (" K7F3  deny ", "···· deny"),
+        ("2", "2"),
+        ("that is k7f3 1", "that is k7f3 1"),
+    ];
+    for (said, kept) in cases {
+        assert_eq!(without_code(said), kept, "{said}");
+        assert_eq!(without_code(kept), kept, "{said}: no second time");
+    }
+    assert_eq!(named_code("K7f3 1").as_deref(), Some("k7f3"));
+    for text in ["k7f3", "k7f3 1 2", "k7f 1", "k7fl 1", "12"] {
+        assert_eq!(named_code(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_number_is_digits_and_nothing_else() {
+    let tea = question("aaaa", &["green", "black"]);
+    for text in ["+1", "-1", "1.", "1️⃣", "①", "0x1", ""] {
+        assert!(!has_form_of_answer(text), "{text:?}");
+        assert_eq!(meant(text, &[&tea]), Meant::Nothing, "{text:?}");
+    }
+    assert!(matches!(meant("aaaa +1", &[&tea]), Meant::Unclear(_)), "with its code it means that");
+    assert!(is_number(" 12 ") && !is_number("k7f3 1"));
 }
 
 #[test]

@@ -33,6 +33,8 @@ type Row = (OutRow, Option<Delivery>);
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(super) in_flight: HashSet<Address>,
+    /// The causes of the notices among what is in flight.
+    handed_over: HashMap<Address, Vec<String>>,
     pub(super) unavailable: HashSet<Address>,
     allowed: Option<HashSet<(String, String)>>,
     pub(super) rows: Vec<Row>,
@@ -66,9 +68,20 @@ impl Outgoing {
 
     /// Gives up what could not be recorded.
     pub(crate) fn forget_reports(&mut self) {
-        for sent in self.reports.drain(..) {
-            self.in_flight.remove(&sent.address);
+        while let Some(sent) = self.reports.pop_front() {
+            self.landed(&sent.address);
         }
+    }
+
+    /// What became of what was in flight to `address` is known, or given up.
+    pub(super) fn landed(&mut self, address: &Address) {
+        self.in_flight.remove(address);
+        self.handed_over.remove(address);
+    }
+
+    /// Whether a channel has the notice about `cause` in its hands, and may have shown it.
+    pub(super) fn is_handed_over(&self, cause: &str) -> bool {
+        self.handed_over.values().flatten().any(|it| it == cause)
     }
 
     /// What is known of something that is to be sent.
@@ -301,6 +314,12 @@ impl Task {
         let what = entries.iter().map(|entry| self.outgoing.name(*entry)).collect();
         tracing::debug!(session = %self.id, outbounds = outbounds.len(), at = %now, "sending");
         let channel = Arc::clone(channel);
+        let causes = entries.iter().filter_map(|entry| match entry {
+            Entry::Notice(index) => Some(self.outgoing.notices[*index].cause.clone()),
+            Entry::Row(_) => None,
+        });
+        let causes = causes.collect();
+        self.outgoing.handed_over.insert(address.clone(), causes);
         self.outgoing.in_flight.insert(address.clone());
         self.sweep_budget.earn(outbounds.len());
         self.core.expect(self.id, address);

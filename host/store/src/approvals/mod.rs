@@ -5,6 +5,7 @@
 //! What may become what is decided by [`approval::after`]. Telling whoever asked is the session's task's
 //! business, which claims it here before and records it after.
 
+mod ending;
 mod reading;
 
 use rusqlite::{Connection, TransactionBehavior, named_params};
@@ -12,13 +13,17 @@ use twobox_shared::ids::{ApprovalId, IdSource, MessageId, SessionId};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-pub use self::reading::{AskedThere, Listed, Pending};
+pub(crate) use self::ending::end_all;
+pub use self::reading::{AskedThere, Listed, Pending, Said, There};
 use self::reading::{find, of_request};
 use crate::audit::{self, Note};
 use crate::notices::{self, Notice};
 use crate::{Approvals, DbError, Operation, failed};
-use twobox_model::approval::{self, Approval, Happening, Status, Subject, Unfit, Verdict, after};
+use twobox_model::approval::{self, Approval, Happening, Subject, Unfit, Verdict, after};
 use twobox_model::channel::Address;
+
+/// A day, in which so many may be asked.
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// How many codes are tried before it is given up to find a free one.
 const CODES_MAX: u32 = 8;
@@ -51,8 +56,27 @@ pub enum Asking {
     New(Approval),
     /// The row had asked before.
     Known(Approval),
-    /// So many are open in this conversation already.
-    TooMany,
+    /// There is too much of it in this conversation.
+    TooMany(Bound),
+}
+
+/// How much may be asked in one conversation: an agent that asks without end has people read, and the host
+/// keep, what it likes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How many may be pending,
+    pub pending: usize,
+    /// and how many may have been asked in a day, whatever became of them.
+    pub day: usize,
+}
+
+/// What of [`Bounds`] was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// So many are pending.
+    Pending,
+    /// So many were asked in the last day.
+    Day,
 }
 
 /// A decision.
@@ -69,7 +93,24 @@ pub struct Decide {
     /// Who they are, for people.
     pub by: String,
     /// The message in which they said so, if it was one.
-    pub said_in: Option<MessageId>,
+    pub said_in: Option<SaidIn>,
+}
+
+/// A message in which a person said something. An id may come again with other words, which is another
+/// message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaidIn {
+    /// Its id, where it was said.
+    pub message: MessageId,
+    /// A digest of what it says.
+    pub digest: String,
+}
+
+impl SaidIn {
+    /// It as one word, in which no message can be taken for another one of its chat.
+    pub fn word(&self) -> String {
+        format!("{}:{}", self.digest, self.message)
+    }
 }
 
 /// Why a decision changed nothing.
@@ -107,6 +148,11 @@ const ASKS: &str = "approval:";
 /// and that of the one which says what became of it.
 const TELLS: &str = "decided:";
 
+/// The cause of the notice by which `id` is asked.
+pub fn asks(id: ApprovalId) -> String {
+    format!("{ASKS}{id}")
+}
+
 /// The approval that the notice about `cause` asks, if it asks one.
 pub fn asked_by(cause: &str) -> Option<ApprovalId> {
     cause.strip_prefix(ASKS)?.parse().ok()
@@ -114,11 +160,11 @@ pub fn asked_by(cause: &str) -> Option<ApprovalId> {
 
 impl Approvals<'_> {
     /// Asks, with the notice by which it is shown, in one transaction. A row that has asked before changes
-    /// nothing. At most `most` are pending in one conversation.
+    /// nothing. More than `bounds` allow is not asked.
     pub fn ask(
         &self,
         new: NewApproval,
-        most: usize,
+        bounds: Bounds,
         ids: &(impl IdSource + ?Sized),
         now: UnixMillis,
     ) -> Operation<Asking> {
@@ -129,21 +175,13 @@ impl Approvals<'_> {
             if let Some(known) = of_request(&tx, new.session, &new.request).map_err(&step)? {
                 return Ok(Asking::Known(known));
             }
-            let pending: i64 = tx
-                .query_row(
-                    "SELECT count(*) FROM approvals
-                     WHERE session_id = :session AND status = 'pending'",
-                    named_params! { ":session": new.session },
-                    |row| row.get(0),
-                )
-                .map_err(&step)?;
-            if usize::try_from(pending).is_ok_and(|pending| pending >= most) {
-                return Ok(Asking::TooMany);
+            if let Some(bound) = reached(&tx, new.session, bounds, now).map_err(&step)? {
+                return Ok(Asking::TooMany(bound));
             }
             let code = free_code(&tx, bits).map_err(&step)?;
             insert(&tx, id, &code, &new, now).map_err(&step)?;
             let text = approval::shown(&new.subject, &code, &new.until);
-            let notice = Notice::held(format!("{ASKS}{id}"), new.address, text, now);
+            let notice = Notice::held(asks(id), new.address, text, now);
             notices::add(&tx, new.session, &Notice { behind: Some(new.behind), ..notice })?;
             let made = find(&tx, id).map_err(&step)?.ok_or(rusqlite::Error::QueryReturnedNoRows);
             let made = made.map_err(&step)?;
@@ -159,42 +197,6 @@ impl Approvals<'_> {
     /// Within: why nothing was changed.
     pub fn decide(&self, order: Decide, now: UnixMillis) -> Operation<Result<Approval, Undecided>> {
         self.0.compound(move |db| decide(db, &order, now))
-    }
-
-    /// Ends those of a conversation whose time is over.
-    pub fn expire(&self, session: SessionId, now: UnixMillis) -> Operation<Vec<Approval>> {
-        self.0.compound(move |db| {
-            let step = failed("end approvals");
-            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
-            let due: Vec<ApprovalId> = tx
-                .prepare_cached(
-                    "SELECT id FROM approvals
-                     WHERE session_id = :session AND status = 'pending' AND due_at_ms <= :now",
-                )
-                .and_then(|mut select| {
-                    let params = named_params! { ":session": session, ":now": now };
-                    select.query_map(params, |row| row.get(0))?.collect()
-                })
-                .map_err(&step)?;
-            let mut ended = Vec::new();
-            for id in due {
-                let changed = tx
-                    .execute(
-                        "UPDATE approvals SET status = 'expired', decided_at_ms = :now
-                         WHERE id = :id AND status = 'pending' AND due_at_ms <= :now",
-                        named_params! { ":id": id, ":now": now },
-                    )
-                    .map_err(&step)?;
-                if changed == 1
-                    && let Some(approval) = find(&tx, id).map_err(&step)?
-                {
-                    tell(&tx, &approval, None, now)?;
-                    ended.push(approval);
-                }
-            }
-            tx.commit().map_err(step)?;
-            Ok(ended)
-        })
     }
 
     /// Claims what comes of a decision, before it is carried out. Returns whether there is a decision of
@@ -221,16 +223,30 @@ impl Approvals<'_> {
             .map(|changed| changed == 1)
         })
     }
+}
 
-    /// Deletes those of a conversation that were told before `horizon`. Returns how many.
-    pub fn forget(&self, session: SessionId, horizon: UnixMillis) -> Operation<usize> {
-        self.0.operation("forget approvals", move |db| {
-            db.execute(
-                "DELETE FROM approvals WHERE session_id = :session AND told_at_ms < :horizon",
-                named_params! { ":session": session, ":horizon": horizon },
-            )
-        })
-    }
+/// What of `bounds` a conversation has reached. What was asked in the last day is still there, for it is kept
+/// for as long.
+fn reached(
+    db: &Connection,
+    session: SessionId,
+    bounds: Bounds,
+    now: UnixMillis,
+) -> rusqlite::Result<Option<Bound>> {
+    let day_ago = UnixMillis(now.0.saturating_sub(DAY_MS));
+    let (pending, day): (i64, i64) = db.query_row(
+        "SELECT count(*) FILTER (WHERE status = 'pending'),
+                count(*) FILTER (WHERE created_at_ms > :day_ago)
+         FROM approvals WHERE session_id = :session",
+        named_params! { ":session": session, ":day_ago": day_ago },
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let reached = |count: i64, most: usize| usize::try_from(count).is_ok_and(|it| it >= most);
+    Ok(match (reached(pending, bounds.pending), reached(day, bounds.day)) {
+        (true, _) => Some(Bound::Pending),
+        (false, true) => Some(Bound::Day),
+        (false, false) => None,
+    })
 }
 
 /// A code that nothing has that is pending.
@@ -311,7 +327,7 @@ fn decide(
                 ":choice": choice.and_then(|choice| i64::try_from(choice).ok()),
                 ":now": now,
                 ":by": order.by,
-                ":said_in": order.said_in,
+                ":said_in": order.said_in.as_ref().map(SaidIn::word),
                 ":id": order.id,
                 ":digest": order.digest,
             },
@@ -324,7 +340,7 @@ fn decide(
         }));
     }
     let decided = find(&tx, order.id).map_err(&step)?.unwrap_or(*approval);
-    tell(&tx, &decided, order.said_in.as_ref(), now)?;
+    tell(&tx, &decided, order.said_in.as_ref().map(|it| &it.message), now)?;
     let note = Note {
         actor: &order.by,
         action: status.as_str(),
@@ -344,19 +360,9 @@ fn tell(
     now: UnixMillis,
 ) -> Result<(), DbError> {
     let (address, text) = (approval.address(), approval::told(approval));
-    let notice = match said_in {
-        Some(message) => Notice::of_word(message, Vec::new(), address, text, now),
-        None => Notice::held(format!("{TELLS}{}", approval.id), address, text, now),
-    };
-    notices::add(tx, approval.session, &notice).map(drop)
-}
-
-/// Ends all that is open: they are another installation's. Returns how many.
-pub(crate) fn end_all(tx: &Connection, now: UnixMillis) -> rusqlite::Result<usize> {
-    tx.execute(
-        "UPDATE approvals SET status = :expired, decided_at_ms = :now WHERE status = 'pending'",
-        named_params! { ":now": now, ":expired": Status::Expired.as_str() },
-    )
+    let notice = Notice::held(format!("{TELLS}{}", approval.id), address, text, now);
+    let answers = said_in.cloned().into_iter().collect();
+    notices::add(tx, approval.session, &Notice { answers, ..notice }).map(drop)
 }
 
 #[cfg(test)]

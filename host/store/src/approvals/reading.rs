@@ -1,10 +1,11 @@
 //! Reading approvals.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, TransactionBehavior, named_params};
 use serde::Serialize;
 use twobox_shared::ids::{ApprovalId, MessageId, SessionId};
 
-use super::ASKS;
+use super::{ASKS, SaidIn};
+use crate::notices::{Notice, is_told};
 use crate::word::word;
 use crate::{Approvals, Operation};
 use twobox_model::approval::{Approval, Subject};
@@ -15,6 +16,12 @@ const AT_HAND: u32 = 64;
 
 /// How many are listed.
 const LISTED_MAX: u32 = 500;
+
+/// How many are looked at that a name may mean.
+const NAMED_MAX: u32 = 20;
+
+/// The fewest characters of the end of an id that name it: more than a code has.
+const ID_END_MIN: usize = 5;
 
 /// An approval, and where it is.
 #[derive(Debug, Clone, Serialize)]
@@ -28,18 +35,52 @@ pub struct Listed {
     pub prompt: Option<String>,
 }
 
+/// A message that may be an answer.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The session that hears it.
+    pub session: SessionId,
+    /// Where it was said.
+    pub address: Address,
+    /// The message.
+    pub said_in: SaidIn,
+    /// The code that it names.
+    pub code: Option<String>,
+}
+
+/// What was asked where a message was said.
+#[derive(Debug, Clone)]
+pub struct There {
+    /// By all the agents that listen there: what is pending first, then the newest.
+    pub asked: Vec<AskedThere>,
+    /// What has the code that the message names, is pending, and was asked in another place.
+    pub elsewhere: Option<Approval>,
+    /// Whether that message was found to be no answer before, and somebody told so.
+    pub told: bool,
+}
+
 /// Something that was asked in a chat.
 #[derive(Debug, Clone)]
 pub struct AskedThere {
     /// The approval.
     pub approval: Approval,
-    /// The message by which it was decided, if it was one.
-    pub said_in: Option<String>,
+    /// The message by which it was decided, if it was one, as [`SaidIn::word`] says it.
+    said_in: Option<String>,
     /// How far the message is by which it is asked.
     prompt: Option<String>,
 }
 
 impl AskedThere {
+    /// One that nobody has decided in a message, of which the message by which it is asked is so far.
+    pub fn of(approval: Approval, prompt: &str) -> Self {
+        Self { approval, said_in: None, prompt: Some(prompt.to_owned()) }
+    }
+
+    /// Whether `message` is the one by which it was decided.
+    pub fn was_decided_in(&self, message: &SaidIn) -> bool {
+        self.said_in.as_ref().is_some_and(|said_in| *said_in == message.word())
+    }
+
     /// Whether the message by which it is asked has left the host, or may have.
     pub fn was_sent(&self) -> bool {
         matches!(self.prompt.as_deref(), Some("delivered" | "sending" | "uncertain"))
@@ -103,6 +144,75 @@ pub(super) fn of_request(
     .optional()
 }
 
+/// Those that `fits` takes: what is pending first, then the newest.
+fn listed(
+    db: &Connection,
+    fits: &str,
+    params: &[(&str, &dyn ToSql)],
+) -> rusqlite::Result<Vec<Listed>> {
+    db.prepare(&format!(
+        "SELECT {COLUMNS}, g.name AS agent, n.status AS prompt
+         FROM approvals a
+         JOIN sessions s ON s.id = a.session_id
+         JOIN agent_groups g ON g.id = s.agent_group_id
+         LEFT JOIN notices n
+           ON n.session_id = a.session_id AND n.cause = '{ASKS}' || a.id
+         WHERE {fits}
+         ORDER BY a.status = 'pending' DESC, a.id DESC LIMIT :limit"
+    ))?
+    .query_map(params, |row| {
+        Ok(Listed {
+            approval: from_row(row)?,
+            agent: row.get("agent")?,
+            prompt: row.get("prompt")?,
+        })
+    })?
+    .collect()
+}
+
+fn pending_with(db: &Connection, code: &str) -> rusqlite::Result<Option<Approval>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM approvals a WHERE a.code = :code AND a.status = 'pending'"
+    ))?
+    .query_row(named_params! { ":code": code }, from_row)
+    .optional()
+}
+
+/// Others hear what is said there only while their agents listen there.
+fn asked_at(db: &Connection, said: &Said) -> rusqlite::Result<Vec<AskedThere>> {
+    db.prepare_cached(&format!(
+        "SELECT {COLUMNS}, a.decided_in, n.status AS prompt FROM approvals a
+         LEFT JOIN notices n
+           ON n.session_id = a.session_id AND n.cause = '{ASKS}' || a.id
+         WHERE a.channel_type = :channel_type AND a.platform_id = :platform_id
+           AND a.thread_id IS :thread_id
+           AND (a.session_id = :session OR EXISTS (
+             SELECT 1 FROM sessions s
+             JOIN wirings w ON w.agent_group_id = s.agent_group_id
+             JOIN messaging_groups m ON m.id = w.messaging_group_id
+             WHERE s.id = a.session_id AND s.status = 'active'
+               AND m.channel_type = a.channel_type AND m.platform_id = a.platform_id))
+         ORDER BY a.status = 'pending' DESC, a.id DESC LIMIT :limit"
+    ))?
+    .query_map(
+        named_params! {
+            ":session": said.session,
+            ":channel_type": said.address.channel_type,
+            ":platform_id": said.address.platform_id,
+            ":thread_id": said.address.thread_id,
+            ":limit": AT_HAND,
+        },
+        |row| {
+            Ok(AskedThere {
+                approval: from_row(row)?,
+                said_in: row.get("decided_in")?,
+                prompt: row.get("prompt")?,
+            })
+        },
+    )?
+    .collect()
+}
+
 impl Approvals<'_> {
     /// What is left to do in a conversation: what is pending, and what whoever asked was not told yet.
     pub fn open(&self, session: SessionId) -> Operation<Vec<Approval>> {
@@ -116,34 +226,20 @@ impl Approvals<'_> {
         })
     }
 
-    /// What was asked in a conversation at `address`: what is pending first, then the newest.
-    pub fn asked_at(&self, session: SessionId, address: Address) -> Operation<Vec<AskedThere>> {
+    /// What was asked where a message was `said`, by its session and by others that hear it too.
+    pub fn asked_at(&self, said: Said) -> Operation<There> {
         self.0.operation("list what was asked", move |db| {
-            db.prepare_cached(&format!(
-                "SELECT {COLUMNS}, a.decided_in, n.status AS prompt FROM approvals a
-                 LEFT JOIN notices n
-                   ON n.session_id = a.session_id AND n.cause = '{ASKS}' || a.id
-                 WHERE a.session_id = :session AND a.channel_type = :channel_type
-                   AND a.platform_id = :platform_id AND a.thread_id IS :thread_id
-                 ORDER BY a.status = 'pending' DESC, a.id DESC LIMIT :limit"
-            ))?
-            .query_map(
-                named_params! {
-                    ":session": session,
-                    ":channel_type": address.channel_type,
-                    ":platform_id": address.platform_id,
-                    ":thread_id": address.thread_id,
-                    ":limit": AT_HAND,
-                },
-                |row| {
-                    Ok(AskedThere {
-                        approval: from_row(row)?,
-                        said_in: row.get("decided_in")?,
-                        prompt: row.get("prompt")?,
-                    })
-                },
-            )?
-            .collect()
+            let tx = db.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            let asked = asked_at(&tx, &said)?;
+            let elsewhere = match &said.code {
+                Some(code) => pending_with(&tx, code)?.filter(|it| it.address() != said.address),
+                None => None,
+            };
+            let mut hear: Vec<SessionId> = asked.iter().map(|it| it.approval.session).collect();
+            hear.push(said.session);
+            let cause = Notice::unclear_cause(&said.said_in, &said.address);
+            let told = is_told(&tx, &hear, &cause)?;
+            Ok(There { asked, elsewhere, told })
         })
     }
 
@@ -152,30 +248,24 @@ impl Approvals<'_> {
         self.0.operation("find an approval", move |db| find(db, id))
     }
 
-    /// Those that are pending, or the newest of all, oldest first.
+    /// Those that are pending, oldest first; or the newest of `all`, with those.
     pub fn list(&self, all: bool) -> Operation<Vec<Listed>> {
         self.0.operation("list approvals", move |db| {
-            let mut listed: Vec<Listed> = db
-                .prepare(&format!(
-                    "SELECT {COLUMNS}, g.name AS agent, n.status AS prompt
-                     FROM approvals a
-                     JOIN sessions s ON s.id = a.session_id
-                     JOIN agent_groups g ON g.id = s.agent_group_id
-                     LEFT JOIN notices n
-                       ON n.session_id = a.session_id AND n.cause = '{ASKS}' || a.id
-                     WHERE :all OR a.status = 'pending'
-                     ORDER BY a.id DESC LIMIT :limit"
-                ))?
-                .query_map(named_params! { ":all": all, ":limit": LISTED_MAX }, |row| {
-                    Ok(Listed {
-                        approval: from_row(row)?,
-                        agent: row.get("agent")?,
-                        prompt: row.get("prompt")?,
-                    })
-                })?
-                .collect::<Result<_, _>>()?;
-            listed.reverse();
+            let params = named_params! { ":all": all, ":limit": LISTED_MAX };
+            let mut listed = listed(db, ":all OR a.status = 'pending'", params)?;
+            listed.sort_by_key(|it| it.approval.id);
             Ok(listed)
+        })
+    }
+
+    /// Those that `name` means, which is a code or the end of an id: what is pending first, then the newest.
+    pub fn named(&self, name: &str) -> Operation<Vec<Listed>> {
+        let name = name.to_lowercase();
+        self.0.operation("find an approval", move |db| {
+            let is_end = name.len() >= ID_END_MIN;
+            let fits = "a.code = :name OR (:is_end AND substr(a.id, -length(:name)) = :name)";
+            let params = named_params! { ":name": name, ":is_end": is_end, ":limit": NAMED_MAX };
+            listed(db, fits, params)
         })
     }
 

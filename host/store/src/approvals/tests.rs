@@ -3,6 +3,7 @@ use std::sync::Barrier;
 
 use rusqlite::params;
 use tempfile::TempDir;
+use twobox_model::approval::Status;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::inbox::{Delivery, DeliveryStatus};
 
@@ -12,6 +13,7 @@ use crate::Store;
 const SESSION: &str = "01a2297c-98df-74b6-bbfb-f9077b2f25c4";
 const OTHER: &str = "01a2297c-98df-74b6-bbfb-f9077b2f25c5";
 const NOW: UnixMillis = UnixMillis(1_000);
+const BOUNDS: Bounds = Bounds { pending: 8, day: 100 };
 const DUE: UnixMillis = UnixMillis(5_000);
 
 fn session() -> SessionId {
@@ -61,7 +63,7 @@ fn new(request: &str) -> NewApproval {
 }
 
 fn asked(store: &Store, request: &str) -> Approval {
-    match store.approvals().ask(new(request), 8, &SystemIds, NOW).wait().unwrap() {
+    match store.approvals().ask(new(request), BOUNDS, &SystemIds, NOW).wait().unwrap() {
         Asking::New(approval) => approval,
         other => panic!("{other:?}"),
     }
@@ -91,7 +93,8 @@ fn causes(store: &Store) -> Vec<String> {
 fn a_row_that_asks_again_changes_nothing_and_so_many_may_be_open() {
     let (_folder, store) = fresh();
     let first = asked(&store, "r0");
-    let again = store.approvals().ask(new("r0"), 8, &SystemIds, UnixMillis(4_000)).wait().unwrap();
+    let again =
+        store.approvals().ask(new("r0"), BOUNDS, &SystemIds, UnixMillis(4_000)).wait().unwrap();
     assert_eq!(again, Asking::Known(first.clone()), "the same row is the same question");
     let notice = &store.notices().open(session(), Seq(9)).wait().unwrap()[0];
     assert_eq!(asked_by(&notice.cause), Some(first.id));
@@ -100,8 +103,8 @@ fn a_row_that_asks_again_changes_nothing_and_so_many_may_be_open() {
     for at in 1..8 {
         asked(&store, &format!("r{at}"));
     }
-    let ninth = || store.approvals().ask(new("r8"), 8, &SystemIds, NOW).wait().unwrap();
-    assert_eq!(ninth(), Asking::TooMany);
+    let ninth = || store.approvals().ask(new("r8"), BOUNDS, &SystemIds, NOW).wait().unwrap();
+    assert_eq!(ninth(), Asking::TooMany(Bound::Pending));
     decide(&store, decision(&first, Verdict::Deny)).unwrap();
     assert!(matches!(ninth(), Asking::New(_)), "what is over makes room");
 }
@@ -198,22 +201,164 @@ fn what_comes_of_a_decision_is_claimed_before_and_recorded_once() {
     assert!(told());
     assert!(!told() && !claim(), "once");
     assert_eq!(store.approvals().open(session()).wait().unwrap(), []);
-    assert_eq!(store.approvals().forget(session(), NOW).wait().unwrap(), 0);
-    assert_eq!(store.approvals().forget(session(), UnixMillis(1_001)).wait().unwrap(), 1);
+}
+
+fn there(store: &Store, hears: SessionId, message: &str, code: Option<&str>) -> There {
+    let said = Said {
+        session: hears,
+        address: new("x").address,
+        said_in: said_in(message),
+        code: code.map(str::to_owned),
+    };
+    store.approvals().asked_at(said).wait().unwrap()
+}
+
+fn said_in(message: &str) -> SaidIn {
+    SaidIn { message: MessageId::parse(message).unwrap(), digest: "d".to_owned() }
+}
+
+#[test]
+fn so_much_is_asked_in_a_day_and_what_is_over_goes_with_its_notices() {
+    const HOUR: i64 = 60 * 60 * 1000;
+    let (_folder, store) = fresh();
+    let bounds = Bounds { pending: 2, day: 3 };
+    let ask = |request: &str, now: i64| {
+        let (now, due_at) = (UnixMillis(now), UnixMillis(now + 10));
+        let new = NewApproval { due_at, ..new(request) };
+        match store.approvals().ask(new, bounds, &SystemIds, now).wait().unwrap() {
+            Asking::New(approval) => Ok(approval.id),
+            Asking::TooMany(bound) => Err(bound),
+            Asking::Known(known) => panic!("{known:?}"),
+        }
+    };
+    let finish = |now: i64| {
+        for it in store.approvals().expire(session(), UnixMillis(now)).wait().unwrap() {
+            assert!(store.approvals().claim(it.id, UnixMillis(now)).wait().unwrap());
+            assert!(store.approvals().record_told(it.id, UnixMillis(now)).wait().unwrap());
+        }
+    };
+    ask("r0", 0).unwrap();
+    ask("r1", 1).unwrap();
+    assert_eq!(ask("r2", 2), Err(Bound::Pending));
+    finish(HOUR);
+    ask("r2", HOUR).unwrap();
+    finish(2 * HOUR);
+    assert_eq!(ask("r3", 2 * HOUR), Err(Bound::Day), "nothing is pending, and much was asked");
+    assert_eq!(ask("r3", 24 * HOUR - 1), Err(Bound::Day));
+    let forget = |horizon: i64, now: i64| {
+        let (horizon, now) = (UnixMillis(horizon), UnixMillis(now));
+        store.approvals().forget(session(), horizon, now).wait().unwrap()
+    };
+    assert_eq!(forget(24 * HOUR, 24 * HOUR + 1), 0, "people have not heard of it yet");
+    let delivered = Delivery { status: DeliveryStatus::Delivered, ..held() };
+    for cause in causes(&store) {
+        assert!(store.notices().record(session(), &cause, &delivered).wait().unwrap());
+    }
+    assert_eq!(forget(HOUR, 24 * HOUR + 1), 0, "it was told then, and not before");
+    assert_eq!(forget(24 * HOUR, 24 * HOUR - 1), 0, "it counts for a day, however little is kept");
+    assert_eq!(forget(24 * HOUR, 24 * HOUR + 1), 2);
+    let left = store.notices().told(session()).wait().unwrap();
+    assert_eq!(left.len(), 2, "those of the one that is there: {left:?}");
+    let unclear = Notice::unclear(&said_in("m"), new("x").address, "which?".to_owned(), NOW);
+    assert!(store.notices().add(session(), &unclear).wait().unwrap());
+    assert_eq!(forget(HOUR, 25 * HOUR), 0);
+    assert_eq!(store.notices().told(session()).wait().unwrap().len(), 3, "nobody has read it");
+    assert!(store.notices().record(session(), &unclear.cause, &delivered).wait().unwrap());
+    assert_eq!(forget(HOUR, 25 * HOUR), 0);
+    assert_eq!(store.notices().told(session()).wait().unwrap().len(), 2);
+    ask("r3", 24 * HOUR + 1).unwrap();
+}
+
+fn held() -> Delivery {
+    Delivery {
+        status: DeliveryStatus::Held,
+        attempts: 0,
+        next_attempt_at: None,
+        changed_at: NOW,
+        error: None,
+        platform_message_id: None,
+    }
+}
+
+#[test]
+fn what_one_agent_asks_the_others_in_the_chat_know_of_while_it_listens_there() {
+    let (_folder, store) = fresh();
+    let other: SessionId = OTHER.parse().unwrap();
+    let approval = asked(&store, "r");
+    assert_eq!(there(&store, session(), "m", None).asked.len(), 1, "its own");
+    assert_eq!(there(&store, other, "m", None).asked.len(), 0, "its agent listens nowhere");
+    store.raw().execute("INSERT INTO wirings VALUES ('m', 'g', 'shared', 0)", []).unwrap();
+    assert_eq!(there(&store, other, "m", None).asked.len(), 1);
+    let order = Decide { said_in: Some(said_in("m")), ..decision(&approval, Verdict::Approve) };
+    decide(&store, order).unwrap();
+    let found = there(&store, other, "m", None);
+    assert!(found.asked[0].was_decided_in(&said_in("m")) && !found.told);
+    let edited = SaidIn { digest: "e".to_owned(), ..said_in("m") };
+    assert!(!found.asked[0].was_decided_in(&edited), "the same id with other words");
+    let told = store.notices().told(session()).wait().unwrap();
+    assert!(told.iter().any(|told| told.cause == format!("{TELLS}{}", approval.id)), "{told:?}");
+}
+
+#[test]
+fn a_code_is_known_where_it_was_not_asked_while_it_is_pending() {
+    let (_folder, store) = fresh();
+    let mut elsewhere = new("r");
+    elsewhere.address.platform_id = "bob".to_owned();
+    let asked = store.approvals().ask(elsewhere, BOUNDS, &SystemIds, NOW).wait().unwrap();
+    let Asking::New(approval) = asked else { panic!("{asked:?}") };
+    let at = |code: &str| there(&store, session(), "m", Some(code)).elsewhere;
+    assert_eq!(at(&approval.code).map(|it| it.id), Some(approval.id));
+    assert_eq!(at("zzzz"), None);
+    decide(&store, decision(&approval, Verdict::Deny)).unwrap();
+    assert_eq!(at(&approval.code), None, "it says nothing any more");
+}
+
+#[test]
+fn one_of_those_who_hear_a_message_says_that_it_is_no_answer() {
+    let (_folder, store) = fresh();
+    let other: SessionId = OTHER.parse().unwrap();
+    let unclear =
+        |address: Address| Notice::unclear(&said_in("m"), address, "which?".to_owned(), NOW);
+    let address = new("x").address;
+    let add = |session, others: &[SessionId], notice: &Notice| {
+        store.notices().add_for_all(session, others.to_vec(), notice).wait().unwrap()
+    };
+    assert!(!there(&store, session(), "m", None).told);
+    assert!(add(session(), &[other], &unclear(address.clone())));
+    assert!(there(&store, session(), "m", None).told);
+    assert!(!add(session(), &[other], &unclear(address.clone())), "once");
+    assert!(!add(other, &[session()], &unclear(address.clone())), "by one of them");
+    let elsewhere = Address { platform_id: "bob".to_owned(), ..address };
+    assert!(add(session(), &[other], &unclear(elsewhere)), "the same id, said in another chat");
+}
+
+#[test]
+fn a_name_means_what_is_pending_before_what_is_over() {
+    let (_folder, store) = fresh();
+    let (old, new) = (asked(&store, "r0"), asked(&store, "r1"));
+    decide(&store, decision(&old, Verdict::Deny)).unwrap();
+    let code = |id: ApprovalId, code: &str| {
+        let params = params![code, id];
+        store.raw().execute("UPDATE approvals SET code = ?1 WHERE id = ?2", params).unwrap();
+    };
+    code(old.id, &new.code);
+    let named = |name: &str| -> Vec<ApprovalId> {
+        let named = store.approvals().named(name).wait().unwrap();
+        named.into_iter().map(|it| it.approval.id).collect()
+    };
+    assert_eq!(named(&new.code.to_uppercase()), [new.id, old.id]);
+    assert_eq!(named(&old.id.to_string()), [old.id]);
+    assert_eq!(named(&old.id.to_string()[24..]), [old.id]);
+    for nothing in ["", "%", "zzzz", &old.id.to_string()[33..]] {
+        assert_eq!(named(nothing), [], "{nothing:?}");
+    }
 }
 
 #[test]
 fn people_see_what_is_pending_and_what_has_reached_nobody() {
     let (_folder, store) = fresh();
     let (first, second) = (asked(&store, "r0"), asked(&store, "r1"));
-    let delivered = Delivery {
-        status: DeliveryStatus::Delivered,
-        attempts: 0,
-        next_attempt_at: None,
-        changed_at: NOW,
-        error: None,
-        platform_message_id: None,
-    };
+    let delivered = Delivery { status: DeliveryStatus::Delivered, ..held() };
     let cause = format!("{ASKS}{}", first.id);
     assert!(store.notices().record(session(), &cause, &delivered).wait().unwrap());
     let pending = store.approvals().pending().wait().unwrap();
@@ -223,7 +368,7 @@ fn people_see_what_is_pending_and_what_has_reached_nobody() {
     assert_eq!((listed(false).len(), listed(true).len()), (1, 2));
     let shown = &listed(false)[0];
     assert_eq!((shown.agent.as_str(), shown.prompt.as_deref()), ("ada", Some("delivered")));
-    let at = store.approvals().asked_at(session(), new("x").address).wait().unwrap();
+    let at = there(&store, session(), "m", None).asked;
     let ids: Vec<_> = at.iter().map(|it| it.approval.id).collect();
     assert_eq!(ids, [first.id, second.id], "what is pending comes first");
     assert_eq!(at.iter().map(AskedThere::was_sent).collect::<Vec<_>>(), [true, false]);

@@ -18,9 +18,6 @@ use twobox_store::approvals::Listed;
 /// How many characters of a line a table shows.
 const TEXT_SHOWN: usize = 60;
 
-/// The fewest characters of an id that name it.
-const ID_MIN: usize = 4;
-
 /// What can be done with what agents ask.
 #[derive(Debug, Subcommand)]
 pub(super) enum ApprovalsCommand {
@@ -89,24 +86,35 @@ pub(super) fn run(context: &Context, command: ApprovalsCommand) -> Result<ExitCo
 
 /// The one that a person means: a code is that of what is pending, if anything has it.
 fn find(store: &Store, id: &str) -> Result<Listed, Failure> {
-    let unknown = || {
-        Failure::new(format!(
-            "there is no approval {id:?}: `twobox approvals list` shows what waits, and --all the rest"
-        ))
-    };
-    let low = id.to_lowercase();
-    let mut all = store.approvals().list(true).wait()?;
+    let mut named = store.approvals().named(id).wait()?;
     let pending = |it: &Listed| it.approval.status == Status::Pending;
-    let named = |it: &Listed| {
-        it.approval.code == low
-            || (low.len() > ID_MIN && it.approval.id.to_string().ends_with(&low))
-    };
-    all.retain(named);
-    if all.iter().any(pending) {
-        all.retain(pending);
+    if named.iter().any(pending) {
+        named.retain(pending);
     }
-    // Of several that are over, the newest had the code last.
-    all.pop().ok_or_else(unknown)
+    let several = named.len() > 1;
+    match named.pop() {
+        Some(listed) if !several => Ok(listed),
+        Some(listed) => {
+            named.push(listed);
+            Err(Failure::new(printable(&which(id, &named))))
+        }
+        None => Err(Failure::new(format!(
+            "there is no approval {id:?}: `twobox approvals list` shows what waits, and --all the rest"
+        ))),
+    }
+}
+
+/// Asks which of those is meant that `id` names.
+fn which(id: &str, named: &[Listed]) -> String {
+    let row = |it: &Listed| {
+        let Approval { id, subject, status, .. } = &it.approval;
+        [id.to_string(), it.agent.clone(), status.as_str().to_owned(), one_line(&subject.what)]
+    };
+    let rows: Vec<_> = named.iter().map(row).collect();
+    format!(
+        "{id:?} may be any of these: say its id, or more of the end of it\n{}",
+        table(["ID", "AGENT", "STATUS", "ASKS"], &rows)
+    )
 }
 
 /// Has the host carry out a decision about what stands in its database now, or has this digest.

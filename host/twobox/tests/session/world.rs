@@ -366,10 +366,20 @@ impl World {
     }
 
     pub(crate) async fn say(&self, thread: &str, id: &str) -> Result<Receipt, Refusal> {
+        self.say_text(thread, id, "hello").await
+    }
+
+    /// As [`World::say`], with these words.
+    pub(crate) async fn say_text(
+        &self,
+        thread: &str,
+        id: &str,
+        text: &str,
+    ) -> Result<Receipt, Refusal> {
         let address = Self::address(thread);
         let id = MessageId::parse(id).unwrap();
         let mut receipts =
-            self.intake.accept(Inbound { address, id, chat: Chat::text("hello") }).await?;
+            self.intake.accept(Inbound { address, id, chat: Chat::text(text) }).await?;
         Ok(receipts.remove(0))
     }
 
@@ -433,19 +443,24 @@ pub(crate) fn outbound(spec: &StartSpec) -> PathBuf {
 
 /// Claims every pending message and answers it.
 pub(crate) fn answer_all(spec: &StartSpec) {
-    work(spec, Some(true));
+    work(spec, Some(Ok(())));
 }
 
 /// As [`answer_all`], as a runner of version 0 does it, which names neither itself nor an attempt.
 pub(crate) fn answer_all_as_version_0(spec: &StartSpec) {
-    work(spec, Some(true));
+    work(spec, Some(Ok(())));
     let outbox = Connection::open(outbound(spec)).unwrap();
     outbox.execute("UPDATE processing_ack SET runner_id = NULL, attempt = NULL", []).unwrap();
 }
 
 /// Claims every pending message and fails it for good.
 pub(crate) fn reject_all(spec: &StartSpec) {
-    work(spec, Some(false));
+    fail_all(spec, Failure::permanent("auth_failed", "no key"));
+}
+
+/// Claims every pending message and fails it like this.
+pub(crate) fn fail_all(spec: &StartSpec, failure: Failure) {
+    work(spec, Some(Err(failure)));
 }
 
 /// Claims all that is pending and goes no further.
@@ -453,7 +468,7 @@ pub(crate) fn claim_all(spec: &StartSpec) {
     work(spec, None);
 }
 
-fn work(spec: &StartSpec, answers: Option<bool>) {
+fn work(spec: &StartSpec, answers: Option<Result<(), Failure>>) {
     let inbound = spec.folder.join("in/inbound.db");
     let now = SystemClock.now();
     let mut inbox = Inbox::open_to_read(&inbound).unwrap();
@@ -466,8 +481,7 @@ fn work(spec: &StartSpec, answers: Option<bool>) {
         let mut outbox = OutboxWriter::open(&outbound(spec), spec.incarnation.runner).unwrap();
         let claim = Claim { message: message.id.clone(), attempt: message.tries };
         let claims = outbox.claim(&[claim], now).unwrap();
-        let Some(answers) = answers.filter(|_| !claims.is_empty()) else { continue };
-        let failure = Failure::permanent("auth_failed", "no key");
+        let Some(answers) = answers.as_ref().filter(|_| !claims.is_empty()) else { continue };
         let reply = NewRow {
             in_reply_to: Some(message.id),
             kind: KIND_CHAT.to_owned(),
@@ -478,7 +492,7 @@ fn work(spec: &StartSpec, answers: Option<bool>) {
             id: new_row_id(&SystemIds),
         };
         let replies = [reply];
-        let outcome = if answers { Ok(&replies[..]) } else { Err(&failure) };
+        let outcome = answers.as_ref().map(|()| &replies[..]);
         let end = TurnEnd { claims: &claims, outcome, turns: 1, continuation: None };
         outbox.end_turn(&end, floor, now).unwrap();
     }

@@ -98,7 +98,7 @@ fn a_runner_that_dies_while_it_waits_asks_no_second_time(setup: Setup) {
     world.twobox(&["approvals", "approve", &code]);
     assert_eq!(chat.wait_answer(&id).text, "done");
     assert_eq!((runs(&world).as_str(), prompts(&chat)), ("ran\n", 1));
-    assert_eq!(heard(&chat, &format!("[{code}] use of bash: allowed")).len(), 1);
+    assert_eq!(heard(&chat, &format!("[{code}] use of \"bash\": allowed")).len(), 1);
     world.assert_fsck_clean();
 }
 
@@ -110,7 +110,7 @@ fn a_question_of_a_model_waits_for_its_answer(setup: Setup) {
     let chat = world.chat("ada");
     let id = chat.say("make tea");
     let (prompt, _) = prompt(&chat);
-    assert!(prompt.text.contains("2. black"), "{prompt:?}");
+    assert!(prompt.text.contains("2. \"black\""), "{prompt:?}");
     chat.say("2");
     assert_eq!(chat.wait_answer(&id).text, "black it is");
     let told = wait_for("the answer to be told", || server.wait_ended(2).pop());

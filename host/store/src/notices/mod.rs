@@ -7,6 +7,7 @@ use twobox_shared::inbox::{Delivery, DeliveryStatus};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
+use super::approvals::SaidIn;
 use super::{DbError, Notices, Operation, failed};
 use twobox_model::channel::Address;
 
@@ -56,6 +57,20 @@ impl Notice {
         let answers = [word.clone()].into_iter().chain(others).collect();
         let cause = format!("{}{word}", Self::WORD);
         Self { answers, ..Self::held(cause, address, text, now) }
+    }
+
+    /// What begins the cause of a notice that what was meant as an answer is none.
+    pub(crate) const UNCLEAR: &str = "unclear:";
+
+    /// A fresh notice that what was `said` there was meant as an answer to what was asked, and is none.
+    pub fn unclear(said: &SaidIn, address: Address, text: String, now: UnixMillis) -> Self {
+        let cause = Self::unclear_cause(said, &address);
+        Self { answers: vec![said.message.clone()], ..Self::held(cause, address, text, now) }
+    }
+
+    /// The cause of that. An id is unique in its chat alone.
+    pub fn unclear_cause(said: &SaidIn, address: &Address) -> String {
+        format!("{}{}:{}", Self::UNCLEAR, address.digest(), said.word())
     }
 
     /// A fresh notice that no answer follows to `first` and `others`, which somebody has stopped elsewhere.
@@ -126,6 +141,27 @@ impl Notices<'_> {
     pub fn add(&self, session: SessionId, notice: &Notice) -> Operation<bool> {
         let notice = notice.to_owned();
         self.0.compound(move |db| add(db, session, &notice))
+    }
+
+    /// Stores a notice unless this session, or one of the `others` that hear the same, has one for its cause.
+    /// Returns whether it is new.
+    pub fn add_for_all(
+        &self,
+        session: SessionId,
+        others: Vec<SessionId>,
+        notice: &Notice,
+    ) -> Operation<bool> {
+        let notice = notice.to_owned();
+        self.0.compound(move |db| {
+            let step = failed("store a notice");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&step)?;
+            if is_told(&tx, &others, &notice.cause).map_err(&step)? {
+                return Ok(false);
+            }
+            let is_new = add(&tx, session, &notice)?;
+            tx.commit().map_err(step)?;
+            Ok(is_new)
+        })
     }
 
     /// The session's notices that are not settled, oldest first. Those that somebody else wrote stand, from
@@ -270,6 +306,24 @@ pub(crate) fn add(db: &Connection, session: SessionId, notice: &Notice) -> Resul
     )
     .map(|changed| changed == 1)
     .map_err(failed("store a notice"))
+}
+
+/// Whether one of `sessions` has a notice for `cause`.
+pub(crate) fn is_told(
+    db: &Connection,
+    sessions: &[SessionId],
+    cause: &str,
+) -> rusqlite::Result<bool> {
+    let mut select = db.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM notices WHERE session_id = :session AND cause = :cause)",
+    )?;
+    for session in sessions {
+        let params = named_params! { ":session": session, ":cause": cause };
+        if select.query_row(params, |row| row.get(0))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What stands in `answers`, a list in JSON. The host alone writes it.

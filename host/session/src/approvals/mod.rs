@@ -1,5 +1,5 @@
 //! What the people in a session's chat are asked, and what comes of it: asking, hearing an answer in the
-//! chat or from the operator, ending what nobody decides, and telling whoever asked. What may become what,
+//! chat (`answers`) or from the operator, ending what nobody decides, and telling whoever asked. What may become what,
 //! and what an answer means, is [`twobox_model::approval`]'s.
 //!
 //! Each step is durable before the next: asked in `host.db` before the request counts as carried out;
@@ -7,11 +7,13 @@
 //! recorded after. The answer has an id that follows from the request, so that writing it once more
 //! changes nothing.
 
+mod answers;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use twobox_shared::content::{Chat, KIND_CHAT, KIND_WORD, answer_id};
+use twobox_shared::content::answer_id;
 use twobox_shared::errors::chain;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::{ApprovalId, MessageId};
@@ -20,22 +22,21 @@ use twobox_shared::open::BoxError;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::boxes::{Boxes, make_room};
-use super::compose::address_of_origin;
-use super::requests::{self, Wanted};
-use super::serving::{Asked, WAKES_MAX};
-use super::signal::Reason;
-use super::task::{Task, Trouble};
-use twobox_model::approval::{self, Approval, Kind, Meant, Prompt, Status, Verdict, meant};
+use crate::boxes::{Boxes, make_room};
+use crate::compose::address_of_origin;
+use crate::requests::{self, Wanted};
+use crate::serving::{Asked, WAKES_MAX};
+use crate::signal::Reason;
+use crate::task::{Task, Trouble};
+use twobox_model::approval::{self, Approval, Kind, Prompt, Status, Verdict};
 use twobox_model::channel::Address;
 use twobox_store::DbError;
-use twobox_store::approvals::{Asking, Decide, NewApproval, asked_by};
-use twobox_store::notices::Notice;
+use twobox_store::approvals::{Asking, Bound, Bounds, Decide, NewApproval, asked_by};
 use twobox_store::sessions::DUE_NOW;
 use twobox_system::blocking::blocking;
 
-/// How many may be pending in one conversation.
-pub const PENDING_MAX: usize = 8;
+/// How much may be asked in one conversation: so many things at once, and so many in a day.
+const BOUNDS: Bounds = Bounds { pending: 8, day: 100 };
 
 /// The shortest time for which anything is asked: what is over before anybody reads it asks nothing.
 const AT_LEAST: Duration = Duration::from_secs(10);
@@ -83,19 +84,14 @@ impl Task {
             let address = address_of_origin(&asked.origin, &self.reply_address);
             let new = self.new_approval(asked, wanted, address, now);
             let (store, ids) = (&self.core.parts.store, &self.core.parts.ids);
-            asked.people = Some(
-                match store.approvals().ask(new, PENDING_MAX, &**ids, now).await? {
-                    Asking::Known(_) => Ok(()),
-                    Asking::New(approval) => {
-                        self.log_asked(&approval);
-                        Ok(())
-                    }
-                    Asking::TooMany => Err(format!(
-                        "{PENDING_MAX} things are asked in this conversation already, and that is the most: \
-                     wait until some are decided"
-                    )),
-                },
-            );
+            asked.people = Some(match store.approvals().ask(new, BOUNDS, &**ids, now).await? {
+                Asking::Known(_) => Ok(()),
+                Asking::New(approval) => {
+                    self.log_asked(&approval);
+                    Ok(())
+                }
+                Asking::TooMany(bound) => Err(too_many(bound)),
+            });
             self.people.known = false;
             self.outgoing.knows_notices = false;
             fault::point(CrashPoint::HostApprovalAsked);
@@ -146,7 +142,8 @@ impl Task {
     }
 
     /// Ends what nobody has decided in time, and tells whoever asked what became of it. Returns when the
-    /// next ends.
+    /// next ends. In quarantine nobody is told before a person has put the session back: there is no agent
+    /// that could hear it, and its inbox may be what is broken.
     pub(super) async fn settle_approvals(
         &mut self,
         now: UnixMillis,
@@ -163,11 +160,14 @@ impl Task {
             self.people_changed();
             self.load_people().await?;
         }
-        let decided = self.people.open.iter().filter(|it| it.status != Status::Pending);
-        for approval in decided.cloned().collect::<Vec<_>>() {
-            self.tell_agent(&approval, now).await?;
+        if self.record.quarantine.is_none() {
+            let decided = self.people.open.iter().filter(|it| it.status != Status::Pending);
+            for approval in decided.cloned().collect::<Vec<_>>() {
+                self.tell_agent(&approval, now).await?;
+            }
         }
-        Ok(self.people.open.iter().map(|approval| approval.due_at).min())
+        let pending = self.people.open.iter().filter(|it| it.status == Status::Pending);
+        Ok(pending.map(|approval| approval.due_at).min())
     }
 
     /// Both lists have changed in `host.db`.
@@ -220,75 +220,6 @@ impl Task {
         self.people_changed();
         self.handle.signal.raise(Reason::Due);
         Ok(decided.map_err(|why| why.to_string()))
-    }
-
-    /// Takes those of `messages` that answer what was asked in this chat as words to the host: they
-    /// decide, and no agent is given them. One that is handed in once more does so no second time.
-    pub(super) async fn take_answers(
-        &mut self,
-        messages: Vec<NewMessage>,
-    ) -> Result<Vec<NewMessage>, DbError> {
-        let mut taken = Vec::with_capacity(messages.len());
-        for mut message in messages {
-            let said = message.trigger && message.run_id.is_none() && message.kind == KIND_CHAT;
-            if said
-                && approval::has_form_of_answer(&Chat::from_content(&message.content).text)
-                && self.take_answer(&message).await?
-            {
-                message.kind = KIND_WORD.to_owned();
-                message.trigger = false;
-            }
-            taken.push(message);
-        }
-        Ok(taken)
-    }
-
-    /// Whether it answered something.
-    async fn take_answer(&mut self, message: &NewMessage) -> Result<bool, DbError> {
-        let address = address_of_origin(&message.origin, &self.reply_address);
-        let store = self.core.parts.store.clone();
-        let asked = store.approvals().asked_at(self.id, address.clone()).await?;
-        if asked.is_empty() {
-            return Ok(false);
-        }
-        let is_it = |said_in: &Option<String>| said_in.as_deref() == Some(message.id.as_str());
-        if asked.iter().any(|asked| is_it(&asked.said_in)) {
-            return Ok(true);
-        }
-        let chat = Chat::from_content(&message.content);
-        // Whoever knows a code has seen it, whatever was recorded of that. A number alone says nothing
-        // about what was not shown yet; what a channel has in its hands may have been.
-        let is_number = chat.text.trim().parse::<usize>().is_ok();
-        let in_flight = self.outgoing.in_flight.contains(&address);
-        let seen: Vec<&Approval> = asked
-            .iter()
-            .filter(|asked| !is_number || in_flight || asked.was_sent())
-            .map(|asked| &asked.approval)
-            .collect();
-        let why = match meant(&chat.text, &seen) {
-            Meant::Nothing => return Ok(false),
-            Meant::Unclear(why) => why,
-            Meant::Decide(at, verdict) => {
-                let by = chat.sender.unwrap_or_else(|| "the chat".to_owned());
-                let order = Decide {
-                    session: self.id,
-                    id: seen[at].id,
-                    digest: seen[at].digest.clone(),
-                    verdict,
-                    by,
-                    said_in: Some(message.id.clone()),
-                };
-                match self.decide(order).await? {
-                    Ok(_) => return Ok(true),
-                    Err(why) => why,
-                }
-            }
-        };
-        let notice = Notice::of_word(&message.id, Vec::new(), address, why, self.now());
-        let notice = Notice { behind: Some(self.seen), ..notice };
-        store.notices().add(self.id, &notice).await?;
-        self.people_changed();
-        Ok(true)
     }
 }
 
@@ -347,6 +278,20 @@ impl Boxes {
         let note = NewMessage::note(answer_id(self.session(), &row), answer);
         tx.accept(&NewMessage { origin, trigger, ..note }, seen, now)?;
         tx.commit()
+    }
+}
+
+fn too_many(bound: Bound) -> String {
+    let Bounds { pending, day } = BOUNDS;
+    match bound {
+        Bound::Pending => format!(
+            "{pending} things are asked in this conversation already, and that is the most: wait until some \
+             are decided"
+        ),
+        Bound::Day => format!(
+            "{day} things were asked in this conversation within a day, and that is the most: do without, \
+             or ask later"
+        ),
     }
 }
 

@@ -1,0 +1,172 @@
+//! What people are asked and what they answer, against real files.
+
+use twobox_model::approval::{Approval, Status, Subject};
+use twobox_session::command::Command;
+use twobox_session::signal::Reason;
+use twobox_shared::content::Chat;
+use twobox_shared::ids::{MessageId, SessionId, SystemIds};
+use twobox_shared::seq::Seq;
+use twobox_shared::time::UnixMillis;
+use twobox_store::approvals::{Asking, Bounds, Decide, NewApproval};
+
+use crate::world::{World, number, open, until};
+
+impl World {
+    /// Has the agent of `session` ask something, without a container that would.
+    async fn ask(&self, session: SessionId, thread: &str, row: &str, subject: Subject) -> Approval {
+        let now = self.core.parts.clock.now();
+        let new = NewApproval {
+            session,
+            request: MessageId::parse(row).unwrap(),
+            subject,
+            address: Self::address(thread),
+            wake: false,
+            due_at: UnixMillis(now.0 + 3_600_000),
+            until: "later".to_owned(),
+            behind: Seq::default(),
+        };
+        let bounds = Bounds { pending: 8, day: 100 };
+        let asked = self.core.parts.store.approvals().ask(new, bounds, &SystemIds, now).await;
+        match asked.unwrap() {
+            Asking::New(approval) => approval,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn approval(&self, asked: &Approval) -> Approval {
+        self.core.parts.store.approvals().find(asked.id).await.unwrap().unwrap()
+    }
+
+    /// Shows what is asked in the chat, where `count` messages are then.
+    async fn show(&self, session: SessionId, count: usize) {
+        self.core.send(session, Command::Notices).await;
+        self.wait_outbounds(count).await;
+        self.rest().await;
+    }
+
+    async fn content(&self, session: SessionId, id: &str) -> (String, String) {
+        let row = "SELECT kind, content FROM messages_in WHERE id = ?";
+        let found = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, String>(1)?));
+        let (kind, content) =
+            open(&self.inbound(session).await).query_row(row, [id], found).unwrap();
+        (kind, Chat::from_content(&content).text)
+    }
+}
+
+fn tea() -> Subject {
+    Subject::question("Which tea?", ["green", "black"].map(str::to_owned).to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_before_a_question_does_not_answer_it_when_it_is_handed_in_once_more() {
+    let world = World::new(|_| {}).await;
+    let session = world.say_text("t", "m0", "1").await.unwrap().session;
+    world.wait_outbounds(1).await;
+    world.rest().await;
+    let first = world.ask(session, "t", "r0", tea()).await;
+    world.show(session, 2).await;
+
+    world.say_text("t", "m0", "1").await.unwrap();
+    assert_eq!(world.approval(&first).await.status, Status::Pending, "it is the message of before");
+    world.say_text("t", "m1", "1").await.unwrap();
+    assert_eq!(world.approval(&first).await.status, Status::Answered);
+    world.wait_outbounds(3).await;
+    world.rest().await;
+
+    let second = world.ask(session, "t", "r1", tea()).await;
+    world.show(session, 4).await;
+    for (id, text) in [("m1", "1"), ("m0", "1")] {
+        world.say_text("t", id, text).await.unwrap();
+    }
+    assert_eq!(world.approval(&second).await.status, Status::Pending, "they answered before");
+    world.rest().await;
+    let taken = "SELECT count(*) FROM messages_in WHERE kind = 'word'";
+    assert_eq!(number(&world.inbound(session).await, taken), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_container_reads_a_code_that_a_person_says_whether_it_decides_or_not() {
+    let world = World::new(|_| {}).await;
+    let session = world.say("t", "m0").await.unwrap().session;
+    world.wait_outbounds(1).await;
+    world.rest().await;
+    let asked = world.ask(session, "t", "r0", Subject::permission("bash", "ls")).await;
+    world.show(session, 2).await;
+    let code = &asked.code;
+    for (id, said, thread, kept) in [
+        ("m1", "1".to_owned(), "t", "1"),
+        ("m2", format!("{code} 9"), "t", "···· 9"),
+        ("m3", format!("{code} 1"), "elsewhere", "···· 1"),
+    ] {
+        let there = world.say_text(thread, id, &said).await.unwrap().session;
+        assert_eq!(world.content(there, id).await, ("word".to_owned(), kept.to_owned()));
+        assert_eq!(world.approval(&asked).await.status, Status::Pending, "{said}");
+    }
+    world.wait_outbounds(5).await; // each is told why
+    world.say_text("t", "m4", &format!("{code} 1")).await.unwrap();
+    assert_eq!(world.content(session, "m4").await, ("word".to_owned(), "···· 1".to_owned()));
+    let decided = world.approval(&asked).await;
+    assert_eq!(
+        (decided.status, decided.decided_by.as_deref()),
+        (Status::Approved, Some("the chat"))
+    );
+    world.wait_outbounds(6).await;
+    world.rest().await;
+    for at in 0..2 {
+        world.say_text("t", "m4", &format!("{code} 1")).await.unwrap();
+        world.rest().await;
+        let told = world.post.outbounds.lock().unwrap().len();
+        assert_eq!(told, 6, "handed in once more, {at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_answers_no_prompt_because_something_else_is_on_its_way() {
+    let world = World::new(|_| {}).await;
+    let session = world.say("t", "m0").await.unwrap().session;
+    world.wait_outbounds(1).await;
+    world.rest().await;
+    *world.post.slow.lock().unwrap() = std::time::Duration::from_millis(500);
+    world.say("t", "m1").await.unwrap();
+    let tried = || world.post.tried.lock().unwrap().get("t").copied();
+    until("an answer is on its way", async || tried() == Some(2)).await;
+    let asked = world.ask(session, "t", "r0", tea()).await;
+    let said = world.say_text("t", "m2", "1").await.unwrap();
+    assert_eq!(world.approval(&asked).await.status, Status::Pending, "nobody has seen it");
+    assert_eq!(world.content(said.session, "m2").await, ("chat".to_owned(), "1".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_session_with_a_broken_inbox_and_a_decision_is_at_rest() {
+    let world = World::new(|_| {}).await;
+    let session = world.say("t", "m0").await.unwrap().session;
+    world.wait_outbounds(1).await;
+    world.rest().await;
+    let asked = world.ask(session, "t", "r0", tea()).await;
+    let store = &world.core.parts.store;
+    assert!(store.sessions().quarantine(session, "by the test").await.unwrap());
+    let good = std::fs::read(world.inbound(session).await).unwrap();
+    std::fs::write(world.inbound(session).await, vec![7_u8; 8192]).unwrap();
+    let order = Decide {
+        session,
+        id: asked.id,
+        digest: asked.digest.clone(),
+        verdict: twobox_model::approval::Verdict::Choose(1),
+        by: "the operator".to_owned(),
+        said_in: None,
+    };
+    store.approvals().decide(order, world.core.parts.clock.now()).await.unwrap().unwrap();
+    world.core.wake(session, Reason::Due);
+    world.wait_outbounds(3).await; // it was asked, and answered
+    world.rest().await;
+    assert_eq!(world.record(session).await.next_due_at, None, "nothing is to be done");
+
+    std::fs::write(world.inbound(session).await, good).unwrap();
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    world.core.send(session, Command::Retry { message: None, reply }).await;
+    answer.await.unwrap().unwrap();
+    let inbound = world.inbound(session).await;
+    let told = "SELECT count(*) FROM messages_in WHERE content LIKE '%choice 1: green%'";
+    until("the agent is told", async || number(&inbound, told) == 1).await;
+    world.rest().await;
+}
