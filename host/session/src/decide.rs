@@ -18,8 +18,8 @@ use twobox_store::sessions::StopCause;
 /// The acks of the pending messages in one read of the outbox.
 pub type Acks = HashMap<MessageId, Ack>;
 
-/// How often a runner's own word that it released a turn, or that there is no budget, is believed for one message. Without a
-/// bound, a container that always says so would be given the message for ever.
+/// How often a runner's word that it released a turn, or has no budget, is believed for one message. Without
+/// a bound, a container that always says so would be given the message for ever.
 pub const RELEASES_MAX: i64 = 20;
 
 /// What is said of a turn that was released because the host enforced a limit.
@@ -64,6 +64,8 @@ pub struct SweepView<'a> {
     pub max_tries: i64,
     /// When the day turns, and there is a budget again.
     pub day_turns: UnixMillis,
+    /// Whether a budget was raised since something was put off until then.
+    pub budget_raised: bool,
 }
 
 /// A guarded change of one message. Applying it twice changes nothing more.
@@ -94,7 +96,7 @@ pub enum Action {
         /// Why.
         failure: Failure,
     },
-    /// A retry waits for longer than any backoff, because the clock was set back: it is due now.
+    /// A retry waits for longer than any backoff, or for a budget that was raised: it is due now.
     RetryNow {
         /// Which.
         message: MessageId,
@@ -134,8 +136,7 @@ pub struct Decision {
     pub violation: Option<String>,
 }
 
-/// Whether somebody else than `runner` has a claim that was not charged: an incarnation that is gone,
-/// or one that nobody knows of. Only the runtime can tell which.
+/// Whether somebody else than `runner` has a claim that was not charged. Only the runtime can tell whose it is.
 pub fn has_foreign_claim(pending: &[PendingMessage], acks: &Acks, runner: RunnerId) -> bool {
     pending.iter().any(|message| {
         acks.get(&message.id).is_some_and(|ack| {
@@ -207,8 +208,8 @@ pub fn decide(view: &SweepView<'_>) -> Decision {
     decision
 }
 
-/// Gives up what `decision` leaves waiting of `pending`, where nothing lives and nothing will: all but
-/// tasks, which are ended as a whole, and context, for which nobody waits.
+/// Gives up what `decision` leaves waiting of `pending`, where nothing will live: all but tasks, which are
+/// ended as a whole, and context, for which nobody waits.
 pub fn give_up(decision: &mut Decision, pending: &[PendingMessage], failure: &Failure) {
     decision.wake = Wake::Not { next: None };
     let fail = |message: &MessageId, attempt: i64| Action::Fail {
@@ -368,15 +369,17 @@ fn was_for_several(view: &SweepView<'_>, message: &PendingMessage) -> bool {
     view.pending.iter().filter(is_of_turn).nth(1).is_some()
 }
 
-/// Whether a retry is due later than any backoff could have put it, which shows that the clock was
-/// set back after the charge. What was never tried keeps its time: somebody chose it. So does what waits
-/// for a budget until the day turns, and a claim without an attempt, for which that time is the only sign that it was charged.
+/// Whether a retry is due later than any backoff could have put it, which shows that the clock was set back
+/// after the charge, or waits for a budget that was raised. What was never tried keeps its time: somebody chose
+/// it. So does a claim without an attempt, for which that time is the only sign that it was charged.
 fn waits_too_long(view: &SweepView<'_>, message: &PendingMessage, ack: Option<&Ack>) -> bool {
     let longest = backoff(message.tries - message.forgiven).unwrap_or_default().max(RETRY.first);
+    let is_too_long = |due: UnixMillis| match due == view.day_turns {
+        true => view.budget_raised,
+        false => due.since(view.now) > longest,
+    };
     message.tries > 0
-        && message
-            .process_after
-            .is_some_and(|due| due.since(view.now) > longest && due != view.day_turns)
+        && message.process_after.is_some_and(is_too_long)
         && ack.is_none_or(|ack| ack.attempt.is_some())
 }
 

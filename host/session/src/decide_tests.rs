@@ -55,6 +55,7 @@ fn run(pending: &[PendingMessage], before: &Acks, after: &Acks, alive: Alive) ->
         stop_cause: None,
         max_tries: MAX_TRIES,
         day_turns: DAY_TURNS,
+        budget_raised: false,
     })
 }
 
@@ -103,6 +104,26 @@ fn over_budget_a_message_waits_until_the_day_turns_and_is_not_blamed() {
     let charged = acks(&[("m", &ended(0))]);
     let kept = run(&[waiting(DAY_TURNS)], &charged, &charged, Alive::None);
     assert_eq!((kept.actions, kept.wake), (vec![], Wake::Not { next: Some(DAY_TURNS) }));
+    let raised = |until| {
+        let pending = [waiting(until)];
+        decide(&SweepView {
+            now: NOW,
+            pending: &pending,
+            answered: &[],
+            before: &charged,
+            after: &charged,
+            alive: Alive::None,
+            stop_cause: None,
+            max_tries: MAX_TRIES,
+            day_turns: DAY_TURNS,
+            budget_raised: true,
+        })
+    };
+    let at_once = raised(DAY_TURNS);
+    let retried = Action::RetryNow { message: id("m"), tries: 1 };
+    assert_eq!((at_once.actions, at_once.wake), (vec![retried], Wake::Start));
+    let backoff = NOW + Duration::from_secs(3);
+    assert_eq!(raised(backoff).wake, Wake::Not { next: Some(backoff) }, "it waits for no budget");
     let set_back = run(&[waiting(UnixMillis(DAY_TURNS.0 + 1))], &charged, &charged, Alive::None);
     assert_eq!(set_back.actions, [Action::RetryNow { message: id("m"), tries: 1 }]);
     assert_eq!(set_back.wake, Wake::Start);
@@ -120,6 +141,7 @@ fn what_was_answered_before_its_pause_reached_anybody_is_completed() {
         stop_cause: None,
         max_tries: MAX_TRIES,
         day_turns: DAY_TURNS,
+        budget_raised: false,
     });
     let completed = Action::Complete { message: MessageId::parse("m").unwrap() };
     assert_eq!((decision.actions, decision.wake), (vec![completed], Wake::Not { next: None }));
@@ -255,6 +277,7 @@ fn p7_an_orphan_of_a_container_that_the_host_stopped_is_forgiven() {
             stop_cause,
             max_tries: MAX_TRIES,
             day_turns: DAY_TURNS,
+            budget_raised: false,
         })
     };
     let host = decide_with(Some(StopCause::Host));
@@ -461,6 +484,7 @@ proptest! {
             now: NOW, pending: world, answered: &[], before: &before, after: &after, alive, stop_cause,
             max_tries: MAX_TRIES,
  day_turns: DAY_TURNS,
+ budget_raised: false,
         });
         let decision = decide_on(&world);
         apply(&mut world, &decision.actions);
@@ -541,6 +565,7 @@ fn a_turn_that_is_released_because_of_a_limit_is_charged() {
             stop_cause,
             max_tries: MAX_TRIES,
             day_turns: DAY_TURNS,
+            budget_raised: false,
         })
         .actions
         .remove(0)

@@ -31,6 +31,7 @@ mod mark;
 mod notices;
 mod onlookers;
 mod outgoing;
+mod over_budget;
 pub mod recurrence;
 mod redrive;
 mod refusals;

@@ -402,6 +402,7 @@ impl Sweep {
             stop_cause: facts.stop_cause,
             max_tries: facts.max_tries,
             day_turns: facts.day_turns,
+            budget_raised: self.reasons.contains(Reason::Budget),
         });
         if let Some(reason) = self.decision.violation.take() {
             return Step::End(End::Violation(reason));

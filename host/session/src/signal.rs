@@ -23,6 +23,8 @@ pub enum Reason {
     Channel = 32,
     /// The container says what it is at, which is no reason to look at its boxes.
     Progress = 64,
+    /// A budget was raised since something here was put off for it.
+    Budget = 128,
 }
 
 /// A set of [`Reason`]s.

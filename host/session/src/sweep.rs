@@ -22,7 +22,6 @@ use super::recurrence::{self, Succession};
 use super::signal::{Reason, Reasons};
 use super::task::{Task, Trouble};
 use crate::watch;
-use twobox_slots::zone::Zone;
 use twobox_store::notices::Notice;
 use twobox_store::sessions::{DUE_NOW, StopCause};
 use twobox_system::blocking::blocking;
@@ -253,33 +252,6 @@ impl Task {
         Ok(())
     }
 
-    /// Tells whoever waits that their message waits for the next day, once a day.
-    async fn tell_over_budget(
-        &mut self,
-        actions: &[Action],
-        snapshot: &BoxSnapshot,
-        now: UnixMillis,
-    ) -> Result<(), Trouble> {
-        for action in actions {
-            if let Action::Charge { message, process_after: Some(until), forgiven: true, .. } =
-                action
-                && let Some(failure) =
-                    snapshot.acks.get(message).and_then(|ack| ack.failure.as_ref())
-                && failure.reason == Failure::BUDGET_EXCEEDED
-                && let Some(message) = snapshot.pending.iter().find(|other| other.id == *message)
-                && message.trigger
-            {
-                tracing::warn!(session = %self.id, message_id = %message.id, %until,
-                    detail = failure.detail, "a message waits for the next day's budget");
-                let address = address_of_origin(&message.origin, &self.reply_address);
-                let text = over_budget_text(failure, &self.core.zone, *until);
-                let cause = format!("budget:{}", until.0);
-                self.notify_person(Notice::held(cause, address, text, now)).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Has another sweep follow this one, which may not clear the mark: the inbox has got something
     /// that this one has not seen.
     pub(super) fn look_once_more(&mut self) {
@@ -350,16 +322,6 @@ fn over_note(succession: &Succession) -> Option<NewMessage> {
     let text = format!("The task of {before} is over: {reason}.");
     let id = id.expect("letters, digits and a hyphen");
     Some(NewMessage::note(id, Chat::text(text).to_json()))
-}
-
-fn over_budget_text(failure: &Failure, zone: &Zone, until: UnixMillis) -> String {
-    let local = zone.rfc3339(until);
-    let clock = local.get(11..16).unwrap_or(&local);
-    format!(
-        "I could not answer yet: {}. Your message is kept, and I go on with it at {clock} ({}).",
-        failure.detail,
-        zone.name()
-    )
 }
 
 fn failure_text(message: &PendingMessage, attempt: i64, failure: &Failure) -> String {

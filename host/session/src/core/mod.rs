@@ -23,6 +23,7 @@ use crate::admission::{Admission, AdmissionOrder, Class};
 use crate::broken::Broken;
 use crate::command::Command;
 pub use crate::look_around::LookAround;
+use crate::over_budget::OverBudget;
 use crate::signal::{Reason, Signal};
 use crate::task;
 use crate::waiting::Waiting;
@@ -84,6 +85,8 @@ pub struct Core {
     chatting: Mutex<HashSet<SessionId>>,
     /// Agents for which nothing is started.
     pub(crate) broken: Broken,
+    /// What waits for the budget of another day.
+    pub(crate) over_budget: OverBudget,
     /// Moves when a scheduled run may have.
     runs: watch::Sender<()>,
     /// How late the host's own loop was last, in milliseconds.
@@ -133,6 +136,7 @@ impl Core {
             probe: Mutex::default(),
             chatting: Mutex::default(),
             broken: Broken::default(),
+            over_budget: OverBudget::default(),
             runs: watch::Sender::new(()),
             lag_ms: AtomicU64::new(0),
             background: Background::start()

@@ -298,7 +298,7 @@ impl Task {
     }
 
     /// How its agent runs; `None` if nobody can read it, of which others complain.
-    async fn profile(&self) -> Option<Profile> {
+    pub(super) async fn profile(&self) -> Option<Profile> {
         let source = self.core.parts.data.agent_config(&self.record.agent_folder);
         let settings = self.core.parts.config.containers.clone();
         blocking(move || Profile::load(&source, &settings)).await.ok()

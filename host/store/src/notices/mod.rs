@@ -1,5 +1,7 @@
 //! Notices: what the host itself has to tell a person, at most once per session and cause.
 
+mod put_off;
+
 use rusqlite::{Connection, Row, TransactionBehavior, named_params};
 use twobox_shared::dead_letter::Fate;
 use twobox_shared::ids::{MessageId, SessionId};
@@ -7,6 +9,7 @@ use twobox_shared::inbox::{Delivery, DeliveryStatus};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
+pub use self::put_off::PutOff;
 use super::approvals::SaidIn;
 use super::{DbError, Notices, Operation, failed};
 use twobox_model::channel::Address;

@@ -27,6 +27,44 @@ pub struct Limits {
     pub run: Option<i64>,
 }
 
+impl Limits {
+    /// Whether something may be used now for which there was no room while `before` held.
+    pub fn exceed(&self, before: &Self) -> bool {
+        let more = |now: Option<i64>, before: Option<i64>| match (now, before) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(now), Some(before)) => now > before,
+        };
+        self.bounds().into_iter().zip(before.bounds()).any(|(now, before)| more(now, before))
+    }
+
+    /// They in one word, from which [`Limits::parse`] reads them.
+    pub fn word(&self) -> String {
+        let word = |bound: Option<i64>| bound.map_or_else(|| "-".to_owned(), |it| it.to_string());
+        self.bounds().map(word).join(",")
+    }
+
+    /// What a word says. `None` if it is none.
+    pub fn parse(word: &str) -> Option<Self> {
+        let bound = |part: &str| match part {
+            "-" => Some(None),
+            number => number.parse().ok().map(Some),
+        };
+        let bounds = word.split(',').map(bound).collect::<Option<Vec<Option<i64>>>>()?;
+        let [all_money, all_tokens, money, tokens] = bounds.try_into().ok()?;
+        Some(Self {
+            all: Limit { nano_usd: all_money, tokens: all_tokens },
+            agent: Limit { nano_usd: money, tokens },
+            run: None,
+        })
+    }
+
+    fn bounds(&self) -> [Option<i64>; 4] {
+        let Self { all, agent, run: _ } = self; // which puts nothing off until another day
+        [all.nano_usd, all.tokens, agent.nano_usd, agent.tokens]
+    }
+}
+
 /// Whose limit is in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -139,5 +177,35 @@ fn sum(
     match agent {
         Some(agent) => select.query_row(named_params! { ":day": day, ":agent": agent }, read),
         None => select.query_row(named_params! { ":day": day }, read),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_compared_bound_by_bound_and_read_as_they_were_written() {
+        let limits = |bounds: [Option<i64>; 4]| {
+            let [all_money, all_tokens, money, tokens] = bounds;
+            let all = Limit { nano_usd: all_money, tokens: all_tokens };
+            Limits { all, agent: Limit { nano_usd: money, tokens }, run: None }
+        };
+        let before = limits([None, Some(10), Some(5), None]);
+        let cases = [
+            ([None, Some(10), Some(5), None], false),
+            ([None, Some(11), Some(5), None], true),
+            ([None, None, Some(5), None], true),
+            ([None, Some(9), Some(4), None], false),
+            ([Some(1), Some(10), Some(5), Some(1)], false),
+            ([None, Some(9), Some(6), None], true),
+        ];
+        for (now, expected) in cases {
+            assert_eq!(limits(now).exceed(&before), expected, "{now:?}");
+            assert_eq!(Limits::parse(&limits(now).word()), Some(limits(now)));
+        }
+        for wrong in ["", "1", "1,2,3", "1,2,3,4,5", "1,2,3,x"] {
+            assert_eq!(Limits::parse(wrong), None, "{wrong}");
+        }
     }
 }

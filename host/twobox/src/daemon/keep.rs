@@ -33,7 +33,7 @@ pub(super) async fn keep(
     mut events: mpsc::UnboundedReceiver<RuntimeEvent>,
     came_round: watch::Sender<Option<Instant>>,
 ) -> DbError {
-    let mut before = None;
+    let (mut before, mut minds_budgets) = (None, false);
     loop {
         let now = (core.parts.clock.now(), core.parts.clock.monotonic());
         // A due time may lie far ahead only because the clock was set back, before this host started
@@ -49,6 +49,9 @@ pub(super) async fn keep(
         }
         // A disk that takes no lease still says what is due.
         let looked = look_over(&core, until).await.and_then(|it| renewed.map(|()| it));
+        if !minds_budgets {
+            minds_budgets = core.mind_budgets().await.is_ok(); // otherwise the same disk says why
+        }
         // The first time everything that was due is awake now. To an engine that is silent nothing is due.
         if looked.is_ok() {
             before = Some(now);

@@ -9,6 +9,7 @@ use super::{LONG, MODEL, add, assert_counted, made, tokens, wait_used};
 on_process!(
     a_budget_that_is_used_up_is_told_once_and_nothing_is_asked,
     an_agent_has_a_budget_of_its_own,
+    a_budget_that_was_raised_between_two_hosts_counts_from_the_start,
     many_conversations_at_once_never_use_more_than_the_budget,
     a_message_that_costs_too_much_fails_and_each_has_a_budget_of_its_own,
     what_a_message_may_have_cost_before_the_host_died_counts_in_its_budget,
@@ -83,13 +84,30 @@ fn an_agent_has_a_budget_of_its_own(setup: Setup) {
     assert_over_budget(&world, "ada", &chat, &id, "this agent");
     assert!(tokens(&server.sold()) <= LIMIT);
     assert!(world.chat("bob").ask("hello").contains("you said"), "others go on");
-    world.configure_agent("ada", &json!({"budget": {"tokens_per_day": LIMIT * 10}}));
-    let session = world.session("ada");
-    world.twobox(&["sessions", "retry", &session.id]);
+    let more = format!("budget.tokens_per_day={}", LIMIT * 10);
+    world.twobox(&["agents", "set", "ada", &more]);
     chat.wait_answer_within(LONG, &id);
+    let session = world.session("ada");
     session.wait_settled();
-    assert_eq!(session.message(&id).status, "completed", "it was kept, and went on");
+    assert_eq!(session.message(&id).status, "completed", "it was kept, and went on by itself");
     assert_eq!(chat.notices().len(), 1);
+}
+
+fn a_budget_that_was_raised_between_two_hosts_counts_from_the_start(setup: Setup) {
+    let server = ModelServer::start();
+    let world = made(frugal(setup), &server, Mode::Shared, &[MODEL]);
+    world.configure_agent("ada", &json!({"budget": {"tokens_per_day": LIMIT}}));
+    world.up();
+    let chat = world.chat("ada");
+    let (id, _) = until_refused(&chat);
+    let session = world.session("ada");
+    wait_for("it to be put off", || (session.message(&id).tries > 0).then_some(()));
+    assert_eq!(chat.notices().len(), 1);
+    world.kill_host();
+    world.configure_agent("ada", &json!({"budget": {"tokens_per_day": LIMIT * 10}}));
+    world.up();
+    wait_for("an answer", || (session.message(&id).status == "completed").then_some(()));
+    session.wait_settled();
 }
 
 fn many_conversations_at_once_never_use_more_than_the_budget(setup: Setup) {
