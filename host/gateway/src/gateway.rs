@@ -51,6 +51,34 @@ pub struct Unoffered {
     pub is_of_the_key: bool,
 }
 
+impl Upstreams {
+    /// The ways to the models of `provider`; `None` for one that asks none.
+    ///
+    /// # Errors
+    /// As of [`Gateway::way`].
+    pub fn routes(&self, provider: &Provider) -> Result<Option<Vec<Route>>, String> {
+        let route = |name| self.route(name).map_err(|reason| format!("provider.model: {reason}"));
+        let routes: Vec<Route> = match provider.models() {
+            [] => return Ok(None),
+            models => models.iter().map(route).collect::<Result<_, _>>()?,
+        };
+        let wrong = |wanted: Api| routes.iter().find(|route| route.api != wanted);
+        match provider {
+            Provider::Claude(_) if let Some(route) = wrong(Api::Messages) => Err(format!(
+                "provider.model: Claude Code speaks Anthropic's Messages, and the upstream of {} does \
+                 not: take a model of one whose api is \"messages\"",
+                route.name
+            )),
+            Provider::Codex(_) if let Some(route) = wrong(Api::Responses) => Err(format!(
+                "provider.model: codex speaks OpenAI's Responses, and the upstream of {} does not: take a \
+                 model of one whose api is \"responses\"",
+                route.name
+            )),
+            _ => Ok(Some(routes)),
+        }
+    }
+}
+
 impl Gateway {
     /// The gateway of the installation in `data`, whose command has `environment`.
     ///
@@ -95,27 +123,7 @@ impl Gateway {
     /// # Errors
     /// As of [`Gateway::way`].
     pub fn routes(&self, provider: &Provider) -> Result<Option<Vec<Route>>, String> {
-        let route = |name| {
-            self.proxy.upstreams().route(name).map_err(|reason| format!("provider.model: {reason}"))
-        };
-        let routes: Vec<Route> = match provider.models() {
-            [] => return Ok(None),
-            models => models.iter().map(route).collect::<Result<_, _>>()?,
-        };
-        let wrong = |wanted: Api| routes.iter().find(|route| route.api != wanted);
-        match provider {
-            Provider::Claude(_) if let Some(route) = wrong(Api::Messages) => Err(format!(
-                "provider.model: Claude Code speaks Anthropic's Messages, and the upstream of {} does \
-                 not: take a model of one whose api is \"messages\"",
-                route.name
-            )),
-            Provider::Codex(_) if let Some(route) = wrong(Api::Responses) => Err(format!(
-                "provider.model: codex speaks OpenAI's Responses, and the upstream of {} does not: take a \
-                 model of one whose api is \"responses\"",
-                route.name
-            )),
-            _ => Ok(Some(routes)),
-        }
+        self.proxy.upstreams().routes(provider)
     }
 
     /// The names of the models that `upstream` offers to whoever has the host's key, or `key` in its place,

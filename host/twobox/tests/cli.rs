@@ -478,6 +478,46 @@ fn an_agent_may_be_added_with_the_life_of_its_program() {
 }
 
 #[test]
+fn what_answers_an_agent_is_changed_as_it_is_said_at_first() {
+    let (_dir, data) = initialised();
+    let model = "anthropic/claude-opus-5-5";
+    let provider = || {
+        let config = std::fs::read_to_string(data.join("agents/bob.json")).unwrap();
+        serde_json::from_str::<Value>(&config).unwrap()["provider"].clone()
+    };
+    ok(&twobox(&data, &["agents", "add", "bob"]));
+    let claude = ["agents", "set", "bob", "model=anthropic/claude-opus-5-5", "provider=claude"];
+    ok(&twobox(&data, &claude));
+    assert_eq!(provider(), serde_json::json!({"kind": "claude", "model": model}));
+    assert!(data.join("programs/bob/AGENTS.md").exists(), "as if it had been added so");
+    ok(&twobox(&data, &["agents", "edit", "bob", "--provider", "model"]));
+    assert_eq!(provider(), serde_json::json!({"kind": "model", "model": model}));
+    ok(&twobox(&data, &["agents", "set", "bob", "tools.bash=deny"]));
+    ok(&twobox(
+        &data,
+        &["agents", "set", "bob", "tools=", "provider=codex", "model=openai/gpt-5.5"],
+    ));
+    assert_eq!(provider(), serde_json::json!({"kind": "codex", "model": "openai/gpt-5.5"}));
+    let program = ["agents", "edit", "bob", "--provider", "command", "--", "python3", "agent.py"];
+    ok(&twobox(&data, &program));
+    let command = serde_json::json!(["python3", "agent.py"]);
+    assert_eq!(provider()["command"], command);
+    let before = provider();
+    for (change, why) in [
+        (&["edit", "bob", "--provider", "claude"][..], "say which one: --model anthropic/"),
+        (&["set", "bob", "provider=codex", "model=anthropic/x"], "codex speaks OpenAI's Responses"),
+        (&["set", "bob", "provider=claude", "model=nobody/x"], "there is no upstream \"nobody\""),
+        (&["set", "bob", "provider=gpt"], "use echo, scripted, command, model, claude, codex"),
+        (&["set", "bob", "provider=model", "model=x"], "provider.model: "),
+        (&["edit", "bob", "--provider", "echo", "--", "a"], "only provider \"command\""),
+    ] {
+        let failed = fails(&twobox(&data, &[&["agents"], change].concat()), 2);
+        assert!(failed.contains(why), "{change:?}: {failed}");
+        assert_eq!(provider(), before, "{change:?}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_command_line_are_usage_errors() {
     let (_dir, data) = initialised();
     let bad: [&[&str]; 16] = [

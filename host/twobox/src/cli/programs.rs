@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use serde_json::json;
+use twobox_shared::agent_config::Written;
 use twobox_shared::errors::chain;
 
-use super::agents::{Settings, containers};
+use super::agents::{Settings, Wish, begin_instructions, check_ways, containers};
 use super::output::{Failure, printable};
 use super::{Context, doctor, output};
 use twobox_runtime::Profile;
@@ -97,9 +98,17 @@ pub(super) fn edit(
 }
 
 /// Sets in an agent's configuration what options say.
-pub(super) fn set(context: &Context, name: &str, settings: Settings) -> Result<ExitCode, Failure> {
+pub(super) fn set(
+    context: &Context,
+    name: &str,
+    wish: Wish,
+    settings: Settings,
+) -> Result<ExitCode, Failure> {
     change(context, name, |file| {
         settings.check_models(context)?;
+        if !wish.is_empty() {
+            wish.put(file)?;
+        }
         settings.put(file)
     })
 }
@@ -116,16 +125,29 @@ pub(super) fn change(
     let before = File::load(&path).map_err(|error| Failure::new(error.to_string()))?;
     let mut file = before.clone();
     work(&mut file)?;
-    Profile::of(file.clone(), &containers(context)).map_err(Failure::usage)?;
-    let changed = file != before;
+    let profile = Profile::of(file.clone(), &containers(context)).map_err(Failure::usage)?;
+    let (changed, other) = (file != before, file.provider != before.provider);
+    if other {
+        check_ways(context, &profile.agent.provider)?;
+    }
     if changed {
         replace(&path, file.text().as_bytes()).map_err(|error| cannot("write", &path, &error))?;
+    }
+    if asks_models(&file) && !asks_models(&before) {
+        begin_instructions(&data, &agent)?;
     }
     context.output.show(&json!({ "agent": agent, "file": path, "changed": changed }), |_| {
         told_of(&path, changed, None)
     });
     doctor::tell_of(context, &data, store, &agent);
     Ok(ExitCode::SUCCESS)
+}
+
+fn asks_models(file: &File) -> bool {
+    match &file.provider {
+        Some(Written::Object(provider)) => !provider.models().is_empty(),
+        Some(Written::Word(_)) | None => false,
+    }
 }
 
 /// What came of a change.

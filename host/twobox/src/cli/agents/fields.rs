@@ -2,14 +2,20 @@
 
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use serde_json::{Map, Value};
+use twobox_shared::agent_config::ModelName;
 
+use super::provider::{Provider, Wish};
 use crate::cli::output::Failure;
 use crate::cli::{Context, programs};
 use twobox_runtime::profile::File;
 
 /// What is short for a field that lies deeper.
 const SHORT: &[(&str, &str)] = &[("tools", "provider.tools"), ("model", "provider.model")];
+
+/// The field of the models that are asked.
+const MODEL: &[&str] = &["provider", "model"];
 
 /// One field, and what it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +44,62 @@ pub(in crate::cli) fn field(given: &str) -> Result<Field, String> {
     Ok(Field { path, text: text.to_owned() })
 }
 
-/// Sets `fields` of the agent called `name`.
+/// Sets `fields` of the agent called `name`, in their order. The model that is set with a provider is what that
+/// one is to ask, wherever it stands.
 pub(super) fn set(context: &Context, name: &str, fields: &[Field]) -> Result<ExitCode, Failure> {
+    let mut work = fields.to_vec();
+    let takes_models = work.iter().any(|field| field.names_a_provider());
+    let mut models = Vec::new();
+    if takes_models {
+        for field in work.extract_if(.., |field| field.is(MODEL)) {
+            models = field.models()?;
+        }
+    }
     programs::change(context, name, |file| {
-        *file = fields.iter().try_fold(file.clone(), |file, field| put(&file, field))?;
+        for field in &work {
+            match field.names_a_provider() {
+                true => {
+                    let (provider, models) = (Some(field.provider()?), models.clone());
+                    Wish { provider, models, ..Wish::default() }.put(file)?;
+                }
+                false => *file = put(file, field)?,
+            }
+        }
         Ok(())
     })
+}
+
+impl Field {
+    fn is(&self, path: &[&str]) -> bool {
+        self.path == path
+    }
+
+    /// Whether it says in a word what is to answer, and not in an object all that there is to say of that.
+    fn names_a_provider(&self) -> bool {
+        self.is(&["provider"]) && !self.text.is_empty() && !self.text.trim_start().starts_with('{')
+    }
+
+    fn provider(&self) -> Result<Provider, Failure> {
+        let word = self.text.trim_matches('"');
+        Provider::from_str(word, false).map_err(|_| {
+            let known = Provider::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let known: Vec<String> = known.map(|it| it.get_name().to_owned()).collect();
+            Failure::usage(format!(
+                "provider: there is none called {word:?}: use {}",
+                known.join(", ")
+            ))
+        })
+    }
+
+    /// The models that it names: one, or a list in JSON.
+    fn models(&self) -> Result<Vec<ModelName>, Failure> {
+        let names = match serde_json::from_str::<Vec<String>>(&self.text) {
+            Ok(names) => names,
+            Err(_) => vec![self.text.trim_matches('"').to_owned()],
+        };
+        let named = names.into_iter().map(ModelName::try_from).collect::<Result<_, _>>();
+        named.map_err(|reason| mistake(&self.path.join("."), &reason.to_string()))
+    }
 }
 
 /// `file` with `field` as it is to be. A value is what it is in JSON, or else a text.

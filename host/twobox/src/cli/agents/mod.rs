@@ -2,27 +2,27 @@
 
 mod copy;
 mod fields;
+mod provider;
 mod settings;
 mod show;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Subcommand, ValueEnum};
 use serde_json::json;
-use twobox_shared::agent_config::{
-    AgentConfig, Claude, Codex, Lifetime, Provider as Kind, Written,
-};
+use twobox_shared::agent_config::{AgentConfig, Lifetime, Written};
 use twobox_shared::bounds;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Failure as Reason;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::inbox::Destination;
 
+use self::provider::Provider;
+pub(super) use self::provider::{Wish, check_ways};
 pub(super) use self::settings::{Settings, ask, model_name};
 use super::init::write_new;
 use super::output::{Failure, table};
@@ -52,9 +52,10 @@ pub(super) enum AgentsCommand {
         /// One session for all, or one for each thread.
         #[arg(long, value_parser = session_mode(), default_value = "shared")]
         session_mode: SessionMode,
-        /// How long the program lives: one `turn`, or as long as the `runner`, which saves a start each time.
-        #[arg(long, value_parser = lifetime, default_value = "turn")]
-        lifetime: Lifetime,
+        /// How long the program lives: one `turn`, which is usual, or as long as the `runner`, which saves a
+        /// start each time.
+        #[arg(long, value_parser = lifetime)]
+        lifetime: Option<Lifetime>,
         #[command(flatten)]
         settings: Settings,
         /// The program of `--provider command`, with its arguments.
@@ -86,15 +87,24 @@ pub(super) enum AgentsCommand {
         name: String,
         /// A path in the program folder; the configuration if left out.
         file: Option<PathBuf>,
+        /// What is to answer in place of what does.
+        #[arg(long, value_enum)]
+        provider: Option<Provider>,
+        /// How long the program of `--provider command` lives: one `turn`, or as long as the `runner`.
+        #[arg(long, value_parser = lifetime)]
+        lifetime: Option<Lifetime>,
         #[command(flatten)]
         settings: Settings,
+        /// The program of `--provider command`, with its arguments.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
     },
     /// Set fields of an agent's configuration by their names.
     Set {
         /// Its name or id.
         name: String,
         /// Fields as they are in its file, with points between names: budget.usd_per_day=2, max_turns=50,
-        /// tools.bash=deny. A value is JSON, or else a text; with nothing behind "=" the field is left out.
+        /// tools.bash=deny, or provider=claude with model=UPSTREAM/MODEL. A value is JSON, or else a text; with nothing behind "=" the field is left out.
         #[arg(required = true, value_name = "NAME=VALUE", value_parser = fields::field)]
         fields: Vec<fields::Field>,
     },
@@ -129,19 +139,6 @@ pub(super) enum AgentsCommand {
     },
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Provider {
-    Echo,
-    Scripted,
-    Command,
-    /// A model, with tools: give it by --model.
-    Model,
-    /// Claude Code, the vendor's program: give the model by --model.
-    Claude,
-    /// OpenAI's Codex, with tools of its own: give its model by --model.
-    Codex,
-}
-
 /// The words are those in the configuration.
 fn lifetime(word: &str) -> Result<Lifetime, String> {
     match word {
@@ -162,37 +159,9 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
     match command {
         AgentsCommand::Add { name, provider, session_mode, lifetime, settings, command } => {
             let mut file = File::of(&AgentConfig::default());
-            file.provider = match (provider, settings.model(), command.is_empty()) {
-                (Some(Provider::Command), None, _) => {
-                    Some(Written::Object(Kind::Command { command, lifetime }))
-                }
-                (Some(Provider::Codex), None, _) => {
-                    let help = "say which model it asks: --model openai/gpt-5.5, or another UPSTREAM/MODEL";
-                    return Err(Failure::usage(help));
-                }
-                (Some(Provider::Model | Provider::Claude), None, _) => {
-                    let help = "say which one: --model anthropic/claude-opus-5-5, or another UPSTREAM/MODEL";
-                    return Err(Failure::usage(help));
-                }
-                (_, _, false) => {
-                    return Err(Failure::usage("only provider \"command\" runs a program"));
-                }
-                (None | Some(Provider::Model), Some(_), true) => None, // the settings say it
-                (Some(Provider::Claude), Some(model), true) => {
-                    let claude = Claude { model: model.clone(), tools: BTreeMap::new() };
-                    Some(Written::Object(Kind::Claude(claude)))
-                }
-                (Some(Provider::Codex), Some(model), true) => {
-                    let (model, reasoning_effort) = (model.clone(), None);
-                    Some(Written::Object(Kind::Codex(Codex { model, reasoning_effort })))
-                }
-                (Some(_), Some(_), true) => {
-                    let help = "--model belongs to --provider model, claude or codex";
-                    return Err(Failure::usage(help));
-                }
-                (None | Some(Provider::Echo), None, true) => Some(Written::Object(Kind::Echo)),
-                (Some(Provider::Scripted), None, true) => Some(Written::Object(Kind::Scripted)),
-            };
+            file.provider = None;
+            let models = settings.models().to_vec();
+            Wish { provider, models, lifetime, command }.put(&mut file)?;
             settings.check_models(context)?;
             settings.begin(&mut file)?;
             add(context, &name, session_mode, &file)
@@ -202,14 +171,16 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
         AgentsCommand::Put { name, files, target } => {
             programs::put(context, &name, &files, target.as_deref())
         }
-        AgentsCommand::Edit { name, file: None, settings } if !settings.is_empty() => {
-            programs::set(context, &name, settings)
-        }
-        AgentsCommand::Edit { file: Some(_), settings, .. } if !settings.is_empty() => {
-            Err(Failure::usage("a file of the program has no such options: leave one of them out"))
-        }
-        AgentsCommand::Edit { name, file, settings: _ } => {
-            programs::edit(context, &name, file.as_deref())
+        AgentsCommand::Edit { name, file, provider, lifetime, settings, command } => {
+            let wish = Wish { provider, models: settings.models().to_vec(), lifetime, command };
+            match (file, wish.is_empty() && settings.is_empty()) {
+                (file, true) => programs::edit(context, &name, file.as_deref()),
+                (None, false) => programs::set(context, &name, wish, settings),
+                (Some(_), false) => {
+                    let help = "a file of the program has no such options: leave one of them out";
+                    Err(Failure::usage(help))
+                }
+            }
         }
         AgentsCommand::Set { name, fields } => fields::set(context, &name, &fields),
         AgentsCommand::Copy { from, to } => copy::copy(context, &from, &to),
@@ -372,11 +343,13 @@ pub(super) fn make_files(
     Ok(Made { config: written, migrated })
 }
 
-/// The instructions that a new agent of a model begins with, for a person to change.
-fn begin_instructions(data: &DataDir, agent: &AgentGroup) -> Result<(), Failure> {
+/// The instructions that an agent of a model begins with that has none, for a person to change.
+pub(super) fn begin_instructions(data: &DataDir, agent: &AgentGroup) -> Result<(), Failure> {
     let target = Path::new("AGENTS.md");
-    if program::read(&data.programs(), &agent.folder, target)?.is_some() {
-        return Ok(());
+    for known in [target, Path::new("CLAUDE.md")] {
+        if program::read(&data.programs(), &agent.folder, known)?.is_some() {
+            return Ok(());
+        }
     }
     let text = format!(
         "# {}\n\nYou are {}. Answer briefly, and say so when you do not know something.\n",

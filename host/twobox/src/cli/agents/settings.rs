@@ -6,6 +6,7 @@ use std::env::VarError;
 use clap::Args;
 use twobox_shared::agent_config::{Claude, Codex, Model, ModelName, Provider, Servers, Written};
 
+use super::provider::one;
 use crate::cli::Context;
 use crate::cli::output::Failure;
 use twobox_gateway::Upstreams;
@@ -66,9 +67,9 @@ impl Settings {
         self.models.iter().try_for_each(known)
     }
 
-    /// The model that is named first, if one is.
-    pub(super) fn model(&self) -> Option<&ModelName> {
-        self.models.first()
+    /// The models that are named.
+    pub(super) fn models(&self) -> &[ModelName] {
+        &self.models
     }
 
     /// Sets it in `file`, of an agent that is new.
@@ -142,11 +143,6 @@ pub(in crate::cli) fn model_name(text: &str) -> Result<ModelName, String> {
 /// # Errors
 /// There are several for one that asks one.
 pub(in crate::cli) fn ask(file: &mut File, models: Vec<ModelName>) -> Result<(), Failure> {
-    let one = |models: Vec<ModelName>, vendor: &str| {
-        <[ModelName; 1]>::try_from(models).map(|[model]| model).map_err(|_| {
-            Failure::usage(format!("--provider {vendor} asks one model: give one --model"))
-        })
-    };
     let provider = match file.provider.take() {
         Some(Written::Object(Provider::Claude(claude))) => {
             Provider::Claude(Claude { model: one(models, "claude")?, ..claude })
