@@ -256,6 +256,9 @@ impl<'a> Runner<'a> {
     /// Whatever opening or reading either box returns.
     pub(crate) fn look(&mut self, purpose: Purpose<'_>) -> Result<Look, BoxError> {
         let now = self.clock.now();
+        // While a turn goes on, what the one before has left is read, and not what this one will leave: the next
+        // turn, which may begin without a look, would have forgotten this one.
+        let for_a_turn = matches!(purpose, Purpose::Turn { .. });
         let (look, destinations, continuation) = self.outbox.read(|outbox| {
             let inbox = InboxReader::open(&self.options.paths.inbound_db())?;
             let look = inbox.look(outbox, purpose, now)?;
@@ -264,7 +267,7 @@ impl<'a> Runner<'a> {
             Ok((look, destinations, outbox.continuation()?))
         })?;
         self.destinations = destinations;
-        self.continuation = Some(continuation);
+        self.continuation = for_a_turn.then_some(continuation);
         self.floor = self.floor.max(look.seq_floor);
         Ok(look)
     }

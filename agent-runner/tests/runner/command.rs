@@ -136,6 +136,29 @@ else:
 }
 
 #[test]
+fn what_comes_meanwhile_and_is_not_used_is_told_what_that_turn_left() {
+    let program = python(
+        "\
+if turn['type'] == 'follow_up':
+    say(type='reply', text='one')
+    say(type='turn_done', continuation='after the first')
+elif turn['messages'][0]['text'] == 'first':
+    say(type='tool_started', name='wait')
+else:
+    say(type='reply', text=str(turn['continuation']))
+    say(type='turn_done')",
+    );
+    let session = session(&program, r#", "lifetime": "runner""#);
+    session.say("m1", "first");
+    let runner = session.start();
+    wait_for("the tool", || session.tool());
+    session.say("m2", "second");
+    session.wait_ack("m2", AckStatus::Completed);
+    assert_eq!(session.texts(), ["one", "after the first"]);
+    runner.stop();
+}
+
+#[test]
 fn an_unknown_destination_is_told_to_the_program() {
     let program = python(
         "\
