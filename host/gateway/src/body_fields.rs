@@ -297,7 +297,8 @@ enum Kind {
 
 /// The kinds of tools that the client runs; of those that end with `_`, a date follows. Those that the
 /// upstream runs cost money that nobody counts, and are a way to the network that the agent does not have.
-const CLIENTS: [&str; 9] = [
+const CLIENTS: [&str; 10] = [
+    SEARCH,
     "function",
     "custom",
     // Tools under a name, as Codex has those of its MCP servers. Each of them is looked at as well.
@@ -309,6 +310,10 @@ const CLIENTS: [&str; 9] = [
     "memory_",
     "computer_",
 ];
+
+/// A search among the tools that a request has not told of, by which Codex keeps those of MCP servers until they
+/// are wanted. Either side may run it, and has to say that it is the client.
+const SEARCH: &str = "tool_search";
 
 impl Kind {
     /// What stands under `name` in an object of this kind, if tools may: also in the middle of a conversation,
@@ -324,6 +329,10 @@ impl Kind {
         }
     }
 
+    fn is_tool(self) -> bool {
+        matches!(self, Self::Tool | Self::ToolOfSpace | Self::Change)
+    }
+
     fn check<E: Error>(self, kind: &str) -> Result<(), E> {
         let known = |known: &&str| match known.ends_with('_') {
             true => kind.starts_with(*known),
@@ -335,9 +344,7 @@ impl Kind {
             }
             Self::Change if matches!(kind, "tool_definition" | "tool_reference") => Ok(()),
             Self::Tool | Self::ToolOfSpace | Self::Change if !CLIENTS.iter().any(known) => {
-                Err(E::custom(format!(
-                    "tools: {kind:?} would be run by the upstream, out of sight of this host"
-                )))
+                Err(upstreams(kind))
             }
             Self::Item if kind == "item_reference" => {
                 Err(E::custom("input: what the upstream has stored is not served".to_owned()))
@@ -350,6 +357,11 @@ impl Kind {
             | Self::Change => Ok(()),
         }
     }
+}
+
+/// Why a tool of this kind is refused.
+fn upstreams<E: Error>(kind: &str) -> E {
+    E::custom(format!("tools: {kind:?} would be run by the upstream, out of sight of this host"))
 }
 
 /// A list of objects, each of which is looked at.
@@ -403,6 +415,7 @@ impl<'de> Visitor<'de> for One {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let (mut typed, mut tools) = (false, false);
         let (mut kind, mut says) = (false, [false; 2]);
+        let (mut searches, mut runs) = (false, None);
         while let Some(name) = map.next_key_seed(Text)? {
             let of_message = ["role", "content"].iter().position(|field| *field == name);
             of_message.into_iter().for_each(|field| says[field] = true);
@@ -417,6 +430,13 @@ impl<'de> Visitor<'de> for One {
                 map.next_value_seed(Nullable(Each(kind)))?;
                 continue;
             }
+            if name == "execution" && self.0.is_tool() {
+                let said = map.next_value_seed(Nullable(Text))?;
+                if runs.replace(said.is_some_and(|said| said == "client")).is_some() {
+                    return Err(Error::custom("duplicate field \"execution\""));
+                }
+                continue;
+            }
             if name != "type" {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -426,8 +446,12 @@ impl<'de> Visitor<'de> for One {
             }
             if let Some(said) = map.next_value_seed(Nullable(Text))? {
                 self.0.check(&said)?;
+                searches = said == SEARCH;
                 kind = true;
             }
+        }
+        if searches && self.0.is_tool() && runs != Some(true) {
+            return Err(upstreams(SEARCH));
         }
         // Of what is stored the kind may be left out: its id is enough. Of a message it may, too.
         if matches!(self.0, Kind::Item) && !kind && says != [true; 2] {

@@ -196,6 +196,13 @@ mod tests {
             ),
             (
                 Api::Responses,
+                r#"{"model":"m","tools":[{"type":"tool_search","execution":"client"}],"input":[
+                    {"type":"tool_search_call","execution":"client"},
+                    {"type":"tool_search_output","tools":[{"type":"function"}]}]}"#,
+                asked(None, 1),
+            ),
+            (
+                Api::Responses,
                 r#"{"model":"m","max_output_tokens":6,"background":false,"previous_response_id":null}"#,
                 asked(Some(6), 1),
             ),
@@ -235,6 +242,22 @@ mod tests {
                 Api::Responses,
                 r#"{"model":"m","tools":[{"type":"namespace","tools":[{"type":"web_search"}]}]}"#,
                 "web_search",
+            ),
+            (Api::Responses, r#"{"model":"m","tools":[{"type":"tool_search"}]}"#, "tool_search"),
+            (
+                Api::Responses,
+                r#"{"model":"m","tools":[{"execution":"server","type":"tool_search"}]}"#,
+                "tool_search",
+            ),
+            (
+                Api::Responses,
+                r#"{"model":"m","tools":[{"type":"tool_search","execution":"client","execution":"server"}]}"#,
+                "duplicate field",
+            ),
+            (
+                Api::Responses,
+                r#"{"model":"m","input":[{"type":"tool_search_output","tools":[{"type":"mcp"}]}]}"#,
+                "mcp",
             ),
             (
                 Api::Responses,
