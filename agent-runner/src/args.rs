@@ -1,6 +1,8 @@
 //! The command line. Every option may also come from the environment, as `TWOBOX_<OPTION>`; the
 //! command line wins.
 
+mod mcp;
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -21,6 +23,8 @@ pub(crate) enum Asked {
     Probe(Box<Options>),
     /// To offer the host's tools by MCP, for the runner that listens at this socket.
     Mcp(PathBuf),
+    /// To become this program, in this folder, where it is a server of MCP.
+    McpOfOthers { folder: PathBuf, command: Vec<OsString> },
     /// To print something and leave.
     Print(String),
 }
@@ -88,6 +92,7 @@ agent-runner: answers the messages of one session
 
 usage: agent-runner --install UUID --session UUID --runner UUID [options]
        agent-runner mcp --socket PATH
+       agent-runner mcp --in DIR PROGRAM [ARGUMENTS]
 
   --install UUID     the installation, and
   --session UUID     the session: labels by which the host finds this process
@@ -110,7 +115,8 @@ usage: agent-runner --install UUID --session UUID --runner UUID [options]
   --version, --help
 
 `mcp` is the host's tools for an agent that is a program, by MCP on standard input and output. A runner
-gives its path and the socket to the programs that it starts.
+gives its path and the socket to the programs that it starts. With --in it becomes a server of others, in
+that folder, for programs that start theirs where they work themselves.
 
 Each option may also be given in the environment: TWOBOX_RUNNER, TWOBOX_IDLE_MS, TWOBOX_CONFINE=1, ...
 Exit codes: 0 idle or told to leave, 2 usage, 65 unusable database, 70 a provider that hangs,
@@ -151,7 +157,7 @@ fn parse(
     let (mut confine, mut probe) = (false, false);
     while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
         match arg {
-            Arg::Value(word) if word == "mcp" && given.is_empty() => return mcp(parser),
+            Arg::Value(word) if word == "mcp" && given.is_empty() => return mcp::parse(parser),
             Arg::Long("help") | Arg::Short('h') => return Ok(Asked::Print(HELP.to_owned())),
             Arg::Long("version") | Arg::Short('V') => {
                 return Ok(Asked::Print(format!("agent-runner {}", env!("CARGO_PKG_VERSION"))));
@@ -188,20 +194,6 @@ fn parse(
         confine: confine || values.switch("confine")?,
     });
     Ok(if probe { Asked::Probe(options) } else { Asked::Run(options) })
-}
-
-fn mcp(mut parser: Parser) -> Result<Asked, String> {
-    let mut socket = None;
-    while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
-        match arg {
-            Arg::Long("socket") => {
-                socket = Some(parser.value().map_err(|error| error.to_string())?);
-            }
-            other => return Err(other.unexpected().to_string()),
-        }
-    }
-    let socket = socket.ok_or("mcp: --socket is missing: a runner gives it to its programs")?;
-    Ok(Asked::Mcp(socket.into()))
 }
 
 /// What was given, on the command line or in the environment.
@@ -314,7 +306,9 @@ mod tests {
     fn options(args: &[&str], env: &[(&str, &str)]) -> Options {
         match run(args, env).unwrap() {
             Asked::Run(options) | Asked::Probe(options) => *options,
-            other @ (Asked::Print(_) | Asked::Mcp(_)) => panic!("{other:?}"),
+            other @ (Asked::Print(_) | Asked::Mcp(_) | Asked::McpOfOthers { .. }) => {
+                panic!("{other:?}")
+            }
         }
     }
 

@@ -56,6 +56,20 @@ pub(crate) fn clear(kept: &[Pid]) {
     }
 }
 
+/// The process groups of all that descend from `parent`.
+pub(crate) fn groups_below(parent: Pid) -> Vec<Pid> {
+    let (mut groups, mut parents) = (Vec::new(), vec![parent.as_raw()]);
+    while let Some(parent) = parents.pop() {
+        for pid in children(parent) {
+            parents.push(pid);
+            groups.extend(state_of(pid).map(|(_, group)| Pid::from_raw(group)));
+        }
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
 /// A process below this one that does not belong to the provider.
 struct Stranger {
     pid: i32,
@@ -113,6 +127,7 @@ mod tests {
         assert_eq!(state_of(pid), Some((false, group.as_raw())));
         assert!(!strangers(&[group]).iter().any(|it| it.pid == pid), "it is the provider's");
         assert!(strangers(&[]).iter().any(|it| it.pid == pid));
+        assert!(groups_below(getpid()).contains(&group));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(state_of(pid), None);

@@ -30,7 +30,8 @@ mod tidy;
 mod turn;
 mod wake;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::sync::{Arc, mpsc};
 
 use twobox_shared::clock::SystemClock;
@@ -56,6 +57,11 @@ fn main() -> ExitCode {
                 true => ExitCode::SUCCESS,
                 false => Exit::System.into(),
             };
+        }
+        Ok(Asked::McpOfOthers { folder, command }) => {
+            let error = Command::new(&command[0]).args(&command[1..]).current_dir(folder).exec();
+            say!("mcp: {} cannot be started: {error}", command[0].display());
+            return Exit::System.into();
         }
         Ok(Asked::Print(text)) => {
             say::print(&text);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use twobox_shared::agent_config::Lifetime;
+use twobox_shared::agent_config::{Lifetime, Permissions};
 use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::MessageId;
 use twobox_shared::mend::mended;
@@ -123,7 +123,7 @@ impl Program {
     fn tools(&mut self, handle: &TurnHandle) -> Option<String> {
         let opened = match self.desk.take() {
             Some(desk) => Ok(desk),
-            None => Desk::open(handle, &self.options, Vec::new()),
+            None => Desk::open(handle, &self.options, &Permissions::new()),
         };
         let launch = opened.and_then(|desk| self.desk.insert(desk).launch());
         let launch = launch.and_then(|launch| Ok(serde_json::to_string(&launch)?));

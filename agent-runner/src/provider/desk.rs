@@ -10,7 +10,7 @@ use std::io::{self, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 use serde_json::{Map, Value};
+use twobox_shared::agent_config::{HOST_SERVER, Permission, Permissions, Servers};
 
-use super::TurnHandle;
 use super::current::{Current, ask};
-use super::model::{OVER, Speaks, host_tools};
+use super::model::{OVER, Speaks, ToolSpec, host_tools};
+use super::{TurnHandle, people};
 use crate::args::Options;
 use crate::ask::{Asking, Decision};
 use crate::event::{Event, Said, TurnNumber};
@@ -60,21 +61,21 @@ pub(crate) struct Desk {
 /// What those behind the desk work with.
 struct Counter {
     work: PathBuf,
-    denied: Vec<String>,
+    permissions: Permissions,
     current: Arc<Current>,
     events: Sender<Event>,
     busy: AtomicUsize,
 }
 
 impl Desk {
-    /// Opens the desk of a provider with this handle, without the tools in `denied`.
+    /// Opens the desk of a provider with this handle, for tools that may be used as `permissions` say.
     ///
     /// # Errors
     /// If there is no place for the socket, or no room for a thread.
     pub(crate) fn open(
         handle: &TurnHandle,
         options: &Options,
-        denied: Vec<String>,
+        permissions: &Permissions,
     ) -> io::Result<Self> {
         let path = place(options);
         let bound = near(&path, |near| UnixListener::bind(near));
@@ -86,7 +87,7 @@ impl Desk {
         let work = options.folders.work.as_deref().unwrap_or(options.paths.out_dir());
         let counter = Arc::new(Counter {
             work: work.to_owned(),
-            denied,
+            permissions: permissions.clone(),
             current: Arc::clone(&handle.current),
             events: handle.events.clone(),
             busy: AtomicUsize::new(0),
@@ -106,6 +107,17 @@ impl Desk {
         let args = ["mcp", "--socket", socket].map(str::to_owned).to_vec();
         Ok(Launch { command: std::env::current_exe()?, args })
     }
+}
+
+/// How to start `command` as a server in `folder`, for a client that would start it somewhere else.
+///
+/// # Errors
+/// If this program does not know where it is, or its path or the folder's is no text.
+pub(crate) fn launch_in(folder: &Path, command: &[String]) -> io::Result<Launch> {
+    let folder = folder.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
+    let args = ["mcp", "--in", folder].map(str::to_owned);
+    let args = args.into_iter().chain(command.iter().cloned()).collect();
+    Ok(Launch { command: std::env::current_exe()?, args })
 }
 
 impl Drop for Desk {
@@ -198,19 +210,30 @@ impl Counter {
     }
 
     fn tools(&self) -> Vec<ToolText> {
-        let texts = host_tools::specs(|name| self.is_denied(name)).into_iter().map(|spec| {
-            let (name, description) = (spec.name, spec.description);
-            ToolText { name, description, input_schema: spec.schema }
+        let specs = host_tools::specs(|name| self.permission(name) == Permission::Deny);
+        let texts = specs.into_iter().map(|spec| {
+            let asked = self.permission(&spec.name) == Permission::Ask;
+            let ToolSpec { name, description, schema } =
+                if asked { host_tools::asked_first(spec) } else { spec };
+            ToolText { name, description, input_schema: schema }
         });
         texts.collect()
     }
 
-    fn is_denied(&self, name: &str) -> bool {
-        self.denied.iter().any(|denied| denied == name)
+    /// What may be done with a tool: by its own name, or by that which vendors' programs give it. The stricter
+    /// counts.
+    fn permission(&self, name: &str) -> Permission {
+        let long = format!("{}{name}", Servers::prefix(HOST_SERVER));
+        let said = [name, &long].map(|name| self.permissions.get(name).copied());
+        [Permission::Deny, Permission::Ask]
+            .into_iter()
+            .find(|may| said.contains(&Some(*may)))
+            .unwrap_or(Permission::Allow)
     }
 
     fn call(&self, name: &str, arguments: &Map<String, Value>) -> Result<String, String> {
-        if self.is_denied(name) {
+        let permission = self.permission(name);
+        if permission == Permission::Deny {
             return Err(format!("the tool {name} may not be used here"));
         }
         let Some(number) = self.current.number() else {
@@ -218,6 +241,13 @@ impl Counter {
         };
         let destinations = self.current.destinations();
         let mut turn = Caller { number, events: &self.events };
+        if permission == Permission::Ask {
+            let given = Value::Object(arguments.clone());
+            let Decision { ok, text } = turn.decided(people::permission(name, &given))?;
+            if !ok {
+                return Err(format!("{text} Nothing was done."));
+            }
+        }
         let text = host_tools::call(name, arguments, &self.work, &destinations, &mut turn)?;
         if host_tools::is_silence(name) {
             self.current.say_nothing(number);
@@ -257,7 +287,7 @@ mod tests {
         let (handle, _reins, _said) = TurnHandle::apart();
         let counter = Arc::new(Counter {
             work: PathBuf::from("/"),
-            denied: Vec::new(),
+            permissions: Permissions::new(),
             current: Arc::clone(&handle.current),
             events: handle.events.clone(),
             busy: AtomicUsize::new(0),
@@ -283,5 +313,12 @@ mod tests {
         while counter.busy.load(Ordering::Relaxed) > 0 {
             std::thread::yield_now(); // another thread gives its place back
         }
+    }
+
+    #[test]
+    fn what_is_known_of_the_hosts_tools_is_what_there_is() {
+        let names: Vec<String> =
+            host_tools::specs(|_| false).into_iter().map(|spec| spec.name).collect();
+        assert_eq!(names, twobox_shared::agent_config::HOST_TOOLS);
     }
 }

@@ -293,8 +293,12 @@ impl Worker {
             Kind::Model(settings) => {
                 Box::new(model::Model::new(settings, config, options, way_out()))
             }
-            Kind::Claude(settings) => Box::new(claude::Claude::new(settings, config, options)),
-            Kind::Codex(settings) => Box::new(codex::Codex::new(settings, config, options)),
+            Kind::Claude(settings) => {
+                Box::new(claude::Claude::new(settings, config, options, way_out()))
+            }
+            Kind::Codex(settings) => {
+                Box::new(codex::Codex::new(settings, config, options, way_out()))
+            }
         };
         let (push, pushes) = mpsc::channel();
         let group = Arc::new(Mutex::new(None));

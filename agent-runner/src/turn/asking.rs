@@ -105,12 +105,19 @@ impl Turn<'_, '_> {
                 None => self.open.push(open),
             }
         }
-        if self.open.is_empty()
-            && let Some((name, span)) = self.before_asking.take()
-        {
-            self.show_tool(Some((&name, span)));
-            self.shown.tool(Some(&name));
-            self.limits.tool_started(name, self.runner.clock.monotonic(), span);
+        if self.open.is_empty() {
+            match self.before_asking.take() {
+                Some((name, span)) => {
+                    self.show_tool(Some((&name, span)));
+                    self.shown.tool(Some(&name));
+                    self.limits.tool_started(name, self.runner.clock.monotonic(), span);
+                }
+                None => {
+                    self.limits.tool_ended();
+                    self.show_tool(None);
+                    self.shown.tool(None);
+                }
+            }
         }
         Ok(())
     }

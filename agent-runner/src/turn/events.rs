@@ -200,13 +200,22 @@ impl Turn<'_, '_> {
                 let span = timeout.unwrap_or(self.config.tool_timeout());
                 let now = self.runner.clock.monotonic();
                 self.worked = true;
+                // Beside one that waits for a person: its time begins when nobody is waited for any more.
+                if !self.open.is_empty() {
+                    self.before_asking = Some((name, span));
+                    return Ok(wrong);
+                }
                 self.shown.tool(Some(&name));
                 self.show_tool(Some((&name, span)));
                 self.limits.tool_started(name, now, span);
             }
             Said::ToolFinished => {
-                self.limits.tool_ended();
+                if !self.open.is_empty() {
+                    self.before_asking = None;
+                    return Ok(wrong);
+                }
                 self.shown.tool(None);
+                self.limits.tool_ended();
                 self.show_tool(None);
             }
             Said::Asks { is_answer } => self.shown.asks(is_answer),

@@ -16,14 +16,14 @@ use crate::gateway::{Answer, Gateway};
 use crate::session::{Runner, Session, message, wait_for};
 
 /// A session with an agent that Claude Code answers, and what its runner is started with.
-struct Talk {
-    session: Session,
-    gateway: Gateway,
+pub(crate) struct Talk {
+    pub(crate) session: Session,
+    pub(crate) gateway: Gateway,
     cli: String,
 }
 
 impl Talk {
-    fn with(answers: Vec<Answer>, more: Value) -> Option<Self> {
+    pub(crate) fn with(answers: Vec<Answer>, more: Value) -> Option<Self> {
         let cli = clis::folder("claude")?.to_str().unwrap().to_owned();
         let session = Session::new();
         let route = json!({
@@ -42,20 +42,20 @@ impl Talk {
         Some(Self { session, gateway, cli })
     }
 
-    fn new(answers: Vec<Answer>) -> Option<Self> {
+    pub(crate) fn new(answers: Vec<Answer>) -> Option<Self> {
         Self::with(answers, json!({}))
     }
 
-    fn start(&self) -> Runner {
+    pub(crate) fn start(&self) -> Runner {
         self.start_with(&[])
     }
 
-    fn start_with(&self, env: &[(&str, &str)]) -> Runner {
+    pub(crate) fn start_with(&self, env: &[(&str, &str)]) -> Runner {
         let runner = RunnerId::generate(&SystemIds);
         self.session.start_as(runner, &["--cli", &self.cli], env)
     }
 
-    fn answered(&self, name: &str) {
+    pub(crate) fn answered(&self, name: &str) {
         self.session.wait_ack(name, AckStatus::Completed);
     }
 
@@ -64,7 +64,7 @@ impl Talk {
         self.gateway.asked(number)["messages"].to_string()
     }
 
-    fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.gateway.bodies().len()
     }
 

@@ -5,6 +5,7 @@
 mod asks;
 mod claims;
 mod claude;
+mod claude_undone;
 mod clis;
 mod command;
 mod gateway;

@@ -7,6 +7,7 @@ mod codex;
 mod model;
 mod provider;
 mod servers;
+mod tools;
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use model::{
 };
 pub use provider::{Kind, Lifetime, Provider, Written};
 pub use servers::{Server, Servers};
+pub use tools::{CLAUDE_NOT_HERE, HOST_SERVER, HOST_TOOLS, Permissions};
 
 /// What an agent's conversations may do with the folder that they share. What one conversation
 /// leaves there, the agent reads in the others.
@@ -161,6 +163,7 @@ impl AgentConfig {
             tool_timeout_sec: fields.tool_timeout_sec.unwrap_or(usual.tool_timeout_sec),
             gateway: fields.gateway,
         };
+        config.provider.check().map_err(|wrong| format!("provider.{wrong}"))?;
         let spans = [
             ("max_turns", u64::from(config.max_turns)),
             ("turn_timeout_sec", config.turn_timeout_sec),

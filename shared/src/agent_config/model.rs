@@ -36,6 +36,16 @@ pub struct Claude {
     /// named is allowed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tools: BTreeMap<String, Permission>,
+    /// Servers whose tools it has besides.
+    #[serde(default, skip_serializing_if = "Servers::is_empty")]
+    pub mcp: Servers,
+}
+
+impl Claude {
+    /// One of which nothing is said but the model.
+    pub fn asking(model: ModelName) -> Self {
+        Self { model, tools: BTreeMap::new(), mcp: Servers::default() }
+    }
 }
 
 /// Whether a tool may be used.

@@ -8,7 +8,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Claude, Codex, Model, ModelName};
+use super::{Claude, Codex, Model, ModelName, tools};
 
 /// What answers a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -82,6 +82,19 @@ impl Provider {
         match self {
             Self::Command { command, .. } => command,
             Self::Echo | Self::Scripted | Self::Model(_) | Self::Claude(_) | Self::Codex(_) => &[],
+        }
+    }
+
+    /// Checks what no single field can say: whether the tools are there that something is said of. The tools of
+    /// provider `model` are its runner's to check.
+    ///
+    /// # Errors
+    /// A sentence that names the field, behind `provider.`.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Claude(claude) => tools::of_claude(&claude.tools, &claude.mcp),
+            Self::Codex(codex) => tools::of_codex(&codex.tools, &codex.mcp),
+            Self::Echo | Self::Scripted | Self::Command { .. } | Self::Model(_) => Ok(()),
         }
     }
 

@@ -5,15 +5,14 @@
 //! The agent can write there, so all of it may be anything.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 use twobox_shared::ids::MessageId;
 use uuid::Uuid;
 
+use super::transcript::Transcript;
 use crate::provider::model::plain;
 
 /// The folder in the workspace; the `model` provider keeps its own there too.
@@ -21,9 +20,6 @@ const FOLDER: &str = ".twobox/claude";
 
 /// The file that names the conversation.
 const CONVERSATION: &str = "conversation";
-
-/// The longest line of a transcript that is looked at, in bytes.
-const LINE_MAX: u64 = 16 << 20;
 
 /// The id of a turn's message for Claude Code: the same for the same messages in the same attempt. It never
 /// answers one twice, also when another process is told it.
@@ -59,12 +55,13 @@ fn named(digest: Sha256) -> Uuid {
 #[derive(Debug)]
 pub(super) struct Kept {
     folder: PathBuf,
+    transcript: Transcript,
 }
 
 impl Kept {
     /// That of the workspace `work`.
     pub(super) fn of(work: &Path) -> Self {
-        Self { folder: work.join(FOLDER) }
+        Self { folder: work.join(FOLDER), transcript: Transcript::default() }
     }
 
     /// Where Claude Code keeps everything.
@@ -112,100 +109,12 @@ impl Kept {
         places.map(|place| place.path().join(&name)).find(|path| path.is_file())
     }
 
-    /// The last words with which `message` was answered, if it was, for itself.
-    pub(super) fn answer_to(&self, message: &str) -> Option<String> {
+    /// The last words with which `message` was answered, if it was, for itself, and with nothing undone that it was
+    /// answered after.
+    pub(super) fn answer_to(&mut self, message: &str) -> Option<String> {
         let (conversation, _) = self.conversation(Uuid::nil()).ok()?;
-        let file = plain::open(&self.transcript(conversation)?).ok()?;
-        let mut lines = BufReader::new(file);
-        let mut answer = None::<Answer>;
-        loop {
-            let mut line = Vec::new();
-            match lines.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-            // Most lines are long, and about something else.
-            if answer.is_none() && !contains(&line, message.as_bytes()) {
-                continue;
-            }
-            let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { continue };
-            let Some(known) = &mut answer else {
-                answer = (entry.kind == "user" && entry.uuid == message).then_some(Answer::None);
-                continue;
-            };
-            if !known.follow(&entry) {
-                break;
-            }
-        }
-        match answer {
-            Some(Answer::Last(text)) => Some(text),
-            Some(Answer::None | Answer::Shared) | None => None,
-        }
-    }
-}
-
-fn contains(line: &[u8], part: &[u8]) -> bool {
-    line.windows(part.len()).any(|window| window == part)
-}
-
-/// A line of a transcript.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Entry {
-    #[serde(rename = "type")]
-    kind: String,
-    uuid: String,
-    is_sidechain: bool,
-    is_meta: bool,
-    is_api_error_message: bool,
-    message: Value,
-}
-
-/// What was answered, as far as was read.
-enum Answer {
-    None,
-    Last(String),
-    /// Together with another message, which stands beside it.
-    Shared,
-}
-
-impl Answer {
-    /// Takes in the next line. Returns whether another may change anything.
-    fn follow(&mut self, entry: &Entry) -> bool {
-        if entry.is_sidechain || entry.is_meta {
-            return true;
-        }
-        let content = &entry.message["content"];
-        let is = |kind: &str| {
-            content.as_array().is_some_and(|parts| parts.iter().any(|part| part["type"] == kind))
-        };
-        match entry.kind.as_str() {
-            "assistant" => {
-                let made_up = entry.is_api_error_message || entry.message["model"] == "<synthetic>";
-                let last = entry.message["stop_reason"] == "end_turn" && !made_up;
-                let text = content.as_array().and_then(|parts| {
-                    parts.iter().rev().find_map(|part| part["text"].as_str().map(str::to_owned))
-                });
-                match text {
-                    Some(text) if last => *self = Self::Last(text),
-                    _ if is("tool_use") || made_up => *self = Self::None,
-                    _ => {}
-                }
-                true
-            }
-            "user" if is("tool_result") => {
-                *self = Self::None;
-                true
-            }
-            // Another message: behind the answer it is of a later turn.
-            "user" => {
-                if !matches!(self, Self::Last(_)) {
-                    *self = Self::Shared;
-                }
-                false
-            }
-            _ => true,
-        }
+        let path = self.transcript(conversation)?;
+        self.transcript.answer_to(&path, message.parse().ok()?)
     }
 }
 
@@ -234,16 +143,18 @@ mod tests {
         assert_eq!(begun_by(&a), begun_by(&a));
         assert_ne!(begun_by(&a), begun_by(&b));
         let dir = tempfile::tempdir().unwrap();
-        let kept = Kept::of(dir.path());
+        let mut kept = Kept::of(dir.path());
         kept.begin(begun_by(&a)).unwrap();
         let place = kept.folder().join("projects/-w");
         fs::create_dir_all(&place).unwrap();
-        let text = r#"{"type":"user","uuid":"m","message":{"content":"q"}}
+        let m = Uuid::from_u128(1).to_string();
+        let text = r#"{"type":"user","uuid":"M","message":{"content":"q"}}
 {"type":"assistant","message":{"stop_reason":"end_turn","content":[{"type":"text","text":"a"}]}}
 "#;
-        fs::write(place.join(format!("{}.jsonl", begun_by(&a))), text).unwrap();
+        let file = place.join(format!("{}.jsonl", begun_by(&a)));
+        fs::write(file, text.replace('M', &m)).unwrap();
         kept.begin(begun_by(&a)).unwrap();
-        assert_eq!(kept.answer_to("m").as_deref(), Some("a"), "it is found again");
+        assert_eq!(kept.answer_to(&m).as_deref(), Some("a"), "it is found again");
         kept.set_aside();
         let again = kept.conversation(Uuid::nil()).unwrap();
         assert_eq!(again, (begun_by(&a), true), "what cannot be gone on with is begun again");
@@ -264,56 +175,5 @@ mod tests {
         assert_eq!(kept.conversation(one).unwrap(), (two, true));
         fs::write(kept.folder().join(CONVERSATION), "nonsense").unwrap();
         assert_eq!(kept.conversation(one).unwrap(), (one, true));
-    }
-
-    #[test]
-    fn an_answer_is_found_behind_its_message_and_only_if_it_is_one() {
-        let user = |uuid: &str| {
-            format!(r#"{{"type":"user","uuid":"{uuid}","message":{{"content":"q"}}}}"#)
-        };
-        let said = |text: &str, stop: &str| {
-            format!(
-                r#"{{"type":"assistant","uuid":"x","message":{{"model":"m","stop_reason":"{stop}",
-                    "content":[{{"type":"text","text":"{text}"}}]}}}}"#
-            )
-            .replace('\n', "")
-        };
-        let tool = r#"{"type":"assistant","message":{"stop_reason":"tool_use","content":[{"type":"tool_use"}]}}"#;
-        let result = r#"{"type":"user","uuid":"r","message":{"content":[{"type":"tool_result"}]}}"#;
-        let made_up = r#"{"type":"assistant","message":{"model":"<synthetic>","stop_reason":"end_turn","content":[{"type":"text","text":"No response requested."}]}}"#;
-        let failed = r#"{"type":"assistant","isApiErrorMessage":true,"message":{"stop_reason":"end_turn","content":[{"type":"text","text":"API Error"}]}}"#;
-        let other = r#"{"type":"attachment","uuid":"y"}"#;
-        let cases: [(&str, Vec<String>, Option<&str>); 8] = [
-            ("answered", vec![user("m"), other.into(), said("a", "end_turn")], Some("a")),
-            ("not there", vec![user("n"), said("a", "end_turn")], None),
-            ("not yet", vec![user("m"), other.into()], None),
-            (
-                "with a tool",
-                vec![
-                    user("m"),
-                    tool.into(),
-                    result.into(),
-                    said("b", "end_turn"),
-                    user("n"),
-                    said("c", "end_turn"),
-                ],
-                Some("b"),
-            ),
-            ("in a tool", vec![user("m"), said("a", "tool_use"), tool.into()], None),
-            ("made up", vec![user("m"), made_up.into()], None),
-            ("failed", vec![user("m"), failed.into()], None),
-            ("together", vec![user("m"), user("n"), said("a", "end_turn")], None),
-        ];
-        for (case, lines, expected) in cases {
-            let dir = tempfile::tempdir().unwrap();
-            let kept = Kept::of(dir.path());
-            let conversation = Uuid::from_u128(7);
-            kept.begin(conversation).unwrap();
-            let place = kept.folder().join("projects/-w");
-            fs::create_dir_all(&place).unwrap();
-            let text = format!("{}\nno json m\n", lines.join("\n"));
-            fs::write(place.join(format!("{conversation}.jsonl")), text).unwrap();
-            assert_eq!(kept.answer_to("m").as_deref(), expected, "{case}");
-        }
     }
 }

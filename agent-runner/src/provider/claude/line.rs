@@ -1,30 +1,18 @@
 //! How Claude Code is started: its arguments and its environment. Pure.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
-use twobox_shared::agent_config::{Claude as Settings, Gateway, Permission};
+use serde_json::{Map, json};
+use twobox_shared::agent_config::{
+    CLAUDE_NOT_HERE, Claude as Settings, Gateway, HOST_SERVER, Permission,
+};
 use uuid::Uuid;
 
-use crate::provider::desk::Launch;
-
-/// Tools that no agent has here: what an upstream runs, which the gateway refuses; what waits for a person who
-/// sits before it; and what would go on behind the end of a turn, which ends with everything that it began. For
-/// the last the host has tasks.
-const NOT_HERE: [&str; 10] = [
-    "WebSearch",
-    "AskUserQuestion",
-    "EnterPlanMode",
-    "ExitPlanMode",
-    "CronCreate",
-    "CronDelete",
-    "CronList",
-    "ScheduleWakeup",
-    "Workflow",
-    "Monitor",
-];
+use super::permission;
+use crate::provider::desk::{Launch, launch_in};
 
 /// What a container's environment may have that would lead elsewhere than to the gateway.
 pub(super) const LEADS_AWAY: [&str; 5] = [
@@ -39,10 +27,7 @@ pub(super) const LEADS_AWAY: [&str; 5] = [
 /// seconds. What it does answer it marks as final, for it has asked again itself.
 const RETRIES: &str = "5";
 
-/// The name of the server that has the host's tools,
-const SERVER: &str = "twobox";
-
-/// and what stands before their names.
+/// What stands before the names of the host's tools.
 pub(super) const PREFIX: &str = "mcp__twobox__";
 
 /// The end of a path to Messages, before which the base stands.
@@ -71,42 +56,65 @@ impl Way {
     }
 }
 
-/// The arguments, for the conversation `id`, which is `new` or goes on. `system` is said before it, and `tools`
-/// is how to start the server of the host's.
-pub(super) fn arguments(
-    settings: &Settings,
-    system: &str,
-    (id, new): (Uuid, bool),
-    tools: Option<&Launch>,
-) -> Vec<OsString> {
-    // Nobody is asked for it yet: what a person would have to allow is not used.
-    let denied = settings.tools.iter().filter(|(_, may)| **may != Permission::Allow);
+/// What is said to it besides its settings.
+pub(super) struct Start<'a> {
+    /// Said before every conversation.
+    pub(super) system: &'a str,
+    /// The conversation, and whether it is new.
+    pub(super) conversation: (Uuid, bool),
+    /// How to start the server of the host's tools.
+    pub(super) tools: Option<&'a Launch>,
+    /// Where the servers of others run.
+    pub(super) program: &'a Path,
+    /// How long a call of theirs may take.
+    pub(super) tool_timeout: Duration,
+}
+
+/// The arguments.
+///
+/// # Errors
+/// If this program does not know where it is.
+pub(super) fn arguments(settings: &Settings, start: &Start<'_>) -> io::Result<Vec<OsString>> {
+    let denied = settings.tools.iter().filter(|(_, may)| **may == Permission::Deny);
     let denied: Vec<&str> =
-        NOT_HERE.into_iter().chain(denied.map(|(name, _)| name.as_str())).collect();
+        CLAUDE_NOT_HERE.into_iter().chain(denied.map(|(name, _)| name.as_str())).collect();
+    let (id, new) = start.conversation;
     let (denied, id) = (denied.join(","), id.to_string());
     let mut line: Vec<&str> = vec!["-p", "--verbose"];
     line.extend(["--input-format", "stream-json", "--output-format", "stream-json"]);
     line.extend([if new { "--session-id" } else { "--resume" }, &id]);
     line.extend(["--model", settings.model.model()]);
-    // It asks us for each tool that it would ask a person for.
+    // It asks us for each tool that it would ask a person for, and for what a person has to allow.
     line.extend(["--permission-mode", "default", "--permission-prompt-tool", "stdio"]);
     line.extend(["--disallowedTools", &denied]);
+    let own = json!({
+        "permissions": {"ask": permission::rules(&settings.tools)},
+        // It would ask its vendor first, who is not to be reached.
+        "skipWebFetchPreflight": true,
+    });
+    let own = own.to_string();
+    line.extend(["--settings", &own]);
     // What lies in the workspace, where the agent writes, starts nothing.
     line.extend(["--setting-sources", "", "--strict-mcp-config"]);
     // An agent that is changed is told so, also in a conversation that goes on.
-    line.extend(["--system-prompt-snapshot", "off", "--append-system-prompt", system]);
-    let servers = tools.map(|tools| json!({"mcpServers": {SERVER: tools}}).to_string());
+    line.extend(["--system-prompt-snapshot", "off", "--append-system-prompt", start.system]);
+    let servers = servers(settings, start)?;
     line.extend(servers.iter().flat_map(|servers| ["--mcp-config", servers]));
-    line.into_iter().map(OsString::from).collect()
+    Ok(line.into_iter().map(OsString::from).collect())
 }
 
-/// Whether `tool`, by the name that Claude Code gives it, is denied: a tool of the host also by its own. One that
-/// a person would be asked about is: nobody can be asked here yet.
-pub(super) fn is_denied(settings: &Settings, tool: &str) -> bool {
-    let own = tool.strip_prefix(PREFIX).unwrap_or(tool);
-    let refused =
-        |name: &&str| settings.tools.get(*name).is_some_and(|may| *may != Permission::Allow);
-    [tool, own].iter().any(refused)
+/// What it is told of servers of MCP, if there are any.
+fn servers(settings: &Settings, start: &Start<'_>) -> io::Result<Option<String>> {
+    let mut servers = Map::new();
+    for (name, server) in settings.mcp.iter() {
+        // It starts all of them where it works itself.
+        let Launch { command, args } = launch_in(start.program, &server.command)?;
+        let timeout = start.tool_timeout.as_millis();
+        let told = json!({"command": command, "args": args, "env": server.env, "timeout": timeout});
+        servers.insert(name.to_owned(), told);
+    }
+    servers.extend(start.tools.map(|tools| (HOST_SERVER.to_owned(), json!(tools))));
+    Ok((!servers.is_empty()).then(|| json!({"mcpServers": servers}).to_string()))
 }
 
 /// The variables that it needs besides those of the runner.
@@ -115,7 +123,7 @@ pub(super) fn environment(
     way: &Way,
     kept: &Path,
     temp: Option<&Path>,
-    tool_timeout: Duration,
+    (turn_timeout, tool_timeout): (Duration, Duration),
 ) -> Vec<(&'static str, OsString)> {
     let model = settings.model.model();
     let longest = tool_timeout.as_millis().to_string();
@@ -129,6 +137,8 @@ pub(super) fn environment(
         ("CLAUDE_CODE_SUBAGENT_MODEL", model.into()),
         // Or the host's tools were not told of until they are looked for.
         ("ENABLE_TOOL_SEARCH", "false".into()),
+        // One of the host's may wait for people, whose time is the turn's; others are bounded by the runner.
+        ("MCP_TOOL_TIMEOUT", turn_timeout.as_millis().to_string().into()),
         ("BASH_DEFAULT_TIMEOUT_MS", longest.clone().into()),
         ("BASH_MAX_TIMEOUT_MS", longest.into()),
     ];
@@ -161,34 +171,45 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
+    fn line(settings: &Settings, new: bool, tools: Option<&Launch>) -> String {
+        let start = Start {
+            system: "be kind",
+            conversation: (Uuid::nil(), new),
+            tools,
+            program: Path::new("/p"),
+            tool_timeout: Duration::from_secs(60),
+        };
+        arguments(settings, &start).unwrap().join(" ".as_ref()).into_string().unwrap()
+    }
+
     #[test]
     fn a_conversation_is_begun_once_and_then_gone_on_with() {
         let settings = settings(r#"{"model":"up/m","tools":{"Bash":"deny","Read":"allow"}}"#);
-        let line = |new| {
-            let line = arguments(&settings, "be kind", (Uuid::nil(), new), None);
-            line.join(" ".as_ref()).into_string().unwrap()
-        };
-        let (first, later) = (line(true), line(false));
+        let (first, later) = (line(&settings, true, None), line(&settings, false, None));
         assert!(first.contains(&format!("--session-id {} --model m ", Uuid::nil())), "{first}");
         assert!(later.contains(&format!("--resume {} --model m ", Uuid::nil())), "{later}");
         assert!(first.contains(",Monitor,Bash ") && !first.contains("Read"), "{first}");
         assert!(first.ends_with("--append-system-prompt be kind"), "{first}");
         assert!(!first.contains("skip-permissions"));
-        let launch = Launch { command: "/agent-runner".into(), args: vec!["mcp".to_owned()] };
-        let line = arguments(&settings, "", (Uuid::nil(), true), Some(&launch));
-        let servers = line.last().unwrap().to_str().unwrap();
-        let expected = r#"{"mcpServers":{"twobox":{"args":["mcp"],"command":"/agent-runner"}}}"#;
-        assert_eq!(servers, expected);
     }
 
     #[test]
-    fn a_tool_of_the_host_is_denied_by_its_own_name() {
+    fn it_is_told_what_to_ask_for_and_of_all_servers() {
         let settings = settings(
-            r#"{"model":"up/m","tools":{"send_file":"deny","Bash":"ask","Read":"allow"}}"#,
+            r#"{"model":"up/m","tools":{"Bash":"ask","Edit":"deny","send_message":"ask"},
+                "mcp":{"notes":{"command":["python3","n.py"],"env":{"A":"b"}}}}"#,
         );
-        let denied = |tool| is_denied(&settings, tool);
-        assert!(denied("Bash") && denied("mcp__twobox__send_file"));
-        assert!(!denied("Read") && !denied("mcp__twobox__send_message"));
+        let launch = Launch { command: "/agent-runner".into(), args: vec!["mcp".to_owned()] };
+        let line = line(&settings, true, Some(&launch));
+        assert!(line.contains(r#"{"permissions":{"ask":["Bash"]}"#), "{line}");
+        assert!(line.contains(",Monitor,Edit "), "{line}");
+        let (_, servers) = line.split_once("--mcp-config ").unwrap();
+        let servers: serde_json::Value = serde_json::from_str(servers).unwrap();
+        let notes = &servers["mcpServers"]["notes"];
+        assert_eq!(notes["args"], json!(["mcp", "--in", "/p", "python3", "n.py"]));
+        assert_eq!((&notes["env"], &notes["timeout"]), (&json!({"A": "b"}), &json!(60_000)));
+        let own = json!({"args": ["mcp"], "command": "/agent-runner"});
+        assert_eq!(servers["mcpServers"]["twobox"], own);
     }
 
     #[test]
@@ -200,8 +221,8 @@ mod tests {
         .unwrap();
         let way = Way::of(&gateway, "/in/gateway.sock".into()).unwrap();
         let settings = settings(r#"{"model":"up/m"}"#);
-        let variables =
-            environment(&settings, &way, Path::new("/w/.c"), None, Duration::from_secs(60));
+        let spans = (Duration::from_secs(900), Duration::from_secs(60));
+        let variables = environment(&settings, &way, Path::new("/w/.c"), None, spans);
         let of = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| value.to_str().unwrap())
@@ -211,6 +232,7 @@ mod tests {
         assert_eq!(of("ANTHROPIC_SMALL_FAST_MODEL"), Some("m"));
         assert_eq!(of("CLAUDE_CODE_MAX_OUTPUT_TOKENS"), Some("9"));
         assert_eq!(of("BASH_MAX_TIMEOUT_MS"), Some("60000"));
+        assert_eq!(of("MCP_TOOL_TIMEOUT"), Some("900000"));
         assert_eq!(of("CLAUDE_CODE_TMPDIR"), None);
         let chat = Gateway { routes: Vec::new(), ..gateway };
         assert!(Way::of(&chat, "/x".into()).is_none());

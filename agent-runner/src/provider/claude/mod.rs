@@ -6,32 +6,38 @@
 //! runner died is found in the transcript and not asked again. Requests go to the session's way to models
 //! (`line`), and what it says is read in `said`.
 
+mod course;
 mod kept;
 mod line;
+mod permission;
 mod said;
+mod system;
+mod transcript;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twobox_shared::agent_config::{AgentConfig, Claude as Settings, Permission};
+use twobox_shared::agent_config::{AgentConfig, Claude as Settings};
 use twobox_shared::content::{Failure, shorten};
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
-use twobox_shared::visible;
 
+use self::course::{Course, Deed, Spans, reply};
 use self::kept::{Kept, begun_by, message_id};
-use self::line::{LEADS_AWAY, PREFIX, Way};
-use self::said::{Ended, Line, verdict};
+use self::line::{LEADS_AWAY, Start, Way};
+use self::permission::{DENIED, Verdict, allow, deny, verdict};
 use super::desk::{Desk, Launch};
-use super::model::{BEGUN_ANEW, SLACK, again, behind, header, is_new, prompt, skills, unbracketed};
+use super::model::{BEGUN_ANEW, SLACK, again, behind, is_new};
+use super::people::Undecided;
 use super::resident::{Complaints, Output, Resident};
+use super::way_out::{self, WayOut};
 use super::{Done, Prompt, PromptMessage, Provider, Push, TurnHandle, cancelled};
 use crate::args::{Folders, Options};
 use crate::event::Said;
 use crate::say::say;
+use crate::turn::fits_system;
 
 /// The longest line that is read, in bytes. A picture that a tool reads stands in one.
 const LINE_MAX: usize = 16 << 20;
@@ -41,9 +47,6 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The program in the folder that the host gives.
 const PROGRAM: &str = "claude";
-
-/// Tools that take as long as what they begin, which is bounded by the turn.
-const LONG_TOOLS: [&str; 2] = ["Agent", "Task"];
 
 /// How it says that a conversation cannot be gone on with, or not be begun.
 const NO_CONVERSATION: [&str; 2] = ["No conversation found", "is already in use"];
@@ -67,48 +70,21 @@ pub(crate) struct Claude {
     resident: Resident,
     /// The ids of the messages that the process which runs was told.
     told: BTreeSet<String>,
+    way_out: Option<WayOut>,
 }
 
-/// What has happened in a turn so far.
-#[derive(Default)]
-struct Course {
-    /// The ids of the messages that are to be answered, and how far each has come.
-    open: BTreeMap<String, Stage>,
-    /// The tools that run, by their ids: what each is called, and how long it may take.
-    tools: BTreeMap<String, (String, Duration)>,
-    /// The answers of models that were heard: pieces of several may come in turns.
-    answers: BTreeSet<String>,
-    /// Whether something was said to somebody by a tool.
-    sent: bool,
-    /// Whether saying nothing is meant.
-    silent: bool,
-}
-
-/// How far a message has come that is not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// It was told.
-    Told,
-    /// It is worked on.
-    Begun,
-    /// It stands in a turn that goes on, beside the result of a tool: the turn's end is about it too.
-    Within,
-}
-
-impl Course {
-    /// What is to be said of the tools once one has begun or ended: the one that may take longest, from now on,
-    /// for it may have waited for the others.
-    fn at_work(&self) -> Said {
-        match self.tools.values().max_by_key(|(_, span)| *span) {
-            Some((name, span)) => Said::ToolStarted { name: name.clone(), timeout: Some(*span) },
-            None => Said::ToolFinished,
-        }
-    }
-}
+/// What it wants to know in a turn, and nobody has said so far: whether a tool may be used, by its question's id
+/// and with what the tool is given.
+type Asked = Undecided<(String, Value)>;
 
 impl Claude {
     /// One that has answered nothing yet.
-    pub(crate) fn new(settings: &Settings, config: &AgentConfig, options: &Options) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        config: &AgentConfig,
+        options: &Options,
+        way_out: Option<WayOut>,
+    ) -> Self {
         let work = options.folders.work.as_deref().unwrap_or(options.paths.out_dir());
         let socket = options.paths.gateway_socket();
         Self {
@@ -124,6 +100,7 @@ impl Claude {
             kept: Kept::of(work),
             resident: Resident::new(LINE_MAX, Complaints::Kept),
             told: BTreeSet::new(),
+            way_out,
         }
     }
 
@@ -141,17 +118,30 @@ impl Claude {
             let detail = "the host has given no way to a model that speaks Anthropic's Messages";
             return Err(broken(detail));
         }
-        let cli = self.options.folders.cli.as_ref().ok_or_else(|| {
+        let cli = self.options.folders.cli.clone().ok_or_else(|| {
             broken("the host has given no Claude Code: it is older than this runner")
         })?;
         let conversation = self.kept.conversation(SystemIds.uuid()).map_err(unkept)?;
-        let program = cli.join(PROGRAM);
         let tools = self.tools(handle);
         let way = self.way.as_ref().expect("it was looked at above");
-        let mut command = Command::new(program);
-        let Folders { program, work, agent, .. } = &self.options.folders;
+        let mut command = Command::new(cli.join(PROGRAM));
+        let folders = &self.options.folders;
+        let system = system::text(folders, &self.work, self.way_out.is_some());
+        fits_system(&system)?;
+        let start = Start {
+            system: &system,
+            conversation,
+            tools: tools.as_ref(),
+            program: &folders.program,
+            tool_timeout: self.tool_timeout,
+        };
+        let arguments = line::arguments(&self.settings, &start).map_err(|error| {
+            let detail = format!("this program does not know where it is: {error}");
+            Failure::retryable(Failure::PROVIDER_ERROR, detail)
+        })?;
+        let Folders { program, work, agent, .. } = folders;
         command
-            .args(line::arguments(&self.settings, &self.system(), conversation, tools.as_ref()))
+            .args(arguments)
             .current_dir(&self.work)
             .env("TWOBOX_PROGRAM", program)
             .env("HOME", &self.work);
@@ -161,81 +151,46 @@ impl Claude {
         let named = [("TWOBOX_WORK", work), ("TWOBOX_AGENT", agent)];
         command.envs(named.into_iter().filter_map(|(name, folder)| Some((name, folder.as_ref()?))));
         let (kept, temp) = (self.kept.folder(), self.temp.as_deref());
-        command.envs(line::environment(&self.settings, way, kept, temp, self.tool_timeout));
+        let spans = (self.turn_timeout, self.tool_timeout);
+        command.envs(line::environment(&self.settings, way, kept, temp, spans));
+        way_out::tell(self.way_out.as_ref(), &mut command);
         self.told.clear();
         self.resident.start(command, handle)
     }
 
     /// How it is to start the server that has the host's tools, for which a desk is opened.
     fn tools(&mut self, handle: &TurnHandle) -> Option<Launch> {
-        let denied = self.settings.tools.iter().filter(|(_, may)| **may != Permission::Allow);
-        let denied = denied.map(|(name, _)| name.trim_start_matches(PREFIX).to_owned()).collect();
         let opened = match self.desk.take() {
             Some(desk) => Ok(desk),
-            None => Desk::open(handle, &self.options, denied),
+            None => Desk::open(handle, &self.options, &self.settings.tools),
         };
         let launch = opened.and_then(|desk| self.desk.insert(desk).launch());
         launch.map_err(|error| say!("Claude Code has none of the host's tools: {error}")).ok()
-    }
-
-    /// What is said before every conversation, besides what Claude Code says itself.
-    fn system(&self) -> String {
-        let instructions = prompt::instructions(&self.options.folders.program);
-        let mut text = prompt::system(&prompt::Known {
-            instructions: None,
-            skills: &[],
-            folders: &self.options.folders,
-            work: &self.work,
-            destinations: &[],
-            shell: true,
-            reaches: false, // nobody has told its programs of a way
-        });
-        let skills = skills::found(&self.options.folders.program);
-        if !skills.is_empty() {
-            text.push_str(
-                "\nSkills, which say how something is done. Read the file of one before:\n",
-            );
-        }
-        for skill in &skills {
-            let about = format!("{}: {}", skill.name, skill.description);
-            writeln!(text, "- {} ({})", visible::line(&about), skill.path.display())
-                .expect("a String takes everything");
-        }
-        if let Some(instructions) = instructions {
-            write!(text, "\nThe instructions of your definition:\n\n{}\n", instructions.trim())
-                .expect("a String takes everything");
-        }
-        text
-    }
-
-    /// `messages` as it is told them.
-    fn text(&self, messages: &[PromptMessage]) -> String {
-        let mut parts = Vec::new();
-        for message in messages {
-            parts.push(format!("{}\n{}", header(message), unbracketed(&message.text)));
-            let folder = self.inbox.join(message.id.as_str());
-            for name in &message.files {
-                let path = folder.join(name);
-                parts.push(format!(
-                    "[a file came with it: {}]",
-                    visible::line(&path.to_string_lossy())
-                ));
-            }
-        }
-        parts.join("\n")
     }
 
     fn tell(&mut self, id: String, text: String, course: &mut Course) {
         let message = json!({"role": "user", "content": text});
         self.resident.tell(&json!({"type": "user", "uuid": id, "message": message}));
         self.told.insert(id.clone());
-        course.open.insert(id, Stage::Told);
+        course.told(id);
     }
 
     /// Follows the program until all that it was told is answered. The flag says whether it may live on.
     fn follow(&mut self, mut course: Course, handle: &TurnHandle) -> (Result<Done, Failure>, bool) {
-        while !course.open.is_empty() {
-            let output = match self.resident.next(handle) {
+        let mut asked = Asked::default();
+        while !course.is_over() {
+            for ((id, input), decision) in asked.decided() {
+                let verdict = match decision.ok {
+                    true => allow(&input),
+                    false => deny(&format!("{} Nothing was done.", decision.text)),
+                };
+                self.answer(&id, &verdict);
+            }
+            let next = match asked.patience() {
+                Some(patience) => self.resident.next_within(handle, patience),
+                None => self.resident.next(handle),
+            };
+            let output = match next {
                 Some(Push::FollowUp(messages)) => {
                     self.take_up(&messages, &mut course, handle);
                     continue;
@@ -244,35 +199,22 @@ impl Claude {
                 Some(Push::Program(_, output)) => output,
                 Some(Push::Begin | Push::Model(..) | Push::Notice(_)) | None => continue,
             };
-            match output {
-                Output::Line(bytes) => match said::read(&bytes) {
-                    Ok(line) => {
-                        if let Err(failure) = self.hear(line, &mut course, handle) {
-                            // Of several messages, which are given back, one may still be worked on.
-                            return (Err(failure), course.open.is_empty());
-                        }
-                    }
-                    Err(unreadable) if unreadable.ends => {
-                        let detail = format!(
-                            "Claude Code ended its turn in words that cannot be read: {}",
-                            unreadable.why
-                        );
-                        let failure = Failure::retryable(Failure::PROVIDER_ERROR, detail);
-                        return (Err(failure), false);
-                    }
-                    Err(unreadable) => {
-                        let line = shorten(String::from_utf8_lossy(&bytes).trim(), 200);
-                        let why = unreadable.why;
-                        say!("Claude Code wrote a line that is passed over: {why}: {line}");
-                    }
-                },
-                Output::TooLong => say!("Claude Code wrote a line of more than {LINE_MAX} bytes"),
+            let heard = match output {
+                Output::Line(bytes) => self.hear(&bytes, &mut course, &mut asked, handle),
+                Output::TooLong => {
+                    say!("Claude Code wrote a line of more than {LINE_MAX} bytes");
+                    Ok(())
+                }
                 Output::Ended => return (Err(self.ended(handle)), false),
+            };
+            if let Err(failure) = heard {
+                // Of several messages, which are given back, one may still be worked on.
+                return (Err(failure), course.is_over());
             }
         }
         let continuation = self.kept.conversation(SystemIds.uuid()).ok();
         let continuation = continuation.map(|(id, _)| format!("claude:{id}"));
-        (Ok(Done { continuation, silent: course.silent }), true)
+        (Ok(Done { continuation, silent: course.is_silent() }), true)
     }
 
     /// Tells it what has come meanwhile. What begins a new conversation is left for a turn of its own, with
@@ -284,131 +226,67 @@ impl Claude {
             return;
         }
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id.clone()).collect();
-        let (id, text) = (message_id(ids.iter(), 0), self.text(messages));
+        let id = message_id(ids.iter(), 0);
         if !self.told.contains(&id) {
             handle.say(Said::Used(ids));
-            self.tell(id, text, course);
+            self.tell(id, system::messages(messages, &self.inbox), course);
         }
     }
 
+    /// Takes in a line, and does what follows from it.
     fn hear(
         &mut self,
-        line: Line,
+        bytes: &[u8],
         course: &mut Course,
+        asked: &mut Asked,
         handle: &TurnHandle,
     ) -> Result<(), Failure> {
-        match line {
-            Line::Assistant { message, parent_tool_use_id } => {
-                if let Some(id) = &message.id
-                    && course.answers.insert(id.clone())
-                {
-                    handle.say(Said::Turns(1));
-                }
-                let sends = |name: &str| {
-                    name.strip_prefix(PREFIX).is_some_and(|it| it.starts_with("send_"))
-                };
-                course.sent |= message.tools().any(|(_, name)| sends(name));
-                for (id, name) in message.tools().filter(|_| parent_tool_use_id.is_none()) {
-                    let span = match LONG_TOOLS.contains(&name) {
-                        true => self.turn_timeout,
-                        false => self.tool_timeout + SLACK, // its own limit comes first
-                    };
-                    course.tools.insert(id.to_owned(), (shorten(name, 80), span));
-                    handle.say(course.at_work());
-                }
+        let line = match said::read(bytes) {
+            Ok(line) => line,
+            Err(unreadable) if unreadable.ends => {
+                let why = unreadable.why;
+                let detail =
+                    format!("Claude Code ended its turn in words that cannot be read: {why}");
+                return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
             }
-            Line::User { message, parent_tool_use_id: None } => {
-                let before = course.tools.len();
-                course.tools.retain(|tool, _| message.results().all(|id| id != tool));
-                if course.tools.len() < before {
-                    handle.say(course.at_work());
-                }
+            Err(unreadable) => {
+                let line = shorten(String::from_utf8_lossy(bytes).trim(), 200);
+                let why = unreadable.why;
+                say!("Claude Code wrote a line that is passed over: {why}: {line}");
+                return Ok(());
             }
-            Line::ControlRequest { request_id, request } => self.answer(&request_id, &request),
-            Line::Result(ended) => return self.settle(&ended, course, handle),
-            Line::CommandLifecycle { command_uuid, state } => {
-                return self.advance(&command_uuid, &state, course, handle);
-            }
-            Line::User { .. } | Line::Other => {}
-        }
-        Ok(())
-    }
-
-    /// Answers a question: of each tool whether it may be used.
-    fn answer(&mut self, id: &str, request: &Value) {
-        let response = match request["subtype"].as_str() {
-            Some("can_use_tool") => {
-                let tool = request["tool_name"].as_str().unwrap_or_default();
-                let verdict = verdict(request, line::is_denied(&self.settings, tool));
-                json!({"subtype": "success", "request_id": id, "response": verdict})
-            }
-            _ => json!({"subtype": "error", "request_id": id, "error": "not known here"}),
         };
-        self.resident.tell(&json!({"type": "control_response", "response": response}));
-    }
-
-    /// Takes in that a turn of the program's has ended. One that is about none of our messages is its own.
-    fn settle(
-        &self,
-        ended: &Ended,
-        course: &mut Course,
-        handle: &TurnHandle,
-    ) -> Result<(), Failure> {
-        let about = &ended.user_message_uuids;
-        let before = course.open.len();
-        match about.is_empty() {
-            true => course.open.clear(), // a version that does not tell
-            false => {
-                let is_settled =
-                    |id: &String, stage: Stage| stage == Stage::Within || about.contains(id);
-                if course.open.keys().any(|id| about.contains(id)) {
-                    course.open.retain(|id, stage| !is_settled(id, *stage));
+        for deed in course.hear(line, handle.said_nothing())? {
+            match deed {
+                Deed::Say(said) => handle.say(said),
+                Deed::Permit { id, request } => match verdict(&self.settings.tools, &request) {
+                    Verdict::Allow => self.answer(&id, &allow(&request["input"])),
+                    Verdict::Deny => self.answer(&id, &deny(DENIED)),
+                    Verdict::Ask(asking) => {
+                        asked.ask(asking, (id, request["input"].clone()), handle);
+                    }
+                },
+                Deed::Refuse(id) => {
+                    let response =
+                        json!({"subtype": "error", "request_id": id, "error": "not known here"});
+                    self.resident.tell(&json!({"type": "control_response", "response": response}));
+                }
+                Deed::Withdraw(id) => asked.withdraw(|(of, _)| *of == id),
+                Deed::Complain(what) => say!("{what}"),
+                Deed::Recall(id) => {
+                    let detail = "an earlier attempt at this had ended without an answer";
+                    let none = || Failure::retryable(Failure::PROVIDER_ERROR, detail);
+                    handle.say(reply(&self.kept.answer_to(&id).ok_or_else(none)?)?);
                 }
             }
         }
-        if course.open.len() == before {
-            return Ok(());
-        }
-        let text = ended.outcome(self.settings.model.upstream())?;
-        if handle.said_nothing() || (course.sent && text.trim().is_empty()) {
-            course.silent = true;
-            return Ok(());
-        }
-        Self::reply(&text, handle)
-    }
-
-    /// Takes in how far a message has come. One that is done with and was never begun was answered by a
-    /// process before this one.
-    fn advance(
-        &self,
-        id: &str,
-        state: &str,
-        course: &mut Course,
-        handle: &TurnHandle,
-    ) -> Result<(), Failure> {
-        let Some(stage) = course.open.get_mut(id) else { return Ok(()) };
-        match (state, *stage) {
-            ("started", _) => *stage = Stage::Begun,
-            ("completed", Stage::Begun) => *stage = Stage::Within,
-            ("completed", Stage::Told) => {
-                course.open.remove(id);
-                let detail = "an earlier attempt at this had ended without an answer";
-                let none = || Failure::retryable(Failure::PROVIDER_ERROR, detail);
-                return Self::reply(&self.kept.answer_to(id).ok_or_else(none)?, handle);
-            }
-            _ => {}
-        }
         Ok(())
     }
 
-    fn reply(text: &str, handle: &TurnHandle) -> Result<(), Failure> {
-        let text = text.trim().to_owned();
-        if text.is_empty() {
-            let detail = "the model answered nothing";
-            return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
-        }
-        handle.say(Said::Reply { text, files: Vec::new(), answers: None });
-        Ok(())
+    /// Answers a question.
+    fn answer(&mut self, id: &str, verdict: &Value) {
+        let response = json!({"subtype": "success", "request_id": id, "response": verdict});
+        self.resident.tell(&json!({"type": "control_response", "response": response}));
     }
 
     /// Why it has ended in the middle of a turn.
@@ -433,11 +311,10 @@ impl Claude {
     }
 
     /// What an earlier attempt at the same messages has answered, without anybody having heard of it.
-    fn answered(&self, ids: &[&MessageId], attempt: i64) -> Option<String> {
+    fn answered(&mut self, ids: &[&MessageId], attempt: i64) -> Option<String> {
         let attempts = (0..=attempt).rev().take(EARLIER_MAX);
-        attempts
-            .map(|it| message_id(ids.iter().copied(), it))
-            .find_map(|id| self.kept.answer_to(&id))
+        let mut names = attempts.map(|it| message_id(ids.iter().copied(), it));
+        names.find_map(|id| self.kept.answer_to(&id))
     }
 
     /// Begins a new conversation, and says so to whoever wants it. Another attempt at the same finds it again, and
@@ -471,7 +348,7 @@ impl Provider for Claude {
         }
         // Only one that was tried, or given back, can be there already.
         if let Some(text) = self.answered(&ids, prompt.attempt) {
-            Self::reply(&text, handle)?;
+            handle.say(reply(&text)?);
             return Ok(Done { continuation: prompt.continuation.clone(), silent: false });
         }
         let id = message_id(ids.iter().copied(), prompt.attempt);
@@ -479,11 +356,14 @@ impl Provider for Claude {
             self.resident.terminate(handle, LEAVE_PATIENCE); // or it would not say a word
         }
         self.start(handle)?;
-        let mut text = self.text(&prompt.messages);
+        let mut text = system::messages(&prompt.messages, &self.inbox);
         if let Some(again) = again(prompt, &[]) {
             text = format!("{text}\n{again}");
         }
-        let mut course = Course::default();
+        let spans = Spans { turn: self.turn_timeout, tool: self.tool_timeout + SLACK };
+        let required = self.settings.mcp.iter().filter(|(_, server)| server.required);
+        let required = required.map(|(name, _)| name.to_owned()).collect();
+        let mut course = Course::new(self.settings.model.upstream(), spans, required);
         self.tell(id, text, &mut course);
         let (outcome, healthy) = self.follow(course, handle);
         if !healthy {
@@ -500,26 +380,4 @@ impl Provider for Claude {
 fn unkept(error: std::io::Error) -> Failure {
     let detail = format!("the conversation could not be kept in the session's folder: {error}");
     Failure::retryable(Failure::PROVIDER_ERROR, detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_tools_that_run_side_by_side_the_longest_that_is_left_is_told_of() {
-        let mut course = Course::default();
-        for (id, name, seconds) in [("a", "Agent", 900), ("b", "Bash", 70)] {
-            course.tools.insert(id.to_owned(), (name.to_owned(), Duration::from_secs(seconds)));
-        }
-        let told = |course: &Course| match course.at_work() {
-            Said::ToolStarted { name, timeout } => Some((name, timeout.unwrap().as_secs())),
-            _ => None,
-        };
-        assert_eq!(told(&course), Some(("Agent".to_owned(), 900)));
-        course.tools.remove("a");
-        assert_eq!(told(&course), Some(("Bash".to_owned(), 70)));
-        course.tools.remove("b");
-        assert_eq!(told(&course), None);
-    }
 }

@@ -2,7 +2,7 @@
 //! passed over, for every version says something more.
 
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 use twobox_shared::content::{Failure, shorten};
 use twobox_shared::mend::mended;
 
@@ -31,13 +31,29 @@ pub(super) enum Line {
         #[serde(default)]
         parent_tool_use_id: Option<String>,
     },
+    /// Something of its own, such as which servers of MCP it has.
+    System {
+        #[serde(default, deserialize_with = "or_default")]
+        mcp_servers: Vec<Server>,
+    },
     /// A question to us.
     ControlRequest { request_id: String, request: Value },
+    /// A question to us wants no answer any more.
+    ControlCancelRequest { request_id: String },
     /// A turn has ended.
     Result(Ended),
     /// Anything else.
     #[serde(other)]
     Other,
+}
+
+/// A server of MCP.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Server {
+    pub(super) name: String,
+    /// `connected`, `failed`, …
+    pub(super) status: String,
 }
 
 /// A line that has not the shape that it should.
@@ -171,19 +187,10 @@ fn words(said: &str) -> &str {
     json.filter(is_error).unwrap_or(said)
 }
 
-/// The answer to the question whether a tool may be used.
-pub(super) fn verdict(request: &Value, denied: bool) -> Value {
-    match denied {
-        false => json!({"behavior": "allow", "updatedInput": request["input"]}),
-        true => json!({
-            "behavior": "deny",
-            "message": "The operator of this agent does not allow this tool.",
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn ended(text: &str) -> Result<String, Failure> {
@@ -262,7 +269,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_passed_over() {
         let read = |text: &str| serde_json::from_str::<Line>(text).unwrap();
-        assert!(matches!(read(r#"{"type":"system","subtype":"init"}"#), Line::Other));
+        let own = read(r#"{"type":"system","subtype":"init"}"#);
+        assert!(matches!(own, Line::System { mcp_servers } if mcp_servers.is_empty()));
         assert!(matches!(read(r#"{"type":"tomorrow","message":7}"#), Line::Other));
         let Line::Assistant { message, .. } = read(
             r#"{"type":"assistant","message":{"id":"m","content":[{"type":"text","text":"a"},

@@ -108,13 +108,15 @@ impl App {
         let number = self.ask(method, params);
         let end = Instant::now() + self.patience;
         while Instant::now() < end {
-            match self.next(handle).map_err(Unanswered::Ends)? {
+            match self.next_within(handle, None).map_err(Unanswered::Ends)? {
                 Next::Push(Push::Cancel) => return Err(Unanswered::Ends(cancelled())),
                 Next::Push(Push::FollowUp(messages)) => aside.extend(messages),
                 Next::Heard(Heard::Answer(of, answer)) if of == number => {
                     return answer.map_err(Unanswered::Refused);
                 }
-                Next::Heard(heard @ Heard::Happened { .. }) => self.early.push(heard),
+                Next::Heard(heard @ (Heard::Happened { .. } | Heard::Asks { .. })) => {
+                    self.early.push(heard);
+                }
                 Next::Push(_) | Next::Heard(_) | Next::Nothing => {}
             }
         }
@@ -123,17 +125,37 @@ impl App {
         Err(Unanswered::Ends(Failure::retryable(Failure::PROVIDER_ERROR, detail)))
     }
 
+    /// Answers what it has asked.
+    pub(super) fn answer(&mut self, id: &Value, result: &Value) {
+        self.resident.tell(&json!({"id": id, "result": result}));
+    }
+
+    /// Tells it that what it asks has no answer here.
+    pub(super) fn refuse(&mut self, id: &Value, method: &str) {
+        say!("codex asks for {method}, and is told that nobody is there");
+        let error = json!({"code": -32601, "message": NOBODY});
+        self.resident.tell(&json!({"id": id, "error": error}));
+    }
+
     /// What happened before the last request was answered, once.
     pub(super) fn early(&mut self) -> Vec<Heard> {
         std::mem::take(&mut self.early)
     }
 
-    /// What comes next.
+    /// What comes next, for whoever has something else to look at after `patience`, if that is given.
     ///
     /// # Errors
     /// It has ended.
-    pub(super) fn next(&mut self, handle: &TurnHandle) -> Result<Next, Failure> {
-        match self.resident.next(handle) {
+    pub(super) fn next_within(
+        &mut self,
+        handle: &TurnHandle,
+        patience: Option<Duration>,
+    ) -> Result<Next, Failure> {
+        let next = match patience {
+            Some(patience) => self.resident.next_within(handle, patience),
+            None => self.resident.next(handle),
+        };
+        match next {
             Some(Push::Program(_, output)) => self.heard(output, handle),
             Some(push) => Ok(Next::Push(push)),
             None => Ok(Next::Nothing),
@@ -150,12 +172,6 @@ impl App {
             Output::Ended => return Err(self.ended(handle)),
         };
         match Heard::read(&line) {
-            Ok(Heard::Asks(id, method)) => {
-                say!("codex asks for {method}, and is told that nobody is there");
-                let error = json!({"code": -32601, "message": NOBODY});
-                self.resident.tell(&json!({"id": id, "error": error}));
-                Ok(Next::Nothing)
-            }
             Ok(Heard::Complains(what)) => {
                 say!("codex complains of its configuration: {what}");
                 Ok(Next::Nothing)

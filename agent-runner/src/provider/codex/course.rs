@@ -1,7 +1,11 @@
 //! What has happened in a turn of Codex, and what follows from it: pure.
 
+use std::collections::BTreeMap;
+
+use twobox_shared::agent_config::HOST_SERVER;
 use twobox_shared::ids::MessageId;
 
+use super::question::Change;
 use super::wire::{Happening, Item, Over};
 use crate::event::Said;
 use crate::provider::PromptMessage;
@@ -13,6 +17,10 @@ pub(super) struct Course {
     tools: Vec<String>,
     /// Whether a tool was begun: then the same again is not the same.
     pub(super) used_tools: bool,
+    /// What the patches that were begun would do, by their ids.
+    patches: BTreeMap<String, Vec<Change>>,
+    /// Whether something was said to somebody by a tool.
+    sent: bool,
     /// What the model has said last, unless it has used a tool since.
     answer: Option<String>,
     /// What it has said beside its work.
@@ -29,7 +37,7 @@ impl Course {
     /// Takes up what has happened. Returns what is to be said of it.
     pub(super) fn hear(&mut self, event: Happening, timeout: std::time::Duration) -> Vec<Said> {
         match event {
-            Happening::Begun(item) => self.begun(&item, timeout).into_iter().collect(),
+            Happening::Begun(item) => self.begun(item, timeout).into_iter().collect(),
             Happening::Ended(item) => self.ended(item).into_iter().collect(),
             Happening::Used(tokens) => {
                 let again = self.tokens.replace(tokens) == Some(tokens);
@@ -43,10 +51,16 @@ impl Course {
         }
     }
 
-    fn begun(&mut self, item: &Item, timeout: std::time::Duration) -> Option<Said> {
+    fn begun(&mut self, item: Item, timeout: std::time::Duration) -> Option<Said> {
         let name = item.tool()?;
         self.tools.push(item.id.clone());
         self.used_tools = true;
+        let is_sending = |tool: &str| tool.starts_with("send_");
+        self.sent |= item.server.as_deref() == Some(HOST_SERVER)
+            && item.tool.as_deref().is_some_and(is_sending);
+        if !item.changes.is_empty() {
+            self.patches.insert(item.id, item.changes);
+        }
         self.aside = self.answer.take().or(self.aside.take());
         Some(Said::ToolStarted { name, timeout: Some(timeout) })
     }
@@ -70,10 +84,21 @@ impl Course {
             }
             _ => {
                 let ran = self.tools.len();
+                self.patches.remove(&item.id);
                 self.tools.retain(|id| *id != item.id);
                 (ran == 1 && self.tools.is_empty()).then_some(Said::ToolFinished)
             }
         }
+    }
+
+    /// What the patch would do that was begun as `item`; nothing if that is not known.
+    pub(super) fn changes(&self, item: &str) -> &[Change] {
+        self.patches.get(item).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether something was said to somebody by a tool.
+    pub(super) fn has_sent(&self) -> bool {
+        self.sent
     }
 
     /// Whether what comes meanwhile can be given to it now. While a model answers it is not: Codex would
@@ -144,6 +169,26 @@ mod tests {
         assert!(hear(&mut course, Happening::Ended(item("reasoning", "r"))).is_empty());
         let said = hear(&mut course, Happening::Ended(item("mcpToolCall", "b")));
         assert!(matches!(said[..], [Said::ToolFinished]) && !course.takes_more());
+    }
+
+    #[test]
+    fn what_a_patch_would_do_is_known_until_it_is_done_and_what_was_sent_to_the_end() {
+        let mut course = Course::default();
+        let change = Change { path: "/w/a".to_owned(), ..Change::default() };
+        let begun = Item { changes: vec![change], ..item("fileChange", "p") };
+        hear(&mut course, Happening::Begun(begun));
+        assert_eq!(course.changes("p").len(), 1);
+        hear(&mut course, Happening::Ended(item("fileChange", "p")));
+        assert!(course.changes("p").is_empty() && !course.has_sent());
+        let of = |server: &str| Item {
+            server: Some(server.to_owned()),
+            tool: Some("send_message".to_owned()),
+            ..item("mcpToolCall", server)
+        };
+        hear(&mut course, Happening::Begun(of("notes")));
+        assert!(!course.has_sent());
+        hear(&mut course, Happening::Begun(of("twobox")));
+        assert!(course.has_sent());
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub(super) struct Way<'a> {
 ///
 /// What would look for the vendor's own servers is off: where no name server answers, that costs seconds at
 /// every end. So is what the upstream would run itself, which the host serves nobody, and what has Codex ask
-/// again: that is the host's. It has no sandbox of its own, for the container is one, and asks nobody.
+/// again: that is the host's. It has no sandbox of its own, for the container is one, and
+/// asks nobody but where a thread is begun with another policy.
 pub(super) fn config(way: Way<'_>) -> String {
     let base = way.path.strip_suffix("/responses").unwrap_or(way.path);
     let Way { model, context_tokens, port, .. } = way;
@@ -76,7 +77,7 @@ stream_idle_timeout_ms = 1200000
 }
 
 /// A text as TOML has it, whose basic strings know all that those of JSON do.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 

@@ -10,12 +10,16 @@ mod continuation;
 mod course;
 mod failure;
 mod home;
+mod permission;
+mod question;
+mod servers;
 mod thread;
 mod turn;
 mod wire;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde_json::json;
@@ -25,10 +29,18 @@ use twobox_shared::content::Failure;
 use self::app::App;
 use self::continuation::{Continuation, Point};
 use self::turn::Talk;
+use super::desk::{Desk, Launch};
 use super::model::lent::{self, Places};
+use super::way_out::{self, WayOut};
 use super::{Done, Prompt, PromptMessage, Provider, TurnHandle};
-use crate::args::Options;
+use crate::args::{Folders, Options};
+use crate::family::groups_below;
 use crate::forward::Forwarder;
+use crate::say::say;
+use crate::turn::fits_system;
+
+/// Names the folder that the agent's sessions share.
+const AGENT: &str = "TWOBOX_AGENT";
 
 /// The program in the folder that the host gives.
 const PROGRAM: &str = "bin/codex";
@@ -43,8 +55,12 @@ pub(crate) struct Codex {
     /// Where the program is; none if the host has given none.
     cli: Option<PathBuf>,
     places: Places,
-    temp: Option<PathBuf>,
+    options: Options,
+    turn_timeout: Duration,
     tool_timeout: Duration,
+    way_out: Option<WayOut>,
+    /// Where it uses the host's tools, while it runs.
+    desk: Option<Desk>,
     /// The port of the program that runs.
     forwarder: Option<Forwarder>,
     app: App,
@@ -54,7 +70,12 @@ pub(crate) struct Codex {
 
 impl Codex {
     /// One that has answered nothing yet.
-    pub(crate) fn new(settings: &Settings, config: &AgentConfig, options: &Options) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        config: &AgentConfig,
+        options: &Options,
+        way_out: Option<WayOut>,
+    ) -> Self {
         let way = config.gateway.as_ref();
         let work = options.folders.work.as_deref().unwrap_or(options.paths.out_dir());
         Self {
@@ -68,12 +89,30 @@ impl Codex {
                 work: work.to_owned(),
                 inbox: options.paths.inbox_files(),
             },
-            temp: options.temp(),
+            options: options.clone(),
+            turn_timeout: config.turn_timeout(),
             tool_timeout: config.tool_timeout(),
+            way_out,
+            desk: None,
             forwarder: None,
             app: App::new(),
             open: None,
         }
+    }
+
+    /// Whether its threads ask before tools are used.
+    fn asks(&self) -> bool {
+        permission::has_to_ask(&self.settings.tools, &self.settings.mcp)
+    }
+
+    /// How it is to start the server that has the host's tools, for which a desk is opened.
+    fn tools(&mut self, handle: &TurnHandle) -> Option<Launch> {
+        let opened = match self.desk.take() {
+            Some(desk) => Ok(desk),
+            None => Desk::open(handle, &self.options, &self.settings.tools),
+        };
+        let launch = opened.and_then(|desk| self.desk.insert(desk).launch());
+        launch.map_err(|error| say!("codex has none of the host's tools: {error}")).ok()
     }
 
     /// Sees to it that the program runs.
@@ -86,7 +125,7 @@ impl Codex {
             return Ok(());
         }
         self.open = None;
-        let command = self.command()?;
+        let command = self.command(handle)?;
         let begun = self.begin(command, handle, aside);
         // One that is half ready would be taken for one that is.
         begun.inspect_err(|_| self.app.stop(handle, false))
@@ -106,7 +145,8 @@ impl Codex {
     }
 
     /// How the program is started, with all that it finds made ready.
-    fn command(&mut self) -> Result<Command, Failure> {
+    fn command(&mut self, handle: &TurnHandle) -> Result<Command, Failure> {
+        let tools = self.tools(handle);
         let broken = |detail: &str| Failure::permanent(Failure::AGENT_BROKEN, detail);
         let route = self.route.as_ref().ok_or_else(|| {
             broken("the host has given no way to a model: it is older than this runner")
@@ -123,35 +163,76 @@ impl Codex {
             Some(forwarder) => forwarder,
             None => Forwarder::open(&self.socket).map_err(trouble)?,
         };
-        let config = home::config(home::Way {
+        let environment = self.environment();
+        let way = home::Way {
             model: route.name.model(),
             path: &route.path,
             context_tokens: route.context_tokens,
             port: forwarder.port(),
             effort: self.settings.reasoning_effort.as_deref(),
-        });
+        };
+        let own = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        let names = own.chain(environment.iter().map(|(name, _)| (*name).to_owned())).collect();
+        let servers = servers::Servers {
+            settings: &self.settings,
+            tools: tools.as_ref(),
+            program: &self.options.folders.program,
+            names: &names,
+            turn_timeout: self.turn_timeout,
+            tool_timeout: self.tool_timeout,
+        };
+        let config = format!(
+            "{}{}{}",
+            permission::features(&self.settings.tools),
+            home::config(way),
+            servers.text(),
+        );
         self.forwarder = Some(forwarder);
         let home = self.places.kept("codex").map_err(trouble)?;
-        home::furnish(&home, &config, &self.places.instructions()).map_err(trouble)?;
+        let reaches = self.way_out.is_some();
+        let instructions = self.places.instructions(reaches);
+        fits_system(&instructions)?;
+        home::furnish(&home, &config, &instructions).map_err(trouble)?;
         let mut command = Command::new(cli.join(PROGRAM));
         command
             .arg("app-server")
             .current_dir(&self.places.work)
             .env("CODEX_HOME", &home)
-            .env("HOME", &self.places.work)
-            .env(home::KEY, &self.key);
-        for name in ["TMPDIR", "TMP", "TEMP"] {
-            match &self.temp {
-                Some(folder) => command.env(name, folder),
-                None => &mut command,
-            };
-        }
+            .env(home::KEY, &self.key)
+            .env_remove(AGENT) // where the agent's sessions share nothing
+            .envs(environment);
+        way_out::tell(self.way_out.as_ref(), &mut command);
         Ok(command)
+    }
+
+    /// Where its programs find their folders.
+    fn environment(&self) -> Vec<(&'static str, PathBuf)> {
+        let Folders { program, work: _, agent, .. } = &self.options.folders;
+        let (work, temp) = (&self.places.work, self.options.temp());
+        let named = [
+            ("HOME", Some(work)),
+            ("TWOBOX_WORK", Some(work)),
+            ("TWOBOX_PROGRAM", Some(program)),
+            (AGENT, agent.as_ref()),
+            ("TMPDIR", temp.as_ref()),
+            ("TMP", temp.as_ref()),
+            ("TEMP", temp.as_ref()),
+        ];
+        named.into_iter().filter_map(|(name, folder)| Some((name, folder?.clone()))).collect()
     }
 }
 
-impl Provider for Codex {
-    fn turn(&mut self, prompt: &Prompt, handle: &TurnHandle) -> Result<Done, Failure> {
+impl Codex {
+    /// Has what Codex has started so far outlive the turn: its servers of MCP, which are in groups of their own.
+    /// What the turn before has started besides was ended after it. They are there once a thread is open, for that
+    /// waits for the server of the host's tools.
+    fn keep_servers(&self, handle: &TurnHandle) {
+        let leader = *handle.group.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = leader.map(groups_below).unwrap_or_default();
+        *handle.kept.lock().unwrap_or_else(PoisonError::into_inner) = groups;
+    }
+
+    fn answer(&mut self, prompt: &Prompt, handle: &TurnHandle) -> Result<Done, Failure> {
         let anew = lent::anew(prompt, handle);
         let prompt = anew.as_ref().unwrap_or(prompt);
         if anew.is_some() && !prompt.messages.iter().any(|message| message.trigger) {
@@ -161,6 +242,7 @@ impl Provider for Codex {
         let mut aside = Vec::new();
         self.ready(handle, &mut aside)?;
         let opened = self.opened(prompt, handle, &mut aside)?;
+        self.keep_servers(handle);
         self.open = None; // what is in the thread from here on may never count
         let upstream = self.route.as_ref().map_or("", |route| route.name.upstream());
         let talk = Talk {
@@ -170,13 +252,25 @@ impl Provider for Codex {
             thread: &opened.thread,
             upstream,
             tool_timeout: self.tool_timeout,
+            tools: &self.settings.tools,
+            asks: permission::has_to_ask(&self.settings.tools, &self.settings.mcp),
             aside,
         };
-        let turn = talk.run(self.places.beginning(prompt, &opened.earlier))?;
+        let (turn, silent) = talk.run(self.places.beginning(prompt, &opened.earlier))?;
         let point = Point { thread: opened.thread, turn };
         let continuation = Some(Continuation::After(point.clone()).to_string());
         self.open = Some(point);
-        Ok(Done { continuation, silent: false })
+        Ok(Done { continuation, silent })
+    }
+}
+
+impl Provider for Codex {
+    fn turn(&mut self, prompt: &Prompt, handle: &TurnHandle) -> Result<Done, Failure> {
+        let answered = self.answer(prompt, handle);
+        if !self.app.is_running(handle) {
+            self.keep_servers(handle); // and so none: they would be left over
+        }
+        answered
     }
 
     fn leave(&mut self, handle: &TurnHandle) {

@@ -7,6 +7,7 @@ use twobox_shared::content::Failure;
 use super::Codex;
 use super::app::Unanswered;
 use super::continuation::{Continuation, Point};
+use super::permission::with_policy;
 use super::wire::Item;
 use crate::provider::{BAD_CONTINUATION, Prompt, PromptMessage, TurnHandle};
 use crate::say::say;
@@ -14,6 +15,9 @@ use crate::say::say;
 /// How far back the last turn that counts is looked for. What stands behind it was broken off, and each time
 /// it is cut off again.
 const TURNS_MAX: usize = 20;
+
+/// How it says that a server of MCP cannot be started without which no thread is to be opened.
+const NO_SERVER: &str = "required MCP servers failed";
 
 /// A thread that is open.
 pub(super) struct Opened {
@@ -60,8 +64,13 @@ impl Codex {
         }
         let cwd = &self.places.work;
         let params = json!({"threadId": point.thread, "cwd": cwd, "excludeTurns": true});
+        let params = with_policy(params, self.asks());
         let resumed = match self.app.call("thread/resume", params, handle, aside) {
             Ok(resumed) => resumed,
+            // A server that does not start has nothing to do with the thread, which is needed again.
+            Err(Unanswered::Refused(why)) if why.contains(NO_SERVER) => {
+                return Err(Unanswered::Refused(why).failure("to go on with a conversation"));
+            }
             Err(Unanswered::Refused(why)) => return Err(bad(why)),
             Err(Unanswered::Ends(failure)) => return Err(failure),
         };
@@ -91,7 +100,7 @@ impl Codex {
         handle: &TurnHandle,
         aside: &mut Vec<PromptMessage>,
     ) -> Result<Opened, Failure> {
-        let params = json!({"cwd": self.places.work});
+        let params = with_policy(json!({"cwd": self.places.work}), self.asks());
         let started = self
             .app
             .call("thread/start", params, handle, aside)

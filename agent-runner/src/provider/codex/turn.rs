@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use twobox_shared::agent_config::Permissions;
 use twobox_shared::content::Failure;
 
 use super::app::{App, Next};
 use super::course::Course;
-use super::failure::{Verdict, judge};
+use super::failure::{self, judge};
 use super::lent::{self, Places};
+use super::permission::{Verdict, answer, verdict, with_policy};
+use super::question::{Form, Question};
 use super::wire::{Heard, Over};
+use crate::ask::Decision;
 use crate::event::Said;
+use crate::provider::people::Undecided;
 use crate::provider::{PromptMessage, Push, TurnHandle, cancelled};
 use crate::say::say;
 
@@ -23,6 +28,9 @@ const INTERRUPT_PATIENCE: Duration = Duration::from_millis(700);
 /// What it is told where it cannot be asked the same again, for it has used tools since.
 const GO_ON: &str = "[from the host] Your answer broke off on its way. Go on where you were.";
 
+/// What Codex wants to know in a turn, and nobody has said so far: by its question's id, with the form of the answer.
+type Asked = Undecided<(Value, Form)>;
+
 /// What a turn is made of.
 pub(super) struct Talk<'a> {
     pub(super) app: &'a mut App,
@@ -33,16 +41,20 @@ pub(super) struct Talk<'a> {
     pub(super) upstream: &'a str,
     /// How long a tool may run.
     pub(super) tool_timeout: Duration,
+    /// What its tools may do.
+    pub(super) tools: &'a Permissions,
+    /// Whether the thread asks for them.
+    pub(super) asks: bool,
     /// What has come meanwhile and was not given to it.
     pub(super) aside: Vec<PromptMessage>,
 }
 
 impl Talk<'_> {
-    /// Says `text` and follows what comes of it. Returns the last turn of Codex.
+    /// Says `text` and follows what comes of it. Returns the last turn of Codex, and whether saying nothing is meant.
     ///
     /// # Errors
     /// How the turn failed.
-    pub(super) fn run(mut self, text: String) -> Result<String, Failure> {
+    pub(super) fn run(mut self, text: String) -> Result<(String, bool), Failure> {
         let (mut text, mut again) = (text, 0);
         loop {
             let (turn, mut course) = self.follow(&text)?;
@@ -50,10 +62,14 @@ impl Talk<'_> {
                 course.over.as_ref().expect("it was followed until it was over");
             let wrong = match (status.as_str(), error) {
                 ("completed", _) => {
-                    if let Some(text) = course.answer() {
+                    let answer = course.answer().filter(|_| !self.handle.said_nothing());
+                    // Without an answer the turn has failed, unless none is meant, and that is seen there.
+                    let silent =
+                        answer.is_none() && (self.handle.said_nothing() || course.has_sent());
+                    if let Some(text) = answer {
                         self.handle.say(Said::Reply { text, files: Vec::new(), answers: None });
                     }
-                    return Ok(turn); // without an answer the turn has failed, and that is seen there
+                    return Ok((turn, silent));
                 }
                 ("failed", Some(wrong)) => wrong,
                 (other, _) => {
@@ -62,11 +78,11 @@ impl Talk<'_> {
                 }
             };
             match judge(wrong, self.upstream) {
-                Verdict::End(failure) => return Err(failure),
-                Verdict::Again(why) if again == AGAIN_MAX => {
+                failure::Verdict::End(failure) => return Err(failure),
+                failure::Verdict::Again(why) if again == AGAIN_MAX => {
                     return Err(Failure::retryable(Failure::PROVIDER_ERROR, why));
                 }
-                Verdict::Again(why) => {
+                failure::Verdict::Again(why) => {
                     say!("the way to the model broke off, and is tried again: {why}")
                 }
             }
@@ -91,6 +107,7 @@ impl Talk<'_> {
     fn follow(&mut self, text: &str) -> Result<(String, Course), Failure> {
         let input = json!([{"type": "text", "text": text}]);
         let params = json!({"threadId": self.thread, "input": input});
+        let params = with_policy(params, self.asks);
         let begun = self
             .app
             .call("turn/start", params, self.handle, &mut self.aside)
@@ -104,10 +121,14 @@ impl Talk<'_> {
         let turn = turn.inspect_err(|_| self.app.stop(self.handle, false))?;
         let mut course = Course::default();
         let mut early = self.app.early().into_iter();
+        let mut asked = Asked::default();
         while course.over.is_none() {
+            for ((id, form), decision) in asked.decided() {
+                self.decide(&turn, &id, form, &decision);
+            }
             let next = match early.next() {
                 Some(heard) => Next::Heard(heard),
-                None => self.app.next(self.handle)?,
+                None => self.app.next_within(self.handle, asked.patience())?,
             };
             match next {
                 Next::Push(Push::Cancel) => {
@@ -120,11 +141,53 @@ impl Talk<'_> {
                         self.handle.say(said);
                     }
                 }
+                Next::Heard(Heard::Asks { id, method, params }) => {
+                    self.permit(id, &method, &params, &course, &mut asked);
+                }
                 Next::Push(_) | Next::Heard(_) | Next::Nothing => {}
             }
             self.give(&turn, &mut course);
         }
         Ok((turn, course))
+    }
+
+    /// Answers a question of Codex, or has people asked.
+    fn permit(
+        &mut self,
+        id: Value,
+        method: &str,
+        params: &Value,
+        course: &Course,
+        asked: &mut Asked,
+    ) {
+        let work = self.places.work.to_string_lossy();
+        let Some((question, form)) = Question::read(method, params, &work) else {
+            return self.app.refuse(&id, method);
+        };
+        let changes = match &question {
+            Question::Patch { item } => course.changes(item),
+            Question::Command { .. } | Question::Server { .. } | Question::Other => &[],
+        };
+        match verdict(self.tools, &question, changes) {
+            Verdict::Allow => self.app.answer(&id, &answer(form, true)),
+            Verdict::Deny => self.app.answer(&id, &answer(form, false)),
+            Verdict::Ask(asking) => asked.ask(asking, (id, form), self.handle),
+        }
+    }
+
+    /// Tells Codex what was decided. It says no more to its model than that somebody was against it.
+    fn decide(&mut self, turn: &str, id: &Value, form: Form, decision: &Decision) {
+        if !decision.ok {
+            let text = format!("[from the host] {} Nothing was done.", decision.text);
+            self.app.ask(
+                "turn/steer",
+                json!({
+                    "threadId": self.thread, "expectedTurnId": turn,
+                    "input": [{"type": "text", "text": text}],
+                }),
+            );
+        }
+        self.app.answer(id, &answer(form, decision.ok));
     }
 
     /// Gives what has come meanwhile to Codex while a tool runs: it then stands beside its result. What
@@ -156,7 +219,7 @@ mod tests {
     use crate::args::Folders;
 
     /// Has a turn with a program that does this once it is asked for one, until a line comes that it waits for.
-    fn had(script: &str) -> (Result<String, Failure>, bool) {
+    fn had(script: &str) -> (Result<(String, bool), Failure>, bool) {
         let (handle, _reins, _said) = TurnHandle::apart();
         let dir = tempfile::tempdir().unwrap();
         let folders = Folders {
@@ -176,6 +239,8 @@ mod tests {
             thread: "h",
             upstream: "up",
             tool_timeout: Duration::from_secs(9),
+            tools: &Permissions::new(),
+            asks: false,
             aside: Vec::new(),
         };
         let outcome = talk.run("hello".to_owned());
@@ -190,7 +255,7 @@ mod tests {
             r#"{"method":"turn/completed","params":{"turn":{"id":"t","status":"completed"}}}"#;
         let answer = r#"{"id":1,"result":{"turn":{"id":"t"}}}"#;
         let (outcome, lives) = had(&format!("echo '{over}'; echo '{answer}'"));
-        assert_eq!((outcome.unwrap().as_str(), lives), ("t", true));
+        assert_eq!((outcome.unwrap(), lives), (("t".to_owned(), false), true));
     }
 
     #[test]

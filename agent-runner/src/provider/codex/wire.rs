@@ -4,13 +4,15 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::question::Change;
+
 /// A line, as far as it is heeded.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// An answer to the request with this number.
     Answer(u64, Result<Value, String>),
     /// It asks something, which has to be answered under its own id.
-    Asks(Value, String),
+    Asks { id: Value, method: String, params: Value },
     /// Something has happened in a turn of a thread.
     Happened { turn: String, event: Happening },
     /// It complains of its configuration.
@@ -51,6 +53,8 @@ pub(super) struct Item {
     /// Of a tool of an MCP server.
     pub(super) server: Option<String>,
     pub(super) tool: Option<String>,
+    /// Of a patch.
+    pub(super) changes: Vec<Change>,
     /// Of a tool: `inProgress`, `completed` and so on.
     pub(super) status: Option<String>,
 }
@@ -100,7 +104,7 @@ impl Heard {
     pub(super) fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
         let Line { id, method, params, result, error } = serde_json::from_slice(line)?;
         Ok(match (id, method) {
-            (Some(id), Some(method)) => Self::Asks(id, method),
+            (Some(id), Some(method)) => Self::Asks { id, method, params },
             (Some(id), None) => match (id.as_u64(), error) {
                 (Some(id), Some(problem)) => Self::Answer(id, Err(problem.message)),
                 (Some(id), None) => Self::Answer(id, Ok(result)),
@@ -247,7 +251,7 @@ mod tests {
         let wrong = read(r#"{"id":4,"error":{"code":-32600,"message":"no rollout"}}"#);
         assert!(matches!(wrong, Heard::Answer(4, Err(why)) if why == "no rollout"));
         let asks = read(r#"{"id":0,"method":"item/tool/requestUserInput","params":{}}"#);
-        assert!(matches!(asks, Heard::Asks(_, method) if method.starts_with("item/tool")));
+        assert!(matches!(asks, Heard::Asks { method, .. } if method.starts_with("item/tool")));
         let begun = r#"{"method":"item/started","params":{"turnId":"t","item":{"type":"commandExecution",
             "id":"c","command":"ls","status":"inProgress"}}}"#;
         let Heard::Happened { turn, event: Happening::Begun(item) } = read(begun) else {

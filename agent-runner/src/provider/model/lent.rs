@@ -53,8 +53,9 @@ impl Places {
     }
 
     /// What an agent is told before all else: what Twobox is, where it is, and the instructions of its
-    /// definition. Skills and tools are its program's to tell.
-    pub(crate) fn instructions(&self) -> String {
+    /// definition. Skills and tools are its program's to tell. `reaches`: whether its programs reach something of the
+    /// network.
+    pub(crate) fn instructions(&self, reaches: bool) -> String {
         let instructions = prompt::instructions(&self.folders.program);
         prompt::system(&Known {
             instructions: instructions.as_deref(),
@@ -63,7 +64,7 @@ impl Places {
             work: &self.work,
             destinations: &[],
             shell: true,
-            reaches: false, // nobody has told its programs of a way
+            reaches,
         })
     }
 

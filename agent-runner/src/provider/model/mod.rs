@@ -24,6 +24,7 @@ mod transcript;
 mod turn;
 
 pub(crate) use client::Heard;
+pub(super) use conversation::ToolSpec;
 pub(super) use messages::{again, header, is_new, unbracketed};
 pub(super) use tools::{OVER, SLACK, Speaks, host as host_tools};
 

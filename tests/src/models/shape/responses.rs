@@ -189,10 +189,17 @@ pub(super) fn item(said: &Said, n: usize) -> Value {
             "status": if said.length { "incomplete" } else { "completed" },
             "content": [output_text(text)],
         }),
-        Part::Call { name, arguments } => json!({
-            "type": "function_call", "id": said.id("fc_", n), "call_id": said.id("call_", n),
-            "name": name, "arguments": written(arguments), "status": "completed",
-        }),
+        Part::Call { name, arguments } => {
+            let mut call = json!({
+                "type": "function_call", "id": said.id("fc_", n), "call_id": said.id("call_", n),
+                "name": name, "arguments": written(arguments), "status": "completed",
+            });
+            // As scripts write the name of a tool that stands in a namespace.
+            if let Some((namespace, name)) = name.split_once('/') {
+                (call["namespace"], call["name"]) = (namespace.into(), name.into());
+            }
+            call
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod ledger;
 mod permissions;
 mod recordings;
 mod troubles;
+mod vendors;
 
 use std::time::Duration;
 

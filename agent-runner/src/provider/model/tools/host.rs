@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use twobox_shared::content::shorten;
 
 use super::arguments::{Arguments, Field};
-use super::{Made, Requested, Run, Speaks, Tool, path_in, spec, words};
+use super::{Made, Requested, Run, Speaks, Tool, path_in, permission, spec, words};
 use crate::ask::Asking;
 use crate::event::{Attachment, Content, Said};
 use crate::provider::model::conversation::{Part, ToolSpec};
@@ -158,6 +158,11 @@ pub(super) fn all() -> Vec<Tool> {
 /// What an agent is told of those that it may use.
 pub(in crate::provider) fn specs(is_denied: impl Fn(&str) -> bool) -> Vec<ToolSpec> {
     all().iter().filter(|tool| !is_denied(tool.name)).map(spec).collect()
+}
+
+/// `spec` of a tool that a person has to allow, as an agent is told of it.
+pub(in crate::provider) fn asked_first(spec: ToolSpec) -> ToolSpec {
+    permission::told(spec)
 }
 
 /// Uses the tool `name`, for an agent that works in the folder `work` and can send to `destinations`.

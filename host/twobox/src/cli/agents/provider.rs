@@ -110,14 +110,14 @@ impl Wish {
             }
             (Provider::Claude, _) => {
                 let models = some(models, "anthropic/claude-opus-5-5")?;
-                Kind::Claude(Claude { model: one(models, "claude")?, tools: BTreeMap::new() })
+                Kind::Claude(Claude::asking(one(models, "claude")?))
             }
             (Provider::Codex, Some(Kind::Codex(known))) => {
                 Kind::Codex(Codex { model: one(models, "codex")?, ..known.clone() })
             }
             (Provider::Codex, _) => {
                 let models = some(models, "openai/gpt-5.5")?;
-                Kind::Codex(Codex { model: one(models, "codex")?, reasoning_effort: None })
+                Kind::Codex(Codex::asking(one(models, "codex")?))
             }
         })
     }
