@@ -153,7 +153,7 @@ impl Person {
                 continue;
             }
             open.retain(|(id, since)| {
-                since.elapsed() < FORGOTTEN_AFTER && !self.chat.is_answered(id)
+                since.elapsed() < self.forgets_after() && !self.chat.is_answered(id)
             });
             if open.len() >= PATIENT_FOR {
                 continue;
@@ -168,6 +168,14 @@ impl Person {
                 false => self.chat.hand_in(self.thread, &text),
             };
             open.push((id, Instant::now()));
+        }
+    }
+
+    /// An agent of a model takes longer, and would be asked more and more.
+    fn forgets_after(&self) -> Duration {
+        match self.thinks {
+            true => People::Thinkers.patience(),
+            false => FORGOTTEN_AFTER,
         }
     }
 
