@@ -51,12 +51,12 @@ pub trait Terms: Send + Sync {
     /// Waits until the host has seen what the container had done by now: it may have ended a run, whose budget
     /// is not that of what it asks for next.
     fn taken_in(&self) -> TakenIn {
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(true))
     }
 }
 
-/// A wait for the host.
-pub type TakenIn = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A wait for the host, and whether it has seen it.
+pub type TakenIn = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 impl<F: Fn() -> Allowed + Send + Sync> Terms for F {
     fn allowed(&self) -> Allowed {

@@ -17,10 +17,10 @@ use twobox_system::repeat::warned;
 
 use crate::caller::{Allowed, Caller};
 use crate::counting::Counted;
-use crate::price::{Most, Prices, usd};
+use crate::price::{Bounds, Most, Prices, usd};
 use crate::refusal::{Refusal, Why};
 use crate::request::Asked;
-use crate::settings::{Model, Upstream};
+use crate::settings::Upstream;
 
 /// Where it is written down.
 #[derive(Clone)]
@@ -55,7 +55,8 @@ impl Ledger {
     /// Reserves the most that a request with a body of `length` bytes can use.
     ///
     /// # Errors
-    /// [`Why::OverBudget`] or [`Why::OverRun`] if there is no room for it, [`Why::Unfit`] if that cannot be known.
+    /// [`Why::OverBudget`] or [`Why::OverRun`] if there is no room for it, [`Why::Unseen`] if the run that used it
+    /// up may be over, [`Why::Unfit`] if that cannot be known.
     pub async fn reserve(
         &self,
         caller: &Caller,
@@ -64,7 +65,7 @@ impl Ledger {
         length: usize,
     ) -> Result<Reserved, Refusal> {
         let model = upstream.model(&asked.model);
-        let known = upstream.known(&asked.model).map(Model::bounds);
+        let known = model.bounds();
         let most = Most::of(length as u64, asked.max_output, asked.answers, known);
         let now = self.clock.now();
         let request = Request {
@@ -81,10 +82,13 @@ impl Ledger {
         if matches!(&opened, Ok(Err(over)) if over.whose == Whose::Run) {
             // The run that used it up may be over, and its runner have gone on before the host has seen that.
             let seen = tokio::time::timeout(TAKEN_IN, caller.allowance.taken_in()).await;
-            if seen.is_err() {
-                tracing::debug!(session = %caller.session, "whether its run is over was not seen");
-            }
             opened = self.open(caller, request, model.prices).await;
+            if !seen.unwrap_or(false)
+                && matches!(&opened, Ok(Err(over)) if over.whose == Whose::Run)
+            {
+                tracing::debug!(session = %caller.session, "whether its run is over was not seen");
+                return Err(Refusal::new(Why::Unseen, UNSEEN.to_owned()));
+            }
         }
         match opened {
             Ok(Ok(reserved)) => Ok(reserved),
@@ -93,9 +97,9 @@ impl Ledger {
                     Whose::Run => Why::OverRun,
                     Whose::All | Whose::Agent => Why::OverBudget,
                 };
-                let unbounded = match (asked.max_output, known) {
-                    (None, None) => unbounded(upstream, &asked.model),
-                    _ => String::new(),
+                let unbounded = match asked.max_output.is_none() && known == Bounds::default() {
+                    true => unbounded(upstream, &asked.model),
+                    false => String::new(),
                 };
                 Err(Refusal::new(why, sentence(&over) + &unbounded))
             }
@@ -190,6 +194,10 @@ fn complain(error: &DbError) {
 
 /// How long a session may take to see what its container has done.
 const TAKEN_IN: Duration = Duration::from_secs(10);
+
+/// What is said where it took longer, or could not: of the message that is asked for now nothing may be used yet.
+const UNSEEN: &str = "what a message may cost is used up, and the host has not seen yet whether that was the one \
+                      before; try again in a moment";
 
 fn sentence(over: &Over) -> String {
     let what = |amount: i64| match over.money {

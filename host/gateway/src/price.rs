@@ -75,13 +75,13 @@ pub struct Most {
     pub together: Option<u64>,
 }
 
-/// What the settings say of how much a model reads and writes. What is only taken for usual bounds nothing, and
+/// What a person wrote of how much a model reads and writes. What is only taken for usual bounds nothing, and
 /// is not here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// A request and one answer together.
-    pub context_tokens: u32,
-    /// One answer, if a person wrote it.
+    pub context_tokens: Option<u32>,
+    /// One answer.
     pub max_output_tokens: Option<u32>,
 }
 
@@ -91,27 +91,18 @@ const CONTEXT_MAX: u64 = 1_000_000;
 impl Most {
     /// Of a request with a body of so many bytes, which allows `answers` of `max_output` tokens each, to a model
     /// of which `known` is known. A token of a text is a byte at least, so there are no more of them than bytes.
-    pub fn of(
-        body_bytes: u64,
-        max_output: Option<u64>,
-        answers: u64,
-        known: Option<Bounds>,
-    ) -> Self {
-        let Some(Bounds { context_tokens, max_output_tokens }) = known else {
-            return Self {
-                input: body_bytes.min(CONTEXT_MAX),
-                output: max_output.unwrap_or(CONTEXT_MAX).saturating_mul(answers),
-                together: None,
-            };
+    /// The request goes on as it is: an answer may be as long as it says, whatever the settings do. They speak
+    /// where it is silent.
+    pub fn of(body_bytes: u64, max_output: Option<u64>, answers: u64, known: Bounds) -> Self {
+        let context = known.context_tokens.map(u64::from);
+        let input = body_bytes.min(context.unwrap_or(CONTEXT_MAX));
+        let (answer, together) = match (max_output, known.max_output_tokens) {
+            (Some(said), _) => (said, None),
+            (None, Some(written)) => (u64::from(written), context),
+            (None, None) => (context.unwrap_or(CONTEXT_MAX), context),
         };
-        let context = u64::from(context_tokens);
-        let answer = max_output.unwrap_or(context).min(context);
-        let answer = answer.min(max_output_tokens.map_or(context, u64::from));
-        Self {
-            input: body_bytes.min(context),
-            output: answer.saturating_mul(answers),
-            together: Some(context.saturating_mul(answers)),
-        }
+        let together = together.map(|context| context.saturating_mul(answers));
+        Self { input, output: answer.saturating_mul(answers), together }
     }
 
     /// All of them.
@@ -172,9 +163,11 @@ mod tests {
     #[test]
     fn no_request_costs_more_than_its_most() {
         let prices = Prices::of_usd(3.0, 15.0, 0.3, 3.75);
-        let known =
-            |context_tokens, max_output_tokens| Some(Bounds { context_tokens, max_output_tokens });
-        let most = Most::of(5000, Some(100), 1, known(4000, None));
+        let known = |context_tokens, max_output_tokens| Bounds {
+            context_tokens: Some(context_tokens),
+            max_output_tokens,
+        };
+        let most = Most::of(5000, None, 1, known(4000, Some(100)));
         assert_eq!((most.input, most.output, most.tokens()), (4000, 100, 4000));
         assert_eq!(prices.most(&most), 3900 * 3750 + 100 * 15_000, "the dearer, and what is left");
         let all_written = Tokens { cache_write: 3900, output: 100, ..Tokens::default() };
@@ -189,11 +182,16 @@ mod tests {
         assert_eq!(most(50, Some(7), 3, known(4000, None)), (50, 21, 71), "each may be as long");
         assert_eq!(most(50, None, 1, known(4000, None)), (50, 4000, 4000), "the context bounds it");
         assert_eq!(most(50, None, 1, known(4000, Some(300))), (50, 300, 350), "a person does");
-        assert_eq!(most(50, Some(900), 1, known(4000, Some(300))), (50, 300, 350));
+        assert_eq!(most(50, Some(900), 1, known(4000, Some(300))), (50, 900, 950), "it says more");
+        assert_eq!(most(50, Some(9000), 2, known(4000, None)), (50, 18_000, 18_050));
+        assert_eq!(most(9000, Some(100), 1, known(4000, None)), (4000, 100, 4100), "beside it");
         assert_eq!(most(9000, None, 2, known(4000, Some(300))), (4000, 600, 4600));
-        let unknown = most(2_000_000, None, 2, None);
-        assert_eq!(unknown, (1_000_000, 2_000_000, 3_000_000), "nothing bounds it");
-        assert_eq!(most(50, Some(u64::MAX), 2, None), (50, u64::MAX, i64::MAX));
+        let unknown = Bounds::default();
+        let unbounded = most(2_000_000, None, 2, unknown);
+        assert_eq!(unbounded, (1_000_000, 2_000_000, 3_000_000), "nothing bounds it");
+        let answer_alone = Bounds { max_output_tokens: Some(300), ..unknown };
+        assert_eq!(most(9_000_000, None, 1, answer_alone), (1_000_000, 300, 1_000_300));
+        assert_eq!(most(50, Some(u64::MAX), 2, unknown), (50, u64::MAX, i64::MAX));
     }
 
     #[test]

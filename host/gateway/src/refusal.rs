@@ -24,6 +24,8 @@ pub enum Why {
     OverBudget,
     /// What one run may cost is used up, which no other day changes.
     OverRun,
+    /// What one run may cost is used up, and the host has not seen whether that run is over.
+    Unseen,
     /// The agent may not use the model.
     NotAllowed,
     /// There is no such thing here.
@@ -62,6 +64,7 @@ impl Refusal {
             // A client that gets 5xx with `x-should-retry: false` gives up, and its turn is tried again.
             Why::Unfit => 500,
             Why::Unreachable => 502,
+            Why::Unseen => 503,
         }
     }
 
@@ -72,6 +75,7 @@ impl Refusal {
             Why::NotYours => "key",
             Why::OverBudget => "budget",
             Why::OverRun => "run-budget",
+            Why::Unseen => "unseen",
             Why::NotAllowed => "not-allowed",
             Why::NotFound => "not-found",
             Why::NotRecorded => "not-recorded",
@@ -85,7 +89,7 @@ impl Refusal {
 
     /// Whether the same may be answered in a moment.
     pub fn is_passing(&self) -> bool {
-        self.why == Why::TooMany
+        matches!(self.why, Why::TooMany | Why::Unseen)
     }
 
     /// The body, as an upstream that speaks `api` writes it.
@@ -98,7 +102,7 @@ impl Refusal {
             Why::NotFound | Why::NotRecorded => "not_found_error",
             Why::TooLarge => "request_too_large",
             Why::TooMany => "rate_limit_error",
-            Why::Unfit | Why::Unreachable => "api_error",
+            Why::Unfit | Why::Unreachable | Why::Unseen => "api_error",
         };
         let message = format!("Twobox: {}", self.detail);
         let value = match api {

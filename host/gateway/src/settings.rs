@@ -64,8 +64,8 @@ pub struct Model {
     pub images: bool,
     /// What it costs, if that is known.
     pub prices: Option<Prices>,
-    /// The most tokens of one answer, where a person wrote it.
-    written_max_output: Option<u32>,
+    /// What of the first two a person wrote.
+    written: Bounds,
 }
 
 /// What is wrong in `[gateway]`, by its path.
@@ -217,14 +217,13 @@ impl Model {
             Kind::Anthropic | Kind::OpenAi => (200_000, 16_384, true),
             Kind::Compatible => (32_768, 4_096, false),
         };
-        let (prices, written_max_output) = (None, None);
-        Self { context_tokens, max_output_tokens, images, prices, written_max_output }
+        let (prices, written) = (None, Bounds::default());
+        Self { context_tokens, max_output_tokens, images, prices, written }
     }
 
-    /// What bounds a request to it.
+    /// What bounds a request to it that says nothing itself.
     pub fn bounds(&self) -> Bounds {
-        let Self { context_tokens, written_max_output: max_output_tokens, .. } = *self;
-        Bounds { context_tokens, max_output_tokens }
+        self.written
     }
 
     fn of(written: &WrittenModel, kind: Kind) -> Result<Self, Wrong> {
@@ -246,8 +245,10 @@ impl Model {
             return Err(("max_output_tokens", reason));
         }
         let images = written.images.unwrap_or(usual.images);
-        let (prices, written_max_output) = (prices(written, kind)?, written.max_output_tokens);
-        Ok(Self { context_tokens, max_output_tokens, images, prices, written_max_output })
+        let WrittenModel { context_tokens: context, max_output_tokens: answer, .. } = *written;
+        let bounds = Bounds { context_tokens: context, max_output_tokens: answer };
+        let prices = prices(written, kind)?;
+        Ok(Self { context_tokens, max_output_tokens, images, prices, written: bounds })
     }
 }
 

@@ -47,7 +47,7 @@ pub enum Command {
     },
     /// Take in what the container has done by now: its way to models waits for that.
     TakeIn {
-        /// Dropped when that is done, or has failed.
+        /// Hears when that is done. Dropped if it never will be.
         done: oneshot::Sender<()>,
     },
     /// Look for notices in `host.db`: one was stored there, and the session marked.

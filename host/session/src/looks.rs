@@ -1,5 +1,6 @@
 //! When a session's task looks next, and what for: what a sweep leaves to the one after it.
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::signal::{Reason, Reasons};
@@ -13,6 +14,32 @@ pub(crate) struct Looks {
     next: Option<Instant>,
     /// Whether there is something since the present sweep began that it may not have seen.
     overtaken: bool,
+}
+
+/// Who hears when a look is over that has shown all that there was when they came.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Vec<oneshot::Sender<()>>);
+
+impl Waiting {
+    /// `done` hears of the next look.
+    pub(crate) fn add(&mut self, done: oneshot::Sender<()>) {
+        self.0.push(done);
+    }
+
+    /// A sweep has come to its end, that began after all these came. One of a session in `quarantine` does not look.
+    pub(crate) fn tell_unless(&mut self, quarantine: bool) {
+        if quarantine {
+            return self.wait_on();
+        }
+        for done in self.0.drain(..) {
+            done.send(()).ok(); // they may have given up
+        }
+    }
+
+    /// A sweep did not: they wait for another, unless they have given up.
+    pub(crate) fn wait_on(&mut self) {
+        self.0.retain(|done| !done.is_closed());
+    }
 }
 
 impl Looks {
@@ -67,6 +94,22 @@ mod tests {
 
     fn runtime() -> Reasons {
         Reasons::default().with(Reason::Runtime)
+    }
+
+    #[test]
+    fn who_waits_for_a_look_hears_of_none_that_broke_off_or_saw_nothing() {
+        let mut waiting = Waiting::default();
+        let (done, mut hears) = oneshot::channel();
+        let (of_another, gave_up) = oneshot::channel();
+        waiting.add(done);
+        waiting.add(of_another);
+        drop(gave_up);
+        waiting.wait_on();
+        waiting.tell_unless(true);
+        assert_eq!(hears.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        assert_eq!(waiting.0.len(), 1, "nobody is kept who waits no more");
+        waiting.tell_unless(false);
+        assert_eq!((hears.try_recv(), waiting.0.len()), (Ok(()), 0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 use twobox_shared::clock::Monotonic;
@@ -24,7 +24,7 @@ use super::boxes::Boxes;
 use super::command::Command;
 use super::container::Container;
 use super::leaving::{GONE, forward, leave, refuse_all};
-use super::looks::Looks;
+use super::looks::{Looks, Waiting};
 use super::mark::Mark;
 use super::onlookers::Onlookers;
 use super::outgoing::Outgoing;
@@ -83,8 +83,7 @@ pub(crate) struct Task {
     pub(crate) onlookers: Onlookers,
     /// How often in a row the runtime did not answer.
     pub(crate) runtime_silent: u32,
-    /// Who hears when the next look is over.
-    pub(super) waits_for_look: Vec<oneshot::Sender<()>>,
+    pub(super) waits_for_look: Waiting,
     /// Whether a run may go on that has cost something: its end has to be said.
     pub(super) may_have_run: bool,
     /// When the session was last looked over for what can be forgotten.
@@ -133,7 +132,7 @@ pub(crate) async fn run(
         complaint: None,
         onlookers: Onlookers::default(),
         runtime_silent: 0,
-        waits_for_look: Vec::new(),
+        waits_for_look: Waiting::default(),
         may_have_run: true, // of an earlier life nothing is known
         looked_over: None,
         closing: false,
@@ -252,11 +251,12 @@ impl Task {
                 let reasons = self.looks.begin(reasons);
                 if let Err(trouble) = self.sweep(reasons).await {
                     self.looks.broke_off(reasons);
+                    self.waits_for_look.wait_on();
                     self.cope(trouble).await;
                 } else {
                     self.complaint = None;
+                    self.waits_for_look.tell_unless(self.record.quarantine.is_some());
                 }
-                self.waits_for_look.clear();
             }
             if self.has_nothing_to_do()
                 && self.core.retire(self.id, &self.handle.signal, &mut self.commands)
@@ -339,7 +339,7 @@ impl Task {
                     answer(reply, state.map_err(|trouble| chain(&trouble)));
                 }
                 Command::TakeIn { done } => {
-                    self.waits_for_look.push(done);
+                    self.waits_for_look.add(done);
                     self.handle.signal.raise(Reason::Outbox);
                 }
                 Command::Notices => {

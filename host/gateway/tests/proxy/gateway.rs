@@ -33,6 +33,8 @@ pub(crate) struct Gateway {
     pub(crate) allowed: Arc<Mutex<Allowed>>,
     /// Its run is over, which the host sees when it looks.
     pub(crate) run_is_over: Arc<AtomicBool>,
+    /// The host cannot look.
+    pub(crate) is_blind: Arc<AtomicBool>,
     way: Arc<twobox_gateway::Gateway>,
     store: Store,
     folder: PathBuf,
@@ -43,6 +45,7 @@ pub(crate) struct Gateway {
 struct Told {
     allowed: Arc<Mutex<Allowed>>,
     run_is_over: Arc<AtomicBool>,
+    is_blind: Arc<AtomicBool>,
     store: Store,
     session: SessionId,
 }
@@ -53,6 +56,9 @@ impl Terms for Told {
     }
 
     fn taken_in(&self) -> TakenIn {
+        if self.is_blind.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(false));
+        }
         let (is_over, store) =
             (self.run_is_over.swap(false, Ordering::Relaxed), self.store.clone());
         let session = self.session;
@@ -60,6 +66,7 @@ impl Terms for Told {
             if is_over {
                 assert!(store.usage().end_run(session).await.unwrap());
             }
+            true
         })
     }
 }
@@ -151,15 +158,18 @@ impl Gateway {
         let (session, agent) =
             (SessionId::generate(&SystemIds), AgentGroupId::generate(&SystemIds));
         let socket = folder.join("gateway.sock");
-        let (allowed, run_is_over) = (Arc::<Mutex<Allowed>>::default(), Arc::default());
+        let allowed = Arc::<Mutex<Allowed>>::default();
+        let [run_is_over, is_blind] = <[Arc<AtomicBool>; 2]>::default();
         let terms = Arc::new(Told {
             allowed: Arc::clone(&allowed),
             run_is_over: Arc::clone(&run_is_over),
+            is_blind: Arc::clone(&is_blind),
             store: store.clone(),
             session,
         });
         let door = way.open(session, agent, &told, terms, &socket).unwrap();
-        Self { key: told.key, socket, door, allowed, run_is_over, way, store, folder, _dir: dir }
+        let key = told.key;
+        Self { key, socket, door, allowed, run_is_over, is_blind, way, store, folder, _dir: dir }
     }
 
     /// Another session of the same host.

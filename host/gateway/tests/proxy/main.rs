@@ -7,6 +7,7 @@ mod gateway;
 mod hostile;
 mod upstream;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use self::gateway::{Gateway, MESSAGES, Raw, sold};
@@ -190,7 +191,15 @@ async fn a_run_over_its_budget_is_refused_unless_it_is_over_by_then() {
         "the budget of this run is used up: a message may cost 0.0002 USD, 0.0001 USD are used";
     assert!(refused.contains(words) && refused.contains("budget.usd_per_run"), "{refused}");
     assert!(refused.contains("x-twobox-refusal: run-budget"), "{refused}");
-    gateway.run_is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    gateway.run_is_over.store(true, Ordering::Relaxed);
+    gateway.is_blind.store(true, Ordering::Relaxed);
+    let unseen = answered("503").await;
+    assert!(
+        unseen.contains("x-twobox-refusal: unseen") && !unseen.contains("this run"),
+        "{unseen}"
+    );
+    assert!(unseen.contains("retry-after: 1") && !unseen.contains("x-should-retry"), "{unseen}");
+    gateway.is_blind.store(false, Ordering::Relaxed);
     answered("200").await;
     assert_eq!(upstream.asked().len(), 3, "what was refused was not asked");
 }
