@@ -3,6 +3,7 @@
 //! connects to just the addresses that it has judged; what passes then, it does not read.
 
 pub(crate) mod fetch;
+mod lookups;
 pub(crate) mod reach;
 mod tunnel;
 
@@ -80,7 +81,7 @@ impl Turns {
     }
 }
 
-/// Whether a session may have so many connections, the last of them new, where so many are free.
+/// Whether one of many may have so many of something, the last of them new, where so many are free.
 fn fits(with_this: usize, free: usize) -> bool {
     with_this * 4 <= free + with_this.saturating_sub(1)
 }

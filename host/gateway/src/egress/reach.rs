@@ -1,35 +1,20 @@
 //! From a host and a port to a connection: resolved once, each address judged, and connected to just those.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use twobox_model::egress::{Egress, Host, Target};
 use twobox_shared::errors::for_a_terminal;
-use twobox_shared::ids::AgentGroupId;
 use twobox_system::blocking::blocking;
-use twobox_system::lock::lock;
 
 use super::Turns;
+use super::lookups::{Lookups, PATIENCE, Patience};
 use crate::caller::Caller;
 use crate::refusal::{Refusal, Why};
-
-/// How many names all sessions together may have looked up at once. Each takes a thread for as long as the
-/// system's resolver likes.
-const LOOKUPS_MAX: usize = 64;
-
-/// How many of these one agent may have, in all its sessions: a name server that says nothing keeps the thread
-/// for longer than anybody waits, and whoever has names asked there must not keep the names of others waiting.
-const LOOKUPS_OF_AGENT_MAX: usize = 8;
-
-/// How long a name may take to be resolved, with the wait for a turn to.
-const LOOKUP: Duration = Duration::from_secs(5);
 
 /// How long one address may take to answer, and how many of a name are tried.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -41,41 +26,17 @@ pub type Resolver = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 /// The way out, for all sessions.
 pub(crate) struct Reach {
     resolver: Resolver,
-    lookups: Arc<Semaphore>,
-    /// Those of each agent that has one.
-    of_agents: Mutex<HashMap<AgentGroupId, Weak<Semaphore>>>,
+    lookups: Lookups,
     /// The connections of all sessions.
     pub(super) turns: Turns,
-    /// How long a name is waited for.
-    patience: Duration,
+    patience: Patience,
 }
 
 impl Reach {
     /// By what `resolver` says.
     pub(crate) fn new(resolver: Resolver) -> Self {
-        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX));
-        let (of_agents, turns) = (Mutex::default(), Turns::default());
-        Self { resolver, lookups, of_agents, turns, patience: LOOKUP }
-    }
-
-    /// Waits until `caller`, its agent and all may have one more name looked up.
-    async fn turn(&self, caller: &Caller) -> [OwnedSemaphorePermit; 3] {
-        let own = caller.lookup().await;
-        let of_agent = {
-            let mut agents = lock(&self.of_agents);
-            match agents.get(&caller.agent).and_then(Weak::upgrade) {
-                Some(known) => known,
-                None => {
-                    agents.retain(|_, known| known.strong_count() > 0);
-                    let fresh = Arc::new(Semaphore::new(LOOKUPS_OF_AGENT_MAX));
-                    agents.insert(caller.agent, Arc::downgrade(&fresh));
-                    fresh
-                }
-            }
-        };
-        let of_agent = of_agent.acquire_owned().await.expect("nobody closes it");
-        let of_all = Arc::clone(&self.lookups).acquire_owned().await.expect("nobody closes it");
-        [own, of_agent, of_all]
+        let (lookups, turns) = (Lookups::default(), Turns::default());
+        Self { resolver, lookups, turns, patience: PATIENCE }
     }
 
     /// A connection to `target`, if `caller` may have one.
@@ -119,43 +80,40 @@ impl Reach {
     ) -> Result<(Vec<IpAddr>, Vec<IpAddr>), Refusal> {
         let unknown =
             |why: &str| Refusal::new(Why::Unreachable, format!("{target} cannot be resolved{why}"));
-        let (resolver, host) = (Arc::clone(&self.resolver), target.host.clone());
-        let asked = AtomicBool::new(false);
-        let looked_up = async {
-            let turns = match &host {
-                Host::Name(_) => Some(self.turn(caller).await),
-                // Nobody is asked for it.
-                Host::Address(_) => None,
-            };
-            asked.store(true, Ordering::Relaxed);
-            blocking(move || {
-                let _until_it_is_done = turns;
-                let found = match &host {
-                    Host::Address(address) => Ok(vec![*address]),
-                    Host::Name(name) => resolver(name),
-                };
-                found.and_then(|found| Ok((found, own()?)))
-            })
-            .await
+        let turn = match &target.host {
+            Host::Name(_) => {
+                let turn = async { (caller.lookup().await, self.lookups.turn(caller.agent).await) };
+                Some(timeout(self.patience.turn, turn).await.map_err(|_| no_turn(target))?)
+            }
+            // Nobody is asked for it.
+            Host::Address(_) => None,
         };
-        match timeout(self.patience, looked_up).await {
+        let (resolver, host) = (Arc::clone(&self.resolver), target.host.clone());
+        let looked_up = blocking(move || {
+            let _until_it_is_done = turn;
+            let found = match &host {
+                Host::Address(address) => Ok(vec![*address]),
+                Host::Name(name) => resolver(name),
+            };
+            found.and_then(|found| Ok((found, own()?)))
+        });
+        match timeout(self.patience.answer, looked_up).await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(error)) => {
                 tracing::debug!(session = %caller.session, %target, %error, "a name was not resolved");
                 Err(unknown(""))
             }
-            Err(_) if asked.load(Ordering::Relaxed) => {
-                Err(unknown(": the name server says nothing"))
-            }
-            Err(_) => {
-                let detail = format!(
-                    "{target} was not looked up: other names of this agent, or of all, are still waited \
-                     for; try again in a moment"
-                );
-                Err(Refusal::new(Why::TooMany, detail))
-            }
+            Err(_) => Err(unknown(": the name server says nothing")),
         }
     }
+}
+
+fn no_turn(target: &Target) -> Refusal {
+    let detail = format!(
+        "{target} was not looked up: other names of this agent, or of all, are still waited for; try again \
+         in a moment"
+    );
+    Refusal::new(Why::TooMany, detail)
 }
 
 /// Says who reached what, or may not: the first time, and then how often. It is said while the way opens, for
@@ -226,10 +184,13 @@ fn own() -> io::Result<Vec<IpAddr>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lookups::OF_AGENT_MAX;
     use super::*;
     use crate::caller::Allowed;
+    use std::sync::Mutex;
     use twobox_model::egress::Rule;
     use twobox_shared::ids::{AgentGroupId, SessionId, SystemIds};
+    use twobox_system::lock::lock;
 
     /// One that may reach what `rules` name.
     fn caller(rules: &[&str]) -> Caller {
@@ -287,11 +248,11 @@ mod tests {
             }
             Err(io::ErrorKind::NotFound.into())
         });
-        let patience = Duration::from_secs(2);
+        let patience = Patience { turn: Duration::from_secs(2), answer: Duration::from_secs(2) };
         let reach = Arc::new(Reach { patience, ..Reach::new(resolver) });
         let agent = AgentGroupId::generate(&SystemIds);
         let mut asking = tokio::task::JoinSet::new();
-        for n in 0..4 * LOOKUPS_OF_AGENT_MAX {
+        for n in 0..4 * OF_AGENT_MAX {
             let (reach, mut caller) = (Arc::clone(&reach), caller(&["*"]));
             caller.agent = agent;
             asking.spawn(async move {
@@ -299,11 +260,9 @@ mod tests {
                 reach.connect(&caller, &target).await.unwrap_err()
             });
         }
-        for _ in 0..LOOKUPS_OF_AGENT_MAX {
+        for _ in 0..OF_AGENT_MAX {
             begins.recv().await.unwrap();
         }
-        let free = reach.lookups.available_permits();
-        assert_eq!(free, LOOKUPS_MAX - LOOKUPS_OF_AGENT_MAX, "for all other agents");
         let refusal =
             reach.connect(&caller(&["*"]), &Target::parse("a.org:443").unwrap()).await.unwrap_err();
         assert_eq!(refusal.why, Why::Unreachable, "{}", refusal.detail);
@@ -315,7 +274,36 @@ mod tests {
                 why => panic!("{why:?}"),
             }
         }
-        assert_eq!(ends, [LOOKUPS_OF_AGENT_MAX, 3 * LOOKUPS_OF_AGENT_MAX], "none waits for ever");
+        assert_eq!(ends, [OF_AGENT_MAX, 3 * OF_AGENT_MAX], "none waits for ever");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_waited_for_its_turn_is_waited_for_as_long_as_any_other() {
+        let (first, goes) = std::sync::mpsc::channel::<()>();
+        let goes = Mutex::new(goes);
+        let resolver: Resolver = Arc::new(move |_| {
+            lock(&goes).recv().ok();
+            Err(io::ErrorKind::NotFound.into())
+        });
+        let patience =
+            Patience { turn: Duration::from_secs(60), answer: Duration::from_millis(50) };
+        let reach = Arc::new(Reach { patience, ..Reach::new(resolver) });
+        let caller = caller(&["*"]);
+        let mut held = Vec::new();
+        while let Some(held_too) = reach.lookups.take(caller.agent) {
+            held.push(held_too);
+        }
+        let refused = async {
+            reach.connect(&caller, &Target::parse("a.org:443").unwrap()).await.unwrap_err()
+        };
+        let turn = async {
+            // Longer than an answer may take: the wait for a turn is none for an answer.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            held.pop();
+        };
+        let (refusal, ()) = tokio::join!(refused, turn);
+        assert!(refusal.detail.contains("the name server says nothing"), "{}", refusal.detail);
+        drop(first);
     }
 
     #[test]
