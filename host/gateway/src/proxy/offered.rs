@@ -24,32 +24,34 @@ use crate::unsaid;
 /// The longest list of models, in bytes.
 const LIST_MAX: usize = 4 << 20;
 
-/// For how long what an upstream said holds.
+/// For how long what an upstream offers holds. What it refused does not: who asks again wants to know it anew.
 const KEPT: Duration = Duration::from_secs(30);
 
 /// The models of an upstream, or why it does not tell them.
 type Said = Result<Vec<String>, Refusal>;
 
-/// What upstreams said last, and when, by their names.
+/// What upstreams offered last, and when, by their names.
 #[derive(Default)]
-pub(super) struct Offered(Mutex<HashMap<String, (Instant, Said)>>);
+pub(super) struct Offered(Mutex<HashMap<String, (Instant, Vec<String>)>>);
 
 impl Offered {
-    /// What `name` said not long before `now`.
-    fn known(&self, name: &str, now: Instant) -> Option<Said> {
+    /// What `name` offered not long before `now`.
+    fn known(&self, name: &str, now: Instant) -> Option<Vec<String>> {
         let known = lock(&self.0);
-        let (at, said) = known.get(name)?;
-        (now.saturating_duration_since(*at) < KEPT).then(|| said.clone())
+        let (at, models) = known.get(name)?;
+        (now.saturating_duration_since(*at) < KEPT).then(|| models.clone())
     }
 
-    fn note(&self, name: &str, said: Said, now: Instant) {
-        lock(&self.0).insert(name.to_owned(), (now, said));
+    fn note(&self, name: &str, said: &Said, now: Instant) {
+        if let Ok(models) = said {
+            lock(&self.0).insert(name.to_owned(), (now, models.clone()));
+        }
     }
 }
 
 impl Proxy {
     /// The names of the models that the upstream `name` offers to whoever has the host's key, or `key` in its
-    /// place. What it said to the host's own is not asked again for half a minute.
+    /// place. What it offers to the host's own is not asked again for half a minute.
     ///
     /// # Errors
     /// Why it does not tell them, in its own words where it has some: [`Why::NotYours`] if it is the key.
@@ -57,14 +59,11 @@ impl Proxy {
         if key.is_some() {
             return self.ask_what_is_offered(name, key).await;
         }
-        if let Some(said) = self.offered.known(name, Instant::now()) {
-            return said;
+        if let Some(models) = self.offered.known(name, Instant::now()) {
+            return Ok(models);
         }
         let said = self.ask_what_is_offered(name, None).await;
-        // What is wrong with this host's own settings may be mended at any moment.
-        if !matches!(&said, Err(refusal) if refusal.why != Why::Unreachable) {
-            self.offered.note(name, said.clone(), Instant::now());
-        }
+        self.offered.note(name, &said, Instant::now());
         said
     }
 
@@ -116,17 +115,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_upstream_said_holds_for_a_while_and_what_it_refused_too() {
+    fn what_an_upstream_offers_holds_for_a_while_and_what_it_refused_does_not() {
         let (offered, now) = (Offered::default(), Instant::now());
         let refused = Refusal::new(Why::Unreachable, "a: it is silent".to_owned());
-        offered.note("a", Ok(vec!["m".to_owned()]), now);
-        offered.note("b", Err(refused.clone()), now);
+        offered.note("a", &Ok(vec!["m".to_owned()]), now);
+        offered.note("b", &Err(refused), now);
         let late = now + KEPT;
         let cases = [
-            ("a", now, Some(Ok(vec!["m".to_owned()]))),
-            ("a", late - Duration::from_millis(1), Some(Ok(vec!["m".to_owned()]))),
+            ("a", now, Some(vec!["m".to_owned()])),
+            ("a", late - Duration::from_millis(1), Some(vec!["m".to_owned()])),
             ("a", late, None),
-            ("b", now, Some(Err(refused))),
+            ("b", now, None),
             ("another", now, None),
         ];
         for (name, at, expected) in cases {
