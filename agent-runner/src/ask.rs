@@ -67,9 +67,18 @@ impl Asking {
             Self::Question { question, choices } => ("question", question, choices),
         };
         // As JSON, so that no part can be taken for another.
-        let all = json!([message, kind, first, second, nth, used]).to_string();
+        let all = match used {
+            0 => json!([message, kind, first, second, nth]), // as runners ask that know of no use
+            _ => json!([message, kind, first, second, nth, used]),
+        };
+        let all = all.to_string();
         let id = format!("{ROW}{}", &digest(&all)[..32]);
         MessageId::parse(&id).expect("letters, digits and a hyphen")
+    }
+
+    /// Whether a yes allows something, and is used up by it.
+    pub(crate) fn is_used_up(&self) -> bool {
+        matches!(self, Self::Permission { .. })
     }
 
     /// What the person is asked about, for the display of what the agent does.
@@ -165,8 +174,10 @@ pub(crate) struct Open {
     pub(crate) row: MessageId,
     /// For which message.
     pub(crate) message: MessageId,
-    /// Whether a yes allows something, and is used up by it.
-    pub(crate) is_permission: bool,
+    /// What is asked.
+    pub(crate) asking: Asking,
+    /// How often that was asked in the turn before.
+    pub(crate) nth: usize,
     /// Where the answer goes.
     pub(crate) reply: Sender<Decision>,
     /// Until when it is waited for.
@@ -202,6 +213,13 @@ mod tests {
         for other in others {
             assert_ne!(other, asked.row(&id("m"), 0, 0));
         }
+    }
+
+    #[test]
+    fn what_a_runner_has_asked_that_knew_of_no_use_is_found() {
+        let asked = Asking::Question { question: "which?".into(), choices: "a\nb".into() };
+        let row = asked.row(&id("m"), 0, 0);
+        assert_eq!(row.as_str(), "ask-c0ef9b0075700fb51d4709902a2e1cd5");
     }
 
     #[test]

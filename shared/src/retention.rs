@@ -273,10 +273,13 @@ impl OutboxWriter {
             tx.prepare_cached("DELETE FROM processing_ack WHERE message_id = :id")
                 .and_then(|mut delete| delete.execute(named_params! { ":id": message }))
                 .map_err(&failed)?;
-            // What was used of what people allowed for it.
-            tx.prepare_cached("DELETE FROM session_state WHERE key LIKE 'used:%' AND value = :id")
-                .and_then(|mut delete| delete.execute(named_params! { ":id": message }))
-                .map_err(&failed)?;
+            // What was used of what people allowed for it. Who has used it stands in a second line.
+            tx.prepare_cached(
+                "DELETE FROM session_state WHERE key LIKE 'used:%'
+                   AND substr(value || char(10), 1, length(:id) + 1) = :id || char(10)",
+            )
+            .and_then(|mut delete| delete.execute(named_params! { ":id": message }))
+            .map_err(&failed)?;
         }
         for row in &chosen.rows {
             tx.prepare_cached("DELETE FROM messages_out WHERE id = :id")

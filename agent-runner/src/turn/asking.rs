@@ -9,7 +9,7 @@ use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
 use twobox_shared::inbox::InboxReader;
 use twobox_shared::open::BoxError;
-use twobox_shared::outbox::{Claim, OutboxWriter};
+use twobox_shared::outbox::{Claim, OutboxWriter, Use};
 use twobox_shared::progress::WAITING;
 
 use super::{Turn, claim_of};
@@ -69,9 +69,8 @@ impl Turn<'_, '_> {
         self.show_tool(Some((&name, left)));
         self.shown.tool(Some(&name));
         self.limits.tool_started(name, now, left);
-        let is_permission = matches!(asking, Asking::Permission { .. });
         let until = now + patience + SLACK;
-        self.open.push(Open { row, message, is_permission, reply, until });
+        self.open.push(Open { row, message, asking: asking.clone(), nth, reply, until });
         self.look_for_answers()
     }
 
@@ -97,7 +96,7 @@ impl Turn<'_, '_> {
             let answer = content.and_then(|content| Decision::read(&content, &open.row));
             let late = || (now >= open.until).then(|| Decision::no(IN_VAIN));
             let decision = match answer.or_else(late) {
-                Some(yes) if yes.ok && open.is_permission => self.used(&open, yes)?,
+                Some(yes) if yes.ok && open.asking.is_used_up() => self.used(&open, yes)?,
                 other => other,
             };
             match decision {
@@ -123,12 +122,31 @@ impl Turn<'_, '_> {
     }
 
     /// Notes that `yes` is used, before anything is done by it: whoever hears it goes on at once. `None` if the
-    /// turn is over before that could be written.
+    /// turn is over before that could be written. It is noted for each message that a later attempt may be for
+    /// first, should those before it be settled by then.
     fn used(&self, open: &Open, yes: Decision) -> Result<Option<Decision>, Exit> {
+        let Open { row, message, asking, nth, .. } = open;
         let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
         let now = self.runner.clock.now();
-        let noted =
-            self.write(|outbox, _| outbox.use_yes(&claims, &open.message, &open.row, now))?;
+        let mut chosen: Option<Vec<Use>> = None;
+        let noted = self.write(|outbox, _| {
+            // Chosen once: what is tried again has perhaps been done.
+            let uses = match &chosen {
+                Some(uses) => uses,
+                None => {
+                    let mut uses = Vec::new();
+                    for it in self.messages.iter().filter(|it| it.trigger) {
+                        let row = match it.id == *message {
+                            true => row.clone(),
+                            false => free_row(outbox, |used| asking.row(&it.id, *nth, used))?.0,
+                        };
+                        uses.push(Use { claim: claim_of(it), row });
+                    }
+                    chosen.insert(uses)
+                }
+            };
+            outbox.use_yes(&claims, uses, now)
+        })?;
         Ok(noted.map(|is_new| {
             fault::point(CrashPoint::RunnerPermissionUsed);
             if is_new { yes } else { Decision::no(USED) }

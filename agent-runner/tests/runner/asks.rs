@@ -86,6 +86,27 @@ fn a_yes_is_used_once_also_over_the_death_of_who_used_it() {
 }
 
 #[test]
+fn a_use_is_known_to_each_message_of_its_turn_also_when_the_first_is_settled() {
+    let (session, gateway) = asking();
+    session.accept(&[message("m1", "do it"), message("m2", "now")]);
+    let mut runner = start_to_die(&session, CrashPoint::RunnerToolDone);
+    let (first, _) = wait_asked(&session, 0);
+    decide(&session, &first, true);
+    runner.end();
+    assert_eq!(runs(&session), "ran\n");
+    session.take_back(&["m1"]);
+    session.charge("m2", 0);
+    gateway.then([bash(RUN), Answer::Says("done")]);
+    let runner = session.start();
+    let (second, said) = wait_asked(&session, 1);
+    assert!(first != second && said.contains("may have been done"), "{said}");
+    decide(&session, &second, false);
+    session.wait_ack("m2", AckStatus::Completed);
+    assert_eq!(runs(&session), "ran\n");
+    runner.stop();
+}
+
+#[test]
 fn a_yes_that_nobody_has_used_waits_for_the_next_attempt() {
     let (session, gateway) = asking();
     session.say("m1", "do it");

@@ -21,6 +21,7 @@ use crate::time::UnixMillis;
 
 pub(crate) use untrusted::refuse_code;
 pub use untrusted::{FIELD_MAX, Source, UntrustedOutbox, read_untrusted};
+pub use used::Use;
 pub use writer::OutboxWriter;
 
 /// How far a runner has come with a message.

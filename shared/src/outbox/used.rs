@@ -9,17 +9,26 @@ use crate::ids::MessageId;
 use crate::open::BoxError;
 use crate::time::UnixMillis;
 
+/// A yes in the name of one message of the turn that uses it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// The claim on the message, with whose ack it is forgotten.
+    pub claim: Claim,
+    /// The row by which a turn that is for this message first would ask the same.
+    pub row: MessageId,
+}
+
 impl OutboxWriter {
-    /// Notes that the yes to what `row` has asked, in a turn for `message`, is used. Returns whether it was not
-    /// before. It is forgotten with the ack of `message`.
+    /// Notes that a yes is used, in the name of each message that a later turn may be for without the others.
+    /// Returns whether it was not before: all of `uses` are noted then, and else none. What this runner has
+    /// noted in the same attempt is no other use: a commit may be durable and yet report an error.
     ///
     /// # Errors
     /// [`BoxError::Fenced`] if a claim is no longer this runner's: what was allowed is not done, leave.
     pub fn use_yes(
         &mut self,
         claims: &[Claim],
-        message: &MessageId,
-        row: &MessageId,
+        uses: &[Use],
         now: UnixMillis,
     ) -> Result<bool, BoxError> {
         let runner = self.runner();
@@ -27,15 +36,27 @@ impl OutboxWriter {
         for claim in claims {
             require_claim(&tx, claim, runner)?;
         }
-        let changed = tx
-            .execute(
-                "INSERT INTO session_state (key, value, updated_at)
-                 VALUES ('used:' || :row, :message, :now) ON CONFLICT (key) DO NOTHING",
-                named_params! { ":row": row, ":message": message, ":now": now.to_rfc3339() },
-            )
-            .map_err(failed("note that a yes is used"))?;
+        for Use { claim: Claim { message, attempt }, row } in uses {
+            // No id of a message has a line break.
+            let value = format!("{message}\n{attempt} {runner}");
+            let changed = tx
+                .prepare_cached(
+                    "INSERT INTO session_state (key, value, updated_at)
+                     VALUES ('used:' || :row, :value, :now)
+                     ON CONFLICT (key) DO UPDATE SET updated_at = excluded.updated_at
+                     WHERE value = excluded.value",
+                )
+                .and_then(|mut upsert| {
+                    let now = now.to_rfc3339();
+                    upsert.execute(named_params! { ":row": row, ":value": value, ":now": now })
+                })
+                .map_err(failed("note that a yes is used"))?;
+            if changed == 0 {
+                return Ok(false); // and what was noted of the others is rolled back
+            }
+        }
         tx.commit().map_err(failed("commit that a yes is used"))?;
-        Ok(changed == 1)
+        Ok(true)
     }
 
     /// Whether [`OutboxWriter::use_yes`] has noted so of `row`.
