@@ -14,6 +14,9 @@ use crate::ask::{ARGUMENTS_MAX, Asking};
 /// Some programs are given it as one argument, and no system takes more than 128 KiB of one.
 pub(crate) const SYSTEM_MAX: usize = 119 << 10;
 
+/// The most bytes that are read of an agent's instructions: enough to tell by how much they are too long.
+pub(crate) const INSTRUCTIONS_READ: usize = 1 << 20;
+
 /// How many things people may be asked in one turn.
 const ASKED_MAX: u32 = 50;
 
@@ -29,8 +32,9 @@ pub(crate) fn fits_system(system: &str) -> Result<(), Failure> {
     if length <= SYSTEM_MAX {
         return Ok(());
     }
+    let least = if length >= INSTRUCTIONS_READ { "at least " } else { "" };
     let detail = format!(
-        "what this agent is told before its conversations has {length} bytes, and at most {SYSTEM_MAX} are \
+        "what this agent is told before its conversations has {least}{length} bytes, and at most {SYSTEM_MAX} are \
          taken: shorten AGENTS.md (or CLAUDE.md) in its definition, or have fewer skills. What is only needed \
          now and then can be a skill's text"
     );
@@ -316,6 +320,8 @@ mod tests {
         assert_eq!(failure.reason, Failure::AGENT_BROKEN);
         let said = ["has 121857 bytes, and at most 121856", "shorten AGENTS.md"];
         assert!(said.iter().all(|it| failure.detail.contains(it)), "{}", failure.detail);
+        let cut = fits_system(&"x".repeat(INSTRUCTIONS_READ)).unwrap_err();
+        assert!(cut.detail.contains("has at least 1048576 bytes"), "{}", cut.detail);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use twobox_shared::seq::Seq;
 
 use self::events::Cut;
 use self::limits::Limits;
-pub(crate) use self::limits::{SYSTEM_MAX, fits_system};
+pub(crate) use self::limits::{INSTRUCTIONS_READ, fits_system};
 use crate::ask::{self, Asking, Open};
 use crate::drafts::{Answering, Drafts};
 use crate::event::TurnNumber;

@@ -126,11 +126,12 @@ fn a_yes_that_nobody_has_used_waits_for_the_next_attempt() {
 #[test]
 fn an_agent_with_too_much_to_be_told_says_so_before_a_model_is_asked() {
     let (session, gateway) = session_with(vec![Answer::Says("hello")], json!({}));
-    session.program_file("AGENTS.md", &"Be brief. ".repeat(12_500));
+    session.program_file("AGENTS.md", &"Be brief. ".repeat(40_000));
     session.say("m1", "hi");
     let mut runner = session.start();
     let failure = session.wait_failed("m1");
     assert!(failure.detail.contains("shorten AGENTS.md"), "{failure:?}");
+    assert!(failure.detail.contains("has 40"), "400 kB and what is said besides: {failure:?}");
     assert_eq!(gateway.bodies().len(), 0);
     runner.end();
 }

@@ -12,7 +12,7 @@ use twobox_shared::visible;
 use super::plain;
 use super::skills::Skill;
 use crate::args::Folders;
-use crate::turn::SYSTEM_MAX;
+use crate::turn::INSTRUCTIONS_READ;
 
 /// The files that may have them; the first that is there counts.
 const INSTRUCTIONS: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
@@ -123,10 +123,10 @@ fn line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("a String takes everything");
 }
 
-/// The instructions in the program folder, if there are any. Of what is longer than fits, enough is read for that
-/// to be found.
+/// The instructions in the program folder, if there are any. Of what is longer than fits, so much is read
+/// that people can be told how long it is.
 pub(in crate::provider) fn instructions(program: &Path) -> Option<String> {
-    let read = |name: &&str| read_bounded(&program.join(name), SYSTEM_MAX).ok();
+    let read = |name: &&str| read_bounded(&program.join(name), INSTRUCTIONS_READ).ok();
     INSTRUCTIONS.iter().find_map(read).filter(|text| !text.trim().is_empty())
 }
 
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(instructions(dir.path()), None);
         std::fs::write(dir.path().join("CLAUDE.md"), "two").unwrap();
         assert_eq!(instructions(dir.path()).as_deref(), Some("two"));
-        std::fs::write(dir.path().join("AGENTS.md"), "x".repeat(2 * SYSTEM_MAX)).unwrap();
+        std::fs::write(dir.path().join("AGENTS.md"), "x".repeat(2 * INSTRUCTIONS_READ)).unwrap();
         let text = instructions(dir.path()).unwrap();
         assert!(text.starts_with("xxx") && crate::turn::fits_system(&text).is_err());
     }
