@@ -196,12 +196,14 @@ impl<'a, A: Asks> Talk<'a, A> {
         // and is not taken back with that.
         course.closed |= course.sent;
         gather(self.handle, &mut course.aside).map_err(|Cancelled| cancelled())?;
-        if self.take_up(course)? {
-            (course.sent, course.reminded) = (false, false); // of what has come
-            return Ok(false);
-        }
+        let more = self.take_up(course)?;
         match (course.sent, course.reminded) {
+            // What the host has remarked meanwhile is there for the next turn.
             (true, _) => Ok(true),
+            (false, _) if more => {
+                course.reminded = false; // of what has come
+                Ok(false)
+            }
             (false, false) => {
                 course.reminded = true;
                 self.remark(NOTHING).map(|()| false)

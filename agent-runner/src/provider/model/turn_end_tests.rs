@@ -62,3 +62,20 @@ fn a_call_that_was_cut_is_not_run() {
     let mut endless = stage(vec![cut(), cut(), cut(), cut()]);
     assert!(!endless.play("write").unwrap_err().retryable);
 }
+
+#[test]
+fn a_remark_of_the_host_takes_no_answer_back_that_was_said() {
+    let noted = |reins: &Reins| reins.push(Push::Notice("it is late".to_owned()));
+    let mut stage_1 = stage(vec![meanwhile(says("the answer"), noted), says("and again?")]);
+    stage_1.play("ask").unwrap();
+    assert_eq!(stage_1.said().last().unwrap(), "reply the answer");
+    assert_eq!(stage_1.asks.asked.len(), 1, "the turn has ended");
+    stage_1.play("and").unwrap();
+    let told = format!("{:?}", stage_1.asked(1));
+    assert!(told.contains("[from the host] it is late"), "{told}");
+    // Where nothing is said yet, the model hears of it first.
+    let mut silent = stage(vec![meanwhile(answer(Vec::new(), Stop::End), noted), says("so")]);
+    silent.play("ask").unwrap();
+    assert_eq!(silent.last_of(1), ["[from the host] it is late"]);
+    assert_eq!(silent.said().last().unwrap(), "reply so");
+}
