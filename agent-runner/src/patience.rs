@@ -17,12 +17,35 @@ pub(crate) const CORRUPT_MAX: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Errors in a row of something that is tried again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    errors: u32,
+    last: String,
+}
+
+impl Row {
+    /// Takes an error in. Returns whether people have not been told of it, and how long to wait, at most
+    /// `longest`, before the same is tried again.
+    pub(crate) fn failed(&mut self, text: String, longest: Duration) -> (bool, Duration) {
+        let is_news = text != self.last;
+        self.last = text;
+        self.errors = self.errors.saturating_add(1);
+        (is_news, longest.min(FIRST_PAUSE * (1 << (self.errors - 1).min(10))))
+    }
+
+    /// It worked. Returns after how many errors, if that is worth telling.
+    pub(crate) fn succeeded(&mut self) -> Option<u32> {
+        let errors = std::mem::take(self).errors;
+        (errors > 1).then_some(errors)
+    }
+}
+
 /// The errors of one database in a row.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
-    errors: u32,
+    row: Row,
     corrupt: u32,
-    last: String,
 }
 
 impl Patience {
@@ -50,21 +73,20 @@ impl Patience {
                 (self.corrupt >= CORRUPT_MAX).then_some(Exit::Data)
             }
         };
-        if exit.is_some() || text != self.last {
+        let (is_news, pause) = self.row.failed(text.clone(), LONGEST_PAUSE);
+        if exit.is_some() || is_news {
             say!("{text}");
         }
-        self.last = text;
-        self.errors = self.errors.saturating_add(1);
         match exit {
             Some(exit) => Err(exit),
-            None => Ok(LONGEST_PAUSE.min(FIRST_PAUSE * (1 << (self.errors - 1).min(10)))),
+            None => Ok(pause),
         }
     }
 
     /// The operation worked.
     pub(crate) fn succeeded(&mut self) {
-        if self.errors > 1 {
-            say!("it works again, after {} errors", self.errors);
+        if let Some(errors) = self.row.succeeded() {
+            say!("it works again, after {errors} errors");
         }
         *self = Self::default();
     }
@@ -73,6 +95,24 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_lasts_is_told_once_and_tried_less_and_less_often() {
+        let mut row = Row::default();
+        let longest = Duration::from_secs(5);
+        let (mut news, mut waited) = (0, Vec::new());
+        for _ in 0..40 {
+            let (is_news, pause) = row.failed("no room".to_owned(), longest);
+            news += u32::from(is_news);
+            waited.push(pause);
+        }
+        assert_eq!((news, waited[0], waited[39]), (1, FIRST_PAUSE, longest));
+        assert!(waited.is_sorted());
+        assert!(row.failed("something else".to_owned(), longest).0);
+        assert_eq!((row.succeeded(), row.succeeded()), (Some(41), None));
+        assert_eq!(row.failed("no room".to_owned(), longest), (true, FIRST_PAUSE));
+        assert_eq!(row.succeeded(), None, "one alone has been told");
+    }
 
     fn sqlite(code: i32) -> BoxError {
         let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);

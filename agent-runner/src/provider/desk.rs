@@ -28,13 +28,14 @@ use crate::ask::{Asking, Decision};
 use crate::event::{Event, Said, TurnNumber};
 use crate::mcp::lines::{Line, read_line};
 use crate::mcp::wire::{Answer, Question, ToolText, near};
+use crate::patience;
 use crate::say::say;
 
 /// How many calls may be under way.
 const CALLS_MAX: usize = 32;
 
-/// How long to wait after a connection that could not be taken.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The longest time to wait after connections that could not be taken.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a caller may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -148,17 +149,24 @@ fn serve(
     closed: &AtomicBool,
     counter: &Arc<Counter>,
 ) {
+    let mut unheard = patience::Row::default();
     while !closed.load(Ordering::Relaxed) {
         let stream = match accept() {
             Ok(stream) => stream,
             Err(_) if closed.load(Ordering::Relaxed) => return,
             Err(error) => {
                 // Whoever called has gone again, or there is no room for a moment.
-                say!("a call of a tool was not heard: {error}");
-                std::thread::sleep(PAUSE);
+                let (is_news, pause) = unheard.failed(error.to_string(), LONGEST_PAUSE);
+                if is_news {
+                    say!("a call of a tool was not heard: {error}");
+                }
+                std::thread::sleep(pause);
                 continue;
             }
         };
+        if let Some(errors) = unheard.succeeded() {
+            say!("calls of tools are heard again, after {errors} errors");
+        }
         let Some(place) = Place::of(counter) else {
             drop(tell(&stream, &Answer::Wrong("too many calls are under way".to_owned())));
             continue;
