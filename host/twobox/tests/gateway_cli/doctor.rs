@@ -122,9 +122,6 @@ fn an_agent_that_is_made_or_changed_is_told_what_it_wants_yet() {
     {
         assert!(wants.contains(part), "{part}: {wants}");
     }
-    let file = std::fs::read_to_string(data.join("agents/cody.json")).unwrap();
-    let file: Value = serde_json::from_str(&file).unwrap();
-    assert_eq!(file["limits"]["memory_mb"], 2048, "{file}");
     let wants = said(&["agents", "set", "cody", "model=openai/m"]);
     assert!(wants.contains("Claude Code speaks Anthropic's Messages"), "{wants}");
     let wants = said(&["agents", "edit", "parrot", "--image", "one:1"]);
@@ -134,4 +131,25 @@ fn an_agent_that_is_made_or_changed_is_told_what_it_wants_yet() {
         ),
         "{wants}"
     );
+}
+
+#[test]
+fn a_new_agent_of_claude_code_has_room_where_it_would_be_short_of_it() {
+    let (_dir, data) = initialised();
+    let cases: [(&str, &[&str], Value); 5] = [
+        ("runtime = 'sandbox'", &[], json!(2048)),
+        ("runtime = 'sandbox'", &["--memory", "1024"], json!(1024)),
+        ("runtime = 'docker'\n[containers]\nmemory_mb = 2047", &[], json!(2048)),
+        ("runtime = 'docker'\n[containers]\nmemory_mb = 8192", &[], Value::Null),
+        ("runtime = 'process'", &[], Value::Null),
+    ];
+    for (nth, (config, more, memory)) in cases.into_iter().enumerate() {
+        std::fs::write(data.join("twobox.toml"), format!("{config}\n")).unwrap();
+        let name = format!("cody{nth}");
+        let add = ["agents", "add", &name, "--provider", "claude", "--model", "anthropic/m"];
+        ok(&twobox(&data, &[&add, more].concat()));
+        let file = std::fs::read_to_string(data.join(format!("agents/{name}.json"))).unwrap();
+        let file: Value = serde_json::from_str(&file).unwrap();
+        assert_eq!(file["limits"]["memory_mb"], memory, "{config}: {file}");
+    }
 }

@@ -163,7 +163,7 @@ pub(super) fn run(context: &Context, command: AgentsCommand) -> Result<ExitCode,
             let models = settings.models().to_vec();
             Wish { provider, models, lifetime, command }.put(&mut file)?;
             settings.check_models(context)?;
-            settings.begin(&mut file)?;
+            settings.begin(&mut file, &config(context))?;
             add(context, &name, session_mode, &file)
         }
         AgentsCommand::List => list(context),
@@ -291,8 +291,13 @@ fn add(context: &Context, name: &str, mode: SessionMode, file: &File) -> Result<
 
 /// What `[containers]` says, or would by default, where nobody can read it: that is for `doctor`.
 pub(super) fn containers(context: &Context) -> Containers {
+    config(context).containers
+}
+
+/// What twobox.toml says, or would by default.
+fn config(context: &Context) -> Config {
     let path = context.data.join("twobox.toml");
-    context.load_config(&path).map_or_else(|_| Config::default(), |(config, _)| config).containers
+    context.load_config(&path).map_or_else(|_| Config::default(), |(config, _)| config)
 }
 
 /// What [`make_files`] has made.

@@ -9,12 +9,13 @@ use twobox_shared::agent_config::{Claude, Codex, Model, ModelName, Provider, Ser
 use super::provider::one;
 use crate::cli::Context;
 use crate::cli::output::Failure;
+use twobox_config::{Config, RuntimeKind};
 use twobox_gateway::Upstreams;
 use twobox_model::egress::{Egress, Rule};
 use twobox_runtime::profile::File;
 
-/// What a new agent of Claude Code may have where nobody says another limit: it reserves more than the usual one,
-/// and ends as it begins where that is counted.
+/// What a new agent of Claude Code may have at least where nobody says another limit: it reserves more than the
+/// usual one, and ends as it begins where that is counted.
 const CLAUDE_MEMORY_MB: u64 = 2048;
 
 /// How an agent runs, where it is not as `[containers]` in twobox.toml says.
@@ -72,10 +73,13 @@ impl Settings {
         &self.models
     }
 
-    /// Sets it in `file`, of an agent that is new.
-    pub(super) fn begin(self, file: &mut File) -> Result<(), Failure> {
+    /// Sets it in `file`, of an agent that is new. In the process runtime nothing is counted but what an agent
+    /// says itself, so nothing is said there.
+    pub(super) fn begin(self, file: &mut File, config: &Config) -> Result<(), Failure> {
         self.put(file)?;
-        if matches!(file.provider, Some(Written::Object(Provider::Claude(_)))) {
+        let is_short = config.runtime != RuntimeKind::Process
+            && config.containers.memory_mb < CLAUDE_MEMORY_MB;
+        if is_short && matches!(file.provider, Some(Written::Object(Provider::Claude(_)))) {
             file.limits.memory_mb.get_or_insert(CLAUDE_MEMORY_MB);
         }
         Ok(())
