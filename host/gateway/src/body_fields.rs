@@ -88,6 +88,23 @@ fn passes(api: Api, name: &str) -> bool {
     ALL.contains(&name) || own.contains(&name)
 }
 
+/// Whether a request in one form or another may have a field `name`.
+pub(crate) fn is_known(name: &str) -> bool {
+    const LOOKED_AT: [&str; 9] = [
+        "model",
+        "max_tokens",
+        "max_output_tokens",
+        "max_completion_tokens",
+        "n",
+        "tools",
+        "input",
+        "messages",
+        "service_tier",
+    ];
+    let forms = [Api::Messages, Api::Responses, Api::Chat];
+    LOOKED_AT.contains(&name) || forms.into_iter().any(|api| passes(api, name))
+}
+
 impl Fields {
     /// Reads `body`, a request in the form of `api`.
     ///

@@ -1,4 +1,4 @@
-//! What a request is, in parts, none of which can be read back: pure.
+//! What a request is, in parts, none of which can be read back, though what is short can be guessed: pure.
 //!
 //! Two requests are the same if they say the same to the same model. What differs by its nature from one turn to
 //! the next is left out: instants, generated ids, and the fields that say who asks and not what.
@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use twobox_shared::content::digest16;
+
+use crate::body_fields;
 
 /// Fields that say nothing of what is asked.
 const ASIDE: [&str; 6] = [
@@ -16,6 +18,45 @@ const ASIDE: [&str; 6] = [
     "prompt_cache_retention",
     "client_metadata",
 ];
+
+/// The kinds of messages and items that are called by their names. A container may write any word there.
+const KINDS: [&str; 32] = [
+    "user",
+    "assistant",
+    "system",
+    "developer",
+    "tool",
+    "function",
+    "message",
+    "reasoning",
+    "item_reference",
+    "function_call",
+    "function_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
+    "code_interpreter_call",
+    "compaction",
+    "computer_call",
+    "computer_call_output",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "file_search_call",
+    "image_generation_call",
+    "local_shell_call",
+    "local_shell_call_output",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_call",
+    "mcp_list_tools",
+    "shell_call",
+    "shell_call_output",
+    "tool_search_call",
+    "tool_search_output",
+    "web_search_call",
+];
+
+/// How many messages or items have a digest of their own. Those behind them have one together.
+const ITEMS_MAX: usize = 4096;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,21 +75,21 @@ impl Digest {
     pub fn of(body: &[u8]) -> Result<Self, serde_json::Error> {
         let fields: serde_json::Map<String, Value> = serde_json::from_slice(body)?;
         let mut model = String::new();
-        let (mut said, mut beside) = (Vec::new(), Vec::new());
+        let (mut said, mut beside, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in &fields {
             match (name.as_str(), value) {
                 ("model", Value::String(text)) => model.clone_from(text),
-                ("messages" | "input", Value::Array(items)) => {
-                    let parts = items.iter().enumerate().map(|(at, item)| {
-                        let who = item["role"].as_str().or(item["type"].as_str());
-                        let who = who.filter(|who| who.bytes().all(|it| it.is_ascii_graphic()));
-                        (format!("{name}[{at}] ({})", who.unwrap_or("?")), digest(item))
-                    });
-                    said.extend(parts);
-                }
+                ("messages" | "input", Value::Array(items)) => said.extend(each(name, items)),
                 (aside, _) if ASIDE.contains(&aside) => {}
-                _ => beside.push((name.clone(), digest(value))),
+                (known, _) if body_fields::is_known(known) => {
+                    beside.push((name.clone(), digest(value)));
+                }
+                _ => unknown.push((name, value)),
             }
+        }
+        if !unknown.is_empty() {
+            let together = digest_of(|said| write_fields(unknown.into_iter(), said));
+            beside.push(("other fields".to_owned(), together));
         }
         beside.sort();
         beside.extend(said);
@@ -86,15 +127,73 @@ impl Digest {
     }
 }
 
+/// The parts of the field `name`, which is a list.
+fn each(name: &str, items: &[Value]) -> Vec<(String, String)> {
+    let (own, together) = items.split_at(items.len().min(ITEMS_MAX));
+    let own = own.iter().enumerate().map(|(at, item)| {
+        let kind = item["role"].as_str().or(item["type"].as_str());
+        let kind = kind.filter(|kind| KINDS.contains(kind)).unwrap_or("?");
+        (format!("{name}[{at}] ({kind})"), digest(item))
+    });
+    let together = (!together.is_empty())
+        .then(|| (format!("{name}[{ITEMS_MAX}..]"), digest_of(|said| write_items(together, said))));
+    own.chain(together).collect()
+}
+
 fn digest(value: &Value) -> String {
-    digest16(&without_instants_and_ids(&value.to_string()))
+    digest_of(|said| write(value, said))
+}
+
+fn digest_of(write: impl FnOnce(&mut String)) -> String {
+    let mut said = String::new();
+    write(&mut said);
+    digest16(&said)
+}
+
+/// Writes `value` as JSON, without what differs by its nature in its texts. That is looked for before they are
+/// written, while a line break is still one and no letter.
+fn write(value: &Value, said: &mut String) {
+    match value {
+        Value::String(text) => write_text(text, said),
+        Value::Array(items) => write_items(items, said),
+        Value::Object(fields) => write_fields(fields.iter(), said),
+        Value::Null | Value::Bool(_) | Value::Number(_) => said.push_str(&value.to_string()),
+    }
+}
+
+fn write_text(text: &str, said: &mut String) {
+    said.push_str(&Value::String(without_instants_and_ids(text)).to_string());
+}
+
+fn write_items(items: &[Value], said: &mut String) {
+    said.push('[');
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            said.push(',');
+        }
+        write(item, said);
+    }
+    said.push(']');
+}
+
+fn write_fields<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>, said: &mut String) {
+    said.push('{');
+    for (at, (name, value)) in fields.enumerate() {
+        if at > 0 {
+            said.push(',');
+        }
+        write_text(name, said);
+        said.push(':');
+        write(value, said);
+    }
+    said.push('}');
 }
 
 /// `text` with a word in the place of each date, instant and generated id.
 fn without_instants_and_ids(text: &str) -> String {
     const ID: &str = "hhhhhhhh-hhhh-hhhh-hhhh-hhhhhhhhhhhh";
     const DATE: &str = "dddd-dd-dd";
-    const TIME: &str = "Tdd:dd:dd";
+    const TIMES: [&str; 2] = ["Tdd:dd:dd", " dd:dd:dd"];
     let (mut said, mut rest) = (String::with_capacity(text.len()), text);
     let mut inside = false; // of a word, where nothing of the kind begins
     while let Some(first) = rest.chars().next() {
@@ -104,8 +203,8 @@ fn without_instants_and_ids(text: &str) -> String {
         } else if !inside && is_like(rest, DATE) {
             said.push_str("<time>");
             rest = &rest[DATE.len()..];
-            if is_like(rest, TIME) {
-                rest = &rest[TIME.len()..];
+            if let Some(time) = TIMES.iter().find(|time| is_like(rest, time)) {
+                rest = &rest[time.len()..];
                 let fraction = |c: char| c == '.' || c.is_ascii_digit();
                 rest = rest.trim_start_matches(fraction);
                 rest = rest.strip_prefix('Z').unwrap_or(rest);
@@ -114,7 +213,9 @@ fn without_instants_and_ids(text: &str) -> String {
             said.push(first);
             rest = &rest[first.len_utf8()..];
         }
-        inside = first.is_ascii_alphanumeric() && said.ends_with(first);
+        // In JSON in a text, as what a tool was called with, a line break is written as a letter.
+        let is_escape = matches!(first, 'n' | 'r' | 't') && said[..said.len() - 1].ends_with('\\');
+        inside = first.is_ascii_alphanumeric() && said.ends_with(first) && !is_escape;
     }
     said
 }
@@ -132,6 +233,7 @@ fn is_like(text: &str, form: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn of(body: &str) -> Digest {
         Digest::of(body.as_bytes()).unwrap()
@@ -160,6 +262,49 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(without_instants_and_ids(text), expected);
         }
+    }
+
+    #[test]
+    fn an_instant_is_left_out_wherever_a_line_begins_and_however_its_time_follows() {
+        let at = |before: &str, instant: &str| {
+            let said = json!({"role": "user", "content": format!("{before}{instant} ann")});
+            of(&json!({"model": "m", "messages": [said]}).to_string())
+        };
+        // The last is a line break in JSON in a text, as what a tool was called with.
+        for before in ["", "a\n", "a\t", "a\r", "a\u{b}", "{\"text\":\"a\\n"] {
+            let one = at(before, "2026-11-30T10:00:00Z");
+            assert_eq!(one, at(before, "2027-01-02 11:30:00.5"), "{before:?}");
+            assert_ne!(one, at(before, "yesterday"), "{before:?}");
+        }
+        assert_ne!(at("", "2026-11-30 1"), at("", "2026-11-30 2"), "that is no time");
+        let keyed = |name: &str| of(&json!({"tools": [{name: 1}, {"a\nb": "\n"}]}).to_string());
+        assert_eq!(keyed("2026-11-30"), keyed("2026-12-01"));
+        assert_ne!(keyed("2026-11-30"), keyed("b"));
+    }
+
+    #[test]
+    fn no_word_of_a_containers_own_is_written_and_of_parts_so_many() {
+        let asked = |field: &str, who: &str, count: usize, last: &str| {
+            let mut items =
+                vec![json!({"role": who}), json!({"type": who}), json!({"role": "user"})];
+            items.resize(count.max(3), json!(1));
+            items.push(json!(last));
+            of(&json!({"model": "m", "stream": true, field: null, "input": items}).to_string())
+        };
+        let (field, who) = ("secret".repeat(40), "secretly");
+        let one = asked(&field, who, 3, "end");
+        let written = serde_json::to_string(&one).unwrap();
+        assert!(!written.contains("secret"), "{written}");
+        assert!(written.contains("\"stream\"") && written.contains("(user)"), "{written}");
+        assert_ne!(one, asked("other", who, 3, "end"), "it is another all the same");
+        assert_ne!(one, asked(&field, "other", 3, "end"));
+        let fields: serde_json::Map<String, Value> =
+            (0..9_000).map(|at| (format!("f{at}"), Value::Null)).collect();
+        assert!(of(&Value::Object(fields).to_string()).parts.len() < 100);
+        let long = asked(&field, who, 9_000, "end");
+        assert!(long.parts.len() < 5_000, "{}", long.parts.len());
+        assert_eq!(long, asked(&field, who, 9_000, "end"));
+        assert_ne!(long, asked(&field, who, 9_000, "and"));
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! What models answered, kept if an agent's file says so, and answered from again without a model.
 //!
 //! A recording is a file of lines, one for each answer that came to its end: when, from whom, the digest of the
-//! request and the answer itself. Nothing of a request can be read there, and no key: it is put on behind this. The
-//! files are the host's alone, and bounded.
+//! request and the answer itself. Nothing of a request but its model can be read there, though what is short can be
+//! guessed, and no key: it is put on behind this. The files are the host's alone, and bounded.
 
 mod digest;
 mod replay;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
@@ -113,21 +113,47 @@ fn append(file: &Path, line: &str) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let mut file = opened(file)?;
+    let full = || io::Error::other("the recording of a conversation is as long as it may be");
     let length = file.metadata()?.size();
-    if length + line.len() as u64 > FILE_MAX {
-        return Err(io::Error::other("the recording of a conversation is as long as it may be"));
+    if length > FILE_MAX {
+        return Err(full());
+    }
+    let whole = whole_lines(&file, length)?;
+    if whole < length {
+        file.set_len(whole)?;
+    }
+    if whole + line.len() as u64 > FILE_MAX {
+        return Err(full());
     }
     // What broke off before, on a full disk, is not continued.
     let written = file.write_all(line.as_bytes());
     if written.is_err() {
-        file.set_len(length)?;
+        file.set_len(whole)?;
     }
     written
 }
 
+/// How much of a file of `length` bytes is whole lines. A host that was killed, or lost its power, leaves a last
+/// line that broke off, and what was written behind that could not be read.
+fn whole_lines(file: &File, length: u64) -> io::Result<u64> {
+    let mut block = [0; 4096];
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        let block = &mut block[..usize::try_from(end - start).unwrap_or(usize::MAX)];
+        file.read_exact_at(block, start)?;
+        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
 fn opened(file: &Path) -> io::Result<File> {
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(nofollow).open(file)
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(nofollow).open(file)
 }
 
 /// A recording that a person names.
@@ -139,17 +165,43 @@ fn opened_to_read(file: &Path) -> io::Result<File> {
     }
 }
 
-/// Deletes what is in `folder`, with the recordings of each agent in a folder of its own, and was not written to
-/// for `keep` before `now`; and of the rest the oldest, as far as there is too much. Blocks.
+/// Deletes the files in `folder`, with the recordings of each agent in a folder of its own, that were not written to
+/// for `keep` before `now`; and of the rest the oldest, as far as there is too much. What cannot be deleted keeps
+/// nothing else, and nothing else is deleted in its place. Blocks.
 ///
 /// # Errors
-/// The system's.
+/// The system's, the first of them.
 pub fn forget(folder: &Path, keep: Duration, now: SystemTime) -> io::Result<()> {
+    forget_by(|file| fs::remove_file(file), folder, keep, now)
+}
+
+/// The same, where `remove` deletes a file.
+fn forget_by(
+    remove: impl Fn(&Path) -> io::Result<()>,
+    folder: &Path,
+    keep: Duration,
+    now: SystemTime,
+) -> io::Result<()> {
+    let mut failed = None;
+    // What is gone meanwhile was to go.
+    let mut tell = |place: &Path, error: io::Error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            let said = format!("{}: {error}", place.display());
+            failed.get_or_insert(io::Error::new(error.kind(), said));
+        }
+    };
     let mut files = Vec::new();
     for agent in entries(folder)? {
-        for file in entries(&agent)? {
-            let meta = fs::symlink_metadata(&file)?;
-            files.push((meta.modified()?, meta.len(), file));
+        let recordings = entries(&agent).unwrap_or_else(|error| {
+            tell(&agent, error);
+            Vec::new()
+        });
+        for file in recordings {
+            match fs::symlink_metadata(&file).and_then(|meta| Ok((meta.modified()?, meta))) {
+                Ok((written, meta)) if meta.is_file() => files.push((written, meta.len(), file)),
+                Ok(_) => {}
+                Err(error) => tell(&file, error),
+            }
         }
     }
     files.sort();
@@ -157,12 +209,14 @@ pub fn forget(folder: &Path, keep: Duration, now: SystemTime) -> io::Result<()> 
     for (written, length, file) in files {
         let is_old = now.duration_since(written).is_ok_and(|age| age > keep);
         if !is_old && all <= ALL_MAX {
-            return Ok(());
+            break;
         }
-        fs::remove_file(file)?;
+        if let Err(error) = remove(&file) {
+            tell(&file, error);
+        }
         all -= length;
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// What is in a folder, if it is there and is one.
@@ -206,11 +260,74 @@ mod tests {
         let mut garbled = recorder(&file);
         garbled.feed(&Bytes::from_static(b"\xff"));
         assert!(garbled.write().is_err());
-        File::options().write(true).open(&file).unwrap().set_len(FILE_MAX).unwrap();
+        let whole = File::options().write(true).open(&file).unwrap();
+        whole.write_all_at(b"\n", FILE_MAX - 1).unwrap();
         assert!(recorder(&file).write().is_err(), "it is full");
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(recorder(&link).write().is_err(), "no link is followed");
+    }
+
+    #[test]
+    fn what_broke_off_in_the_middle_of_a_line_is_cut_off_and_the_rest_is_answered_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("session.jsonl");
+        let record = |answer: &str| {
+            let mut recorder = recorder(&file);
+            recorder.feed(&Bytes::from(answer.to_owned()));
+            recorder.write().unwrap();
+        };
+        record(&"\u{e9}".repeat(10_000));
+        let line = fs::read(&file).unwrap();
+        let cases = [
+            ("a byte", line[..1].to_vec()),
+            ("the middle of a sign", line[..line.len() - 8].to_vec()),
+            ("what a disk left of a loss of power", vec![0; 10_000]),
+        ];
+        for (case, broken) in cases {
+            fs::write(&file, [&line[..], &broken].concat()).unwrap();
+            assert!(Replay::read(&file).is_ok(), "{case}");
+            record("two");
+            let said = fs::read(&file).unwrap();
+            assert!(said.starts_with(&line) && said.ends_with(b"\n"), "{case}");
+            assert_eq!(said.split(|it| *it == b'\n').count(), 3, "{case}");
+            assert!(Replay::read(&file).is_ok(), "{case}");
+            fs::write(&file, &broken).unwrap();
+            assert!(matches!(Replay::read(&file), Err(ReplayError::Empty { .. })), "{case}");
+            record("two");
+            assert!(Replay::read(&file).is_ok(), "{case}, of the first line");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_is_told_once_and_keeps_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = dir.path().join("ann");
+        fs::create_dir_all(agent.join("0-a-persons/folder")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", agent.join("1-link")).unwrap();
+        // The folder and the link are the oldest by then.
+        let now = fs::metadata(&agent).unwrap().modified().unwrap() + Duration::from_secs(1_000);
+        let made = |name: &str, age: u64, length: u64| {
+            let file = File::create(agent.join(name)).unwrap();
+            file.set_len(length).unwrap();
+            file.set_modified(now - Duration::from_secs(age)).unwrap();
+        };
+        made("a", 50, ALL_MAX);
+        made("b", 40, 1);
+        made("c", 10, 1);
+        let immutable = |file: &Path| match file.ends_with("a") {
+            true => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
+            false => fs::remove_file(file),
+        };
+        let error = forget_by(immutable, dir.path(), Duration::from_secs(30), now).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("ann/a: "), "{error}");
+        let there = |name: &str| agent.join(name).symlink_metadata().is_ok();
+        assert!(there("a") && !there("b"));
+        assert!(there("c"), "what stays is no reason to delete what is newer");
+        forget(dir.path(), Duration::ZERO, now).unwrap();
+        assert!(!there("a") && !there("c"));
+        assert!(there("0-a-persons/folder") && there("1-link"), "they are no recordings");
     }
 
     #[test]
