@@ -122,8 +122,10 @@ fn an_agent_that_is_made_or_changed_is_told_what_it_wants_yet() {
     {
         assert!(wants.contains(part), "{part}: {wants}");
     }
-    let wants = said(&["agents", "set", "cody", "model=openai/m"]);
-    assert!(wants.contains("Claude Code speaks Anthropic's Messages"), "{wants}");
+    let refused = twobox(&data, &["agents", "set", "cody", "model=openai/m"]);
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{why}");
+    assert!(why.contains("Claude Code speaks Anthropic's Messages"), "{why}");
     let wants = said(&["agents", "edit", "parrot", "--image", "one:1"]);
     assert!(
         wants.contains(
