@@ -50,7 +50,7 @@ pub enum Command {
         /// Hears when that is done. Dropped if it never will be.
         done: oneshot::Sender<()>,
     },
-    /// Look for notices in `host.db`: one was stored there, and the session marked.
+    /// Look for notices and decisions in `host.db`: one was stored there, and the session marked.
     Notices,
     /// Delete the session, which was made for one run.
     Forget {

@@ -343,7 +343,7 @@ impl Task {
                     self.handle.signal.raise(Reason::Outbox);
                 }
                 Command::Notices => {
-                    self.outgoing.knows_notices = false;
+                    self.people_changed(); // or what they decided
                     self.mark = self.mark.doubted();
                     self.handle.signal.raise(Reason::Due);
                 }

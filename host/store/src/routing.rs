@@ -75,6 +75,16 @@ fn route(
     resolve_all(db, &wanted, per_hour, ids, now)
 }
 
+/// The sessions that a message at `address` is for, as far as there are any yet.
+pub(crate) fn hearing(db: &Connection, address: &Address) -> Result<Vec<SessionId>, DbError> {
+    let mut sessions = Vec::new();
+    for wiring in messaging::listening(db, &address.channel_type, &address.platform_id)? {
+        let thread = wiring.mode.thread_key(address.thread_id.as_deref());
+        sessions.extend(existing(db, wiring.agent, wiring.messaging_group, thread)?);
+    }
+    Ok(sessions)
+}
+
 /// The sessions of all that listen to one chat, each given with its thread key; those that are new are
 /// made, all or none.
 fn resolve_all(

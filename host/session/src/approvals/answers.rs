@@ -1,5 +1,7 @@
 //! What is said in a chat where something was asked, and decides that. All agents that listen there hear it.
 //! Each of their sessions judges it by what all of them ask: what answers one of them is a message to none.
+//! What was asked there by a session that hears nothing there, as a run of a schedule, is decided by all who do,
+//! of whom one is first.
 //! A message is judged once, and is a message or an answer from then on, however often its channel hands it
 //! in.
 
@@ -18,7 +20,7 @@ use twobox_model::approval::{
 };
 use twobox_model::channel::{Address, Refusal};
 use twobox_store::DbError;
-use twobox_store::approvals::{Decide, Said, SaidIn, There, asks};
+use twobox_store::approvals::{AskedThere, Decide, Said, SaidIn, There, asks};
 use twobox_store::notices::Notice;
 use twobox_system::blocking::blocking;
 
@@ -29,7 +31,7 @@ enum Judged {
     Message,
     /// It is for another agent's session, which hears it too.
     Others,
-    /// It decides something that was asked in this conversation.
+    /// It decides something that was asked in this conversation, or in one that does not hear it.
     Decides(Box<Approval>, Verdict),
     /// It decides nothing, and whoever said it is told why.
     Tell(String),
@@ -37,26 +39,31 @@ enum Judged {
 
 /// Judges `text`, said in a conversation to whom it is `own`, where all of `there` was asked. Whoever knows a
 /// code has seen it, whatever was recorded of that. A number alone says nothing about what was not shown yet;
-/// what a channel `has` in its hands may have been.
+/// what a channel `has` in its hands may have been. What another session's channel has nobody else knows, so that
+/// a number which may mean that too decides nothing.
 fn judge(text: &str, there: &There, own: SessionId, has: impl Fn(&Approval) -> bool) -> Judged {
     let by_number = is_number(text);
-    let is_own = |approval: &Approval| approval.session == own;
-    let seen: Vec<&Approval> = there
-        .asked
-        .iter()
-        .filter(|asked| {
-            let approval = &asked.approval;
-            !by_number || asked.was_sent() || (is_own(approval) && has(approval))
-        })
-        .map(|asked| &asked.approval)
-        .collect();
-    match (meant(text, &seen), &there.elsewhere) {
-        (Meant::Decide(at, verdict), _) if is_own(seen[at]) => {
-            Judged::Decides(Box::new(seen[at].clone()), verdict)
+    let is_own = |asked: &AskedThere| asked.approval.session == own;
+    let is_mine = |asked: &AskedThere| is_own(asked) || !asked.hears;
+    let was_seen = |asked: &AskedThere| {
+        !by_number || asked.was_sent() || (is_own(asked) && has(&asked.approval))
+    };
+    let may_be_seen =
+        |asked: &AskedThere| was_seen(asked) || (!is_own(asked) && asked.may_be_sent());
+    let seen: Vec<&AskedThere> = there.asked.iter().filter(|asked| was_seen(asked)).collect();
+    let may_mean = |fits: &dyn Fn(&AskedThere) -> bool| {
+        let asked = there.asked.iter().filter(|asked| fits(asked));
+        meant(text, &asked.map(|asked| &asked.approval).collect::<Vec<_>>())
+    };
+    let meaning = match (may_mean(&was_seen), may_mean(&may_be_seen)) {
+        (Meant::Decide(..), Meant::Unclear(why)) => Meant::Unclear(why),
+        (meaning, _) => meaning,
+    };
+    match (meaning, &there.elsewhere) {
+        (Meant::Decide(at, verdict), _) if is_mine(seen[at]) => {
+            Judged::Decides(Box::new(seen[at].approval.clone()), verdict)
         }
-        (Meant::Unclear(why), _) if seen.iter().any(|approval| is_own(approval)) => {
-            Judged::Tell(why)
-        }
+        (Meant::Unclear(why), _) if seen.iter().any(|asked| is_mine(asked)) => Judged::Tell(why),
         (Meant::Decide(..) | Meant::Unclear(_), _) => Judged::Others,
         // It is a code all the same, which no agent may read.
         (Meant::Nothing, Some(elsewhere)) => Judged::Tell(format!(
@@ -132,10 +139,10 @@ impl Task {
             Judged::Others => Ok(()),
             Judged::Tell(why) => self.tell_unclear(&there, said_in, address, why).await,
             Judged::Decides(approval, verdict) => {
-                let Approval { id, digest, .. } = *approval;
+                let Approval { session, id, digest, .. } = *approval;
                 let by = chat.sender.unwrap_or_else(|| "the chat".to_owned());
                 let said_in = Some(said_in.clone());
-                let order = Decide { session: self.id, id, digest, verdict, by, said_in };
+                let order = Decide { session, id, digest, verdict, by, said_in };
                 self.take_decision(&there, order, address).await
             }
         };
@@ -163,7 +170,7 @@ impl Task {
         address: Address,
         why: String,
     ) -> Result<(), DbError> {
-        let others = there.asked.iter().map(|asked| asked.approval.session).collect();
+        let others = there.hear.clone();
         let notice = Notice::unclear(&said, address, why, self.now());
         let notice = Notice { behind: Some(self.seen), ..notice };
         self.core.parts.store.notices().add_for_all(self.id, others, &notice).await?;

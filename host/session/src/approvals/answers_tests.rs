@@ -38,7 +38,7 @@ fn tool(code: &str, session: SessionId) -> Approval {
 
 fn there(asked: Vec<(Approval, &str)>) -> There {
     let asked = asked.into_iter().map(|(approval, prompt)| AskedThere::of(approval, prompt));
-    There { asked: asked.collect(), elsewhere: None, told: false }
+    There { asked: asked.collect(), elsewhere: None, hear: Vec::new(), told: false }
 }
 
 fn judged(text: &str, there: &There, own: SessionId) -> Judged {
@@ -71,6 +71,50 @@ fn what_may_answer_either_of_two_agents_decides_nothing_and_one_of_them_says_so(
     let asked = there(vec![(tool("aaaa", ada), "delivered")]);
     assert!(matches!(judged("1", &asked, ada), Judged::Tell(why) if why.contains("`aaaa 1`")));
     assert_eq!(judged("1", &asked, bob), Judged::Others, "it was meant for neither agent");
+}
+
+#[test]
+fn what_a_session_asks_that_does_not_hear_the_chat_is_decided_by_whoever_does() {
+    let [run, ada, bob] = [0; 3].map(|_| SessionId::generate(&SystemIds));
+    let unheard = |asked: Vec<(Approval, &str)>| {
+        let mut there = there(asked);
+        for asked in &mut there.asked {
+            asked.hears = asked.approval.session != run;
+        }
+        there
+    };
+    let asked = unheard(vec![(tea("aaaa", run), "delivered")]);
+    for own in [ada, bob] {
+        for said in ["2", "aaaa black"] {
+            let judged = judged(said, &asked, own);
+            let Judged::Decides(approval, Verdict::Choose(2)) = judged else {
+                panic!("{judged:?}")
+            };
+            assert_eq!(approval.session, run, "{said}");
+        }
+        assert!(matches!(judged("aaaa 9", &asked, own), Judged::Tell(_)));
+        assert_eq!(judged("3", &asked, own), Judged::Message);
+    }
+    let asked = unheard(vec![(tea("aaaa", run), "held")]);
+    assert_eq!(judged("1", &asked, ada), Judged::Message, "nobody was asked yet");
+    assert!(matches!(judged("aaaa 1", &asked, ada), Judged::Decides(..)), "who knows it saw it");
+    let asked = unheard(vec![(tea("aaaa", run), "delivered"), (tea("bbbb", bob), "delivered")]);
+    assert!(matches!(judged("1", &asked, ada), Judged::Tell(_)));
+    assert_eq!(judged("bbbb 1", &asked, ada), Judged::Others, "bob hears that");
+}
+
+#[test]
+fn a_number_that_may_mean_what_another_has_in_hand_decides_nothing() {
+    let [ada, bob, eve] = [0; 3].map(|_| SessionId::generate(&SystemIds));
+    let asked = there(vec![(tea("aaaa", ada), "held"), (tea("bbbb", bob), "delivered")]);
+    let id = asked.asked[0].approval.id;
+    let has = |approval: &Approval| approval.id == id;
+    assert!(matches!(judge("1", &asked, ada, has), Judged::Tell(_)), "she knows that it was shown");
+    assert!(matches!(judged("1", &asked, bob), Judged::Tell(_)), "and he that it may have been");
+    assert_eq!(judged("1", &asked, eve), Judged::Others);
+    assert!(matches!(judged("bbbb 1", &asked, bob), Judged::Decides(..)), "a code says which");
+    let asked = there(vec![(tea("aaaa", ada), "failed"), (tea("bbbb", bob), "delivered")]);
+    assert!(matches!(judged("1", &asked, bob), Judged::Decides(..)), "nobody will be shown that");
 }
 
 #[test]

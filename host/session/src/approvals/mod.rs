@@ -16,13 +16,14 @@ use serde::Serialize;
 use twobox_shared::content::answer_id;
 use twobox_shared::errors::chain;
 use twobox_shared::fault::{self, CrashPoint};
-use twobox_shared::ids::{ApprovalId, MessageId};
+use twobox_shared::ids::{ApprovalId, MessageId, SessionId};
 use twobox_shared::inbox::{Inbox, NewMessage, Origin};
 use twobox_shared::open::BoxError;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
 use crate::boxes::{Boxes, make_room};
+use crate::command::Command;
 use crate::compose::address_of_origin;
 use crate::requests::{self, Wanted};
 use crate::serving::{Asked, WAKES_MAX};
@@ -31,7 +32,7 @@ use crate::task::{Task, Trouble};
 use twobox_model::approval::{self, Approval, Kind, Prompt, Status, Verdict};
 use twobox_model::channel::Address;
 use twobox_store::DbError;
-use twobox_store::approvals::{Asking, Bound, Bounds, Decide, NewApproval, asked_by};
+use twobox_store::approvals::{Asking, Bound, Bounds, Decide, NewApproval, Undecided, asked_by};
 use twobox_store::sessions::DUE_NOW;
 use twobox_system::blocking::blocking;
 
@@ -170,8 +171,8 @@ impl Task {
         Ok(pending.map(|approval| approval.due_at).min())
     }
 
-    /// Both lists have changed in `host.db`.
-    fn people_changed(&mut self) {
+    /// Both lists have changed in `host.db`, or may have.
+    pub(super) fn people_changed(&mut self) {
         self.people.known = false;
         self.outgoing.knows_notices = false;
         self.look_once_more();
@@ -208,18 +209,37 @@ impl Task {
 
     async fn decide(&mut self, order: Decide) -> Result<Result<Approval, String>, DbError> {
         // First, so that whatever comes between them, somebody tells the agent.
-        self.mark(Some(DUE_NOW)).await?;
-        let (by, now) = (order.by.clone(), self.now());
+        let (by, asker, now) = (order.by.clone(), order.session, self.now());
+        match asker == self.id {
+            true => self.mark(Some(DUE_NOW)).await?,
+            false => self.core.parts.store.sessions().mark(asker, Some(DUE_NOW)).await?,
+        }
         let decided = self.core.parts.store.approvals().decide(order, now).await?;
         if let Ok(approval) = &decided {
             fault::point(CrashPoint::HostApprovalDecided);
-            tracing::info!(session = %self.id, code = approval.code, by,
+            tracing::info!(session = %asker, code = approval.code, by,
                 status = approval.status.as_str(), "a person has decided");
             self.sweep_budget.earn(1);
         }
-        self.people_changed();
-        self.handle.signal.raise(Reason::Due);
-        Ok(decided.map_err(|why| why.to_string()))
+        match asker == self.id {
+            true => {
+                self.people_changed();
+                self.handle.signal.raise(Reason::Due);
+            }
+            false => self.pass_on(asker),
+        }
+        Ok(match decided {
+            Ok(approval) => Ok(approval),
+            Err(Undecided::Already { approval }) => Ok(*approval),
+            Err(why) => Err(why.to_string()),
+        })
+    }
+
+    /// Has the session that asked look at what was decided, which it is marked for. Nobody waits for that: it may
+    /// be about to tell this one something.
+    fn pass_on(&self, asker: SessionId) {
+        let core = Arc::clone(&self.core);
+        tokio::spawn(async move { core.send(asker, Command::Notices).await });
     }
 }
 

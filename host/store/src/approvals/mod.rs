@@ -129,6 +129,12 @@ pub enum Undecided {
         /// As it is.
         approval: Box<Approval>,
     },
+    /// That very message has decided it: another session that hears it was first.
+    #[error("this has decided it before: {}", approval::told(approval))]
+    Already {
+        /// As it is.
+        approval: Box<Approval>,
+    },
     /// Its time is over.
     #[error("its time is over, which is a no: {} was asked until {}", approval.code, approval.due_at)]
     Late {
@@ -312,6 +318,9 @@ fn decide(
     };
     let state = (approval.subject.kind, approval.status, approval.subject.choices.len());
     let approval = Box::new(approval);
+    if decided_in(&tx, order).map_err(&step)? {
+        return Ok(Err(Undecided::Already { approval }));
+    }
     let (status, choice) = match after(state, Happening::Decide(order.verdict)) {
         Ok(becomes) => becomes,
         Err(why) => return Ok(Err(Undecided::Unfit { why, approval })),
@@ -350,6 +359,15 @@ fn decide(
     audit::note(&tx, &note, now).map_err(&step)?;
     tx.commit().map_err(step)?;
     Ok(Ok(decided))
+}
+
+/// Whether the message of `order` is the one by which it was decided.
+fn decided_in(tx: &Connection, order: &Decide) -> rusqlite::Result<bool> {
+    tx.query_row(
+        "SELECT EXISTS (SELECT 1 FROM approvals WHERE id = :id AND decided_in = :said_in)",
+        named_params! { ":id": order.id, ":said_in": order.said_in.as_ref().map(SaidIn::word) },
+        |row| row.get(0),
+    )
 }
 
 /// Says in the chat what became of it, once; to whoever said so as an answer to that.

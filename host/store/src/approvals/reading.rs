@@ -6,8 +6,9 @@ use twobox_shared::ids::{ApprovalId, MessageId, SessionId};
 
 use super::{ASKS, SaidIn};
 use crate::notices::{Notice, is_told};
+use crate::routing::hearing;
 use crate::word::word;
-use crate::{Approvals, Operation};
+use crate::{Approvals, Operation, failed};
 use twobox_model::approval::{Approval, Subject};
 use twobox_model::channel::Address;
 
@@ -55,6 +56,8 @@ pub struct There {
     pub asked: Vec<AskedThere>,
     /// What has the code that the message names, is pending, and was asked in another place.
     pub elsewhere: Option<Approval>,
+    /// Whoever may have said already that the message is no answer: who hears it, and who asked.
+    pub hear: Vec<SessionId>,
     /// Whether that message was found to be no answer before, and somebody told so.
     pub told: bool,
 }
@@ -64,6 +67,9 @@ pub struct There {
 pub struct AskedThere {
     /// The approval.
     pub approval: Approval,
+    /// Whether the session that asks hears what is said there. What is said to another one, which a run of a
+    /// schedule or another chat of its agent is, has to be passed on.
+    pub hears: bool,
     /// The message by which it was decided, if it was one, as [`SaidIn::word`] says it.
     said_in: Option<String>,
     /// How far the message is by which it is asked.
@@ -71,9 +77,10 @@ pub struct AskedThere {
 }
 
 impl AskedThere {
-    /// One that nobody has decided in a message, of which the message by which it is asked is so far.
+    /// One that nobody has decided in a message, whose session hears the chat, and of which the message by which
+    /// it is asked is so far.
     pub fn of(approval: Approval, prompt: &str) -> Self {
-        Self { approval, said_in: None, prompt: Some(prompt.to_owned()) }
+        Self { approval, hears: true, said_in: None, prompt: Some(prompt.to_owned()) }
     }
 
     /// Whether `message` is the one by which it was decided.
@@ -84,6 +91,11 @@ impl AskedThere {
     /// Whether the message by which it is asked has left the host, or may have.
     pub fn was_sent(&self) -> bool {
         matches!(self.prompt.as_deref(), Some("delivered" | "sending" | "uncertain"))
+    }
+
+    /// Whether that message waits, as far as is recorded: its channel may have it, which its session alone knows.
+    pub fn may_be_sent(&self) -> bool {
+        self.prompt.as_deref() == Some("held")
     }
 }
 
@@ -178,8 +190,9 @@ fn pending_with(db: &Connection, code: &str) -> rusqlite::Result<Option<Approval
     .optional()
 }
 
-/// Others hear what is said there only while their agents listen there.
-fn asked_at(db: &Connection, said: &Said) -> rusqlite::Result<Vec<AskedThere>> {
+/// Others are asked there only while their agents listen there. Of those, the sessions that `hear` are the ones
+/// to which what is said there is routed.
+fn asked_at(db: &Connection, said: &Said, hear: &[SessionId]) -> rusqlite::Result<Vec<AskedThere>> {
     db.prepare_cached(&format!(
         "SELECT {COLUMNS}, a.decided_in, n.status AS prompt FROM approvals a
          LEFT JOIN notices n
@@ -203,8 +216,10 @@ fn asked_at(db: &Connection, said: &Said) -> rusqlite::Result<Vec<AskedThere>> {
             ":limit": AT_HAND,
         },
         |row| {
+            let approval = from_row(row)?;
             Ok(AskedThere {
-                approval: from_row(row)?,
+                hears: approval.session == said.session || hear.contains(&approval.session),
+                approval,
                 said_in: row.get("decided_in")?,
                 prompt: row.get("prompt")?,
             })
@@ -228,18 +243,21 @@ impl Approvals<'_> {
 
     /// What was asked where a message was `said`, by its session and by others that hear it too.
     pub fn asked_at(&self, said: Said) -> Operation<There> {
-        self.0.operation("list what was asked", move |db| {
-            let tx = db.transaction_with_behavior(TransactionBehavior::Deferred)?;
-            let asked = asked_at(&tx, &said)?;
+        self.0.compound(move |db| {
+            let step = failed("list what was asked");
+            let tx = db.transaction_with_behavior(TransactionBehavior::Deferred).map_err(&step)?;
+            let mut hear = hearing(&tx, &said.address)?;
+            let asked = asked_at(&tx, &said, &hear).map_err(&step)?;
             let elsewhere = match &said.code {
-                Some(code) => pending_with(&tx, code)?.filter(|it| it.address() != said.address),
+                Some(code) => pending_with(&tx, code).map_err(&step)?,
                 None => None,
             };
-            let mut hear: Vec<SessionId> = asked.iter().map(|it| it.approval.session).collect();
+            let elsewhere = elsewhere.filter(|it| it.address() != said.address);
+            hear.extend(asked.iter().map(|it| it.approval.session));
             hear.push(said.session);
             let cause = Notice::unclear_cause(&said.said_in, &said.address);
-            let told = is_told(&tx, &hear, &cause)?;
-            Ok(There { asked, elsewhere, told })
+            let told = is_told(&tx, &hear, &cause).map_err(&step)?;
+            Ok(There { asked, elsewhere, hear, told })
         })
     }
 

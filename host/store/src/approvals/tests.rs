@@ -12,6 +12,9 @@ use crate::Store;
 
 const SESSION: &str = "01a2297c-98df-74b6-bbfb-f9077b2f25c4";
 const OTHER: &str = "01a2297c-98df-74b6-bbfb-f9077b2f25c5";
+const AGENT: &str = "01a2297c-98df-74b6-bbfb-f9077b2f25c6";
+const SECOND_AGENT: &str = "01a2297c-98df-74b6-bbfb-f9077b2f25c8";
+const CHAT: &str = "01a2297c-98df-74b6-bbfb-f9077b2f25c7";
 const NOW: UnixMillis = UnixMillis(1_000);
 const BOUNDS: Bounds = Bounds { pending: 8, day: 100 };
 const DUE: UnixMillis = UnixMillis(5_000);
@@ -24,14 +27,14 @@ fn made(folder: &Path) -> Store {
     let store = Store::create(&folder.join("host.db")).unwrap();
     {
         let db = store.raw();
-        db.execute("INSERT INTO agent_groups VALUES ('g', 'ada', 'ada', 0, NULL)", []).unwrap();
-        db.execute("INSERT INTO messaging_groups VALUES ('m', 'terminal', 'ada', 'ada', 0)", [])
+        db.execute("INSERT INTO agent_groups VALUES (?, 'ada', 'ada', 0, NULL)", [AGENT]).unwrap();
+        db.execute("INSERT INTO messaging_groups VALUES (?, 'terminal', 'ada', 'ada', 0)", [CHAT])
             .unwrap();
         for (session, thread) in [(SESSION, ""), (OTHER, "t")] {
             db.execute(
                 "INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id,
-                   created_at_ms, last_active_at_ms) VALUES (?, 'g', 'm', ?, 0, 0)",
-                params![session, thread],
+                   created_at_ms, last_active_at_ms) VALUES (?, ?, ?, ?, 0, 0)",
+                params![session, AGENT, CHAT, thread],
             )
             .unwrap();
         }
@@ -284,15 +287,38 @@ fn held() -> Delivery {
 fn what_one_agent_asks_the_others_in_the_chat_know_of_while_it_listens_there() {
     let (_folder, store) = fresh();
     let other: SessionId = OTHER.parse().unwrap();
+    let wire = |agent: &str, mode: &str| {
+        let params = [CHAT, agent, mode];
+        store.raw().execute("INSERT INTO wirings VALUES (?, ?, ?, 0)", params).unwrap();
+    };
+    // Another agent's, which hears the chat too.
+    {
+        let db = store.raw();
+        let added = "INSERT INTO agent_groups VALUES (?, 'bob', 'bob', 0, NULL)";
+        db.execute(added, [SECOND_AGENT]).unwrap();
+        let moved = "UPDATE sessions SET agent_group_id = ?, thread_id = '' WHERE id = ?";
+        db.execute(moved, [SECOND_AGENT, OTHER]).unwrap();
+    }
+    wire(SECOND_AGENT, "shared");
     let approval = asked(&store, "r");
-    assert_eq!(there(&store, session(), "m", None).asked.len(), 1, "its own");
+    let own = there(&store, session(), "m", None);
+    assert!(own.asked.len() == 1 && own.asked[0].hears, "its own");
     assert_eq!(there(&store, other, "m", None).asked.len(), 0, "its agent listens nowhere");
-    store.raw().execute("INSERT INTO wirings VALUES ('m', 'g', 'shared', 0)", []).unwrap();
-    assert_eq!(there(&store, other, "m", None).asked.len(), 1);
+    wire(AGENT, "per-thread");
+    let found = there(&store, other, "m", None);
+    assert!(found.asked.len() == 1 && found.asked[0].hears, "it hears it itself");
+    assert!(found.hear.contains(&other) && found.hear.contains(&session()));
+    store.raw().execute("UPDATE sessions SET thread_id = 'u' WHERE id = ?", [SESSION]).unwrap();
+    let found = there(&store, other, "m", None);
+    assert!(found.asked.len() == 1 && !found.asked[0].hears, "it was asked in another's place");
+    assert!(there(&store, session(), "m", None).asked[0].hears, "whoever hears it hears it");
     let order = Decide { said_in: Some(said_in("m")), ..decision(&approval, Verdict::Approve) };
     decide(&store, order).unwrap();
     let found = there(&store, other, "m", None);
     assert!(found.asked[0].was_decided_in(&said_in("m")) && !found.told);
+    let again = Decide { said_in: Some(said_in("m")), ..decision(&approval, Verdict::Approve) };
+    let again = decide(&store, again);
+    assert!(matches!(again, Err(Undecided::Already { .. })), "whoever else heard it: {again:?}");
     let edited = SaidIn { digest: "e".to_owned(), ..said_in("m") };
     assert!(!found.asked[0].was_decided_in(&edited), "the same id with other words");
     let told = store.notices().told(session()).wait().unwrap();

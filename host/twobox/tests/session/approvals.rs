@@ -137,6 +137,29 @@ async fn a_number_answers_no_prompt_because_something_else_is_on_its_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_session_asks_in_a_chat_that_it_does_not_hear_is_decided_there_once() {
+    let world = World::new(|_| {}).await;
+    let heard = world.say("t", "m0").await.unwrap().session;
+    let asker = world.say("u", "m0").await.unwrap().session;
+    world.wait_outbounds(2).await;
+    world.rest().await;
+    let asked = world.ask(asker, "t", "r0", tea()).await;
+    world.show(asker, 3).await;
+
+    world.say_text("t", "m1", "2").await.unwrap();
+    let decided = world.approval(&asked).await;
+    assert_eq!((decided.status, decided.choice), (Status::Answered, Some(2)));
+    assert_eq!(world.content(heard, "m1").await.0, "word", "no agent reads it");
+    let inbound = world.inbound(asker).await;
+    let told = "SELECT count(*) FROM messages_in WHERE content LIKE '%choice 2: black%'";
+    until("whoever asked is told", async || number(&inbound, told) == 1).await;
+    world.wait_outbounds(4).await; // and the chat
+    world.say_text("t", "m1", "2").await.unwrap();
+    world.rest().await;
+    assert_eq!((number(&inbound, told), world.post.outbounds.lock().unwrap().len()), (1, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_quarantined_session_with_a_broken_inbox_and_a_decision_is_at_rest() {
     let world = World::new(|_| {}).await;
     let session = world.say("t", "m0").await.unwrap().session;
