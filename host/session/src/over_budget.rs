@@ -146,6 +146,10 @@ impl Core {
 impl Task {
     /// Tells whoever waits that what they wait for waits for the next day: each chat once a day, and once more
     /// where other limits hold.
+    ///
+    /// A budget may have been raised between the refusal and now, and nobody trustworthy says what held then: it is
+    /// taken for the least of what has held since the container was started, and for nothing where nobody knows. What
+    /// is tried once more for nothing is put off again by what holds now.
     pub(crate) async fn tell_over_budget(
         &mut self,
         actions: &[Action],
@@ -166,7 +170,11 @@ impl Task {
                     detail = failure.detail, "a message waits for the next day's budget");
                 let limits = match held {
                     Some(limits) => limits,
-                    None => *held.insert(self.limits().await),
+                    None => {
+                        let now = self.limits().await;
+                        let before = self.budget_held.replace(now).unwrap_or(Limits::NOTHING);
+                        *held.insert(before.and(now))
+                    }
                 };
                 let address = address_of_origin(&message.origin, &self.reply_address);
                 let text = over_budget_text(message, failure, &self.core.zone, *until);
@@ -187,8 +195,8 @@ impl Task {
     /// What its agent may use in a day. Where that cannot be read it is nothing, so that whatever is read
     /// next is more.
     async fn limits(&self) -> Limits {
-        let nothing = Limit { nano_usd: Some(0), tokens: Some(0) };
-        let own = self.profile().await.map_or(nothing, |it| allowance::of(&it).limit);
+        let own = self.profile().await.map(|it| allowance::of(&it).limit);
+        let own = own.unwrap_or(Limits::NOTHING.agent);
         self.core.limits(own)
     }
 }

@@ -19,6 +19,7 @@ use super::signal::Reason;
 use super::stamp;
 use super::task::{Task, Trouble};
 use crate::admission::Class;
+use crate::allowance;
 use crate::watch;
 use twobox_runtime::{AgentFolders, Incarnation, Profile, RuntimeError, StartSpec};
 use twobox_store::sessions::DUE_NOW;
@@ -87,6 +88,7 @@ impl Task {
         let mut way = Way::None;
         let started = match furnished {
             Ok((agent, profile)) => {
+                self.budget_held = Some(self.core.limits(allowance::of(&profile).limit));
                 way = self.open_way_of(&profile).await; // it may ask as soon as it lives
                 let spec = self.start_spec(runner, agent, profile);
                 self.while_accepting(core.parts.runtime.start(&spec)).await

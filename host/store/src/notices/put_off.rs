@@ -78,11 +78,12 @@ impl Notices<'_> {
     }
 }
 
-/// Until when something was put off, and under which limits, if `cause` is of that.
+/// Until when something was put off, and under which limits, if `cause` is of that. One that an earlier version
+/// wrote says no limits: they are nothing then, so that whatever holds is more, and it is looked at once.
 fn put_off(cause: &str) -> Option<(UnixMillis, Limits)> {
     let mut parts = cause.strip_prefix(Notice::BUDGET)?.split(':');
     let until = parts.next()?.parse().ok().map(UnixMillis)?;
-    Some((until, Limits::parse(parts.next()?)?))
+    Some((until, parts.next().map_or(Some(Limits::NOTHING), Limits::parse)?))
 }
 
 #[cfg(test)]
@@ -101,7 +102,12 @@ mod tests {
         assert_eq!(put_off(&told(address.clone())), Some((UnixMillis(9), limits)));
         let other = Address { platform_id: "p:2".into(), ..address.clone() };
         assert_ne!(told(address.clone()), told(other), "each chat is told");
-        for cause in ["budget:9", "budget:9:x", "failed:m:1"] {
+        assert_eq!(
+            put_off("budget:9"),
+            Some((UnixMillis(9), Limits::NOTHING)),
+            "an earlier version's"
+        );
+        for cause in ["budget:", "budget:x", "budget:9:x", "failed:m:1"] {
             assert_eq!(put_off(cause), None, "{cause}");
         }
     }

@@ -28,6 +28,30 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Nothing may be used: whatever holds otherwise is more.
+    pub const NOTHING: Self = {
+        let nothing = Limit { nano_usd: Some(0), tokens: Some(0) };
+        Self { all: nothing, agent: nothing, run: None }
+    };
+
+    /// What is allowed by both, bound by bound: whatever is more than one of them is more than that.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let less = |one: Option<i64>, other: Option<i64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let both = |one: Limit, other: Limit| Limit {
+            nano_usd: less(one.nano_usd, other.nano_usd),
+            tokens: less(one.tokens, other.tokens),
+        };
+        Self {
+            all: both(self.all, other.all),
+            agent: both(self.agent, other.agent),
+            run: less(self.run, other.run),
+        }
+    }
+
     /// Whether something may be used now for which there was no room while `before` held.
     pub fn exceed(&self, before: &Self) -> bool {
         let more = |now: Option<i64>, before: Option<i64>| match (now, before) {
@@ -204,6 +228,9 @@ mod tests {
             assert_eq!(limits(now).exceed(&before), expected, "{now:?}");
             assert_eq!(Limits::parse(&limits(now).word()), Some(limits(now)));
         }
+        let both =
+            limits([Some(3), Some(10), None, None]).and(limits([None, Some(9), Some(5), None]));
+        assert_eq!(both, limits([Some(3), Some(9), Some(5), None]));
         for wrong in ["", "1", "1,2,3", "1,2,3,4,5", "1,2,3,x"] {
             assert_eq!(Limits::parse(wrong), None, "{wrong}");
         }
