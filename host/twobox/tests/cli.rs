@@ -515,6 +515,8 @@ fn what_answers_an_agent_is_changed_as_it_is_said_at_first() {
         assert!(failed.contains(why), "{change:?}: {failed}");
         assert_eq!(provider(), before, "{change:?}");
     }
+    let said = ok(&twobox(&data, &["agents", "set", "bob", "provider=echo"]));
+    assert!(said.contains(r#"was ["python3","agent.py"]"#), "what is replaced is said: {said}");
 }
 
 #[test]

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use serde_json::json;
-use twobox_shared::agent_config::Written;
+use twobox_shared::agent_config::{Provider, Written};
 use twobox_shared::errors::chain;
 
-use super::agents::{Settings, Wish, begin_instructions, check_ways, containers};
+use super::agents::{
+    Settings, Wish, begin_instructions, check_ways, config, containers, is_claude, make_room,
+};
 use super::output::{Failure, printable};
 use super::{Context, doctor, output};
 use twobox_runtime::Profile;
@@ -125,7 +127,11 @@ pub(super) fn change(
     let before = File::load(&path).map_err(|error| Failure::new(error.to_string()))?;
     let mut file = before.clone();
     work(&mut file)?;
-    let profile = Profile::of(file.clone(), &containers(context)).map_err(Failure::usage)?;
+    let settings = config(context);
+    if is_claude(&file) && !is_claude(&before) {
+        make_room(&mut file, &settings);
+    }
+    let profile = Profile::of(file.clone(), &settings.containers).map_err(Failure::usage)?;
     let (changed, other) = (file != before, file.provider != before.provider);
     if other {
         check_ways(context, &profile.agent.provider)?;
@@ -136,8 +142,14 @@ pub(super) fn change(
     if asks_models(&file) && !asks_models(&before) {
         begin_instructions(&data, &agent)?;
     }
-    context.output.show(&json!({ "agent": agent, "file": path, "changed": changed }), |_| {
-        told_of(&path, changed, None)
+    let lost = program_of(&before).filter(|_| program_of(&file).is_none());
+    let answer = json!({ "agent": agent, "file": path, "changed": changed, "replaced": lost });
+    context.output.show(&answer, |_| match &lost {
+        Some(program) => {
+            let program = printable(&serde_json::to_string(program).expect("texts serialise"));
+            format!("{}; the program that answered was {program}", told_of(&path, changed, None))
+        }
+        None => told_of(&path, changed, None),
     });
     doctor::tell_of(context, &data, store, &agent);
     Ok(ExitCode::SUCCESS)
@@ -147,6 +159,15 @@ fn asks_models(file: &File) -> bool {
     match &file.provider {
         Some(Written::Object(provider)) => !provider.models().is_empty(),
         Some(Written::Word(_)) | None => false,
+    }
+}
+
+/// The program that answers, if one of the agent's own does.
+fn program_of(file: &File) -> Option<Vec<String>> {
+    let parts = (file.provider.clone(), file.command.clone(), file.lifetime);
+    match Provider::of_parts(parts.0, parts.1, parts.2) {
+        Ok(Provider::Command { command, lifetime: _ }) => Some(command),
+        Ok(_) | Err(_) => None,
     }
 }
 

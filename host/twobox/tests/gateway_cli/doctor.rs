@@ -136,7 +136,7 @@ fn an_agent_that_is_made_or_changed_is_told_what_it_wants_yet() {
 }
 
 #[test]
-fn a_new_agent_of_claude_code_has_room_where_it_would_be_short_of_it() {
+fn an_agent_that_claude_code_answers_from_now_on_has_room_where_it_would_be_short_of_it() {
     let (_dir, data) = initialised();
     let cases: [(&str, &[&str], Value); 5] = [
         ("runtime = 'sandbox'", &[], json!(2048)),
@@ -150,8 +150,13 @@ fn a_new_agent_of_claude_code_has_room_where_it_would_be_short_of_it() {
         let name = format!("cody{nth}");
         let add = ["agents", "add", &name, "--provider", "claude", "--model", "anthropic/m"];
         ok(&twobox(&data, &[&add, more].concat()));
-        let file = std::fs::read_to_string(data.join(format!("agents/{name}.json"))).unwrap();
-        let file: Value = serde_json::from_str(&file).unwrap();
-        assert_eq!(file["limits"]["memory_mb"], memory, "{config}: {file}");
+        let other = format!("parrot{nth}");
+        ok(&twobox(&data, &[&["agents", "add", &other], more].concat()));
+        ok(&twobox(&data, &["agents", "set", &other, "provider=claude", "model=anthropic/m"]));
+        for name in [name, other] {
+            let file = std::fs::read_to_string(data.join(format!("agents/{name}.json"))).unwrap();
+            let file: Value = serde_json::from_str(&file).unwrap();
+            assert_eq!(file["limits"]["memory_mb"], memory, "{config}: {file}");
+        }
     }
 }

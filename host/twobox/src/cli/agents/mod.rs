@@ -23,7 +23,7 @@ use twobox_shared::inbox::Destination;
 
 use self::provider::Provider;
 pub(super) use self::provider::{Wish, check_ways};
-pub(super) use self::settings::{Settings, ask, model_name};
+pub(super) use self::settings::{Settings, ask, is_claude, make_room, model_name};
 use super::init::write_new;
 use super::output::{Failure, table};
 use super::schedules::announce;
@@ -295,7 +295,7 @@ pub(super) fn containers(context: &Context) -> Containers {
 }
 
 /// What twobox.toml says, or would by default.
-fn config(context: &Context) -> Config {
+pub(super) fn config(context: &Context) -> Config {
     let path = context.data.join("twobox.toml");
     context.load_config(&path).map_or_else(|_| Config::default(), |(config, _)| config)
 }

@@ -151,17 +151,26 @@ pub(super) fn one(models: Vec<ModelName>, vendor: &str) -> Result<ModelName, Fai
     })
 }
 
-/// What is said of a provider that no other one has in the same sense.
+/// What is said of a provider that no other one has in the same sense. Each field is named, so that a new one has
+/// to be thought of here.
 fn own_fields(provider: &Kind) -> Vec<&'static str> {
     let fields = match provider {
-        Kind::Echo | Kind::Scripted | Kind::Command { .. } => vec![],
-        Kind::Model(model) => vec![
-            ("tools", !model.tools.is_empty()),
-            ("mcp", !model.mcp.is_empty()),
-            ("max_output_tokens", model.max_output_tokens.is_some()),
+        Kind::Echo | Kind::Scripted => vec![],
+        // It is nothing without its program, which so cannot be left out first: whoever replaces it is told.
+        Kind::Command { command: _, lifetime: _ } => vec![],
+        Kind::Model(Model { models: _, max_output_tokens, tools, mcp }) => vec![
+            ("tools", !tools.is_empty()),
+            ("mcp", !mcp.is_empty()),
+            ("max_output_tokens", max_output_tokens.is_some()),
         ],
-        Kind::Claude(claude) => vec![("tools", !claude.tools.is_empty())],
-        Kind::Codex(codex) => vec![("reasoning_effort", codex.reasoning_effort.is_some())],
+        Kind::Claude(Claude { model: _, tools, mcp }) => {
+            vec![("tools", !tools.is_empty()), ("mcp", !mcp.is_empty())]
+        }
+        Kind::Codex(Codex { model: _, reasoning_effort, tools, mcp }) => vec![
+            ("reasoning_effort", reasoning_effort.is_some()),
+            ("tools", !tools.is_empty()),
+            ("mcp", !mcp.is_empty()),
+        ],
     };
     fields.into_iter().filter(|(_, is_set)| *is_set).map(|(field, _)| field).collect()
 }
@@ -232,11 +241,16 @@ mod tests {
         }
     }
 
+    const SERVED: &str = r#"{"provider": {"kind": "claude", "model": "a/x",
+        "mcp": {"files": {"command": ["serve"]}}}}"#;
+
     #[test]
     fn what_another_provider_lacks_or_would_lose_is_said() {
         let denies =
             r#"{"provider": {"kind": "model", "model": "a/x", "tools": {"bash": "deny"}}}"#;
         let two = r#"{"provider": {"kind": "model", "model": ["a/x", "b/y"]}}"#;
+        let codex =
+            r#"{"provider": {"kind": "codex", "model": "a/x", "tools": {"shell": "deny"}}}"#;
         let program = vec!["a".to_owned()];
         let cases = [
             ("{}", to(Provider::Claude), "say which one: --model anthropic/"),
@@ -244,6 +258,8 @@ mod tests {
             (two, to(Provider::Codex), "asks one model"),
             (denies, to(Provider::Claude), "provider.tools is set"),
             (denies, to(Provider::Echo), "agents set NAME provider.tools="),
+            (SERVED, to(Provider::Model), "provider.mcp is set"),
+            (codex, to(Provider::Echo), "provider.tools is set"),
             (
                 MODEL,
                 Wish { models: models(&["a/x"]), ..to(Provider::Echo) },

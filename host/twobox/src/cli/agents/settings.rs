@@ -14,7 +14,7 @@ use twobox_gateway::Upstreams;
 use twobox_model::egress::{Egress, Rule};
 use twobox_runtime::profile::File;
 
-/// What a new agent of Claude Code may have at least where nobody says another limit: it reserves more than the
+/// What an agent of Claude Code may have at least where nobody says another limit: it reserves more than the
 /// usual one, and ends as it begins where that is counted.
 const CLAUDE_MEMORY_MB: u64 = 2048;
 
@@ -73,15 +73,10 @@ impl Settings {
         &self.models
     }
 
-    /// Sets it in `file`, of an agent that is new. In the process runtime nothing is counted but what an agent
-    /// says itself, so nothing is said there.
+    /// Sets it in `file`, of an agent that is new.
     pub(super) fn begin(self, file: &mut File, config: &Config) -> Result<(), Failure> {
         self.put(file)?;
-        let is_short = config.runtime != RuntimeKind::Process
-            && config.containers.memory_mb < CLAUDE_MEMORY_MB;
-        if is_short && matches!(file.provider, Some(Written::Object(Provider::Claude(_)))) {
-            file.limits.memory_mb.get_or_insert(CLAUDE_MEMORY_MB);
-        }
+        make_room(file, config);
         Ok(())
     }
 
@@ -107,6 +102,21 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Has an agent that Claude Code answers from now on have room for it. In the process runtime nothing is counted but
+/// what an agent says itself, so nothing is said there.
+pub(in crate::cli) fn make_room(file: &mut File, config: &Config) {
+    let is_short =
+        config.runtime != RuntimeKind::Process && config.containers.memory_mb < CLAUDE_MEMORY_MB;
+    if is_short && is_claude(file) {
+        file.limits.memory_mb.get_or_insert(CLAUDE_MEMORY_MB);
+    }
+}
+
+/// Whether Claude Code answers.
+pub(in crate::cli) fn is_claude(file: &File) -> bool {
+    matches!(file.provider, Some(Written::Object(Provider::Claude(_))))
 }
 
 /// One value of `--egress`.
