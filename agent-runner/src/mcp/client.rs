@@ -3,14 +3,16 @@
 //! It is asked `server/discover` first, as the Python client and Claude Code do: what is no answer of the
 //! newer form leads to the handshake. Nothing that a server says is taken without a bound.
 
-use std::process::Command;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 
-use super::link::{Link, Trouble, Until};
+use super::beside::{self, Mirrored};
+use super::link::{Asked, Link, Trouble, Until};
 use super::{HANDSHAKE, META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, code};
 use crate::say::say;
 
@@ -30,8 +32,10 @@ const SCHEMA_MAX: usize = 16 << 10;
 
 /// A server that answers.
 pub(crate) struct Client {
-    link: Link,
+    link: Box<dyn Link>,
     modern: bool,
+    /// Which arguments of which tool are said beside the request as well.
+    beside: Mutex<HashMap<String, Vec<Mirrored>>>,
 }
 
 /// A tool, as its server describes it.
@@ -43,27 +47,39 @@ pub(crate) struct Described {
 }
 
 impl Client {
-    /// Agrees with a server that was just started.
+    /// Agrees with a server that was not asked anything yet.
     ///
     /// # Errors
     /// Why it is of no use.
-    pub(crate) fn agree(link: Link, until: Until<'_>) -> Result<Self, Trouble> {
+    pub(crate) fn agree(link: Box<dyn Link>, until: Until<'_>) -> Result<Self, Trouble> {
         let probe = Until { deadline: until.deadline.min(Instant::now() + PROBE), ..until };
-        let discovered = link.ask("server/discover", envelope(Map::new()), probe);
-        let modern = match discovered {
+        let discover =
+            Asked { method: "server/discover", params: envelope(Map::new()), ..Asked::default() };
+        let modern = match link.ask(discover, probe) {
             Ok(result) => has_text(&result["supportedVersions"], MODERN),
-            Err(trouble @ (Trouble::Gone | Trouble::Cancelled)) => return Err(trouble),
-            Err(Trouble::Refused { .. } | Trouble::Silent) => false,
+            Err(trouble @ (Trouble::Gone | Trouble::Cancelled | Trouble::Unreached(_))) => {
+                return Err(trouble);
+            }
+            // Whatever else it is to one of the older form, which need not know what it was asked.
+            Err(
+                Trouble::Refused { .. }
+                | Trouble::Status(..)
+                | Trouble::Silent
+                | Trouble::Forgotten
+                | Trouble::NoMcp(_)
+                | Trouble::TooLong
+                | Trouble::Cut(_),
+            ) => false,
         };
-        let mut client = Self { link, modern };
+        let mut client = Self { link, modern, beside: Mutex::default() };
         if !modern {
             client.shake_hands(until)?;
         }
-        if client.modern {
+        let subscription = client.modern.then(|| {
             let wanted = json!({"toolsListChanged": true});
-            let params = Map::from_iter([("notifications".to_owned(), wanted)]);
-            client.link.subscribe("subscriptions/listen", envelope(params));
-        }
+            envelope(Map::from_iter([("notifications".to_owned(), wanted)]))
+        });
+        client.link.listen(subscription);
         Ok(client)
     }
 
@@ -73,7 +89,8 @@ impl Client {
             "capabilities": {},
             "clientInfo": about(),
         }));
-        match self.link.ask("initialize", params, until) {
+        let asked = Asked { method: "initialize", params, ..Asked::default() };
+        match self.link.ask(asked, until) {
             Ok(_) => {
                 self.link.tell("notifications/initialized", &json!({}));
                 Ok(())
@@ -89,9 +106,14 @@ impl Client {
         }
     }
 
-    /// The group of its processes.
-    pub(crate) fn group(&self) -> Pid {
+    /// The group of its processes, if they are this runner's.
+    pub(crate) fn group(&self) -> Option<Pid> {
         self.link.group()
+    }
+
+    /// Whether it would hear that the server has other tools now.
+    pub(crate) fn hears(&self) -> bool {
+        self.link.hears()
     }
 
     /// Whether it has not ended.
@@ -108,10 +130,11 @@ impl Client {
         &self,
         method: &str,
         params: Map<String, Value>,
+        beside: Vec<(String, String)>,
         until: Until<'_>,
     ) -> Result<Value, Trouble> {
         let params = if self.modern { envelope(params) } else { params };
-        self.link.ask(method, params, until)
+        self.link.ask(Asked { method, params, beside }, until)
     }
 
     /// The tools of the server `name`, as far as they are within bounds; others are left out, and the log
@@ -121,28 +144,44 @@ impl Client {
     /// Why it does not tell.
     pub(crate) fn tools(&self, name: &str, until: Until<'_>) -> Result<Vec<Described>, Trouble> {
         let mut tools = Vec::new();
+        let mut all_beside = HashMap::new();
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES_MAX {
             let cursor_field = cursor.take().map(|cursor| ("cursor".to_owned(), json!(cursor)));
-            let page = self.ask("tools/list", cursor_field.into_iter().collect(), until)?;
+            let params = cursor_field.into_iter().collect();
+            let page = self.ask("tools/list", params, Vec::new(), until)?;
             for tool in page["tools"].as_array().into_iter().flatten() {
-                match described(tool) {
-                    Ok(_) if tools.len() >= TOOLS_MAX => {
-                        say!(
-                            "the MCP server {name} has more than {TOOLS_MAX} tools: the rest is left out"
-                        );
-                        return Ok(tools);
+                if tools.len() >= TOOLS_MAX {
+                    say!(
+                        "the MCP server {name} has more than {TOOLS_MAX} tools: the rest is left out"
+                    );
+                    break;
+                }
+                let taken = described(tool).and_then(|it| Ok((self.beside_of(&it)?, it)));
+                match taken {
+                    Ok((beside, tool)) => {
+                        all_beside
+                            .extend((!beside.is_empty()).then(|| (tool.name.clone(), beside)));
+                        tools.push(tool);
                     }
-                    Ok(tool) => tools.push(tool),
                     Err(why) => say!("a tool of the MCP server {name} is left out: {why}"),
                 }
             }
             match page["nextCursor"].as_str() {
-                Some(next) => cursor = Some(next.to_owned()),
-                None => break,
+                Some(next) if tools.len() < TOOLS_MAX => cursor = Some(next.to_owned()),
+                Some(_) | None => break,
             }
         }
+        *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = all_beside;
         Ok(tools)
+    }
+
+    /// Which arguments of `tool` are said beside a request as well.
+    fn beside_of(&self, tool: &Described) -> Result<Vec<Mirrored>, String> {
+        match self.modern && self.link.says_beside() {
+            true => beside::mirrored(&tool.schema).map_err(|why| format!("{:?}: {why}", tool.name)),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// Uses a tool, and returns its result as the server gives it.
@@ -156,16 +195,23 @@ impl Client {
         until: Until<'_>,
     ) -> Result<Value, Trouble> {
         let params = fields(json!({"name": tool, "arguments": arguments}));
-        self.ask("tools/call", params, until)
+        let beside = {
+            let all = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+            all.get(tool).map(|of_tool| beside::params(of_tool, arguments))
+        };
+        let wrong =
+            |message| Trouble::Refused { code: code::INVALID_PARAMS, message, data: Value::Null };
+        let beside = beside.transpose().map_err(wrong)?.unwrap_or_default();
+        self.ask("tools/call", params, beside, until)
     }
 }
 
-/// Starts `command` as the server `name`, agrees with it and asks for its tools.
+/// Agrees with the server `name` at the end of `link`, and asks for its tools.
 ///
 /// # Errors
 /// A sentence about why it is of no use.
 pub(crate) fn agree_and_list(
-    link: Link,
+    link: Box<dyn Link>,
     name: &str,
     deadline: Instant,
     cancelled: &AtomicBool,
@@ -174,15 +220,6 @@ pub(crate) fn agree_and_list(
     let client = Client::agree(link, until).map_err(|trouble| trouble.to_string())?;
     let tools = client.tools(name, until).map_err(|trouble| trouble.to_string())?;
     Ok((client, tools))
-}
-
-/// Starts the program of the server `name`.
-///
-/// # Errors
-/// A sentence about why it cannot be started.
-pub(crate) fn start(command: Command, name: &str) -> Result<Link, String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    Link::start(command, name).map_err(|error| format!("{program:?} cannot be started: {error}"))
 }
 
 fn described(tool: &Value) -> Result<Described, String> {

@@ -1,16 +1,20 @@
-//! The Model Context Protocol, as JSON-RPC in lines on standard streams, in both of its forms: that of 2025,
-//! which begins with a handshake (`initialize`), and that of 2026, in which each request says in `_meta` what
-//! the handshake said.
+//! The Model Context Protocol, as JSON-RPC in both of its forms: that of 2025, which begins with a handshake
+//! (`initialize`), and that of 2026, in which each request says in `_meta` what the handshake said.
 //!
 //! `server` is `agent-runner mcp`, which offers the host's tools to agents that are programs of their own, by
 //! way of the desk of the runner that they belong to. `client` is the other direction: the tools of servers that
-//! an agent's configuration names, for provider `model`, each at the end of a `link`.
+//! an agent's configuration names, for provider `model`, each at the end of a `link`: a `program` at the end of
+//! its standard streams, or one that is `hosted`, which is asked over HTTP by a `letter` at the host's socket.
 //!
 //! Source: <https://modelcontextprotocol.io/specification>, versions 2025-06-18, 2025-11-25 and 2026-07-28.
 
+mod beside;
 pub(crate) mod client;
+pub(crate) mod hosted;
+pub(crate) mod letter;
 pub(crate) mod lines;
 pub(crate) mod link;
+pub(crate) mod program;
 pub(crate) mod server;
 pub(crate) mod wire;
 

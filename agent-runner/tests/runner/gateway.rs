@@ -26,9 +26,23 @@ pub(crate) enum Answer {
     Refuses(u16, Option<u32>),
 }
 
+/// A request that is for no model.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Its first line.
+    pub(crate) line: String,
+    /// The rest of its head, with names in small letters.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+/// Answers requests for servers of MCP.
+pub(crate) type Far = Arc<dyn Fn(&Request, &mut UnixStream) -> std::io::Result<()> + Send + Sync>;
+
 /// The socket.
 #[derive(Clone)]
 pub(crate) struct Gateway {
+    far: Option<Far>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     bodies: Arc<Mutex<Vec<String>>>,
 }
@@ -36,8 +50,13 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Serves at `path` for as long as the test runs.
     pub(crate) fn at(path: &Path, answers: Vec<Answer>) -> Self {
+        Self::with(path, answers, None)
+    }
+
+    /// The same, where `far` answers what is for servers of MCP.
+    pub(crate) fn with(path: &Path, answers: Vec<Answer>, far: Option<Far>) -> Self {
         let gateway =
-            Self { answers: Arc::new(Mutex::new(answers.into())), bodies: Arc::default() };
+            Self { far, answers: Arc::new(Mutex::new(answers.into())), bodies: Arc::default() };
         let listener = UnixListener::bind(path).unwrap();
         let serving = gateway.clone();
         std::thread::spawn(move || {
@@ -69,7 +88,7 @@ impl Gateway {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut writer = stream;
         loop {
-            let (mut length, mut line) = (0, String::new());
+            let (mut length, mut line, mut head) = (0, String::new(), Vec::new());
             loop {
                 line.clear();
                 if reader.read_line(&mut line)? == 0 {
@@ -82,9 +101,19 @@ impl Gateway {
                 if line.trim().is_empty() {
                     break;
                 }
+                head.push(line.trim().to_owned());
             }
             let mut body = vec![0; length];
             reader.read_exact(&mut body)?;
+            if let Some(far) = self.far.as_ref().filter(|_| head[0].contains(" /mcp?")) {
+                let headers = head[1..].iter().filter_map(|line| line.split_once(": "));
+                let request = Request {
+                    line: head[0].clone(),
+                    headers: headers.map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned())).collect(),
+                    body: String::from_utf8(body).unwrap(),
+                };
+                return far(&request, &mut writer);
+            }
             self.bodies.lock().unwrap().push(String::from_utf8(body).unwrap());
             let number = self.bodies.lock().unwrap().len();
             let answer = self.answers.lock().unwrap().pop_front();

@@ -202,7 +202,9 @@ pub async fn run(
 fn allowed(profile: &Profile) -> Allowed {
     let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
     let run = profile.budget.usd_per_run.map(price::nano);
-    Allowed { limit, run, egress: Arc::new(profile.egress.clone()), records: false }
+    let (egress, servers) =
+        (Arc::new(profile.egress.clone()), Allowed::servers_of(&profile.agent.provider));
+    Allowed { limit, run, egress, records: false, servers }
 }
 
 /// What the requests of a trial depend on.

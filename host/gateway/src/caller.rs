@@ -1,5 +1,6 @@
 //! Who asks: one session, for as long as one of its containers lives.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -8,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use twobox_model::egress::Egress;
-use twobox_shared::agent_config::ModelName;
+use twobox_shared::agent_config::{ModelName, Provider, Remote};
 use twobox_shared::ids::{AgentGroupId, SessionId};
 use twobox_store::usage::Limit;
 use twobox_system::blocking::blocking;
@@ -36,6 +37,16 @@ pub struct Allowed {
     pub egress: Arc<Egress>,
     /// Whether what its models answer is recorded.
     pub records: bool,
+    /// The servers of MCP that the host asks for it.
+    pub servers: Arc<BTreeMap<String, Remote>>,
+}
+
+impl Allowed {
+    /// The servers of MCP that the host asks for an agent with `provider`, by their names.
+    pub fn servers_of(provider: &Provider) -> Arc<BTreeMap<String, Remote>> {
+        let servers = provider.remote_servers();
+        Arc::new(servers.map(|(name, remote)| (name.to_owned(), remote.clone())).collect())
+    }
 }
 
 /// What a session's requests depend on, anew for each of them.

@@ -115,7 +115,8 @@ impl Gateway {
     ) -> Result<Option<agent::Gateway>, String> {
         let (routes, egress) = (self.routes(provider)?, !egress.is_empty());
         let routes = routes.or_else(|| egress.then(Vec::new));
-        Ok(routes.map(|routes| agent::Gateway { key: fresh_key(), routes, egress }))
+        let servers = provider.hosted_servers();
+        Ok(routes.map(|routes| agent::Gateway { key: fresh_key(), routes, egress, servers }))
     }
 
     /// The ways to the models of `provider`; `None` for one that asks none.

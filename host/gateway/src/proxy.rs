@@ -2,6 +2,7 @@
 //! answer passed back as it comes.
 
 mod offered;
+mod servers;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +15,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use twobox_shared::agent_config::{Api, FETCH_PATH};
+use twobox_shared::agent_config::{Api, FETCH_PATH, MCP_PATH};
 use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::time::UnixMillis;
@@ -55,6 +56,7 @@ pub struct Proxy {
     room: Arc<Semaphore>,
     reach: Reach,
     fetcher: Fetcher,
+    listening: Arc<Semaphore>,
     offered: Offered,
     /// What is answered from, in the place of all upstreams.
     replay: OnceLock<Arc<Replay>>,
@@ -72,6 +74,7 @@ impl Proxy {
             room: body::room(BODIES_MAX),
             reach: Reach::new(reach::system()),
             fetcher: Fetcher::default(),
+            listening: Arc::new(Semaphore::new(servers::LISTENING_MAX)),
             offered: Offered::default(),
             replay: OnceLock::new(),
         }
@@ -142,6 +145,9 @@ impl Proxy {
         }
         if head.uri.path() == FETCH_PATH {
             return self.fetch(caller, &head).await;
+        }
+        if head.uri.path() == MCP_PATH {
+            return self.server(caller, &head, body).await;
         }
         let path = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
         let target = Target::parse(&path)?;

@@ -33,7 +33,9 @@ type Seen = (u64, u64, (i64, i64), (i64, i64));
 pub(crate) fn of(profile: &Profile) -> Allowed {
     let limit = price::limit(profile.budget.usd_per_day, profile.budget.tokens_per_day);
     let run = profile.budget.usd_per_run.map(price::nano);
-    Allowed { limit, run, egress: Arc::new(profile.egress.clone()), records: profile.record }
+    let (egress, servers) =
+        (Arc::new(profile.egress.clone()), Allowed::servers_of(&profile.agent.provider));
+    Allowed { limit, run, egress, records: profile.record, servers }
 }
 
 impl Allowance {

@@ -6,6 +6,7 @@
 mod codex;
 mod model;
 mod provider;
+mod remote;
 mod servers;
 mod tools;
 
@@ -21,7 +22,8 @@ pub use model::{
     REFUSAL_HEADER, Route,
 };
 pub use provider::{Kind, Lifetime, Provider, Written};
-pub use servers::{Server, Servers};
+pub use remote::{HeaderText, Remote};
+pub use servers::{Hosted, MCP_PATH, Place, Server, Servers};
 pub use tools::{CLAUDE_NOT_HERE, HOST_SERVER, HOST_TOOLS, Permissions};
 
 /// What an agent's conversations may do with the folder that they share. What one conversation
@@ -186,7 +188,7 @@ impl AgentConfig {
             | Provider::Codex(_) => (None, Lifetime::default()),
         };
         Fields {
-            provider: Some(Written::from(&self.provider)),
+            provider: Some(Written::from(&self.provider.for_runner())),
             command,
             lifetime: Some(lifetime),
             shared_folder: Some(self.shared_folder),
@@ -310,6 +312,10 @@ mod tests {
             (r#"{"provider":{"kind":"scripted"},"lifetime":"turn"}"#, "belongs into the object"),
             (r#"{"provider":"codex"}"#, "write it as an object"),
             (r#"{"provider":{"kind":"codex","model":["a/b"]}}"#, "expected a string"),
+            (
+                r#"{"provider":{"kind":"codex","model":"a/b","mcp":{"x":{"url":"https://a/"}}}}"#,
+                "provider.mcp.x.url: provider \"codex\" has servers with a `command` alone",
+            ),
             (r#"{"provider":7}"#, "the name of a provider, or an object with its `kind`"),
             (r#"{"provider":"gpt"}"#, "unknown variant `gpt`"),
             (r#"{"max_turn":1}"#, "unknown field `max_turn`"),

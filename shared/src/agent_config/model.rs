@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Servers;
+use super::{Hosted, Servers};
 
 /// Has a model answer, in a loop with tools.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +161,9 @@ pub struct Gateway {
     /// Whether the agent may reach something of the network there, by `CONNECT`. What that is, it is not told.
     #[serde(default, skip_serializing_if = "is_not")]
     pub egress: bool,
+    /// The servers of MCP that the host asks for it there, by [`MCP_PATH`](super::MCP_PATH).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<Hosted>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -171,9 +174,10 @@ fn is_not(it: &bool) -> bool {
 impl fmt::Debug for Gateway {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { routes, egress, key: _ } = self;
+        let Self { routes, egress, servers, key: _ } = self;
         let mut shown = f.debug_struct("Gateway");
-        shown.field("routes", routes).field("egress", egress).finish_non_exhaustive()
+        shown.field("routes", routes).field("egress", egress).field("servers", servers);
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -225,7 +229,8 @@ mod tests {
 
     #[test]
     fn a_key_is_never_printed() {
-        let way = Gateway { key: "own-key".to_owned(), routes: Vec::new(), egress: false };
+        let (routes, servers) = (Vec::new(), Vec::new());
+        let way = Gateway { key: "own-key".to_owned(), routes, egress: false, servers };
         assert!(!format!("{way:?}").contains("own-key"), "{way:?}");
     }
 

@@ -8,7 +8,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Claude, Codex, Model, ModelName, tools};
+use super::{Claude, Codex, Hosted, Model, ModelName, Remote, Servers, tools};
 
 /// What answers a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -77,6 +77,60 @@ impl Provider {
         }
     }
 
+    /// Its servers of MCP; `None` if it can have none.
+    pub fn servers(&self) -> Option<&Servers> {
+        match self {
+            Self::Model(model) => Some(&model.mcp),
+            Self::Claude(claude) => Some(&claude.mcp),
+            Self::Codex(codex) => Some(&codex.mcp),
+            Self::Echo | Self::Scripted | Self::Command { .. } => None,
+        }
+    }
+
+    /// The servers of MCP that the host reaches for it, with their names.
+    pub fn remote_servers(&self) -> impl Iterator<Item = (&str, &Remote)> {
+        self.servers().into_iter().flat_map(Servers::remote)
+    }
+
+    /// The same servers as its runner is told of them.
+    pub fn hosted_servers(&self) -> Vec<Hosted> {
+        self.servers().map(Servers::hosted).unwrap_or_default()
+    }
+
+    /// The same without what is not for its runner: where servers are that the host reaches, and what they are
+    /// told.
+    pub(super) fn for_runner(&self) -> Self {
+        let mut told = self.clone();
+        match &mut told {
+            Self::Model(Model { mcp, .. })
+            | Self::Claude(Claude { mcp, .. })
+            | Self::Codex(Codex { mcp, .. }) => *mcp = mcp.programs(),
+            Self::Echo | Self::Scripted | Self::Command { .. } => {}
+        }
+        told
+    }
+
+    /// Whether it can ask all of its servers: a vendor's program knows nothing of those that the host reaches.
+    fn check_servers(&self) -> Result<(), String> {
+        match self {
+            Self::Claude(_) | Self::Codex(_)
+                if let Some((name, _)) = self.remote_servers().next() =>
+            {
+                Err(format!(
+                    "mcp.{name}.url: provider {:?} has servers with a `command` alone: of provider \"model\" the \
+                     host asks one at an address",
+                    self.kind()
+                ))
+            }
+            Self::Echo
+            | Self::Scripted
+            | Self::Command { .. }
+            | Self::Model(_)
+            | Self::Claude(_)
+            | Self::Codex(_) => Ok(()),
+        }
+    }
+
     /// The program that it runs, with its arguments; empty if it runs none.
     pub fn command(&self) -> &[String] {
         match self {
@@ -91,6 +145,7 @@ impl Provider {
     /// # Errors
     /// A sentence that names the field, behind `provider.`.
     pub(super) fn check(&self) -> Result<(), String> {
+        self.check_servers()?;
         match self {
             Self::Claude(claude) => tools::of_claude(&claude.tools, &claude.mcp),
             Self::Codex(codex) => tools::of_codex(&codex.tools, &codex.mcp),

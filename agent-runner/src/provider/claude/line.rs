@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, json};
 use twobox_shared::agent_config::{
-    CLAUDE_NOT_HERE, Claude as Settings, Gateway, HOST_SERVER, Permission,
+    CLAUDE_NOT_HERE, Claude as Settings, Gateway, HOST_SERVER, Permission, Place,
 };
 use uuid::Uuid;
 
@@ -107,10 +107,11 @@ pub(super) fn arguments(settings: &Settings, start: &Start<'_>) -> io::Result<Ve
 fn servers(settings: &Settings, start: &Start<'_>) -> io::Result<Option<String>> {
     let mut servers = Map::new();
     for (name, server) in settings.mcp.iter() {
+        let Place::Program { command, env } = &server.place else { continue }; // it has no other
         // It starts all of them where it works itself.
-        let Launch { command, args } = launch_in(start.program, &server.command)?;
+        let Launch { command, args } = launch_in(start.program, command)?;
         let timeout = start.tool_timeout.as_millis();
-        let told = json!({"command": command, "args": args, "env": server.env, "timeout": timeout});
+        let told = json!({"command": command, "args": args, "env": env, "timeout": timeout});
         servers.insert(name.to_owned(), told);
     }
     servers.extend(start.tools.map(|tools| (HOST_SERVER.to_owned(), json!(tools))));

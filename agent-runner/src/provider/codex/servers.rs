@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use twobox_shared::agent_config::{Codex as Settings, HOST_SERVER, Permission, Server};
+use twobox_shared::agent_config::{Codex as Settings, HOST_SERVER, Permission, Place, Server};
 
 use super::home::quoted;
 use super::permission::tool_of;
@@ -53,7 +53,8 @@ impl Servers<'_> {
 
     /// One of the agent's definition.
     fn other(&self, text: &mut String, name: &str, server: &Server) {
-        let Some((program, arguments)) = server.command.split_first() else { return };
+        let Place::Program { command, env } = &server.place else { return }; // it has no other
+        let Some((program, arguments)) = command.split_first() else { return };
         let said = |permission: Permission| {
             let these = self.settings.tools.iter().filter(move |(_, may)| **may == permission);
             these.filter_map(|(of, _)| tool_of(of, name)).collect::<Vec<_>>()
@@ -76,7 +77,7 @@ impl Servers<'_> {
         ];
         table(text, &[name], &fields);
         let variables: Vec<_> =
-            server.env.iter().map(|(name, value)| (name.as_str(), json!(value))).collect();
+            env.iter().map(|(name, value)| (name.as_str(), json!(value))).collect();
         if !variables.is_empty() {
             table(text, &[name, "env"], &variables);
         }

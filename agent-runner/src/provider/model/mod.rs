@@ -106,7 +106,13 @@ impl Model {
             environment.into_iter().filter_map(|(name, folder)| Some((name, folder?.to_owned())));
         let program = options.folders.program.clone();
         Self {
-            servers: Servers::new(&settings.mcp, program, environment.collect()),
+            servers: Servers::new(
+                &settings.mcp,
+                config.gateway.as_ref(),
+                &socket,
+                program,
+                environment.collect(),
+            ),
             settings: settings.clone(),
             client: way.map(|way| Client::new(way, socket)),
             folders: options.folders.clone(),

@@ -1,19 +1,24 @@
 //! The servers of MCP that an agent has: started with the first turn that needs them, and again where one has
-//! ended. One that is of no use costs its tools and, unless it is required, no turn.
+//! ended; or asked by the host, and agreed with anew where one was lost. One that is of no use costs its tools and,
+//! unless it is required, no turn.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use twobox_shared::agent_config::{Server as Settings, Servers as Wanted};
+use twobox_shared::agent_config::{Gateway, Place, Servers as Wanted};
 use twobox_shared::content::Failure;
 
 use super::asking::{Cancelled, gather};
 use super::client::Aside;
-use crate::mcp::client::{Client, Described, agree_and_list, start};
+use crate::mcp::client::{Client, Described, agree_and_list};
+use crate::mcp::hosted::Hosted;
+use crate::mcp::letter::Door;
 use crate::mcp::link::{Link, Until};
+use crate::mcp::program::Program;
 use crate::provider::{TurnHandle, cancelled};
 use crate::say::say;
 
@@ -23,19 +28,36 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often is looked meanwhile for what was pushed.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How many of those that the host asks are listened to. Each holds a connection of the session for as long.
+const LISTENED_MAX: usize = 8;
+
+/// How long the tools of one that cannot be listened to are taken for what they were.
+const RELIST: Duration = Duration::from_secs(5 * 60);
+
 /// A server that can be asked, and the tools that it has.
 pub(super) struct Ready {
     pub(super) name: String,
     pub(super) client: Arc<Client>,
     pub(super) tools: Vec<Described>,
+    /// When it has told them.
+    listed: Instant,
 }
 
 struct Server {
     name: String,
-    settings: Settings,
+    how: How,
+    required: bool,
     ready: Option<Arc<Ready>>,
     /// Why it is of no use, as the model was told.
     trouble: Option<String>,
+}
+
+/// How a server is reached.
+enum How {
+    /// By starting it.
+    Program { command: Vec<String>, env: BTreeMap<String, String> },
+    /// By the host.
+    Hosted { door: Door, listened: bool },
 }
 
 /// All servers of an agent.
@@ -49,24 +71,41 @@ pub(super) struct Servers {
 
 /// What is to be done to have a server ready.
 enum Task {
-    Agree(Link),
+    Agree(Box<dyn Link>),
     List(Arc<Client>),
 }
 
 impl Servers {
-    /// None is started yet.
+    /// None is started yet. What the host asks it asks at `socket`, as `way` says.
     pub(super) fn new(
         wanted: &Wanted,
+        way: Option<&Gateway>,
+        socket: &Path,
         folder: PathBuf,
         environment: Vec<(&'static str, PathBuf)>,
     ) -> Self {
-        let server = |(name, settings): (&str, &Settings)| Server {
+        let server = |name: &str, how, required| Server {
             name: name.to_owned(),
-            settings: settings.clone(),
+            how,
+            required,
             ready: None,
             trouble: None,
         };
-        Self { servers: wanted.iter().map(server).collect(), environment, folder }
+        let programs = wanted.iter().filter_map(|(name, it)| match &it.place {
+            Place::Program { command, env } => {
+                let how = How::Program { command: command.clone(), env: env.clone() };
+                Some(server(name, how, it.required))
+            }
+            Place::Remote(_) => None, // its runner is told of it in another way
+        });
+        let hosted =
+            way.into_iter().flat_map(|way| way.servers.iter().map(move |it| (it, &way.key)));
+        let hosted = hosted.enumerate().map(|(number, (it, key))| {
+            let (key, name) = (key.clone(), it.name.clone());
+            let door = Door { socket: socket.to_owned(), key, server: name };
+            server(&it.name, How::Hosted { door, listened: number < LISTENED_MAX }, it.required)
+        });
+        Self { servers: programs.chain(hosted).collect(), environment, folder }
     }
 
     /// Their names, also of those that are of no use now.
@@ -108,7 +147,7 @@ impl Servers {
             }
         }
         let groups = self.servers.iter().filter_map(|server| server.ready.as_ref());
-        let groups = groups.map(|ready| ready.client.group()).collect();
+        let groups = groups.filter_map(|ready| ready.client.group()).collect();
         *handle.kept.lock().unwrap_or_else(PoisonError::into_inner) = groups;
         Ok(self.servers.iter().filter_map(|server| server.ready.clone()).collect())
     }
@@ -118,21 +157,44 @@ impl Servers {
         let server = &mut self.servers[index];
         if let Some(ready) = server.ready.as_ref().filter(|ready| ready.client.is_there()) {
             let changed = ready.client.take_changed();
-            return changed.then(|| Ok(Task::List(Arc::clone(&ready.client))));
+            let is_old = !ready.client.hears() && ready.listed.elapsed() > RELIST;
+            return (changed || is_old).then(|| Ok(Task::List(Arc::clone(&ready.client))));
         }
         server.ready = None; // which ends what is left of it
-        let Settings { command: words, env, .. } = &server.settings;
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).current_dir(&self.folder);
-        command.envs(self.environment.iter().map(|(name, folder)| (name, folder))).envs(env);
-        Some(start(command, &server.name).map(Task::Agree))
+        let link: Result<Box<dyn Link>, String> = match &server.how {
+            How::Hosted { door, listened } => Ok(Box::new(Hosted::new(door.clone(), *listened))),
+            How::Program { command: words, env } => {
+                let mut command = Command::new(&words[0]);
+                command.args(&words[1..]).current_dir(&self.folder);
+                command
+                    .envs(self.environment.iter().map(|(name, folder)| (name, folder)))
+                    .envs(env);
+                let started = Program::start(command, &server.name);
+                let started = started.map(|program| Box::new(program) as Box<dyn Link>);
+                started.map_err(|error| format!("{:?} cannot be started: {error}", words[0]))
+            }
+        };
+        Some(link.map(Task::Agree))
+    }
+}
+
+/// Ends all at once: one that has to be told may be slow to hear it.
+impl Drop for Servers {
+    fn drop(&mut self) {
+        std::thread::scope(|scope| {
+            for ready in self.servers.iter_mut().filter_map(|server| server.ready.take()) {
+                // Where there is no room for a thread, it ends here.
+                let ended = std::thread::Builder::new().name("mcp-end".to_owned());
+                drop(ended.spawn_scoped(scope, move || drop(ready)));
+            }
+        });
     }
 }
 
 impl Server {
     fn tell(&mut self, why: String, aside: &mut Aside) -> Result<(), Failure> {
         let name = &self.name;
-        if self.settings.required {
+        if self.required {
             let detail = format!("the MCP server {name}, which is required, is of no use: {why}");
             return Err(Failure::retryable(Failure::PROVIDER_ERROR, detail));
         }
@@ -200,5 +262,5 @@ fn carry_out_one(
             (Arc::clone(&client), tools.map_err(|trouble| trouble.to_string())?)
         }
     };
-    Ok(Ready { name, client, tools })
+    Ok(Ready { name, client, tools, listed: Instant::now() })
 }

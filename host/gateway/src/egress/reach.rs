@@ -28,7 +28,7 @@ pub(crate) struct Reach {
     resolver: Resolver,
     lookups: Lookups,
     /// The connections of all sessions.
-    pub(super) turns: Turns,
+    pub(crate) turns: Turns,
     patience: Patience,
 }
 

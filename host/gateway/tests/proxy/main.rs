@@ -5,6 +5,7 @@
 mod egress;
 mod gateway;
 mod hostile;
+mod servers;
 mod upstream;
 
 use std::sync::atomic::Ordering;

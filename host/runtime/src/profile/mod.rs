@@ -14,7 +14,9 @@ mod mounts;
 use std::path::Path;
 
 use serde::Serialize;
-use twobox_shared::agent_config::{AgentConfig, AgentConfigError, SharedFolder};
+use twobox_shared::agent_config::{
+    AgentConfig, AgentConfigError, Place, Provider, Server, Servers, SharedFolder,
+};
 
 pub use self::cli::{Cli, Lack};
 pub use self::environment::Environment;
@@ -216,8 +218,10 @@ impl Profile {
             false => words.join(", "),
         };
         let provider = [&[agent.provider.kind().to_owned()], agent.provider.command()].concat();
-        vec![
-            row("provider", provider.join(" "), agent.provider != usual.provider),
+        let mut shown = vec![row("provider", provider.join(" "), agent.provider != usual.provider)];
+        let servers = servers(&agent.provider);
+        shown.extend((!servers.is_empty()).then(|| row("provider.mcp", words(servers), true)));
+        shown.extend([
             row(
                 "shared_folder",
                 agent.shared_folder.word().to_owned(),
@@ -270,8 +274,21 @@ impl Profile {
                 words(environment.names().map(str::to_owned).collect()),
                 !environment.is_empty(),
             ),
-        ]
+        ]);
+        shown
     }
+}
+
+/// The servers of MCP of an agent, with where each is. What they are told is shown to nobody.
+fn servers(provider: &Provider) -> Vec<String> {
+    let server = |(name, server): (&str, &Server)| match &server.place {
+        Place::Program { command, .. } => format!("{name} ({})", command.join(" ")),
+        // A person may have put a key behind the path.
+        Place::Remote(remote) => {
+            format!("{name} ({})", remote.url().split('?').next().unwrap_or_default())
+        }
+    };
+    provider.servers().into_iter().flat_map(Servers::iter).map(server).collect()
 }
 
 impl<T> Setting<T> {

@@ -87,6 +87,22 @@ fn a_runner_is_told_nothing_of_what_confines_it() {
 }
 
 #[test]
+fn of_a_server_that_the_host_asks_a_runner_is_told_the_name_and_people_where_it_is() {
+    let text = r#"{"provider": {"kind": "model", "model": "a/b", "mcp": {
+        "hub": {"url": "https://mcp.example/mcp?key=s3cret", "headers": {"X-Own": "s3cret"}},
+        "near": {"command": ["python3", "near.py"]}}}}"#;
+    let profile = read(text, &settings()).unwrap();
+    let told = profile.agent.for_runner();
+    assert!(told.contains("near.py") && !told.contains("hub"), "{told}");
+    let shown = profile.shown().into_iter().find(|it| it.name == "provider.mcp").unwrap();
+    assert_eq!(shown.value, "hub (https://mcp.example/mcp), near (python3 near.py)");
+    let all =
+        format!("{:?}{}{told}", profile.shown(), serde_json::to_string(&profile.agent).unwrap());
+    assert!(!all.contains("s3cret"), "{all}");
+    assert_eq!(File::parse(&File::parse(text).unwrap().text()), File::parse(text), "it is kept");
+}
+
+#[test]
 fn a_secret_is_in_no_word_that_anybody_prints_and_changes_the_text_for_the_stamp() {
     let with = |value: &str| {
         let file =

@@ -13,8 +13,10 @@ use twobox_shared::time::UnixMillis;
 
 use super::output::{Failure, note, table};
 use super::{Context, hidden};
+use crate::unpriced;
 use twobox_gateway::secrets::{Known, Origin, Secret, Secrets, VALUE_MAX};
 use twobox_gateway::settings::Upstreams;
+use twobox_store::Store;
 use twobox_system::data::DataDir;
 
 /// What can be done with secrets.
@@ -62,10 +64,12 @@ fn set(
         context.output.warn(&format!("{origin} has it too, and comes first"));
     }
     let users = upstreams(context, data).map(|known| used_by(&known, name)).unwrap_or_default();
-    let answer = json!({ "name": name, "file": path, "upstreams": users });
+    let servers = servers_of(&servers(context, data), name);
+    let answer = json!({ "name": name, "file": path, "upstreams": users, "servers": servers });
     context.output.show(&answer, |_| {
+        let users = [users, servers].concat();
         let users = match users.is_empty() {
-            true => "no upstream uses it yet".to_owned(),
+            true => "nothing uses it yet".to_owned(),
             false => format!("used by {}, from the next request on", users.join(", ")),
         };
         format!("{name} is kept in {}; {users}", path.display())
@@ -89,7 +93,9 @@ fn value(name: &str) -> Result<Vec<u8>, Failure> {
 
 fn list(context: &Context, data: &DataDir, secrets: &Secrets) -> Result<ExitCode, Failure> {
     let upstreams = upstreams(context, data)?;
-    let used: BTreeSet<String> = upstreams.all().filter_map(|it| it.secret.clone()).collect();
+    let servers = servers(context, data);
+    let mut used: BTreeSet<String> = upstreams.all().filter_map(|it| it.secret.clone()).collect();
+    used.extend(servers.iter().flat_map(|(_, secrets)| secrets.iter().cloned()));
     let known = secrets.list(&used)?;
     let there: BTreeMap<&str, &Known> = known.iter().map(|it| (it.name.as_str(), it)).collect();
     // Those that are there without a section need no secret as long as nobody asks them.
@@ -98,16 +104,51 @@ fn list(context: &Context, data: &DataDir, secrets: &Secrets) -> Result<ExitCode
         .filter_map(|it| Some((it.name.clone(), it.secret.clone()?)))
         .filter(|(_, secret)| !there.contains_key(secret.as_str()))
         .collect();
+    let wanted =
+        servers.iter().flat_map(|(server, secrets)| secrets.iter().map(move |it| (server, it)));
+    let unserved: Vec<(String, String)> = wanted
+        .filter(|(_, secret)| !there.contains_key(secret.as_str()))
+        .map(|(server, secret)| (server.clone(), secret.clone()))
+        .collect();
     let now = SystemClock.now();
-    let rows: Vec<Row> = known.iter().map(|it| Row::of(it, secrets, &upstreams, now)).collect();
+    let rows: Vec<Row> =
+        known.iter().map(|it| Row::of(it, secrets, &upstreams, &servers, now)).collect();
     let answer = json!({
         "secrets": rows.iter().map(Row::json).collect::<Vec<_>>(),
         "missing": missing.iter()
             .map(|(upstream, secret)| json!({ "upstream": upstream, "secret": secret }))
+            .chain(unserved.iter().map(|(server, secret)| json!({ "server": server, "secret": secret })))
             .collect::<Vec<_>>(),
     });
-    context.output.show(&answer, |_| text(context, &rows, &missing));
+    let wanting = missing.iter().map(|(upstream, it)| (format!("upstream {upstream}"), it));
+    let wanting = wanting.chain(unserved.iter().map(|(server, it)| (server.clone(), it)));
+    let wanting: Vec<(String, &String)> = wanting.collect();
+    context.output.show(&answer, |_| text(context, &rows, &wanting));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The servers of MCP that the host asks for agents, as people call them, with the secrets that each wants.
+type Wanting = Vec<(String, BTreeSet<String>)>;
+
+/// All of them. What cannot be read is told of elsewhere.
+fn servers(context: &Context, data: &DataDir) -> Wanting {
+    let known =
+        Store::look(&data.host_db()).ok().and_then(|store| store.agents().list().wait().ok());
+    let Ok((config, _)) = context.load_config(&data.config()) else { return Vec::new() };
+    let mut wanting = Vec::new();
+    for agent in unpriced::agents(known.unwrap_or_default(), data, &config) {
+        for (server, remote) in agent.provider.remote_servers() {
+            let secrets = remote.secrets().into_iter().map(str::to_owned).collect();
+            wanting.push((format!("MCP server {server} of {}", agent.name), secrets));
+        }
+    }
+    wanting
+}
+
+/// Those of `servers` that want that secret.
+fn servers_of(servers: &Wanting, secret: &str) -> Vec<String> {
+    let users = servers.iter().filter(|(_, secrets)| secrets.contains(secret));
+    users.map(|(server, _)| server.clone()).collect()
 }
 
 /// Whether the configuration has a section for that upstream.
@@ -123,17 +164,25 @@ struct Row {
     written: Option<UnixMillis>,
     age: Option<Duration>,
     upstreams: Vec<String>,
+    servers: Vec<String>,
     trouble: Option<String>,
 }
 
 impl Row {
-    fn of(known: &Known, secrets: &Secrets, upstreams: &Upstreams, now: UnixMillis) -> Self {
+    fn of(
+        known: &Known,
+        secrets: &Secrets,
+        upstreams: &Upstreams,
+        servers: &Wanting,
+        now: UnixMillis,
+    ) -> Self {
         Self {
             name: known.name.clone(),
             from: known.origin.to_string(),
             written: known.written_at,
             age: known.written_at.map(|at| now.since(at)),
             upstreams: used_by(upstreams, &known.name),
+            servers: servers_of(servers, &known.name),
             trouble: secrets.find(&known.name).err().map(|error| chain(&error)),
         }
     }
@@ -141,17 +190,18 @@ impl Row {
     fn json(&self) -> Value {
         json!({
             "name": self.name, "from": self.from, "written_at": self.written,
-            "upstreams": self.upstreams, "trouble": self.trouble,
+            "upstreams": self.upstreams, "servers": self.servers, "trouble": self.trouble,
         })
     }
 }
 
-fn text(context: &Context, rows: &[Row], missing: &[(String, String)]) -> String {
+fn text(context: &Context, rows: &[Row], wanting: &[(String, &String)]) -> String {
     let cells = |row: &Row| {
         let age = row.age.map_or_else(|| "-".to_owned(), ago);
-        let users = match row.upstreams.is_empty() {
+        let users = [row.upstreams.clone(), row.servers.clone()].concat();
+        let users = match users.is_empty() {
             true => "nothing".to_owned(),
-            false => row.upstreams.join(", "),
+            false => users.join(", "),
         };
         [row.name.clone(), row.from.clone(), age, users]
     };
@@ -162,10 +212,9 @@ fn text(context: &Context, rows: &[Row], missing: &[(String, String)]) -> String
     };
     let troubles = rows.iter().filter_map(|row| row.trouble.as_ref());
     troubles.for_each(|trouble| text.push_str(&format!("\n{trouble}")));
-    for (upstream, secret) in missing {
-        let advice = format!(
-            "\nthe upstream {upstream} wants {secret}, which is nowhere: `twobox secrets set {secret}`"
-        );
+    for (user, secret) in wanting {
+        let advice =
+            format!("\nthe {user} wants {secret}, which is nowhere: `twobox secrets set {secret}`");
         text.push_str(&context.output.advise(&advice));
     }
     text

@@ -160,3 +160,35 @@ fn an_agent_that_claude_code_answers_from_now_on_has_room_where_it_would_be_shor
         }
     }
 }
+
+#[test]
+fn a_secret_that_a_server_of_an_agent_wants_is_listed_and_missed() {
+    let (_dir, data) = initialised();
+    let agent = |headers: &str| {
+        let text = format!(
+            r#"{{"provider": {{"kind": "model", "model": "ollama/m", "mcp":
+                {{"hub": {{"url": "https://mcp.example/mcp", "headers": {{{headers}}}}}}}}}}}"#
+        );
+        std::fs::write(data.join("agents/assistant.json"), text).unwrap();
+    };
+    agent(r#""Authorization": "Bearer ${secret:hub-token}""#);
+    let missing = json_of(&twobox(&data, &["--json", "secrets", "list"]))["missing"].clone();
+    let server = "MCP server hub of assistant";
+    assert_eq!(missing, json!([{"server": server, "secret": "hub-token"}]));
+    let list = ok(&twobox(&data, &["secrets", "list"]));
+    assert!(list.contains("the MCP server hub of assistant wants hub-token"), "{list}");
+    let found = check(&data, "models").unwrap();
+    assert_eq!(found["level"], "fail", "{found}");
+    assert!(found.to_string().contains("the MCP server hub wants the secret hub-token"), "{found}");
+    let set = ok(&given(&data, &["secrets", "set", "hub-token"], b"sk-hidden-value"));
+    assert!(set.contains("used by MCP server hub of assistant"), "{set}");
+    let listed = json_of(&twobox(&data, &["--json", "secrets", "list"]));
+    assert_eq!(listed["secrets"][0]["servers"], json!([server]), "{listed}");
+    assert_ne!(check(&data, "models").unwrap()["level"], "fail");
+    let shown = ok(&twobox(&data, &["agents", "show", "assistant"]));
+    assert!(shown.contains("provider.mcp = hub (https://mcp.example/mcp)"), "{shown}");
+    agent(r#""Authorization": "Bearer sk-hidden-value""#);
+    let found = check(&data, "agents").unwrap().to_string();
+    assert!(found.contains("mcp.hub.headers.Authorization: names no secret"), "{found}");
+    assert!(!found.contains("hidden"), "{found}");
+}

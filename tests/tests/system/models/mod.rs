@@ -13,6 +13,7 @@ mod kills;
 mod ledger;
 mod permissions;
 mod recordings;
+mod servers;
 mod troubles;
 mod vendors;
 

@@ -38,7 +38,8 @@ impl Bench {
             route(Api::Messages),
             Route { name: second, path: "/other/v1".to_owned(), ..route(Api::Messages) },
         ];
-        let gateway = Gateway { key: "own-key".to_owned(), routes, egress: false };
+        let gateway =
+            Gateway { key: "own-key".to_owned(), routes, egress: false, servers: Vec::new() };
         let mut client = Client::new(&gateway, socket.clone());
         client.patience.pause = Duration::from_millis(1);
         client.patience.longest_pause = Duration::from_millis(20);

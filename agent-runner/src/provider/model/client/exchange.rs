@@ -15,11 +15,11 @@ use twobox_shared::agent_config::Route;
 use super::super::super::{Push, TurnHandle};
 use super::super::api::{self, Complaint, Progress, Quirks, Reading};
 use super::super::conversation::{Answer, Request, Trouble};
-use super::http::{Body, read_head, write_head};
-use super::sse::Events;
 use super::{Aside, Heard};
 use crate::event::Said;
 use crate::host_socket;
+use crate::http::{Body, read_head, write_head};
+use crate::sse::Events;
 
 /// The most that is read of the body of an error, in bytes.
 const ERROR_MAX: u64 = 64 << 10;

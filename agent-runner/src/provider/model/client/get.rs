@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::http::{Body, read_head};
 use crate::host_socket;
+use crate::http::{Body, read_head};
 
 /// How often it is looked whether the turn was cancelled, or the time is over.
 const LOOK: Duration = Duration::from_millis(100);

@@ -5,9 +5,7 @@
 
 mod exchange;
 pub(crate) mod get;
-mod http;
 mod judge;
-mod sse;
 
 #[cfg(test)]
 mod client_tests;

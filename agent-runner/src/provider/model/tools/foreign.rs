@@ -87,10 +87,21 @@ impl ForeignTool {
                 "it has not answered in {} s, and nobody knows whether it was done",
                 bench.most.as_secs()
             )),
-            Err(trouble @ Trouble::Gone) => {
-                Err(format!("the MCP server {}: {trouble}", self.server.name))
-            }
-            Err(trouble) => Err(trouble.to_string()),
+            Err(trouble @ Trouble::Cut(_)) => Err(format!(
+                "the MCP server {}: {trouble}, and nobody knows whether it was done",
+                self.server.name
+            )),
+            // The host's words name it.
+            Err(
+                trouble @ (Trouble::Refused { .. } | Trouble::Unreached(_) | Trouble::Cancelled),
+            ) => Err(trouble.to_string()),
+            Err(
+                trouble @ (Trouble::Gone
+                | Trouble::Status(..)
+                | Trouble::Forgotten
+                | Trouble::NoMcp(_)
+                | Trouble::TooLong),
+            ) => Err(format!("the MCP server {}: {trouble}", self.server.name)),
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::cli::{Context, programs};
 use twobox_runtime::profile::File;
 
 /// What is short for a field that lies deeper.
-const SHORT: &[(&str, &str)] = &[("tools", "provider.tools"), ("model", "provider.model")];
+const SHORT: &[(&str, &str)] =
+    &[("tools", "provider.tools"), ("model", "provider.model"), ("mcp", "provider.mcp")];
 
 /// The field of the models that are asked.
 const MODEL: &[&str] = &["provider", "model"];
@@ -180,6 +181,15 @@ mod tests {
         assert_eq!(set, File::parse(expected).unwrap());
         let less = after(&["budget.usd_per_day="]).unwrap();
         assert_eq!(less.budget.usd_per_day, None, "left out again");
+        let hub = after(&[
+            "mcp.hub.url=https://mcp.example/mcp",
+            "mcp.hub.headers.Authorization=Bearer ${secret:hub}",
+            "mcp.hub.required=true",
+        ]);
+        let expected = r#"{"provider": {"kind": "model", "model": "a/x", "mcp": {"hub": {"url":
+            "https://mcp.example/mcp", "headers": {"Authorization": "Bearer ${secret:hub}"}, "required": true}}},
+            "budget": {"usd_per_day": 5}}"#;
+        assert_eq!(hub.unwrap(), File::parse(expected).unwrap());
         let listed = after(&[r#"model=["a/x", "b/y"]"#]).unwrap();
         assert_ne!(listed, File::parse(model).unwrap());
         let wrong = [
@@ -191,6 +201,7 @@ mod tests {
             ("budget.euros=2", "budget"),
             ("tools.bash=perhaps", "provider"),
             ("max_turns.x=1", "max_turns"),
+            ("mcp.hub.url=mcp.example", "mcp.hub.url: is no whole address"),
         ];
         for (given, expected) in wrong {
             let failure = after(&[given]).unwrap_err();

@@ -103,6 +103,16 @@ fn models(gateway: &Gateway, secrets: &Secrets, agents: &[Agent]) -> Finding {
             wrong.push(format!("{}: {what}", agent.name));
             helps.push(help);
         }
+        for (server, remote) in agent.provider.remote_servers() {
+            let missing = remote
+                .secrets()
+                .into_iter()
+                .filter_map(|secret| is_missing(secrets, secret, &format!("MCP server {server}")));
+            for (what, help) in missing {
+                wrong.push(format!("{}: {what}", agent.name));
+                helps.push(help);
+            }
+        }
     }
     helps.dedup();
     match (wrong.is_empty(), unpriced::unbounded(agents, upstreams)) {
@@ -127,16 +137,19 @@ fn needs(gateway: &Gateway, secrets: &Secrets, agent: &Agent) -> Vec<(String, St
     let need = |model: &ModelName| {
         let upstream = gateway.upstreams().get(model.upstream()).expect("it has a route");
         let name = upstream.secret.as_ref()?;
-        let what = match secrets.find(name) {
-            Ok(Some(_)) => return None,
-            Ok(None) => {
-                format!("the upstream {} wants the secret {name}, which is nowhere", upstream.name)
-            }
-            Err(error) => chain(&error),
-        };
-        Some((what, format!("`twobox secrets set {name}`")))
+        is_missing(secrets, name, &format!("upstream {}", upstream.name))
     };
     agent.provider.models().iter().filter_map(need).collect()
+}
+
+/// What is wrong with the secret `name`, which `user` wants, and what helps; `None` if it is there.
+fn is_missing(secrets: &Secrets, name: &str, user: &str) -> Option<(String, String)> {
+    let what = match secrets.find(name) {
+        Ok(Some(_)) => return None,
+        Ok(None) => format!("the {user} wants the secret {name}, which is nowhere"),
+        Err(error) => chain(&error),
+    };
+    Some((what, format!("`twobox secrets set {name}`")))
 }
 
 /// Which models are to be asked for at each upstream, and by whom.

@@ -18,18 +18,20 @@ const CHUNK_LINE_MAX: usize = 4 << 10;
 
 /// What is read of the head of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) status: u16,
+pub(crate) struct Head {
+    pub(crate) status: u16,
     /// Whether the body is JSON, and so no stream.
-    pub(super) json: bool,
+    pub(crate) json: bool,
     /// Whether the host says this itself.
-    pub(super) own: bool,
+    pub(crate) own: bool,
     /// What kind of thing the body is.
-    pub(super) kind: Option<String>,
+    pub(crate) kind: Option<String>,
+    /// Under which name its sender knows us from now on.
+    pub(crate) session: Option<String>,
     /// Where it is, if it was fetched for us.
-    pub(super) place: Option<String>,
+    pub(crate) place: Option<String>,
     /// How many bytes that has.
-    pub(super) length: Option<u64>,
+    pub(crate) length: Option<u64>,
     framing: Framing,
 }
 
@@ -45,7 +47,7 @@ enum Framing {
 }
 
 /// Writes the head of a request with a JSON body of `length` bytes.
-pub(super) fn write_head(
+pub(crate) fn write_head(
     out: &mut impl Write,
     path: &str,
     key: &str,
@@ -68,7 +70,7 @@ pub(super) fn write_head(
 /// # Errors
 /// [`io::ErrorKind::UnexpectedEof`] if the connection was closed before, [`io::ErrorKind::InvalidData`]
 /// if what came is no HTTP, otherwise what reading said.
-pub(super) fn read_head(reader: &mut impl BufRead) -> io::Result<Head> {
+pub(crate) fn read_head(reader: &mut impl BufRead) -> io::Result<Head> {
     loop {
         let bytes = head_bytes(reader)?;
         let head = parse_head(&bytes)?;
@@ -126,18 +128,19 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
     let kind = header("content-type").map(str::to_owned);
     let place = header(PLACE_HEADER).map(str::to_owned);
     let length = header(LENGTH_HEADER).and_then(|it| it.trim().parse().ok());
-    Ok(Head { status, json, own, kind, place, length, framing })
+    let session = header("mcp-session-id").map(str::to_owned);
+    Ok(Head { status, json, own, kind, session, place, length, framing })
 }
 
 /// The body of an answer. It ends well only where its framing says so; a connection that is closed before
 /// is [`io::ErrorKind::UnexpectedEof`].
-pub(super) struct Body<R> {
+pub(crate) struct Body<R> {
     reader: R,
     framing: Framing,
 }
 
 impl<R: BufRead> Body<R> {
-    pub(super) fn new(reader: R, head: &Head) -> Self {
+    pub(crate) fn new(reader: R, head: &Head) -> Self {
         Self { reader, framing: head.framing }
     }
 
