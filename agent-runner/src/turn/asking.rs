@@ -65,7 +65,8 @@ impl Turn<'_, '_> {
         self.worked = true;
         // The time of people is not the tool's.
         let name = format!("{WAITING}{}", asking.name());
-        self.before_asking = self.before_asking.take().or_else(|| self.limits.tool());
+        let (aside, running) = (self.before_asking.take(), self.limits.tool());
+        self.before_asking = set_aside(self.open.is_empty(), aside, running);
         self.show_tool(Some((&name, left)));
         self.shown.tool(Some(&name));
         self.limits.tool_started(name, now, left);
@@ -154,6 +155,12 @@ impl Turn<'_, '_> {
     }
 }
 
+/// The tool that goes on once nobody is waited for any more. What runs as the first waits is a tool; what runs as
+/// another does is the waiting itself, and nothing to go on with.
+fn set_aside<T>(is_first: bool, aside: Option<T>, running: Option<T>) -> Option<T> {
+    if is_first { running } else { aside }
+}
+
 /// The first of the `rows` that ask the same of which no yes is used, and how many came before it.
 fn free_row(
     outbox: &OutboxWriter,
@@ -166,5 +173,22 @@ fn free_row(
             return Ok((row, used));
         }
         used += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_people_is_never_what_goes_on_behind_it() {
+        assert_eq!(set_aside(true, None, Some("bash")), Some("bash"));
+        let waiting = format!("{WAITING}bash");
+        assert_eq!(set_aside(false, Some("bash"), Some(waiting.as_str())), Some("bash"));
+        assert_eq!(
+            set_aside(false, None, Some(waiting.as_str())),
+            None,
+            "its tool has ended meanwhile"
+        );
     }
 }
