@@ -13,6 +13,9 @@ use crate::provider::people;
 /// Why Claude Code asks of its own where a file is none of its workspace: no rule has said so.
 const ELSEWHERE: &str = "workingDir";
 
+/// Why it asks where a rule says so.
+const RULE: &str = "rule";
+
 /// What becomes of a use of a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -35,8 +38,9 @@ fn is_hosts(name: &str) -> bool {
 
 /// What becomes of the use that is asked for in `request`.
 ///
-/// A rule for some uses of a tool is Claude Code's to read. It says by which it asks, as a rule: whatever else it
-/// names as a reason is a person's to judge too, for a command of several parts has another.
+/// A rule for some uses of a tool is Claude Code's to read, which has one for editing hold for all tools that edit.
+/// The only rules to ask are ours: what is asked by a rule is a person's to judge, whichever tool it is. Of a tool that
+/// a rule names, so is whatever else is a reason, for a command of several parts has another.
 pub(super) fn verdict(tools: &Permissions, request: &Value) -> Verdict {
     let name = request["tool_name"].as_str().unwrap_or_default();
     if name.starts_with(PREFIX) {
@@ -53,9 +57,9 @@ pub(super) fn verdict(tools: &Permissions, request: &Value) -> Verdict {
         *may == Permission::Ask && of.split_once('(').is_some_and(|(tool, _)| tool == name)
     });
     let reason = &request["decision_reason_type"];
-    let is_named = !request["matched_ask_rule"].is_null()
-        || !(reason.is_null() || reason.as_str() == Some(ELSEWHERE));
-    match whole.contains(&Permission::Ask) || (some_asked && is_named) {
+    let by_rule = !request["matched_ask_rule"].is_null() || reason.as_str() == Some(RULE);
+    let has_reason = !(reason.is_null() || reason.as_str() == Some(ELSEWHERE));
+    match whole.contains(&Permission::Ask) || by_rule || (some_asked && has_reason) {
         true => Verdict::Ask(people::permission(name, &request["input"])),
         false => Verdict::Allow,
     }
@@ -134,10 +138,16 @@ mod tests {
         assert!(asks("Bash", json!({"decision_reason_type": "subcommandResults"})));
         assert!(asks("Bash", json!({"decision_reason_type": "new"})), "rather once too often");
         let rule = json!({"source": "flagSettings", "tool_name": "Bash"});
-        assert!(asks("Bash", json!({"decision_reason_type": ELSEWHERE, "matched_ask_rule": rule})));
+        let matched = json!({"decision_reason_type": ELSEWHERE, "matched_ask_rule": rule});
+        assert!(asks("Bash", matched.clone()));
         assert!(!asks("Bash", json!({})));
         assert!(!asks("Bash", json!({"decision_reason_type": ELSEWHERE})));
-        assert!(!asks("Write", json!({"decision_reason_type": "rule"})));
+        assert!(
+            asks("Write", json!({"decision_reason_type": "rule"})),
+            "one for editing is for both"
+        );
+        assert!(asks("Write", matched));
+        assert!(!asks("Write", json!({"decision_reason_type": "subcommandResults"})));
         assert_eq!(rules(&tools), ["Bash(git push *)"]);
     }
 }
