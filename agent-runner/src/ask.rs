@@ -116,20 +116,24 @@ pub(crate) fn arguments(fields: &Map<String, Value>) -> String {
 
 /// `text` in quotes, with what is hidden in it shown.
 fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
+    format!("\"{}\"", escaped(text).replace('"', "\\\""))
+}
+
+/// `text` with what is hidden in it shown, and with its line breaks and tabs. Backslashes are doubled: no text looks
+/// like another.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\n' | '\t' => quoted.push(c),
+            '\\' => escaped.push_str("\\\\"),
+            '\n' | '\t' => escaped.push(c),
             c if visible::is_hidden(c) => {
-                write!(quoted, "{}", c.escape_default()).expect("a String takes everything");
+                write!(escaped, "{}", c.escape_default()).expect("a String takes everything");
             }
-            c => quoted.push(c),
+            c => escaped.push(c),
         }
     }
-    quoted.push('"');
-    quoted
+    escaped
 }
 
 /// What became of it.

@@ -55,6 +55,11 @@ pub(super) fn tell(way: Option<&WayOut>, command: &mut Command) {
     );
 }
 
+/// The names of the variables that [`tell`] tells of it.
+pub(super) fn names(way: Option<&WayOut>) -> impl Iterator<Item = &'static str> {
+    way.into_iter().flat_map(|way| way.variables.iter().map(|(name, _)| *name))
+}
+
 fn variables(key: &str, port: u16) -> Vec<(&'static str, String)> {
     let proxy = format!("http://{USER}:{key}@127.0.0.1:{port}");
     let mut variables: Vec<_> = PROXY.into_iter().map(|name| (name, proxy.clone())).collect();

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use twobox_shared::content::Failure;
 
+use super::permission::answer;
+use super::question::Question;
 use super::wire::Heard;
 use crate::provider::resident::{Complaints, Output, Resident};
 use crate::provider::{PromptMessage, Push, TurnHandle, cancelled};
@@ -22,6 +24,9 @@ const CALL_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What it says to what asks a person something, for there is none beside it.
 const NOBODY: &str = "nobody can be asked here: decide by yourself";
+
+/// The request by which a turn begins, during which it may ask.
+pub(super) const TURN: &str = "turn/start";
 
 /// The program.
 pub(super) struct App {
@@ -93,7 +98,7 @@ impl App {
     }
 
     /// Asks for something and waits for the answer. Follow-ups that come meanwhile are kept in `aside`, and what
-    /// happens is for [`App::early`]. A program that does not answer is ended.
+    /// happens is for [`App::early`]. What is asked while no turn is begun is for nobody, and declined. A program that does not answer is ended.
     ///
     /// # Errors
     /// It was refused, or the turn ends.
@@ -114,6 +119,9 @@ impl App {
                 Next::Heard(Heard::Answer(of, answer)) if of == number => {
                     return answer.map_err(Unanswered::Refused);
                 }
+                Next::Heard(Heard::Asks { id, method: asked, params }) if method != TURN => {
+                    self.decline(&id, &asked, &params);
+                }
                 Next::Heard(heard @ (Heard::Happened { .. } | Heard::Asks { .. })) => {
                     self.early.push(heard);
                 }
@@ -128,6 +136,14 @@ impl App {
     /// Answers what it has asked.
     pub(super) fn answer(&mut self, id: &Value, result: &Value) {
         self.resident.tell(&json!({"id": id, "result": result}));
+    }
+
+    /// Answers no to what it asks, or that it has no answer here.
+    fn decline(&mut self, id: &Value, method: &str, params: &Value) {
+        match Question::read(method, params, "") {
+            Some((_, form)) => self.answer(id, &answer(form, false)),
+            None => self.refuse(id, method),
+        }
     }
 
     /// Tells it that what it asks has no answer here.
@@ -272,5 +288,20 @@ mod tests {
         let failure = unanswered.unwrap_err().failure("a thread");
         assert!(failure.retryable && failure.detail.contains("thread/start"), "{failure:?}");
         assert!(!app.is_running(&handle));
+    }
+
+    #[test]
+    fn what_is_asked_where_no_turn_begins_is_declined_at_once() {
+        let (handle, _reins, _said) = TurnHandle::apart();
+        let ask =
+            r#"{"id":"q","method":"item/fileChange/requestApproval","params":{"itemId":"i"}}"#;
+        let script = format!(
+            "read -r asked; echo '{ask}'; read -r told; \
+             case $told in *'\"decline\"'*) echo '{{\"id\":1,\"result\":\"told\"}}';; esac; read -r more"
+        );
+        let mut app = App::played(&script, &handle);
+        let answered = app.call("thread/resume", json!({}), &handle, &mut Vec::new());
+        assert_eq!(answered.unwrap(), "told");
+        app.stop(&handle, false);
     }
 }

@@ -1,9 +1,12 @@
 //! What Codex finds in its own folder, `$CODEX_HOME`: pure, but for the writing.
 
-use std::fs::DirBuilder;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::provider::model::plain;
 
@@ -15,6 +18,24 @@ pub(super) const KEY: &str = "TWOBOX_GATEWAY_KEY";
 
 /// The most bytes of instructions that it reads. They are bounded before.
 const INSTRUCTIONS_MAX: usize = 256 << 10;
+
+/// What it keeps in its folder, besides databases: conversations, and what it needs while it runs. Anything else
+/// could be configuration, such as rules by which commands are run unasked, and the container writes there.
+const KEPT: [&str; 10] = [
+    "sessions",
+    "archived_sessions",
+    "session_index.jsonl",
+    "history.jsonl",
+    "installation_id",
+    "thread-writer-locks",
+    "log",
+    "tmp",
+    ".tmp",
+    ".sandbox_migration",
+];
+
+/// What the name of a database has in it, and that of its journal.
+const DATABASE: &str = ".sqlite";
 
 /// The way to its model.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +57,8 @@ pub(super) struct Way<'a> {
 /// What would look for the vendor's own servers is off: where no name server answers, that costs seconds at
 /// every end. So is what the upstream would run itself, which the host serves nobody, and what has Codex ask
 /// again: that is the host's. It has no sandbox of its own, for the container is one, and
-/// asks nobody but where a thread is begun with another policy.
+/// asks nobody but where a thread is begun with another policy. No shell of it reads start-up files, which lie in
+/// the workspace: they would be run with every command that is allowed.
 pub(super) fn config(way: Way<'_>) -> String {
     let base = way.path.strip_suffix("/responses").unwrap_or(way.path);
     let Way { model, context_tokens, port, .. } = way;
@@ -54,6 +76,7 @@ model_context_window = {context_tokens}
 {effort}\
 approval_policy = \"never\"
 sandbox_mode = \"danger-full-access\"
+allow_login_shell = false
 web_search = \"disabled\"
 project_doc_max_bytes = {INSTRUCTIONS_MAX}
 check_for_update_on_startup = false
@@ -62,6 +85,7 @@ features.plugins = false
 features.apps = false
 features.multi_agent = false
 features.goals = false
+features.shell_snapshot = false
 skills.bundled.enabled = false
 
 [model_providers.{PROVIDER}]
@@ -81,14 +105,56 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
-/// Puts the configuration and the instructions into the folder `home`.
-///
-/// # Errors
-/// The system's.
-pub(super) fn furnish(home: &Path, config: &str, instructions: &str) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(home)?;
-    plain::put(&home.join("config.toml"), config)?;
-    plain::put(&home.join("AGENTS.md"), instructions)
+/// The folders by which Codex may know the one where it works: that, by both names if it has two, and the root of
+/// the repository that it is in.
+pub(super) fn projects(work: &Path) -> BTreeSet<PathBuf> {
+    let real = fs::canonicalize(work).unwrap_or_else(|_| work.to_owned());
+    let root = real.ancestors().find(|it| it.join(".git").symlink_metadata().is_ok());
+    let root = root.map(Path::to_owned);
+    [work.to_owned(), real].into_iter().chain(root).collect()
+}
+
+/// The tables by which it obeys nothing that lies in `projects`. Where none says so, it decides by itself to trust
+/// the folder of a thread.
+pub(super) fn distrust(projects: &BTreeSet<PathBuf>) -> String {
+    let mut text = String::new();
+    for project in projects {
+        let name = quoted(&project.to_string_lossy());
+        writeln!(text, "\n[projects.{name}]\ntrust_level = \"untrusted\"")
+            .expect("a String takes everything");
+    }
+    text
+}
+
+/// What its folder has to be.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) folder: PathBuf,
+    /// The text of `config.toml`.
+    pub(super) config: String,
+    pub(super) instructions: String,
+}
+
+impl Home {
+    /// Puts the configuration and the instructions there, and takes away what could be more of them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn furnish(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !is_kept(&entry.file_name()) {
+                plain::clear(&entry.path())?;
+            }
+        }
+        plain::put(&self.folder.join("config.toml"), &self.config)?;
+        plain::put(&self.folder.join("AGENTS.md"), &self.instructions)
+    }
+}
+
+fn is_kept(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| KEPT.contains(&name) || name.contains(DATABASE))
 }
 
 #[cfg(test)]
@@ -120,13 +186,56 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (home, other) = (dir.path().join("a/home"), dir.path().join("other"));
         fs::write(&other, "theirs").unwrap();
-        furnish(&home, "one", "two").unwrap();
+        let furnish = |config: &str, instructions: &str| {
+            let (config, instructions) = (config.to_owned(), instructions.to_owned());
+            Home { folder: home.clone(), config, instructions }.furnish().unwrap();
+        };
+        furnish("one", "two");
         fs::remove_file(home.join("config.toml")).unwrap();
         std::os::unix::fs::symlink(&other, home.join("config.toml")).unwrap();
         std::os::unix::fs::symlink(&other, home.join("config.new")).unwrap();
-        furnish(&home, "three", "four").unwrap();
+        furnish("three", "four");
         let read = |name| fs::read_to_string(home.join(name)).unwrap();
         assert_eq!((read("config.toml"), read("AGENTS.md")), ("three".into(), "four".into()));
         assert_eq!(fs::read_to_string(&other).unwrap(), "theirs");
+    }
+
+    #[test]
+    fn what_could_be_configuration_is_taken_away_and_conversations_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("home");
+        let elsewhere = dir.path().join("elsewhere");
+        for made in ["home/rules", "home/hooks", "home/sessions/2026", "home/tmp", "elsewhere"] {
+            fs::create_dir_all(dir.path().join(made)).unwrap();
+        }
+        let planted =
+            ["rules/default.rules", "hooks/x", "hooks.json", ".env", "AGENTS.override.md"];
+        let kept = ["sessions/2026/r.jsonl", "state_5.sqlite", "state_5.sqlite-wal", "tmp/x"];
+        for name in planted.iter().chain(&kept) {
+            fs::write(folder.join(name), "x").unwrap();
+        }
+        fs::write(elsewhere.join("x"), "x").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, folder.join("skills")).unwrap();
+        let home = Home { folder, config: String::new(), instructions: String::new() };
+        home.furnish().unwrap();
+        let there = |name: &&str| home.folder.join(name).symlink_metadata().is_ok();
+        assert!(!planted.iter().any(there) && !there(&"skills"));
+        assert!(kept.iter().all(there));
+        assert!(elsewhere.join("x").exists(), "a link is removed, and not what it leads to");
+    }
+
+    #[test]
+    fn nothing_is_trusted_by_any_name_of_the_place_where_it_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let work = root.join("in/work");
+        fs::create_dir_all(&work).unwrap();
+        let link = root.join("link");
+        std::os::unix::fs::symlink(&work, &link).unwrap();
+        let of = |more: &[&Path]| more.iter().map(|it| it.to_path_buf()).collect::<BTreeSet<_>>();
+        fs::create_dir(root.join("in/.git")).unwrap();
+        assert_eq!(projects(&link), of(&[&link, &work, &root.join("in")]));
+        let text = distrust(&of(&[Path::new("/a\"b")]));
+        assert_eq!(text, "\n[projects.\"/a\\\"b\"]\ntrust_level = \"untrusted\"\n");
     }
 }

@@ -63,9 +63,17 @@ pub(crate) struct Codex {
     desk: Option<Desk>,
     /// The port of the program that runs.
     forwarder: Option<Forwarder>,
+    /// What its own folder has to be before it reads it.
+    home: Option<home::Home>,
     app: App,
     /// The thread that the program has open, if nothing is in it but what the point names.
     open: Option<Point>,
+}
+
+/// How a turn ends whose program finds its folder not as it has to be.
+fn trouble(error: std::io::Error) -> Failure {
+    let detail = format!("codex could not be made ready: {error}");
+    Failure::retryable(Failure::PROVIDER_ERROR, detail)
 }
 
 impl Codex {
@@ -95,6 +103,7 @@ impl Codex {
             way_out,
             desk: None,
             forwarder: None,
+            home: None,
             app: App::new(),
             open: None,
         }
@@ -155,10 +164,6 @@ impl Codex {
             .cli
             .as_ref()
             .ok_or_else(|| broken("the host has given no codex: it is older than this runner"))?;
-        let trouble = |error: std::io::Error| {
-            let detail = format!("codex could not be made ready: {error}");
-            Failure::retryable(Failure::PROVIDER_ERROR, detail)
-        };
         let forwarder = match self.forwarder.take() {
             Some(forwarder) => forwarder,
             None => Forwarder::open(&self.socket).map_err(trouble)?,
@@ -172,7 +177,9 @@ impl Codex {
             effort: self.settings.reasoning_effort.as_deref(),
         };
         let own = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        let names = own.chain(environment.iter().map(|(name, _)| (*name).to_owned())).collect();
+        let told = environment.iter().map(|(name, _)| *name);
+        let told = told.chain(way_out::names(self.way_out.as_ref()));
+        let names = own.chain(told.map(str::to_owned)).collect();
         let servers = servers::Servers {
             settings: &self.settings,
             tools: tools.as_ref(),
@@ -182,27 +189,35 @@ impl Codex {
             tool_timeout: self.tool_timeout,
         };
         let config = format!(
-            "{}{}{}",
+            "{}{}{}{}",
             permission::features(&self.settings.tools),
             home::config(way),
             servers.text(),
+            home::distrust(&home::projects(&self.places.work)),
         );
         self.forwarder = Some(forwarder);
-        let home = self.places.kept("codex").map_err(trouble)?;
+        let folder = self.places.kept("codex").map_err(trouble)?;
         let reaches = self.way_out.is_some();
         let instructions = self.places.instructions(reaches);
         fits_system(&instructions)?;
-        home::furnish(&home, &config, &instructions).map_err(trouble)?;
+        let home = self.home.insert(home::Home { folder, config, instructions });
+        home.furnish().map_err(trouble)?;
         let mut command = Command::new(cli.join(PROGRAM));
         command
             .arg("app-server")
             .current_dir(&self.places.work)
-            .env("CODEX_HOME", &home)
+            .env("CODEX_HOME", &home.folder)
             .env(home::KEY, &self.key)
             .env_remove(AGENT) // where the agent's sessions share nothing
             .envs(environment);
         way_out::tell(self.way_out.as_ref(), &mut command);
         Ok(command)
+    }
+
+    /// Has its folder be as it was at its start, for with each thread it reads all of that anew: what the container
+    /// has put there since is nobody's configuration.
+    fn refurnish(&self) -> Result<(), Failure> {
+        self.home.as_ref().map_or(Ok(()), home::Home::furnish).map_err(trouble)
     }
 
     /// Where its programs find their folders.

@@ -8,9 +8,10 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 use twobox_shared::agent_config::{HOST_SERVER, Permission, Permissions, Servers};
+use twobox_shared::visible;
 
 use super::question::{Change, Form, Question};
-use crate::ask::Asking;
+use crate::ask::{self, Asking};
 use crate::provider::people;
 
 /// The tools of Codex, by the names that a permission has.
@@ -20,6 +21,9 @@ const PICTURES: &str = "view_image";
 
 /// The policy of a thread whose commands and patches are all asked for.
 const ASKS: &str = "untrusted";
+
+/// Stands below a patch whose last line has no end. No line of a patch is shown like it, whose backslashes are doubled.
+const UNENDED: &str = "\\ without the end of the line";
 
 /// What becomes of a use of a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,22 +116,29 @@ pub(super) fn verdict(tools: &Permissions, question: &Question, changes: &[Chang
     }
 }
 
-/// A patch as people are shown it: which file, and below it, set in, what is done to it.
+/// A patch as people are shown it: which file, and below it, set in, what is done to it. What is hidden is escaped, and
+/// so are the backslashes of the patch: no two patches are shown alike.
 fn patch(changes: &[Change]) -> String {
     let mut text = String::new();
     for Change { path, kind, diff } in changes {
         let how = kind["type"].as_str().unwrap_or("change");
-        let path = json!(path);
+        let named = |path: &str| visible::json(&json!(path).to_string());
+        let path = named(path);
         write!(text, "{how} {path}").expect("a String takes everything");
         if let Some(to) = kind["move_path"].as_str() {
-            write!(text, " to {}", json!(to)).expect("a String takes everything");
+            write!(text, " to {}", named(to)).expect("a String takes everything");
         }
         text.push('\n');
-        for line in diff.lines() {
-            writeln!(text, "  {line}").expect("a String takes everything");
+        let whole = diff.strip_suffix('\n');
+        for line in whole.unwrap_or(diff).split('\n').filter(|_| !diff.is_empty()) {
+            writeln!(text, "  {}", ask::escaped(line)).expect("a String takes everything");
+        }
+        if whole.is_none() && !diff.is_empty() {
+            writeln!(text, "  {UNENDED}").expect("a String takes everything");
         }
     }
-    text.trim_end().to_owned()
+    text.pop(); // the last line's end
+    text
 }
 
 /// The answer to a question of this form.
@@ -213,6 +224,30 @@ mod tests {
         assert_eq!(arguments, "all=true");
         assert_eq!(verdict(&tools, &server("twobox"), &[]), Verdict::Allow, "the desk asks");
         assert_eq!(verdict(&tools, &Question::Other, &[]), Verdict::Deny);
+    }
+
+    #[test]
+    fn no_two_patches_are_shown_alike() {
+        let shown = |diff: &str| {
+            let (path, diff) = ("a\u{202e}".to_owned(), diff.to_owned());
+            patch(&[Change { path, kind: json!({"type": "add"}), diff }])
+        };
+        assert_eq!(shown("+x \r\n\n"), "add \"a\\u202e\"\n  +x \\r\n  ");
+        assert!(shown("+\t\u{202e}\\n\n").ends_with("\n  +\t\\u{202e}\\\\n"));
+        let diffs = [
+            "",
+            "\n",
+            "\n\n",
+            "x",
+            "x\n",
+            "x\n\n",
+            "x \n",
+            "x\r\n",
+            "x\\r\n",
+            "x\n\\ without the end of the line\n",
+        ];
+        let all: std::collections::BTreeSet<String> = diffs.into_iter().map(shown).collect();
+        assert_eq!(all.len(), diffs.len(), "{all:#?}");
     }
 
     #[test]

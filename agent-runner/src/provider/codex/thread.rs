@@ -62,6 +62,7 @@ impl Codex {
         if self.open.as_ref() == Some(&point) {
             return Ok(Opened { thread: point.thread, earlier: Vec::new() });
         }
+        self.refurnish()?;
         let cwd = &self.places.work;
         let params = json!({"threadId": point.thread, "cwd": cwd, "excludeTurns": true});
         let params = with_policy(params, self.asks());
@@ -100,6 +101,7 @@ impl Codex {
         handle: &TurnHandle,
         aside: &mut Vec<PromptMessage>,
     ) -> Result<Opened, Failure> {
+        self.refurnish()?;
         let params = with_policy(json!({"cwd": self.places.work}), self.asks());
         let started = self
             .app

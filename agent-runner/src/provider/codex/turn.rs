@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use twobox_shared::agent_config::Permissions;
 use twobox_shared::content::Failure;
 
-use super::app::{App, Next};
+use super::app::{App, Next, TURN};
 use super::course::Course;
 use super::failure::{self, judge};
 use super::lent::{self, Places};
@@ -110,7 +110,7 @@ impl Talk<'_> {
         let params = with_policy(params, self.asks);
         let begun = self
             .app
-            .call("turn/start", params, self.handle, &mut self.aside)
+            .call(TURN, params, self.handle, &mut self.aside)
             .map_err(|unanswered| unanswered.failure("a turn"));
         let turn = begun.and_then(|begun| {
             let detail = "codex began a turn and did not say which";

@@ -42,8 +42,11 @@ pub(in crate::provider) fn put(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(half, path)
 }
 
-/// Removes what is at `path`, if anything is.
-fn clear(path: &Path) -> io::Result<()> {
+/// Removes what is at `path`, if anything is: a link itself, and not what it leads to.
+///
+/// # Errors
+/// The system's.
+pub(in crate::provider) fn clear(path: &Path) -> io::Result<()> {
     let removed = fs::symlink_metadata(path).and_then(|there| match there.is_dir() {
         true => fs::remove_dir_all(path),
         false => fs::remove_file(path),

@@ -1,5 +1,5 @@
-//! What agents have that a vendor's real program answers: tools that a person has to allow, the host's tools, servers
-//! of MCP, and a way to the network.
+//! What agents have that a vendor's real program answers: tools that a person has to allow, the host's tools, and
+//! servers of MCP.
 
 use std::fs;
 
@@ -23,14 +23,13 @@ on_process!(
     a_server_of_codex_runs_in_the_program_folder_and_may_have_to_ask,
     a_required_server_that_does_not_start_costs_a_turn_and_no_conversation,
     what_is_denied_to_codex_is_not_there,
-    commands_of_vendors_programs_know_the_way_to_the_network,
     a_permission_for_a_tool_that_nobody_has_is_refused,
 );
 
 const RUN: &str = "echo ran >> runs.txt";
 
 /// A server that says where it runs, and with what.
-const SERVER: &str = r#"
+pub(super) const SERVER: &str = r#"
 import json, os, sys
 def tool(name):
     return {"name": name, "description": name, "inputSchema": {"type": "object"}}
@@ -56,7 +55,13 @@ for line in sys.stdin:
 
 /// An installation in which the program `kind` answers for `ada`, with more in `provider` and in her configuration;
 /// `None` where there is no such program.
-fn up(setup: Setup, server: &ModelServer, kind: &str, own: Value, more: Value) -> Option<World> {
+pub(super) fn up(
+    setup: Setup,
+    server: &ModelServer,
+    kind: &str,
+    own: Value,
+    more: Value,
+) -> Option<World> {
     let (secret, model) = match kind {
         "claude" => ("anthropic", "anthropic/claude-x"),
         _ => ("openai", "openai/gpt-x"),
@@ -79,23 +84,23 @@ fn up(setup: Setup, server: &ModelServer, kind: &str, own: Value, more: Value) -
     Some(world)
 }
 
-fn notes() -> Value {
+pub(super) fn notes() -> Value {
     json!({"notes": {"command": ["/usr/bin/python3", "notes.py"], "env": {"OWN": "its own"}}})
 }
 
-fn bash(line: &str) -> Step {
+pub(super) fn bash(line: &str) -> Step {
     Step::call("Bash", json!({"command": line}))
 }
 
-fn shell(line: &str) -> Step {
+pub(super) fn shell(line: &str) -> Step {
     Step::call("exec_command", json!({"cmd": line}))
 }
 
-fn work(world: &World) -> std::path::PathBuf {
+pub(super) fn work(world: &World) -> std::path::PathBuf {
     world.session("ada").folder.join("work")
 }
 
-fn prompts(chat: &Chat) -> Vec<String> {
+pub(super) fn prompts(chat: &Chat) -> Vec<String> {
     chat.letters()
         .into_iter()
         .map(|it| it.text)
@@ -104,14 +109,14 @@ fn prompts(chat: &Chat) -> Vec<String> {
 }
 
 /// Waits for the prompt number `count`, and says it and its code.
-fn nth_prompt(chat: &Chat, count: usize) -> (String, String) {
+pub(super) fn nth_prompt(chat: &Chat, count: usize) -> (String, String) {
     let prompt = wait_for("a prompt", || prompts(chat).into_iter().nth(count - 1));
     let code = prompt[1..5].to_owned();
     (prompt, code)
 }
 
 /// What was said to the model in request `number`, counted from 0.
-fn told(server: &ModelServer, number: usize) -> String {
+pub(super) fn told(server: &ModelServer, number: usize) -> String {
     server.wait_ended(number + 1)[number].body.to_string()
 }
 
@@ -373,28 +378,6 @@ fn what_is_denied_to_codex_is_not_there(setup: Setup) {
     let tools = server.requests()[0].body["tools"].to_string();
     assert!(!tools.contains("exec_command") && !tools.contains("view_image"), "{tools}");
     assert!(!work(&world).join("runs.txt").exists());
-}
-
-fn commands_of_vendors_programs_know_the_way_to_the_network(setup: Setup) {
-    let server = ModelServer::start();
-    let more = json!({"egress": ["example.com"]});
-    let Some(world) = up(setup, &server, "claude", json!({}), more.clone()) else { return };
-    let look = "case \"$HTTPS_PROXY$https_proxy\" in *session:*@127.0.0.1:*session:*@*) echo way out; esac; \
-                curl -sS -m 20 -o /dev/null https://else.where.test/ 2>&1";
-    server.script(vec![bash(look), Step::text("one")]);
-    let chat = world.chat("ada");
-    assert_eq!(chat.ask("look"), "one");
-    let (first, system) = (told(&server, 1), server.requests()[0].body["system"].to_string());
-    assert!(first.contains("way out") && first.contains("403"), "{first}");
-    assert!(system.contains("through a proxy"), "{system}");
-    let provider = json!({"kind": "codex", "model": "openai/gpt-x"});
-    set_secret(&world, "openai", KEY);
-    world.configure_agent("ada", &json!({"provider": provider}));
-    server.script(vec![shell(look), Step::text("two")]);
-    let id = chat.say("look");
-    assert_eq!(chat.wait_answer_within(LONG, &id).text, "two");
-    let second = told(&server, 3);
-    assert!(second.contains("way out") && second.contains("403"), "{second}");
 }
 
 fn a_permission_for_a_tool_that_nobody_has_is_refused(setup: Setup) {
