@@ -17,6 +17,7 @@ use super::command::Command;
 use super::task::Task;
 use crate::allowance::{self, Allowance};
 use crate::core::Core;
+use crate::over_budget::BudgetHeld;
 
 /// Whether the container that lives has a way to models.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ struct Told {
 /// What the requests of a session depend on.
 struct OfSession {
     allowance: Allowance,
+    held: BudgetHeld,
     core: Arc<Core>,
     id: SessionId,
     recording: PathBuf,
@@ -45,7 +47,9 @@ struct OfSession {
 
 impl Terms for OfSession {
     fn allowed(&self) -> Allowed {
-        self.allowance.now()
+        let allowed = self.allowance.now();
+        self.held.note(self.core.limits(allowed.limit));
+        allowed
     }
 
     fn recording(&self) -> Option<PathBuf> {
@@ -91,14 +95,14 @@ impl Task {
         self.may_have_run = true;
         let (boxes, core, agent) =
             (Arc::clone(&self.boxes), Arc::clone(&self.core), self.record.agent_group);
-        let id = self.id;
+        let (id, held) = (self.id, self.budget_held.clone());
         let recordings = core.parts.data.recordings().join(&self.record.agent_folder);
         let recording = recordings.join(format!("{id}.jsonl"));
         // Opened inside tokio, which the threads for blocking work belong to.
         let opened = blocking(move || {
             let socket = boxes.paths().gateway_socket();
-            let terms = Arc::new(OfSession { allowance, core: Arc::clone(&core), id, recording });
-            core.parts.gateway.open(id, agent, &way, terms, &socket)
+            let terms = OfSession { allowance, held, core: Arc::clone(&core), id, recording };
+            core.parts.gateway.open(id, agent, &way, Arc::new(terms), &socket)
         });
         match opened.await {
             Ok(door) => Way::Open(door),

@@ -72,6 +72,31 @@ impl OverBudget {
     }
 }
 
+/// What an agent's budgets were at least, since its container was started or something was put off last: nothing
+/// else says under which of them a request was refused that is settled later. The container's way to models notes
+/// here what it is told; so it is shared.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BudgetHeld(Arc<Mutex<Option<Limits>>>);
+
+impl BudgetHeld {
+    /// A container is started, for which this holds. Of one that an earlier host has started nothing is known.
+    pub(crate) fn begin(&self, limits: Limits) {
+        *lock(&self.0) = Some(limits);
+    }
+
+    /// A request is judged by these.
+    pub(crate) fn note(&self, limits: Limits) {
+        if let Some(held) = &mut *lock(&self.0) {
+            *held = held.and(limits);
+        }
+    }
+
+    /// The least that has held, `now` included: nothing, where nobody knows. From here on it is that of `now`.
+    fn take(&self, now: Limits) -> Limits {
+        lock(&self.0).replace(now).unwrap_or(Limits::NOTHING).and(now)
+    }
+}
+
 impl Core {
     /// What holds for an agent whose own limit is `agent`.
     pub(crate) fn limits(&self, agent: Limit) -> Limits {
@@ -148,8 +173,9 @@ impl Task {
     /// where other limits hold.
     ///
     /// A budget may have been raised between the refusal and now, and nobody trustworthy says what held then: it is
-    /// taken for the least of what has held since the container was started, and for nothing where nobody knows. What
-    /// is tried once more for nothing is put off again by what holds now.
+    /// taken for the least by which any request was judged since the container was started or something was put off
+    /// last, and for nothing where nobody knows. What is tried once more for nothing is put off again by what holds
+    /// now.
     pub(crate) async fn tell_over_budget(
         &mut self,
         actions: &[Action],
@@ -172,8 +198,7 @@ impl Task {
                     Some(limits) => limits,
                     None => {
                         let now = self.limits().await;
-                        let before = self.budget_held.replace(now).unwrap_or(Limits::NOTHING);
-                        *held.insert(before.and(now))
+                        *held.insert(self.budget_held.take(now))
                     }
                 };
                 let address = address_of_origin(&message.origin, &self.reply_address);
@@ -251,6 +276,28 @@ mod tests {
         assert_eq!(look(Some(Limits::default()), now), (vec![bob], false), "it was taken away");
         assert!(budgets.add(agent, ada, waits(10)), "somebody has to look again");
         assert_eq!(look(Some(tokens(10)), until), (vec![], false), "it goes on by itself");
+    }
+
+    #[test]
+    fn a_budget_that_was_lowered_and_raised_again_held_lowered_for_what_was_refused() {
+        let tokens = |tokens| {
+            let agent = Limit { nano_usd: None, tokens: Some(tokens) };
+            Limits { all: Limit::default(), agent, run: None }
+        };
+        let held = BudgetHeld::default();
+        let way = held.clone();
+        way.note(tokens(30));
+        assert_eq!(held.take(tokens(20)), Limits::NOTHING.and(tokens(20)), "nobody knows");
+        assert_eq!(held.take(tokens(30)), tokens(20), "as it was then");
+        held.begin(tokens(30));
+        for judged in [30, 10, 30] {
+            way.note(tokens(judged));
+        }
+        assert_eq!(held.take(tokens(30)), tokens(10), "some request was judged by that");
+        assert_eq!(held.take(tokens(30)), tokens(30), "and was told of");
+        way.note(tokens(5));
+        held.begin(tokens(30));
+        assert_eq!(held.take(tokens(30)), tokens(30), "it is another container");
     }
 
     #[test]

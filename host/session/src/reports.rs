@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use twobox_shared::fault::{self, CrashPoint};
-use twobox_shared::ids::MessageId;
+use twobox_shared::ids::{ApprovalId, MessageId};
 use twobox_shared::inbox::Cursor;
 use twobox_shared::time::UnixMillis;
 
@@ -15,6 +15,7 @@ use super::signal::Reason;
 use super::task::{Task, Trouble};
 use twobox_channels::Channel;
 use twobox_model::channel::{Address, Outbound, Outcome};
+use twobox_store::approvals::asked_by;
 
 /// What a channel said of one batch.
 #[derive(Debug)]
@@ -37,6 +38,16 @@ enum What {
     Row(MessageId),
     /// By its cause.
     Notice(String),
+}
+
+impl Sent {
+    /// What people are asked by it.
+    fn asked(&self) -> impl Iterator<Item = ApprovalId> {
+        self.outbounds.iter().filter_map(|name| match &name.what {
+            What::Notice(cause) => asked_by(cause),
+            What::Row(_) => None,
+        })
+    }
 }
 
 impl Outgoing {
@@ -115,7 +126,8 @@ impl Task {
                 self.outgoing.reports.push_front(sent);
                 return Err(trouble);
             }
-            self.outgoing.landed(&sent.address);
+            self.outgoing.in_flight.remove(&sent.address);
+            self.core.in_hand.over(sent.asked());
             self.handle.signal.raise(Reason::Due);
         }
         Ok(())

@@ -88,7 +88,7 @@ impl Task {
         let mut way = Way::None;
         let started = match furnished {
             Ok((agent, profile)) => {
-                self.budget_held = Some(self.core.limits(allowance::of(&profile).limit));
+                self.budget_held.begin(self.core.limits(allowance::of(&profile).limit));
                 way = self.open_way_of(&profile).await; // it may ask as soon as it lives
                 let spec = self.start_spec(runner, agent, profile);
                 self.while_accepting(core.parts.runtime.start(&spec)).await

@@ -28,6 +28,7 @@ use super::looks::{Looks, Waiting};
 use super::mark::Mark;
 use super::onlookers::Onlookers;
 use super::outgoing::Outgoing;
+use super::over_budget::BudgetHeld;
 use super::refusals::Refusals;
 use super::signal::Reason;
 use super::sweep_budget::SweepBudget;
@@ -40,7 +41,6 @@ use twobox_shared::errors::chain;
 use twobox_store::DbError;
 use twobox_store::sessions::{DUE_NOW, SessionRecord};
 use twobox_store::storage::{explain, passes};
-use twobox_store::usage::Limits;
 use twobox_system::blocking::{blocking, blocking_timed};
 
 /// A task whose next look is further away than this retires; the safety net wakes it in time.
@@ -87,9 +87,8 @@ pub(crate) struct Task {
     pub(super) waits_for_look: Waiting,
     /// Whether a run may go on that has cost something: its end has to be said.
     pub(super) may_have_run: bool,
-    /// What its agent could use in a day when its container was started, or when something was put off since. Of
-    /// one that an earlier host has started nothing is known.
-    pub(super) budget_held: Option<Limits>,
+    /// What its agent could use in a day at least, while its container lived.
+    pub(super) budget_held: BudgetHeld,
     /// When the session was last looked over for what can be forgotten.
     pub(super) looked_over: Option<Monotonic>,
     pub(crate) closing: bool,
@@ -138,7 +137,7 @@ pub(crate) async fn run(
         runtime_silent: 0,
         waits_for_look: Waiting::default(),
         may_have_run: true, // of an earlier life nothing is known
-        budget_held: None,
+        budget_held: BudgetHeld::default(),
         looked_over: None,
         closing: false,
         handle,

@@ -5,10 +5,11 @@
 //! A message is judged once, and is a message or an answer from then on, however often its channel hands it
 //! in.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use twobox_shared::content::{Chat, KIND_CHAT, KIND_WORD, digest16};
-use twobox_shared::ids::SessionId;
+use twobox_shared::ids::{ApprovalId, SessionId};
 use twobox_shared::inbox::{Inbox, NewMessage};
 use twobox_shared::open::BoxError;
 
@@ -20,7 +21,7 @@ use twobox_model::approval::{
 };
 use twobox_model::channel::{Address, Refusal};
 use twobox_store::DbError;
-use twobox_store::approvals::{AskedThere, Decide, Said, SaidIn, There, asks};
+use twobox_store::approvals::{AskedThere, Decide, Said, SaidIn, There};
 use twobox_store::notices::Notice;
 use twobox_system::blocking::blocking;
 
@@ -39,26 +40,14 @@ enum Judged {
 
 /// Judges `text`, said in a conversation to whom it is `own`, where all of `there` was asked. Whoever knows a
 /// code has seen it, whatever was recorded of that. A number alone says nothing about what was not shown yet;
-/// what a channel `has` in its hands may have been. What another session's channel has nobody else knows, so that
-/// a number which may mean that too decides nothing.
-fn judge(text: &str, there: &There, own: SessionId, has: impl Fn(&Approval) -> bool) -> Judged {
+/// what a channel has `in_hand`, whichever session asks, may have been. So all who hear it judge alike.
+fn judge(text: &str, there: &There, own: SessionId, in_hand: &HashSet<ApprovalId>) -> Judged {
     let by_number = is_number(text);
-    let is_own = |asked: &AskedThere| asked.approval.session == own;
-    let is_mine = |asked: &AskedThere| is_own(asked) || !asked.hears;
-    let was_seen = |asked: &AskedThere| {
-        !by_number || asked.was_sent() || (is_own(asked) && has(&asked.approval))
-    };
-    let may_be_seen =
-        |asked: &AskedThere| was_seen(asked) || (!is_own(asked) && asked.may_be_sent());
+    let is_mine = |asked: &AskedThere| asked.approval.session == own || !asked.hears;
+    let was_seen =
+        |asked: &AskedThere| !by_number || asked.was_sent() || in_hand.contains(&asked.approval.id);
     let seen: Vec<&AskedThere> = there.asked.iter().filter(|asked| was_seen(asked)).collect();
-    let may_mean = |fits: &dyn Fn(&AskedThere) -> bool| {
-        let asked = there.asked.iter().filter(|asked| fits(asked));
-        meant(text, &asked.map(|asked| &asked.approval).collect::<Vec<_>>())
-    };
-    let meaning = match (may_mean(&was_seen), may_mean(&may_be_seen)) {
-        (Meant::Decide(..), Meant::Unclear(why)) => Meant::Unclear(why),
-        (meaning, _) => meaning,
-    };
+    let meaning = meant(text, &seen.iter().map(|asked| &asked.approval).collect::<Vec<_>>());
     match (meaning, &there.elsewhere) {
         (Meant::Decide(at, verdict), _) if is_mine(seen[at]) => {
             Judged::Decides(Box::new(seen[at].approval.clone()), verdict)
@@ -119,6 +108,7 @@ impl Task {
             said_in: said_in.clone(),
             code: named_code(&chat.text),
         };
+        let in_hand = self.core.in_hand.all(); // first: what leaves it meanwhile is recorded
         let there = self.core.parts.store.approvals().asked_at(said).await;
         let there = there.map_err(|error| self.not_now(&error))?;
         if there.asked.is_empty() && there.elsewhere.is_none() {
@@ -133,8 +123,7 @@ impl Task {
         if there.told || there.asked.iter().any(|asked| asked.was_decided_in(&said_in)) {
             return Ok(true);
         }
-        let has = |approval: &Approval| self.outgoing.is_handed_over(&asks(approval.id));
-        let done = match judge(&chat.text, &there, self.id, has) {
+        let done = match judge(&chat.text, &there, self.id, &in_hand) {
             Judged::Message => return Ok(false),
             Judged::Others => Ok(()),
             Judged::Tell(why) => self.tell_unclear(&there, said_in, address, why).await,

@@ -42,7 +42,7 @@ fn there(asked: Vec<(Approval, &str)>) -> There {
 }
 
 fn judged(text: &str, there: &There, own: SessionId) -> Judged {
-    judge(text, there, own, |_| false)
+    judge(text, there, own, &HashSet::new())
 }
 
 #[test]
@@ -104,30 +104,50 @@ fn what_a_session_asks_that_does_not_hear_the_chat_is_decided_by_whoever_does() 
 }
 
 #[test]
-fn a_number_that_may_mean_what_another_has_in_hand_decides_nothing() {
+fn what_a_channel_has_in_hand_all_who_hear_the_chat_have_seen_alike() {
+    let [run, ada, bob, eve] = [0; 4].map(|_| SessionId::generate(&SystemIds));
+    let mut asked = there(vec![(tea("aaaa", ada), "held")]);
+    let in_hand = HashSet::from([asked.asked[0].approval.id]);
+    let judged = |asked: &There, own| judge("1", asked, own, &in_hand);
+    assert!(matches!(judged(&asked, ada), Judged::Decides(..)));
+    assert_eq!(judged(&asked, bob), Judged::Others, "it is an answer, and no message to bob");
+    asked.asked.push(AskedThere::of(tea("bbbb", bob), "delivered"));
+    for own in [ada, bob] {
+        assert!(matches!(judged(&asked, own), Judged::Tell(_)), "it may mean either");
+    }
+    assert_eq!(judged(&asked, eve), Judged::Others);
+    asked.asked.truncate(1);
+    asked.asked[0].approval.session = run;
+    asked.asked[0].hears = false;
+    for own in [ada, bob] {
+        assert!(matches!(judged(&asked, own), Judged::Decides(..)), "whoever is first");
+    }
+}
+
+#[test]
+fn what_waits_for_a_channel_keeps_no_number_from_what_was_shown() {
     let [ada, bob, eve] = [0; 3].map(|_| SessionId::generate(&SystemIds));
-    let asked = there(vec![(tea("aaaa", ada), "held"), (tea("bbbb", bob), "delivered")]);
-    let id = asked.asked[0].approval.id;
-    let has = |approval: &Approval| approval.id == id;
-    assert!(matches!(judge("1", &asked, ada, has), Judged::Tell(_)), "she knows that it was shown");
-    assert!(matches!(judged("1", &asked, bob), Judged::Tell(_)), "and he that it may have been");
-    assert_eq!(judged("1", &asked, eve), Judged::Others);
-    assert!(matches!(judged("bbbb 1", &asked, bob), Judged::Decides(..)), "a code says which");
-    let asked = there(vec![(tea("aaaa", ada), "failed"), (tea("bbbb", bob), "delivered")]);
-    assert!(matches!(judged("1", &asked, bob), Judged::Decides(..)), "nobody will be shown that");
+    for prompt in ["held", "failed"] {
+        let asked = there(vec![(tea("aaaa", ada), prompt), (tea("bbbb", bob), "delivered")]);
+        let Judged::Decides(approval, Verdict::Choose(1)) = judged("1", &asked, bob) else {
+            panic!("{prompt}")
+        };
+        assert_eq!(approval.code, "bbbb", "{prompt}");
+        assert_eq!(judged("1", &asked, ada), Judged::Others, "{prompt}: nobody saw hers");
+        assert_eq!(judged("1", &asked, eve), Judged::Others, "{prompt}");
+        assert!(matches!(judged("aaaa 1", &asked, ada), Judged::Decides(..)), "{prompt}");
+    }
 }
 
 #[test]
 fn a_number_answers_what_was_shown_and_its_own_delivery_alone_shows_it() {
     let [ada, bob] = [0; 2].map(|_| SessionId::generate(&SystemIds));
     let asked = there(vec![(tea("aaaa", ada), "held")]);
-    assert_eq!(judged("1", &asked, ada), Judged::Message, "nobody was asked yet");
-    let has = |id: ApprovalId| move |approval: &Approval| approval.id == id;
-    let id = asked.asked[0].approval.id;
-    assert!(matches!(judge("1", &asked, ada, has(id)), Judged::Decides(..)));
-    let other = ApprovalId::generate(&SystemIds);
-    assert_eq!(judge("1", &asked, ada, has(other)), Judged::Message, "another is on its way");
-    assert_eq!(judge("1", &asked, bob, has(id)), Judged::Message);
+    let other = HashSet::from([ApprovalId::generate(&SystemIds)]);
+    for own in [ada, bob] {
+        assert_eq!(judged("1", &asked, own), Judged::Message, "nobody was asked yet");
+        assert_eq!(judge("1", &asked, own, &other), Judged::Message, "another is on its way");
+    }
     assert!(matches!(judged("aaaa 1", &asked, ada), Judged::Decides(..)), "who knows it saw it");
     for prompt in ["sending", "uncertain"] {
         let asked = there(vec![(tea("aaaa", ada), prompt)]);

@@ -208,19 +208,19 @@ impl Task {
     }
 
     async fn decide(&mut self, order: Decide) -> Result<Result<Approval, String>, DbError> {
-        // First, so that whatever comes between them, somebody tells the agent.
         let (by, asker, now) = (order.by.clone(), order.session, self.now());
-        match asker == self.id {
-            true => self.mark(Some(DUE_NOW)).await?,
-            false => self.core.parts.store.sessions().mark(asker, Some(DUE_NOW)).await?,
+        // A decision marks whoever asked, so that somebody tells the agent. This one has to know its own mark.
+        if asker == self.id {
+            self.mark(Some(DUE_NOW)).await?;
         }
-        let decided = self.core.parts.store.approvals().decide(order, now).await?;
-        if let Ok(approval) = &decided {
+        let decided = self.core.parts.store.approvals().decide(order, now).await;
+        if let Ok(Ok(approval)) = &decided {
             fault::point(CrashPoint::HostApprovalDecided);
             tracing::info!(session = %asker, code = approval.code, by,
                 status = approval.status.as_str(), "a person has decided");
             self.sweep_budget.earn(1);
         }
+        // Also after an error: its commit may have been one all the same.
         match asker == self.id {
             true => {
                 self.people_changed();
@@ -228,14 +228,14 @@ impl Task {
             }
             false => self.pass_on(asker),
         }
-        Ok(match decided {
+        Ok(match decided? {
             Ok(approval) => Ok(approval),
             Err(Undecided::Already { approval }) => Ok(*approval),
             Err(why) => Err(why.to_string()),
         })
     }
 
-    /// Has the session that asked look at what was decided, which it is marked for. Nobody waits for that: it may
+    /// Has the session that asked look at what was decided, for which it is marked. Nobody waits for that: it may
     /// be about to tell this one something.
     fn pass_on(&self, asker: SessionId) {
         let core = Arc::clone(&self.core);

@@ -4,9 +4,10 @@
 //! A session at rest has no task and costs nothing. Whoever needs one asks here, and the task that
 //! starts is the only one of its session: it owns the folder and the container until it retires.
 //!
-//! What others tell it, to be asked by others, is in `facts`.
+//! What others tell it, to be asked by others, is in `facts` and `in_hand`.
 
 mod facts;
+mod in_hand;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use tracing::Span;
 use twobox_shared::clock::Clock;
 use twobox_shared::ids::{IdSource, InstallId, SessionId};
 
+use self::in_hand::InHand;
 use crate::admission::{Admission, AdmissionOrder, Class};
 use crate::broken::Broken;
 use crate::command::Command;
@@ -87,6 +89,8 @@ pub struct Core {
     pub(crate) broken: Broken,
     /// What waits for the budget of another day.
     pub(crate) over_budget: OverBudget,
+    /// What people are asked and channels have in their hands.
+    pub(crate) in_hand: InHand,
     /// Moves when a scheduled run may have.
     runs: watch::Sender<()>,
     /// How late the host's own loop was last, in milliseconds.
@@ -137,6 +141,7 @@ impl Core {
             chatting: Mutex::default(),
             broken: Broken::default(),
             over_budget: OverBudget::default(),
+            in_hand: InHand::default(),
             runs: watch::Sender::new(()),
             lag_ms: AtomicU64::new(0),
             background: Background::start()
@@ -333,5 +338,6 @@ impl Core {
     /// The session is no more.
     pub(crate) fn forget(&self, session: SessionId) {
         lock(&self.waiting).forget(session);
+        self.in_hand.forget(session);
     }
 }

@@ -25,6 +25,7 @@ use super::reports::{self, Sent};
 use super::task::{Task, Trouble};
 use crate::core::Parts;
 use twobox_model::channel::{Address, Outbound};
+use twobox_store::approvals::asked_by;
 use twobox_store::notices::Notice;
 
 type Row = (OutRow, Option<Delivery>);
@@ -33,8 +34,6 @@ type Row = (OutRow, Option<Delivery>);
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(super) in_flight: HashSet<Address>,
-    /// The causes of the notices among what is in flight.
-    handed_over: HashMap<Address, Vec<String>>,
     pub(super) unavailable: HashSet<Address>,
     allowed: Option<HashSet<(String, String)>>,
     pub(super) rows: Vec<Row>,
@@ -66,22 +65,11 @@ impl Outgoing {
         self.in_flight.len() > self.reports.len()
     }
 
-    /// Gives up what could not be recorded.
+    /// Gives up what could not be recorded. What people are asked may have been shown all the same.
     pub(crate) fn forget_reports(&mut self) {
         while let Some(sent) = self.reports.pop_front() {
-            self.landed(&sent.address);
+            self.in_flight.remove(&sent.address);
         }
-    }
-
-    /// What became of what was in flight to `address` is known, or given up.
-    pub(super) fn landed(&mut self, address: &Address) {
-        self.in_flight.remove(address);
-        self.handed_over.remove(address);
-    }
-
-    /// Whether a channel has the notice about `cause` in its hands, and may have shown it.
-    pub(super) fn is_handed_over(&self, cause: &str) -> bool {
-        self.handed_over.values().flatten().any(|it| it == cause)
     }
 
     /// What is known of something that is to be sent.
@@ -314,12 +302,11 @@ impl Task {
         let what = entries.iter().map(|entry| self.outgoing.name(*entry)).collect();
         tracing::debug!(session = %self.id, outbounds = outbounds.len(), at = %now, "sending");
         let channel = Arc::clone(channel);
-        let causes = entries.iter().filter_map(|entry| match entry {
-            Entry::Notice(index) => Some(self.outgoing.notices[*index].cause.clone()),
+        let asked = entries.iter().filter_map(|entry| match entry {
+            Entry::Notice(index) => asked_by(&self.outgoing.notices[*index].cause),
             Entry::Row(_) => None,
         });
-        let causes = causes.collect();
-        self.outgoing.handed_over.insert(address.clone(), causes);
+        self.core.in_hand.add(self.id, asked); // before anybody can answer it
         self.outgoing.in_flight.insert(address.clone());
         self.sweep_budget.earn(outbounds.len());
         self.core.expect(self.id, address);

@@ -18,6 +18,7 @@ pub use self::reading::{AskedThere, Listed, Pending, Said, There};
 use self::reading::{find, of_request};
 use crate::audit::{self, Note};
 use crate::notices::{self, Notice};
+use crate::sessions::{self, DUE_NOW};
 use crate::{Approvals, DbError, Operation, failed};
 use twobox_model::approval::{self, Approval, Happening, Subject, Unfit, Verdict, after};
 use twobox_model::channel::Address;
@@ -196,8 +197,8 @@ impl Approvals<'_> {
         })
     }
 
-    /// Decides, with the notice that says so in the chat where it was asked: one guarded statement, of
-    /// which one alone has an effect, however many come at once.
+    /// Decides, with the notice that says so in the chat where it was asked, and with the mark that has whoever
+    /// asked told: one guarded statement, of which one alone has an effect, however many come at once.
     ///
     /// # Errors
     /// Within: why nothing was changed.
@@ -350,6 +351,7 @@ fn decide(
     }
     let decided = find(&tx, order.id).map_err(&step)?.unwrap_or(*approval);
     tell(&tx, &decided, order.said_in.as_ref().map(|it| &it.message), now)?;
+    sessions::mark(&tx, order.session, Some(DUE_NOW))?;
     let note = Note {
         actor: &order.by,
         action: status.as_str(),

@@ -88,14 +88,9 @@ impl AskedThere {
         self.said_in.as_ref().is_some_and(|said_in| *said_in == message.word())
     }
 
-    /// Whether the message by which it is asked has left the host, or may have.
+    /// Whether the message by which it is asked has left the host, or may have, by what is recorded.
     pub fn was_sent(&self) -> bool {
         matches!(self.prompt.as_deref(), Some("delivered" | "sending" | "uncertain"))
-    }
-
-    /// Whether that message waits, as far as is recorded: its channel may have it, which its session alone knows.
-    pub fn may_be_sent(&self) -> bool {
-        self.prompt.as_deref() == Some("held")
     }
 }
 

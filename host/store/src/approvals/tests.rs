@@ -174,6 +174,24 @@ fn a_hundred_decisions_at_once_have_one_effect() {
 }
 
 #[test]
+fn whoever_asked_is_marked_with_the_decision_and_by_nothing_else() {
+    let (_folder, store) = fresh();
+    let approval = asked(&store, "r");
+    let due =
+        |session: SessionId| store.sessions().find(session).wait().unwrap().unwrap().next_due_at;
+    let altered = Decide { digest: "0".repeat(64), ..decision(&approval, Verdict::Approve) };
+    decide(&store, altered).unwrap_err();
+    assert_eq!(due(session()), None, "nothing was decided");
+    let order = Decide { said_in: Some(said_in("m")), ..decision(&approval, Verdict::Approve) };
+    decide(&store, order.clone()).unwrap();
+    assert_eq!(due(session()), Some(DUE_NOW));
+    assert_eq!(due(OTHER.parse().unwrap()), None, "that one asked nothing");
+    store.sessions().mark(session(), None).wait().unwrap();
+    decide(&store, order).unwrap_err();
+    assert_eq!(due(session()), None, "it was decided before");
+}
+
+#[test]
 fn what_nobody_decides_in_time_is_a_no_and_stays_one() {
     let (_folder, store) = fresh();
     let approval = asked(&store, "r");

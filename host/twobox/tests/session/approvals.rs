@@ -1,6 +1,9 @@
 //! What people are asked and what they answer, against real files.
 
+use std::time::Duration;
+
 use twobox_model::approval::{Approval, Status, Subject};
+use twobox_model::channel::Outcome;
 use twobox_session::command::Command;
 use twobox_session::signal::Reason;
 use twobox_shared::content::Chat;
@@ -126,7 +129,7 @@ async fn a_number_answers_no_prompt_because_something_else_is_on_its_way() {
     let session = world.say("t", "m0").await.unwrap().session;
     world.wait_outbounds(1).await;
     world.rest().await;
-    *world.post.slow.lock().unwrap() = std::time::Duration::from_millis(500);
+    *world.post.slow.lock().unwrap() = Duration::from_millis(500);
     world.say("t", "m1").await.unwrap();
     let tried = || world.post.tried.lock().unwrap().get("t").copied();
     until("an answer is on its way", async || tried() == Some(2)).await;
@@ -157,6 +160,48 @@ async fn what_a_session_asks_in_a_chat_that_it_does_not_hear_is_decided_there_on
     world.say_text("t", "m1", "2").await.unwrap();
     world.rest().await;
     assert_eq!((number(&inbound, told), world.post.outbounds.lock().unwrap().len()), (1, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_channel_has_in_its_hands_is_answered_by_whoever_hears_the_chat() {
+    let world = World::new(|_| {}).await;
+    let heard = world.say("t", "m0").await.unwrap().session;
+    let asker = world.say("u", "m0").await.unwrap().session;
+    world.wait_outbounds(2).await;
+    world.rest().await;
+    *world.post.slow.lock().unwrap() = Duration::from_secs(3600); // it never says what became of it
+    let asked = world.ask(asker, "t", "r0", tea()).await;
+    world.core.send(asker, Command::Notices).await;
+    let tried = || world.post.tried.lock().unwrap().get("t").copied();
+    until("it is handed over", async || tried() == Some(2)).await;
+    let listed = world.core.parts.store.approvals().list(false).await.unwrap();
+    assert_eq!(listed[0].prompt.as_deref(), Some("held"), "nothing is recorded");
+
+    world.say_text("t", "m1", "2").await.unwrap();
+    let decided = world.approval(&asked).await;
+    assert_eq!((decided.status, decided.choice), (Status::Answered, Some(2)));
+    assert_eq!(world.content(heard, "m1").await.0, "word", "no agent reads it");
+    let inbound = world.inbound(asker).await;
+    let told = "SELECT count(*) FROM messages_in WHERE content LIKE '%choice 2: black%'";
+    until("whoever asked is told", async || number(&inbound, told) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_channel_could_not_take_is_answered_by_no_number() {
+    let world = World::new(|_| {}).await;
+    let session = world.say("t", "m0").await.unwrap().session;
+    world.wait_outbounds(1).await;
+    world.rest().await;
+    let retry_after = Some(Duration::from_secs(3600));
+    *world.post.refusal.lock().unwrap() =
+        Some(Outcome::Transient { error: "not now".to_owned(), retry_after });
+    let asked = world.ask(session, "t", "r0", tea()).await;
+    world.core.send(session, Command::Notices).await;
+    let notices = async || world.core.parts.store.notices().open(session, Seq(9)).await.unwrap();
+    until("it was tried", async || notices().await[0].record.attempts == 1).await;
+    world.say_text("t", "m1", "1").await.unwrap();
+    assert_eq!(world.approval(&asked).await.status, Status::Pending, "nobody has seen it");
+    assert_eq!(world.content(session, "m1").await, ("chat".to_owned(), "1".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
