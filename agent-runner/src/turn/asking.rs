@@ -7,7 +7,7 @@ use twobox_shared::content::{Failure, KIND_SYSTEM, answer_id};
 use twobox_shared::errors::chain;
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::ids::MessageId;
-use twobox_shared::inbox::InboxReader;
+use twobox_shared::inbox::{InboundMessage, InboxReader};
 use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Claim, OutboxWriter, Use};
 use twobox_shared::progress::WAITING;
@@ -26,6 +26,14 @@ const SLACK: Duration = Duration::from_secs(5);
 
 const IN_VAIN: &str = "Nobody decided in time, which is a no.";
 const USED: &str = "What was allowed by this was done before, so it is a no.";
+
+/// What was allowed to this turn, and is used.
+#[derive(Debug)]
+pub(super) struct Spent {
+    asking: Asking,
+    /// How often it was asked in the turn before.
+    nth: usize,
+}
 
 impl Turn<'_, '_> {
     /// Asks, at once, and remembers who waits for the answer. What an earlier attempt has asked is not
@@ -51,7 +59,8 @@ impl Turn<'_, '_> {
         let wall = self.runner.clock.now();
         let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
         let written = self.write(|outbox, floor| {
-            let (row, used) = free_row(outbox, |used| asking.row(&message, nth, used))?;
+            let (row, used) =
+                free_row(|row| outbox.is_used(row), |used| asking.row(&message, nth, used))?;
             let request = asking.request(wall + patience, used).to_string();
             let new = self.answering.row(row.clone(), KIND_SYSTEM, request);
             outbox.send(&claims, &new, floor, wall)?;
@@ -125,33 +134,73 @@ impl Turn<'_, '_> {
     /// Notes that `yes` is used, before anything is done by it: whoever hears it goes on at once. `None` if the
     /// turn is over before that could be written. It is noted for each message that a later attempt may be for
     /// first, should those before it be settled by then.
-    fn used(&self, open: &Open, yes: Decision) -> Result<Option<Decision>, Exit> {
+    fn used(&mut self, open: &Open, yes: Decision) -> Result<Option<Decision>, Exit> {
         let Open { row, message, asking, nth, .. } = open;
-        let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
-        let now = self.runner.clock.now();
-        let mut chosen: Option<Vec<Use>> = None;
-        let noted = self.write(|outbox, _| {
-            // Chosen once: what is tried again has perhaps been done.
-            let uses = match &chosen {
-                Some(uses) => uses,
-                None => {
-                    let mut uses = Vec::new();
-                    for it in self.messages.iter().filter(|it| it.trigger) {
-                        let row = match it.id == *message {
-                            true => row.clone(),
-                            false => free_row(outbox, |used| asking.row(&it.id, *nth, used))?.0,
-                        };
-                        uses.push(Use { claim: claim_of(it), row });
-                    }
-                    chosen.insert(uses)
-                }
-            };
-            outbox.use_yes(&claims, uses, now)
+        let noted = self.note(|outbox| {
+            let mut uses = Vec::new();
+            for it in self.messages.iter().filter(|it| it.trigger) {
+                let is_used = |row: &MessageId| outbox.is_used(row);
+                let row = match it.id == *message {
+                    true => row.clone(),
+                    false => free_row(is_used, |used| asking.row(&it.id, *nth, used))?.0,
+                };
+                uses.push(Use { claim: claim_of(it), row });
+            }
+            Ok(uses)
         })?;
+        if noted == Some(true) {
+            self.spent.push(Spent { asking: asking.clone(), nth: *nth });
+        }
         Ok(noted.map(|is_new| {
             fault::point(CrashPoint::RunnerPermissionUsed);
             if is_new { yes } else { Decision::no(USED) }
         }))
+    }
+
+    /// Notes what this turn has used in the name of its messages from the one at `from` on, too, which joined it
+    /// since: a later attempt may be for one of them first.
+    pub(super) fn share_uses(&mut self, from: usize, reins: &Reins) -> Result<(), Exit> {
+        let joined = self.messages[from..].iter().filter(|it| it.trigger);
+        let joined: Vec<&InboundMessage> = joined.collect();
+        if joined.is_empty() || self.spent.is_empty() {
+            return Ok(());
+        }
+        let noted = self.note(|outbox| {
+            let mut uses = Vec::new();
+            for it in &joined {
+                for row in rows_of(&it.id, &self.spent, |row| outbox.is_used(row))? {
+                    uses.push(Use { claim: claim_of(it), row });
+                }
+            }
+            Ok(uses)
+        })?;
+        if noted != Some(true) {
+            // Without it, what was done in this turn would be done in their name as if for the first time.
+            let detail = "the outbox could not be written";
+            self.cut(Failure::retryable(Failure::PROVIDER_ERROR, detail), reins);
+        }
+        Ok(())
+    }
+
+    /// Notes the uses that are chosen, under the claims of this turn, for as long as it may last. They are chosen
+    /// once: what is tried again has perhaps been done.
+    fn note(
+        &self,
+        choose: impl Fn(&OutboxWriter) -> Result<Vec<Use>, BoxError>,
+    ) -> Result<Option<bool>, Exit> {
+        let claims: Vec<Claim> = self.messages.iter().map(claim_of).collect();
+        let now = self.runner.clock.now();
+        let mut chosen: Option<Vec<Use>> = None;
+        self.write(|outbox, _| {
+            let uses = match &chosen {
+                Some(uses) => uses,
+                None => {
+                    let uses = choose(outbox)?;
+                    chosen.insert(uses)
+                }
+            };
+            outbox.use_yes(&claims, uses, now)
+        })
     }
 }
 
@@ -163,17 +212,35 @@ fn set_aside<T>(is_first: bool, aside: Option<T>, running: Option<T>) -> Option<
 
 /// The first of the `rows` that ask the same of which no yes is used, and how many came before it.
 fn free_row(
-    outbox: &OutboxWriter,
+    is_used: impl Fn(&MessageId) -> Result<bool, BoxError>,
     rows: impl Fn(usize) -> MessageId,
 ) -> Result<(MessageId, usize), BoxError> {
     let mut used = 0;
     loop {
         let row = rows(used);
-        if !outbox.is_used(&row)? {
+        if !is_used(&row)? {
             return Ok((row, used));
         }
         used += 1;
     }
+}
+
+/// The rows by which a turn for `message` first would ask for what is `spent`: one for each, for the same may have
+/// been allowed twice, over a provider that began afresh.
+fn rows_of(
+    message: &MessageId,
+    spent: &[Spent],
+    is_used: impl Fn(&MessageId) -> Result<bool, BoxError>,
+) -> Result<Vec<MessageId>, BoxError> {
+    let mut rows: Vec<MessageId> = Vec::new();
+    for Spent { asking, nth } in spent {
+        let (row, _) = free_row(
+            |row| Ok(rows.contains(row) || is_used(row)?),
+            |used| asking.row(message, *nth, used),
+        )?;
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -190,5 +257,20 @@ mod tests {
             None,
             "its tool has ended meanwhile"
         );
+    }
+
+    #[test]
+    fn each_use_has_a_row_of_its_own_for_a_message_that_joins_later() {
+        let id = |text: &str| MessageId::parse(text).unwrap();
+        let asking =
+            |line: &str| Asking::Permission { tool: "bash".into(), arguments: line.into() };
+        let spent = |line: &str, nth| Spent { asking: asking(line), nth };
+        let all = [spent("a", 0), spent("a", 1), spent("b", 0), spent("a", 0)];
+        let row = |line: &str, nth, used| asking(line).row(&id("m2"), nth, used);
+        let none = rows_of(&id("m2"), &all, |_| Ok(false)).unwrap();
+        assert_eq!(none, [row("a", 0, 0), row("a", 1, 0), row("b", 0, 0), row("a", 0, 1)]);
+        let before = row("a", 0, 0);
+        let some = rows_of(&id("m2"), &all, |row| Ok(*row == before)).unwrap();
+        assert_eq!(some, [row("a", 0, 1), row("a", 1, 0), row("b", 0, 0), row("a", 0, 2)]);
     }
 }

@@ -227,7 +227,7 @@ impl Turn<'_, '_> {
                 }
             }
             Said::Ask(asking, reply) => self.ask(&asking, reply, reins)?,
-            Said::Used(ids) => self.use_follow_ups(&ids.into_iter().collect()),
+            Said::Used(ids) => self.use_follow_ups(&ids.into_iter().collect(), reins)?,
             Said::Exit(code) => return Err(Exit::Asked(code)),
         }
         Ok(wrong)
@@ -265,13 +265,16 @@ impl Turn<'_, '_> {
         }
     }
 
-    fn use_follow_ups(&mut self, ids: &HashSet<MessageId>) {
+    /// Has follow-ups be of this turn, with all that it has used by now.
+    fn use_follow_ups(&mut self, ids: &HashSet<MessageId>, reins: &Reins) -> Result<(), Exit> {
         let (used, rest) = std::mem::take(&mut self.offered)
             .into_iter()
             .partition::<Vec<_>, _>(|message| ids.contains(&message.id));
         self.offered = rest;
+        let from = self.messages.len();
         self.messages.extend(used);
         self.answering = Answering::of(&self.messages).expect("a turn only grows");
+        self.share_uses(from, reins)
     }
 
     /// Sends one row now, or returns why not. A name that does not exist does not end the turn.

@@ -21,6 +21,7 @@ use twobox_shared::open::BoxError;
 use twobox_shared::outbox::{Claim, OutboxWriter};
 use twobox_shared::seq::Seq;
 
+use self::asking::Spent;
 use self::events::Cut;
 use self::limits::Limits;
 pub(crate) use self::limits::{INSTRUCTIONS_READ, fits_system};
@@ -83,6 +84,8 @@ pub(crate) struct Turn<'r, 'a> {
     asked: HashMap<Asking, usize>,
     /// What they have not answered.
     open: Vec<Open>,
+    /// What they have allowed, and is used. It stays so where the provider begins afresh.
+    spent: Vec<Spent>,
     /// The tool that ran when somebody began to wait for them, and for how long it may.
     before_asking: Option<(String, Duration)>,
 }
@@ -151,6 +154,7 @@ impl<'r, 'a> Turn<'r, 'a> {
             cut: None,
             asked: HashMap::new(),
             open: Vec::new(),
+            spent: Vec::new(),
             before_asking: None,
             runner,
         };

@@ -107,6 +107,34 @@ fn a_use_is_known_to_each_message_of_its_turn_also_when_the_first_is_settled() {
 }
 
 #[test]
+fn a_use_is_known_to_a_message_that_joins_its_turn_later() {
+    let (session, gateway) = asking();
+    gateway.then([bash("echo other")]);
+    session.say("m1", "do it");
+    let mut runner = session.start();
+    let (first, _) = wait_asked(&session, 0);
+    session.say("m2", "and be quick");
+    session.wait_ack("m2", AckStatus::Processing);
+    decide(&session, &first, true);
+    let (other, said) = wait_asked(&session, 1); // by a model that was told of both
+    assert_eq!(said, "command=\"echo other\"");
+    assert!(gateway.asked(1)["messages"].to_string().contains("and be quick"));
+    assert_eq!(runs(&session), "ran\n");
+    runner.signal(nix::sys::signal::Signal::SIGKILL);
+    runner.end();
+    session.take_back(&["m1"]);
+    session.charge("m2", 0);
+    gateway.then([bash(RUN), Answer::Says("done")]);
+    let runner = session.start();
+    let (second, said) = wait_asked(&session, 2);
+    assert!(first != second && other != second && said.contains("may have been done"), "{said}");
+    decide(&session, &second, false);
+    session.wait_ack("m2", AckStatus::Completed);
+    assert_eq!(runs(&session), "ran\n");
+    runner.stop();
+}
+
+#[test]
 fn a_yes_that_nobody_has_used_waits_for_the_next_attempt() {
     let (session, gateway) = asking();
     session.say("m1", "do it");

@@ -19,7 +19,8 @@ pub struct Use {
 }
 
 impl OutboxWriter {
-    /// Notes that a yes is used, in the name of each message that a later turn may be for without the others.
+    /// Notes that a yes is used, in the name of each message that a later turn may be for without the others; also
+    /// of one that joins the turn after that.
     /// Returns whether it was not before: all of `uses` are noted then, and else none. What this runner has
     /// noted in the same attempt is no other use: a commit may be durable and yet report an error.
     ///

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, DirEntry};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::provider::model::plain;
+use crate::say::say;
 
 /// By which its configuration calls the way to models.
 pub(super) const PROVIDER: &str = "twobox";
@@ -33,6 +34,9 @@ const KEPT: [&str; 10] = [
     ".tmp",
     ".sandbox_migration",
 ];
+
+/// How the name begins of what could not be taken away, and so is called something that Codex does not look for.
+const ASIDE: &str = ".twobox-aside-";
 
 /// What the name of a database has in it, and that of its journal.
 const DATABASE: &str = ".sqlite";
@@ -136,20 +140,38 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Puts the configuration and the instructions there, and takes away what could be more of them.
+    /// Puts the configuration and the instructions there, and takes away what could be more of them, or out of the
+    /// way: nothing that a command has put there keeps the agent from its next turn.
     ///
     /// # Errors
     /// The system's.
     pub(super) fn furnish(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        plain::let_in(&self.folder)?;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            if !is_kept(&entry.file_name()) {
-                plain::clear(&entry.path())?;
+            if !is_kept(&entry.file_name())
+                && let Err(error) = plain::clear(&entry.path())
+            {
+                self.set_aside(&entry, error)?;
             }
         }
         plain::put(&self.folder.join("config.toml"), &self.config)?;
         plain::put(&self.folder.join("AGENTS.md"), &self.instructions)
+    }
+
+    /// Gives what could not be removed, for which `error` is the reason, a name that means nothing to Codex. It is
+    /// tried again each time.
+    fn set_aside(&self, entry: &DirEntry, error: io::Error) -> io::Result<()> {
+        if entry.file_name().as_encoded_bytes().starts_with(ASIDE.as_bytes()) {
+            return Ok(());
+        }
+        let is_free = |path: &PathBuf| path.symlink_metadata().is_err();
+        let free = (0_u64..).map(|nth| self.folder.join(format!("{ASIDE}{nth}"))).find(is_free);
+        let renamed = free.is_some_and(|free| fs::rename(entry.path(), free).is_ok());
+        let name = entry.file_name();
+        say!("{name:?} cannot be removed from the folder of Codex: {error}");
+        if renamed { Ok(()) } else { Err(error) }
     }
 }
 
@@ -160,6 +182,7 @@ fn is_kept(name: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -222,6 +245,48 @@ mod tests {
         assert!(!planted.iter().any(there) && !there(&"skills"));
         assert!(kept.iter().all(there));
         assert!(elsewhere.join("x").exists(), "a link is removed, and not what it leads to");
+    }
+
+    #[test]
+    fn what_keeps_its_owner_out_or_cannot_be_removed_stops_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("home");
+        fs::create_dir_all(folder.join("rules/deep")).unwrap();
+        fs::write(folder.join("rules/default.rules"), "x").unwrap();
+        let home = Home { folder, config: "one".to_owned(), instructions: String::new() };
+        let shut = |name: &str| {
+            let none = fs::Permissions::from_mode(0o000);
+            fs::set_permissions(home.folder.join(name), none).unwrap();
+        };
+        let names = || {
+            let entries = fs::read_dir(&home.folder).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        plain::give_away(dir.path());
+        plain::as_no_root(|| {
+            for name in ["rules/deep", "rules", ""] {
+                shut(name);
+            }
+            home.furnish().unwrap();
+            assert_eq!(names(), ["AGENTS.md", "config.toml"]);
+        });
+        if !nix::unistd::geteuid().is_root() {
+            return; // what is another's only root can put there
+        }
+        fs::create_dir_all(home.folder.join("hooks/theirs")).unwrap();
+        shut("hooks");
+        let aside = [".twobox-aside-0", "AGENTS.md", "config.toml"];
+        for _ in 0..2 {
+            plain::as_no_root(|| home.furnish().unwrap());
+            assert_eq!(names(), aside);
+        }
+        assert!(home.folder.join(aside[0]).join("theirs").exists());
+        fs::create_dir_all(home.folder.join("rules/more")).unwrap();
+        shut("rules");
+        plain::as_no_root(|| home.furnish().unwrap());
+        assert!(home.folder.join(".twobox-aside-1/more").exists());
     }
 
     #[test]
