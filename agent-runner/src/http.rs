@@ -4,6 +4,7 @@
 //! Source: RFC 9112.
 
 use std::io::{self, BufRead, Read, Write};
+use std::time::Duration;
 
 use twobox_shared::agent_config::{LENGTH_HEADER, PLACE_HEADER, REFUSAL_HEADER};
 
@@ -24,6 +25,10 @@ pub(crate) struct Head {
     pub(crate) json: bool,
     /// Whether the host says this itself.
     pub(crate) own: bool,
+    /// The host's word for why, if it says this itself.
+    pub(crate) refusal: Option<String>,
+    /// How long its sender has us wait before we ask the same again, if it says so in seconds.
+    pub(crate) retry_after: Option<Duration>,
     /// What kind of thing the body is.
     pub(crate) kind: Option<String>,
     /// Under which name its sender knows us from now on.
@@ -124,12 +129,15 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
         _ => Framing::Close,
     };
     let json = header("content-type").is_some_and(|it| it.trim().starts_with("application/json"));
-    let own = header(REFUSAL_HEADER).is_some();
+    let refusal = header(REFUSAL_HEADER).map(|it| it.trim().to_owned());
+    let own = refusal.is_some();
+    let retry_after = header("retry-after").and_then(|it| it.trim().parse().ok());
+    let retry_after = retry_after.map(Duration::from_secs);
     let kind = header("content-type").map(str::to_owned);
     let place = header(PLACE_HEADER).map(str::to_owned);
     let length = header(LENGTH_HEADER).and_then(|it| it.trim().parse().ok());
     let session = header("mcp-session-id").map(str::to_owned);
-    Ok(Head { status, json, own, kind, session, place, length, framing })
+    Ok(Head { status, json, own, refusal, retry_after, kind, session, place, length, framing })
 }
 
 /// The body of an answer. It ends well only where its framing says so; a connection that is closed before

@@ -57,9 +57,13 @@ impl Client {
             Asked { method: "server/discover", params: envelope(Map::new()), ..Asked::default() };
         let modern = match link.ask(discover, probe) {
             Ok(result) => has_text(&result["supportedVersions"], MODERN),
-            Err(trouble @ (Trouble::Gone | Trouble::Cancelled | Trouble::Unreached(_))) => {
-                return Err(trouble);
-            }
+            Err(
+                trouble @ (Trouble::Gone
+                | Trouble::Cancelled
+                | Trouble::Unreached(_)
+                | Trouble::Unanswered(_)
+                | Trouble::Unasked(_)),
+            ) => return Err(trouble),
             // Whatever else it is to one of the older form, which need not know what it was asked.
             Err(
                 Trouble::Refused { .. }

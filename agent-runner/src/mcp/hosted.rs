@@ -4,6 +4,8 @@
 //! Nothing outlives this but a thread that is about to see that it is over.
 
 mod answers;
+#[cfg(test)]
+mod hosted_tests;
 mod listening;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +20,7 @@ use super::letter::{Door, Letter};
 use super::link::{Asked, Heard, LOOK, Link, Trouble, Until};
 use super::{META_VERSION, MODERN, beside};
 use crate::say::say;
+use crate::sse::Events;
 
 /// What may come as an answer.
 const ACCEPT: &str = "application/json, text/event-stream";
@@ -50,9 +53,7 @@ struct Shared {
     hello: Mutex<Option<Map<String, Value>>>,
     next: AtomicU64,
     changed: AtomicBool,
-    hears: AtomicBool,
     gone: AtomicBool,
-    over: AtomicBool,
 }
 
 /// Under what the server knows its client, in the older form.
@@ -61,6 +62,19 @@ struct Session {
     id: Option<String>,
     version: Option<String>,
     number: u64,
+    ear: Arc<Ear>,
+}
+
+/// Who listens in a session to what the server says by itself: nobody, or one thread.
+#[derive(Debug, Default)]
+struct Ear {
+    /// Whether somebody was sent to listen.
+    listens: AtomicBool,
+    hears: AtomicBool,
+    /// Whether something may have been said while nobody heard it, since the tools were last asked for.
+    missed: AtomicBool,
+    /// Set once there is nothing to hear any more: another session has begun, or nobody asks this server again.
+    left: AtomicBool,
 }
 
 /// Why a request has no answer.
@@ -88,9 +102,7 @@ impl Hosted {
             hello: Mutex::default(),
             next: AtomicU64::new(1),
             changed: flag(),
-            hears: flag(),
             gone: flag(),
-            over: flag(),
         }))
     }
 }
@@ -104,15 +116,20 @@ impl Link for Hosted {
             }
             _ => self.0.ask(&asked, until, &self.0),
         };
-        let lost = matches!(heard, Err(Trouble::Unreached(_) | Trouble::Forgotten));
+        let lost = matches!(
+            heard,
+            Err(Trouble::Unreached(_) | Trouble::Unanswered(_) | Trouble::Forgotten)
+        );
         if lost {
             self.0.gone.store(true, Ordering::Relaxed);
+            self.0.leave();
         }
         heard
     }
 
     fn tell(&self, method: &str, params: &Value) {
-        self.0.tell(&json!({"jsonrpc": "2.0", "method": method, "params": params}), COURTESY);
+        let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        self.0.tell_within(&message, COURTESY);
     }
 
     fn listen(&self, subscription: Option<Map<String, Value>>) {
@@ -120,7 +137,8 @@ impl Link for Hosted {
     }
 
     fn hears(&self) -> bool {
-        self.0.hears.load(Ordering::Relaxed)
+        let ear = self.0.known().ear;
+        ear.hears.load(Ordering::Relaxed) && !ear.missed.load(Ordering::Relaxed)
     }
 
     fn take_changed(&self) -> bool {
@@ -143,7 +161,7 @@ impl Link for Hosted {
 /// Ends its session, if there is one and somebody to tell.
 impl Drop for Hosted {
     fn drop(&mut self) {
-        self.0.over.store(true, Ordering::Relaxed);
+        self.0.leave();
         let session = self.0.known();
         if session.id.is_some() && self.is_there() {
             let headers = headers(&session, None);
@@ -160,24 +178,53 @@ impl Shared {
         held(&self.session).clone()
     }
 
+    /// Has nobody listen any more.
+    fn leave(&self) {
+        self.known().ear.left.store(true, Ordering::Relaxed);
+    }
+
     /// Asks, and once more where the server has forgotten the session: then it has done nothing.
     fn ask(&self, asked: &Asked<'_>, until: Until<'_>, own: &Arc<Self>) -> Heard {
         for _ in 0..2 {
             let session = self.known();
+            if asked.method == "tools/list" {
+                session.ear.missed.store(false, Ordering::Relaxed);
+            }
             match self.exchange(asked, &session, until) {
                 Ok(result) => return Ok(result),
                 Err(Miss::Trouble(trouble)) => return Err(trouble),
                 Err(Miss::Forgotten) => {
                     say!("the MCP server {} has forgotten this session", self.door.server);
-                    self.begin(session.number, until)?;
+                    self.begin(session.number, until).map_err(|why| self.not_renewed(why))?;
                     let begun = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-                    self.tell(&begun, COURTESY);
+                    self.tell(&begun, until.at_most(COURTESY));
                     self.changed.store(true, Ordering::Relaxed);
                     listen(own, None);
                 }
             }
         }
         Err(Trouble::Forgotten)
+    }
+
+    /// What the lost session means for what was asked in it, where no other can be begun: it was not done.
+    fn not_renewed(&self, why: Trouble) -> Trouble {
+        match why {
+            Trouble::Cancelled
+            | Trouble::Forgotten
+            | Trouble::Unreached(_)
+            | Trouble::Unasked(_)
+            | Trouble::Gone => why,
+            Trouble::Refused { .. }
+            | Trouble::Status(..)
+            | Trouble::Silent
+            | Trouble::Unanswered(_)
+            | Trouble::NoMcp(_)
+            | Trouble::TooLong
+            | Trouble::Cut(_) => Trouble::Unreached(format!(
+                "the MCP server {} has forgotten the session, and no other can be begun: {why}",
+                self.door.server
+            )),
+        }
     }
 
     /// Begins a session in place of the one with `number`, unless somebody else has.
@@ -210,7 +257,9 @@ impl Shared {
             return Err(Trouble::NoMcp("its session has a name that is none".to_owned()));
         }
         let version = Some(version.to_owned());
-        *held(&self.session) = Session { id: given, version, number: number + 1 };
+        let session = Session { id: given, version, number: number + 1, ear: Arc::default() };
+        let before = std::mem::replace(&mut *held(&self.session), session);
+        before.ear.left.store(true, Ordering::Relaxed);
         Ok(result)
     }
 
@@ -239,18 +288,23 @@ impl Shared {
             // In the newer form the end of the connection says it.
             let params = json!({"requestId": id});
             let method = "notifications/cancelled";
-            self.tell(&json!({"jsonrpc": "2.0", "method": method, "params": params}), ASIDE);
+            let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
+            self.tell_within(&message, ASIDE);
         }
         heard
     }
 
     /// Says what wants no answer, and waits for `patience` at most until it was heard.
-    fn tell(&self, message: &Value, patience: Duration) {
+    fn tell_within(&self, message: &Value, patience: Duration) {
+        let cancelled = AtomicBool::new(false);
+        self.tell(message, Until { deadline: Instant::now() + patience, cancelled: &cancelled });
+    }
+
+    /// Says what wants no answer, and waits until it was heard.
+    fn tell(&self, message: &Value, until: Until<'_>) {
         let headers = headers(&self.known(), None);
         let body = message.to_string();
         let letter = Letter { method: "POST", headers: &headers, body: &body };
-        let cancelled = AtomicBool::new(false);
-        let until = Until { deadline: Instant::now() + patience, cancelled: &cancelled };
         drop(self.door.send(&letter, until)); // whether it is of use is heard elsewhere
     }
 }
@@ -279,6 +333,12 @@ fn headers(session: &Session, asked: Option<&Asked<'_>>) -> Vec<(String, String)
 /// Whether a request says by itself what the handshake says in the older form.
 fn is_modern(params: &Map<String, Value>) -> bool {
     params.get("_meta").is_some_and(|meta| meta.get(META_VERSION).is_some())
+}
+
+/// Behind which event a stream is to go on, if that can stand in a header.
+fn place(events: &Events) -> Option<String> {
+    let fits = |id: &&str| id.bytes().all(|byte| matches!(byte, b' '..=b'~')) && id.trim() == *id;
+    events.last_id().filter(fits).map(str::to_owned)
 }
 
 /// Waits for `span`.

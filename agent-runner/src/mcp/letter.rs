@@ -28,6 +28,9 @@ const HOST: Duration = Duration::from_secs(15);
 const NO_MAX: u64 = 64 << 10;
 const WORDS_MAX: usize = 300;
 
+/// The host's word for a request that it has sent and that has no whole answer.
+const UNANSWERED: &str = "unanswered";
+
 /// Where a server is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
@@ -204,9 +207,11 @@ impl Opened<'_> {
         let (said, words) = self.no();
         let said = said["error"]["message"].as_str().map(visible::line);
         let said = said.unwrap_or(words);
-        match self.head.status {
-            429 => Trouble::Status(429, said), // it passes
-            _ => Trouble::Unreached(said),
+        match (self.head.refusal.as_deref(), self.head.status) {
+            (Some(UNANSWERED), _) => Trouble::Unanswered(said),
+            // There is no such server, the host has not what it wants to be told, or it cannot be reached.
+            (_, 404 | 500 | 502) => Trouble::Unreached(said),
+            _ => Trouble::Unasked(said), // it passes, or it is about this request alone
         }
     }
 
@@ -227,16 +232,79 @@ struct Patient<'a> {
 impl Read for Patient<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
+            // Also while there is something to read: what comes byte by byte may never end.
+            if self.until.over().is_some() {
+                return Err(ErrorKind::TimedOut.into());
+            }
             match self.stream.read(out) {
                 Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
-                    if self.until.over().is_some() {
-                        return Err(ErrorKind::TimedOut.into());
-                    }
-                }
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 read => return read,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// An answer of which `said` has come, and of which more may.
+    fn opened<'a>(said: &str, until: Until<'a>) -> (UnixStream, Opened<'a>) {
+        let (mut host, stream) = UnixStream::pair().unwrap();
+        host.write_all(said.as_bytes()).unwrap();
+        let mut reader = BufReader::new(Patient { stream: patient(stream).unwrap(), until });
+        let head = read_head(&mut reader).unwrap();
+        let body = Body::new(reader, &head);
+        (host, Opened { head, body, until })
+    }
+
+    fn later(cancelled: &AtomicBool) -> Until<'_> {
+        Until { deadline: Instant::now() + Duration::from_secs(60), cancelled }
+    }
+
+    #[test]
+    fn nobody_is_listened_to_for_longer_than_the_answer_is_wanted_though_more_comes() {
+        let cancelled = AtomicBool::new(false);
+        let passed = Until { deadline: Instant::now(), cancelled: &cancelled };
+        let (mut host, stream) = UnixStream::pair().unwrap();
+        host.write_all(b"there is something to read").unwrap();
+        let mut reader = Patient { stream: patient(stream).unwrap(), until: passed };
+        let read = reader.read(&mut [0; 8]).map_err(|error| error.kind());
+        assert_eq!(read, Err(ErrorKind::TimedOut));
+
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
+        let (mut host, mut opened) = opened(head, later(&cancelled));
+        host.write_all(b"{\"and\": \"so on\"").unwrap();
+        cancelled.store(true, Ordering::Relaxed);
+        assert!(matches!(opened.message(), Err(Trouble::Cancelled)));
+    }
+
+    #[test]
+    fn the_hosts_refusal_says_whether_the_request_was_sent_and_whether_the_server_is_there() {
+        for (status, word, expected) in [
+            (502, "unreachable", "Unreached"),
+            (502, "unanswered", "Unanswered"),
+            (500, "host", "Unreached"),
+            (404, "not-found", "Unreached"),
+            (400, "request", "Unasked"),
+            (403, "not-allowed", "Unasked"),
+            (413, "too-large", "Unasked"),
+            (429, "too-many", "Unasked"),
+        ] {
+            let cancelled = AtomicBool::new(false);
+            let body = r#"{"error":{"message":"Twobox: why"}}"#;
+            let said = format!(
+                "HTTP/1.1 {status} No\r\nx-twobox-refusal: {word}\r\ncontent-type: application/json\r\n\
+                 content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let (_host, mut opened) = opened(&said, later(&cancelled));
+            assert!(opened.head.own);
+            let told = format!("{:?}", opened.refused());
+            assert_eq!(told, format!("{expected}(\"Twobox: why\")"), "{status} {word}");
         }
     }
 }

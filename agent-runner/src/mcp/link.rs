@@ -23,10 +23,14 @@ pub(crate) enum Trouble {
     Status(u16, String),
     /// It has not answered in time.
     Silent,
-    /// It has ended, or closed its output.
+    /// It had ended, or closed its output, before it was asked.
     Gone,
-    /// The host cannot ask it, in the host's words.
+    /// The host cannot ask it, in the host's words, and has sent it nothing.
     Unreached(String),
+    /// The host has sent it the request and has no whole answer, in the host's words.
+    Unanswered(String),
+    /// The host does not ask it this, or not now, in the host's words. The server is there all the same.
+    Unasked(String),
     /// It has forgotten who asks, also after it was told anew.
     Forgotten,
     /// What it answers is no MCP.
@@ -54,12 +58,34 @@ impl std::fmt::Display for Trouble {
             }
             Self::Silent => f.write_str("it does not answer"),
             Self::Gone => f.write_str("it has ended"),
-            Self::Unreached(why) => f.write_str(why),
+            Self::Unreached(why) | Self::Unanswered(why) | Self::Unasked(why) => f.write_str(why),
             Self::Forgotten => f.write_str("it forgets the session as soon as there is one"),
             Self::NoMcp(why) => write!(f, "what it answers is no MCP: {why}"),
             Self::TooLong => write!(f, "it answers more than {} MiB", MESSAGE_MAX >> 20),
             Self::Cut(why) => write!(f, "its answer broke off: {why}"),
             Self::Cancelled => f.write_str("the turn was ended"),
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether what was asked may have been done all the same: it may have gone out, and nobody has said that it
+    /// was refused.
+    pub(crate) fn may_be_done(&self) -> bool {
+        match self {
+            Self::Status(..)
+            | Self::Silent
+            | Self::Unanswered(_)
+            | Self::NoMcp(_)
+            | Self::TooLong
+            | Self::Cut(_)
+            | Self::Cancelled => true,
+            // A server that does not know the session has not looked at the request.
+            Self::Refused { .. }
+            | Self::Gone
+            | Self::Unreached(_)
+            | Self::Unasked(_)
+            | Self::Forgotten => false,
         }
     }
 }
@@ -78,6 +104,11 @@ impl Until<'_> {
             true => Some(Trouble::Cancelled),
             false => (Instant::now() >= self.deadline).then_some(Trouble::Silent),
         }
+    }
+
+    /// As long as that, and no longer than `span` from now on.
+    pub(super) fn at_most(self, span: Duration) -> Self {
+        Self { deadline: self.deadline.min(Instant::now() + span), ..self }
     }
 }
 
@@ -150,5 +181,71 @@ pub(super) fn reply(method: &str, id: &Value) -> Value {
     }
 }
 
+/// The longest text by which a question of a server is known, in bytes.
+const ASKS_MAX: usize = 256;
+
+/// Whether a server's question is known by something that is said back to it.
+pub(super) fn is_answered(id: &Value) -> bool {
+    id.is_number() || id.as_str().is_some_and(|text| text.len() <= ASKS_MAX)
+}
+
 /// By which a server says that it has other tools now.
 pub(super) const CHANGED: &str = "notifications/tools/list_changed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_gone_out_may_have_been_done_unless_somebody_has_refused_it() {
+        let why = || "why".to_owned();
+        let refused = Trouble::Refused { code: -1, message: why(), data: Value::Null };
+        for not in [
+            refused,
+            Trouble::Gone,
+            Trouble::Unreached(why()),
+            Trouble::Unasked(why()),
+            Trouble::Forgotten,
+        ] {
+            assert!(!not.may_be_done(), "{not:?}");
+        }
+        for may in [
+            Trouble::Status(500, why()),
+            Trouble::Silent,
+            Trouble::Unanswered(why()),
+            Trouble::NoMcp(why()),
+            Trouble::TooLong,
+            Trouble::Cut(why()),
+            Trouble::Cancelled,
+        ] {
+            assert!(may.may_be_done(), "{may:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_is_answered_that_has_a_number_or_a_short_name() {
+        let long = "x".repeat(ASKS_MAX + 1);
+        for (id, expected) in [
+            (Value::from(7), true),
+            (Value::from(""), true),
+            (Value::from(&long[1..]), true),
+            (Value::from(long.as_str()), false),
+            (Value::Null, false),
+            (serde_json::json!([1]), false),
+            (serde_json::json!({"a": 1}), false),
+        ] {
+            assert_eq!(is_answered(&id), expected, "{id}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_waited_for_longer_than_whoever_wants_it_waits() {
+        let (cancelled, deadline) = (AtomicBool::new(false), Instant::now());
+        let until = Until { deadline, cancelled: &cancelled };
+        assert_eq!(until.at_most(Duration::from_secs(60)).deadline, deadline);
+        let far = Until { deadline: deadline + Duration::from_secs(3600), ..until };
+        assert!(far.at_most(Duration::from_secs(1)).deadline < far.deadline);
+        cancelled.store(true, Ordering::Relaxed);
+        assert!(matches!(far.at_most(Duration::from_secs(1)).over(), Some(Trouble::Cancelled)));
+    }
+}

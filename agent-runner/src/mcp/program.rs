@@ -18,7 +18,9 @@ use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 
 use super::lines::{Line, read_line};
-use super::link::{Asked, CHANGED, Heard, LOOK, Link, MESSAGE_MAX, Trouble, Until, outcome, reply};
+use super::link::{
+    Asked, CHANGED, Heard, LOOK, Link, MESSAGE_MAX, Trouble, Until, is_answered, outcome, reply,
+};
 use crate::say::say;
 
 /// How many lines wait for a server that does not read. Beyond that it is asked nothing, and what it asks is not
@@ -111,7 +113,10 @@ impl Link for Program {
         loop {
             match heard.recv_timeout(LOOK) {
                 Ok(outcome) => return outcome,
-                Err(RecvTimeoutError::Disconnected) => return Err(Trouble::Gone),
+                // It may have read what it was asked.
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Trouble::Cut("it has ended".to_owned()));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let Some(given_up) = until.over() else { continue };
@@ -209,7 +214,8 @@ fn listen(stdout: ChildStdout, name: &str, open: &Open, changed: &AtomicBool) {
                 changed.store(true, Ordering::Relaxed);
             }
             (Some(_), None) => {}
-            (Some(method), Some(id)) => say_to(open, reply(method, id)),
+            (Some(method), Some(id)) if is_answered(id) => say_to(open, reply(method, id)),
+            (Some(_), Some(_)) => {}
             (None, Some(id)) => {
                 let id = id.as_u64();
                 let asker = id.and_then(|id| held(open).as_mut()?.waiting.remove(&id));

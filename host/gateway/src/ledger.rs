@@ -56,7 +56,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Why::OverBudget`] or [`Why::OverRun`] if there is no room for it, [`Why::Unseen`] if the run that used it
-    /// up may be over, [`Why::Unfit`] if that cannot be known.
+    /// up may be over, after several looks, [`Why::Unfit`] if that cannot be known.
     pub async fn reserve(
         &self,
         caller: &Caller,
@@ -79,16 +79,21 @@ impl Ledger {
             now,
         };
         let mut opened = self.open(caller, request.clone(), model.prices).await;
-        if matches!(&opened, Ok(Err(over)) if over.whose == Whose::Run) {
-            // The run that used it up may be over, and its runner have gone on before the host has seen that.
-            let seen = tokio::time::timeout(TAKEN_IN, caller.allowance.taken_in()).await;
-            opened = self.open(caller, request, model.prices).await;
-            if !seen.unwrap_or(false)
-                && matches!(&opened, Ok(Err(over)) if over.whose == Whose::Run)
-            {
+        // The run that used it up may be over, and its runner have gone on before the host has seen that. Not
+        // every client asks again by itself, so that it is waited for here.
+        let (mut looks, mut seen) = (0, false);
+        while !seen && matches!(&opened, Ok(Err(over)) if over.whose == Whose::Run) {
+            if looks == LOOKS {
                 tracing::debug!(session = %caller.session, "whether its run is over was not seen");
                 return Err(Refusal::new(Why::Unseen, UNSEEN.to_owned()));
             }
+            if looks > 0 {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+            looks += 1;
+            let taken_in = tokio::time::timeout(TAKEN_IN, caller.allowance.taken_in()).await;
+            seen = taken_in.unwrap_or(false);
+            opened = self.open(caller, request.clone(), model.prices).await;
         }
         match opened {
             Ok(Ok(reserved)) => Ok(reserved),
@@ -194,6 +199,13 @@ fn complain(error: &DbError) {
 
 /// How long a session may take to see what its container has done.
 const TAKEN_IN: Duration = Duration::from_secs(10);
+
+/// How often it is asked to look, before that is refused which depends on it. Runners wait for a head for longer
+/// than all of that takes.
+const LOOKS: u32 = 3;
+
+/// The pause before it is asked again: it may have been busy, or in the middle of being opened.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// What is said where it took longer, or could not: of the message that is asked for now nothing may be used yet.
 const UNSEEN: &str = "what a message may cost is used up, and the host has not seen yet whether that was the one \

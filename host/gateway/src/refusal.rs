@@ -42,6 +42,8 @@ pub enum Why {
     Unfit,
     /// The upstream cannot be reached.
     Unreachable,
+    /// The server may have got it, and nothing of its answer can be passed on: nobody knows what it did.
+    Unanswered,
 }
 
 impl Refusal {
@@ -63,7 +65,7 @@ impl Refusal {
             Why::TooMany => 429,
             // A client that gets 5xx with `x-should-retry: false` gives up, and its turn is tried again.
             Why::Unfit => 500,
-            Why::Unreachable => 502,
+            Why::Unreachable | Why::Unanswered => 502,
             Why::Unseen => 503,
         }
     }
@@ -84,6 +86,7 @@ impl Refusal {
             Why::TooMany => "too-many",
             Why::Unfit => "host",
             Why::Unreachable => "unreachable",
+            Why::Unanswered => "unanswered",
         }
     }
 
@@ -102,7 +105,7 @@ impl Refusal {
             Why::NotFound | Why::NotRecorded => "not_found_error",
             Why::TooLarge => "request_too_large",
             Why::TooMany => "rate_limit_error",
-            Why::Unfit | Why::Unreachable | Why::Unseen => "api_error",
+            Why::Unfit | Why::Unreachable | Why::Unanswered | Why::Unseen => "api_error",
         };
         let message = format!("Twobox: {}", self.detail);
         let value = match api {

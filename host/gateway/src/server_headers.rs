@@ -4,11 +4,12 @@
 use hyper::Method;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    USER_AGENT,
+    LOCATION, TRANSFER_ENCODING, USER_AGENT,
 };
 use twobox_shared::agent_config::Remote;
 
 use crate::refusal::{Refusal, Why};
+use crate::scrub;
 use crate::secrets::Secret;
 
 /// Headers that go to a server.
@@ -89,18 +90,57 @@ pub(crate) fn down(answered: &HeaderMap, needles: &[Vec<u8>]) -> HeaderMap {
         let Some(value) = answered.get(name).filter(|value| value.len() <= VALUE_MAX) else {
             continue;
         };
-        let has = |needle: &Vec<u8>| value.as_bytes().windows(needle.len()).any(|it| it == needle);
-        if !needles.iter().any(has) {
+        if !scrub::has(needles, value.as_bytes()) {
             headers.insert(HeaderName::from_static(name), value.clone());
         }
     }
     headers
 }
 
-/// Whether what comes is compressed, though it was asked not to be.
+/// Whether what comes is compressed, though it was asked not to be: then nobody finds a secret in it.
 pub(crate) fn is_coded(answered: &HeaderMap) -> bool {
-    let coding = answered.get(CONTENT_ENCODING);
-    coding.is_some_and(|it| !it.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let is_plain = |coding: &[u8]| {
+        ["", "identity", "chunked"].iter().any(|it| coding.eq_ignore_ascii_case(it.as_bytes()))
+    };
+    let lines =
+        [CONTENT_ENCODING, TRANSFER_ENCODING].into_iter().flat_map(|name| answered.get_all(name));
+    let mut codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| !is_plain(coding.trim_ascii()))
+}
+
+/// Where an answer leads, for the log: without `needles`, and without the query, which may have any other secret.
+pub(crate) fn place(answered: &HeaderMap, needles: &[Vec<u8>]) -> String {
+    let place = answered.get(LOCATION).map_or(&b"nowhere"[..], HeaderValue::as_bytes);
+    let end = place.iter().position(|byte| b"?#".contains(byte)).unwrap_or(place.len());
+    let place = &place[..end];
+    let unescaped = unescaped(place);
+    // It is shown as it was written, but where only what that means has a secret.
+    let place = match scrub::has(needles, &unescaped) {
+        true => scrub::without(needles, &unescaped),
+        false => scrub::without(needles, place),
+    };
+    String::from_utf8_lossy(&place).into_owned()
+}
+
+/// `place` without the escapes of addresses, such as `%2F`.
+fn unescaped(mut place: &[u8]) -> Vec<u8> {
+    let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    let mut out = Vec::with_capacity(place.len());
+    while let [first, rest @ ..] = place {
+        place = rest;
+        let escaped = match (first, rest) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => {
+                out.push(high * 16 + low);
+                place = &rest[2..];
+            }
+            None => out.push(*first),
+        }
+    }
+    out
 }
 
 fn wrong(detail: String) -> Refusal {
@@ -192,5 +232,41 @@ mod tests {
         let passed = down(&answered, &[b"s3cret-token".to_vec()]);
         assert_eq!(passed.len(), 1, "{passed:?}");
         assert_eq!(passed["content-type"], "text/event-stream");
+    }
+
+    #[test]
+    fn what_is_compressed_is_known_in_whatever_line_it_says_so() {
+        let cases: [(&[(&'static str, &'static str)], bool); 9] = [
+            (&[], false),
+            (&[("content-encoding", "identity")], false),
+            (&[("content-encoding", "")], false),
+            (&[("content-encoding", " Identity , identity")], false),
+            (&[("content-encoding", "GZIP")], true),
+            (&[("content-encoding", "identity, br")], true),
+            (&[("content-encoding", "identity"), ("content-encoding", "gzip")], true),
+            (&[("transfer-encoding", "chunked")], false),
+            (&[("transfer-encoding", "gzip, chunked")], true),
+        ];
+        for (answered, expected) in cases {
+            assert_eq!(is_coded(&headers(answered)), expected, "{answered:?}");
+        }
+    }
+
+    #[test]
+    fn where_an_answer_leads_is_said_without_a_secret() {
+        let cases = [
+            ("https://a.example/mcp", "https://a.example/mcp"),
+            ("https://a.example/a%20b?token=other#part", "https://a.example/a%20b"),
+            ("/login#s3cret+token", "/login"),
+            ("/s3cret+token/mcp", "/[secret]/mcp"),
+            ("/s3cret%2Btoken/m%63p", "/[secret]/mcp"),
+            ("/%73%33cret%2btoken%2", "/[secret]%2"),
+            ("/%zz%", "/%zz%"),
+        ];
+        for (place_said, expected) in cases {
+            let answered = headers(&[("location", place_said)]);
+            assert_eq!(place(&answered, &[b"s3cret+token".to_vec()]), expected, "{place_said}");
+        }
+        assert_eq!(place(&HeaderMap::new(), &[]), "nowhere");
     }
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 use twobox_shared::content::shorten;
 use twobox_shared::visible;
 
-use super::{ASIDE, Miss, PAUSE, PAUSE_MIN, Session, Shared, headers, pause};
+use super::{ASIDE, Miss, PAUSE, PAUSE_MIN, Session, Shared, headers, pause, place};
 use crate::mcp::letter::{Letter, Opened};
-use crate::mcp::link::{CHANGED, Heard, Trouble, Until, outcome, reply};
+use crate::mcp::link::{CHANGED, Heard, Trouble, Until, is_answered, outcome, reply};
 use crate::sse::Events;
 
 /// How many questions of a server are answered in the course of one answer.
@@ -31,7 +31,7 @@ impl Shared {
             return Err(refused(opened, session));
         }
         if opened.is_stream() {
-            return self.hear_out(opened, id, session, until);
+            return self.hear_out(opened, id, session, until).map_err(Miss::from);
         }
         if !opened.is_json() {
             let kind = opened.head.kind.clone().unwrap_or_default();
@@ -43,50 +43,50 @@ impl Shared {
             return Err(Trouble::NoMcp(why).into());
         }
         let mut replies = 0;
-        let found = self.take(opened.message()?, Some(id), session, &mut replies);
+        let found = self.take(opened.message()?, Some(id), session, &mut replies, until);
         let none = || Trouble::NoMcp("it is no answer to what was asked".to_owned());
         found.unwrap_or_else(|| Err(none())).map_err(Miss::from)
     }
 
     /// Reads a stream until the answer to the request with `id` has come. One that ends before goes on where the
-    /// server has said that it does.
+    /// server has said that it does. What was asked was taken by then: whatever becomes of the stream, it is not
+    /// asked again.
     fn hear_out(
         &self,
         opened: &mut Opened<'_>,
         id: u64,
         session: &Session,
         until: Until<'_>,
-    ) -> Result<Value, Miss> {
+    ) -> Heard {
         let (mut replies, mut vain) = (0, 0);
         let mut events = Events::default();
-        let mut hear = |data: &str| self.take(parsed(data), Some(id), session, &mut replies);
+        let mut hear = |data: &str| self.take(parsed(data), Some(id), session, &mut replies, until);
         let mut ended = opened.events(&mut events, &mut hear);
         loop {
             let why = match ended {
-                Ok(Some(heard)) => return heard.map_err(Miss::from),
+                Ok(Some(heard)) => return heard,
                 Ok(None) => "it ended without the answer".to_owned(),
                 Err(Trouble::Cut(why)) => why,
-                Err(trouble) => return Err(trouble.into()),
+                Err(trouble) => return Err(trouble),
             };
-            let Some(last) = events.last_id().map(str::to_owned) else {
-                return Err(Trouble::Cut(why).into());
+            let Some(last) = place(&events).filter(|_| vain < RESUMES_MAX) else {
+                return Err(Trouble::Cut(why));
             };
-            if vain >= RESUMES_MAX {
-                return Err(Trouble::Cut(why).into());
-            }
             pause(events.retry().unwrap_or(PAUSE).max(PAUSE_MIN), until)?;
             let mut headers = headers(session, None);
             headers.push(("last-event-id".to_owned(), last.clone()));
             let letter = Letter { method: "GET", headers: &headers, body: "" };
             let mut next = match self.door.send(&letter, until) {
                 Ok(next) if next.head.status == 200 && next.is_stream() => next,
-                Ok(mut next) if next.head.status == 404 => return Err(refused(&mut next, session)),
-                Ok(_) | Err(Trouble::Cut(_) | Trouble::Status(..)) => {
+                Ok(next) if matches!(next.head.status, 400 | 404 | 405) => {
+                    return Err(Trouble::Cut(format!("{why}, and it goes on nowhere")));
+                }
+                Err(over @ (Trouble::Silent | Trouble::Cancelled)) => return Err(over),
+                Ok(_) | Err(_) => {
                     vain += 1;
                     ended = Err(Trouble::Cut(why));
                     continue;
                 }
-                Err(trouble) => return Err(trouble.into()),
             };
             let mut goes_on = Events::of(&events);
             ended = next.events(&mut goes_on, &mut hear);
@@ -103,6 +103,7 @@ impl Shared {
         id: Option<u64>,
         session: &Session,
         replies: &mut u32,
+        until: Until<'_>,
     ) -> Option<Heard> {
         let all = match said {
             Value::Array(all) => all,
@@ -114,11 +115,12 @@ impl Shared {
             let method = message.get("method").and_then(Value::as_str);
             match (method, message.get("id")) {
                 (Some(CHANGED), None) => self.changed.store(true, Ordering::Relaxed),
-                (Some(method), Some(asks)) if *replies < REPLIES_MAX => {
+                (Some(method), Some(asks)) if *replies < REPLIES_MAX && is_answered(asks) => {
                     *replies += 1;
-                    // In the newer form no server asks anything.
-                    if session.version.is_some() {
-                        self.tell(&reply(method, asks), ASIDE);
+                    // In the newer form no server asks anything. Nor is it told anything any more once the answer
+                    // is not wanted.
+                    if session.version.is_some() && until.over().is_none() {
+                        self.tell(&reply(method, asks), until.at_most(ASIDE));
                     }
                 }
                 (Some(_), _) | (None, None) => {}

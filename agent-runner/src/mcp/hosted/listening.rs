@@ -7,67 +7,90 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::answers::parsed;
-use super::{PAUSE, PAUSE_MAX, Session, Shared, headers, pause};
+use super::{PAUSE, PAUSE_MAX, Session, Shared, headers, pause, place};
 use crate::mcp::letter::{Letter, Opened};
 use crate::mcp::link::{Asked, Trouble, Until};
 use crate::say::say;
 use crate::sse::Events;
 
-/// How often in a row a server is listened to in vain.
+/// How often in a row a server is listened to in vain,
 const VAIN_MAX: u32 = 10;
+
+/// and how long one is listened to that has told nothing until that was not in vain.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// Listens in a thread of its own to what the server says by itself.
 pub(super) fn listen(shared: &Arc<Shared>, subscription: Option<Map<String, Value>>) {
-    if !shared.may_listen {
+    let (own, session) = (Arc::clone(shared), shared.known());
+    if !shared.may_listen || session.ear.listens.swap(true, Ordering::Relaxed) {
         return;
     }
-    let (own, session) = (Arc::clone(shared), shared.known());
     let thread = std::thread::Builder::new().name("mcp-listen".to_owned());
     let begun = thread.spawn(move || {
         own.listen(&session, subscription);
-        // Whoever listens to a later session says so.
-        if own.known().number == session.number {
-            own.hears.store(false, Ordering::Relaxed);
-        }
+        session.ear.hears.store(false, Ordering::Relaxed);
     });
     if let Err(error) = begun {
         say!("the MCP server {} is not listened to: {error}", shared.door.server);
     }
 }
 
+/// How often it was in vain.
+#[derive(Default)]
+struct Vain(u32);
+
+impl Vain {
+    /// How long to wait after one more time, of which something was `heard` or not, and which lasted so long.
+    /// `None` if it is of no use to listen again.
+    fn pause(
+        &mut self,
+        heard: bool,
+        lasted: Duration,
+        retry: Option<Duration>,
+    ) -> Option<Duration> {
+        if heard || lasted >= SETTLED {
+            self.0 = 0;
+        }
+        let usual = retry.unwrap_or(PAUSE).clamp(PAUSE, PAUSE_MAX);
+        let wait = usual.saturating_mul(2_u32.saturating_pow(self.0)).min(PAUSE_MAX);
+        self.0 += 1;
+        (self.0 < VAIN_MAX).then_some(wait)
+    }
+}
+
 impl Shared {
     fn listen(&self, session: &Session, subscription: Option<Map<String, Value>>) {
-        let (mut vain, mut last, mut first) = (0, None::<String>, true);
-        let is_over = || {
-            self.over.load(Ordering::Relaxed)
-                || self.gone.load(Ordering::Relaxed)
-                || self.known().number != session.number
-        };
-        while vain < VAIN_MAX && !is_over() {
+        let (mut vain, mut last, mut first) = (Vain::default(), None::<String>, true);
+        let ear = &session.ear;
+        let is_over = || ear.left.load(Ordering::Relaxed) || self.gone.load(Ordering::Relaxed);
+        while !is_over() {
             let forever = Instant::now() + Duration::from_secs(24 * 60 * 60);
-            let until = Until { deadline: forever, cancelled: &self.over };
-            let mut events = Events::default();
+            let until = Until { deadline: forever, cancelled: &ear.left };
+            let (mut events, mut heard, mut lasted) = (Events::default(), false, Duration::ZERO);
             match self.begin_listening(session, subscription.as_ref(), last.as_deref(), until) {
                 Ok(mut opened) if opened.head.status == 200 && opened.is_stream() => {
-                    // What was said before it was heard again, nobody knows.
-                    self.changed.fetch_or(!first, Ordering::Relaxed);
-                    self.hears.store(true, Ordering::Relaxed);
-                    (first, vain) = (false, 0);
-                    let mut replies = 0;
+                    // What was said in between is said again only by one that knows where it was.
+                    ear.missed.fetch_or(!first && last.is_none(), Ordering::Relaxed);
+                    ear.hears.store(true, Ordering::Relaxed);
+                    first = false;
+                    let (mut replies, begun) = (0, Instant::now());
                     let hear = |data: &str| {
-                        drop(self.take(parsed(data), None, session, &mut replies));
+                        let said = parsed(data);
+                        heard |= !said.is_null();
+                        drop(self.take(said, None, session, &mut replies, until));
                         is_over().then_some(())
                     };
                     drop(opened.events(&mut events, hear)); // it is listened to again
-                    last = events.last_id().map(str::to_owned).or(last);
+                    lasted = begun.elapsed();
+                    if events.last_id().is_some() {
+                        last = place(&events);
+                    }
                 }
                 Ok(opened) if (400..500).contains(&opened.head.status) => return, // it has nothing to tell
                 Ok(_) | Err(_) => {}
             }
-            self.hears.store(false, Ordering::Relaxed);
-            let usual = events.retry().unwrap_or(PAUSE).clamp(PAUSE, PAUSE_MAX);
-            let wait = usual.saturating_mul(2_u32.saturating_pow(vain)).min(PAUSE_MAX);
-            vain += 1;
+            ear.hears.store(false, Ordering::Relaxed);
+            let Some(wait) = vain.pause(heard, lasted, events.retry()) else { return };
             if pause(wait, until).is_err() {
                 return;
             }
@@ -90,5 +113,38 @@ impl Shared {
         let asked = Asked { method, params: params.clone(), beside: Vec::new() };
         let (headers, (_, body)) = (headers(session, Some(&asked)), self.message(&asked));
         self.door.send(&Letter { method: "POST", headers: &headers, body: &body }, until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_ends_at_once_is_listened_to_ever_more_seldom_and_no_more_in_the_end() {
+        let mut vain = Vain::default();
+        let waits: Vec<_> =
+            std::iter::from_fn(|| vain.pause(false, Duration::ZERO, None)).collect();
+        let seconds: Vec<_> = waits.iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn one_that_tells_something_or_stays_is_listened_to_again_and_again() {
+        for (heard, lasted) in [(true, Duration::ZERO), (false, SETTLED)] {
+            let mut vain = Vain::default();
+            for _ in 0..2 * VAIN_MAX {
+                assert_eq!(vain.pause(heard, lasted, None), Some(PAUSE));
+            }
+            assert_eq!(vain.pause(false, Duration::ZERO, None), Some(2 * PAUSE));
+        }
+    }
+
+    #[test]
+    fn a_server_says_how_long_to_wait_within_bounds() {
+        for (retry, expected) in [(0, PAUSE), (5_000, 5 * PAUSE), (u64::MAX, PAUSE_MAX)] {
+            let retry = Some(Duration::from_millis(retry));
+            assert_eq!(Vain::default().pause(false, Duration::ZERO, retry), Some(expected));
+        }
     }
 }

@@ -115,6 +115,8 @@ pub(crate) fn refused(status: u16, said: &str, upstream: &str) -> Failure {
     failure(match judge(&complaint, upstream) {
         Verdict::End(trouble) => trouble,
         Verdict::Never(why) => Trouble::Refused(why),
-        Verdict::Next(why) | Verdict::Again(why) => Trouble::Unreachable(why),
+        Verdict::Wait(why, _) | Verdict::Next(why) | Verdict::Again(why) => {
+            Trouble::Unreachable(why)
+        }
     })
 }

@@ -17,7 +17,7 @@ use super::client::Aside;
 use crate::mcp::client::{Client, Described, agree_and_list};
 use crate::mcp::hosted::Hosted;
 use crate::mcp::letter::Door;
-use crate::mcp::link::{Link, Until};
+use crate::mcp::link::{Link, Trouble, Until};
 use crate::mcp::program::Program;
 use crate::provider::{TurnHandle, cancelled};
 use crate::say::say;
@@ -41,6 +41,8 @@ pub(super) struct Ready {
     pub(super) tools: Vec<Described>,
     /// When it has told them.
     listed: Instant,
+    /// Whether it was to be asked for them since, and was not: the host had no room for it.
+    is_due: bool,
 }
 
 struct Server {
@@ -72,7 +74,7 @@ pub(super) struct Servers {
 /// What is to be done to have a server ready.
 enum Task {
     Agree(Box<dyn Link>),
-    List(Arc<Client>),
+    List(Arc<Ready>),
 }
 
 impl Servers {
@@ -158,7 +160,8 @@ impl Servers {
         if let Some(ready) = server.ready.as_ref().filter(|ready| ready.client.is_there()) {
             let changed = ready.client.take_changed();
             let is_old = !ready.client.hears() && ready.listed.elapsed() > RELIST;
-            return (changed || is_old).then(|| Ok(Task::List(Arc::clone(&ready.client))));
+            let is_due = changed || is_old || ready.is_due;
+            return is_due.then(|| Ok(Task::List(Arc::clone(ready))));
         }
         server.ready = None; // which ends what is left of it
         let link: Result<Box<dyn Link>, String> = match &server.how {
@@ -252,15 +255,88 @@ fn carry_out_one(
     deadline: Instant,
     cancelled: &AtomicBool,
 ) -> Result<Ready, String> {
-    let (client, tools) = match task {
+    let ready = |client, tools, is_due| {
+        Ok(Ready { name: name.clone(), client, tools, listed: Instant::now(), is_due })
+    };
+    match task {
         Task::Agree(link) => {
             let (client, tools) = agree_and_list(link, &name, deadline, cancelled)?;
-            (Arc::new(client), tools)
+            ready(Arc::new(client), tools, false)
         }
-        Task::List(client) => {
-            let tools = client.tools(&name, Until { deadline, cancelled });
-            (Arc::clone(&client), tools.map_err(|trouble| trouble.to_string())?)
+        Task::List(before) => {
+            let client = Arc::clone(&before.client);
+            match client.tools(&name, Until { deadline, cancelled }) {
+                Ok(tools) => ready(client, tools, false),
+                Err(trouble) if passes(&trouble) => {
+                    say!("the MCP server {name} is not asked for its tools now: {trouble}");
+                    ready(client, before.tools.clone(), true)
+                }
+                Err(trouble) => Err(trouble.to_string()),
+            }
         }
-    };
-    Ok(Ready { name, client, tools, listed: Instant::now() })
+    }
+}
+
+/// Whether a server that was not asked, or did not want to be, is no worse for it: its tools are what they were.
+fn passes(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::Unasked(_) | Trouble::Status(429, _))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use nix::unistd::Pid;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::mcp::link::Asked;
+
+    /// A server that answers what it is given, one after the other.
+    struct Given(Mutex<Vec<Result<Value, Trouble>>>);
+
+    impl Link for Given {
+        fn ask(&self, _: Asked<'_>, _: Until<'_>) -> Result<Value, Trouble> {
+            self.0.lock().unwrap().remove(0)
+        }
+        fn tell(&self, _: &str, _: &Value) {}
+        fn listen(&self, _: Option<Map<String, Value>>) {}
+        fn hears(&self) -> bool {
+            true
+        }
+        fn take_changed(&self) -> bool {
+            false
+        }
+        fn is_there(&self) -> bool {
+            true
+        }
+        fn group(&self) -> Option<Pid> {
+            None
+        }
+        fn says_beside(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_asked_now_keeps_the_tools_that_it_had() {
+        let versions = json!({"supportedVersions": [crate::mcp::MODERN]});
+        let tools = |name: &str| json!({"tools": [{"name": name, "description": name}]});
+        let answers = vec![
+            Ok(versions),
+            Ok(tools("first")),
+            Err(Trouble::Unasked("wait a second".to_owned())),
+            Err(Trouble::Status(429, String::new())),
+            Ok(tools("second")),
+            Err(Trouble::Status(500, String::new())),
+        ];
+        let (deadline, over) = (Instant::now() + PATIENCE, AtomicBool::new(false));
+        let carry = |task| carry_out_one(task, "far".to_owned(), deadline, &over);
+        let mut ready = carry(Task::Agree(Box::new(Given(Mutex::new(answers))))).unwrap();
+        for (name, is_due) in [("first", true), ("first", true), ("second", false)] {
+            ready = carry(Task::List(Arc::new(ready))).unwrap();
+            assert_eq!((ready.tools[0].name.as_str(), ready.is_due), (name, is_due));
+        }
+        assert!(carry(Task::List(Arc::new(ready))).is_err());
+    }
 }

@@ -2,12 +2,13 @@
 //! with what the definition has it told. Where it is and which secrets it is told, no container learns, nor
 //! does one choose it.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::LOCATION;
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
@@ -53,6 +54,9 @@ pub(super) const LISTENING_MAX: usize = 64;
 
 /// The request by which one is listened to, in the newer form.
 const SUBSCRIBES: &str = "subscriptions/listen";
+
+/// What the host's own words are, in the place of a server's.
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Which server is asked, and what is looked for in what it says.
 struct Asked<'a> {
@@ -166,18 +170,23 @@ impl Proxy {
 }
 
 impl Asked<'_> {
-    /// What a container gets of `answer`.
-    async fn pass(
+    /// What a container gets of `answer`. That nothing of it can be had does not say that nothing was done.
+    async fn pass<B>(
         &self,
-        answer: Response<Incoming>,
+        answer: Response<B>,
         turn: impl Send + 'static,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
         let (head, body) = answer.into_parts();
-        let headers = server_headers::down(&head.headers, &self.needles);
-        let unreachable = |detail: String| Err(Refusal::new(Why::Unreachable, detail));
+        let mut headers = server_headers::down(&head.headers, &self.needles);
+        let is_coded = server_headers::is_coded(&head.headers);
+        let unanswered = |detail: String| Err(Refusal::new(Why::Unanswered, detail));
         let (name, status) = (self.name, head.status);
         match status.as_u16() {
-            200..=299 if server_headers::is_coded(&head.headers) => unreachable(format!(
+            200..=299 if is_coded => unanswered(format!(
                 "the MCP server {name} sends its answer compressed, though it was asked not to"
             )),
             200..=299 => {
@@ -185,19 +194,22 @@ impl Asked<'_> {
                 let tap = Tap::new(body, Count::nothing(), turn, PATIENCE);
                 Ok(with_body(status, headers, tap))
             }
-            401 | 403 => Err(self.refused(status, &self.words(body).await)),
+            401 | 403 => Err(self.refused(status, &self.words(body, is_coded).await)),
             400..=599 => {
-                let said = Full::new(self.words(body).await);
+                if is_coded {
+                    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PLAIN));
+                }
+                let said = Full::new(self.words(body, is_coded).await);
                 Ok(with_body(status, headers, said.map_err(|never| match never {})))
             }
             _ => {
-                let place = head.headers.get(LOCATION).and_then(|it| it.to_str().ok());
-                let place = for_a_terminal(&shorten(place.unwrap_or("nowhere"), WORDS_MAX));
-                if let Some(before) = warned("mcp.redirect", &format!("{name} {place}")) {
+                if let Some(before) = warned("mcp.redirect", &format!("{name} {status}")) {
+                    let place = server_headers::place(&head.headers, &self.needles);
+                    let place = for_a_terminal(&shorten(&place, WORDS_MAX));
                     tracing::warn!(server = name, %status, place, before,
                         "an MCP server leads elsewhere, which is not followed: write that into its url");
                 }
-                unreachable(format!(
+                unanswered(format!(
                     "the MCP server {name} leads elsewhere ({}), which is not followed: its `url` in the \
                      agent's definition has to be where it is. The host's log has where it leads",
                     status.as_u16()
@@ -207,8 +219,19 @@ impl Asked<'_> {
     }
 
     /// All that an answer says that says no, without secrets. One that is too long, too slow or breaks off is
-    /// taken for nothing: its status says enough.
-    async fn words(&self, body: Incoming) -> Bytes {
+    /// taken for nothing: its status says enough. In one that `is_coded` no secret would be found.
+    async fn words<B>(&self, body: B, is_coded: bool) -> Bytes
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if is_coded {
+            let name = self.name;
+            let said = format!(
+                "Twobox: what the MCP server {name} says is compressed, though it was asked not to"
+            );
+            return said.into();
+        }
         let body = Limited::new(Scrub::new(body, Arc::clone(&self.needles)), NO_MAX);
         match timeout(NO_PATIENCE, body.collect()).await {
             Ok(Ok(whole)) => whole.to_bytes(),
@@ -242,7 +265,8 @@ impl Asked<'_> {
         Refusal::new(Why::Unfit, detail)
     }
 
-    /// That nobody answered. The rest, which may name addresses of the host's network, is for the log.
+    /// That nobody answered, and whether it may have been heard. The rest, which may name addresses of the host's
+    /// network, is for the log.
     fn unsent(&self, error: &SendError) -> Refusal {
         let (name, detail) = (self.name, error.to_string());
         if let Some(before) = warned("mcp.unsent", &format!("{name} {detail}")) {
@@ -250,7 +274,8 @@ impl Asked<'_> {
         }
         let why = match error {
             SendError::NoRoots(_) => Why::Unfit,
-            SendError::NotReached(_) | SendError::Broken(_) | SendError::Silent => Why::Unreachable,
+            SendError::NotReached(_) => Why::Unreachable,
+            SendError::Broken(_) | SendError::Silent => Why::Unanswered,
         };
         Refusal::new(why, format!("the MCP server {name}: {}", error.told()))
     }
@@ -267,5 +292,67 @@ fn server_of(head: &Parts) -> Result<String, Refusal> {
             let detail = format!("{MCP_PATH} wants POST, GET or DELETE, and ?server=NAME alone");
             Err(Refusal::new(Why::BadRequest, detail))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const TOKEN: &str = "s3cret-token";
+
+    /// What a container gets where the server `hub` answers `status` with `headers` and the secret.
+    async fn passed(
+        status: u16,
+        headers: &[(&str, &str)],
+    ) -> Result<(StatusCode, String), Refusal> {
+        let told = [("Authorization".to_owned(), "Bearer ${secret:hub}".to_owned())].into();
+        let remote = Remote::of("https://a.example/".to_owned(), told, false).unwrap();
+        let secret = Secret::of(TOKEN.into()).unwrap();
+        let needles = needles([&secret].into_iter());
+        let mut answer =
+            Response::builder().status(status).header(CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            answer = answer.header(*name, *value);
+        }
+        let answer = answer.body(Full::new(Bytes::from(TOKEN))).unwrap();
+        let asked = Asked { name: "hub", remote: &remote, needles };
+        let (head, body) = asked.pass(answer, ()).await?.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let kind = head.headers[CONTENT_TYPE].to_str().unwrap();
+        Ok((head.status, format!("{kind}: {}", String::from_utf8_lossy(&body))))
+    }
+
+    #[tokio::test]
+    async fn of_what_is_compressed_nothing_is_passed_on() {
+        let twice = [("content-encoding", "identity"), ("content-encoding", "gzip")];
+        for status in [200, 202, 401, 403] {
+            let refusal = passed(status, &twice).await.unwrap_err();
+            assert!(!refusal.detail.contains(TOKEN), "{refusal:?}");
+        }
+        for status in [400, 404, 500, 503] {
+            let (passed_status, said) = passed(status, &twice).await.unwrap();
+            assert_eq!(passed_status.as_u16(), status, "which may say that a session is over");
+            assert!(said.starts_with("text/plain") && said.contains("is compressed"), "{said}");
+            let (_, said) = passed(status, &twice[..1]).await.unwrap();
+            assert_eq!(said, "application/json: [secret]");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_done_is_told_from_what_was_never_sent() {
+        for (status, headers) in [(200, [("content-encoding", "br")]), (307, [("location", "/a")])]
+        {
+            let refusal = passed(status, &headers).await.unwrap_err();
+            assert_eq!((refusal.status(), refusal.word()), (502, "unanswered"), "{refusal:?}");
+        }
+        let remote = Remote::of("https://a.example/".to_owned(), BTreeMap::new(), false).unwrap();
+        let asked = Asked { name: "hub", remote: &remote, needles: needles(std::iter::empty()) };
+        let word = |error: SendError| asked.unsent(&error).word();
+        assert_eq!(word(SendError::NotReached("refused".to_owned())), "unreachable");
+        assert_eq!(word(SendError::NoRoots("none".to_owned())), "host");
+        assert_eq!(word(SendError::Broken("reset".to_owned())), "unanswered");
+        assert_eq!(word(SendError::Silent), "unanswered");
     }
 }

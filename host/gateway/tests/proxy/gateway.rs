@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,8 +33,8 @@ pub(crate) struct Gateway {
     pub(crate) allowed: Arc<Mutex<Allowed>>,
     /// Its run is over, which the host sees when it looks.
     pub(crate) run_is_over: Arc<AtomicBool>,
-    /// The host cannot look.
-    pub(crate) is_blind: Arc<AtomicBool>,
+    /// How often the host looks and cannot see anything.
+    pub(crate) blind_looks: Arc<AtomicU32>,
     way: Arc<twobox_gateway::Gateway>,
     store: Store,
     folder: PathBuf,
@@ -45,7 +45,7 @@ pub(crate) struct Gateway {
 struct Told {
     allowed: Arc<Mutex<Allowed>>,
     run_is_over: Arc<AtomicBool>,
-    is_blind: Arc<AtomicBool>,
+    blind_looks: Arc<AtomicU32>,
     store: Store,
     session: SessionId,
 }
@@ -56,7 +56,8 @@ impl Terms for Told {
     }
 
     fn taken_in(&self) -> TakenIn {
-        if self.is_blind.load(Ordering::Relaxed) {
+        let (blind, relaxed) = (&self.blind_looks, Ordering::Relaxed);
+        if blind.fetch_update(relaxed, relaxed, |left| left.checked_sub(1)).is_ok() {
             return Box::pin(std::future::ready(false));
         }
         let (is_over, store) =
@@ -159,17 +160,17 @@ impl Gateway {
             (SessionId::generate(&SystemIds), AgentGroupId::generate(&SystemIds));
         let socket = folder.join("gateway.sock");
         let allowed = Arc::<Mutex<Allowed>>::default();
-        let [run_is_over, is_blind] = <[Arc<AtomicBool>; 2]>::default();
+        let (run_is_over, blind_looks) = <(Arc<AtomicBool>, Arc<AtomicU32>)>::default();
         let terms = Arc::new(Told {
             allowed: Arc::clone(&allowed),
             run_is_over: Arc::clone(&run_is_over),
-            is_blind: Arc::clone(&is_blind),
+            blind_looks: Arc::clone(&blind_looks),
             store: store.clone(),
             session,
         });
         let door = way.open(session, agent, &told, terms, &socket).unwrap();
         let key = told.key;
-        Self { key, socket, door, allowed, run_is_over, is_blind, way, store, folder, _dir: dir }
+        Self { key, socket, door, allowed, run_is_over, blind_looks, way, store, folder, _dir: dir }
     }
 
     /// Another session of the same host.

@@ -193,15 +193,16 @@ async fn a_run_over_its_budget_is_refused_unless_it_is_over_by_then() {
     assert!(refused.contains(words) && refused.contains("budget.usd_per_run"), "{refused}");
     assert!(refused.contains("x-twobox-refusal: run-budget"), "{refused}");
     gateway.run_is_over.store(true, Ordering::Relaxed);
-    gateway.is_blind.store(true, Ordering::Relaxed);
+    gateway.blind_looks.store(3, Ordering::Relaxed);
     let unseen = answered("503").await;
     assert!(
         unseen.contains("x-twobox-refusal: unseen") && !unseen.contains("this run"),
         "{unseen}"
     );
     assert!(unseen.contains("retry-after: 1") && !unseen.contains("x-should-retry"), "{unseen}");
-    gateway.is_blind.store(false, Ordering::Relaxed);
-    answered("200").await;
+    assert_eq!(gateway.blind_looks.load(Ordering::Relaxed), 0, "it has looked three times");
+    gateway.blind_looks.store(2, Ordering::Relaxed);
+    answered("200").await; // the third look has seen it
     assert_eq!(upstream.asked().len(), 3, "what was refused was not asked");
 }
 

@@ -1,6 +1,8 @@
 //! What an upstream complains of: an answer with an error's status, or an error in the middle of a stream.
 //! Each server has its own shape; read is what all of them have somewhere.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use twobox_shared::errors::for_a_terminal;
 
@@ -15,6 +17,8 @@ pub(crate) struct Complaint {
     pub(crate) message: String,
     /// Whether the host says it itself, and has not handed it down.
     pub(crate) own: bool,
+    /// How long to wait before the same is asked again, where the host says that it cannot answer yet.
+    pub(crate) not_yet: Option<Duration>,
 }
 
 impl Complaint {
@@ -31,7 +35,7 @@ impl Complaint {
             true => format!("status {status}"),
             false => format!("status {status}: {said}"),
         };
-        Self { status: Some(status), kinds, message, own: false }
+        Self { status: Some(status), kinds, message, own: false, not_yet: None }
     }
 
     /// Of an error in the middle of a stream.
@@ -41,7 +45,8 @@ impl Complaint {
             true => event.to_string(),
             false => said,
         };
-        Self { status: None, kinds, message: for_a_terminal(&said), own: false }
+        let message = for_a_terminal(&said);
+        Self { status: None, kinds, message, own: false, not_yet: None }
     }
 
     /// Of an answer that should have been a stream, and is this JSON: an error that some tell so, or an
@@ -56,7 +61,7 @@ impl Complaint {
     /// Our own, of something that no upstream should say.
     pub(crate) fn ours(message: &str) -> Self {
         let message = for_a_terminal(message);
-        Self { status: None, kinds: Vec::new(), message, own: false }
+        Self { status: None, kinds: Vec::new(), message, own: false, not_yet: None }
     }
 
     /// Whether one of its kinds is among `kinds`.

@@ -294,6 +294,24 @@ fn a_refusal_counts_that_comes_before_the_request_was_read() {
 }
 
 #[test]
+fn what_the_host_has_not_seen_yet_is_asked_of_the_same_model_again() {
+    let Step::Say(text) = status(503, "not seen yet") else { unreachable!() };
+    let told = "\r\nx-twobox-refusal: unseen\r\nretry-after: 0\r\n";
+    let unseen = Step::Say(text.replacen("\r\n", told, 1));
+    let mut bench = Bench::new();
+    let steps = vec![unseen.clone(), unseen.clone(), unseen.clone(), answer("now")];
+    let (server, requests) = serve(&bench.socket, steps);
+    assert_eq!(said(bench.ask()), "now");
+    server.join().unwrap();
+    assert!(requests.iter().all(|(head, _)| head.starts_with("POST /up/v1 ")));
+    let mut bench = Bench::new();
+    bench.client.patience.unseen = Duration::ZERO;
+    let (server, _requests) = serve(&bench.socket, vec![unseen]);
+    is_unreachable(bench.ask(), "not seen yet"); // and no other model is asked for it
+    server.join().unwrap();
+}
+
+#[test]
 fn what_is_pushed_meanwhile_is_kept() {
     let mut bench = Bench::new();
     let step = Step::Say(format!("{STREAM}{}0\r\n\r\n", chunk(&whole("hi"))));

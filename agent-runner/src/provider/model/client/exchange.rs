@@ -18,7 +18,7 @@ use super::super::conversation::{Answer, Request, Trouble};
 use super::{Aside, Heard};
 use crate::event::Said;
 use crate::host_socket;
-use crate::http::{Body, read_head, write_head};
+use crate::http::{Body, Head, read_head, write_head};
 use crate::sse::Events;
 
 /// The most that is read of the body of an error, in bytes.
@@ -27,6 +27,15 @@ const ERROR_MAX: u64 = 64 << 10;
 /// How long the end of a stream is waited for after all has come that counts. Whoever closes before looks
 /// like one who gave up.
 const AFTERWORD: Duration = Duration::from_millis(500);
+
+/// The host's word for that it has not seen yet what the container did, on which its answer depends.
+const UNSEEN: &str = "unseen";
+
+/// How long is waited where it does not say how long.
+const UNTOLD: Duration = Duration::from_secs(1);
+
+/// The longest that is waited for its word.
+const LONGEST_TOLD: Duration = Duration::from_secs(30);
 
 /// What came of a request.
 #[derive(Debug)]
@@ -167,8 +176,17 @@ fn converse(stream: &UnixStream, call: &Call<'_>, hear: &mut dyn FnMut(&str)) ->
     let text = String::from_utf8_lossy(&bytes);
     Outcome::Complaint(match head.status {
         200 => Complaint::of_whole(&text),
-        status => Complaint { own: head.own, ..Complaint::of_status(status, &text) },
+        status => {
+            let (own, not_yet) = (head.own, not_yet(&head));
+            Complaint { own, not_yet, ..Complaint::of_status(status, &text) }
+        }
     })
+}
+
+/// How long to wait until the same is asked again, if the host has not seen yet what it has to know first.
+fn not_yet(head: &Head) -> Option<Duration> {
+    let is_unseen = head.refusal.as_deref() == Some(UNSEEN);
+    is_unseen.then(|| head.retry_after.unwrap_or(UNTOLD).min(LONGEST_TOLD))
 }
 
 /// Writes the request. Its body is written twice, the first time to be counted: a conversation is not held

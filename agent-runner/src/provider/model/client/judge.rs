@@ -1,8 +1,10 @@
 //! What follows from a complaint: pure.
 //!
 //! The host has asked an upstream again as often as it makes sense before it hands a status down, so none
-//! is asked again here for a status alone. What it says to other clients, for which it has the header
-//! `x-should-retry`, is the rule here anyway.
+//! is asked again here for a status alone, but for its own word that it cannot answer yet. What it says to other
+//! clients, for which it has the header `x-should-retry`, is the rule here anyway.
+
+use std::time::Duration;
 
 use super::super::api::Complaint;
 use super::super::conversation::Trouble;
@@ -14,6 +16,8 @@ pub(in super::super) enum Verdict {
     End(Trouble),
     /// This model will never answer this; another may.
     Never(String),
+    /// The host cannot answer yet, whoever is asked: the same is asked again after this pause.
+    Wait(String, Duration),
     /// This model does not answer now; another may.
     Next(String),
     /// The answer broke off: the same again may be answered.
@@ -60,6 +64,9 @@ pub(in super::super) fn judge(complaint: &Complaint, upstream: &str) -> Verdict 
     let message = complaint.message.clone();
     let status = complaint.status;
     let own = complaint.own;
+    if let Some(pause) = complaint.not_yet {
+        return Verdict::Wait(message, pause);
+    }
     if status == Some(402) || complaint.is(&["billing_error", "budget_exceeded"]) {
         return match own {
             true => Verdict::End(Trouble::OverBudget(message)),
@@ -148,6 +155,7 @@ mod tests {
             };
             let complaint = Complaint { own, ..complaint };
             let verdict = match judge(&complaint, "up") {
+                Verdict::Wait(..) => "wait".to_owned(),
                 Verdict::Next(_) => "next".to_owned(),
                 Verdict::Again(_) => "again".to_owned(),
                 Verdict::Never(why) => format!("never: {why}"),
@@ -158,5 +166,15 @@ mod tests {
             };
             assert!(verdict.starts_with(expected), "{status:?} {kind} {message}: {verdict}");
         }
+    }
+
+    #[test]
+    fn what_the_host_cannot_answer_yet_is_for_no_other_model() {
+        let told = Complaint::of_status(503, "not seen yet");
+        let pause = Duration::from_secs(1);
+        let not_yet = Complaint { own: true, not_yet: Some(pause), ..told.clone() };
+        let why = "status 503: not seen yet".to_owned();
+        assert_eq!(judge(&not_yet, "up"), Verdict::Wait(why.clone(), pause));
+        assert_eq!(judge(&told, "up"), Verdict::Next(why), "an upstream's own words are its own");
     }
 }

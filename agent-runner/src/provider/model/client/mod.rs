@@ -1,7 +1,7 @@
 //! The way to the models: one request, asked of one after the other until one has answered.
 //!
 //! The host asks upstreams again; here it is asked again only for what the host cannot know of: that it
-//! was not there, and that an answer broke off on its way.
+//! was not there, and that an answer broke off on its way; and where it says itself that it cannot answer yet.
 
 mod exchange;
 pub(crate) mod get;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use twobox_shared::agent_config::{Gateway, Route};
 
 use super::super::{PromptMessage, Push, TurnHandle};
-use super::api::Quirks;
+use super::api::{Complaint, Quirks};
 use super::conversation::{Answer, Request, Trouble};
 use crate::say::say;
 use exchange::{Call, Outcome, exchange};
@@ -39,15 +39,18 @@ struct Patience {
     /// How long a host is asked again that closes the connection without a word, as one does that dies
     /// with the request. (One that does not listen is waited for until the deadline: that costs nothing.)
     losses: Duration,
+    /// How long a host is asked again that cannot answer yet. It has looked several times before it says so.
+    unseen: Duration,
     /// How often an answer that broke off is asked for again.
     again: u32,
     /// How long a model that did not answer is asked last.
     aversion: Duration,
 }
 
-/// How long the host may take until an answer begins: it asks an upstream up to four times, waits for a pause and
-/// as long as it is told to before each, and for the last one's head.
-const HOST_WAITS: Duration = Duration::from_secs(4 * (60 + 2) + 600);
+/// How long the host may take until an answer begins: it looks up to three times whether a run is over, asks an
+/// upstream up to four times, waits for a pause and as long as it is told to before each, and for the last one's
+/// head.
+const HOST_WAITS: Duration = Duration::from_secs(3 * (10 + 1) + 4 * (60 + 2) + 600);
 const _: () = assert!(PATIENCE.head.as_secs() > HOST_WAITS.as_secs());
 
 const PATIENCE: Patience = Patience {
@@ -56,6 +59,7 @@ const PATIENCE: Patience = Patience {
     pause: Duration::from_millis(50),
     longest_pause: Duration::from_secs(2),
     losses: Duration::from_secs(60),
+    unseen: Duration::from_secs(300),
     again: 2,
     aversion: Duration::from_secs(60),
 };
@@ -198,6 +202,18 @@ impl Client {
         order
     }
 
+    /// What follows from a complaint of the model at `at`; `None` if that is asked otherwise from now on.
+    fn verdict(&mut self, at: usize, complaint: &Complaint) -> Option<Verdict> {
+        let Way { route, quirks, .. } = &mut self.ways[at];
+        match quirks.learn(route.api, complaint) {
+            Some(learned) => {
+                *quirks = learned;
+                None
+            }
+            None => Some(judge(complaint, route.name.upstream())),
+        }
+    }
+
     /// Asks one model until there is nothing more to be had of it. The inner error says why another is to
     /// be asked.
     fn ask_one(
@@ -209,14 +225,14 @@ impl Client {
         aside: &mut Aside,
         hear: &mut dyn FnMut(&str),
     ) -> Result<Result<Answer, Unanswered>, Trouble> {
-        let Patience { head, silence, pause, longest_pause, losses, again, .. } = self.patience;
-        let (mut next_pause, mut cuts, mut lost) = (pause, 0, None);
+        let Patience { head, silence, pause, longest_pause, losses, unseen, again, .. } =
+            self.patience;
+        let (mut next_pause, mut cuts, mut lost, mut blind) = (pause, 0, None, None);
         loop {
             self.number += 1;
             let Way { route, quirks, .. } = &self.ways[at];
             let (socket, key, number) = (&self.socket, &*self.key, self.number);
             let call = Call { socket, key, route, quirks: *quirks, request, number, head, silence };
-            let (api, quirks) = (route.api, *quirks);
             let why = match exchange(&call, handle, deadline, aside, hear)? {
                 Outcome::Answer(answer) => return Ok(Ok(answer)),
                 Outcome::Silent(span) => {
@@ -234,20 +250,22 @@ impl Client {
                     }
                     why
                 }
-                Outcome::Complaint(complaint) => match quirks.learn(api, &complaint) {
-                    Some(learned) => {
-                        self.ways[at].quirks = learned;
+                Outcome::Complaint(complaint) => match self.verdict(at, &complaint) {
+                    None => continue,
+                    Some(Verdict::End(trouble)) => return Err(trouble),
+                    Some(Verdict::Never(why)) => return Ok(Err(Unanswered { why, never: true })),
+                    Some(Verdict::Next(why)) => return Ok(Err(Unanswered::now(why))),
+                    Some(Verdict::Wait(why, told)) => {
+                        if blind.get_or_insert_with(Instant::now).elapsed() >= unseen {
+                            return Err(Trouble::Unreachable(why)); // of whichever model
+                        }
+                        wait(told, handle, deadline, aside, &why)?;
                         continue;
                     }
-                    None => match judge(&complaint, self.ways[at].route.name.upstream()) {
-                        Verdict::End(trouble) => return Err(trouble),
-                        Verdict::Never(why) => return Ok(Err(Unanswered { why, never: true })),
-                        Verdict::Next(why) => return Ok(Err(Unanswered::now(why))),
-                        Verdict::Again(why) => {
-                            cuts += 1;
-                            why
-                        }
-                    },
+                    Some(Verdict::Again(why)) => {
+                        cuts += 1;
+                        why
+                    }
                 },
                 Outcome::Cut(why) => {
                     lost = None;

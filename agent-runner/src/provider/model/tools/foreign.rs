@@ -1,7 +1,7 @@
 //! Tools of servers of MCP. What their server says is bounded like all that a tool says, and none fails a turn.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use twobox_shared::agent_config::Servers;
@@ -83,26 +83,32 @@ impl ForeignTool {
         let until = Until { deadline: Instant::now() + bench.most, cancelled: &bench.cancelled };
         match self.server.client.call(&self.name, arguments, until) {
             Ok(result) => told(bench, &result),
-            Err(Trouble::Silent) => Err(format!(
-                "it has not answered in {} s, and nobody knows whether it was done",
-                bench.most.as_secs()
-            )),
-            Err(trouble @ Trouble::Cut(_)) => Err(format!(
-                "the MCP server {}: {trouble}, and nobody knows whether it was done",
-                self.server.name
-            )),
-            // The host's words name it.
-            Err(
-                trouble @ (Trouble::Refused { .. } | Trouble::Unreached(_) | Trouble::Cancelled),
-            ) => Err(trouble.to_string()),
-            Err(
-                trouble @ (Trouble::Gone
-                | Trouble::Status(..)
-                | Trouble::Forgotten
-                | Trouble::NoMcp(_)
-                | Trouble::TooLong),
-            ) => Err(format!("the MCP server {}: {trouble}", self.server.name)),
+            Err(trouble) => Err(not_done(&trouble, &self.server.name, bench.most)),
         }
+    }
+}
+
+/// What the model reads where the server `name`, of which an answer was wanted within `most`, has given none. What
+/// may have been done all the same is not told as what was not.
+fn not_done(trouble: &Trouble, name: &str, most: Duration) -> String {
+    let unknown = match trouble.may_be_done() {
+        true => ", and nobody knows whether it was done",
+        false => "",
+    };
+    match trouble {
+        Trouble::Silent => format!("it has not answered in {} s{unknown}", most.as_secs()),
+        // The host's words name it.
+        Trouble::Refused { .. }
+        | Trouble::Unreached(_)
+        | Trouble::Unanswered(_)
+        | Trouble::Unasked(_)
+        | Trouble::Cancelled => format!("{trouble}{unknown}"),
+        Trouble::Gone
+        | Trouble::Status(..)
+        | Trouble::Forgotten
+        | Trouble::NoMcp(_)
+        | Trouble::TooLong
+        | Trouble::Cut(_) => format!("the MCP server {name}: {trouble}{unknown}"),
     }
 }
 
@@ -142,5 +148,43 @@ fn told(bench: &Bench, result: &Value) -> Made {
         Some(true) => Err(text),
         _ if text.is_empty() => Ok(words("(It answered nothing.)")),
         _ => Ok(words(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_done_is_not_told_as_what_was_not() {
+        let unknown = ", and nobody knows whether it was done";
+        let why = || "Twobox: why".to_owned();
+        let refused = Trouble::Refused { code: -1, message: "no".to_owned(), data: Value::Null };
+        for (trouble, expected, may_be_done) in [
+            (refused, "it refuses: no (-1)", false),
+            (Trouble::Unreached(why()), "Twobox: why", false),
+            (Trouble::Unasked(why()), "Twobox: why", false),
+            (Trouble::Gone, "the MCP server far: it has ended", false),
+            (Trouble::Unanswered(why()), "Twobox: why", true),
+            (Trouble::Silent, "it has not answered in 2 s", true),
+            (
+                Trouble::Status(500, String::new()),
+                "the MCP server far: it answers with the HTTP status 500",
+                true,
+            ),
+            (Trouble::TooLong, "the MCP server far: it answers more than 16 MiB", true),
+            (
+                Trouble::Cut("it ended".to_owned()),
+                "the MCP server far: its answer broke off: it ended",
+                true,
+            ),
+        ] {
+            let told = not_done(&trouble, "far", Duration::from_secs(2));
+            let (words, is_unknown) = match told.strip_suffix(unknown) {
+                Some(words) => (words, true),
+                None => (told.as_str(), false),
+            };
+            assert_eq!((words, is_unknown), (expected, may_be_done), "{trouble:?}");
+        }
     }
 }
