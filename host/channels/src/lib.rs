@@ -5,6 +5,7 @@
 pub mod command;
 #[cfg(test)]
 mod conformance;
+pub mod format;
 pub mod health;
 pub mod instance;
 pub mod kinds;
