@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use twobox_config::{ChannelSettings, Channels};
@@ -25,7 +26,28 @@ pub struct Kind {
     pub build: fn(&Setup<'_>) -> Result<Arc<dyn Channel>, String>,
     /// What an instance would use. Changes nothing.
     pub usable: fn(&Setup<'_>) -> Result<Usable, String>,
+    /// Has its platform looked at, which may take a while. Changes nothing. `None` where there is nobody to
+    /// ask.
+    pub probe: Option<Probe>,
 }
+
+/// Begins to look at an instance's platform. An error names a setting that is wrong.
+pub type Probe = fn(&Setup<'_>) -> Result<Probing, String>;
+
+/// What comes of looking at an instance's platform; or why it is of no use now.
+pub type Probing = BoxFuture<'static, Result<Found, String>>;
+
+/// What was found of an instance's platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Whom the instance is there, in a few words.
+    pub what: String,
+    /// What an operator may not want.
+    pub warnings: Vec<String>,
+}
+
+/// Finds the secret of a name as it is now; `None` if nobody has given it. It blocks. An error is for people.
+pub type SecretOf = Arc<dyn Fn(&str) -> Result<Option<String>, String> + Send + Sync>;
 
 /// What an instance uses, in a few words; or why that cannot be used now, for which messages wait.
 pub type Usable = Result<String, String>;
@@ -42,6 +64,8 @@ pub struct Setup<'a> {
     pub folder: &'a Path,
     /// Where it may keep files while it works on them, beside others.
     pub scratch: &'a Path,
+    /// The secrets of this host.
+    pub secrets: SecretOf,
 }
 
 impl Setup<'_> {
@@ -93,10 +117,11 @@ pub fn build(
     channels: &Channels,
     folder: &Path,
     scratch: &Path,
+    secrets: &SecretOf,
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<Instance>, SettingsError> {
     command::remove(scratch);
-    each(channels, folder, scratch, |kind, setup| {
+    each(channels, folder, scratch, secrets, |kind, setup| {
         let channel = (kind.build)(setup)?;
         if let Err(reason) = (kind.usable)(setup)? {
             tracing::warn!(
@@ -113,20 +138,44 @@ pub fn build(
 ///
 /// # Errors
 /// As [`build`].
-pub fn usable(channels: &Channels, folder: &Path) -> Result<Vec<(String, Usable)>, SettingsError> {
-    each(channels, folder, folder, |kind, setup| Ok((setup.id.to_owned(), (kind.usable)(setup)?)))
+pub fn usable(
+    channels: &Channels,
+    folder: &Path,
+    secrets: &SecretOf,
+) -> Result<Vec<(String, Usable)>, SettingsError> {
+    each(channels, folder, folder, secrets, |kind, setup| {
+        Ok((setup.id.to_owned(), (kind.usable)(setup)?))
+    })
+}
+
+/// The id of each channel in `channels` whose platform can be looked at, with the look: see [`Kind::probe`].
+///
+/// # Errors
+/// As [`build`].
+pub fn probes(
+    channels: &Channels,
+    folder: &Path,
+    secrets: &SecretOf,
+) -> Result<Vec<(String, Probing)>, SettingsError> {
+    let all = each(channels, folder, folder, secrets, |kind, setup| {
+        let probing = kind.probe.map(|probe| probe(setup)).transpose()?;
+        Ok((setup.id.to_owned(), probing))
+    })?;
+    Ok(all.into_iter().filter_map(|(id, probing)| Some((id, probing?))).collect())
 }
 
 fn each<T>(
     channels: &Channels,
     folder: &Path,
     scratch: &Path,
+    secrets: &SecretOf,
     work: impl Fn(&Kind, &Setup<'_>) -> Result<T, String>,
 ) -> Result<Vec<T>, SettingsError> {
     let all = channels.all();
     let one = |(id, settings): (&String, &ChannelSettings)| {
         let name_of = |setting: &str| channels.name_of(id, setting);
-        let setup = Setup { id, settings, name_of: &name_of, folder, scratch };
+        let secrets = Arc::clone(secrets);
+        let setup = Setup { id, settings, name_of: &name_of, folder, scratch, secrets };
         let done = kind(id, &settings.kind).and_then(|kind| work(kind, &setup));
         done.map_err(|reason| SettingsError { id: id.clone(), reason })
     };
@@ -178,7 +227,8 @@ mod tests {
                 ChannelSettings { kind: COMMAND.to_owned(), settings: text.parse().unwrap() };
             let mut channels = twobox_config::Config::default().channels;
             channels.sections.insert("log".to_owned(), settings);
-            let error = usable(&channels, Path::new("/")).unwrap_err();
+            let secrets: SecretOf = Arc::new(|_| Ok(None));
+            let error = usable(&channels, Path::new("/"), &secrets).unwrap_err();
             assert_eq!((error.id.as_str(), error.reason.as_str()), ("log", expected), "{text}");
         }
     }

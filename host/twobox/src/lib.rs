@@ -2,6 +2,7 @@
 //! them. What is done behind the doors is `twobox-app`, and what lies below it.
 
 pub mod api;
+mod channel_secrets;
 pub mod cli;
 pub mod daemon;
 mod inherited;

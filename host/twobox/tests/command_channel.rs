@@ -43,7 +43,9 @@ impl Post {
         let name_of = |setting: &str| channels.name_of("command", setting);
         let scratch = dir.path().join("letters");
         let (id, folder) = ("command", dir.path());
-        let setup = Setup { id, settings, name_of: &name_of, folder, scratch: &scratch };
+        let (name_of, scratch) = (&name_of, &scratch);
+        let secrets = no_secrets();
+        let setup = Setup { id, settings, name_of, folder, scratch, secrets };
         let channel = CommandChannel::new(&setup).unwrap();
         Self { dir, channel }
     }
@@ -419,8 +421,13 @@ async fn the_files_of_outbounds_that_an_earlier_host_left_are_removed() {
     std::fs::write(left.join("plan.pdf"), "x").unwrap();
     // Also where nobody has set a program any more.
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let none = kinds::build(&config(), post.dir.path(), left.parent().unwrap(), &clock);
+    let none =
+        kinds::build(&config(), post.dir.path(), left.parent().unwrap(), &no_secrets(), &clock);
     assert!(none.unwrap().is_empty() && !left.exists());
+}
+
+fn no_secrets() -> kinds::SecretOf {
+    Arc::new(|_| Ok(None))
 }
 
 fn config() -> Channels {

@@ -57,6 +57,7 @@ pub const KIND: Kind = Kind {
         let name = (setup.name_of)("program");
         Ok(usable(&name, &settings.program).map(|()| settings.program.display().to_string()))
     },
+    probe: None,
 };
 
 /// What can be set.

@@ -75,7 +75,9 @@ impl Bench for CommandBench {
         settings.insert("keys".to_owned(), self.keys.into());
         let settings = &ChannelSettings { kind: "command".to_owned(), settings };
         let scratch = &folder.join("scratch");
-        let setup = Setup { id: "c", settings, name_of: &str::to_owned, folder, scratch };
+        let secrets = Arc::new(|_: &str| Ok(None));
+        let name_of = &str::to_owned;
+        let setup = Setup { id: "c", settings, name_of, folder, scratch, secrets };
         Arc::new(CommandChannel::new(&setup).unwrap())
     }
 

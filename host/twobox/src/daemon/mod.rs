@@ -14,6 +14,7 @@ use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::{HostId, SystemIds};
 
 use crate::api;
+use crate::channel_secrets::secret_of;
 use crate::service::{self, Vital};
 use crate::unpriced;
 use twobox_app::intake::Router;
@@ -219,7 +220,9 @@ async fn build(
     let built_in = |id: &'static str, channel| Instance::new(id, id, channel, Arc::clone(&clock));
     let mut channels =
         vec![built_in(TERMINAL, terminal), built_in(SCHEDULE_CHANNEL, Arc::new(KeptWithRun))];
-    channels.extend(kinds::build(&config.channels, data.root(), &data.parcels(), &clock)?);
+    let secrets = secret_of(&data, environment);
+    let set = kinds::build(&config.channels, data.root(), &data.parcels(), &secrets, &clock)?;
+    channels.extend(set);
     let channels: Vec<_> = channels.into_iter().map(Arc::new).collect();
     let by_id = channels.iter().map(|it| (it.id().to_owned(), Arc::clone(it) as Arc<dyn Channel>));
     let gateway = Gateway::of(&config, &data, environment, store.clone(), Arc::clone(&clock))?;

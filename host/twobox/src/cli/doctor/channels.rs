@@ -6,8 +6,9 @@ use futures_util::future::FutureExt;
 use serde_json::Value;
 
 use super::{Check, Finding, status_of};
+use crate::channel_secrets::secret_of;
 use crate::cli::output::{self, printable};
-use twobox_channels::kinds;
+use twobox_channels::kinds::{self, Found, Probing};
 use twobox_config::Channels;
 use twobox_model::channel::{COMMAND, TERMINAL};
 use twobox_store::Store;
@@ -52,9 +53,14 @@ pub(crate) fn trouble(id: &str, health: &Value) -> Option<String> {
 
 /// Whether the channels that are set could be used now, and those to which agents are wired are set;
 /// nothing where nobody wants any.
-pub(super) fn settings(data: &DataDir, channels: &Channels) -> Vec<Check> {
+pub(super) fn settings(
+    data: &DataDir,
+    channels: &Channels,
+    environment: &BTreeMap<String, String>,
+) -> Vec<Check> {
     let check = |id: &str, find: Finding| Check::now(format!("{id} channel"), move || find);
-    let set = match kinds::usable(channels, data.root()) {
+    let secrets = secret_of(data, environment);
+    let set = match kinds::usable(channels, data.root(), &secrets) {
         Ok(set) => set,
         Err(error) => {
             let help = "mend it: until then the host does not start";
@@ -78,14 +84,31 @@ pub(super) fn settings(data: &DataDir, channels: &Channels) -> Vec<Check> {
         let help = format!("{set}: until then nothing is sent there");
         check(&id, Finding::warn(what, help))
     });
-    let usable = set.iter().map(|(id, usable)| {
-        let find = match usable {
-            Ok(what) => Finding::ok(what.clone()),
-            Err(reason) => {
-                Finding::fail(reason.clone(), "messages to that channel wait until it is mended")
-            }
-        };
-        check(id, find)
+    // What is set wrongly was told of above.
+    let probes = kinds::probes(channels, data.root(), &secrets).unwrap_or_default();
+    let mut probes: BTreeMap<String, Probing> = probes.into_iter().collect();
+    let usable = set.iter().map(|(id, usable)| match (usable, probes.remove(id)) {
+        (Ok(_), Some(probing)) => {
+            Check { name: format!("{id} channel").into(), run: probing.map(found).boxed() }
+        }
+        (Ok(what), None) => check(id, Finding::ok(what.clone())),
+        (Err(reason), _) => check(id, useless(reason.clone())),
     });
     usable.chain(unset).collect()
+}
+
+/// What was found of a channel's platform.
+fn found(found: Result<Found, String>) -> Finding {
+    match found {
+        Ok(Found { what, warnings }) if warnings.is_empty() => Finding::ok(printable(&what)),
+        Ok(Found { what, warnings }) => Finding::warn(
+            printable(&format!("{what}; {}", warnings.join("; "))),
+            "docs/channels has what that means",
+        ),
+        Err(reason) => useless(printable(&reason)),
+    }
+}
+
+fn useless(reason: String) -> Finding {
+    Finding::fail(reason, "messages to that channel wait until it is mended")
 }
