@@ -28,6 +28,7 @@ mod reach;
 mod scenario;
 mod schedules;
 mod setup;
+mod synapse;
 mod wait;
 mod world;
 
@@ -44,5 +45,6 @@ pub use reach::Try;
 pub use scenario::{Runtime, play, play_where, skipped};
 pub use schedules::StoredSchedule;
 pub use setup::{Lifetime, Mode, Setup};
+pub use synapse::{Pace, Person, Synapse};
 pub use wait::{PATIENCE, holds_for, wait_for, wait_within};
 pub use world::World;

@@ -12,11 +12,11 @@ use twobox_config::{ChannelSettings, Channels};
 use twobox_shared::clock::Clock;
 
 use crate::instance::Instance;
-use crate::{Channel, command};
+use crate::{Channel, command, matrix};
 use twobox_model::channel::{COMMAND, SCHEDULE_CHANNEL, TERMINAL};
 
 /// Every kind of channel that can be set.
-pub const KINDS: &[Kind] = &[command::KIND];
+pub const KINDS: &[Kind] = &[command::KIND, matrix::KIND];
 
 /// A kind of channel.
 pub struct Kind {

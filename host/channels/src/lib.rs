@@ -10,6 +10,7 @@ pub mod health;
 pub mod instance;
 pub mod kinds;
 pub mod life;
+pub mod matrix;
 pub mod socket;
 pub mod terminal;
 

@@ -22,6 +22,7 @@ mod hostile;
 mod init;
 mod limits;
 mod logs;
+mod matrix;
 mod models;
 mod places;
 mod process;

@@ -25,8 +25,8 @@ use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
 use super::Channel;
 use super::kinds::{Kind, Setup, setting};
-pub(crate) use parcel::remove;
-use parcel::{Attachment, Parcel};
+use parcel::Attachment;
+pub(crate) use parcel::{Parcel, remove};
 use program::{End, Run};
 use twobox_model::channel::{Address, COMMAND, Capabilities, Outbound, Outcome};
 use twobox_system::blocking::blocking;

@@ -34,24 +34,24 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file as the program is told of it: where it lies, or why it does not.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Attachment {
+pub(crate) struct Attachment {
     /// Its name, by the container's word.
-    pub(super) name: String,
-    path: Option<String>,
+    pub(crate) name: String,
+    pub(crate) path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// The files of one message. Dropped, they are gone.
 #[derive(Debug)]
-pub(super) struct Parcel {
+pub(crate) struct Parcel {
     folder: Option<PathBuf>,
-    pub(super) attachments: Vec<Attachment>,
+    pub(crate) attachments: Vec<Attachment>,
 }
 
 impl Parcel {
     /// Without anything in it.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { folder: None, attachments: Vec::new() }
     }
 
@@ -60,7 +60,7 @@ impl Parcel {
     ///
     /// # Errors
     /// What is wrong on this side, such as a full disk: later it may do.
-    pub(super) fn pack(folder: &Path, shelf: &Shelf, names: &[String]) -> io::Result<Self> {
+    pub(crate) fn pack(folder: &Path, shelf: &Shelf, names: &[String]) -> io::Result<Self> {
         let deadline = Instant::now() + PATIENCE;
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut parcel = Self { folder: Some(folder.to_owned()), attachments: Vec::new() };
@@ -91,7 +91,7 @@ impl Parcel {
     }
 
     /// Removes them, on a thread that may block.
-    pub(super) async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         if let Some(folder) = self.folder.take() {
             blocking(move || remove(&folder)).await;
         }

@@ -6,6 +6,7 @@
 
 mod command;
 mod fake;
+mod matrix;
 mod terminal;
 
 use std::path::Path;
