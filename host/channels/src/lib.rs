@@ -13,6 +13,7 @@ pub mod life;
 pub mod matrix;
 pub mod socket;
 pub mod terminal;
+pub mod websocket;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
