@@ -342,6 +342,7 @@ mod tests {
         while program.complaints() != "no way" {
             std::thread::yield_now(); // another thread reads them
         }
+        program.wait(Duration::from_secs(20)); // its streams end before it does
         assert!(!program.is_running(&handle) && !program.was_started());
         program.start(of("echo again"), &handle).unwrap();
         assert_eq!(next_line(&mut program, &handle).as_deref(), Some("again"));
