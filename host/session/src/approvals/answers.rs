@@ -111,7 +111,8 @@ impl Task {
         let in_hand = self.core.in_hand.all(); // first: what leaves it meanwhile is recorded
         let there = self.core.parts.store.approvals().asked_at(said).await;
         let there = there.map_err(|error| self.not_now(&error))?;
-        if there.asked.is_empty() && there.elsewhere.is_none() {
+        // Also what was said in the wrong chat: once it is decided nothing has its code any more.
+        if there.asked.is_empty() && there.elsewhere.is_none() && !there.told {
             return Ok(false);
         }
         let (boxes, original) = (Arc::clone(&self.boxes), message.clone());

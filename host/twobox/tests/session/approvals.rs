@@ -124,6 +124,40 @@ async fn no_container_reads_a_code_that_a_person_says_whether_it_decides_or_not(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_was_said_in_the_wrong_chat_is_no_message_there_once_it_has_decided() {
+    let world = World::new(|_| {}).await;
+    let session = world.say("t", "m0").await.unwrap().session;
+    world.wait_outbounds(1).await;
+    world.rest().await;
+    let asked = world.ask(session, "t", "r0", Subject::permission("bash", "ls")).await;
+    world.show(session, 2).await;
+    let said = format!("{} 1", asked.code);
+    let elsewhere = world.say_text("elsewhere", "m1", &said).await.unwrap().session;
+    world.wait_outbounds(3).await; // it is told why
+    world.say_text("t", "m2", &said).await.unwrap();
+    assert_eq!(world.approval(&asked).await.status, Status::Approved);
+    world.wait_outbounds(4).await;
+    world.rest().await;
+
+    let inbound = world.inbound(elsewhere).await;
+    let (rows, readable) =
+        ("SELECT count(*) FROM messages_in", format!("content LIKE '%{}%'", asked.code));
+    for kept in [true, false] {
+        if !kept {
+            // As if it could not be stored when it was judged.
+            let delete = "DELETE FROM messages_in WHERE id = 'm1'";
+            assert_eq!(open(&inbound).execute(delete, []).unwrap(), 1);
+        }
+        world.say_text("elsewhere", "m1", &said).await.unwrap();
+        world.rest().await;
+        assert_eq!(number(&inbound, rows), 1, "handed in once more, kept: {kept}");
+        assert_eq!(number(&inbound, &format!("{rows} WHERE {readable}")), 0, "kept: {kept}");
+        let told = world.post.outbounds.lock().unwrap().len();
+        assert_eq!(told, 4, "kept: {kept}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_number_answers_no_prompt_because_something_else_is_on_its_way() {
     let world = World::new(|_| {}).await;
     let session = world.say("t", "m0").await.unwrap().session;
