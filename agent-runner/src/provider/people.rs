@@ -4,6 +4,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use serde_json::Value;
+use twobox_shared::visible;
 
 use super::TurnHandle;
 use crate::ask::{self, Asking, Decision};
@@ -64,7 +65,7 @@ impl TurnHandle {
 pub(super) fn permission(tool: &str, given: &Value) -> Asking {
     let shown = match given {
         Value::Object(fields) => ask::arguments(fields),
-        other => other.to_string(),
+        other => visible::json(&other.to_string()),
     };
     Asking::Permission { tool: tool.to_owned(), arguments: shown }
 }
@@ -117,6 +118,19 @@ mod tests {
 
     use super::*;
     use crate::event::Event;
+
+    #[test]
+    fn what_is_hidden_in_what_a_tool_is_given_is_shown_whatever_form_it_has() {
+        for (given, expected) in [
+            (json!({"a": "x\u{202e}y"}), "a=\"x\\u{202e}y\""),
+            (json!(["x\u{202e}y", "\u{1f}"]), "[\"x\\u202ey\",\"\\u001f\"]"),
+            (json!("\u{200b}"), "\"\\u200b\""),
+        ] {
+            let asking = permission("t", &given);
+            let Asking::Permission { arguments, .. } = asking else { panic!("{asking:?}") };
+            assert_eq!(arguments, expected, "{given}");
+        }
+    }
 
     #[test]
     fn each_decision_goes_to_what_it_is_about_and_nobody_is_a_no() {
