@@ -94,6 +94,11 @@ impl Course {
         self.open.is_empty()
     }
 
+    /// Whether what it is told now stands beside the result of a tool.
+    pub(super) fn takes_more(&self) -> bool {
+        !self.tools.is_empty()
+    }
+
     /// Whether saying nothing is meant.
     pub(super) fn is_silent(&self) -> bool {
         self.silent
@@ -290,6 +295,18 @@ mod tests {
         assert_eq!(hear(&mut course, result_of("t1")), ["Bash 70"]);
         assert_eq!(hear(&mut course, result_of("t3")), [""; 0]);
         assert_eq!(hear(&mut course, result_of("t2")), ["finished"]);
+    }
+
+    #[test]
+    fn more_is_taken_while_a_tool_runs_and_at_no_other_time() {
+        let mut course = course(&["m"]);
+        assert!(!course.takes_more(), "it speaks");
+        hear(&mut course, assistant("a", &[("t1", "Bash"), ("t2", "Bash")]));
+        assert!(course.takes_more());
+        hear(&mut course, result_of("t1"));
+        assert!(course.takes_more(), "there is another one");
+        hear(&mut course, result_of("t2"));
+        assert!(!course.takes_more(), "it speaks again");
     }
 
     #[test]

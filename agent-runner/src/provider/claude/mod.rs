@@ -177,8 +177,9 @@ impl Claude {
 
     /// Follows the program until all that it was told is answered. The flag says whether it may live on.
     fn follow(&mut self, mut course: Course, handle: &TurnHandle) -> (Result<Done, Failure>, bool) {
-        let mut asked = Asked::default();
+        let (mut asked, mut aside) = (Asked::default(), Vec::new());
         while !course.is_over() {
+            self.give(&mut aside, &mut course, handle);
             for ((id, input), decision) in asked.decided() {
                 let verdict = match decision.ok {
                     true => allow(&input),
@@ -192,7 +193,7 @@ impl Claude {
             };
             let output = match next {
                 Some(Push::FollowUp(messages)) => {
-                    self.take_up(&messages, &mut course, handle);
+                    aside.extend(messages);
                     continue;
                 }
                 Some(Push::Cancel) => return (Err(cancelled()), false),
@@ -217,19 +218,20 @@ impl Claude {
         (Ok(Done { continuation, silent: course.is_silent() }), true)
     }
 
-    /// Tells it what has come meanwhile. What begins a new conversation is left for a turn of its own, with
-    /// all that comes after it.
-    fn take_up(&mut self, messages: &[PromptMessage], course: &mut Course, handle: &TurnHandle) {
-        let until = messages.iter().position(is_new).unwrap_or(messages.len());
-        let messages = &messages[..until];
-        if messages.is_empty() {
+    /// Tells it what has come meanwhile, `aside`, while one of its tools runs: it stands beside the result then.
+    /// While it speaks it would answer that behind what it says, and this answer would wait for the other, or go
+    /// with it. What it is not told is the next turn's, as is what begins a new conversation, with all behind that.
+    fn give(&mut self, aside: &mut Vec<PromptMessage>, course: &mut Course, handle: &TurnHandle) {
+        let until = aside.iter().position(is_new).unwrap_or(aside.len());
+        if until == 0 || !course.takes_more() {
             return;
         }
+        let messages: Vec<PromptMessage> = aside.drain(..until).collect();
         let ids: Vec<MessageId> = messages.iter().map(|message| message.id.clone()).collect();
         let id = message_id(ids.iter(), 0);
         if !self.told.contains(&id) {
             handle.say(Said::Used(ids));
-            self.tell(id, system::messages(messages, &self.inbox), course);
+            self.tell(id, system::messages(&messages, &self.inbox), course);
         }
     }
 
