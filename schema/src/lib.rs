@@ -35,4 +35,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0014_approvals.sql"),
     include_str!("../host/0015_usage_of_runs.sql"),
     include_str!("../host/0016_asked_at.sql"),
+    include_str!("../host/0017_parts.sql"),
 ];

@@ -7,5 +7,6 @@ pub mod identity;
 pub mod intake;
 pub mod operations;
 pub mod place;
+pub mod sent_parts;
 pub mod token;
 pub mod trial;

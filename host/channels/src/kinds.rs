@@ -12,7 +12,8 @@ use twobox_config::{ChannelSettings, Channels};
 use twobox_shared::clock::Clock;
 
 use crate::instance::Instance;
-use crate::{Channel, command, matrix};
+use crate::parts::{Journal, MemoryJournal};
+use crate::{Channel, command, matrix, parcel};
 use twobox_model::channel::{COMMAND, SCHEDULE_CHANNEL, TERMINAL};
 
 /// Every kind of channel that can be set.
@@ -66,6 +67,8 @@ pub struct Setup<'a> {
     pub scratch: &'a Path,
     /// The secrets of this host.
     pub secrets: SecretOf,
+    /// What was handed to platforms that do not honour keys.
+    pub journal: Arc<dyn Journal>,
 }
 
 impl Setup<'_> {
@@ -118,10 +121,12 @@ pub fn build(
     folder: &Path,
     scratch: &Path,
     secrets: &SecretOf,
+    journal: &Arc<dyn Journal>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Vec<Instance>, SettingsError> {
-    command::remove(scratch);
-    each(channels, folder, scratch, secrets, |kind, setup| {
+    parcel::remove(scratch);
+    let given = Given { folder, scratch, secrets, journal };
+    each(channels, &given, |kind, setup| {
         let channel = (kind.build)(setup)?;
         if let Err(reason) = (kind.usable)(setup)? {
             tracing::warn!(
@@ -143,7 +148,7 @@ pub fn usable(
     folder: &Path,
     secrets: &SecretOf,
 ) -> Result<Vec<(String, Usable)>, SettingsError> {
-    each(channels, folder, folder, secrets, |kind, setup| {
+    each(channels, &Given::to_look(folder, secrets, &nothing_sent()), |kind, setup| {
         Ok((setup.id.to_owned(), (kind.usable)(setup)?))
     })
 }
@@ -157,25 +162,51 @@ pub fn probes(
     folder: &Path,
     secrets: &SecretOf,
 ) -> Result<Vec<(String, Probing)>, SettingsError> {
-    let all = each(channels, folder, folder, secrets, |kind, setup| {
+    let all = each(channels, &Given::to_look(folder, secrets, &nothing_sent()), |kind, setup| {
         let probing = kind.probe.map(|probe| probe(setup)).transpose()?;
         Ok((setup.id.to_owned(), probing))
     })?;
     Ok(all.into_iter().filter_map(|(id, probing)| Some((id, probing?))).collect())
 }
 
+/// What every instance is given.
+struct Given<'a> {
+    folder: &'a Path,
+    scratch: &'a Path,
+    secrets: &'a SecretOf,
+    journal: &'a Arc<dyn Journal>,
+}
+
+impl<'a> Given<'a> {
+    /// For whoever looks and sends nothing.
+    fn to_look(folder: &'a Path, secrets: &'a SecretOf, journal: &'a Arc<dyn Journal>) -> Self {
+        Self { folder, scratch: folder, secrets, journal }
+    }
+}
+
+/// The journal of whoever sends nothing.
+fn nothing_sent() -> Arc<dyn Journal> {
+    Arc::new(MemoryJournal::default())
+}
+
 fn each<T>(
     channels: &Channels,
-    folder: &Path,
-    scratch: &Path,
-    secrets: &SecretOf,
+    given: &Given<'_>,
     work: impl Fn(&Kind, &Setup<'_>) -> Result<T, String>,
 ) -> Result<Vec<T>, SettingsError> {
     let all = channels.all();
     let one = |(id, settings): (&String, &ChannelSettings)| {
         let name_of = |setting: &str| channels.name_of(id, setting);
-        let secrets = Arc::clone(secrets);
-        let setup = Setup { id, settings, name_of: &name_of, folder, scratch, secrets };
+        let &Given { folder, scratch, secrets, journal } = given;
+        let setup = Setup {
+            id,
+            settings,
+            name_of: &name_of,
+            folder,
+            scratch,
+            secrets: Arc::clone(secrets),
+            journal: Arc::clone(journal),
+        };
         let done = kind(id, &settings.kind).and_then(|kind| work(kind, &setup));
         done.map_err(|reason| SettingsError { id: id.clone(), reason })
     };

@@ -7,10 +7,14 @@ pub mod command;
 mod conformance;
 pub mod format;
 pub mod health;
+pub mod http;
 pub mod instance;
 pub mod kinds;
 pub mod life;
 pub mod matrix;
+mod media;
+mod parcel;
+pub mod parts;
 pub mod socket;
 pub mod terminal;
 pub mod websocket;
@@ -71,6 +75,23 @@ pub trait Channel: Send + Sync {
     fn health(&self) -> Option<health::Health> {
         None
     }
+}
+
+/// Sends `outbounds` one after the other by `send`, up to the first that is not delivered: nothing overtakes it.
+async fn in_order<'a, S: Future<Output = Outcome>>(
+    outbounds: &'a [Outbound],
+    send: impl Fn(&'a Outbound) -> S,
+) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(outbounds.len());
+    for outbound in outbounds {
+        let outcome = send(outbound).await;
+        let delivered = matches!(outcome, Outcome::Delivered { .. });
+        outcomes.push(outcome);
+        if !delivered {
+            break;
+        }
+    }
+    outcomes
 }
 
 /// Where channels hand in what people said, and say that somebody is there.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use twobox_shared::content::{Chat, digest16};
 use twobox_shared::ids::{MessageId, RunId, SessionId};
+use twobox_shared::time::UnixMillis;
 
 use crate::approval::Prompt;
 
@@ -174,6 +175,30 @@ pub enum Outcome {
     Unavailable,
 }
 
+/// What is recorded of one part of a message that goes to a platform without keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartRecord {
+    /// The part's name in its message.
+    pub part: String,
+    /// How far it is.
+    pub state: PartState,
+}
+
+/// How far a part of a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartState {
+    /// It was about to leave, or left: nobody has said what became of it.
+    Begun {
+        /// When.
+        at: UnixMillis,
+    },
+    /// The platform took it.
+    Taken {
+        /// Its id there.
+        platform_id: Option<String>,
+    },
+}
+
 /// A message that a channel hands in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
@@ -183,6 +208,13 @@ pub struct Inbound {
     pub id: MessageId,
     /// What was said.
     pub chat: Chat,
+}
+
+impl Inbound {
+    /// A message that is what `chat` says.
+    pub fn new(address: Address, id: MessageId, chat: Chat) -> Self {
+        Self { address, id, chat }
+    }
 }
 
 /// What a person wants of schedules that only the running host can do.
@@ -273,6 +305,12 @@ pub enum Refusal {
         channel_type: String,
         /// The chat.
         platform_id: String,
+    },
+    /// Whoever said it is not heard, or may not say it: nobody who has handed it in hands it in again.
+    #[error("{}", say.as_deref().unwrap_or("whoever said it is not heard"))]
+    Unheard {
+        /// What they are told in that chat, if anything.
+        say: Option<String>,
     },
     /// The same message again, later, may be accepted.
     #[error("not now, try again: {reason}")]

@@ -18,6 +18,7 @@ mod open;
 mod operation;
 pub mod overview;
 pub mod ownership;
+pub mod parts;
 pub mod place;
 pub mod recovered;
 pub mod refused;
@@ -33,8 +34,8 @@ mod word;
 pub use open::{DbHealth, LOCK_WAIT, health, install_of, is_blank};
 pub use operation::Operation;
 pub use store::{
-    Agents, Approvals, Installation, Notices, Refusals, Runs, Schedules, Sessions, Store, Usage,
-    Wirings,
+    Agents, Approvals, Installation, Notices, Parts, Refusals, Runs, Schedules, Sessions, Store,
+    Usage, Wirings,
 };
 
 use rusqlite::ErrorCode;

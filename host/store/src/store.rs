@@ -105,6 +105,8 @@ aggregates! {
     approvals: Approvals,
     /// What agents asked or sent, was refused, and is only counted.
     refusals: Refusals,
+    /// What was handed to platforms that do not honour keys.
+    parts: Parts,
     /// Standing orders, and their slots.
     schedules: Schedules,
     /// What became of slots and of orders to run now.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use twobox_channels::Channel;
 use twobox_channels::command::{CommandChannel, usable};
 use twobox_channels::kinds::{self, Setup};
+use twobox_channels::parts::{Journal, MemoryJournal};
 use twobox_config::Channels;
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::ids::MessageId;
@@ -44,8 +45,8 @@ impl Post {
         let scratch = dir.path().join("letters");
         let (id, folder) = ("command", dir.path());
         let (name_of, scratch) = (&name_of, &scratch);
-        let secrets = no_secrets();
-        let setup = Setup { id, settings, name_of, folder, scratch, secrets };
+        let (secrets, journal) = (no_secrets(), nothing_sent());
+        let setup = Setup { id, settings, name_of, folder, scratch, secrets, journal };
         let channel = CommandChannel::new(&setup).unwrap();
         Self { dir, channel }
     }
@@ -421,9 +422,19 @@ async fn the_files_of_outbounds_that_an_earlier_host_left_are_removed() {
     std::fs::write(left.join("plan.pdf"), "x").unwrap();
     // Also where nobody has set a program any more.
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let none =
-        kinds::build(&config(), post.dir.path(), left.parent().unwrap(), &no_secrets(), &clock);
+    let none = kinds::build(
+        &config(),
+        post.dir.path(),
+        left.parent().unwrap(),
+        &no_secrets(),
+        &nothing_sent(),
+        &clock,
+    );
     assert!(none.unwrap().is_empty() && !left.exists());
+}
+
+fn nothing_sent() -> Arc<dyn Journal> {
+    Arc::new(MemoryJournal::default())
 }
 
 fn no_secrets() -> kinds::SecretOf {

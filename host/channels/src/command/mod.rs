@@ -8,7 +8,6 @@
 //!
 //! Not here: messages that come in, which a script hands in with `twobox send`.
 
-mod parcel;
 mod program;
 
 use std::io;
@@ -23,10 +22,9 @@ use tokio::sync::Semaphore;
 use twobox_shared::content::shorten;
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
-use super::Channel;
 use super::kinds::{Kind, Setup, setting};
-use parcel::Attachment;
-pub(crate) use parcel::{Parcel, remove};
+use super::parcel::{Attachment, Parcel};
+use super::{Channel, in_order};
 use program::{End, Run};
 use twobox_model::channel::{Address, COMMAND, Capabilities, Outbound, Outcome};
 use twobox_system::blocking::blocking;
@@ -228,18 +226,9 @@ impl Channel for CommandChannel {
         address: &'a Address,
         outbounds: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
-        Box::pin(async move {
-            let mut outcomes = Vec::with_capacity(outbounds.len());
-            for outbound in &outbounds {
-                let outcome = self.hand_over(address, outbound).await;
-                let delivered = matches!(outcome, Outcome::Delivered { .. });
-                outcomes.push(outcome);
-                if !delivered {
-                    break; // nothing overtakes it
-                }
-            }
-            outcomes
-        })
+        Box::pin(
+            async move { in_order(&outbounds, |outbound| self.hand_over(address, outbound)).await },
+        )
     }
 }
 

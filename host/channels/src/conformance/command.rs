@@ -77,7 +77,8 @@ impl Bench for CommandBench {
         let scratch = &folder.join("scratch");
         let secrets = Arc::new(|_: &str| Ok(None));
         let name_of = &str::to_owned;
-        let setup = Setup { id: "c", settings, name_of, folder, scratch, secrets };
+        let journal = Arc::new(crate::parts::MemoryJournal::default());
+        let setup = Setup { id: "c", settings, name_of, folder, scratch, secrets, journal };
         Arc::new(CommandChannel::new(&setup).unwrap())
     }
 

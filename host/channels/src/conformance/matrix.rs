@@ -19,6 +19,7 @@ use super::{BUSY, Bench, Weather, conforms};
 use crate::Channel;
 use crate::kinds::Setup;
 use crate::matrix::MatrixChannel;
+use crate::parts::MemoryJournal;
 
 #[derive(Default)]
 struct Homeserver {
@@ -131,7 +132,8 @@ impl Bench for MatrixBench {
         let scratch = &folder.join("scratch");
         let secrets = Arc::new(|_: &str| Ok(None));
         let name_of = &str::to_owned;
-        let setup = Setup { id: "c", settings, name_of, folder, scratch, secrets };
+        let journal = Arc::new(MemoryJournal::default());
+        let setup = Setup { id: "c", settings, name_of, folder, scratch, secrets, journal };
         let channel = MatrixChannel::new(&setup).unwrap();
         channel.let_in("token");
         Arc::new(channel)

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::io;
 use std::path::Path;
 
-use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use twobox_model::channel::Outbound;
@@ -21,7 +20,8 @@ use super::compose::{self, Kind, Relation};
 use super::path::transaction;
 use super::send::Letter;
 use super::trouble::Trouble;
-use crate::command::Parcel;
+use crate::media::media_type;
+use crate::parcel::Parcel;
 
 /// The most bytes of a file, if the homeserver does not say.
 const UPLOAD_MAX: u64 = 50 << 20;
@@ -102,7 +102,7 @@ impl MatrixChannel {
             Ok(meta) => meta.len(),
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let (kind, mime) = sort(name);
+        let mime = media_type(name);
         let uri = match known {
             Some(uri) => uri,
             None => match self.upload(letter, index, (path, size), mime).await? {
@@ -112,7 +112,7 @@ impl MatrixChannel {
         };
         let name = shorten(&visible::line(name), NAME_MAX);
         let event = json!({
-            "msgtype": kind, "body": name, "filename": name, "url": uri,
+            "msgtype": shown_as(mime), "body": name, "filename": name, "url": uri,
             "info": { "size": size, "mimetype": mime },
         });
         let event = compose::complete(event, relation, &transaction);
@@ -140,14 +140,8 @@ impl MatrixChannel {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let ask = Ask {
-            method: Method::POST,
-            path: "media/v3/upload".to_owned(),
-            token: Some(&letter.account.token),
-            kind: mime,
-            body: bytes.into(),
-            patience: PATIENCE,
-        };
+        let path = "media/v3/upload".to_owned();
+        let ask = Ask::upload(&letter.account.token, path, mime, bytes.into()).patient(PATIENCE);
         match self.client.ask::<Uploaded>(ask).await {
             Ok(Uploaded { content_uri }) => {
                 self.begun(letter.key, |begun| begun.uploaded.insert(index, content_uri.clone()));
@@ -179,22 +173,13 @@ impl MatrixChannel {
     }
 }
 
-/// How a file is shown, and what it is, by its name. What a browser would run is shown as a file.
-fn sort(name: &str) -> (&'static str, &'static str) {
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
-    match ending.as_str() {
-        "png" => ("m.image", "image/png"),
-        "jpg" | "jpeg" => ("m.image", "image/jpeg"),
-        "gif" => ("m.image", "image/gif"),
-        "webp" => ("m.image", "image/webp"),
-        "mp3" => ("m.audio", "audio/mpeg"),
-        "ogg" | "oga" => ("m.audio", "audio/ogg"),
-        "wav" => ("m.audio", "audio/wav"),
-        "mp4" => ("m.video", "video/mp4"),
-        "webm" => ("m.video", "video/webm"),
-        "pdf" => ("m.file", "application/pdf"),
-        "txt" | "md" | "csv" | "log" => ("m.file", "text/plain"),
-        _ => ("m.file", "application/octet-stream"),
+/// How a file of this media type is shown.
+fn shown_as(media_type: &str) -> &'static str {
+    match media_type.split('/').next() {
+        Some("image") => "m.image",
+        Some("audio") => "m.audio",
+        Some("video") => "m.video",
+        _ => "m.file",
     }
 }
 
@@ -214,10 +199,8 @@ mod tests {
 
     #[test]
     fn a_file_is_shown_as_what_its_name_says() {
-        assert_eq!(sort("a.PNG"), ("m.image", "image/png"));
-        for other in ["a.svg", "a.html", "a", ".", "png"] {
-            assert_eq!(sort(other), ("m.file", "application/octet-stream"), "{other}");
-        }
+        assert_eq!(shown_as(media_type("a.PNG")), "m.image");
+        assert_eq!(shown_as(media_type("a.svg")), "m.file");
         let told = not_sent(&[("a`b\n.txt".to_owned(), "it is gone".to_owned())]);
         assert_eq!(told, "Not sent:\n- `a'b\\n.txt`: it is gone");
     }

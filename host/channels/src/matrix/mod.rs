@@ -46,9 +46,9 @@ use self::rooms::Rooms;
 use self::send::{Begun, Past};
 use self::settings::{Senders, Settings};
 use self::typing::Typing;
-use crate::Channel;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
+use crate::{Channel, in_order};
 
 /// The name of the kind.
 pub const MATRIX: &str = "matrix";
@@ -219,18 +219,7 @@ impl Channel for MatrixChannel {
         address: &'a Address,
         outbounds: Vec<Outbound>,
     ) -> BoxFuture<'a, Vec<Outcome>> {
-        Box::pin(async move {
-            let mut outcomes = Vec::with_capacity(outbounds.len());
-            for outbound in &outbounds {
-                let outcome = self.send(address, outbound).await;
-                let delivered = matches!(outcome, Outcome::Delivered { .. });
-                outcomes.push(outcome);
-                if !delivered {
-                    break; // nothing overtakes it
-                }
-            }
-            outcomes
-        })
+        Box::pin(async move { in_order(&outbounds, |outbound| self.send(address, outbound)).await })
     }
 
     fn forget(&self, key: &str) {

@@ -249,7 +249,8 @@ mod tests {
         let (folder, scratch) = (Path::new("/"), Path::new("/"));
         let name_of = &|name: &str| format!("channels.m.{name}");
         let secrets = Arc::new(|_: &str| Ok(None));
-        Settings::of(&Setup { id: "m", settings, name_of, folder, scratch, secrets })
+        let journal = Arc::new(crate::parts::MemoryJournal::default());
+        Settings::of(&Setup { id: "m", settings, name_of, folder, scratch, secrets, journal })
     }
 
     const GOOD: &str = "homeserver = 'https://m.example/'\nuser = '@bot:example'\n\

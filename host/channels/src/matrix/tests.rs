@@ -94,7 +94,8 @@ impl Place {
         let (folder, scratch) = (self.dir.path(), &self.dir.path().join("scratch"));
         let secrets: SecretOf = Arc::new(|_: &str| Ok(Some("secret".to_owned())));
         let name_of = &str::to_owned;
-        work(&Setup { id: "m", settings, name_of, folder, scratch, secrets })
+        let journal = Arc::new(crate::parts::MemoryJournal::default());
+        work(&Setup { id: "m", settings, name_of, folder, scratch, secrets, journal })
     }
 
     fn channel(&self) -> Arc<MatrixChannel> {

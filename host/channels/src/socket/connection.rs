@@ -275,7 +275,7 @@ fn accept(
         Ok(address) => address,
         Err(reason) => return ready(Event::Refused { id, retry: false, reason }).boxed(),
     };
-    let inbound = Inbound { address, id: id.clone(), chat };
+    let inbound = Inbound::new(address, id.clone(), chat);
     async move {
         match intake.accept(inbound).await {
             Ok(receipts) => Event::Accepted { id, receipts },

@@ -20,8 +20,10 @@ use crate::unpriced;
 use twobox_app::intake::Router;
 use twobox_app::operations::RunningHost;
 use twobox_app::place::{self, PlaceError};
+use twobox_app::sent_parts::SentParts;
 use twobox_channels::instance::{Instance, Lives};
 use twobox_channels::kinds::{self, SettingsError};
+use twobox_channels::parts::Journal;
 use twobox_channels::socket::{self, SocketError};
 use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Intake};
@@ -207,6 +209,7 @@ async fn build(
     let install = store.installation().id_or_new(&SystemIds, now).await?;
     let life = store.installation().take_over(HostId::generate(&SystemIds), now).await?;
     let lost = store.usage().take_over().await?;
+    store.parts().forget_old(now).await?;
     if lost > 0 {
         tracing::warn!(
             lost,
@@ -221,7 +224,9 @@ async fn build(
     let mut channels =
         vec![built_in(TERMINAL, terminal), built_in(SCHEDULE_CHANNEL, Arc::new(KeptWithRun))];
     let secrets = secret_of(&data, environment);
-    let set = kinds::build(&config.channels, data.root(), &data.parcels(), &secrets, &clock)?;
+    let journal: Arc<dyn Journal> = Arc::new(SentParts::new(store.clone(), Arc::clone(&clock)));
+    let (root, parcels) = (data.root(), data.parcels());
+    let set = kinds::build(&config.channels, root, &parcels, &secrets, &journal, &clock)?;
     channels.extend(set);
     let channels: Vec<_> = channels.into_iter().map(Arc::new).collect();
     let by_id = channels.iter().map(|it| (it.id().to_owned(), Arc::clone(it) as Arc<dyn Channel>));

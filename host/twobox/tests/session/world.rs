@@ -378,8 +378,7 @@ impl World {
     ) -> Result<Receipt, Refusal> {
         let address = Self::address(thread);
         let id = MessageId::parse(id).unwrap();
-        let mut receipts =
-            self.intake.accept(Inbound { address, id, chat: Chat::text(text) }).await?;
+        let mut receipts = self.intake.accept(Inbound::new(address, id, Chat::text(text))).await?;
         Ok(receipts.remove(0))
     }
 

@@ -132,7 +132,8 @@ impl MatrixChannel {
                 self.note_unheard(event);
                 self.tell_unwired(room);
             }
-            Err(refusal @ Refusal::TooManyThreads { .. }) => {
+            Err(Refusal::Unheard { say: None }) => {}
+            Err(refusal @ (Refusal::TooManyThreads { .. } | Refusal::Unheard { say: Some(_) })) => {
                 let relation = Relation { thread, reply_to: None };
                 let key = format!("host:{id}");
                 self.say(account, room, &key, &refusal.to_string(), &relation).await;
@@ -164,26 +165,24 @@ impl MatrixChannel {
         }
         let id = id.filter(|_| is_meant && room.len() <= bounds::NAME.most)?;
         let sender = who.name.filter(|name| !name.is_empty());
-        Some(Inbound {
-            address: Address {
-                channel_type: self.id.clone(),
-                platform_id: room.to_owned(),
-                thread_id: message.thread,
-            },
-            id,
-            chat: Chat {
-                text: addressed.text,
-                sender: Some(sender.unwrap_or_else(|| message.sender.clone())),
-                about: Some(About {
-                    sender_id: Some(message.sender),
-                    group: Some(!who.direct),
-                    mentioned: addressed.mentioned,
-                    reply_to: message.reply_to,
-                    sent_at: message.sent_at,
-                }),
-                ..Chat::default()
-            },
-        })
+        let address = Address {
+            channel_type: self.id.clone(),
+            platform_id: room.to_owned(),
+            thread_id: message.thread,
+        };
+        let chat = Chat {
+            text: addressed.text,
+            sender: Some(sender.unwrap_or_else(|| message.sender.clone())),
+            about: Some(About {
+                sender_id: Some(message.sender),
+                group: Some(!who.direct),
+                mentioned: addressed.mentioned,
+                reply_to: message.reply_to,
+                sent_at: message.sent_at,
+            }),
+            ..Chat::default()
+        };
+        Some(Inbound::new(address, id, chat))
     }
 
     /// Nobody listened to this message when it was heard.
