@@ -2,6 +2,7 @@
 //! becomes the other. Pure, and of no platform's own: a channel says how much it takes.
 
 pub mod html;
+pub mod mrkdwn;
 pub mod split;
 
 /// How many bytes `text` has as a string of canonical JSON in UTF-8, without its quotes.
