@@ -16,6 +16,7 @@ mod media;
 mod parcel;
 pub mod parts;
 pub mod socket;
+mod state;
 pub mod terminal;
 pub mod websocket;
 

@@ -1,27 +1,24 @@
 //! What an instance keeps from one life to the next: who it is to the homeserver, and how far it has read.
-//! One file in a folder of the data directory that no container sees, open to its owner alone, and replaced
-//! as a whole: nobody reads half of it.
+//! It is the instance's [state](crate::state).
 //!
 //! A position is written when everything before it is durable elsewhere, and never before. What is kept of one
 //! account is not overwritten with what is kept of another: it is put aside once the other is let in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::libc;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use twobox_shared::time::UnixMillis;
 use url::Url;
 
 use super::enter::CAUTION;
+use crate::state::{self, file};
 
-/// The most bytes of a file that are read.
-const FILE_MAX: u64 = 8 << 20;
+pub(super) use crate::state::folder;
 
 /// How many rooms are kept of each sort.
 pub(super) const ROOMS_MAX: usize = 2_000;
@@ -170,42 +167,12 @@ impl Kept {
     /// # Errors
     /// The system's reason.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let fresh = folder.join("state.fresh");
-        match std::fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file_of =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file_of.write_all(&serde_json::to_vec(self).expect("text and numbers always serialise"))?;
-        file_of.sync_all()?;
-        std::fs::rename(&fresh, file(folder))?;
-        File::open(folder)?.sync_all()
+        state::write(folder, self)
     }
 }
 
 fn read(path: &Path) -> Result<Kept, String> {
-    let failed = |why: String| {
-        format!(
-            "cannot read {}: {why}; mend it, or remove it: then the host logs in anew, and does not \
-             hear what was said meanwhile",
-            path.display()
-        )
-    };
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let opened = match options.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::default()),
-        opened => opened.map_err(|error| failed(error.to_string()))?,
-    };
-    let mut bytes = Vec::new();
-    let read = opened.take(FILE_MAX).read_to_end(&mut bytes);
-    read.map_err(|error| failed(error.to_string()))?;
-    // The error names a place in the file, and no word of it.
-    serde_json::from_slice(&bytes).map_err(|error| {
-        failed(format!("it is damaged at line {}, column {}", error.line(), error.column()))
-    })
+    state::read(path, "then the host logs in anew, and does not hear what was said meanwhile")
 }
 
 /// Puts the file in `folder`, which is another account's, aside. If what lies there is that of the account `whose`,
@@ -220,15 +187,6 @@ pub(super) fn put_aside(folder: &Path, whose: &str) -> io::Result<PathBuf> {
     renameat_with(CWD, &file, CWD, &aside, flags)?;
     File::open(folder)?.sync_all()?;
     Ok(aside)
-}
-
-/// Where the file lies of the instance with the id `id`, in a data directory.
-pub(super) fn folder(data: &Path, id: &str) -> PathBuf {
-    data.join("channels").join(id)
-}
-
-fn file(folder: &Path) -> PathBuf {
-    folder.join("state.json")
 }
 
 /// Where what was kept of another account is put.
