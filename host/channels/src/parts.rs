@@ -91,6 +91,15 @@ pub enum Looked {
 
 /// A platform, for one message.
 pub trait Platform<P>: Sync {
+    /// Returns when a part may leave, where the platform wants a pace. Nothing is recorded of the part before, so
+    /// that who dies while it waits has begun nothing.
+    ///
+    /// # Errors
+    /// What becomes of the message, because that would take too long.
+    fn ready<'a>(&'a self, _part: &'a Part<P>) -> BoxFuture<'a, Result<(), Outcome>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Sends a part.
     fn send<'a>(&'a self, part: &'a Part<P>) -> BoxFuture<'a, Sent>;
 
@@ -157,6 +166,7 @@ async fn send<P: Sync>(
     platform: &impl Platform<P>,
 ) -> Result<Taken, Outcome> {
     let name = part.name.as_str();
+    platform.ready(part).await?;
     journal.begin(key, name).await.map_err(unwritten)?;
     match platform.send(part).await {
         Sent::Taken(id) => {

@@ -7,6 +7,8 @@ use super::*;
 struct Told {
     sends: Mutex<HashMap<&'static str, Vec<Sent>>>,
     looks: Mutex<HashMap<&'static str, Looked>>,
+    /// The part that may not leave for long.
+    late: Option<&'static str>,
     seen: Mutex<Vec<String>>,
 }
 
@@ -27,6 +29,13 @@ impl Told {
 }
 
 impl Platform<()> for Told {
+    fn ready<'a>(&'a self, part: &'a Part<()>) -> BoxFuture<'a, Result<(), Outcome>> {
+        let late = self.late.filter(|late| *late == part.name);
+        let error =
+            late.map(|_| Outcome::Transient { error: "later".to_owned(), retry_after: None });
+        Box::pin(async { error.map_or(Ok(()), Err) })
+    }
+
     fn send<'a>(&'a self, part: &'a Part<()>) -> BoxFuture<'a, Sent> {
         let name = part.name.as_str();
         lock(&self.seen).push(format!("send {name}"));
@@ -163,4 +172,18 @@ async fn nothing_leaves_that_cannot_be_written_down() {
     let error = "the disk is full".to_owned();
     assert_eq!(outcome, Outcome::Transient { error, retry_after: None });
     assert_eq!(told.seen(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_a_part_that_may_not_leave_yet_nothing_is_recorded() {
+    let journal = MemoryJournal::default();
+    let late = Told { late: Some("2"), ..Told::default() };
+    let outcome = deliver(&journal, "k", &parts(&["1", "2", "3"]), &late).await;
+    assert_eq!(outcome, Outcome::Transient { error: "later".to_owned(), retry_after: None });
+    assert_eq!(late.seen(), ["send 1"]);
+    let known = journal.of("k").await.unwrap();
+    assert_eq!(known.iter().map(|it| it.part.as_str()).collect::<Vec<_>>(), ["1"]);
+    let ready = Told::default();
+    assert_eq!(deliver(&journal, "k", &parts(&["1", "2", "3"]), &ready).await, delivered("id-1"));
+    assert_eq!(ready.seen(), ["send 2", "send 3"]);
 }

@@ -53,6 +53,11 @@ trait Bench {
     /// A new life of the channel on the same platform.
     fn begin(&mut self) -> Arc<dyn Channel>;
 
+    /// The chat in which all is said.
+    fn address(&self) -> Address {
+        address()
+    }
+
     /// What people see, in order.
     fn shown(&self) -> Vec<String>;
 
@@ -91,8 +96,8 @@ fn outbounds(texts: &[&str]) -> Vec<Outbound> {
     texts.iter().map(one).collect()
 }
 
-async fn deliver(channel: &Arc<dyn Channel>, texts: &[&str]) -> Vec<Outcome> {
-    channel.deliver(&address(), outbounds(texts)).await
+async fn deliver(bench: &impl Bench, channel: &Arc<dyn Channel>, texts: &[&str]) -> Vec<Outcome> {
+    channel.deliver(&bench.address(), outbounds(texts)).await
 }
 
 fn is_delivered(outcome: &Outcome) -> bool {
@@ -118,7 +123,7 @@ async fn conforms<B: Bench>(fresh: impl Fn() -> B) {
 async fn order(mut bench: impl Bench) {
     let channel = bench.begin();
     for batch in [&["one", "two", "three"][..], &["four"], &[]] {
-        let outcomes = deliver(&channel, batch).await;
+        let outcomes = deliver(&bench, &channel, batch).await;
         assert_eq!(outcomes.len(), batch.len(), "an outcome for each: {outcomes:?}");
         assert!(outcomes.iter().all(is_delivered), "{outcomes:?}");
     }
@@ -131,9 +136,9 @@ async fn keys(mut bench: impl Bench) {
     if !channel.capabilities().keys {
         return; // the host never sends twice there what may have arrived
     }
-    deliver(&channel, &["one"]).await;
+    deliver(&bench, &channel, &["one"]).await;
     for texts in [&["one"][..], &["one", "two"], &["two", "one"]] {
-        let outcomes = deliver(&channel, texts).await;
+        let outcomes = deliver(&bench, &channel, texts).await;
         assert!(outcomes.len() == texts.len() && outcomes.iter().all(is_delivered), "{outcomes:?}");
     }
     assert_eq!(bench.shown(), ["one", "two"]);
@@ -142,12 +147,12 @@ async fn keys(mut bench: impl Bench) {
 /// A channel that is begun anew goes on where the other was.
 async fn restart(mut bench: impl Bench) {
     let first = bench.begin();
-    deliver(&first, &["one"]).await;
+    deliver(&bench, &first, &["one"]).await;
     drop(first);
     let second = bench.begin();
     let again = second.capabilities().keys.then_some("one");
     let texts: Vec<&str> = again.into_iter().chain(["two"]).collect();
-    let outcomes = deliver(&second, &texts).await;
+    let outcomes = deliver(&bench, &second, &texts).await;
     assert!(outcomes.len() == texts.len() && outcomes.iter().all(is_delivered), "{outcomes:?}");
     assert_eq!(bench.shown(), ["one", "two"]);
 }
@@ -157,7 +162,7 @@ async fn in_bad_weather(mut bench: impl Bench, weather: Weather) {
     let bad = format!("{} weather", weather.word());
     let texts = ["one", bad.as_str(), "three"];
     let channel = bench.begin();
-    let outcomes = deliver(&channel, &texts).await;
+    let outcomes = deliver(&bench, &channel, &texts).await;
     let [taken, refused] = &outcomes[..] else { panic!("it ends the batch: {outcomes:?}") };
     assert!(is_delivered(taken), "{outcomes:?}");
     let keys = channel.capabilities().keys;
@@ -176,7 +181,7 @@ async fn in_bad_weather(mut bench: impl Bench, weather: Weather) {
     bench.mend();
     // As `delivery` goes on: with what is tried again, or behind what is over.
     let rest = if tried_again { &texts[1..] } else { &texts[2..] };
-    let outcomes = deliver(&channel, rest).await;
+    let outcomes = deliver(&bench, &channel, rest).await;
     assert!(outcomes.len() == rest.len() && outcomes.iter().all(is_delivered), "{outcomes:?}");
     let expected: &[&str] = match weather {
         Weather::Busy | Weather::Silent => &texts,
@@ -188,16 +193,16 @@ async fn in_bad_weather(mut bench: impl Bench, weather: Weather) {
 /// Nobody is there: nothing is lost or given up, and afterwards it arrives, once and in order.
 async fn outage(mut bench: impl Bench) {
     let channel = bench.begin();
-    deliver(&channel, &["one"]).await;
+    deliver(&bench, &channel, &["one"]).await;
     bench.cut(true);
-    let outcomes = deliver(&channel, &["two", "three"]).await;
+    let outcomes = deliver(&bench, &channel, &["two", "three"]).await;
     assert!(
         matches!(outcomes[..], [Outcome::Unavailable | Outcome::Transient { .. }]),
         "it waits: {outcomes:?}"
     );
     assert_eq!(bench.shown(), ["one"]);
     bench.cut(false);
-    let outcomes = deliver(&channel, &["two", "three"]).await;
+    let outcomes = deliver(&bench, &channel, &["two", "three"]).await;
     assert!(outcomes.len() == 2 && outcomes.iter().all(is_delivered), "{outcomes:?}");
     assert_eq!(bench.shown(), ["one", "two", "three"]);
 }
@@ -213,7 +218,7 @@ async fn files(mut bench: impl Bench) {
     let mut messages = outbounds(&["with files"]);
     messages[0].files = ["plan.txt", "missing.txt"].map(str::to_owned).to_vec();
     messages[0].shelf = Some(shelf);
-    let outcomes = channel.deliver(&address(), messages).await;
+    let outcomes = channel.deliver(&bench.address(), messages).await;
     assert!(is_delivered(&outcomes[0]), "{outcomes:?}");
     assert_eq!(bench.shown(), ["with files"]);
     let expected: &[&str] = if channel.capabilities().files_out { &["the plan"] } else { &[] };
