@@ -18,6 +18,9 @@ const MOST: usize = 32;
 /// The longest value of one, in bytes, as the host passes it.
 const VALUE_MAX: usize = 4096;
 
+/// The most of all of them together, with their names, in bytes: what many servers read of a head at all.
+const ALL_MAX: usize = 32 << 10;
+
 /// How deep a schema is looked into.
 const DEPTH_MAX: usize = 32;
 
@@ -110,12 +113,12 @@ fn inside(
 /// The headers for `arguments`.
 ///
 /// # Errors
-/// Which argument is too long to stand in one.
+/// Which argument is too long to stand in one, or beside the others.
 pub(super) fn params(
     mirrored: &[Mirrored],
     arguments: &Map<String, Value>,
 ) -> Result<Vec<(String, String)>, String> {
-    let mut headers = Vec::new();
+    let (mut headers, mut length) = (Vec::new(), 0);
     for Mirrored { path, header } in mirrored {
         let (first, rest) = path.split_first().expect("it has a name");
         let value = rest
@@ -131,7 +134,12 @@ pub(super) fn params(
         if text.len() > VALUE_MAX {
             return Err(format!("{}: is too long for this tool", path.join(".")));
         }
-        headers.push((format!("mcp-param-{header}"), text));
+        let name = format!("mcp-param-{header}");
+        length += name.len() + text.len();
+        if length > ALL_MAX {
+            return Err(format!("{}: is too long beside the others", path.join(".")));
+        }
+        headers.push((name, text));
     }
     Ok(headers)
 }
@@ -178,6 +186,24 @@ mod tests {
         assert_eq!(headers(json!({"region": null})), Vec::<String>::new());
         let long = json!({"region": "x".repeat(VALUE_MAX + 1)});
         assert!(params(&marked, long.as_object().unwrap()).unwrap_err().starts_with("region: "));
+    }
+
+    #[test]
+    fn marked_arguments_are_bounded_together() {
+        let fields = (10..26).map(|number| {
+            let mark = json!({"type": "string", "x-mcp-header": format!("P{number}")});
+            (format!("p{number}"), mark)
+        });
+        let properties = Map::from_iter(fields);
+        let marked = mirrored(&json!({"type": "object", "properties": properties})).unwrap();
+        let filled = |length: usize| {
+            let text = |name: &String| (name.clone(), json!("x".repeat(length)));
+            params(&marked, &properties.keys().map(text).collect())
+        };
+        let (count, name) = (properties.len(), "mcp-param-P10".len());
+        let most = ALL_MAX / count - name;
+        assert_eq!(filled(most).unwrap().len(), count);
+        assert_eq!(filled(most + 1).unwrap_err(), "p25: is too long beside the others");
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Client {
             Err(
                 Trouble::Refused { .. }
                 | Trouble::Status(..)
+                | Trouble::Forbidden(_)
                 | Trouble::Silent
                 | Trouble::Forgotten
                 | Trouble::NoMcp(_)

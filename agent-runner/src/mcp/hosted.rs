@@ -216,6 +216,7 @@ impl Shared {
             | Trouble::Gone => why,
             Trouble::Refused { .. }
             | Trouble::Status(..)
+            | Trouble::Forbidden(_)
             | Trouble::Silent
             | Trouble::Unanswered(_)
             | Trouble::NoMcp(_)

@@ -28,8 +28,10 @@ const HOST: Duration = Duration::from_secs(15);
 const NO_MAX: u64 = 64 << 10;
 const WORDS_MAX: usize = 300;
 
-/// The host's word for a request that it has sent and that has no whole answer.
+/// The host's word for a request that it has sent and that has no whole answer,
 const UNANSWERED: &str = "unanswered";
+/// and for one that the server forbids.
+const FORBIDDEN: &str = "forbidden";
 
 /// Where a server is asked.
 #[derive(Debug, Clone)]
@@ -209,6 +211,7 @@ impl Opened<'_> {
         let said = said.unwrap_or(words);
         match (self.head.refusal.as_deref(), self.head.status) {
             (Some(UNANSWERED), _) => Trouble::Unanswered(said),
+            (Some(FORBIDDEN), _) => Trouble::Forbidden(said),
             // There is no such server, the host has not what it wants to be told, or it cannot be reached.
             (_, 404 | 500 | 502) => Trouble::Unreached(said),
             _ => Trouble::Unasked(said), // it passes, or it is about this request alone
@@ -291,6 +294,7 @@ mod tests {
             (404, "not-found", "Unreached"),
             (400, "request", "Unasked"),
             (403, "not-allowed", "Unasked"),
+            (403, "forbidden", "Forbidden"),
             (413, "too-large", "Unasked"),
             (429, "too-many", "Unasked"),
         ] {

@@ -29,6 +29,8 @@ pub(crate) enum Trouble {
     Unreached(String),
     /// The host has sent it the request and has no whole answer, in the host's words.
     Unanswered(String),
+    /// It does not let whoever the host says it is do this, in the host's words. The server is there all the same.
+    Forbidden(String),
     /// The host does not ask it this, or not now, in the host's words. The server is there all the same.
     Unasked(String),
     /// It has forgotten who asks, also after it was told anew.
@@ -58,7 +60,10 @@ impl std::fmt::Display for Trouble {
             }
             Self::Silent => f.write_str("it does not answer"),
             Self::Gone => f.write_str("it has ended"),
-            Self::Unreached(why) | Self::Unanswered(why) | Self::Unasked(why) => f.write_str(why),
+            Self::Unreached(why)
+            | Self::Unanswered(why)
+            | Self::Forbidden(why)
+            | Self::Unasked(why) => f.write_str(why),
             Self::Forgotten => f.write_str("it forgets the session as soon as there is one"),
             Self::NoMcp(why) => write!(f, "what it answers is no MCP: {why}"),
             Self::TooLong => write!(f, "it answers more than {} MiB", MESSAGE_MAX >> 20),
@@ -84,6 +89,7 @@ impl Trouble {
             Self::Refused { .. }
             | Self::Gone
             | Self::Unreached(_)
+            | Self::Forbidden(_)
             | Self::Unasked(_)
             | Self::Forgotten => false,
         }
@@ -204,6 +210,7 @@ mod tests {
             refused,
             Trouble::Gone,
             Trouble::Unreached(why()),
+            Trouble::Forbidden(why()),
             Trouble::Unasked(why()),
             Trouble::Forgotten,
         ] {

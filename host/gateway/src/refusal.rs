@@ -28,6 +28,8 @@ pub enum Why {
     Unseen,
     /// The agent may not use the model.
     NotAllowed,
+    /// The server does not let whoever the host says it is do this. Other things it may.
+    Forbidden,
     /// There is no such thing here.
     NotFound,
     /// No request like it was recorded, and no model is asked.
@@ -58,7 +60,7 @@ impl Refusal {
             Why::BadRequest => 400,
             Why::NotYours => 401,
             Why::OverBudget | Why::OverRun => 402,
-            Why::NotAllowed => 403,
+            Why::NotAllowed | Why::Forbidden => 403,
             Why::NotFound | Why::NotRecorded => 404,
             Why::TooSlow => 408,
             Why::TooLarge => 413,
@@ -79,6 +81,7 @@ impl Refusal {
             Why::OverRun => "run-budget",
             Why::Unseen => "unseen",
             Why::NotAllowed => "not-allowed",
+            Why::Forbidden => "forbidden",
             Why::NotFound => "not-found",
             Why::NotRecorded => "not-recorded",
             Why::TooSlow => "too-slow",
@@ -101,7 +104,7 @@ impl Refusal {
             Why::BadRequest | Why::TooSlow => "invalid_request_error",
             Why::NotYours => "authentication_error",
             Why::OverBudget | Why::OverRun => "billing_error",
-            Why::NotAllowed => "permission_error",
+            Why::NotAllowed | Why::Forbidden => "permission_error",
             Why::NotFound | Why::NotRecorded => "not_found_error",
             Why::TooLarge => "request_too_large",
             Why::TooMany => "rate_limit_error",

@@ -81,6 +81,7 @@ impl Shared {
                 Ok(next) if matches!(next.head.status, 400 | 404 | 405) => {
                     return Err(Trouble::Cut(format!("{why}, and it goes on nowhere")));
                 }
+                Err(Trouble::Forbidden(no)) => return Err(Trouble::Cut(format!("{why}: {no}"))),
                 Err(over @ (Trouble::Silent | Trouble::Cancelled)) => return Err(over),
                 Ok(_) | Err(_) => {
                     vain += 1;

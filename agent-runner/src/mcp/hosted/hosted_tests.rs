@@ -7,6 +7,7 @@ use std::thread::{sleep, spawn};
 use tempfile::TempDir;
 
 use super::*;
+use crate::mcp::client::agree_and_list;
 
 /// How long anything is waited for that has to come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -205,6 +206,7 @@ fn that_the_host_cannot_go_on_with_an_answer_is_no_word_about_the_call() {
 fn a_refusal_of_one_request_is_no_loss_of_its_server() {
     for (status, word, is_there) in [
         (400, "request", true),
+        (403, "forbidden", true),
         (413, "too-large", true),
         (429, "too-many", true),
         (404, "not-found", false),
@@ -224,6 +226,26 @@ fn a_refusal_of_one_request_is_no_loss_of_its_server() {
         assert_eq!(trouble.may_be_done(), word == "unanswered", "{word}");
         assert_eq!(hosted.is_there(), is_there, "{status} {word}");
     }
+}
+
+#[test]
+fn a_server_that_forbids_one_thing_may_be_asked_another() {
+    let host = Host::start(|head, body| match body["method"].as_str() {
+        Some("server/discover") => refusal(403, "forbidden"),
+        Some("initialize") => hello(body, "s-1"),
+        Some("tools/list") => whole("200 OK", "", &result(&body["id"])),
+        _ if head.starts_with("GET ") => refusal(403, "forbidden"),
+        _ => whole("202 Accepted", "", ""),
+    });
+    let hosted = host.hosted(true);
+    let shared = Arc::clone(&hosted.0);
+    let deadline = Instant::now() + PATIENCE;
+    let cancelled = AtomicBool::new(false);
+    let (client, tools) = agree_and_list(Box::new(hosted), "far", deadline, &cancelled).unwrap();
+    assert_eq!((tools.len(), client.is_there()), (0, true));
+    // The client has it, and this test: whoever listened has gone.
+    wait_for("the end of the listener", || Arc::strong_count(&shared) == 2);
+    assert_eq!(host.count("GET"), 1, "it was not asked for the same again");
 }
 
 #[test]

@@ -87,6 +87,7 @@ impl Shared {
                     }
                 }
                 Ok(opened) if (400..500).contains(&opened.head.status) => return, // it has nothing to tell
+                Err(Trouble::Forbidden(_)) => return,
                 Ok(_) | Err(_) => {}
             }
             ear.hears.store(false, Ordering::Relaxed);

@@ -239,7 +239,8 @@ impl Asked<'_> {
         }
     }
 
-    /// That the server does not take who asks it. Which of its secrets a person has to look at, the refusal says.
+    /// That the server does not take who asks it, or not for this, which says nothing of what else it may be asked.
+    /// Which of its secrets a person has to look at, the refusal says.
     fn refused(&self, status: StatusCode, said: &[u8]) -> Refusal {
         let (name, code) = (self.name, status.as_u16());
         let secrets: Vec<&str> = self.remote.secrets().into_iter().collect();
@@ -262,14 +263,16 @@ impl Asked<'_> {
                 "the MCP server {name} answers {code}: who has the secret {secrets} may not do that there"
             ),
         };
-        Refusal::new(Why::Unfit, detail)
+        let why = if status == StatusCode::FORBIDDEN { Why::Forbidden } else { Why::Unfit };
+        Refusal::new(why, detail)
     }
 
     /// That nobody answered, and whether it may have been heard. The rest, which may name addresses of the host's
     /// network, is for the log.
     fn unsent(&self, error: &SendError) -> Refusal {
         let (name, detail) = (self.name, error.to_string());
-        if let Some(before) = warned("mcp.unsent", &format!("{name} {detail}")) {
+        // What differs from one time to the next, as a port does, is no other trouble.
+        if let Some(before) = warned("mcp.unsent", &format!("{name} {}", error.told())) {
             tracing::warn!(server = name, error = detail, before, "an MCP server cannot be asked");
         }
         let why = match error {
@@ -337,6 +340,15 @@ mod tests {
             assert!(said.starts_with("text/plain") && said.contains("is compressed"), "{said}");
             let (_, said) = passed(status, &twice[..1]).await.unwrap();
             assert_eq!(said, "application/json: [secret]");
+        }
+    }
+
+    #[tokio::test]
+    async fn that_a_server_knows_nobody_is_told_from_what_it_forbids() {
+        for (status, expected) in [(401, (500, "host")), (403, (403, "forbidden"))] {
+            let refusal = passed(status, &[]).await.unwrap_err();
+            assert_eq!((refusal.status(), refusal.word()), expected, "{refusal:?}");
+            assert!(refusal.detail.contains("the secret hub"), "{refusal:?}");
         }
     }
 

@@ -151,7 +151,7 @@ async fn what_keeps_a_server_from_answering_is_told_apart_and_names_no_address()
     let with = [("X-Key", "${secret:hub}")];
     let cases = [
         (plain("401 No", "", "{}"), &url, &with[..], "500", "it does not take the secret hub"),
-        (plain("403 No", "", "{}"), &url, &with[..], "500", "who has the secret hub may not"),
+        (plain("403 No", "", "{}"), &url, &with[..], "403", "who has the secret hub may not"),
         (plain("401 No", "", "{}"), &url, &[][..], "500", "name no secret"),
         (
             plain("307 Go", &format!("location: {here}\r\n"), ""),

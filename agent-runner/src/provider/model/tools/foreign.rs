@@ -101,6 +101,7 @@ fn not_done(trouble: &Trouble, name: &str, most: Duration) -> String {
         Trouble::Refused { .. }
         | Trouble::Unreached(_)
         | Trouble::Unanswered(_)
+        | Trouble::Forbidden(_)
         | Trouble::Unasked(_)
         | Trouble::Cancelled => format!("{trouble}{unknown}"),
         Trouble::Gone
@@ -163,6 +164,7 @@ mod tests {
         for (trouble, expected, may_be_done) in [
             (refused, "it refuses: no (-1)", false),
             (Trouble::Unreached(why()), "Twobox: why", false),
+            (Trouble::Forbidden(why()), "Twobox: why", false),
             (Trouble::Unasked(why()), "Twobox: why", false),
             (Trouble::Gone, "the MCP server far: it has ended", false),
             (Trouble::Unanswered(why()), "Twobox: why", true),
