@@ -1,11 +1,12 @@
 //! A server of MCP that the host asks over HTTP, by its name: sessions of the older form, what it says in between,
 //! and what it says by itself.
 //!
-//! Nothing outlives this but a thread that is about to see that it is over.
+//! Nothing outlives this but a thread that has been told that it is over.
 
 mod answers;
 #[cfg(test)]
 mod hosted_tests;
+mod leave;
 mod listening;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 
+use self::leave::Leave;
 use self::listening::listen;
 use super::letter::{Door, Letter};
 use super::link::{Asked, Heard, LOOK, Link, Trouble, Until};
@@ -73,8 +75,8 @@ struct Ear {
     hears: AtomicBool,
     /// Whether something may have been said while nobody heard it, since the tools were last asked for.
     missed: AtomicBool,
-    /// Set once there is nothing to hear any more: another session has begun, or nobody asks this server again.
-    left: AtomicBool,
+    /// Said once there is nothing to hear any more: another session has begun, or nobody asks this server again.
+    leave: Leave,
 }
 
 /// Why a request has no answer.
@@ -180,7 +182,7 @@ impl Shared {
 
     /// Has nobody listen any more.
     fn leave(&self) {
-        self.known().ear.left.store(true, Ordering::Relaxed);
+        self.known().ear.leave.say();
     }
 
     /// Asks, and once more where the server has forgotten the session: then it has done nothing.
@@ -260,7 +262,7 @@ impl Shared {
         let version = Some(version.to_owned());
         let session = Session { id: given, version, number: number + 1, ear: Arc::default() };
         let before = std::mem::replace(&mut *held(&self.session), session);
-        before.ear.left.store(true, Ordering::Relaxed);
+        before.ear.leave.say();
         Ok(result)
     }
 

@@ -69,7 +69,19 @@ impl Door {
         letter: &Letter<'_>,
         until: Until<'a>,
     ) -> Result<Opened<'a>, Trouble> {
-        let stream = self.open(until)?;
+        self.send_on(self.open(until)?, letter, until)
+    }
+
+    /// As [`Door::send`], on a stream that was opened for it.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn send_on<'a>(
+        &self,
+        stream: UnixStream,
+        letter: &Letter<'_>,
+        until: Until<'a>,
+    ) -> Result<Opened<'a>, Trouble> {
         let broke = |error: io::Error| {
             until.over().unwrap_or_else(|| Trouble::Cut(format!("on the way to the host: {error}")))
         };
@@ -85,7 +97,11 @@ impl Door {
         }
     }
 
-    fn open(&self, until: Until<'_>) -> Result<UnixStream, Trouble> {
+    /// A stream to the host, on which whoever reads looks again and again whether to go on.
+    ///
+    /// # Errors
+    /// The host does not listen, or nobody wants it any more.
+    pub(super) fn open(&self, until: Until<'_>) -> Result<UnixStream, Trouble> {
         let end = Instant::now() + HOST;
         loop {
             let error = match host_socket::reach(&self.socket).and_then(patient) {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::thread::{sleep, spawn};
 
 use tempfile::TempDir;
@@ -295,6 +296,38 @@ fn one_listens_and_nobody_does_any_more_in_a_session_that_was_lost() {
     assert_eq!((host.count("GET"), host.count("tools/call")), (2, 2));
     drop(hosted);
     wait_for("the end of the last", || held(&host.seen).left == 2);
+}
+
+/// How often the thread that listens has given up its processor until now.
+fn waits_of_the_listener() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let mut folders = tasks.map(|task| task.unwrap().path());
+    let listens =
+        |path: &PathBuf| std::fs::read_to_string(path.join("comm")).unwrap() == "mcp-listen\n";
+    let status = std::fs::read_to_string(folders.find(listens).unwrap().join("status")).unwrap();
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn whoever_listens_to_nothing_costs_nothing_and_leaves_at_once() {
+    let host = Host::start(|head, body| match body["method"].as_str() {
+        Some("initialize") => hello(body, "s-1"),
+        _ if head.starts_with("GET ") => Said::Open(stream(": hello\n\n")),
+        _ => whole("202 Accepted", "", ""),
+    });
+    let hosted = host.hosted(true);
+    ask(&hosted, "initialize").unwrap();
+    hosted.listen(None);
+    wait_for("a listener", || hosted.hears());
+    let before = waits_of_the_listener();
+    sleep(30 * LOOK);
+    let waits = waits_of_the_listener() - before;
+    assert!(waits < 10, "it has looked {waits} times");
+    let shared = Arc::clone(&hosted.0);
+    drop(hosted);
+    wait_for("the end of the listener", || Arc::strong_count(&shared) == 1);
+    assert_eq!(host.count("GET"), 1);
 }
 
 #[test]

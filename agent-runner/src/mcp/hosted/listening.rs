@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::answers::parsed;
-use super::{PAUSE, PAUSE_MAX, Session, Shared, headers, pause, place};
+use super::leave::Reads;
+use super::{Ear, PAUSE, PAUSE_MAX, Session, Shared, headers, place};
 use crate::mcp::letter::{Letter, Opened};
 use crate::mcp::link::{Asked, Trouble, Until};
 use crate::say::say;
@@ -18,6 +19,9 @@ const VAIN_MAX: u32 = 10;
 
 /// and how long one is listened to that has told nothing until that was not in vain.
 const SETTLED: Duration = Duration::from_secs(60);
+
+/// How long it is waited for what is said, at most.
+const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Listens in a thread of its own to what the server says by itself.
 pub(super) fn listen(shared: &Arc<Shared>, subscription: Option<Map<String, Value>>) {
@@ -62,13 +66,12 @@ impl Shared {
     fn listen(&self, session: &Session, subscription: Option<Map<String, Value>>) {
         let (mut vain, mut last, mut first) = (Vain::default(), None::<String>, true);
         let ear = &session.ear;
-        let is_over = || ear.left.load(Ordering::Relaxed) || self.gone.load(Ordering::Relaxed);
+        let is_over = || ear.leave.is_said() || self.gone.load(Ordering::Relaxed);
         while !is_over() {
-            let forever = Instant::now() + Duration::from_secs(24 * 60 * 60);
-            let until = Until { deadline: forever, cancelled: &ear.left };
+            let until = ear.leave.or(Instant::now() + FOREVER);
             let (mut events, mut heard, mut lasted) = (Events::default(), false, Duration::ZERO);
             match self.begin_listening(session, subscription.as_ref(), last.as_deref(), until) {
-                Ok(mut opened) if opened.head.status == 200 && opened.is_stream() => {
+                Ok((mut opened, _reads)) if opened.head.status == 200 && opened.is_stream() => {
                     // What was said in between is said again only by one that knows where it was.
                     ear.missed.fetch_or(!first && last.is_none(), Ordering::Relaxed);
                     ear.hears.store(true, Ordering::Relaxed);
@@ -86,13 +89,13 @@ impl Shared {
                         last = place(&events);
                     }
                 }
-                Ok(opened) if (400..500).contains(&opened.head.status) => return, // it has nothing to tell
+                Ok((opened, _)) if (400..500).contains(&opened.head.status) => return, // it has nothing to tell
                 Err(Trouble::Forbidden(_)) => return,
                 Ok(_) | Err(_) => {}
             }
             ear.hears.store(false, Ordering::Relaxed);
             let Some(wait) = vain.pause(heard, lasted, events.retry()) else { return };
-            if pause(wait, until).is_err() {
+            if ear.leave.pause(wait) {
                 return;
             }
         }
@@ -100,20 +103,34 @@ impl Shared {
 
     fn begin_listening<'a>(
         &self,
-        session: &Session,
+        session: &'a Session,
         subscription: Option<&Map<String, Value>>,
         last: Option<&str>,
         until: Until<'a>,
-    ) -> Result<Opened<'a>, Trouble> {
+    ) -> Result<(Opened<'a>, Reads<'a>), Trouble> {
         let Some(params) = subscription else {
             let mut headers = headers(session, None);
             headers.extend(last.map(|id| ("last-event-id".to_owned(), id.to_owned())));
-            return self.door.send(&Letter { method: "GET", headers: &headers, body: "" }, until);
+            let letter = Letter { method: "GET", headers: &headers, body: "" };
+            return self.listen_to(&letter, &session.ear, until);
         };
         let method = "subscriptions/listen";
         let asked = Asked { method, params: params.clone(), beside: Vec::new() };
         let (headers, (_, body)) = (headers(session, Some(&asked)), self.message(&asked));
-        self.door.send(&Letter { method: "POST", headers: &headers, body: &body }, until)
+        let letter = Letter { method: "POST", headers: &headers, body: &body };
+        self.listen_to(&letter, &session.ear, until)
+    }
+
+    /// Sends `letter`, to which the answer may be silent for as long as anybody listens.
+    fn listen_to<'a>(
+        &self,
+        letter: &Letter<'_>,
+        ear: &'a Ear,
+        until: Until<'a>,
+    ) -> Result<(Opened<'a>, Reads<'a>), Trouble> {
+        let stream = self.door.open(until)?;
+        let reads = ear.leave.ends(&stream, until.deadline)?;
+        Ok((self.door.send_on(stream, letter, until)?, reads))
     }
 }
 
