@@ -27,6 +27,8 @@ pub struct Kind {
     pub build: fn(&Setup<'_>) -> Result<Arc<dyn Channel>, String>,
     /// What an instance would use. Changes nothing.
     pub usable: fn(&Setup<'_>) -> Result<Usable, String>,
+    /// The names of the secrets that an instance asks for.
+    pub secrets: fn(&Setup<'_>) -> Result<Vec<String>, String>,
     /// Has its platform looked at, which may take a while. Changes nothing. `None` where there is nobody to
     /// ask.
     pub probe: Option<Probe>,
@@ -150,6 +152,21 @@ pub fn usable(
 ) -> Result<Vec<(String, Usable)>, SettingsError> {
     each(channels, &Given::to_look(folder, secrets, &nothing_sent()), |kind, setup| {
         Ok((setup.id.to_owned(), (kind.usable)(setup)?))
+    })
+}
+
+/// The id of each channel in `channels`, with the names of the secrets that it asks for: none of what is set
+/// wrongly.
+///
+/// # Errors
+/// A channel that has no kind.
+pub fn secrets(
+    channels: &Channels,
+    folder: &Path,
+) -> Result<Vec<(String, Vec<String>)>, SettingsError> {
+    let nobody: SecretOf = Arc::new(|_| Ok(None));
+    each(channels, &Given::to_look(folder, &nobody, &nothing_sent()), |kind, setup| {
+        Ok((setup.id.to_owned(), (kind.secrets)(setup).unwrap_or_default()))
     })
 }
 

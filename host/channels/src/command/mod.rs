@@ -55,6 +55,7 @@ pub const KIND: Kind = Kind {
         let name = (setup.name_of)("program");
         Ok(usable(&name, &settings.program).map(|()| settings.program.display().to_string()))
     },
+    secrets: |_| Ok(Vec::new()),
     probe: None,
 };
 

@@ -66,6 +66,7 @@ pub const KIND: Kind = Kind {
             Err(error) => Err(error),
         })
     },
+    secrets: |setup| Ok(vec![Settings::of(setup)?.credential.secret().to_owned()]),
     probe: Some(probe::begin),
 };
 

@@ -1,4 +1,4 @@
-//! `twobox secrets`: what upstreams want to see: set, list, remove. No value is ever printed.
+//! `twobox secrets`: what upstreams, servers of MCP and channels want to see: set, list, remove. No value is ever printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Read, stdin};
@@ -14,6 +14,7 @@ use twobox_shared::time::UnixMillis;
 use super::output::{Failure, note, table};
 use super::{Context, hidden};
 use crate::unpriced;
+use twobox_channels::kinds;
 use twobox_gateway::secrets::{Known, Origin, Secret, Secrets, VALUE_MAX};
 use twobox_gateway::settings::Upstreams;
 use twobox_store::Store;
@@ -64,10 +65,13 @@ fn set(
         context.output.warn(&format!("{origin} has it too, and comes first"));
     }
     let users = upstreams(context, data).map(|known| used_by(&known, name)).unwrap_or_default();
-    let servers = servers_of(&servers(context, data), name);
-    let answer = json!({ "name": name, "file": path, "upstreams": users, "servers": servers });
+    let servers = users_of(&servers(context, data), name);
+    let channels = users_of(&channels(context, data), name);
+    let answer = json!({
+        "name": name, "file": path, "upstreams": users, "servers": servers, "channels": channels,
+    });
     context.output.show(&answer, |_| {
-        let users = [users, servers].concat();
+        let users = [users, servers, named(&channels)].concat();
         let users = match users.is_empty() {
             true => "nothing uses it yet".to_owned(),
             false => format!("used by {}, from the next request on", users.join(", ")),
@@ -93,9 +97,10 @@ fn value(name: &str) -> Result<Vec<u8>, Failure> {
 
 fn list(context: &Context, data: &DataDir, secrets: &Secrets) -> Result<ExitCode, Failure> {
     let upstreams = upstreams(context, data)?;
-    let servers = servers(context, data);
+    let (servers, channels) = (servers(context, data), channels(context, data));
     let mut used: BTreeSet<String> = upstreams.all().filter_map(|it| it.secret.clone()).collect();
-    used.extend(servers.iter().flat_map(|(_, secrets)| secrets.iter().cloned()));
+    let others = servers.iter().chain(&channels);
+    used.extend(others.flat_map(|(_, secrets)| secrets.iter().cloned()));
     let known = secrets.list(&used)?;
     let there: BTreeMap<&str, &Known> = known.iter().map(|it| (it.name.as_str(), it)).collect();
     // Those that are there without a section need no secret as long as nobody asks them.
@@ -104,33 +109,41 @@ fn list(context: &Context, data: &DataDir, secrets: &Secrets) -> Result<ExitCode
         .filter_map(|it| Some((it.name.clone(), it.secret.clone()?)))
         .filter(|(_, secret)| !there.contains_key(secret.as_str()))
         .collect();
-    let wanted =
-        servers.iter().flat_map(|(server, secrets)| secrets.iter().map(move |it| (server, it)));
-    let unserved: Vec<(String, String)> = wanted
-        .filter(|(_, secret)| !there.contains_key(secret.as_str()))
-        .map(|(server, secret)| (server.clone(), secret.clone()))
-        .collect();
+    let without = |wanting: &Wanting| -> Vec<(String, String)> {
+        let wanted =
+            wanting.iter().flat_map(|(user, secrets)| secrets.iter().map(move |it| (user, it)));
+        wanted
+            .filter(|(_, secret)| !there.contains_key(secret.as_str()))
+            .map(|(user, secret)| (user.clone(), secret.clone()))
+            .collect()
+    };
+    let (unserved, mute) = (without(&servers), without(&channels));
     let now = SystemClock.now();
-    let rows: Vec<Row> =
-        known.iter().map(|it| Row::of(it, secrets, &upstreams, &servers, now)).collect();
+    let rows: Vec<Row> = known
+        .iter()
+        .map(|it| Row::of(it, secrets, &upstreams, [&servers, &channels], now))
+        .collect();
     let answer = json!({
         "secrets": rows.iter().map(Row::json).collect::<Vec<_>>(),
         "missing": missing.iter()
             .map(|(upstream, secret)| json!({ "upstream": upstream, "secret": secret }))
             .chain(unserved.iter().map(|(server, secret)| json!({ "server": server, "secret": secret })))
+            .chain(mute.iter().map(|(channel, secret)| json!({ "channel": channel, "secret": secret })))
             .collect::<Vec<_>>(),
     });
     let wanting = missing.iter().map(|(upstream, it)| (format!("upstream {upstream}"), it));
     let wanting = wanting.chain(unserved.iter().map(|(server, it)| (server.clone(), it)));
+    let wanting =
+        wanting.chain(mute.iter().map(|(channel, it)| (format!("channel {channel}"), it)));
     let wanting: Vec<(String, &String)> = wanting.collect();
     context.output.show(&answer, |_| text(context, &rows, &wanting));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The servers of MCP that the host asks for agents, as people call them, with the secrets that each wants.
+/// Servers of MCP that the host asks for agents, as people call them, or channels, with the secrets that each wants.
 type Wanting = Vec<(String, BTreeSet<String>)>;
 
-/// All of them. What cannot be read is told of elsewhere.
+/// All servers. What cannot be read is told of elsewhere.
 fn servers(context: &Context, data: &DataDir) -> Wanting {
     let known =
         Store::look(&data.host_db()).ok().and_then(|store| store.agents().list().wait().ok());
@@ -145,10 +158,22 @@ fn servers(context: &Context, data: &DataDir) -> Wanting {
     wanting
 }
 
-/// Those of `servers` that want that secret.
-fn servers_of(servers: &Wanting, secret: &str) -> Vec<String> {
-    let users = servers.iter().filter(|(_, secrets)| secrets.contains(secret));
-    users.map(|(server, _)| server.clone()).collect()
+/// All channels that are set, by their ids. What is set wrongly is told of elsewhere.
+fn channels(context: &Context, data: &DataDir) -> Wanting {
+    let Ok((config, _)) = context.load_config(&data.config()) else { return Vec::new() };
+    let known = kinds::secrets(&config.channels, data.root()).unwrap_or_default();
+    known.into_iter().map(|(id, secrets)| (id, secrets.into_iter().collect())).collect()
+}
+
+/// Channels, as people call them.
+fn named(channels: &[String]) -> Vec<String> {
+    channels.iter().map(|id| format!("channel {id}")).collect()
+}
+
+/// Those that want that secret.
+fn users_of(wanting: &Wanting, secret: &str) -> Vec<String> {
+    let users = wanting.iter().filter(|(_, secrets)| secrets.contains(secret));
+    users.map(|(user, _)| user.clone()).collect()
 }
 
 /// Whether the configuration has a section for that upstream.
@@ -165,6 +190,7 @@ struct Row {
     age: Option<Duration>,
     upstreams: Vec<String>,
     servers: Vec<String>,
+    channels: Vec<String>,
     trouble: Option<String>,
 }
 
@@ -173,7 +199,7 @@ impl Row {
         known: &Known,
         secrets: &Secrets,
         upstreams: &Upstreams,
-        servers: &Wanting,
+        [servers, channels]: [&Wanting; 2],
         now: UnixMillis,
     ) -> Self {
         Self {
@@ -182,7 +208,8 @@ impl Row {
             written: known.written_at,
             age: known.written_at.map(|at| now.since(at)),
             upstreams: used_by(upstreams, &known.name),
-            servers: servers_of(servers, &known.name),
+            servers: users_of(servers, &known.name),
+            channels: users_of(channels, &known.name),
             trouble: secrets.find(&known.name).err().map(|error| chain(&error)),
         }
     }
@@ -190,7 +217,8 @@ impl Row {
     fn json(&self) -> Value {
         json!({
             "name": self.name, "from": self.from, "written_at": self.written,
-            "upstreams": self.upstreams, "servers": self.servers, "trouble": self.trouble,
+            "upstreams": self.upstreams, "servers": self.servers,
+            "channels": self.channels, "trouble": self.trouble,
         })
     }
 }
@@ -198,7 +226,7 @@ impl Row {
 fn text(context: &Context, rows: &[Row], wanting: &[(String, &String)]) -> String {
     let cells = |row: &Row| {
         let age = row.age.map_or_else(|| "-".to_owned(), ago);
-        let users = [row.upstreams.clone(), row.servers.clone()].concat();
+        let users = [row.upstreams.clone(), row.servers.clone(), named(&row.channels)].concat();
         let users = match users.is_empty() {
             true => "nothing".to_owned(),
             false => users.join(", "),

@@ -303,3 +303,28 @@ fn what_models_used_is_told_in_lines_as_json_and_as_a_plot() {
     let future = fails(&twobox(&data, &["usage", "--since", "9000-01-01"]), 2);
     assert!(future.contains("is yet to come"), "{future}");
 }
+
+#[test]
+fn a_secret_that_a_channel_wants_is_said_to_be_its() {
+    let (_dir, data) = initialised();
+    let before = ok(&given(&data, &["secrets", "set", "later"], b"a-password"));
+    assert!(before.contains("nothing uses it yet"), "{before}");
+    let section = "\n[channels.team]\nkind = \"matrix\"\nhomeserver = \"https://m.example\"\n\
+                   user = \"@bot:example\"\nsenders = [\"*\"]\npassword_secret = \"room\"\n";
+    let config = data.join("twobox.toml");
+    let written = std::fs::read_to_string(&config).unwrap() + section;
+    std::fs::write(&config, written).unwrap();
+    let listed = || json_of(&twobox(&data, &["--json", "secrets", "list"]));
+    assert_eq!(listed()["missing"], json!([{"channel": "team", "secret": "room"}]));
+    let list = ok(&twobox(&data, &["secrets", "list"]));
+    assert!(list.contains("the channel team wants room, which is nowhere"), "{list}");
+
+    let set = ok(&given(&data, &["secrets", "set", "room"], b"a-password"));
+    assert!(set.contains("used by channel team, from"), "{set}");
+    let listed = listed();
+    assert_eq!(listed["missing"], json!([]));
+    let room = listed["secrets"].as_array().unwrap().iter().find(|it| it["name"] == "room");
+    assert_eq!(room.unwrap()["channels"], json!(["team"]));
+    let list = ok(&twobox(&data, &["secrets", "list"]));
+    assert!(list.lines().any(|line| line.starts_with("room") && line.ends_with("channel team")));
+}
