@@ -209,13 +209,27 @@ impl Person {
     /// Asks for something below `/_matrix`, whatever it is. Returns the status and the body.
     pub fn fetch(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Vec<u8>) {
         let body = body.map_or_else(String::new, Value::to_string);
+        self.hand_over(method, path, "application/json", body.as_bytes())
+    }
+
+    /// Puts a file on the homeserver. Returns its address there.
+    #[track_caller]
+    pub fn upload(&self, content: &[u8]) -> String {
+        let (path, kind) = ("/media/v3/upload", "application/octet-stream");
+        let (status, answer) = self.hand_over("POST", path, kind, content);
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        answer["content_uri"].as_str().unwrap().to_owned()
+    }
+
+    fn hand_over(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let token = match self.token.as_str() {
             "" => String::new(),
             token => format!("authorization: Bearer {token}\r\n"),
         };
         let request = format!(
             "{method} /_matrix{path} HTTP/1.1\r\nhost: {}\r\n{token}\
-             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+             content-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             self.address,
             body.len()
         );
@@ -223,6 +237,7 @@ impl Person {
         let mut stream = wait_for("the homeserver", || TcpStream::connect(self.address).ok());
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::sync::{mpsc, oneshot};
-use twobox_shared::content::{KIND_CHAT, KIND_WORD};
+use twobox_shared::content::{Chat, KIND_CHAT, KIND_WORD};
 use twobox_shared::ids::SessionId;
 use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 
@@ -16,6 +16,7 @@ use twobox_channels::Intake;
 use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Address, Inbound, Receipt, Refusal};
 use twobox_model::chat_word::ChatWord;
+use twobox_model::incoming::{IncomingFile, NamedFile, sorted};
 use twobox_session::command::Command;
 use twobox_session::core::Core;
 use twobox_session::signal::Reason;
@@ -86,6 +87,10 @@ impl Intake for Router {
 
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         self.accept_message(message).boxed()
+    }
+
+    fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {
+        Box::pin(async { true })
     }
 
     /// Whoever waits for somebody there looks at once. Of those who sleep since before this host
@@ -169,21 +174,36 @@ fn tell_flood(Address { channel_type, platform_id, .. }: &Address) {
     }
 }
 
+/// Names the files that came, in `chat` too, and says there what did not.
+fn named(chat: &mut Chat, files: Vec<IncomingFile>) -> Vec<NamedFile> {
+    let (files, missing) = sorted(files);
+    chat.files = files.iter().map(|file| file.name.clone()).collect();
+    for line in missing {
+        if !chat.text.is_empty() {
+            chat.text.push('\n');
+        }
+        chat.text.push_str(&line);
+    }
+    files
+}
+
 fn hand_over(
     core: &Arc<Core>,
     sessions: &[SessionId],
     message: Inbound,
 ) -> Result<Vec<Pending>, Refusal> {
-    let Address { channel_type, platform_id, thread_id } = message.address;
+    let Inbound { address, id, mut chat, files } = message;
+    let Address { channel_type, platform_id, thread_id } = address;
     if sessions.is_empty() {
         return Err(Refusal::NobodyListens { channel_type, platform_id });
     }
     // What is said to the host is no message for a model.
-    let is_word = ChatWord::of(&message.chat.text).is_some();
+    let is_word = ChatWord::of(&chat.text).is_some() && files.is_empty();
+    let files = named(&mut chat, files);
     let new = NewMessage {
-        id: message.id,
+        id,
         kind: if is_word { KIND_WORD } else { KIND_CHAT }.to_owned(),
-        content: message.chat.to_json(),
+        content: chat.to_json(),
         origin: Origin {
             channel_type: Some(channel_type),
             platform_id: Some(platform_id),
@@ -198,7 +218,7 @@ fn hand_over(
         .iter()
         .map(|session| {
             let (reply, answer) = oneshot::channel();
-            let command = Command::Accept { message: new.clone(), reply };
+            let command = Command::Accept { message: new.clone(), files: files.clone(), reply };
             match core.offer(*session, command) {
                 true => Ok(Pending { session: *session, answer }),
                 false => Err(Refusal::TryAgain {

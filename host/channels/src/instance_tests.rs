@@ -63,6 +63,10 @@ impl Intake for Ear {
         Box::pin(async { Err(Refusal::stopping()) })
     }
 
+    fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {
+        Box::pin(async { true })
+    }
+
     fn ready(&self, _address: &Address) {}
 
     fn up(&self, channel: &str) {

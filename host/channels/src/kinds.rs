@@ -71,6 +71,8 @@ pub struct Setup<'a> {
     pub secrets: SecretOf,
     /// What was handed to platforms that do not honour keys.
     pub journal: Arc<dyn Journal>,
+    /// The most bytes of a file that comes in.
+    pub file_max: u64,
 }
 
 impl Setup<'_> {
@@ -223,6 +225,7 @@ fn each<T>(
             scratch,
             secrets: Arc::clone(secrets),
             journal: Arc::clone(journal),
+            file_max: channels.max_file_mb << 20,
         };
         let done = kind(id, &settings.kind).and_then(|kind| work(kind, &setup));
         done.map_err(|reason| SettingsError { id: id.clone(), reason })

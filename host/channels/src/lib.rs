@@ -16,6 +16,7 @@ mod media;
 mod parcel;
 pub mod parts;
 pub mod socket;
+pub mod staged;
 mod state;
 pub mod terminal;
 pub mod websocket;
@@ -103,6 +104,10 @@ pub trait Intake: Send + Sync {
     /// # Errors
     /// [`Refusal`]; nothing was stored.
     fn accept(&self, message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>>;
+
+    /// Whether an agent would be given what came with `message` if it were handed in now. Whoever fetches files asks
+    /// first, for what strangers send is not fetched.
+    fn takes_files<'a>(&'a self, message: &'a Inbound) -> BoxFuture<'a, bool>;
 
     /// Messages for `address` can be delivered again: rows that were held for it are due.
     fn ready(&self, address: &Address);

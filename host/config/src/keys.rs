@@ -174,6 +174,12 @@ pub const KEYS: &[Key] = &[
     key("channels.command_timeout", "That program is killed after this time.", |c| {
         Field::Span(&mut c.channels.command_timeout)
     }),
+    number(
+        "channels.max_file_mb",
+        (0.0, 1024.0),
+        "The most MiB of a file that somebody sends to an agent. 0: files are named, and none is taken.",
+        |c| Field::U64(&mut c.channels.max_file_mb),
+    ),
     key("delivery.max_hold", "A row that its channel cannot take is kept for this long.", |c| {
         Field::Span(&mut c.delivery.max_hold)
     }),

@@ -141,6 +141,8 @@ pub struct Channels {
     pub command_keys: bool,
     /// How long one run of it may take.
     pub command_timeout: Duration,
+    /// The most MiB of a file that somebody sends to an agent.
+    pub max_file_mb: u64,
     /// Channels that have a section of their own, `[channels.ID]`.
     #[serde(skip)] // its keys are those of its kind
     pub sections: BTreeMap<String, ChannelSettings>,
@@ -309,6 +311,7 @@ impl Default for Config {
                 command: String::new(),
                 command_keys: false,
                 command_timeout: Duration::from_secs(30),
+                max_file_mb: 20,
                 sections: BTreeMap::new(),
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },

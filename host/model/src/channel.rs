@@ -12,6 +12,7 @@ use twobox_shared::ids::{MessageId, RunId, SessionId};
 use twobox_shared::time::UnixMillis;
 
 use crate::approval::Prompt;
+use crate::incoming::IncomingFile;
 
 /// The kind of the channel that the command line and programs of this machine use.
 pub const TERMINAL: &str = "terminal";
@@ -208,12 +209,14 @@ pub struct Inbound {
     pub id: MessageId,
     /// What was said.
     pub chat: Chat,
+    /// What came with it. The channel keeps the files until the message is accepted or refused.
+    pub files: Vec<IncomingFile>,
 }
 
 impl Inbound {
-    /// A message that is what `chat` says.
+    /// A message that is what `chat` says, with which nothing came.
     pub fn new(address: Address, id: MessageId, chat: Chat) -> Self {
-        Self { address, id, chat }
+        Self { address, id, chat, files: Vec::new() }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod channel;
 pub mod chat_word;
 pub mod dead_letter;
 pub mod egress;
+pub mod incoming;
 pub mod installation;
 pub mod seats;
 pub mod words;

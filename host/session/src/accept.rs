@@ -15,6 +15,7 @@ use super::command::Command;
 use super::signal::Reason;
 use super::task::Task;
 use twobox_model::channel::{Address, Refusal};
+use twobox_model::incoming::NamedFile;
 use twobox_model::seats::Sender;
 use twobox_store::sessions::DUE_NOW;
 use twobox_store::storage::{explain, passes};
@@ -22,6 +23,9 @@ use twobox_system::blocking::blocking;
 
 /// How many messages share one transaction at most.
 const ACCEPT_BATCH: usize = 256;
+
+/// A message with the files that came with it, and who waits for the answer.
+type Arrival = (NewMessage, Vec<NamedFile>, oneshot::Sender<Result<Accepted, Refusal>>);
 
 /// Who wrote a message, if the channel said.
 fn sender(message: &NewMessage, reply_address: &Address) -> Option<Sender> {
@@ -45,13 +49,15 @@ impl Task {
                 Some(command) = self.commands.recv() => command,
             };
             match command {
-                Command::Accept { message, reply } => {
-                    let mut batch = vec![(message, reply)];
+                Command::Accept { message, files, reply } => {
+                    let mut batch = vec![(message, files, reply)];
                     while batch.len() < ACCEPT_BATCH
                         && let Ok(command) = self.commands.try_recv()
                     {
                         match command {
-                            Command::Accept { message, reply } => batch.push((message, reply)),
+                            Command::Accept { message, files, reply } => {
+                                batch.push((message, files, reply))
+                            }
                             other => self.backlog.push_back(other),
                         }
                     }
@@ -63,22 +69,24 @@ impl Task {
     }
 
     /// Stores messages, many in one transaction, and tells their senders.
-    pub(super) async fn accept(
-        &mut self,
-        batch: Vec<(NewMessage, oneshot::Sender<Result<Accepted, Refusal>>)>,
-    ) {
+    pub(super) async fn accept(&mut self, batch: Vec<Arrival>) {
         let mut batch = batch.into_iter().peekable();
         let is_word = |message: &NewMessage| message.kind == KIND_WORD;
         while batch.peek().is_some() {
             // What was said to the host comes after what was said before it, and before the rest.
-            if let Some((word, reply)) = batch.next_if(|(message, _)| is_word(message)) {
+            if let Some((word, _, reply)) = batch.next_if(|(message, ..)| is_word(message)) {
                 let accepted = self.take_word(word).await;
                 answer(reply, accepted);
                 continue;
             }
-            let said = std::iter::from_fn(|| batch.next_if(|(message, _)| !is_word(message)));
-            let (messages, replies): (Vec<_>, Vec<_>) = said.take(ACCEPT_BATCH).unzip();
-            match self.store(messages).await {
+            let said = std::iter::from_fn(|| batch.next_if(|(message, ..)| !is_word(message)));
+            let (mut messages, mut files, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+            for (message, with, reply) in said.take(ACCEPT_BATCH) {
+                messages.push(message);
+                files.push(with);
+                replies.push(reply);
+            }
+            match self.store(messages, files).await {
                 Ok(accepted) => {
                     for (reply, accepted) in replies.into_iter().zip(accepted) {
                         answer(reply, Ok(accepted));
@@ -134,7 +142,12 @@ impl Task {
         Refusal::TryAgain { reason, passes: passes(error) }
     }
 
-    async fn store(&mut self, messages: Vec<NewMessage>) -> Result<Vec<Accepted>, Refusal> {
+    /// Stores `messages`, each with the `files` at its place.
+    async fn store(
+        &mut self,
+        messages: Vec<NewMessage>,
+        files: Vec<Vec<NamedFile>>,
+    ) -> Result<Vec<Accepted>, Refusal> {
         self.takes_messages()?;
         self.mark(Some(DUE_NOW)).await.map_err(|error| self.not_now(&error))?;
         fault::point(CrashPoint::HostAcceptMarked);
@@ -145,7 +158,7 @@ impl Task {
             self.asker = messages.iter().find_map(|message| sender(message, &self.reply_address));
         }
         let (boxes, seen, now) = (Arc::clone(&self.boxes), self.seen, self.now());
-        match blocking(move || boxes.accept(&messages, seen, now)).await {
+        match blocking(move || boxes.accept_with(&messages, &files, seen, now)).await {
             Ok(accepted) => {
                 fault::point(CrashPoint::HostAcceptCommitted);
                 self.sweep_budget.earn(accepted.len());

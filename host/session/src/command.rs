@@ -11,6 +11,7 @@ use super::run::{RunOrder, RunState};
 use twobox_model::approval::Approval;
 use twobox_model::channel::{Refusal, TaskVerb};
 use twobox_model::dead_letter::{DeadLetterOrder, Handled};
+use twobox_model::incoming::NamedFile;
 
 /// What a session's task is told.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub enum Command {
     Accept {
         /// The message.
         message: NewMessage,
+        /// The files that came with it, by the names that it has for them.
+        files: Vec<NamedFile>,
         /// Where the answer goes; nobody may be waiting any more.
         reply: oneshot::Sender<Result<Accepted, Refusal>>,
     },

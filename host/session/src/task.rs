@@ -314,11 +314,11 @@ impl Task {
         let mut accepts = Vec::new();
         for command in std::mem::take(&mut self.backlog) {
             match command {
-                Command::Accept { message, reply } => accepts.push((message, reply)),
+                Command::Accept { message, files, reply } => accepts.push((message, files, reply)),
                 other => others.push_back(other),
             }
         }
-        if accepts.iter().any(|(message, _)| message.trigger) {
+        if accepts.iter().any(|(message, ..)| message.trigger) {
             self.renew().await;
         }
         self.accept(accepts).await;

@@ -108,6 +108,10 @@ impl Intake for EchoHost {
         })
     }
 
+    fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {
+        Box::pin(async { true })
+    }
+
     fn ready(&self, _place: &Address) {
         self.stored.changed.notify_one();
     }

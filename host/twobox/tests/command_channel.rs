@@ -46,7 +46,8 @@ impl Post {
         let (id, folder) = ("command", dir.path());
         let (name_of, scratch) = (&name_of, &scratch);
         let (secrets, journal) = (no_secrets(), nothing_sent());
-        let setup = Setup { id, settings, name_of, folder, scratch, secrets, journal };
+        let setup =
+            Setup { id, settings, name_of, folder, scratch, secrets, journal, file_max: 20 << 20 };
         let channel = CommandChannel::new(&setup).unwrap();
         Self { dir, channel }
     }

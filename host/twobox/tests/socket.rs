@@ -61,6 +61,10 @@ impl Intake for FakeHost {
         })
     }
 
+    fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {
+        Box::pin(async { true })
+    }
+
     fn ready(&self, address: &Address) {
         self.ready.send(address.clone()).unwrap();
     }

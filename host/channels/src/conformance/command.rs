@@ -78,7 +78,16 @@ impl Bench for CommandBench {
         let secrets = Arc::new(|_: &str| Ok(None));
         let name_of = &str::to_owned;
         let journal = Arc::new(crate::parts::MemoryJournal::default());
-        let setup = Setup { id: "c", settings, name_of, folder, scratch, secrets, journal };
+        let setup = Setup {
+            id: "c",
+            settings,
+            name_of,
+            folder,
+            scratch,
+            secrets,
+            journal,
+            file_max: 20 << 20,
+        };
         Arc::new(CommandChannel::new(&setup).unwrap())
     }
 

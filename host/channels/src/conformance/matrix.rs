@@ -133,7 +133,16 @@ impl Bench for MatrixBench {
         let secrets = Arc::new(|_: &str| Ok(None));
         let name_of = &str::to_owned;
         let journal = Arc::new(MemoryJournal::default());
-        let setup = Setup { id: "c", settings, name_of, folder, scratch, secrets, journal };
+        let setup = Setup {
+            id: "c",
+            settings,
+            name_of,
+            folder,
+            scratch,
+            secrets,
+            journal,
+            file_max: 20 << 20,
+        };
         let channel = MatrixChannel::new(&setup).unwrap();
         channel.let_in("token");
         Arc::new(channel)

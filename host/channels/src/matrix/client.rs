@@ -14,6 +14,9 @@ use crate::http::{self, Fault};
 
 pub(super) use crate::http::PATIENCE;
 
+/// How long a file may take.
+const FETCH: Duration = Duration::from_secs(60);
+
 /// The connections to one homeserver.
 #[derive(Debug)]
 pub(super) struct Client(http::Client);
@@ -68,6 +71,24 @@ fn below(path: &str) -> String {
 impl Client {
     pub(super) fn new(base: Url) -> Self {
         Self(http::Client::new(base))
+    }
+
+    /// Fetches what is at `path` below `/_matrix/`, if it has at most so many bytes.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub(super) async fn fetch(
+        &self,
+        token: &Token,
+        path: &str,
+        most: usize,
+    ) -> Result<Bytes, Trouble> {
+        let ask = http::Ask::get(below(path)).bearer(&token.0).at_most(most).patient(FETCH);
+        let answer = self.0.ask(ask).await?;
+        match answer.is_success() {
+            true => Ok(answer.body),
+            false => Err(Trouble::of(answer.status, None, &answer.body)),
+        }
     }
 
     /// Asks, and reads the answer as `T`.

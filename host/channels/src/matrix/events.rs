@@ -114,11 +114,26 @@ pub(super) struct Message {
     pub(super) id: String,
     pub(super) sender: String,
     pub(super) text: String,
+    /// What came with it.
+    pub(super) file: Option<Box<Attached>>,
     /// Whom it names, by their ids.
     pub(super) mentions: Vec<String>,
     pub(super) thread: Option<String>,
     pub(super) reply_to: Option<String>,
     pub(super) sent_at: Option<UnixMillis>,
+}
+
+/// A file that somebody put on the homeserver and showed in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// What whoever sent it calls it.
+    pub(super) name: String,
+    /// Where it is: the server and its id there, if that is one.
+    pub(super) at: Option<(String, String)>,
+    /// Its size in bytes, by the word of whoever sent it.
+    pub(super) size: Option<u64>,
+    /// What is said of it.
+    pub(super) caption: String,
 }
 
 /// Reads an event. `None` is what nobody has to hear: notices, which programs write to people, changes of what
@@ -163,16 +178,19 @@ fn message(event: &Value, sender: &str) -> Option<Message> {
     let quoted = relates["m.in_reply_to"]["event_id"].as_str();
     let body = content["body"].as_str()?;
     let body = if quoted.is_some() { without_quote(body) } else { body };
-    let text = match content["msgtype"].as_str()? {
-        "m.text" => body.to_owned(),
-        "m.emote" => format!("* {body}"),
+    let (text, file) = match content["msgtype"].as_str()? {
+        "m.text" => (body.to_owned(), None),
+        "m.emote" => (format!("* {body}"), None),
         "m.notice" => return None,
+        "m.location" => (format!("[location: {}]", visible::line(body)), None),
         // A file is named, and what is said of it stands beside that.
-        kind @ ("m.image" | "m.file" | "m.audio" | "m.video" | "m.location") => {
+        kind @ ("m.image" | "m.file" | "m.audio" | "m.video") => {
             let what = kind.trim_start_matches("m.");
-            match content["filename"].as_str().filter(|it| *it != body) {
-                Some(file) => format!("[{what}: {}]\n{body}", visible::line(file)),
-                None => format!("[{what}: {}]", visible::line(body)),
+            let file = attached(content, body);
+            let named = format!("[{what}: {}]", visible::line(&file.name));
+            match file.caption.is_empty() {
+                true => (named, Some(Box::new(file))),
+                false => (format!("{named}\n{}", file.caption), Some(Box::new(file))),
             }
         }
         _ => return None,
@@ -184,11 +202,29 @@ fn message(event: &Value, sender: &str) -> Option<Message> {
         id: id.to_owned(),
         sender: sender.to_owned(),
         text,
+        file,
         mentions: named.take(50).collect(),
         thread: thread.filter(short).map(str::to_owned),
         reply_to: quoted.filter(|_| !falls_back).filter(short).map(str::to_owned),
         sent_at: event["origin_server_ts"].as_i64().map(UnixMillis),
     })
+}
+
+fn attached(content: &Value, body: &str) -> Attached {
+    let (name, caption) = match content["filename"].as_str().filter(|it| *it != body) {
+        Some(name) => (name, body),
+        None => (body, ""),
+    };
+    let uri = content["url"].as_str().and_then(|url| url.strip_prefix("mxc://")?.split_once('/'));
+    let plain = |it: &str| !it.is_empty() && it.len() <= bounds::NAME.most && !it.contains('/');
+    Attached {
+        name: name.to_owned(),
+        at: uri
+            .filter(|(server, id)| plain(server) && plain(id))
+            .map(|(server, id)| (server.to_owned(), id.to_owned())),
+        size: content["info"]["size"].as_u64(),
+        caption: caption.to_owned(),
+    }
 }
 
 /// Without the lines that older clients put before an answer, which quote what it answers.

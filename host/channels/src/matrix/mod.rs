@@ -94,8 +94,10 @@ pub struct MatrixChannel {
     secrets: SecretOf,
     /// Where what is kept lies.
     folder: PathBuf,
-    /// Where the files of messages lie while they are sent.
+    /// Where the files of messages lie while they are sent, or handed in.
     parcels: PathBuf,
+    /// The most bytes of a file that comes in.
+    file_max: u64,
     client: Client,
     /// Once it is let in.
     account: Mutex<Option<Arc<Account>>>,
@@ -143,6 +145,7 @@ impl MatrixChannel {
             secrets: Arc::clone(&setup.secrets),
             folder: kept::folder(setup.folder, setup.id),
             parcels: setup.scratch.to_owned(),
+            file_max: setup.file_max,
             account: Mutex::default(),
             kept: Mutex::default(),
             writing: AsyncMutex::default(),
@@ -195,6 +198,7 @@ impl Channel for MatrixChannel {
             keys: true,
             threads: true,
             typing: true,
+            files_in: true,
             files_out: true,
             formatting: Formatting::Markdown,
             ..Capabilities::TEXT

@@ -5,6 +5,7 @@
 //! at the moment, is *behind*: it is written down with the position before the gap, read from there page by
 //! page, and keeps no other room waiting. What is handed in twice that way changes nothing.
 
+mod attached;
 mod catch_up;
 mod hear;
 mod invitations;

@@ -250,7 +250,16 @@ mod tests {
         let name_of = &|name: &str| format!("channels.m.{name}");
         let secrets = Arc::new(|_: &str| Ok(None));
         let journal = Arc::new(crate::parts::MemoryJournal::default());
-        Settings::of(&Setup { id: "m", settings, name_of, folder, scratch, secrets, journal })
+        Settings::of(&Setup {
+            id: "m",
+            settings,
+            name_of,
+            folder,
+            scratch,
+            secrets,
+            journal,
+            file_max: 20 << 20,
+        })
     }
 
     const GOOD: &str = "homeserver = 'https://m.example/'\nuser = '@bot:example'\n\

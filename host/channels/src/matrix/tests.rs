@@ -52,6 +52,10 @@ impl Intake for Ear {
         async { answer }.boxed()
     }
 
+    fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {
+        Box::pin(async { true })
+    }
+
     fn ready(&self, _address: &Address) {}
 
     fn up(&self, _channel: &str) {}
@@ -95,7 +99,16 @@ impl Place {
         let secrets: SecretOf = Arc::new(|_: &str| Ok(Some("secret".to_owned())));
         let name_of = &str::to_owned;
         let journal = Arc::new(crate::parts::MemoryJournal::default());
-        work(&Setup { id: "m", settings, name_of, folder, scratch, secrets, journal })
+        work(&Setup {
+            id: "m",
+            settings,
+            name_of,
+            folder,
+            scratch,
+            secrets,
+            journal,
+            file_max: 20 << 20,
+        })
     }
 
     fn channel(&self) -> Arc<MatrixChannel> {

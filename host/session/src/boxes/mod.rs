@@ -1,6 +1,7 @@
 //! The two boxes of one session, one operation at a time. Everything here blocks; the session's
 //! task runs it on a thread that may, and never two operations at once.
 
+mod files;
 mod snapshot;
 
 use std::io::ErrorKind;
@@ -23,6 +24,7 @@ use super::recurrence::Succession;
 use super::stamp;
 pub use snapshot::{BoxSnapshot, Writers};
 pub(super) use snapshot::{ContentRoom, LARGE_PAGE, OPEN_PER_DESTINATION, READ_PATIENCE, SCAN_MAX};
+use twobox_model::incoming::NamedFile;
 
 /// Where a session's boxes are.
 #[derive(Debug, Clone)]
@@ -117,24 +119,45 @@ impl Boxes {
         create_folder(&self.work, 0o700)
     }
 
-    /// Stores messages in one transaction: all of them, or none. `seen` is the highest number that
-    /// was read from the outbox.
+    /// As [`Boxes::accept_with`], with no files.
     ///
     /// # Errors
-    /// [`BoxError::Busy`] if the container holds a lock; [`BoxError::Sqlite`] if the disk is full.
+    /// As [`Boxes::accept_with`].
     pub fn accept(
         &self,
         messages: &[NewMessage],
         seen: Seq,
         now: UnixMillis,
     ) -> Result<Vec<Accepted>, BoxError> {
+        self.accept_with(messages, &[], seen, now)
+    }
+
+    /// Stores messages in one transaction: all of them, or none. Each has the `files` at its place, which lie in
+    /// its folder before it counts as stored. `seen` is the highest number that was read from the outbox.
+    ///
+    /// # Errors
+    /// [`BoxError::Busy`] if the container holds a lock; [`BoxError::Sqlite`] or [`BoxError::Io`] if the disk is
+    /// full.
+    pub fn accept_with(
+        &self,
+        messages: &[NewMessage],
+        files: &[Vec<NamedFile>],
+        seen: Seq,
+        now: UnixMillis,
+    ) -> Result<Vec<Accepted>, BoxError> {
         self.create()?;
         let mut inbox = Inbox::open_with_pages(&self.paths.inbound_db(), self.page_size)?;
         let tx = inbox.write()?;
-        let accepted = messages
-            .iter()
-            .map(|message| tx.accept(message, seen, now))
-            .collect::<Result<_, _>>()?;
+        let mut accepted = Vec::with_capacity(messages.len());
+        for (index, message) in messages.iter().enumerate() {
+            let stored = tx.accept(message, seen, now)?;
+            if let Some(files) =
+                files.get(index).filter(|files| !files.is_empty() && !stored.duplicate)
+            {
+                self.put_files(&stored.id, files)?;
+            }
+            accepted.push(stored);
+        }
         tx.commit()?;
         Ok(accepted)
     }

@@ -188,6 +188,31 @@ fn files_of_an_agent_arrive_and_one_that_is_too_large_is_named() {
 }
 
 #[test]
+fn a_file_that_somebody_sends_lies_beside_its_message_and_one_that_did_not_come_is_named() {
+    let Some((place, room)) = Place::up(Pace::Free, echo()) else { return };
+    let event = |name: &str, url: &str, body: &str| json!({ "msgtype": "m.image", "body": body, "filename": name, "url": url });
+    let uri = place.me.upload(b"a picture");
+    let said = place.me.send(&room, &event("../../in\u{202e}gnp.png", &uri, "look at this"));
+    place.me.wait_said(&room, &place.bot, "echo: look at this");
+    let session = place.world.session("ada");
+    let folder = session.paths().inbox_files().join(&said);
+    assert_eq!(std::fs::read(folder.join("in_gnp.png")).unwrap(), b"a picture");
+    let chat: Value = serde_json::from_str(&session.message(&said).content).unwrap();
+    assert_eq!(chat["files"], json!(["in_gnp.png"]));
+    let nowhere = "mxc://t.local/nowhere";
+    let said = place.me.send(&room, &event("gone.png", nowhere, "and this"));
+    let answer = wait_for("an answer", || {
+        place.answers(&room).into_iter().find(|text| text.contains("and this"))
+    });
+    assert!(answer.contains("[a file did not come with it: gone.png: "), "{answer}");
+    assert!(!session.paths().inbox_files().join(&said).exists());
+    let scratch = place.world.data().join("scratch/letters");
+    wait_for("what was staged to be gone", || {
+        std::fs::read_dir(&scratch).map_or(true, |mut all| all.next().is_none()).then_some(())
+    });
+}
+
+#[test]
 fn a_homeserver_that_wants_pauses_gets_them_and_loses_nothing() {
     let replies: Vec<Value> = (0..13).map(|n| json!({ "reply": format!("answer {n}") })).collect();
     let script = json!({ "rules": [{ "match": "^many", "do": replies }] });

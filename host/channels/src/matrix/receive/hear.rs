@@ -124,7 +124,15 @@ impl MatrixChannel {
             Err(trouble) => return Err(trouble.to_string()),
         };
         let event = message.id.clone();
-        let Some(inbound) = self.inbound(account, room, message, who) else { return Ok(()) };
+        let file = message.file.clone();
+        let Some(mut inbound) = self.inbound(account, room, message, who) else { return Ok(()) };
+        // It is there until the message is accepted or refused.
+        let _staged = match file {
+            Some(file) => {
+                self.attach(surroundings.intake.as_ref(), account, &mut inbound, *file).await?
+            }
+            None => None,
+        };
         let (id, thread) = (inbound.id.clone(), inbound.address.thread_id.clone());
         match surroundings.intake.accept(inbound).await {
             Ok(_) => {}

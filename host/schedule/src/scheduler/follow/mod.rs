@@ -295,7 +295,7 @@ impl Scheduler {
             run_id: Some(run.id.to_string()),
         };
         let (reply, answer) = oneshot::channel();
-        self.core.send(hold.session, Command::Accept { message, reply }).await;
+        self.core.send(hold.session, Command::Accept { message, files: Vec::new(), reply }).await;
         match answer.await {
             Ok(Ok(_)) => {
                 fault::point(CrashPoint::HostRunStored);
