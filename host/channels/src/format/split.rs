@@ -58,6 +58,15 @@ impl<'a> Fence<'a> {
         (!(mark.starts_with('`') && info.contains('`'))).then_some(Self { line, mark })
     }
 
+    /// What is open behind `line`, before which `open` is.
+    fn behind(open: Option<Self>, line: &'a str) -> Option<Self> {
+        match open {
+            Some(fence) if fence.is_ended_by(line) => None,
+            Some(fence) => Some(fence),
+            None => Self::begun_by(line),
+        }
+    }
+
     fn is_ended_by(&self, line: &str) -> bool {
         let line = line.trim();
         marks(line).is_some_and(|mark| {
@@ -82,15 +91,7 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn of(begin: Option<Fence<'a>>, piece: &'a str) -> Self {
-        let mut end = begin;
-        for line in piece.lines() {
-            end = match end {
-                Some(fence) if fence.is_ended_by(line) => None,
-                Some(fence) => Some(fence),
-                None => Fence::begun_by(line),
-            };
-        }
-        Self { begin, piece, end }
+        Self { begin, piece, end: piece.lines().fold(begin, Fence::behind) }
     }
 
     /// As it is sent, with the block `close` closed at its end.
@@ -146,12 +147,8 @@ fn nicest(text: &str, end: usize, begin: Option<Fence<'_>>) -> usize {
         low += 1;
     }
     let window = &text[low..end];
-    let mut from = window.len();
-    while let Some(at) = window[..from].rfind("\n\n") {
-        if !is_code(low + at + 1) {
-            return low + at + 2;
-        }
-        from = at;
+    if let Some(at) = paragraph(&text[..end], low, begin) {
+        return at;
     }
     if let Some(at) = window.rfind('\n') {
         return before_empty_block(text, low + at + 1, begin);
@@ -170,6 +167,19 @@ fn nicest(text: &str, end: usize, begin: Option<Fence<'_>>) -> usize {
         Some(at) => whole(text, low + at),
         None => whole(text, end),
     }
+}
+
+/// Where the last paragraph of `text` ends that ends behind `low`, with the empty line: none in code.
+fn paragraph(text: &str, low: usize, begin: Option<Fence<'_>>) -> Option<usize> {
+    let (mut open, mut start, mut found) = (begin, 0, None);
+    for line in text.split_inclusive('\n') {
+        if line == "\n" && start > low && open.is_none() {
+            found = Some(start + 1);
+        }
+        open = Fence::behind(open, line.trim_end_matches(['\n', '\r']));
+        start += line.len();
+    }
+    found
 }
 
 /// `cut`, or the beginning of the block of code of which only the first line is before it.

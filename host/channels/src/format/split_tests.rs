@@ -43,6 +43,18 @@ fn a_cut_is_where_a_reader_pauses() {
 }
 
 #[test]
+fn what_has_many_empty_lines_in_code_is_cut_in_no_time() {
+    // Whoever searches from each of them for the beginning of the text is at it for many minutes.
+    let most = 1 << 18;
+    let text = format!("before\n\n```\n{}```\nafter", "a\n\n".repeat(most / 2));
+    let parts = cut(&text, most);
+    let lengths: Vec<usize> = parts.iter().map(String::len).collect();
+    assert!(lengths.len() == 2 && lengths.iter().all(|length| *length <= most), "{lengths:?}");
+    assert!(parts[0].starts_with("before\n\n```\na\n\na") && parts[0].ends_with("\n```"));
+    assert!(parts[1].starts_with("```\n") && parts[1].ends_with("\n```\nafter"));
+}
+
+#[test]
 fn what_is_shown_as_one_character_stays_together() {
     let family = "👩\u{200d}👩\u{200d}👧";
     let parts = cut(&format!("x{family}"), family.len());
