@@ -78,8 +78,14 @@ pub(super) fn begin(
         let mut encrypted = Vec::new();
         for room in rooms.joined_rooms.iter().take(ROOMS_MAX) {
             let path = format!("client/v3/rooms/{}/state/m.room.encryption", step(room));
-            if client.ask::<IgnoredAny>(Ask::get(&token, path)).await.is_ok() {
-                encrypted.push(room.as_str());
+            match client.ask::<IgnoredAny>(Ask::get(&token, path)).await {
+                Ok(IgnoredAny) => encrypted.push(room.as_str()),
+                Err(trouble) if trouble.is_final() => {} // it is not, or is left by now
+                // Each of the others may take as long.
+                Err(trouble) => {
+                    warnings.push(format!("not all rooms were looked at: {trouble}"));
+                    break;
+                }
             }
         }
         if !encrypted.is_empty() {

@@ -70,6 +70,13 @@ impl Trouble {
                 error: "too many requests".to_owned(),
                 retry_after: retry_after.map(|it| Duration::from_secs(it).min(PAUSE_MAX)),
             }),
+            // Whoever is before it and takes no more will take no more the next time.
+            _ if status == 413 => Self::Refused(Refused {
+                status,
+                errcode: "413".to_owned(),
+                error: "too large".to_owned(),
+                retry_after: None,
+            }),
             // A proxy before it, or a homeserver in trouble: later it may be another.
             _ => Self::Strange(format!("it answered {status}")),
         }
@@ -172,6 +179,7 @@ mod tests {
             ("not there", 403, None, r#"{"errcode":"M_FORBIDDEN","error":"x"}"#, (true, None)),
             ("bad", 400, None, r#"{"errcode":"M_BAD_JSON"}"#, (true, None)),
             ("large", 413, None, r#"{"errcode":"M_TOO_LARGE"}"#, (true, None)),
+            ("too large for a proxy", 413, None, "<html>413</html>", (true, None)),
             ("token", 401, None, r#"{"errcode":"M_UNKNOWN_TOKEN"}"#, transient(None)),
             ("full", 403, None, r#"{"errcode":"M_RESOURCE_LIMIT_EXCEEDED"}"#, transient(None)),
             ("a proxy's 404", 404, None, "<html>not here</html>", transient(None)),

@@ -140,3 +140,26 @@ async fn a_room_that_is_long_in_letting_it_in_keeps_no_other_waiting() {
     let left = || place.kept().invited.into_iter().collect::<Vec<_>>();
     wait(|| left() == ["!far:x"], || format!("{:?}", left())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_looks_at_a_homeserver_in_trouble_stops_at_the_first_of_it_and_says_so() {
+    let place = Place::new(|asked| {
+        let room = asked.path.strip_suffix("/state/m.room.encryption");
+        match (asked.path.as_str(), room.map(|path| path.contains("secret"))) {
+            ("joined_rooms", _) => Some(Said::Json(
+                json!({ "joined_rooms": ["!open:x", "!secret:x", "!ill:x", "!other:x"] })
+                    .to_string(),
+            )),
+            (path, Some(false)) if path.contains("ill") => Some(Said::No(503, json!("busy"))),
+            (_, Some(true)) => Some(Said::Json("{}".to_owned())),
+            _ => None,
+        }
+    });
+    let found = place.with_setup(probe::begin).unwrap().await.unwrap();
+    let [stopped, encrypted] = found.warnings.as_slice() else { panic!("{found:?}") };
+    assert!(stopped.contains("not all rooms were looked at: ") && stopped.contains("503"));
+    assert!(encrypted.ends_with("not read: !secret:x"), "{encrypted}");
+    let asked = place.homeserver.asked();
+    let rooms = asked.iter().filter(|it| it.path.ends_with("/state/m.room.encryption"));
+    assert_eq!(rooms.count(), 3, "{asked:#?}");
+}
