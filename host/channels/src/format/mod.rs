@@ -4,7 +4,14 @@
 pub mod entities;
 pub mod html;
 pub mod mrkdwn;
+pub mod plain;
 pub mod split;
+
+/// `text`, or as much of it as has at most so many bytes and ends with a whole character.
+pub fn beginning(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
 
 /// How many bytes `text` has as a string of canonical JSON in UTF-8, without its quotes.
 pub fn encoded_len(text: &str) -> usize {
@@ -19,6 +26,15 @@ pub fn encoded_len(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_beginning_ends_with_a_whole_character() {
+        for (text, most, expected) in
+            [("äb", 0, ""), ("äb", 1, ""), ("äb", 2, "ä"), ("äb", 3, "äb"), ("äb", 9, "äb")]
+        {
+            assert_eq!(beginning(text, most), expected, "{most}");
+        }
+    }
 
     #[test]
     fn the_length_is_that_of_the_json() {
