@@ -13,11 +13,11 @@ use twobox_shared::clock::Clock;
 
 use crate::instance::Instance;
 use crate::parts::{Journal, MemoryJournal};
-use crate::{Channel, command, matrix, parcel};
+use crate::{Channel, command, email, matrix, parcel};
 use twobox_model::channel::{COMMAND, SCHEDULE_CHANNEL, TERMINAL};
 
 /// Every kind of channel that can be set.
-pub const KINDS: &[Kind] = &[command::KIND, matrix::KIND];
+pub const KINDS: &[Kind] = &[command::KIND, matrix::KIND, email::KIND];
 
 /// A kind of channel.
 pub struct Kind {

@@ -5,6 +5,7 @@
 pub mod command;
 #[cfg(test)]
 mod conformance;
+pub mod email;
 pub mod format;
 pub mod health;
 pub mod http;

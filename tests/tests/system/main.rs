@@ -15,6 +15,7 @@ mod crash_points;
 mod disk;
 mod egress;
 mod eio;
+mod email;
 mod engine;
 mod failure;
 mod fencing;

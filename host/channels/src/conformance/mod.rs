@@ -5,6 +5,7 @@
 //! Not here: how an instance lives (`instance_tests`), and what a kind promises beyond this.
 
 mod command;
+mod email;
 mod fake;
 mod matrix;
 mod terminal;
