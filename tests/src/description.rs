@@ -57,6 +57,17 @@ impl Description {
         }
     }
 
+    /// Fails if this is not what a schema says, such as a body that the host has sent by itself.
+    #[track_caller]
+    pub fn check_schema(&self, name: &str, value: &Value) {
+        let schema = &self.json["components"]["schemas"][name];
+        assert!(schema.is_object(), "{name} is not described");
+        let fields =
+            value.as_object().into_iter().flatten().map(|(field, _)| format!("{name}.{field}"));
+        self.seen.borrow_mut().extend(fields);
+        self.value(schema, value, name);
+    }
+
     /// What is described and was not seen: `METHOD path status`, and `Schema.field`.
     pub fn unseen(&self) -> Vec<String> {
         let operations = self.paths().iter().flat_map(|(path, says)| {

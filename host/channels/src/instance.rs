@@ -15,7 +15,7 @@ use twobox_shared::progress::Progress;
 
 use crate::health::{Health, Seen};
 use crate::life::{Change, Life, failures_after};
-use crate::{Channel, Intake};
+use crate::{Channel, Door, Intake};
 use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Address, Capabilities, Outbound, Outcome};
 use twobox_system::lock::lock;
@@ -263,6 +263,10 @@ impl Channel for Instance {
     fn forget(&self, key: &str) {
         self.seen().forget(key);
         self.channel.forget(key);
+    }
+
+    fn door(&self) -> Option<Door> {
+        self.channel.door()
     }
 
     fn health(&self) -> Option<Health> {

@@ -13,11 +13,11 @@ use twobox_shared::clock::Clock;
 
 use crate::instance::Instance;
 use crate::parts::{Journal, MemoryJournal};
-use crate::{Channel, command, email, matrix, parcel};
+use crate::{Channel, bridge, command, email, matrix, parcel, webhook};
 use twobox_model::channel::{COMMAND, SCHEDULE_CHANNEL, TERMINAL};
 
 /// Every kind of channel that can be set.
-pub const KINDS: &[Kind] = &[command::KIND, matrix::KIND, email::KIND];
+pub const KINDS: &[Kind] = &[bridge::KIND, command::KIND, email::KIND, matrix::KIND, webhook::KIND];
 
 /// A kind of channel.
 pub struct Kind {
@@ -103,6 +103,21 @@ pub fn setting<'de, D: Deserializer<'de>, T>(
 ) -> Result<T, D::Error> {
     let value = toml::Value::deserialize(deserializer)?;
     wanted(&value).ok_or_else(|| D::Error::custom(format!("{value} is not allowed: use {allowed}")))
+}
+
+/// Reads the name of a secret, for `deserialize_with`.
+///
+/// # Errors
+/// What it has to be. What stands there may be the secret itself: nobody repeats it.
+pub fn secret_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = toml::Value::deserialize(deserializer)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let name = value
+        .as_str()
+        .filter(|it| (1..=64).contains(&it.len()) && it.chars().all(plain) && !it.starts_with('.'));
+    let why = "what stands there is no name of a secret: use letters, digits, -, _ and ., and give the \
+               secret itself with `twobox secrets set NAME`";
+    name.map(|name| Some(name.to_owned())).ok_or_else(|| D::Error::custom(why))
 }
 
 /// Why the channels cannot be made that are set. Nothing was begun.

@@ -2,6 +2,7 @@
 //! destination and says, message by message, what became of them. What comes in goes to an [`Intake`], so
 //! that no channel knows sessions or `host.db`.
 
+pub mod bridge;
 pub mod command;
 #[cfg(test)]
 mod conformance;
@@ -20,7 +21,10 @@ pub mod socket;
 pub mod staged;
 mod state;
 pub mod terminal;
+pub mod webhook;
 pub mod websocket;
+
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -74,6 +78,11 @@ pub trait Channel: Send + Sync {
     /// is lost. `progress` is what a container wrote, within bounds.
     fn show(&self, _address: &Address, _progress: Option<&Progress>) {}
 
+    /// Where one of the host's own doors leads to it, if one does.
+    fn door(&self) -> Option<Door> {
+        None
+    }
+
     /// How it does, if somebody looks after that.
     fn health(&self) -> Option<health::Health> {
         None
@@ -95,6 +104,14 @@ async fn in_order<'a, S: Future<Output = Outcome>>(
         }
     }
     outcomes
+}
+
+/// What of a channel the host's own doors need: their clients are its platform.
+pub enum Door {
+    /// A program that connects to the socket sits there.
+    Bridge(Arc<bridge::Seat>),
+    /// What is posted to the HTTP API is looked at there.
+    Webhook(Arc<webhook::Hook>),
 }
 
 /// Where channels hand in what people said, and say that somebody is there.

@@ -7,7 +7,7 @@
 //! A channel that sends by this honours keys towards the host.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -219,6 +219,16 @@ async fn note_taken(journal: &dyn Journal, key: &str, part: &str, id: Option<&st
 /// Nothing is sent that cannot be written down.
 fn unwritten(error: String) -> Outcome {
     Outcome::Transient { error, retry_after: None }
+}
+
+/// Has a message forgotten that waits no more, in a task of its own: within a Tokio runtime.
+pub fn forget(journal: &Arc<dyn Journal>, key: &str) {
+    let (journal, key) = (Arc::clone(journal), key.to_owned());
+    tokio::spawn(async move {
+        if let Err(error) = journal.forget(&key).await {
+            tracing::warn!(key, error, "records of parts of a message are left");
+        }
+    });
 }
 
 /// Records in memory, for whoever has no `host.db`.

@@ -4,11 +4,13 @@
 //!
 //! Not here: how an instance lives (`instance_tests`), and what a kind promises beyond this.
 
+mod bridge;
 mod command;
 mod email;
 mod fake;
 mod matrix;
 mod terminal;
+mod webhook;
 
 use std::path::Path;
 use std::sync::Arc;

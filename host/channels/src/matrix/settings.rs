@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Deserializer};
 use url::{Host, Url};
 
-use crate::kinds::{Setup, setting};
+use crate::kinds::{Setup, secret_name, setting};
 
 /// How everybody is called in `senders`.
 const ANYBODY: &str = "*";
@@ -91,9 +91,9 @@ struct Written {
     homeserver: Option<Url>,
     #[serde(default, deserialize_with = "user")]
     user: Option<String>,
-    #[serde(default, deserialize_with = "secret")]
+    #[serde(default, deserialize_with = "secret_name")]
     password_secret: Option<String>,
-    #[serde(default, deserialize_with = "secret")]
+    #[serde(default, deserialize_with = "secret_name")]
     token_secret: Option<String>,
     #[serde(default, deserialize_with = "device")]
     device_id: Option<String>,
@@ -189,18 +189,6 @@ fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
         let text = value.as_str()?;
         is_user(text).then(|| Some(text.to_owned()))
     })
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    // What stands there may be the secret itself: nobody repeats it.
-    let value = toml::Value::deserialize(deserializer)?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let name = value
-        .as_str()
-        .filter(|it| (1..=64).contains(&it.len()) && it.chars().all(plain) && !it.starts_with('.'));
-    let why = "what stands there is no name of a secret: use letters, digits, -, _ and ., and give the \
-               secret itself with `twobox secrets set NAME`";
-    name.map(|name| Some(name.to_owned())).ok_or_else(|| serde::de::Error::custom(why))
 }
 
 fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

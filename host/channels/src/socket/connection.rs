@@ -5,7 +5,7 @@
 //! behind requests. Events leave through a bounded queue and a writer of its own: when the client
 //! does not read, this connection stops reading too, and nothing else does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -18,9 +18,12 @@ use twobox_shared::bounds::{self, TooMuch};
 use twobox_shared::content::{About, CONTENT_MAX, Chat};
 use twobox_shared::ids::MessageId;
 use twobox_shared::mend::mended;
+use twobox_system::lock::lock;
 
+use super::Seats;
 use super::line::{LINE_MAX, Line, LineReader};
-use super::protocol::{Chosen, Event, Request};
+use super::protocol::{Chosen, Event, Hello, Request};
+use crate::bridge::Seated;
 use crate::terminal::{Audience, Listener, ListenerId, Terminal};
 use crate::{Intake, Operations};
 use twobox_model::channel::{Address, Inbound, Refusal, ScheduleOrder};
@@ -32,20 +35,30 @@ const UNDER_WAY_MAX: usize = 256;
 /// How many events may wait for a client to read them.
 const QUEUE: usize = 64;
 
+/// Where a client's requests lead.
+#[derive(Clone, Copy)]
+pub(super) struct Doors<'a> {
+    pub(super) terminal: &'a Terminal,
+    pub(super) seats: &'a Seats,
+    pub(super) intake: &'a dyn Intake,
+    pub(super) operations: &'a dyn Operations,
+}
+
 /// Serves one client until it leaves.
-pub(super) async fn run(
-    stream: UnixStream,
-    terminal: &Terminal,
-    intake: &dyn Intake,
-    operations: &dyn Operations,
-    mut shutdown: watch::Receiver<bool>,
-) {
+pub(super) async fn run(stream: UnixStream, doors: Doors<'_>, mut shutdown: watch::Receiver<bool>) {
+    let terminal = doors.terminal;
     let (input, output) = stream.into_split();
     let (queue, events) = mpsc::channel(QUEUE);
     let dismissed = Arc::new(Notify::new());
     let listener = Listener { queue: queue.clone(), dismissed: Arc::clone(&dismissed) };
     let entered = Entered { terminal, id: terminal.enter(listener) };
-    let client = Client { terminal, intake, operations, id: entered.id };
+    let client = Client {
+        doors,
+        id: entered.id,
+        queue: queue.clone(),
+        dismissed: Arc::clone(&dismissed),
+        seated: Mutex::default(),
+    };
     let serving = async {
         let mut lines = LineReader::new(input);
         let mut answers: FuturesOrdered<BoxFuture<'_, Event>> = FuturesOrdered::new();
@@ -91,6 +104,7 @@ pub(super) async fn run(
         () = &mut writing => return,
     }
     drop(entered);
+    drop(client);
     drop(queue);
     if tokio::time::timeout(super::FAREWELL, writing).await.is_err() {
         tracing::debug!("a client of the socket left without reading");
@@ -125,10 +139,12 @@ impl Drop for Entered<'_> {
 
 /// What a request is carried out with.
 struct Client<'a> {
-    terminal: &'a Terminal,
-    intake: &'a dyn Intake,
-    operations: &'a dyn Operations,
+    doors: Doors<'a>,
     id: ListenerId,
+    queue: mpsc::Sender<Event>,
+    dismissed: Arc<Notify>,
+    /// Where it sits, if it is a bridge.
+    seated: Mutex<Option<Seated>>,
 }
 
 impl<'a> Client<'a> {
@@ -155,11 +171,11 @@ impl<'a> Client<'a> {
     }
 
     fn carry_out(&self, request: Request, closing: bool) -> Option<BoxFuture<'a, Event>> {
-        let Self { intake, operations, .. } = *self;
+        let Doors { terminal, intake, operations, .. } = self.doors;
         match request {
             Request::Message { id, .. } if closing => {
                 let reason = "the host is going down; send it again when it is back".to_owned();
-                at_once(Event::Refused { id, retry: true, reason })
+                at_once(Event::Refused { id, retry: true, reason, say: None })
             }
             Request::Message { agent, channel, chat, thread, sender, about, id, text } => {
                 let address = check("sender", sender.as_deref())
@@ -172,8 +188,22 @@ impl<'a> Client<'a> {
                 if let Err(error) = bounds::OUTBOUND_KEY.check("key", key.len()) {
                     return at_once(Event::error(told(error)));
                 }
-                if !self.terminal.acknowledge(self.id, &key) {
+                if !terminal.acknowledge(self.id, &key) {
                     tracing::debug!(key, "nobody waited for this acknowledgement");
+                }
+                None
+            }
+            Request::Bridge(hello) => self.bridge(hello),
+            Request::Outcome(told) => {
+                if let Err(error) = bounds::OUTBOUND_KEY.check("key", told.key.len()) {
+                    return at_once(Event::error(error.to_string()));
+                }
+                let waited = match &*lock(&self.seated) {
+                    Some(seated) => seated.answer(told),
+                    None => return at_once(Event::error("outcome: say bridge first")),
+                };
+                if !waited {
+                    tracing::debug!("nobody waited for what a bridge said");
                 }
                 None
             }
@@ -222,12 +252,40 @@ impl<'a> Client<'a> {
         let audience = Audience { agent, thread };
         let listening = check("agent", Some(&audience.agent))
             .and_then(|()| check("thread", audience.thread.as_deref()))
-            .and_then(|()| self.terminal.listen(self.id, audience.clone(), progress).map_err(told));
+            .and_then(|()| {
+                self.doors.terminal.listen(self.id, audience.clone(), progress).map_err(told)
+            });
         if let Err(reason) = listening {
             return at_once(Event::error(reason));
         }
-        self.intake.ready(&audience.address());
+        self.doors.intake.ready(&audience.address());
         at_once(Event::Listening { agent: audience.agent, thread: audience.thread })
+    }
+
+    fn bridge(&self, hello: Hello) -> Option<BoxFuture<'a, Event>> {
+        let channel = hello.channel.clone();
+        let named =
+            check("channel", Some(&channel)).and_then(|()| check("name", hello.name.as_deref()));
+        let mut seated = lock(&self.seated);
+        let sitting = named.and_then(|()| {
+            if seated.is_some() {
+                return Err("this connection is a bridge already: use another".to_owned());
+            }
+            let seat = self.doors.seats.get(&channel).ok_or_else(|| {
+                format!(
+                    "no channel {channel:?} of kind \"bridge\" is set: write a section [channels.{channel}] \
+                     in twobox.toml, and start the host anew"
+                )
+            })?;
+            seat.sit(hello, self.queue.clone(), Arc::clone(&self.dismissed))
+        });
+        match sitting {
+            Ok(place) => {
+                *seated = Some(place);
+                None
+            }
+            Err(reason) => at_once(Event::error(reason)),
+        }
     }
 }
 
@@ -273,7 +331,9 @@ fn accept(
     });
     let address = match checked {
         Ok(address) => address,
-        Err(reason) => return ready(Event::Refused { id, retry: false, reason }).boxed(),
+        Err(reason) => {
+            return ready(Event::Refused { id, retry: false, reason, say: None }).boxed();
+        }
     };
     let inbound = Inbound::new(address, id.clone(), chat);
     async move {
@@ -281,7 +341,15 @@ fn accept(
             Ok(receipts) => Event::Accepted { id, receipts },
             Err(refusal) => {
                 let retry = matches!(refusal, Refusal::TryAgain { .. });
-                Event::Refused { id, retry, reason: refusal.to_string() }
+                let reason = refusal.to_string();
+                let say = match refusal {
+                    Refusal::Unheard { say } => say,
+                    Refusal::TooManyThreads { .. } => Some(reason.clone()),
+                    Refusal::NobodyListens { .. }
+                    | Refusal::TryAgain { .. }
+                    | Refusal::Blocked { .. } => None,
+                };
+                Event::Refused { id, retry, reason, say }
             }
         }
     }
@@ -308,7 +376,11 @@ fn said_at(
     }
 }
 
-fn check(what: &str, name: Option<&str>) -> Result<(), String> {
+/// Whether a client may call something so.
+///
+/// # Errors
+/// What it may be called.
+pub(crate) fn check(what: &str, name: Option<&str>) -> Result<(), String> {
     let Some(name) = name else { return Ok(()) };
     bounds::NAME.check(what, name.len()).map_err(told)?;
     match !name.is_empty() && !name.contains(char::is_control) {
@@ -320,7 +392,8 @@ fn check(what: &str, name: Option<&str>) -> Result<(), String> {
     }
 }
 
-fn check_about(about: &About) -> Result<(), String> {
+/// As [`check`], for what a platform says of a message.
+pub(crate) fn check_about(about: &About) -> Result<(), String> {
     check("sender_id", about.sender_id.as_deref())?;
     check("reply_to", about.reply_to.as_deref())
 }

@@ -8,6 +8,7 @@ mod connection;
 mod line;
 mod protocol;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,9 +20,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+pub(crate) use connection::{check, check_about};
 pub use line::{LINE_MAX, Line, LineReader};
-pub use protocol::{Chosen, Event, Request};
+pub use protocol::{Chosen, Deliver, Event, Hello, Request, TellsOf, Told};
 
+use super::bridge::Seat;
 use super::terminal::Terminal;
 use super::{Intake, Operations};
 use twobox_model::channel::Guard;
@@ -95,7 +98,11 @@ pub struct BoundSocket {
     listener: UnixListener,
     path: PathBuf,
     guard: Option<Guard>,
+    seats: Arc<Seats>,
 }
+
+/// Where bridges sit, by the ids of their channels.
+pub type Seats = HashMap<String, Arc<Seat>>;
 
 /// Makes the socket at `path`, with mode 0600 from the first moment that it can be found there, in
 /// place of a stale one. The caller holds the host lock and runs inside tokio.
@@ -103,7 +110,12 @@ pub struct BoundSocket {
 /// # Errors
 /// [`SocketError`].
 pub fn bind(path: &Path) -> Result<BoundSocket, SocketError> {
-    Ok(BoundSocket { listener: listen(path)?, path: path.to_owned(), guard: None })
+    Ok(BoundSocket {
+        listener: listen(path)?,
+        path: path.to_owned(),
+        guard: None,
+        seats: Arc::default(),
+    })
 }
 
 /// As [`bind`], for any socket of this user.
@@ -137,6 +149,12 @@ impl BoundSocket {
     #[must_use]
     pub fn guarded(self, guard: Guard) -> Self {
         Self { guard: Some(guard), ..self }
+    }
+
+    /// With seats for bridges.
+    #[must_use]
+    pub fn seating(self, seats: Seats) -> Self {
+        Self { seats: Arc::new(seats), ..self }
     }
 
     /// As [`serve`].
@@ -177,7 +195,7 @@ impl BoundSocket {
                     let (terminal, intake) = (Arc::clone(&terminal), Arc::clone(&intake));
                     let operations = Arc::clone(&operations);
                     let shutdown = shutdown.clone();
-                    let guard = self.guard.clone();
+                    let (guard, seats) = (self.guard.clone(), Arc::clone(&self.seats));
                     connections.spawn(async move {
                         if let Some(guard) = guard
                             && let Err(refusal) = admit(peer_pid(&stream), guard).await
@@ -188,7 +206,13 @@ impl BoundSocket {
                             }
                             return refuse(stream, refusal).await;
                         }
-                        connection::run(stream, &terminal, &*intake, &*operations, shutdown).await;
+                        let doors = connection::Doors {
+                            terminal: &terminal,
+                            seats: &seats,
+                            intake: &*intake,
+                            operations: &*operations,
+                        };
+                        connection::run(stream, doors, shutdown).await;
                         drop(place);
                     });
                     continue;

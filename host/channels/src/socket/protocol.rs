@@ -55,6 +55,10 @@ pub enum Request {
         /// The message's key.
         key: String,
     },
+    /// Carries messages between the host and a platform from now on.
+    Bridge(Hello),
+    /// Says what became of a message that it was handed as a bridge.
+    Outcome(Told),
     /// Wants to know how the daemon is.
     Status,
     /// Gives failed messages new attempts.
@@ -104,6 +108,91 @@ pub struct Chosen {
     pub ids: Option<Vec<String>>,
 }
 
+/// What a bridge says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The id of the channel.
+    pub channel: String,
+    /// What people call the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it drops a message whose key it has taken before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keys: bool,
+    /// The most bytes of text that it takes at once; what is longer comes in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest: Option<usize>,
+    /// Whether to be shown what an agent is at, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub progress: bool,
+}
+
+/// What a bridge says of a message, or of a part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// Its key.
+    pub key: String,
+    /// What became of it.
+    pub outcome: TellsOf,
+    /// The platform's id for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_message_id: Option<String>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When it may be tried again, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// What may become of a message, by a bridge's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TellsOf {
+    /// The platform has it.
+    Delivered,
+    /// It has not, and may have it later.
+    Transient,
+    /// It never takes it.
+    Permanent,
+    /// Nobody knows.
+    Uncertain,
+}
+
+/// A message, or a part of one, for a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deliver {
+    /// To be answered with what became of it. The same for every attempt.
+    pub key: String,
+    /// For which chat.
+    pub chat: String,
+    /// For which thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// What to show.
+    pub text: String,
+    /// Names of attached files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// The same files, where the program can read them until it has answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Value>,
+    /// The message that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_reply_to: Option<MessageId>,
+    /// All messages that it answers, with that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<MessageId>,
+    /// Whether it is the host's word that these messages have failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+    /// What it asks, if it asks something: its text says so too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<Prompt>,
+}
+
 /// What the host says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -123,6 +212,9 @@ pub enum Event {
         retry: bool,
         /// Why.
         reason: String,
+        /// What is to be said of that in the chat, once, if anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        say: Option<String>,
     },
     /// Messages come from now on.
     Listening {
@@ -158,6 +250,28 @@ pub enum Event {
     Progress {
         /// Which agent.
         agent: String,
+        /// In which thread.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+        /// What it is at; `null` if at nothing any more.
+        progress: Option<Progress>,
+    },
+    /// The connection is a channel's bridge from now on.
+    Bridging {
+        /// Of which channel.
+        channel: String,
+    },
+    /// A message for a bridge.
+    Deliver(Deliver),
+    /// The message with this key waits no more: a bridge may forget the key.
+    Forget {
+        /// The key.
+        key: String,
+    },
+    /// What an agent is at, for a bridge. No message, and not to be answered.
+    Activity {
+        /// In which chat.
+        chat: String,
         /// In which thread.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         thread: Option<String>,
@@ -270,6 +384,10 @@ mod tests {
             r#"{"op":"listen","agent":"a"}"#,
             r#"{"op":"listen","agent":"a","progress":true}"#,
             r#"{"op":"ack","key":"k"}"#,
+            r#"{"op":"bridge","channel":"irc"}"#,
+            r#"{"op":"bridge","channel":"irc","name":"ircd 1.2","keys":true,"longest":400,"progress":true}"#,
+            r#"{"op":"outcome","key":"k","outcome":"delivered","platform_message_id":"p"}"#,
+            r#"{"op":"outcome","key":"k","outcome":"transient","error":"429","retry_after_ms":1500}"#,
             r#"{"op":"status"}"#,
             r#"{"op":"retry","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
             r#"{"op":"redrive","session":"01890000-0000-7000-8000-00000000aaaa"}"#,
@@ -287,6 +405,10 @@ mod tests {
         }
         let bad = [
             r#"{"op":"shout"}"#,
+            r#"{"op":"bridge"}"#,
+            r#"{"op":"bridge","channel":"irc","threads":true}"#,
+            r#"{"op":"outcome","key":"k","outcome":"lost"}"#,
+            r#"{"op":"outcome","key":"k","outcome":"transient","retry_after":2}"#,
             r#"{"op":"listen"}"#,
             r#"{"op":"listen","agent":"a","tread":"t"}"#,
             r#"{"op":"message","agent":"a","id":"../x","text":"hi"}"#,

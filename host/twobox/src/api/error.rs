@@ -48,10 +48,16 @@ codes! {
     MalformedJson = BAD_REQUEST "malformed_json",
     /// No token, or a wrong one.
     Unauthorized = UNAUTHORIZED "unauthorized",
+    /// The signature of a message is missing, or wrong.
+    BadSignature = UNAUTHORIZED "bad_signature",
+    /// A message was signed at another time than now.
+    ClockSkew = UNAUTHORIZED "clock_skew",
     /// It came from a web page.
     OriginRefused = FORBIDDEN "origin_refused",
     /// It was meant for another host's name.
     HostRefused = FORBIDDEN "host_refused",
+    /// Whoever said it is not heard in that chat.
+    Unheard = FORBIDDEN "unheard",
     /// No such path.
     NotFound = NOT_FOUND "not_found",
     /// The path takes other methods.
@@ -68,6 +74,12 @@ codes! {
     ScheduleNotFound = NOT_FOUND "schedule_not_found",
     /// No such run.
     RunNotFound = NOT_FOUND "run_not_found",
+    /// No such channel.
+    HookNotFound = NOT_FOUND "hook_not_found",
+    /// No agent is wired to the chat.
+    NobodyListens = CONFLICT "nobody_listens",
+    /// A person has to mend something first.
+    Blocked = CONFLICT "blocked",
     /// Another schedule has the name.
     NameTaken = CONFLICT "name_taken",
     /// The schedule is not the one that was read.
@@ -82,6 +94,8 @@ codes! {
     RunEnded = CONFLICT "run_ended",
     /// As many runs go on as may.
     CapacityFull = TOO_MANY_REQUESTS "capacity_full",
+    /// The chat has begun as many threads as it may for now.
+    TooManyThreads = TOO_MANY_REQUESTS "too_many_threads",
     /// The run could not be made ready, and has ended.
     PrepareFailed = INTERNAL_SERVER_ERROR "prepare_failed",
     /// A failure of the host or of its disk.
@@ -100,12 +114,14 @@ pub(super) struct ApiError {
     field: Option<String>,
     /// What the answer has beside `error`.
     beside: Option<(&'static str, Value)>,
+    /// When the same may be asked again, in seconds.
+    after: Option<u64>,
 }
 
 impl ApiError {
     /// An error; `message` is for people: what is wrong, and what to do.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), field: None, beside: None }
+        Self { code, message: message.into(), field: None, beside: None, after: None }
     }
 
     /// Names the field that is wrong.
@@ -117,6 +133,12 @@ impl ApiError {
     /// Says more, beside the error.
     pub(super) fn beside(mut self, name: &'static str, value: Value) -> Self {
         self.beside = Some((name, value));
+        self
+    }
+
+    /// Says when the same may be asked again, in seconds.
+    pub(super) fn after(mut self, seconds: u64) -> Self {
+        self.after = Some(seconds);
         self
     }
 
@@ -174,6 +196,9 @@ impl IntoResponse for ApiError {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
+        }
+        if let Some(seconds) = self.after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

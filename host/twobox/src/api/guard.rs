@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Extension, FromRequest, Request, State};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
@@ -52,17 +53,22 @@ pub(super) async fn look_who_asks(
     response
 }
 
-/// Refuses what a web page may have sent. `at` is where we listen; a socket is on this machine, and
-/// what is put in front of it may be reached by web pages too.
-pub(super) async fn refuse_browsers(
-    State(at): State<Option<SocketAddr>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
+/// Refuses what a web page has sent.
+pub(super) async fn refuse_browsers(request: Request, next: Next) -> Result<Response, ApiError> {
     if request.headers().contains_key(header::ORIGIN) {
         let message = "requests from web pages are refused: leave the Origin header out";
         return Err(ApiError::new(Code::OriginRefused, message));
     }
+    Ok(next.run(request).await)
+}
+
+/// Refuses what a web page may read by a name of its own that leads here. `at` is where we listen; a socket is on
+/// this machine, and what is put in front of it may be reached by web pages too.
+pub(super) async fn refuse_names(
+    State(at): State<Option<SocketAddr>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let asked = request.uri().authority();
     if at.is_none_or(|at| at.ip().is_loopback())
         && !(asked.is_none_or(is_this_machine) && names_this_machine(request.headers()))
@@ -110,13 +116,19 @@ fn given_token(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// Reads the body, all of it and in time, before anything is done with the request.
 pub(super) async fn take_in_body(request: Request, next: Next) -> Result<Response, ApiError> {
+    let (parts, body) = whole(request).await?;
+    Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
+}
+
+/// A request with all of its body.
+pub(super) async fn whole(request: Request) -> Result<(Parts, Bytes), ApiError> {
     if request.body().size_hint().lower() > BODY_MAX as u64 {
         return Err(ApiError::too_large());
     }
     let (parts, body) = request.into_parts();
     let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), &());
     match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-        Ok(body) => Ok(next.run(Request::from_parts(parts, Body::from(body?))).await),
+        Ok(body) => Ok((parts, body?)),
         Err(_) => {
             let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
             Err(ApiError::new(Code::RequestTimeout, message))

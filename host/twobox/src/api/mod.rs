@@ -13,6 +13,7 @@ mod extract;
 mod guard;
 mod health;
 pub mod holder;
+mod hooks;
 mod routes;
 mod runs;
 mod schedules;

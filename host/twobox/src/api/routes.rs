@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 
 use super::error::{ApiError, Code};
-use super::{Api, guard, health, runs, schedules};
+use super::{Api, guard, health, hooks, runs, schedules};
 use twobox_app::token::TokenFile;
 
 /// A path, and what it does for each of its methods.
@@ -24,6 +24,9 @@ const OPEN: &[Route] = &[
     Route { path: "/healthz", handlers: || get(health::healthz) },
     Route { path: "/readyz", handlers: || get(health::readyz) },
 ];
+
+/// What needs a signature.
+const SIGNED: &[Route] = &[Route { path: "/hooks/{id}", handlers: || post(hooks::post) }];
 
 /// What needs the token.
 const GUARDED: &[Route] = &[
@@ -42,7 +45,7 @@ const GUARDED: &[Route] = &[
 ];
 
 /// Everything that is answered on `at`, or on the socket where that is `None`, to whoever has the
-/// token or came by the socket.
+/// token or came by the socket, or has signed what it says.
 pub(super) fn app(api: Api, token: TokenFile, at: Option<SocketAddr>) -> Router {
     let guarded = router(GUARDED)
         .fallback(unknown)
@@ -51,9 +54,15 @@ pub(super) fn app(api: Api, token: TokenFile, at: Option<SocketAddr>) -> Router 
         .layer(DefaultBodyLimit::max(guard::BODY_MAX))
         .layer(from_fn(guard::require_token));
     let open = router(OPEN).method_not_allowed_fallback(wrong_method);
+    // A message that is posted here may come by a proxy with a name of its own: who signs it knows the secret.
+    let signed = router(SIGNED)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(guard::BODY_MAX));
     guarded
         .merge(open)
-        .layer(from_fn_with_state(at, guard::refuse_browsers))
+        .layer(from_fn_with_state(at, guard::refuse_names))
+        .merge(signed)
+        .layer(from_fn(guard::refuse_browsers))
         .layer(from_fn_with_state(token, guard::look_who_asks))
         .layer(map_response(forget))
         .with_state(api)

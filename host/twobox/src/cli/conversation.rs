@@ -276,7 +276,7 @@ impl Task {
                     self.not_before = Some(Instant::now() + RETRY);
                 }
             }
-            Event::Refused { id, retry: false, reason } => {
+            Event::Refused { id, retry: false, reason, .. } => {
                 self.unaccepted.retain(|message| message.id != id);
                 self.tell(News::Refused { id, reason });
             }
@@ -302,6 +302,10 @@ impl Task {
             Event::Progress { progress, .. } => self.tell(News::Progress(progress)),
             Event::Error { reason } => self.tell(News::Error { reason }),
             Event::Listening { .. }
+            | Event::Bridging { .. }
+            | Event::Deliver(_)
+            | Event::Forget { .. }
+            | Event::Activity { .. }
             | Event::Status { .. }
             | Event::Retried { .. }
             | Event::Restarted { .. }

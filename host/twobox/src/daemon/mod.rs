@@ -3,7 +3,7 @@
 
 mod keep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,9 +24,9 @@ use twobox_app::sent_parts::SentParts;
 use twobox_channels::instance::{Instance, Lives};
 use twobox_channels::kinds::{self, SettingsError};
 use twobox_channels::parts::Journal;
-use twobox_channels::socket::{self, SocketError};
+use twobox_channels::socket::{self, Seats, SocketError};
 use twobox_channels::terminal::Terminal;
-use twobox_channels::{Channel, Intake};
+use twobox_channels::{Channel, Door, Intake};
 use twobox_config::{Config, OnShutdown, RuntimeKind, WatchMode};
 use twobox_gateway::{Gateway, GatewayError};
 use twobox_model::channel::{SCHEDULE_CHANNEL, TERMINAL};
@@ -132,7 +132,9 @@ pub async fn run(
     let channels = Lives::begin(channels, &intake);
     let operations = Arc::new(RunningHost::new(Arc::clone(&core), Arc::clone(&scheduler)));
     let path = core.parts.data.socket();
-    let socket = socket::bind(&path)?.guarded(runtime::guard(&core.parts.runtime));
+    let socket = socket::bind(&path)?
+        .guarded(runtime::guard(&core.parts.runtime))
+        .seating(seats(&core.parts.channels));
     let server = tokio::spawn(socket.serve(terminal, intake, operations, core.stopping()));
     let api = start_api(&core, &scheduler).await;
     let (came_round, net) = watch::channel(None);
@@ -184,6 +186,15 @@ pub async fn run(
     tracing::info!("stopped");
     drop(lock);
     end
+}
+
+/// Where programs sit that connect to the socket.
+fn seats(channels: &HashMap<String, Arc<dyn Channel>>) -> Seats {
+    let seat = |(id, channel): (&String, &Arc<dyn Channel>)| match channel.door()? {
+        Door::Bridge(seat) => Some((id.clone(), seat)),
+        Door::Webhook(_) => None,
+    };
+    channels.iter().filter_map(seat).collect()
 }
 
 /// Says when the host is ready, and then that it lives.

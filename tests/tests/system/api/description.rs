@@ -1,10 +1,13 @@
 //! What the API says about itself.
 
 use serde_json::json;
-use twobox_tests::{METHODS, Setup, on_process, wait_for};
+use twobox_tests::{METHODS, Mode, Receiver, Setup, on_process, wait_for};
 
 use super::schedules::daily;
 use super::unreadable::change;
+use crate::scripts::echo;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 on_process!(
     every_path_has_the_methods_that_are_described,
@@ -31,7 +34,20 @@ fn everything_that_is_described_is_answered(setup: Setup) {
         "rules": [{ "match": "^hang", "do": [{ "hang": true }] }],
         "otherwise": [{ "reply": "echo: {text}" }],
     });
-    let world = setup.api().setting("schedule.max_concurrent", 1).agent("ada", script).up();
+    let receiver = Receiver::open(SECRET);
+    let world = setup
+        .api()
+        .setting("schedule.max_concurrent", 1)
+        .setting("limits.new_sessions_per_hour", 1)
+        .setting("channels.hook.kind", "webhook")
+        .setting("channels.hook.url", receiver.url())
+        .setting("channels.hook.signing_secret", "signs")
+        .agent("ada", script)
+        .agent_with("bob", Mode::PerThread, echo())
+        .make();
+    world.set_secret("signs", SECRET);
+    world.twobox(&["wire", "add", "bob", "hook", "42", "--session-mode", "per-thread"]);
+    world.up();
     let client = world.client();
     let own = client.headers();
     let id = |body: &serde_json::Value| body["run"]["id"].as_str().unwrap().to_owned();
@@ -131,13 +147,34 @@ fn everything_that_is_described_is_answered(setup: Setup) {
     client.ask("GET", "/api/schedules");
     change(&world, "UPDATE runs SET reason = 'sunspots' WHERE id = ?1", &run);
     client.ask("GET", &format!("/api/runs/{}", run.as_str().unwrap()));
+    // Messages.
+    let post = |message: &serde_json::Value| {
+        let body = message.to_string().into_bytes();
+        client.send("POST", "/hooks/hook", &receiver.sign("m1", 0, &body), &body)
+    };
+    client.send("POST", "/hooks/hook", &own, b"{}");
+    for message in [
+        json!({ "chat": "42", "text": "hello", "thread": "one" }),
+        json!({ "chat": "42", "text": "hello", "thread": "two" }),
+        json!({ "chat": "43", "text": "hello" }),
+        json!({ "colour": "blue" }),
+    ] {
+        post(&message);
+    }
+    let mut long = receiver.sign("m1", 0, b"");
+    long.push(format!("content-length: {}", 2 << 20));
+    client.send("POST", "/hooks/hook", &long, b"");
+    for posted in receiver.wait_posts(1) {
+        client.description.check_schema("Outgoing", &posted.body);
+    }
     let faults = |unseen: &str| {
         ["408", "500", "503"].iter().any(|status| unseen.ends_with(status))
             || unseen.starts_with("PrepareFailed.")
     };
     // Nobody answers what only a request has.
     let asked = |unseen: &str| {
-        ["Draft.", "Patch.", "Cadence.", "Chat."].iter().any(|schema| unseen.starts_with(schema))
+        let schemas = ["Draft.", "Patch.", "Cadence.", "Chat.", "Posted."];
+        schemas.iter().any(|schema| unseen.starts_with(schema))
     };
     let mut unseen = client.description.unseen();
     unseen.retain(|unseen| !faults(unseen) && !asked(unseen));
