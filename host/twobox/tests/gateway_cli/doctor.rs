@@ -122,6 +122,12 @@ fn an_agent_that_is_made_or_changed_is_told_what_it_wants_yet() {
     {
         assert!(wants.contains(part), "{part}: {wants}");
     }
+    ok(&twobox(&data, &["agents", "add", "mo", "--model", "ollama/m"]));
+    let server = ["mcp.hub.url=https://mcp.example/mcp", "mcp.hub.headers.X-Key=${secret:hub-key}"];
+    let wants = said(&[&["agents", "set", "mo"], &server[..]].concat());
+    let lacks =
+        "mo wants something yet: the MCP server hub wants the secret hub-key, which is nowhere";
+    assert!(wants.contains(lacks) && wants.contains("secrets set hub-key"), "{wants}");
     let refused = twobox(&data, &["agents", "set", "cody", "model=openai/m"]);
     let why = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{why}");

@@ -62,7 +62,7 @@ pub(super) fn checks(
     checks
 }
 
-/// What keeps the models of one agent from being asked, and what helps, as the settings are.
+/// What keeps the models and the servers of MCP of one agent from being asked, and what helps, as the settings are.
 pub(super) fn one(
     context: &Context,
     data: &DataDir,
@@ -73,7 +73,7 @@ pub(super) fn one(
     let gateway = Gateway::of(config, data, &context.env, store, Arc::new(SystemClock));
     let agents = unpriced::agents(vec![agent], data, config);
     let found =
-        gateway.map(|it| agents.iter().flat_map(|agent| needs(&it, &secrets, agent)).collect());
+        gateway.map(|it| agents.iter().flat_map(|agent| lacks(&it, &secrets, agent)).collect());
     found.unwrap_or_default() // what is wrong in the settings is no matter of this agent
 }
 
@@ -99,19 +99,9 @@ fn models(gateway: &Gateway, secrets: &Secrets, agents: &[Agent]) -> Finding {
     let upstreams = gateway.upstreams();
     let (mut wrong, mut helps) = (Vec::new(), Vec::new());
     for agent in agents {
-        for (what, help) in needs(gateway, secrets, agent) {
+        for (what, help) in lacks(gateway, secrets, agent) {
             wrong.push(format!("{}: {what}", agent.name));
             helps.push(help);
-        }
-        for (server, remote) in agent.provider.remote_servers() {
-            let missing = remote
-                .secrets()
-                .into_iter()
-                .filter_map(|secret| is_missing(secrets, secret, &format!("MCP server {server}")));
-            for (what, help) in missing {
-                wrong.push(format!("{}: {what}", agent.name));
-                helps.push(help);
-            }
         }
     }
     helps.dedup();
@@ -127,6 +117,17 @@ fn models(gateway: &Gateway, secrets: &Secrets, agents: &[Agent]) -> Finding {
             )
         )),
     }
+}
+
+/// What keeps the models and the servers of MCP of an agent from being asked, and what helps.
+fn lacks(gateway: &Gateway, secrets: &Secrets, agent: &Agent) -> Vec<(String, String)> {
+    let mut lacks = needs(gateway, secrets, agent);
+    for (server, remote) in agent.provider.remote_servers() {
+        let user = format!("MCP server {server}");
+        let wanted = remote.secrets().into_iter();
+        lacks.extend(wanted.filter_map(|secret| is_missing(secrets, secret, &user)));
+    }
+    lacks
 }
 
 /// What keeps the models of an agent from being asked, and what helps.
