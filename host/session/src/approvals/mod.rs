@@ -52,6 +52,12 @@ pub(crate) struct People {
 }
 
 impl People {
+    /// What is pending and is waited for: its answer starts no turn.
+    pub(crate) fn waited_for(&self) -> Vec<Approval> {
+        let is = |it: &&Approval| it.status == Status::Pending && !it.wake;
+        self.open.iter().filter(is).cloned().collect()
+    }
+
     /// What a channel has to know of the notice about `cause`, if it asks something.
     pub(super) fn prompt(&self, cause: &str) -> Option<Prompt> {
         let id = asked_by(cause)?;
@@ -207,7 +213,10 @@ impl Task {
         }
     }
 
-    async fn decide(&mut self, order: Decide) -> Result<Result<Approval, String>, DbError> {
+    pub(super) async fn decide(
+        &mut self,
+        order: Decide,
+    ) -> Result<Result<Approval, String>, DbError> {
         let (by, asker, now) = (order.by.clone(), order.session, self.now());
         // A decision marks whoever asked, so that somebody tells the agent. This one has to know its own mark.
         if asker == self.id {

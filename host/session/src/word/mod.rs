@@ -2,6 +2,7 @@
 //! so that it is carried out once however often its channel hands it in, and answers with a notice. What
 //! it means for the messages is `survey`, what is answered `said`: both pure.
 
+mod questions;
 mod said;
 mod survey;
 
@@ -126,10 +127,7 @@ impl Task {
         word: ChatWord,
         message: NewMessage,
     ) -> Result<Accepted, Refusal> {
-        let writers = match (&self.container, self.record.runner) {
-            (None, None) => Writers::None,
-            _ => Writers::Possible,
-        };
+        let writers = self.writers();
         let at_work = match word {
             ChatWord::Stop | ChatWord::Status => {
                 let boxes = Arc::clone(&self.boxes);
@@ -162,6 +160,14 @@ impl Task {
         Ok(accepted)
     }
 
+    /// Whether somebody may be writing into the outbox.
+    fn writers(&self) -> Writers {
+        match (&self.container, self.record.runner) {
+            (None, None) => Writers::None,
+            _ => Writers::Possible,
+        }
+    }
+
     /// Has everybody told whom it concerns: first those whose messages were `stopped` from elsewhere, then who
     /// said the word. One that was answered before is not answered again.
     async fn answer_word(
@@ -181,6 +187,7 @@ impl Task {
                 None => return Ok(()),
             },
         };
+        self.end_questions(message, &stopped).await?;
         let now = self.now();
         let text = match word {
             ChatWord::Stop if accepted.duplicate => said::stopped_before(stopped.len()),

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use twobox_model::approval::{Approval, Status, Subject};
 use twobox_model::channel::Outcome;
+use twobox_runtime::StartSpec;
 use twobox_session::command::Command;
 use twobox_session::signal::Reason;
+use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Chat;
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
+use twobox_shared::inbox::Inbox;
+use twobox_shared::outbox::{Claim, NewRow, OutboxWriter};
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 use twobox_store::approvals::{Asking, Bounds, Decide, NewApproval};
 
-use crate::world::{World, number, open, until};
+use crate::world::{Then, World, claim_all, number, open, outbound, until};
 
 impl World {
     /// Has the agent of `session` ask something, without a container that would.
@@ -271,4 +276,65 @@ async fn a_quarantined_session_with_a_broken_inbox_and_a_decision_is_at_rest() {
     let told = "SELECT count(*) FROM messages_in WHERE content LIKE '%choice 1: green%'";
     until("the agent is told", async || number(&inbound, told) == 1).await;
     world.rest().await;
+}
+
+/// Claims all that is pending, and asks for the first of it, each under its id.
+fn claim_and_ask(spec: &StartSpec, asked: &[(&str, serde_json::Value)]) {
+    claim_all(spec);
+    let now = SystemClock.now();
+    let mut inbox = Inbox::open_to_read(&spec.folder.join("in/inbound.db")).unwrap();
+    let message = inbox.read().unwrap().pending().unwrap().remove(0);
+    let claim = Claim { message: message.id.clone(), attempt: message.tries };
+    let mut outbox = OutboxWriter::open(&outbound(spec), spec.incarnation.runner).unwrap();
+    for (id, request) in asked {
+        let row = NewRow {
+            in_reply_to: Some(message.id.clone()),
+            kind: "system".to_owned(),
+            destination: message.origin.clone(),
+            content: request.to_string(),
+            deliver_after: None,
+            attempt: message.tries,
+            id: MessageId::parse(id).unwrap(),
+        };
+        outbox.send(std::slice::from_ref(&claim), &row, Seq::default(), now).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_turn_has_asked_ends_with_it_once_somebody_stops_it() {
+    let world = World::new(|_| {}).await;
+    let session = world.say("t", "m0").await.unwrap().session;
+    world.wait_outbounds(1).await;
+    world.rest().await;
+    let other = world.ask(session, "t", "r9", tea()).await;
+    world.show(session, 2).await;
+    world.runtime.next_life(|spec| {
+        let ask = |more: serde_json::Value| {
+            let mut asked = json!({"action": "ask_permission", "tool": "bash", "arguments": "ls"});
+            asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            asked
+        };
+        let later = ask(json!({"arguments": "df", "wake": true}));
+        claim_and_ask(spec, &[("r0", ask(json!({}))), ("r1", later)]);
+        Then::Stays
+    });
+    world.say("t", "m1").await.unwrap();
+    world.wait_outbounds(4).await;
+    let listed = world.core.parts.store.approvals().list(false).await.unwrap();
+    let of =
+        |row: &str| listed.iter().find(|it| it.approval.request == row).unwrap().approval.clone();
+    let (asked, later) = (of("r0"), of("r1"));
+
+    world.say_text("t", "w1", "/stop").await.unwrap();
+    let ended = world.approval(&asked).await;
+    assert_eq!((ended.status, ended.decided_by.as_deref()), (Status::Denied, Some("/stop")));
+    for left in [&other, &later] {
+        assert_eq!(world.approval(left).await.status, Status::Pending, "{}", left.request);
+    }
+    world.wait_outbounds(6).await; // that it is stopped, and denied
+    let inbound = world.inbound(session).await;
+    let told = "SELECT count(*) FROM messages_in WHERE content LIKE '%\"request\":\"r0\"%'";
+    until("whoever asked is told", async || number(&inbound, told) == 1).await;
+    world.say_text("t", "w1", "/stop").await.unwrap();
+    assert_eq!(world.approval(&asked).await.decided_at, ended.decided_at, "once");
 }
