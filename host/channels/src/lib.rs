@@ -11,6 +11,7 @@ pub mod format;
 pub mod health;
 pub mod http;
 pub mod instance;
+pub mod irc;
 pub mod kinds;
 pub mod life;
 pub mod matrix;

@@ -22,6 +22,7 @@ mod failure;
 mod fencing;
 mod hostile;
 mod init;
+mod irc;
 mod limits;
 mod logs;
 mod matrix;

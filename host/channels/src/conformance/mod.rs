@@ -8,6 +8,7 @@ mod bridge;
 mod command;
 mod email;
 mod fake;
+mod irc;
 mod matrix;
 mod terminal;
 mod webhook;

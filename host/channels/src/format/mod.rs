@@ -3,6 +3,7 @@
 
 pub mod entities;
 pub mod html;
+pub mod irc;
 pub mod mrkdwn;
 pub mod plain;
 pub mod split;

@@ -211,7 +211,7 @@ fn whole(text: &str, cut: usize) -> usize {
 }
 
 /// `cut`, or a little before it: what is shown as one character stays together.
-fn together(text: &str, cut: usize) -> usize {
+pub(super) fn together(text: &str, cut: usize) -> usize {
     const JOINER: char = '\u{200d}';
     let joins = |c: char| {
         matches!(c, JOINER | '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5c7}' | '\u{610}'..='\u{61a}'
