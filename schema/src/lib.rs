@@ -36,4 +36,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0015_usage_of_runs.sql"),
     include_str!("../host/0016_asked_at.sql"),
     include_str!("../host/0017_parts.sql"),
+    include_str!("../host/0018_alerts.sql"),
 ];

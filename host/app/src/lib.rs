@@ -2,6 +2,7 @@
 //! HTTP: operations over sessions, schedules and the store. It must not know how a wish was written
 //! down, nor print anything.
 
+pub mod alerts;
 pub mod fsck;
 pub mod identity;
 pub mod intake;

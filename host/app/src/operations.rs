@@ -68,6 +68,10 @@ impl RunningHost {
             Ok(pending) => json!(pending),
             Err(error) => json!({ "error": chain(&error) }),
         };
+        let alerts = match parts.store.alerts().open().await {
+            Ok(open) => json!(open),
+            Err(error) => json!({ "error": chain(&error) }),
+        };
         json!({
             "running": true,
             "version": env!("CARGO_PKG_VERSION"),
@@ -88,6 +92,7 @@ impl RunningHost {
                 "max_running": parts.config.containers.max_running,
             },
             "approvals": approvals,
+            "alerts": alerts,
             "sessions": { "awake": self.core.awake().len(), "counts": counts },
         })
     }

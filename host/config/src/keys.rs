@@ -188,6 +188,14 @@ pub const KEYS: &[Key] = &[
         "What a person was asked and nobody has decided is denied after this time.",
         |c| Field::Span(&mut c.approvals.expire),
     ),
+    key(
+        "alerts.to",
+        "The chat in which the operator is told what is wrong: a channel's id and the chat. Empty: nowhere.",
+        |c| Field::Text(&mut c.alerts.to),
+    ),
+    key("alerts.after", "A channel that is down is told of after this time.", |c| {
+        Field::Span(&mut c.alerts.after)
+    }),
     key("history.keep", "What is answered and delivered is deleted after this time.", |c| {
         Field::Span(&mut c.history.keep)
     }),

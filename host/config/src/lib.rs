@@ -40,6 +40,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// How long people are asked.
     pub approvals: Approvals,
+    /// `[alerts]`
+    pub alerts: AlertsConfig,
     /// How long what is settled is kept.
     pub history: History,
     /// What is done at its time.
@@ -194,6 +196,15 @@ pub struct DeliveryConfig {
     pub max_hold: Duration,
 }
 
+/// `[alerts]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlertsConfig {
+    /// The chat in which the operator is told what is wrong: a channel's id and the chat. Empty: nowhere.
+    pub to: String,
+    /// A channel that is down is told of after this time.
+    pub after: Duration,
+}
+
 /// `[approvals]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Approvals {
@@ -316,6 +327,7 @@ impl Default for Config {
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
             approvals: Approvals { expire: Duration::from_secs(24 * 60 * 60) },
+            alerts: AlertsConfig { to: String::new(), after: Duration::from_secs(2 * 60) },
             history: History { keep: Duration::from_secs(30 * 24 * 60 * 60) },
             schedule: Schedule {
                 min_interval: Duration::from_secs(60),

@@ -148,6 +148,11 @@ impl Gateway {
         self.proxy.replay(replay);
     }
 
+    /// Of each upstream that has answered, whether it took the host's key when it was asked last.
+    pub fn keys(&self) -> BTreeMap<String, bool> {
+        self.proxy.keys()
+    }
+
     /// The upstreams, and what is known of them.
     pub fn upstreams(&self) -> &Upstreams {
         self.proxy.upstreams()

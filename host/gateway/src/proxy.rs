@@ -4,8 +4,9 @@
 mod offered;
 mod servers;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use twobox_shared::errors::{chain, for_a_terminal};
 use twobox_shared::fault::{self, CrashPoint};
 use twobox_shared::time::UnixMillis;
 use twobox_system::blocking::blocking;
+use twobox_system::lock::lock;
 use twobox_system::repeat::warned;
 
 use self::offered::Offered;
@@ -58,6 +60,8 @@ pub struct Proxy {
     fetcher: Fetcher,
     listening: Arc<Semaphore>,
     offered: Offered,
+    /// Of each upstream that has answered, whether it took the host's key when it was asked last.
+    keys: Mutex<BTreeMap<String, bool>>,
     /// What is answered from, in the place of all upstreams.
     replay: OnceLock<Arc<Replay>>,
 }
@@ -76,6 +80,7 @@ impl Proxy {
             fetcher: Fetcher::default(),
             listening: Arc::new(Semaphore::new(servers::LISTENING_MAX)),
             offered: Offered::default(),
+            keys: Mutex::default(),
             replay: OnceLock::new(),
         }
     }
@@ -89,6 +94,11 @@ impl Proxy {
     /// Answers from `replay` from now on, and asks no upstream.
     pub(crate) fn replay(&self, replay: Replay) {
         self.replay.set(Arc::new(replay)).ok(); // one is enough
+    }
+
+    /// Of each upstream that has answered, whether it took the host's key when it was asked last.
+    pub fn keys(&self) -> BTreeMap<String, bool> {
+        lock(&self.keys).clone()
     }
 
     /// The upstreams.
@@ -245,6 +255,7 @@ impl Proxy {
         turn: OwnedSemaphorePermit,
     ) -> Result<Answer, Refusal> {
         let answer = self.send(out, Some(&reserved)).await?;
+        self.note_key(out.upstream, answer.status());
         if !answer.status().is_success() {
             self.note_refusal(out.upstream, answer.status());
             return Ok(said_no(answer, &out.headers).await);
@@ -360,6 +371,17 @@ impl Proxy {
             tokio::time::sleep(wait).await;
         }
         unreachable!("the last attempt is always passed on")
+    }
+
+    /// Takes note of whether an upstream takes the host's key. What else may be wrong with a request says nothing of
+    /// that.
+    fn note_key(&self, upstream: &Upstream, status: StatusCode) {
+        let is_taken = match status {
+            StatusCode::UNAUTHORIZED => false,
+            status if status.is_success() => true,
+            _ => return,
+        };
+        lock(&self.keys).insert(upstream.name.clone(), is_taken);
     }
 
     fn note_refusal(&self, upstream: &Upstream, status: StatusCode) {

@@ -2,6 +2,7 @@
 //! file, no socket, no clock. Where anything is stored and how it is sent is elsewhere; but enums of
 //! words (`words!`) know their words, which are the same in `host.db`, in JSON and on the command line.
 
+pub mod alert;
 pub mod approval;
 pub mod backoff;
 pub mod channel;

@@ -8,6 +8,7 @@
 //! transaction. Nothing here touches a session's folder.
 
 pub mod agents;
+pub mod alerts;
 pub mod approvals;
 mod audit;
 pub mod examined;
@@ -34,8 +35,8 @@ mod word;
 pub use open::{DbHealth, LOCK_WAIT, health, install_of, is_blank};
 pub use operation::Operation;
 pub use store::{
-    Agents, Approvals, Installation, Notices, Parts, Refusals, Runs, Schedules, Sessions, Store,
-    Usage, Wirings,
+    Agents, Alerts, Approvals, Installation, Notices, Parts, Refusals, Runs, Schedules, Sessions,
+    Store, Usage, Wirings,
 };
 
 use rusqlite::ErrorCode;

@@ -107,6 +107,8 @@ aggregates! {
     refusals: Refusals,
     /// What was handed to platforms that do not honour keys.
     parts: Parts,
+    /// What the operator is told in a chat of theirs.
+    alerts: Alerts,
     /// Standing orders, and their slots.
     schedules: Schedules,
     /// What became of slots and of orders to run now.

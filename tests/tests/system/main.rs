@@ -4,6 +4,7 @@
 
 mod agent_image;
 mod agents;
+mod alerts;
 mod api;
 mod approvals;
 mod bench;

@@ -8,6 +8,9 @@
 
 mod facts;
 mod in_hand;
+mod undelivered;
+
+pub use undelivered::{Lost, Undelivered};
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -91,6 +94,8 @@ pub struct Core {
     pub(crate) over_budget: OverBudget,
     /// What people are asked and channels have in their hands.
     pub(crate) in_hand: InHand,
+    /// What was not delivered and never will be.
+    pub undelivered: Undelivered,
     /// Moves when a scheduled run may have.
     runs: watch::Sender<()>,
     /// How late the host's own loop was last, in milliseconds.
@@ -142,6 +147,7 @@ impl Core {
             broken: Broken::default(),
             over_budget: OverBudget::default(),
             in_hand: InHand::default(),
+            undelivered: Undelivered::default(),
             runs: watch::Sender::new(()),
             lag_ms: AtomicU64::new(0),
             background: Background::start()

@@ -106,6 +106,8 @@ impl Task {
                 }
                 DeliveryStatus::Failed | DeliveryStatus::Uncertain => {
                     let error = record.error.clone().unwrap_or_default();
+                    let (channel, chat) = (&address.channel_type, &address.platform_id);
+                    self.core.undelivered.note(channel, chat, &error);
                     let epoch = last_delivered.get(&address).copied().unwrap_or_default();
                     if let Some(repeats) = self.refusals.log(&error, Instant::now()) {
                         tracing::warn!(session = %self.id, row = %row.id,

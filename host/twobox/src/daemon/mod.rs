@@ -17,6 +17,7 @@ use crate::api;
 use crate::channel_secrets::secret_of;
 use crate::service::{self, Vital};
 use crate::unpriced;
+use twobox_app::alerts;
 use twobox_app::intake::Router;
 use twobox_app::operations::RunningHost;
 use twobox_app::place::{self, PlaceError};
@@ -140,6 +141,7 @@ pub async fn run(
     let (came_round, net) = watch::channel(None);
     let mut keeper = tokio::spawn(keep::keep(Arc::clone(&core), life, events, came_round));
     let ticker = tokio::spawn(tick(Arc::clone(&core)));
+    let alerter = tokio::spawn(alerts::tell(Arc::clone(&core)));
     let scheduler = tokio::spawn(scheduler.run());
     let prober = tokio::spawn(look_around(Arc::clone(&core)));
     let tasks = vec![
@@ -174,6 +176,7 @@ pub async fn run(
     keeper.abort();
     prober.abort();
     ticker.abort();
+    alerter.abort();
     scheduler.abort();
     stop_sessions(&core).await;
     channels.end(CHANNEL_PATIENCE).await;

@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::{Check, Finding, status_of};
 use crate::channel_secrets::secret_of;
 use crate::cli::output::{self, printable};
+use twobox_app::alerts;
 use twobox_channels::kinds::{self, Found, Probing};
-use twobox_config::Channels;
+use twobox_config::{Channels, Config};
 use twobox_model::channel::{COMMAND, TERMINAL};
 use twobox_store::Store;
 use twobox_system::data::DataDir;
@@ -95,6 +96,28 @@ pub(super) fn settings(
         (Err(reason), _) => check(id, useless(reason.clone())),
     });
     usable.chain(unset).collect()
+}
+
+/// Whether the operator is told what is wrong, if they want to be.
+pub(super) fn alerts(config: &Config) -> Option<Check> {
+    let find = match alerts::address(&config.alerts.to) {
+        Ok(None) => return None,
+        Err(error) => Finding::fail(error, "until then nobody is told"),
+        Ok(Some(to))
+            if to.channel_type == TERMINAL
+                || config.channels.all().contains_key(&to.channel_type) =>
+        {
+            Finding::ok(printable(&format!("alerts go to {} {}", to.channel_type, to.platform_id)))
+        }
+        Ok(Some(to)) => Finding::fail(
+            printable(&format!(
+                "alerts.to names the channel {:?}, and there is none",
+                to.channel_type
+            )),
+            "write a section for it, or name another: until then nobody is told",
+        ),
+    };
+    Some(Check::now("alerts", move || find))
 }
 
 /// What was found of a channel's platform.

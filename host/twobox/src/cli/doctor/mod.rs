@@ -147,6 +147,7 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, Failure> {
                 checks.push(file_events(data.clone(), config.watch));
                 checks.extend(agents::check(&data, &config));
                 checks.extend(channels::settings(&data, &config.channels, &context.env));
+                checks.extend(channels::alerts(&config));
                 checks.extend(gateway::checks(&data, &config, &context.env));
                 checks.extend(api::checks(&data, config.api.listen));
                 checks.push(folders(data, config));
