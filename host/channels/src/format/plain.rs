@@ -86,6 +86,9 @@ fn near(text: &str) -> &str {
 
 /// Where a tag ends: a `>` in quotes does not end it.
 fn end_of(attributes: &str) -> Option<usize> {
+    // Where there is none, that is known before all is looked through for quotes. A quote that nobody closes does
+    // not take all that follows.
+    let first = attributes.find('>')?;
     let mut quote = None;
     for (index, byte) in attributes.bytes().enumerate() {
         match (byte, quote) {
@@ -97,8 +100,7 @@ fn end_of(attributes: &str) -> Option<usize> {
             _ => {}
         }
     }
-    // A quote that nobody closes does not take all that follows.
-    attributes.find('>')
+    Some(first)
 }
 
 /// Behind a tag whose element is no HTML, what follows that.
