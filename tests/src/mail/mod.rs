@@ -190,7 +190,7 @@ impl MailServers {
             "primary_hostname = {DOMAIN}\nspool_directory = {dir}/spool\nlog_file_path = {dir}/log/%slog\n\
              pid_file_path = {dir}/log/exim.pid\ndaemon_smtp_ports = {port}\nlocal_interfaces = 127.0.0.1\n{tls}\n\
              keep_environment =\nnever_users =\nqueue_run_max = 5\nacl_smtp_rcpt = accept_rcpt\n\
-             acl_smtp_data = accept_data\nrecipients_max = 50\nmessage_size_limit = 2M\n\
+             acl_smtp_data = accept_data\nrecipients_max = 50\nmessage_size_limit = 40M\n\
              begin acl\n\
              accept_rcpt:\n  deny local_parts = full\n    message = the mailbox is gone\n  defer local_parts = busy\n    \
              message = come back later\n  accept\n\

@@ -7,9 +7,11 @@ use twobox_shared::visible;
 use super::quoted;
 use crate::format::beginning;
 use crate::format::plain::plain;
+use crate::staged::too_large;
 
-/// The most bytes of a mail that are read.
+/// The most bytes of a mail that are read for its text, and for what is attached to it.
 pub(super) const MAIL_MAX: usize = 4 << 20;
+pub(super) const WHOLE_MAX: usize = 40 << 20;
 
 /// How many lines of a mail may look like the end of a part.
 const PARTS_MAX: usize = 1000;
@@ -31,16 +33,15 @@ pub(super) struct Body {
     pub(super) attached: Vec<String>,
 }
 
+/// A file that came with a mail: what its sender calls it, and what is in it, or why that cannot be told.
+pub(super) type File = (String, Result<Vec<u8>, String>);
+
 /// What the mail `raw` says.
 ///
 /// # Errors
 /// Why it cannot be read, for people.
 pub(super) fn body(raw: &[u8]) -> Result<Body, String> {
-    let ends = raw.windows(3).filter(|it| *it == b"\n--").count();
-    if ends > PARTS_MAX {
-        return Err(format!("it has more than {PARTS_MAX} parts"));
-    }
-    let mail = parse_mail(raw).map_err(|error| visible::line(&error.to_string()))?;
+    let mail = parse(raw)?;
     let mut found = Found::default();
     found.take(&mail);
     let mut text = quoted::written(&found.text);
@@ -48,18 +49,54 @@ pub(super) fn body(raw: &[u8]) -> Result<Body, String> {
         text.truncate(beginning(&text, TEXT_MAX).len());
         text.push_str("\n[what follows was cut off: it is too long]");
     }
-    Ok(Body { text, attached: found.attached })
+    let named = found.attached.iter().take(NAMED_MAX);
+    let attached = named.map(|part| shorten(&visible::line(&file_name(part)), NAME_MAX)).collect();
+    Ok(Body { text, attached })
+}
+
+/// The files that came with the mail `raw`, each of at most `most` bytes, and as many as `count`.
+///
+/// # Errors
+/// As [`body`].
+pub(super) fn files(raw: &[u8], count: usize, most: u64) -> Result<Vec<File>, String> {
+    let mail = parse(raw)?;
+    let mut found = Found::default();
+    found.take(&mail);
+    let content = |part: &ParsedMail<'_>| {
+        let bytes = part.get_body_raw().map_err(|_| "it cannot be read".to_owned())?;
+        match too_large(bytes.len() as u64, most) {
+            Some(why) => Err(why),
+            None => Ok(bytes),
+        }
+    };
+    // One more than are taken says that there are more.
+    let parts = found.attached.iter().take(NAMED_MAX).enumerate();
+    Ok(parts
+        .map(|(index, part)| {
+            let bytes =
+                if index < count { content(part) } else { Err("there are too many".to_owned()) };
+            (file_name(part), bytes)
+        })
+        .collect())
+}
+
+fn parse(raw: &[u8]) -> Result<ParsedMail<'_>, String> {
+    let ends = raw.windows(3).filter(|it| *it == b"\n--").count();
+    if ends > PARTS_MAX {
+        return Err(format!("it has more than {PARTS_MAX} parts"));
+    }
+    parse_mail(raw).map_err(|error| visible::line(&error.to_string()))
 }
 
 #[derive(Default)]
-struct Found {
+struct Found<'a, 'b> {
     text: String,
-    attached: Vec<String>,
+    attached: Vec<&'a ParsedMail<'b>>,
 }
 
-impl Found {
+impl<'a, 'b> Found<'a, 'b> {
     /// Takes what is in this part.
-    fn take(&mut self, part: &ParsedMail<'_>) {
+    fn take(&mut self, part: &'a ParsedMail<'b>) {
         let kind = part.ctype.mimetype.as_str();
         match kind {
             "multipart/alternative" => {
@@ -81,7 +118,7 @@ impl Found {
                 let text = text(part);
                 self.say(&text);
             }
-            _ => self.attach(part),
+            _ => self.attached.push(part),
         }
     }
 
@@ -94,18 +131,14 @@ impl Found {
             self.text.push_str(beginning(text, room - self.text.len()).trim_end());
         }
     }
+}
 
-    fn attach(&mut self, part: &ParsedMail<'_>) {
-        let kind = visible::line(&part.ctype.mimetype);
-        let named = name(part).map(|name| visible::line(&name));
-        let name = named.unwrap_or_else(|| match kind.as_str() {
-            "message/rfc822" => "a mail".to_owned(),
-            kind => kind.to_owned(),
-        });
-        if self.attached.len() < NAMED_MAX {
-            self.attached.push(shorten(&name, NAME_MAX));
-        }
-    }
+/// What its sender calls a file; what it is, where they call it nothing.
+fn file_name(part: &ParsedMail<'_>) -> String {
+    name(part).unwrap_or_else(|| match part.ctype.mimetype.as_str() {
+        "message/rfc822" => "mail.eml".to_owned(),
+        kind => kind.replace('/', "."),
+    })
 }
 
 /// Of several ways to say the same, the one that is read here: the first that is plain, else the last that can be.
@@ -211,7 +244,28 @@ mod tests {
                     --b\nContent-Type: application/pgp-signature\n\nx\n--b--\n";
         let body = read(mail);
         assert_eq!(body.text, "see below");
-        assert_eq!(body.attached, ["plan.pdf", "nöte\\n.txt", "image/png", "a mail"]);
+        assert_eq!(body.attached, ["plan.pdf", "nöte\\n.txt", "image.png", "mail.eml"]);
+    }
+
+    #[test]
+    fn files_are_what_is_in_them_as_far_as_they_may_be() {
+        let file = |name: &str, body: &str| {
+            format!(
+                "--b\r\nContent-Type: x/y; name={name}\r\nContent-Transfer-Encoding: base64\r\n\r\n{body}\r\n"
+            )
+        };
+        let mail = format!(
+            "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhi\r\n{}{}{}{}--b--\r\n",
+            file("a.bin", "AAEC"),
+            file("large", "AAAAAAAAAAAAAAAA"),
+            file("bad", "!!!"),
+            file("fourth", "AAEC"),
+        );
+        let files = files(mail.as_bytes(), 3, 5).unwrap();
+        assert_eq!(files[0], ("a.bin".to_owned(), Ok(vec![0, 1, 2])));
+        assert!(files[1].1.as_ref().unwrap_err().contains("are taken"), "{files:?}");
+        assert_eq!(files[2].1, Err("it cannot be read".to_owned()));
+        assert_eq!(files[3].1, Err("there are too many".to_owned()));
     }
 
     #[test]

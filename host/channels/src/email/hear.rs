@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use mailparse::parse_headers;
 use twobox_model::channel::{Address, Inbound, Refusal};
 use twobox_shared::clock::{Clock, SystemClock};
@@ -12,6 +13,7 @@ use twobox_system::lock::lock;
 use twobox_system::repeat::warned;
 
 use super::EmailChannel;
+use super::attached::Read;
 use super::body::{self, Body, MAIL_MAX};
 use super::compose::bare_subject;
 use super::imap::{Imap, Mail};
@@ -56,24 +58,24 @@ impl EmailChannel {
         let Some(raw) = imap.mail(mail.uid, MAIL_MAX).await? else {
             return Ok(Heard::Done(known.mark)); // somebody has deleted it
         };
-        let (cut, size) = (raw.len() < mail.size as usize, mail.size);
-        let read = blocking(move || body::body(&raw)).await;
-        let mut body = read.unwrap_or_else(|why| Body {
-            text: format!("[this mail cannot be read: {why}]"),
-            attached: Vec::new(),
-        });
-        if cut {
-            let (mib, most) = (size.div_ceil(1 << 20), MAIL_MAX >> 20);
-            body.attached.push(format!("more: of the {mib} MiB of the mail {most} were read"));
-        }
+        let read = self.read(mail, raw).await;
         let address = from.address.clone();
-        match self.hand_in(surroundings, &known, from, &body).await {
+        match self.hand_in(surroundings, imap, mail, (&known, from), read).await? {
             true => Ok(Heard::Done(known.mark)),
             false => {
                 stuck.insert(address);
                 Ok(Heard::Later)
             }
         }
+    }
+
+    async fn read(&self, mail: &Mail, raw: Bytes) -> Read {
+        let (bytes, is_cut) = (raw.clone(), raw.len() < mail.size as usize);
+        let body = blocking(move || body::body(&bytes)).await.unwrap_or_else(|why| Body {
+            text: format!("[this mail cannot be read: {why}]"),
+            attached: Vec::new(),
+        });
+        Read { raw, body, is_cut }
     }
 
     /// Whose word it is, if it is a person's and known to be theirs.
@@ -117,10 +119,11 @@ impl EmailChannel {
     async fn hand_in(
         &self,
         surroundings: &Surroundings,
-        known: &Known<'_>,
-        from: &Correspondent,
-        body: &Body,
-    ) -> bool {
+        imap: &mut Imap,
+        mail: &Mail,
+        (known, from): (&Known<'_>, &Correspondent),
+        read: Read,
+    ) -> Result<bool, String> {
         let (head, id) = (&known.head, known.id.as_str());
         let thread = head.thread(id, self.settings.address.domain());
         let chat = from.address.as_str();
@@ -135,10 +138,13 @@ impl EmailChannel {
             platform_id: chat.to_owned(),
             thread_id: Some(thread),
         };
-        let text = text(head, body, is_new);
-        let chat = self.chat(head, from, text);
+        let chat = self.chat(head, from, text(head, &read.body, is_new));
         let (at, handed) = (address.clone(), handed(id));
-        match surroundings.intake.accept(Inbound::new(address, handed.clone(), chat)).await {
+        let mut inbound = Inbound::new(address, handed.clone(), chat);
+        let intake = surroundings.intake.as_ref();
+        // They are there until it is accepted or refused.
+        let _staged = self.attach(intake, imap, mail, read, &mut inbound).await?;
+        Ok(match intake.accept(inbound).await {
             Ok(_) => true,
             Err(Refusal::NobodyListens { .. }) => {
                 self.tell_unwired(&at.platform_id);
@@ -157,7 +163,7 @@ impl EmailChannel {
                 tracing::debug!(channel = self.id, %refusal, "a mail waits");
                 false
             }
-        }
+        })
     }
 
     fn chat(&self, head: &Head, from: &Correspondent, text: String) -> Chat {
@@ -229,26 +235,14 @@ pub(super) fn mark_of(mail: &Mail) -> String {
 fn text(head: &Head, body: &Body, is_new: bool) -> String {
     let subject = bare_subject(&head.subject);
     let written = body.text.trim();
-    let mut text = match () {
+    match () {
         () if written.is_empty() => subject.to_owned(),
         // A word to the host, which is one only alone.
         () if subject.is_empty() || !is_new || head.is_answer() || written.starts_with('/') => {
             written.to_owned()
         }
         () => format!("Subject: {subject}\n\n{written}"),
-    };
-    if !body.attached.is_empty() {
-        text.push_str("\n\n");
-        text.push_str(
-            &body
-                .attached
-                .iter()
-                .map(|it| format!("[attached: {it}]"))
-                .collect::<Vec<_>>()
-                .join("\n"),
-        );
     }
-    text
 }
 
 #[cfg(test)]
@@ -275,8 +269,6 @@ mod tests {
         for (case, subject, written, answers, is_new, expected) in cases {
             assert_eq!(text(&head(subject, answers), &body(written), is_new), expected, "{case}");
         }
-        let files = Body { text: "hi".to_owned(), attached: vec!["a.pdf".to_owned()] };
-        assert_eq!(text(&head("", false), &files, true), "hi\n\n[attached: a.pdf]");
     }
 
     #[test]

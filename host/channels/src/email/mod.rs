@@ -8,6 +8,7 @@
 //!
 //! Decisions, and pure, are `letter`, `origin`, `body`, `quoted`, `kept`, `compose` and `imap::syntax`.
 
+mod attached;
 mod body;
 mod compose;
 mod hear;
@@ -87,8 +88,10 @@ pub struct EmailChannel {
     journal: Arc<dyn Journal>,
     /// Where what is kept lies.
     folder: PathBuf,
-    /// Where the files of messages lie while they are sent.
+    /// Where the files of messages lie while they are handed in, or sent.
     parcels: PathBuf,
+    /// The most bytes of a file that comes in.
+    file_max: u64,
     pace: Pace,
     kept: Mutex<Kept>,
     /// Held by whoever writes that down.
@@ -111,6 +114,7 @@ impl EmailChannel {
             journal: Arc::clone(&setup.journal),
             folder: state::folder(setup.folder, setup.id),
             parcels: setup.scratch.to_owned(),
+            file_max: setup.file_max,
             pace: Pace::default(),
             kept: Mutex::default(),
             writing: AsyncMutex::default(),
@@ -135,6 +139,7 @@ impl Channel for EmailChannel {
         Capabilities {
             keys: true,
             threads: true,
+            files_in: true,
             files_out: true,
             formatting: Formatting::Markdown,
             ..Capabilities::TEXT

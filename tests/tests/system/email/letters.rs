@@ -32,9 +32,31 @@ fn what_is_in_a_mail_is_read_as_its_reader_reads_it() {
                 <p>gr=FC=DFe</p><p>see <a href=3D\"https://x.org\">this</a></p>\n\
                 --b\nContent-Type: application/pdf; name=\"plan.pdf\"\nContent-Disposition: attachment\n\n%PDF\n--b--\n";
     place.mail.write("me", "=?utf-8?q?Gr=C3=BC=C3=9Fe?=", mail, "");
-    let expected = "Subject: Grüße\n\ngrüße\n\nsee this <https://x.org>\n\n[attached: plan.pdf]";
+    let expected = "Subject: Grüße\n\ngrüße\n\nsee this <https://x.org>";
     place.mail.wait_mail("me", &format!("echo: {expected}"));
     assert_eq!(place.told(), [expected]);
+}
+
+#[test]
+fn files_of_a_mail_lie_beside_its_message_also_where_the_mail_is_long() {
+    let Some(place) = Place::up(echo()) else { return };
+    let line = format!("{}\n", "A".repeat(76));
+    let large = line.repeat((6 << 20) / line.len());
+    let mail = format!(
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nsee below\n\
+         --b\nContent-Type: x/y; name=\"../large.bin\"\nContent-Transfer-Encoding: base64\n\n{large}\n\
+         --b\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\nAAEC\n--b--\n"
+    );
+    place.mail.write("me", "", &mail, "");
+    place.mail.wait_mail("me", "echo: see below");
+    let session = place.world.session("ada");
+    let message = session.messages().remove(0);
+    let folder = session.paths().inbox_files().join(&message.id);
+    let chat: serde_json::Value = serde_json::from_str(&message.content).unwrap();
+    assert_eq!(chat["files"], json!(["large.bin", "image.png"]));
+    assert_eq!(std::fs::read(folder.join("image.png")).unwrap(), [0, 1, 2]);
+    let size = std::fs::metadata(folder.join("large.bin")).unwrap().len();
+    assert_eq!(size, (6 << 20) / 77 * 57);
 }
 
 #[test]

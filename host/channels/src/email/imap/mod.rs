@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use mailparse::dateparse;
 use tokio::time::{Instant, timeout_at};
 use twobox_shared::time::UnixMillis;
@@ -242,12 +243,13 @@ impl Imap {
     ///
     /// # Errors
     /// For people.
-    pub(super) async fn mail(&mut self, uid: u32, most: usize) -> Result<Option<Vec<u8>>, String> {
+    pub(super) async fn mail(&mut self, uid: u32, most: usize) -> Result<Option<Bytes>, String> {
         let said = self.ask(&format!("UID FETCH {uid} (UID BODY.PEEK[]<0.{most}>)")).await?;
-        Ok(said.iter().find_map(|values| {
-            let items = fetched(values)?;
+        let of_it = said.into_iter().find_map(|values| {
+            let items = fetched(&values)?;
             (item(items, "UID")?.number()? == uid).then(|| text_of(items, "BODY[]"))?
-        }))
+        });
+        Ok(of_it.map(Bytes::from))
     }
 
     /// Whether there is a mail with this id in the folder.

@@ -5,7 +5,7 @@ use twobox_shared::visible;
 
 /// The most bytes of an answer without its literals, of all of it, and how deep lists may be.
 const LINE_MAX: usize = 1 << 20;
-const ANSWER_MAX: usize = 8 << 20;
+const ANSWER_MAX: usize = 48 << 20;
 const DEPTH_MAX: usize = 32;
 
 /// One answer.
