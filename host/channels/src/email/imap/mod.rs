@@ -4,6 +4,7 @@
 //! This is no library's, because the one there is brings a second of five crates that are here, and a runtime's
 //! channels, for these commands.
 
+mod fetched;
 mod syntax;
 
 use std::time::Duration;
@@ -11,13 +12,13 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use mailparse::dateparse;
 use tokio::time::{Instant, timeout_at};
-use twobox_shared::time::UnixMillis;
 
 use super::settings::Server;
 use super::smtp::Login;
 use super::wire::{Wire, within, words};
+pub(super) use fetched::Mail;
+use fetched::{content, mail};
 use syntax::{Response, Status, Value};
 
 /// How long an answer may take.
@@ -49,18 +50,6 @@ pub(super) struct Folder {
     pub(super) uid_validity: u32,
     /// What the next mail gets at least, if the server says so.
     pub(super) uid_next: Option<u32>,
-}
-
-/// The head of a mail in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mail {
-    pub(super) uid: u32,
-    /// How many bytes it has.
-    pub(super) size: u32,
-    /// When the server got it.
-    pub(super) got: Option<UnixMillis>,
-    /// Its headers, or as much of them as is read.
-    pub(super) head: Vec<u8>,
 }
 
 impl Imap {
@@ -245,11 +234,7 @@ impl Imap {
     /// For people.
     pub(super) async fn mail(&mut self, uid: u32, most: usize) -> Result<Option<Bytes>, String> {
         let said = self.ask(&format!("UID FETCH {uid} (UID BODY.PEEK[]<0.{most}>)")).await?;
-        let of_it = said.into_iter().find_map(|values| {
-            let items = fetched(&values)?;
-            (item(items, "UID")?.number()? == uid).then(|| text_of(items, "BODY[]"))?
-        });
-        Ok(of_it.map(Bytes::from))
+        Ok(said.iter().find_map(|values| content(values, uid)).map(Bytes::from))
     }
 
     /// Whether there is a mail with this id in the folder.
@@ -404,59 +389,9 @@ fn found(said: &[Vec<Value>]) -> Vec<u32> {
     searches.flat_map(|it| it.iter().skip(1).filter_map(Value::number)).collect()
 }
 
-/// What is told of one mail.
-fn fetched(values: &[Value]) -> Option<&[Value]> {
-    match values {
-        [_, word, Value::List(items)] if word.is("FETCH") => Some(items),
-        _ => None,
-    }
-}
-
-fn item<'a>(items: &'a [Value], name: &str) -> Option<&'a Value> {
-    let at = items.iter().step_by(2).position(|it| {
-        it.atom()
-            .is_some_and(|it| it.split('<').next().unwrap_or_default().eq_ignore_ascii_case(name))
-    })?;
-    items.get(at * 2 + 1)
-}
-
-fn text_of(items: &[Value], name: &str) -> Option<Vec<u8>> {
-    match item(items, name)? {
-        Value::Text(bytes) => Some(bytes.clone()),
-        Value::Atom(_) | Value::List(_) => None,
-    }
-}
-
-fn mail(values: &[Value]) -> Option<Mail> {
-    let items = fetched(values)?;
-    let date = text_of(items, "INTERNALDATE").map(|it| String::from_utf8_lossy(&it).into_owned());
-    Some(Mail {
-        uid: item(items, "UID")?.number()?,
-        size: item(items, "RFC822.SIZE").and_then(Value::number).unwrap_or_default(),
-        got: date.and_then(|it| internal_date(&it)),
-        head: text_of(items, "BODY[HEADER]")?,
-    })
-}
-
-/// A date such as ` 1-Dec-2026 10:00:00 +0000`.
-fn internal_date(text: &str) -> Option<UnixMillis> {
-    let text = text.trim().replacen('-', " ", 2);
-    Some(UnixMillis(dateparse(&text).ok()?.checked_mul(1000)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mail_is_read_whatever_the_order_of_its_items() {
-        let text = "* 3 FETCH (BODY[HEADER]<0> {4}\r\nA: b INTERNALDATE \" 1-Dec-2026 10:00:00 +0100\" UID 7 RFC822.SIZE 9)\r\n";
-        let Ok(Response::Data(values)) = syntax::read(text.as_bytes()) else { panic!("{text}") };
-        let read = mail(&values).unwrap();
-        assert_eq!((read.uid, read.size, read.head.as_slice()), (7, 9, b"A: b".as_slice()));
-        assert_eq!(read.got.unwrap().to_rfc3339(), "2026-12-01T09:00:00.000Z");
-        assert_eq!(mail(&[Value::Atom("3".into()), Value::Atom("FETCH".into())]), None);
-    }
 
     #[test]
     fn what_is_said_to_a_server_is_one_string() {
