@@ -8,6 +8,7 @@ pub mod command;
 mod conformance;
 pub mod email;
 pub mod format;
+pub mod guide;
 pub mod health;
 pub mod http;
 pub mod instance;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use twobox_shared::durability::Durability;
 
 pub use keys::{KEYS, Key};
-pub use load::ConfigError;
+pub use load::{ConfigError, is_channel_id};
 pub use span::span;
 pub use template::template;
 
@@ -148,6 +148,9 @@ pub struct Channels {
     /// Channels that have a section of their own, `[channels.ID]`.
     #[serde(skip)] // its keys are those of its kind
     pub sections: BTreeMap<String, ChannelSettings>,
+    /// Those whose section says `enabled = false`: as if they were not there.
+    #[serde(skip)]
+    pub disabled: BTreeMap<String, ChannelSettings>,
 }
 
 /// What is set of one channel.
@@ -324,6 +327,7 @@ impl Default for Config {
                 command_timeout: Duration::from_secs(30),
                 max_file_mb: 20,
                 sections: BTreeMap::new(),
+                disabled: BTreeMap::new(),
             },
             delivery: DeliveryConfig { max_hold: Duration::from_secs(7 * 24 * 60 * 60) },
             approvals: Approvals { expire: Duration::from_secs(24 * 60 * 60) },

@@ -153,11 +153,16 @@ fn apply_file(config: &mut Config, path: &Path, text: &str) -> Result<(), Config
                 for (key, value) in section {
                     match value {
                         toml::Value::Table(settings) if name == "channels" => {
-                            let channel = channel(key, settings.clone()).map_err(|reason| {
+                            let section = channel(key, settings.clone());
+                            let (channel, enabled) = section.map_err(|reason| {
                                 let (place, id) = (path.display().to_string(), key.clone());
                                 ConfigError::Channel { place, id, reason }
                             })?;
-                            config.channels.sections.insert(key.clone(), channel);
+                            let channels = &mut config.channels;
+                            match enabled {
+                                true => channels.sections.insert(key.clone(), channel),
+                                false => channels.disabled.insert(key.clone(), channel),
+                            };
                         }
                         value if name == "gateway" && key == "upstreams" => {
                             config.gateway.upstreams = upstreams(path, value)?;
@@ -191,16 +196,26 @@ fn upstreams(
         .collect()
 }
 
-/// What a section of its own sets of the channel `id`.
-fn channel(id: &str, mut settings: toml::Table) -> Result<ChannelSettings, String> {
+/// Whether a channel may have this id.
+pub fn is_channel_id(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if id.is_empty() || id.len() > CHANNEL_ID_MAX || !id.chars().all(plain) {
+    !id.is_empty() && id.len() <= CHANNEL_ID_MAX && id.chars().all(plain)
+}
+
+/// What a section of its own sets of the channel `id`, and whether it is enabled.
+fn channel(id: &str, mut settings: toml::Table) -> Result<(ChannelSettings, bool), String> {
+    if !is_channel_id(id) {
         return Err(format!(
             "has a bad name: use a-z, 0-9 and -, and at most {CHANNEL_ID_MAX} of them"
         ));
     }
+    let enabled = match settings.remove("enabled") {
+        None => true,
+        Some(toml::Value::Boolean(enabled)) => enabled,
+        Some(other) => return Err(format!("has enabled = {other}: use true or false")),
+    };
     match settings.remove("kind") {
-        Some(toml::Value::String(kind)) => Ok(ChannelSettings { kind, settings }),
+        Some(toml::Value::String(kind)) => Ok((ChannelSettings { kind, settings }, enabled)),
         Some(other) => Err(format!("has kind = {other}: use text in quotes")),
         None => Err("has no kind, such as kind = \"command\"".to_owned()),
     }

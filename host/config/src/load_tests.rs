@@ -40,6 +40,7 @@ fn a_channel_has_a_section_of_its_own_and_the_short_form_is_one() {
     for (file, part) in [
         ("[channels.sms]\nprogram = '/b'", "[channels.sms] has no kind"),
         ("[channels.sms]\nkind = 7", "kind = 7"),
+        ("[channels.sms]\nkind = 'command'\nenabled = 'no'", "enabled = \"no\": use true or false"),
         ("[channels.SMS]\nkind = 'command'", "bad name"),
         ("[channels.command_keys]\nkind = 'command'", "bad name"),
         ("[limits.sms]\nkind = 'command'", "unknown key limits.sms"),
@@ -47,6 +48,11 @@ fn a_channel_has_a_section_of_its_own_and_the_short_form_is_one() {
         let error = load(file, &[]).unwrap_err();
         assert!(error.contains(part), "{error}");
     }
+    let switched = "[channels.a]\nkind = 'bridge'\nenabled = false\n[channels.b]\nkind = 'bridge'\nenabled = true\n";
+    let channels = load(switched, &[]).unwrap().0.channels;
+    assert_eq!(channels.all().keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(channels.disabled.keys().collect::<Vec<_>>(), ["a"]);
+    assert!(channels.all()["b"].settings.is_empty(), "no setting of its kind");
     let both = load("[channels.command]\nkind = 'command'", &[("TWOBOX_CHANNELS_COMMAND", "/a")]);
     assert!(both.unwrap_err().contains("use one of them"));
 }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod approvals;
+mod channels;
 mod chat;
 mod client;
 mod conversation;
@@ -114,6 +115,9 @@ enum Command {
     /// Agents: add, list, show, put, edit, remove.
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
+    /// Ways in and out: list, show, test, add, disable, enable, remove.
+    #[command(subcommand)]
+    Channels(channels::ChannelsCommand),
     /// Who listens to which chat: add, list, remove.
     #[command(subcommand)]
     Wire(wire::WireCommand),
@@ -257,6 +261,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Schedules(command) => schedules::run(context, command),
         Command::Approvals(command) => approvals::run(context, command),
         Command::Tasks(command) => tasks::all(context, command),
+        Command::Channels(command) => in_tokio(channels::run(context, command)),
         Command::Wire(command) => wire::run(context, &command),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Usage(arguments) => usage::run(context, arguments),

@@ -13,14 +13,14 @@ use nix::sys::termios::{LocalFlags, tcgetattr};
 use crate::{command, initialised, json_of, ok, twobox, upstream};
 
 /// A terminal, with somebody at its keys.
-struct Terminal {
+pub(crate) struct Terminal {
     slave: OwnedFd,
     keys: File,
     shown: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pty = nix::pty::openpty(None, None).unwrap();
         let close = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
         nix::fcntl::fcntl(&pty.master, close).unwrap();
@@ -36,7 +36,12 @@ impl Terminal {
         Self { slave: pty.slave, keys, shown }
     }
 
-    fn run(&self, data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Child {
+    pub(crate) fn run(
+        &self,
+        data: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Child {
         let end = || Stdio::from(self.slave.try_clone().unwrap());
         let mut command = command(data, arguments);
         command.env_remove("ANTHROPIC_API_KEY").env_remove("OPENAI_API_KEY");
@@ -45,7 +50,7 @@ impl Terminal {
     }
 
     /// What was shown since the last [`Terminal::clear`].
-    fn shown(&self) -> String {
+    pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
@@ -59,7 +64,7 @@ impl Terminal {
     }
 
     #[track_caller]
-    fn wait(&self, what: &str, wanted: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, what: &str, wanted: impl Fn() -> bool) {
         let come = (0..1500).any(|_| {
             std::thread::sleep(Duration::from_millis(10));
             wanted()
@@ -69,7 +74,7 @@ impl Terminal {
 
     /// Waits for a question and answers it.
     #[track_caller]
-    fn answer(&mut self, question: &str, typed: &str) {
+    pub(crate) fn answer(&mut self, question: &str, typed: &str) {
         self.wait(question, || self.shown().contains(question));
         self.clear();
         self.keys.write_all(typed.as_bytes()).unwrap();
@@ -77,7 +82,7 @@ impl Terminal {
 
     /// The same where nothing of what is typed may be shown.
     #[track_caller]
-    fn answer_hidden(&mut self, question: &str, typed: &str) {
+    pub(crate) fn answer_hidden(&mut self, question: &str, typed: &str) {
         self.wait(question, || self.shown().contains(question));
         self.wait("it is mute", || !self.echoes());
         self.clear();

@@ -237,7 +237,7 @@ fn identity(data: DataDir) -> Check {
 }
 
 /// What the host says about itself, or why it says nothing.
-async fn status_of(data: &DataDir) -> Result<Value, String> {
+pub(super) async fn status_of(data: &DataDir) -> Result<Value, String> {
     let mut client = Client::connect(&data.socket()).await.map_err(|error| error.to_string())?;
     let asked = client.answer(&Request::Status);
     match tokio::time::timeout(Duration::from_secs(5), asked).await {

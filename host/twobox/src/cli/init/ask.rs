@@ -21,7 +21,7 @@ use crate::cli::{Context, hidden};
 const SHOWN: usize = 20;
 
 /// Whether somebody is there to be asked.
-pub(super) fn somebody(context: &Context) -> bool {
+pub(in crate::cli) fn somebody(context: &Context) -> bool {
     !context.output.json && stdin().is_terminal() && stdout().is_terminal()
 }
 
@@ -37,7 +37,7 @@ struct Candidate {
 }
 
 /// Why no more is asked.
-enum Stop {
+pub(in crate::cli) enum Stop {
     /// The input has ended.
     End,
     Failed(Failure),
@@ -199,7 +199,8 @@ fn key(context: &Context, kind: Option<Kind>, name: &str) -> Result<Option<Secre
     }
 }
 
-fn secret(bytes: Vec<u8>) -> Option<Secret> {
+/// What was typed as a secret; if it is none, says why.
+pub(in crate::cli) fn secret(bytes: Vec<u8>) -> Option<Secret> {
     Secret::of(bytes).inspect_err(|reason| say(&format!("what was given {reason}"))).ok()
 }
 
@@ -281,7 +282,7 @@ fn no_such(typed: &str, choices: usize) -> String {
 }
 
 /// Whether the person agrees; what Enter means is `usual`.
-fn agreed(question: &str, usual: bool) -> Result<bool, Stop> {
+pub(in crate::cli) fn agreed(question: &str, usual: bool) -> Result<bool, Stop> {
     let choices = if usual { "Enter for yes, n for no:" } else { "y for yes, Enter for no:" };
     loop {
         match line(&format!("{question} {choices}"))?.to_lowercase().as_str() {
@@ -294,7 +295,7 @@ fn agreed(question: &str, usual: bool) -> Result<bool, Stop> {
 }
 
 /// What the person types, without spaces around it.
-fn line(question: &str) -> Result<String, Stop> {
+pub(in crate::cli) fn line(question: &str) -> Result<String, Stop> {
     say(question);
     let mut typed = String::new();
     let read = stdin().lock().read_line(&mut typed);

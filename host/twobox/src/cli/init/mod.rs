@@ -1,7 +1,7 @@
 //! `twobox init`: a data directory that `twobox up` can run on. Safe to run again: what is there
 //! stays as it is.
 
-mod ask;
+pub(super) mod ask;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
