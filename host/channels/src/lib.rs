@@ -19,6 +19,7 @@ pub mod matrix;
 mod media;
 mod parcel;
 pub mod parts;
+mod pauses;
 pub mod socket;
 pub mod staged;
 mod state;

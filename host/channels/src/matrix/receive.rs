@@ -9,7 +9,6 @@ mod attached;
 mod catch_up;
 mod hear;
 mod invitations;
-mod pauses;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -29,7 +28,7 @@ use super::path::value;
 use super::trouble::Trouble;
 use super::{Account, MatrixChannel};
 use crate::instance::Surroundings;
-use pauses::Pauses;
+use crate::pauses::{self, Pauses};
 
 /// How long the homeserver waits for something to be said.
 const LONG: Duration = Duration::from_secs(30);

@@ -17,8 +17,8 @@ use super::super::path::{step, value};
 use super::super::trouble::Trouble;
 use super::super::{Account, MatrixChannel};
 use super::Stop;
-use super::pauses::{PAUSE, Pauses};
 use crate::instance::Surroundings;
+use crate::pauses::{PAUSE, Pauses};
 
 /// How many pages of one room are read before the others have their turn again, and how long each is.
 const PAGES: usize = 10;

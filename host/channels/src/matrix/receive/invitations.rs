@@ -19,7 +19,7 @@ use super::super::path::step;
 use super::super::settings::is_user;
 use super::super::trouble::Trouble;
 use super::super::{Account, MatrixChannel};
-use super::pauses::Pauses;
+use crate::pauses::Pauses;
 
 /// How many rooms are entered at once.
 const AT_ONCE: usize = 4;
