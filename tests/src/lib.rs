@@ -33,6 +33,7 @@ mod scenario;
 mod schedules;
 mod setup;
 mod synapse;
+pub mod telegram;
 mod wait;
 mod world;
 

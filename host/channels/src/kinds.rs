@@ -13,12 +13,19 @@ use twobox_shared::clock::Clock;
 
 use crate::instance::Instance;
 use crate::parts::{Journal, MemoryJournal};
-use crate::{Channel, bridge, command, email, irc, matrix, parcel, webhook};
+use crate::{Channel, bridge, command, email, irc, matrix, parcel, telegram, webhook};
 use twobox_model::channel::{COMMAND, SCHEDULE_CHANNEL, TERMINAL};
 
 /// Every kind of channel that can be set.
-pub const KINDS: &[Kind] =
-    &[bridge::KIND, command::KIND, email::KIND, irc::KIND, matrix::KIND, webhook::KIND];
+pub const KINDS: &[Kind] = &[
+    bridge::KIND,
+    command::KIND,
+    email::KIND,
+    irc::KIND,
+    matrix::KIND,
+    telegram::KIND,
+    webhook::KIND,
+];
 
 /// A kind of channel.
 pub struct Kind {

@@ -23,6 +23,7 @@ mod pauses;
 pub mod socket;
 pub mod staged;
 mod state;
+pub mod telegram;
 pub mod terminal;
 pub mod webhook;
 pub mod websocket;

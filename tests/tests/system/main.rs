@@ -41,6 +41,7 @@ mod scripts;
 mod service;
 mod strangers;
 mod tasks;
+mod telegram;
 mod time;
 mod webhook;
 mod words;

@@ -10,6 +10,7 @@ mod email;
 mod fake;
 mod irc;
 mod matrix;
+mod telegram;
 mod terminal;
 mod webhook;
 
