@@ -80,7 +80,9 @@ impl Synapse {
         let port = self.address.port();
         let free = "{per_second: 10000, burst_count: 10000}";
         let messages = match pace {
-            Pace::Free => format!("rc_message: {free}\nrc_joins: {{local: {free}}}\n"),
+            Pace::Free => format!(
+                "rc_message: {free}\nrc_joins: {{local: {free}}}\nrc_room_creation: {free}\n"
+            ),
             Pace::Default => String::new(),
         };
         format!(
@@ -305,6 +307,13 @@ impl Person {
         let path = format!("/client/v3/rooms/{room}/send/m.room.message/t{next}");
         let sent = self.ask("PUT", &path, Some(content));
         sent["event_id"].as_str().unwrap().to_owned()
+    }
+
+    /// What has happened since, for which the homeserver waits so long.
+    #[track_caller]
+    pub fn sync(&self, since: Option<&str>, wait: Duration) -> Value {
+        let since = since.map_or_else(String::new, |since| format!("&since={since}"));
+        self.ask("GET", &format!("/client/v3/sync?timeout={}{since}", wait.as_millis()), None)
     }
 
     /// All messages of a room, oldest first.

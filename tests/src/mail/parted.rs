@@ -87,7 +87,7 @@ fn carry(
         server.write_all(&said)?;
         if in_mail && parting == Some(Parting::AfterTheDot) {
             // The server has it when it answers; nobody hears that.
-            server.read(&mut buffer)?;
+            assert_ne!(server.read(&mut buffer)?, 0, "it answers");
             partings.lock().unwrap().pop();
             return Ok(());
         }

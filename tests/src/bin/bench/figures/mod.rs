@@ -9,6 +9,7 @@ mod footprint;
 mod history;
 mod hostile;
 mod idle;
+mod matrix;
 mod models;
 pub(crate) mod round_trip;
 mod schedules;
@@ -31,7 +32,7 @@ pub(crate) struct Figure {
 }
 
 /// In the order in which they are measured and shown.
-pub(crate) static FIGURES: [&Figure; 15] = [
+pub(crate) static FIGURES: [&Figure; 16] = [
     &floors::FIGURE,
     &round_trip::FIGURE,
     &wake::FIGURE,
@@ -47,4 +48,5 @@ pub(crate) static FIGURES: [&Figure; 15] = [
     &schedules::FIGURE,
     &due::FIGURE,
     &models::FIGURE,
+    &matrix::FIGURE,
 ];
