@@ -100,6 +100,12 @@ pub trait Platform<P>: Sync {
         Box::pin(async { Ok(()) })
     }
 
+    /// Whether it can be told later, by a look, what became of a part of which nobody knows at once. Then the message
+    /// is tried again instead of being uncertain.
+    fn tells_later(&self) -> bool {
+        false
+    }
+
     /// Sends a part.
     fn send<'a>(&'a self, part: &'a Part<P>) -> BoxFuture<'a, Sent>;
 
@@ -180,6 +186,9 @@ async fn send<P: Sync>(
         Sent::Refused(error) => {
             journal.undo(key, name).await.map_err(unwritten)?;
             Err(Outcome::Permanent { error })
+        }
+        Sent::Unknown(error) if platform.tells_later() => {
+            Err(Outcome::Transient { error, retry_after: None })
         }
         Sent::Unknown(error) => Ok(Taken::Unknown(error)),
     }
