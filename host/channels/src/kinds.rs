@@ -13,7 +13,7 @@ use twobox_shared::clock::Clock;
 
 use crate::instance::Instance;
 use crate::parts::{Journal, MemoryJournal};
-use crate::{Channel, bridge, command, email, irc, matrix, parcel, telegram, webhook};
+use crate::{Channel, bridge, command, email, irc, matrix, parcel, slack, telegram, webhook};
 use twobox_model::channel::{COMMAND, SCHEDULE_CHANNEL, TERMINAL};
 
 /// Every kind of channel that can be set.
@@ -23,6 +23,7 @@ pub const KINDS: &[Kind] = &[
     email::KIND,
     irc::KIND,
     matrix::KIND,
+    slack::KIND,
     telegram::KIND,
     webhook::KIND,
 ];

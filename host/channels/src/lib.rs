@@ -20,6 +20,7 @@ mod media;
 mod parcel;
 pub mod parts;
 mod pauses;
+pub mod slack;
 pub mod socket;
 pub mod staged;
 mod state;

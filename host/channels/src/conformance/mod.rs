@@ -10,6 +10,7 @@ mod email;
 mod fake;
 mod irc;
 mod matrix;
+mod slack;
 mod telegram;
 mod terminal;
 mod webhook;

@@ -77,7 +77,7 @@ fn what_is_nested_without_end_is_shown() {
         assert!(text.contains('x'), "{mark}");
     }
     let long = "- a **b** `c` <!here> |d| [e](https://x/)\n".repeat(100_000 / 40);
-    let parts = parts(&long, 100_000, &|part| mrkdwn(part).len() < 4_000);
+    let parts = parts(&long, 16_000, &|part| mrkdwn(part).len() < 4_000);
     assert!(parts.len() > 20 && parts.iter().all(|part| mrkdwn(part).len() < 4_000));
 }
 
