@@ -32,6 +32,7 @@ mod receiver;
 mod scenario;
 mod schedules;
 mod setup;
+pub mod slack;
 mod synapse;
 pub mod telegram;
 mod wait;

@@ -39,6 +39,7 @@ mod restart;
 mod schedules;
 mod scripts;
 mod service;
+mod slack;
 mod strangers;
 mod tasks;
 mod telegram;
