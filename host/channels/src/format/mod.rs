@@ -1,6 +1,7 @@
 //! What agents say is Markdown; platforms show other things, and only so much at once. Here is how one
 //! becomes the other. Pure, and of no platform's own: a channel says how much it takes.
 
+pub mod discord;
 pub mod entities;
 pub mod html;
 pub mod irc;
