@@ -17,6 +17,7 @@ mod clis;
 mod container;
 mod courier;
 mod description;
+pub mod discord;
 mod engine;
 mod evidence;
 pub mod faults;

@@ -13,13 +13,16 @@ use twobox_shared::clock::Clock;
 
 use crate::instance::Instance;
 use crate::parts::{Journal, MemoryJournal};
-use crate::{Channel, bridge, command, email, irc, matrix, parcel, slack, telegram, webhook};
+use crate::{
+    Channel, bridge, command, discord, email, irc, matrix, parcel, slack, telegram, webhook,
+};
 use twobox_model::channel::{COMMAND, SCHEDULE_CHANNEL, TERMINAL};
 
 /// Every kind of channel that can be set.
 pub const KINDS: &[Kind] = &[
     bridge::KIND,
     command::KIND,
+    discord::KIND,
     email::KIND,
     irc::KIND,
     matrix::KIND,

@@ -6,6 +6,7 @@ pub mod bridge;
 pub mod command;
 #[cfg(test)]
 mod conformance;
+pub mod discord;
 pub mod email;
 pub mod format;
 pub mod guide;

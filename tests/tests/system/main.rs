@@ -14,6 +14,7 @@ mod confinement;
 mod conversation;
 mod copies;
 mod crash_points;
+mod discord;
 mod disk;
 mod egress;
 mod eio;

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod command;
+mod discord;
 mod email;
 mod fake;
 mod irc;
