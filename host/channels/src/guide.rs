@@ -1,7 +1,7 @@
 //! How a person sets up a channel of each kind, for whoever walks them through: what to do on the platform, what is
 //! asked for, and which secrets it wants. Data alone; what is set wrongly says the kind ([`crate::kinds`]).
 
-use crate::{bridge, email, matrix, webhook};
+use crate::{bridge, discord, email, matrix, webhook};
 
 /// How an instance is set up.
 #[derive(Debug)]
@@ -85,6 +85,24 @@ pub const GUIDES: &[Guide] = &[
         ],
         chat: "whatever your program calls it",
         page: "docs/channels.md",
+    },
+    Guide {
+        kind: discord::DISCORD,
+        what: "a bot in servers of Discord and in direct messages",
+        steps: &[
+            "at https://discord.com/developers/applications make a New Application",
+            "on its page Bot, switch on Message Content Intent, save, and Reset Token: it is shown once",
+            "on its page OAuth2, tick the scope bot and what it may (docs/channels/discord.md), and open the address that \
+             it shows",
+        ],
+        questions: &[Question {
+            setting: "token_secret",
+            ask: "the bot's token",
+            usual: None,
+            form: Form::Secret { made: false },
+        }],
+        chat: "the number of a channel, which the log says when somebody speaks there",
+        page: "docs/channels/discord.md",
     },
     Guide {
         kind: email::EMAIL,
