@@ -217,6 +217,7 @@ def an_app_of_bolt_answers_and_hears_its_buttons(place):
         press = {"user": place.person, "chat": place.direct, "ts": question["ts"], "value": "green"}
         assert place.control("press", press)["pressed"]
         assert pressed.wait(PATIENCE), "nobody heard of the button"
+        place.wait("everything to be acknowledged", lambda: place.control("state")["waiting"] == 0)
     finally:
         handler.close()
 

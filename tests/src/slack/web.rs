@@ -176,7 +176,7 @@ impl State {
             };
             types.split(',').any(|it| it.trim() == kind)
         };
-        let archived = text(fields, "exclude_archived") != Some("true");
+        let archived = !is_set(fields, "exclude_archived");
         let ours = self.chats.iter().filter(|(_, chat)| {
             chat.members.iter().any(|it| it == BOT) && wanted(chat) && (archived || !chat.archived)
         });
@@ -385,6 +385,11 @@ fn text<'a>(fields: &'a Value, name: &str) -> Option<&'a str> {
     fields[name].as_str().filter(|text| !text.is_empty())
 }
 
+/// Whether a field says yes: in forms there are two words for it.
+fn is_set(fields: &Value, name: &str) -> bool {
+    fields[name] == true || matches!(text(fields, name), Some("true" | "1"))
+}
+
 /// Whether a message is in the span of time that was asked for.
 fn within(message: &Value, fields: &Value) -> bool {
     let key = |ts: &str| {
@@ -392,7 +397,7 @@ fn within(message: &Value, fields: &Value) -> bool {
         (seconds.parse::<u64>().unwrap_or_default(), format!("{rest:0<6}"))
     };
     let ts = key(message["ts"].as_str().unwrap_or_default());
-    let inclusive = text(fields, "inclusive") == Some("true") || fields["inclusive"] == true;
+    let inclusive = is_set(fields, "inclusive");
     let after = text(fields, "oldest").is_none_or(|oldest| {
         let oldest = key(oldest);
         ts > oldest || (inclusive && ts == oldest)
@@ -407,8 +412,7 @@ fn within(message: &Value, fields: &Value) -> bool {
 /// A message as it is shown: what other apps say beside it only to whoever asks for that.
 fn shown(message: &Value, fields: &Value) -> Value {
     let mut message = message.clone();
-    let all = text(fields, "include_all_metadata") == Some("true")
-        || fields["include_all_metadata"] == true;
+    let all = is_set(fields, "include_all_metadata");
     if !all && let Some(metadata) = message.get_mut("metadata") {
         metadata.as_object_mut().into_iter().for_each(|it| drop(it.remove("event_payload")));
     }
