@@ -107,6 +107,8 @@ pub struct SlackChannel {
     hearing: AsyncMutex<()>,
     /// Nobody listened for a while: what was said then is read once there is a connection.
     has_gap: AtomicBool,
+    /// Whether there was a connection before.
+    has_met: AtomicBool,
     /// When the look at all conversations began that is not over.
     look_began: Mutex<Option<Ts>>,
     people: People,
@@ -142,6 +144,7 @@ impl SlackChannel {
             chats: Chats::default(),
             hearing: AsyncMutex::default(),
             has_gap: AtomicBool::new(true),
+            has_met: AtomicBool::new(false),
             look_began: Mutex::default(),
             people: People::default(),
             typing: Typing::default(),

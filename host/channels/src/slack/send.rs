@@ -33,7 +33,7 @@ use crate::parts::{self, Looked, Part, Platform, Sent};
 const SETTLED: Duration = Duration::from_secs(15);
 
 /// How far the clocks of Slack and this machine may be apart.
-const CLOCKS: Duration = Duration::from_secs(5 * 60);
+const CLOCKS: Duration = Duration::from_secs(15 * 60);
 
 /// How many pages of a conversation are looked through.
 const PAGES: usize = 10;

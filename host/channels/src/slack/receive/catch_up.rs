@@ -221,7 +221,8 @@ impl SlackChannel {
         };
         let (said, until) = match self.said_since(account, chat, from).await {
             Ok(said) => said,
-            Err(trouble) if trouble.is_final() || trouble.is_access() => {
+            // Whoever is not let in at all reads it when they are again.
+            Err(trouble) if trouble.is_final() || trouble.error() == Some("missing_scope") => {
                 return Came::Unreadable(trouble);
             }
             Err(trouble) => return Came::Stuck(trouble.to_string(), trouble.busy()),

@@ -179,14 +179,17 @@ impl SlackChannel {
 
     /// Slack gives each message to one connection of an app, whoever has it.
     fn tell_of_others(&self, connections: u64) {
-        if connections > LINES_MAX as u64
+        // Later one of ours may count that is over, or is about to be.
+        let is_first = !self.has_met.swap(true, Ordering::Relaxed);
+        let ours = if is_first { 1 } else { LINES_MAX as u64 };
+        if connections > ours
             && let Some(before) = warned("slack connections", &self.id)
         {
             tracing::warn!(
                 channel = self.id,
                 connections,
                 before,
-                "the app's token is used elsewhere, too: Slack gives what is said to one of them alone, and what \
+                "the app's token is used elsewhere, too, or an earlier life of this host is not over yet: Slack gives what is said to one of them alone, and what \
                  the other was given is not heard here. Give each installation an app of its own"
             );
         }
