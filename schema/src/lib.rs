@@ -37,4 +37,5 @@ pub const HOST: &[&str] = &[
     include_str!("../host/0016_asked_at.sql"),
     include_str!("../host/0017_parts.sql"),
     include_str!("../host/0018_alerts.sql"),
+    include_str!("../host/0019_people.sql"),
 ];

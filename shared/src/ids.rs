@@ -134,6 +134,10 @@ uuid_id!(
     RunId
 );
 uuid_id!(
+    /// A person whom the host knows.
+    UserId
+);
+uuid_id!(
     /// One incarnation of the host process, which owns the runs that it started.
     HostId
 );

@@ -2,6 +2,7 @@
 //!
 //! Not here: the terminal, which is always there, and the channel of scheduled runs.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,12 +12,14 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use twobox_config::{ChannelSettings, Channels};
 use twobox_shared::clock::Clock;
 
+use crate::hears::{COMMON, Hears};
 use crate::instance::Instance;
 use crate::parts::{Journal, MemoryJournal};
 use crate::{
     Channel, bridge, command, discord, email, irc, matrix, parcel, slack, telegram, webhook,
 };
 use twobox_model::channel::{COMMAND, SCHEDULE_CHANNEL, TERMINAL};
+use twobox_model::people::{Manner, Senders};
 
 /// Every kind of channel that can be set.
 pub const KINDS: &[Kind] = &[
@@ -44,6 +47,8 @@ pub struct Kind {
     /// Has its platform looked at, which may take a while. Changes nothing. `None` where there is nobody to
     /// ask.
     pub probe: Option<Probe>,
+    /// Whom it hears, if nothing is set.
+    pub hears: Hears,
 }
 
 /// Begins to look at an instance's platform. An error names a setting that is wrong.
@@ -88,19 +93,28 @@ pub struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Its settings, as those of its kind.
+    /// Its settings, as those of its kind: without those that every channel has.
     ///
     /// # Errors
     /// A sentence that names the setting that is wrong and says what is allowed.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
-        let settings = toml::Value::Table(self.settings.settings.clone());
-        serde_path_to_error::deserialize(settings).map_err(|error| {
+        let mut settings = self.settings.settings.clone();
+        settings.retain(|name, _| !COMMON.contains(&name));
+        serde_path_to_error::deserialize(toml::Value::Table(settings)).map_err(|error| {
             let reason = error.inner().message();
             match error.path().iter().next() {
                 Some(_) => format!("{}: {reason}", (self.name_of)(&error.path().to_string())),
                 None => reason.to_owned(),
             }
         })
+    }
+
+    /// How it listens, as a channel of a kind that `hears` so.
+    ///
+    /// # Errors
+    /// A sentence that names the setting that is wrong and says what is allowed.
+    pub fn manner(&self, hears: &Hears) -> Result<Manner, String> {
+        hears.manner(&self.settings.settings, self.name_of)
     }
 }
 
@@ -159,6 +173,12 @@ pub fn build(
     let given = Given { folder, scratch, secrets, journal };
     each(channels, &given, |kind, setup| {
         let channel = (kind.build)(setup)?;
+        if !kind.hears.open && setup.manner(&kind.hears)?.senders == Senders::Open {
+            tracing::warn!(
+                channel = setup.id,
+                "whoever finds this channel is heard and may use its agents"
+            );
+        }
         if let Err(reason) = (kind.usable)(setup)? {
             tracing::warn!(
                 channel = setup.id,
@@ -235,6 +255,22 @@ fn nothing_sent() -> Arc<dyn Journal> {
     Arc::new(MemoryJournal::default())
 }
 
+/// How each channel in `channels` listens, by its id.
+///
+/// # Errors
+/// As [`build`].
+pub fn manners(channels: &Channels) -> Result<HashMap<String, Arc<Manner>>, SettingsError> {
+    let all = channels.all();
+    let manner = |(id, settings): (&String, &ChannelSettings)| {
+        let name_of = |setting: &str| channels.name_of(id, setting);
+        let read = kind(id, &settings.kind)
+            .and_then(|kind| kind.hears.manner(&settings.settings, &name_of));
+        let manner = read.map_err(|reason| SettingsError { id: id.clone(), reason })?;
+        Ok((id.clone(), Arc::new(manner)))
+    };
+    all.iter().map(manner).collect()
+}
+
 fn each<T>(
     channels: &Channels,
     given: &Given<'_>,
@@ -254,7 +290,10 @@ fn each<T>(
             journal: Arc::clone(journal),
             file_max: channels.max_file_mb << 20,
         };
-        let done = kind(id, &settings.kind).and_then(|kind| work(kind, &setup));
+        let done = kind(id, &settings.kind).and_then(|kind| {
+            setup.manner(&kind.hears)?; // what is wrong there is found before anything is begun
+            work(kind, &setup)
+        });
         done.map_err(|reason| SettingsError { id: id.clone(), reason })
     };
     all.iter().map(one).collect()

@@ -11,6 +11,7 @@ pub mod email;
 pub mod format;
 pub mod guide;
 pub mod health;
+pub mod hears;
 pub mod http;
 pub mod instance;
 pub mod irc;

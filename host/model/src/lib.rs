@@ -11,5 +11,6 @@ pub mod dead_letter;
 pub mod egress;
 pub mod incoming;
 pub mod installation;
+pub mod people;
 pub mod seats;
 pub mod words;

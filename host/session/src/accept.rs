@@ -16,6 +16,7 @@ use super::signal::Reason;
 use super::task::Task;
 use twobox_model::channel::{Address, Refusal};
 use twobox_model::incoming::NamedFile;
+use twobox_model::people::Speaker;
 use twobox_model::seats::Sender;
 use twobox_store::sessions::DUE_NOW;
 use twobox_store::storage::{explain, passes};
@@ -24,8 +25,16 @@ use twobox_system::blocking::blocking;
 /// How many messages share one transaction at most.
 const ACCEPT_BATCH: usize = 256;
 
-/// A message with the files that came with it, and who waits for the answer.
-type Arrival = (NewMessage, Vec<NamedFile>, oneshot::Sender<Result<Accepted, Refusal>>);
+/// A message that somebody waits to be accepted.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    pub(super) message: NewMessage,
+    /// The files that came with it.
+    pub(super) files: Vec<NamedFile>,
+    /// Who says it, for what they may.
+    pub(super) by: Speaker,
+    pub(super) reply: oneshot::Sender<Result<Accepted, Refusal>>,
+}
 
 /// Who wrote a message, if the channel said.
 fn sender(message: &NewMessage, reply_address: &Address) -> Option<Sender> {
@@ -49,14 +58,14 @@ impl Task {
                 Some(command) = self.commands.recv() => command,
             };
             match command {
-                Command::Accept { message, files, reply } => {
-                    let mut batch = vec![(message, files, reply)];
+                Command::Accept { message, files, by, reply } => {
+                    let mut batch = vec![Arriving { message, files, by, reply }];
                     while batch.len() < ACCEPT_BATCH
                         && let Ok(command) = self.commands.try_recv()
                     {
                         match command {
-                            Command::Accept { message, files, reply } => {
-                                batch.push((message, files, reply))
+                            Command::Accept { message, files, by, reply } => {
+                                batch.push(Arriving { message, files, by, reply });
                             }
                             other => self.backlog.push_back(other),
                         }
@@ -69,20 +78,20 @@ impl Task {
     }
 
     /// Stores messages, many in one transaction, and tells their senders.
-    pub(super) async fn accept(&mut self, batch: Vec<Arrival>) {
+    pub(super) async fn accept(&mut self, batch: Vec<Arriving>) {
         let mut batch = batch.into_iter().peekable();
-        let is_word = |message: &NewMessage| message.kind == KIND_WORD;
+        let is_word = |arriving: &Arriving| arriving.message.kind == KIND_WORD;
         while batch.peek().is_some() {
             // What was said to the host comes after what was said before it, and before the rest.
-            if let Some((word, _, reply)) = batch.next_if(|(message, ..)| is_word(message)) {
-                let accepted = self.take_word(word).await;
-                answer(reply, accepted);
+            if let Some(word) = batch.next_if(is_word) {
+                let accepted = self.take_word(word.message).await;
+                answer(word.reply, accepted);
                 continue;
             }
-            let said = std::iter::from_fn(|| batch.next_if(|(message, ..)| !is_word(message)));
+            let said = std::iter::from_fn(|| batch.next_if(|arriving| !is_word(arriving)));
             let (mut messages, mut files, mut replies) = (Vec::new(), Vec::new(), Vec::new());
-            for (message, with, reply) in said.take(ACCEPT_BATCH) {
-                messages.push(message);
+            for Arriving { message, files: with, by, reply } in said.take(ACCEPT_BATCH) {
+                messages.push((message, by));
                 files.push(with);
                 replies.push(reply);
             }
@@ -145,7 +154,7 @@ impl Task {
     /// Stores `messages`, each with the `files` at its place.
     async fn store(
         &mut self,
-        messages: Vec<NewMessage>,
+        messages: Vec<(NewMessage, Speaker)>,
         files: Vec<Vec<NamedFile>>,
     ) -> Result<Vec<Accepted>, Refusal> {
         self.takes_messages()?;

@@ -12,6 +12,7 @@ use twobox_model::approval::Approval;
 use twobox_model::channel::{Refusal, TaskVerb};
 use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 use twobox_model::incoming::NamedFile;
+use twobox_model::people::Speaker;
 
 /// What a session's task is told.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum Command {
         message: NewMessage,
         /// The files that came with it, by the names that it has for them.
         files: Vec<NamedFile>,
+        /// Who says it, for what they may.
+        by: Speaker,
         /// Where the answer goes; nobody may be waiting any more.
         reply: oneshot::Sender<Result<Accepted, Refusal>>,
     },

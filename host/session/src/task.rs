@@ -18,7 +18,7 @@ use twobox_shared::open::BoxError;
 use twobox_shared::seq::Seq;
 use twobox_shared::time::UnixMillis;
 
-use super::accept::answer;
+use super::accept::{Arriving, answer};
 use super::approvals::People;
 use super::boxes::Boxes;
 use super::command::Command;
@@ -314,11 +314,13 @@ impl Task {
         let mut accepts = Vec::new();
         for command in std::mem::take(&mut self.backlog) {
             match command {
-                Command::Accept { message, files, reply } => accepts.push((message, files, reply)),
+                Command::Accept { message, files, by, reply } => {
+                    accepts.push(Arriving { message, files, by, reply });
+                }
                 other => others.push_back(other),
             }
         }
-        if accepts.iter().any(|(message, ..)| message.trigger) {
+        if accepts.iter().any(|arriving| arriving.message.trigger) {
             self.renew().await;
         }
         self.accept(accepts).await;

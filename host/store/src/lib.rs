@@ -20,6 +20,7 @@ mod operation;
 pub mod overview;
 pub mod ownership;
 pub mod parts;
+pub mod people;
 pub mod place;
 pub mod recovered;
 pub mod refused;
@@ -35,8 +36,8 @@ mod word;
 pub use open::{DbHealth, LOCK_WAIT, health, install_of, is_blank};
 pub use operation::Operation;
 pub use store::{
-    Agents, Alerts, Approvals, Installation, Notices, Parts, Refusals, Runs, Schedules, Sessions,
-    Store, Usage, Wirings,
+    Agents, Alerts, Approvals, Installation, Notices, Parts, People, Refusals, Runs, Schedules,
+    Sessions, Store, Usage, Wirings,
 };
 
 use rusqlite::ErrorCode;

@@ -8,9 +8,10 @@ use twobox_shared::ids::{AgentGroupId, MessagingGroupId};
 use twobox_shared::time::UnixMillis;
 
 use super::agents::AgentGroup;
-use super::word::word;
+use super::word::{word, word_or_null};
 use super::{DbError, Operation, Wirings, failed};
 use twobox_model::channel::TERMINAL;
+use twobox_model::people::Engage;
 use twobox_model::words;
 
 words! {
@@ -51,6 +52,8 @@ pub struct Listening {
     pub folder: String,
     /// How messages are divided into sessions.
     pub mode: SessionMode,
+    /// What of a chat with several people starts a turn; `None` is what the channel says.
+    pub engage: Option<Engage>,
 }
 
 impl Wirings<'_> {
@@ -74,7 +77,7 @@ pub(crate) fn listening(
     platform_id: &str,
 ) -> Result<Vec<Listening>, DbError> {
     const SELECT: &str = "
-        SELECT m.id, w.agent_group_id, a.folder, w.session_mode
+        SELECT m.id, w.agent_group_id, a.folder, w.session_mode, w.engage
         FROM messaging_groups m
         JOIN wirings w ON w.messaging_group_id = m.id
         JOIN agent_groups a ON a.id = w.agent_group_id
@@ -88,6 +91,7 @@ pub(crate) fn listening(
             agent: row.get(1)?,
             folder: row.get(2)?,
             mode: word(row, "session_mode")?,
+            engage: word_or_null(row, "engage")?,
         })
     };
     db.prepare_cached(SELECT)
@@ -108,6 +112,8 @@ pub struct WiredAddress {
     pub platform_id: String,
     /// How its messages are divided into sessions.
     pub mode: SessionMode,
+    /// What of it starts a turn, if several speak there; `None` is what the channel says.
+    pub engage: Option<Engage>,
 }
 
 pub(crate) fn addresses_of(
@@ -115,7 +121,7 @@ pub(crate) fn addresses_of(
     agent: AgentGroupId,
 ) -> Result<Vec<WiredAddress>, DbError> {
     const SELECT: &str = "
-        SELECT m.id, m.name, m.channel_type, m.platform_id, w.session_mode
+        SELECT m.id, m.name, m.channel_type, m.platform_id, w.session_mode, w.engage
         FROM wirings w
         JOIN messaging_groups m ON m.id = w.messaging_group_id
         WHERE w.agent_group_id = :agent
@@ -127,6 +133,7 @@ pub(crate) fn addresses_of(
             channel_type: row.get("channel_type")?,
             platform_id: row.get("platform_id")?,
             mode: word(row, "session_mode")?,
+            engage: word_or_null(row, "engage")?,
         })
     };
     let mut addresses: Vec<WiredAddress> = db
@@ -159,6 +166,9 @@ pub struct NewWiring {
     pub name: Option<String>,
     /// How its messages are divided into sessions.
     pub mode: SessionMode,
+    /// What of a chat with several people starts a turn; without it what a wiring that is there says, or else its
+    /// channel.
+    pub engage: Option<Engage>,
 }
 
 /// Makes the agent's terminal, as `fresh` if it is not there, and wires it to the agent; an existing
@@ -175,6 +185,7 @@ pub(crate) fn wire_terminal(
         platform_id: agent.name.clone(),
         name: Some(TERMINAL.to_owned()),
         mode,
+        engage: None,
     };
     insert(db, agent.id, &terminal, fresh, now).map_err(failed("wire an agent to its terminal"))
 }
@@ -187,7 +198,7 @@ pub(super) fn insert(
     fresh: MessagingGroupId,
     now: UnixMillis,
 ) -> rusqlite::Result<()> {
-    let NewWiring { channel_type, platform_id, name, mode } = new;
+    let NewWiring { channel_type, platform_id, name, mode, engage } = new;
     db.execute(
         "INSERT INTO messaging_groups (id, channel_type, platform_id, name, created_at_ms)
          VALUES (:id, :channel_type, :platform_id, :name, :now)
@@ -201,14 +212,16 @@ pub(super) fn insert(
         },
     )?;
     db.execute(
-        "INSERT INTO wirings (messaging_group_id, agent_group_id, session_mode, created_at_ms)
-         SELECT id, :agent, :mode, :now FROM messaging_groups
+        "INSERT INTO wirings (messaging_group_id, agent_group_id, session_mode, engage, created_at_ms)
+         SELECT id, :agent, :mode, :engage, :now FROM messaging_groups
          WHERE channel_type = :channel_type AND platform_id = :platform_id
          ON CONFLICT (messaging_group_id, agent_group_id)
-         DO UPDATE SET session_mode = excluded.session_mode",
+         DO UPDATE SET session_mode = excluded.session_mode,
+                       engage = coalesce(excluded.engage, engage)",
         named_params! {
             ":agent": agent,
             ":mode": mode.as_str(),
+            ":engage": engage.map(Engage::as_str),
             ":now": now,
             ":channel_type": channel_type,
             ":platform_id": platform_id,
@@ -239,7 +252,7 @@ mod tests {
         store
             .raw()
             .execute(
-                "INSERT INTO wirings SELECT id, ?1, 'shared', 2 FROM messaging_groups
+                "INSERT INTO wirings SELECT id, ?1, 'shared', 2, NULL FROM messaging_groups
                  WHERE platform_id = 'ann'",
                 [bob.id],
             )

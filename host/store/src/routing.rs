@@ -1,4 +1,5 @@
-//! Which sessions a message is for: one of each agent that listens to its chat, made where it is new.
+//! Which sessions a message is for: one of each agent that listens to its chat and hears whoever said it, made
+//! where it is new. Who is heard decides `twobox_model::people`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +8,59 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, named_params}
 use twobox_shared::ids::{AgentGroupId, IdSource, MessagingGroupId, SessionId};
 use twobox_shared::time::UnixMillis;
 
-use super::{DbError, Operation, Sessions, failed, messaging};
+use super::messaging::{Listening, SessionMode};
+use super::{DbError, Operation, Sessions, failed, messaging, people};
 use twobox_model::channel::Address;
+use twobox_model::people::{self as hearing, Form, Heard, Manner, Standing, Why};
+
+/// Something that was said, as far as it matters whom it is for.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Where.
+    pub address: Address,
+    /// By whom.
+    pub by: By,
+    /// Whether among several.
+    pub group: bool,
+    /// Whether it names the agent.
+    pub mentioned: bool,
+    /// What it has the form of.
+    pub form: Form,
+}
+
+/// Who said it.
+#[derive(Debug, Clone)]
+pub enum By {
+    /// The host's own user.
+    Operator,
+    /// Somebody with this id, if there is one, on a channel that listens so.
+    Sender(Option<String>, Arc<Manner>),
+}
+
+/// A session that hears a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearer {
+    /// Which one.
+    pub session: SessionId,
+    /// Whether the message starts a turn there.
+    pub trigger: bool,
+}
 
 /// What a message at one address is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// The sessions of those who listen there; empty if nobody does.
-    Sessions(Vec<SessionId>),
+    /// The sessions that hear it. Empty if it is context in a thread in which nobody has spoken with an agent: no
+    /// conversation begins by that.
+    Heard {
+        /// They.
+        hearers: Vec<Hearer>,
+        /// Whether for one of their agents whoever said it is somebody who rules.
+        rules: bool,
+    },
+    /// No agent listens there.
+    Nobody,
+    /// None of those who listen there hears it. Nothing was stored.
+    Unheard(Why),
     /// The chat has made as many sessions as it may in one hour; nothing was stored. It may make
     /// another after this instant.
     TooMany {
@@ -27,18 +73,28 @@ pub enum Found {
 pub const NEW_WITHIN: Duration = Duration::from_secs(60 * 60);
 
 impl Sessions<'_> {
-    /// For each of `addresses` what a message there is for: one session of each agent group that listens.
-    /// Those that are new are made, unless the chat has made `per_hour` for one of these agents within
+    /// For each of `said` who hears it: one session of each agent group that listens there and hears whoever said
+    /// it. Those that are new are made, unless the chat has made `per_hour` for one of these agents within
     /// [`NEW_WITHIN`]. What was made in the future, before the clock was set back, does not count.
     pub fn route(
         &self,
-        addresses: Vec<Address>,
+        said: Vec<Said>,
         per_hour: usize,
         ids: Arc<dyn IdSource>,
         now: UnixMillis,
     ) -> Operation<Vec<Found>> {
         self.0.compound(move |db| {
-            addresses.iter().map(|address| route(db, address, per_hour, &*ids, now)).collect()
+            said.iter().map(|said| route(db, said, per_hour, &*ids, now)).collect()
+        })
+    }
+
+    /// Whether any agent hears it. Nothing is made.
+    pub fn hear(&self, said: Said) -> Operation<bool> {
+        self.0.compound(move |db| {
+            let Address { channel_type, platform_id, .. } = &said.address;
+            let listening = messaging::listening(db, channel_type, platform_id)?;
+            let judged = judged(db, &said, listening)?;
+            Ok(judged.iter().any(|it| !matches!(it.heard, Heard::Unheard(_))))
         })
     }
 
@@ -59,20 +115,79 @@ impl Sessions<'_> {
 
 fn route(
     db: &mut Connection,
-    address: &Address,
+    said: &Said,
     per_hour: usize,
     ids: &dyn IdSource,
     now: UnixMillis,
 ) -> Result<Found, DbError> {
-    let listening = messaging::listening(db, &address.channel_type, &address.platform_id)?;
-    let wanted: Vec<_> = listening
-        .iter()
-        .map(|wiring| {
-            let thread = wiring.mode.thread_key(address.thread_id.as_deref());
-            (wiring.agent, wiring.messaging_group, thread)
-        })
-        .collect();
-    resolve_all(db, &wanted, per_hour, ids, now)
+    let Address { channel_type, platform_id, thread_id } = &said.address;
+    let listening = messaging::listening(db, channel_type, platform_id)?;
+    if listening.is_empty() {
+        return Ok(Found::Nobody);
+    }
+    let judged = judged(db, said, listening)?;
+    let (mut wanted, mut triggers, mut unheard, mut rules) = (Vec::new(), Vec::new(), None, false);
+    for Judged { wiring, standing, heard } in &judged {
+        let trigger = match heard {
+            Heard::Trigger => true,
+            Heard::Context => false,
+            Heard::Unheard(why) => {
+                unheard = unheard.or(Some(*why));
+                continue;
+            }
+        };
+        rules |= standing.rules();
+        let thread = wiring.mode.thread_key(thread_id.as_deref());
+        let begins = trigger || wiring.mode == SessionMode::Shared || thread.is_empty();
+        if begins || existing(db, wiring.agent, wiring.messaging_group, thread)?.is_some() {
+            wanted.push((wiring.agent, wiring.messaging_group, thread));
+            triggers.push(trigger);
+        } else {
+            unheard = None;
+        }
+    }
+    match unheard {
+        Some(why) if wanted.is_empty() => Ok(Found::Unheard(why)),
+        _ => match resolve_all(db, &wanted, per_hour, ids, now)? {
+            Resolved::All(sessions) => {
+                let hearers = sessions.into_iter().zip(triggers);
+                let hearers = hearers.map(|(session, trigger)| Hearer { session, trigger });
+                Ok(Found::Heard { hearers: hearers.collect(), rules })
+            }
+            Resolved::TooMany { until } => Ok(Found::TooMany { until }),
+        },
+    }
+}
+
+/// What becomes of something that was said, for one who listens.
+struct Judged {
+    wiring: Listening,
+    standing: Standing,
+    heard: Heard,
+}
+
+fn judged(db: &Connection, said: &Said, listening: Vec<Listening>) -> Result<Vec<Judged>, DbError> {
+    let (sender, manner) = match &said.by {
+        By::Operator => (None, &Manner::OPEN),
+        By::Sender(sender, manner) => (sender.as_deref(), &**manner),
+    };
+    let known = match sender {
+        Some(sender) => people::known(db, &said.address.channel_type, sender)
+            .map_err(failed("look for a person"))?,
+        None => None,
+    };
+    let of =
+        hearing::Said { sender, group: said.group, mentioned: said.mentioned, form: said.form };
+    let judge = |wiring: Listening| {
+        let standing = match (&said.by, &known) {
+            (By::Operator, _) => Standing::Operator,
+            (By::Sender(..), Some(known)) => known.standing(wiring.agent),
+            (By::Sender(..), None) => Standing::Stranger,
+        };
+        let heard = hearing::hear(manner, standing, wiring.engage, &of);
+        Judged { wiring, standing, heard }
+    };
+    Ok(listening.into_iter().map(judge).collect())
 }
 
 /// The sessions that a message at `address` is for, as far as there are any yet.
@@ -85,21 +200,31 @@ pub(crate) fn hearing(db: &Connection, address: &Address) -> Result<Vec<SessionI
     Ok(sessions)
 }
 
-/// The sessions of all that listen to one chat, each given with its thread key; those that are new are
-/// made, all or none.
+/// The sessions of some that listen to one chat.
+enum Resolved {
+    /// Of each of them.
+    All(Vec<SessionId>),
+    /// The chat has made as many as it may.
+    TooMany {
+        /// Until when.
+        until: UnixMillis,
+    },
+}
+
+/// The sessions of those, each given with its thread key; those that are new are made, all or none.
 fn resolve_all(
     db: &mut Connection,
     listening: &[(AgentGroupId, MessagingGroupId, &str)],
     per_hour: usize,
     ids: &(impl IdSource + ?Sized),
     now: UnixMillis,
-) -> Result<Found, DbError> {
+) -> Result<Resolved, DbError> {
     let mut sessions = Vec::with_capacity(listening.len());
     for (agent, chat, thread) in listening {
         sessions.extend(existing(db, *agent, *chat, thread)?);
     }
     if sessions.len() == listening.len() {
-        return Ok(Found::Sessions(sessions)); // the usual case, without a write lock
+        return Ok(Resolved::All(sessions)); // the usual case, without a write lock
     }
     sessions.clear();
     let step = failed("create a session");
@@ -108,12 +233,12 @@ fn resolve_all(
         if existing(&tx, *agent, *chat, thread)?.is_none()
             && let Some(until) = full_until(&tx, *agent, *chat, per_hour, now)?
         {
-            return Ok(Found::TooMany { until });
+            return Ok(Resolved::TooMany { until });
         }
         sessions.push(resolve(&tx, *agent, *chat, thread, SessionId::generate(ids), now)?);
     }
     tx.commit().map_err(&step)?;
-    Ok(Found::Sessions(sessions))
+    Ok(Resolved::All(sessions))
 }
 
 pub(crate) fn resolve(
@@ -194,73 +319,5 @@ fn full_until(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Store;
-    use crate::messaging::SessionMode;
-    use twobox_shared::ids::SystemIds;
-
-    const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
-
-    fn begin(store: &Store, agent: &str, threads: &[&str], now: UnixMillis) -> Vec<Found> {
-        let address = |thread: &&str| Address {
-            channel_type: "terminal".to_owned(),
-            platform_id: agent.to_owned(),
-            thread_id: Some((*thread).to_owned()),
-        };
-        let all = threads.iter().map(address).collect();
-        store.sessions().route(all, 3, Arc::new(SystemIds), now).wait().unwrap()
-    }
-
-    #[test]
-    fn a_chat_begins_so_many_sessions_an_hour_and_keeps_those_that_it_has() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("host.db");
-        let store = Store::create(&path).unwrap();
-        for name in ["ann", "bob"] {
-            store.agents().add(name, SessionMode::PerThread, &SystemIds, NOW).wait().unwrap();
-        }
-        let minutes = |n: u64| Duration::from_secs(60 * n);
-        let made = begin(&store, "ann", &["a", "b"], NOW);
-        let last = begin(&store, "ann", &["c"], NOW + minutes(10));
-        assert!(made.iter().chain(&last).all(|found| matches!(found, Found::Sessions(_))));
-        drop(store);
-        let store = Store::create(&path).unwrap(); // another life of the host
-        let full = Found::TooMany { until: NOW + minutes(60) };
-        assert_eq!(begin(&store, "ann", &["d", "e"], NOW + minutes(20)), [full.clone(), full]);
-        let count: i64 =
-            store.raw().query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
-        assert_eq!(count, 3, "nothing of those that were refused");
-        assert_eq!(begin(&store, "ann", &["a", "b"], NOW + minutes(20)), made, "they go on");
-        let other = begin(&store, "bob", &["d"], NOW + minutes(20));
-        assert!(matches!(other[..], [Found::Sessions(_)]), "another chat: {other:?}");
-        // Two of three have left the hour.
-        let later = begin(&store, "ann", &["d", "e", "f"], NOW + minutes(61));
-        let full = Found::TooMany { until: NOW + minutes(70) };
-        assert!(
-            matches!(&later[..], [Found::Sessions(_), Found::Sessions(_), last] if *last == full)
-        );
-        // A clock that was set back locks nobody out.
-        let early = begin(&store, "ann", &["g"], UnixMillis(NOW.0 - 86_400_000));
-        assert!(matches!(early[..], [Found::Sessions(_)]), "{early:?}");
-    }
-
-    #[test]
-    fn of_several_who_listen_all_get_a_session_or_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::create(&dir.path().join("host.db")).unwrap();
-        let all = ["ann", "bob"].map(|name| {
-            store.agents().add(name, SessionMode::PerThread, &SystemIds, NOW).wait().unwrap();
-            store.wirings().listening("terminal", name).wait().unwrap().remove(0)
-        });
-        let chat = all[0].messaging_group;
-        let resolve = |agents: &[AgentGroupId], thread: &str| {
-            let wanted: Vec<_> = agents.iter().map(|agent| (*agent, chat, thread)).collect();
-            resolve_all(&mut store.raw(), &wanted, 1, &SystemIds, NOW).unwrap()
-        };
-        let [ann, bob] = [all[0].agent, all[1].agent];
-        resolve(&[bob], "a"); // bob has had his
-        assert!(matches!(resolve(&[ann, bob], "b"), Found::TooMany { .. }));
-        assert!(matches!(resolve(&[ann], "b"), Found::Sessions(_)), "ann had none for it");
-    }
-}
+#[path = "routing_tests.rs"]
+mod tests;

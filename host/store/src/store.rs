@@ -113,6 +113,8 @@ aggregates! {
     schedules: Schedules,
     /// What became of slots and of orders to run now.
     runs: Runs,
+    /// Who people are, and what they may do.
+    people: People,
     /// What agents had models do, and whether there is room for more.
     usage: Usage,
     /// The installation's id and place.

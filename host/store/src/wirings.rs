@@ -11,6 +11,7 @@ use super::agents::{self, AgentGroup};
 use super::messaging::{NewWiring, SessionMode, addresses_of, insert};
 use super::{DbError, Operation, Wirings, failed};
 use twobox_model::channel::{COMMAND, TERMINAL};
+use twobox_model::people::Engage;
 
 /// Why a chat was not wired, or its wiring not removed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,9 @@ pub struct Wiring {
     pub name: String,
     /// How its messages are divided into sessions.
     pub mode: SessionMode,
+    /// What of it starts a turn, if several speak there; without it what the channel says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engage: Option<Engage>,
 }
 
 impl Wirings<'_> {
@@ -266,6 +270,7 @@ pub(crate) fn list(db: &Connection) -> Result<Vec<Wiring>, DbError> {
             platform_id: address.platform_id,
             name: address.name,
             mode: address.mode,
+            engage: address.engage,
         }));
     }
     Ok(all)
@@ -293,6 +298,7 @@ mod tests {
                     platform_id: platform_id.to_owned(),
                     name: name.map(str::to_owned),
                     mode: SessionMode::PerThread,
+                    engage: None,
                 };
                 store
                     .wirings()

@@ -4,6 +4,7 @@
 //! cannot write. Every change of a message repeats its guard and reports whether a row changed, so
 //! that applying a decision twice changes nothing.
 
+mod context;
 mod held;
 mod occurrence;
 mod progress;
@@ -24,6 +25,7 @@ use crate::open::BoxError;
 use crate::seq::Seq;
 use crate::time::UnixMillis;
 
+pub use context::{CONTEXT_AGE, CONTEXT_KEPT};
 pub use occurrence::{Amended, NewOccurrence, NewTask, Occurrence, Status};
 pub(crate) use reader::MESSAGE_COLUMNS;
 pub use reader::{InboxReader, Look, Purpose};

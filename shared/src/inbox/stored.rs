@@ -95,7 +95,7 @@ impl InboxTx<'_> {
             .map_err(failed("list pending messages"))
     }
 
-    /// The `limit` newest messages that were taken back, oldest first, without tasks and scheduled runs. A
+    /// The `limit` newest messages that were taken back, oldest first, without tasks, scheduled runs and context. A
     /// container may still work on one.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl InboxTx<'_> {
                    channel_type, platform_id, thread_id, run_id IS NOT NULL AS of_run,
                    series_id IS NOT NULL AS of_task
             FROM messages_in
-            WHERE status = 'cancelled' AND run_id IS NULL AND series_id IS NULL
+            WHERE status = 'cancelled' AND trigger = 1 AND run_id IS NULL AND series_id IS NULL
             ORDER BY seq DESC LIMIT :limit";
         let params = named_params! { ":limit": limit };
         let mut taken_back: Vec<PendingMessage> = self

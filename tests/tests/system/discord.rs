@@ -27,7 +27,7 @@ impl Place {
         let path = world.data().join("twobox.toml");
         let before = std::fs::read_to_string(&path).unwrap();
         let section = format!(
-            "{before}\n[channels.chat]\nkind = \"discord\"\ntoken_secret = \"discord\"\napi = \"{}\"\n",
+            "{before}\n[channels.chat]\nkind = \"discord\"\ntoken_secret = \"discord\"\nsenders = \"open\"\napi = \"{}\"\n",
             discord.url()
         );
         std::fs::write(path, section).unwrap();

@@ -29,6 +29,7 @@ mod limits;
 mod logs;
 mod matrix;
 mod models;
+mod people;
 mod places;
 mod process;
 mod profiles;

@@ -37,7 +37,7 @@ impl Place {
         let before = std::fs::read_to_string(&path).unwrap();
         let before = before.split("[channels.slack]").next().unwrap();
         let section = format!(
-            "{before}[channels.slack]\nkind = \"slack\"\napi = \"{}/api\"\nbot_token_secret = \"slack-bot\"\n\
+            "{before}[channels.slack]\nkind = \"slack\"\napi = \"{}/api\"\nsenders = \"open\"\nbot_token_secret = \"slack-bot\"\n\
              app_token_secret = \"slack-app\"\n{more}",
             self.slack.url()
         );

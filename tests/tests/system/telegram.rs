@@ -31,7 +31,7 @@ impl Place {
         let before = std::fs::read_to_string(&path).unwrap();
         let url = telegram.url();
         let section = format!(
-            "{before}[channels.telegram]\nkind = \"telegram\"\napi = \"{url}\"\ntoken_secret = \"telegram\"\n"
+            "{before}[channels.telegram]\nkind = \"telegram\"\napi = \"{url}\"\nsenders = \"open\"\ntoken_secret = \"telegram\"\n"
         );
         std::fs::write(path, section).unwrap();
         world.set_secret("telegram", TOKEN);

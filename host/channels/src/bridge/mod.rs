@@ -31,6 +31,7 @@ pub(crate) use seat::Seated;
 use seat::{Guest, Handed};
 
 use crate::format::split;
+use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, Setup, setting};
 use crate::parcel::{Attachment, Parcel};
@@ -60,6 +61,7 @@ pub const KIND: Kind = Kind {
     },
     secrets: |setup| Settings::of(setup).map(|_| Vec::new()),
     probe: None,
+    hears: Hears::OPEN,
 };
 
 /// What is set.

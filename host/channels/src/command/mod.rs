@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use twobox_shared::content::shorten;
 use twobox_shared::ids::{IdSource, MessageId, SystemIds};
 
+use super::hears::Hears;
 use super::kinds::{Kind, Setup, setting};
 use super::parcel::{Attachment, Parcel};
 use super::{Channel, in_order};
@@ -57,6 +58,7 @@ pub const KIND: Kind = Kind {
     },
     secrets: |_| Ok(Vec::new()),
     probe: None,
+    hears: Hears::OPEN,
 };
 
 /// What can be set.

@@ -47,6 +47,7 @@ use self::places::Places;
 use self::settings::Settings;
 use self::snowflake::Snowflake;
 use self::typing::Typing;
+use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::parts::Journal;
@@ -69,6 +70,7 @@ pub const KIND: Kind = Kind {
     },
     secrets: |setup| Ok(vec![Settings::of(setup)?.token_secret]),
     probe: Some(probe::begin),
+    hears: Hears::CHAT,
 };
 
 /// That nobody has given the token.

@@ -35,6 +35,7 @@ use twobox_system::blocking::blocking;
 use self::kept::Kept;
 use self::receive::Pace;
 use self::settings::{Settings, Trust};
+use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::parts::Journal;
@@ -60,6 +61,8 @@ pub const KIND: Kind = Kind {
     },
     secrets: |setup| Ok(vec![Settings::of(setup)?.password_secret]),
     probe: Some(probe::begin),
+    // A chat is one correspondent, whom the operator has named by wiring it.
+    hears: Hears { such_as: "me@example.org", ..Hears::OPEN },
 };
 
 /// Whose mailbox it is, where, and how senders are known, in a few words.

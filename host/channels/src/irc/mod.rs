@@ -47,6 +47,7 @@ use self::send::Turn;
 use self::server::Server;
 use self::settings::{Settings, Tls};
 use self::stay::Order;
+use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::parts::Journal;
@@ -73,6 +74,7 @@ pub const KIND: Kind = Kind {
         Ok(settings.secrets().map(|(name, _)| name.to_owned()).collect())
     },
     probe: Some(probe::begin),
+    hears: Hears::CHAT,
 };
 
 /// The pauses after trouble with the server.

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use twobox_model::approval::has_form_of_answer;
-use twobox_model::chat_word::ChatWord;
+use twobox_model::people::{self, Form};
 use twobox_shared::bounds;
 use twobox_shared::content::shorten;
 use twobox_shared::time::UnixMillis;
@@ -260,13 +259,8 @@ pub(super) fn addressed(message: &Message, user: &str, name: Option<&str>) -> Ad
         message.mentions.iter().any(|it| it == user) || names().any(|name| has_word(text, name));
     let local = user.trim_start_matches('@').split(':').next().unwrap_or_default();
     let rest = names().chain([local]).find_map(|name| after_name(text, name)).unwrap_or(text);
-    let to_host = ChatWord::of(rest).is_some() || rest.trim() == "/new" || has_form_of_answer(rest);
+    let to_host = people::form(rest) != Form::Text;
     Addressed { mentioned, text: if to_host { rest.trim() } else { text }.to_owned() }
-}
-
-/// Whether a message is for the host or the agent whoever is named: only one of its words can be.
-pub(super) fn is_word(text: &str) -> bool {
-    ChatWord::of(text).is_some()
 }
 
 /// Whether `name` stands in `text` as a word, in whatever case.

@@ -44,8 +44,9 @@ use self::client::Client;
 use self::kept::{Kept, Token};
 use self::rooms::Rooms;
 use self::send::{Begun, Past};
-use self::settings::{Senders, Settings};
+use self::settings::Settings;
 use self::typing::Typing;
+use crate::hears::{self, Hears};
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::{Channel, in_order};
@@ -68,15 +69,15 @@ pub const KIND: Kind = Kind {
     },
     secrets: |setup| Ok(vec![Settings::of(setup)?.credential.secret().to_owned()]),
     probe: Some(probe::begin),
+    hears: HEARS,
 };
+
+/// Whom it hears, and how their ids look.
+const HEARS: Hears = Hears::CHAT.of(settings::is_user, "@me:example.org");
 
 /// Whose account it is, where, and who is heard, in a few words.
 fn described(settings: &Settings) -> String {
-    let heard = match &settings.senders {
-        Senders::Anybody => "hears anybody who invites it".to_owned(),
-        Senders::Only(users) if users.len() == 1 => "hears one person".to_owned(),
-        Senders::Only(users) => format!("hears {} people", users.len()),
-    };
+    let heard = hears::told(&settings.senders);
     format!("{} at {}, {heard}", settings.user, settings.homeserver)
 }
 
@@ -132,12 +133,6 @@ impl MatrixChannel {
     /// A sentence that names the setting that is wrong.
     pub fn new(setup: &Setup<'_>) -> Result<Self, String> {
         let settings = Settings::of(setup)?;
-        if settings.senders == Senders::Anybody {
-            tracing::warn!(
-                channel = setup.id,
-                "whoever finds this account is heard and may use its agents"
-            );
-        }
         Ok(Self {
             id: setup.id.to_owned(),
             client: Client::new(settings.homeserver.clone()),

@@ -14,9 +14,10 @@ use twobox_system::blocking::blocking;
 use super::client::{Ask, Client};
 use super::kept::{Kept, Token, folder};
 use super::path::step;
-use super::settings::{Credential, Senders, Settings};
+use super::settings::{Credential, Settings};
 use super::{described, enter};
 use crate::kinds::{Found, Setup};
+use twobox_model::people::Senders;
 
 /// How many rooms are looked at.
 const ROOMS_MAX: usize = 50;
@@ -49,7 +50,7 @@ pub(super) fn begin(
             }
         });
         let mut warnings = Vec::new();
-        if settings.senders == Senders::Anybody {
+        if settings.senders == Senders::Open {
             warnings.push("whoever finds the account is heard (senders = [\"*\"])".to_owned());
         }
         if settings.is_open() {

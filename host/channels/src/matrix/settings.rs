@@ -1,14 +1,11 @@
 //! What can be set of a channel of kind `matrix`.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Deserializer};
+use twobox_model::people::Senders;
 use url::{Host, Url};
 
+use super::HEARS;
 use crate::kinds::{Setup, secret_name, setting};
-
-/// How everybody is called in `senders`.
-const ANYBODY: &str = "*";
 
 /// The most bytes of an id of a user.
 const USER_MAX: usize = 255;
@@ -24,10 +21,8 @@ pub(super) struct Settings {
     pub(super) credential: Credential,
     /// The device, if a person has chosen it.
     pub(super) device_id: Option<String>,
-    /// Who is heard.
+    /// Who is heard, as the host decides it: whoever never is may not invite the account.
     pub(super) senders: Senders,
-    /// What is heard where several are.
-    pub(super) groups: Groups,
 }
 
 /// What an account is let in by, under the name of a secret.
@@ -55,34 +50,6 @@ impl Credential {
     }
 }
 
-/// Who is heard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Senders {
-    /// Whoever finds the account.
-    Anybody,
-    /// Those alone.
-    Only(BTreeSet<String>),
-}
-
-impl Senders {
-    pub(super) fn has(&self, user: &str) -> bool {
-        match self {
-            Self::Anybody => true,
-            Self::Only(users) => users.contains(user),
-        }
-    }
-}
-
-/// What of a room with more than two people is heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Groups {
-    /// What names the account, and words to the host.
-    #[default]
-    Mention,
-    /// All.
-    Always,
-}
-
 /// What a section says. What is left out is `None`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,10 +64,6 @@ struct Written {
     token_secret: Option<String>,
     #[serde(default, deserialize_with = "device")]
     device_id: Option<String>,
-    #[serde(default, deserialize_with = "senders")]
-    senders: Option<Senders>,
-    #[serde(default, deserialize_with = "groups")]
-    groups: Option<Groups>,
 }
 
 impl Settings {
@@ -128,7 +91,6 @@ impl Settings {
                 return Err(format!("{one} and {other} are both set: leave one of them out"));
             }
         };
-        let senders = "name who is heard, such as [\"@me:example.org\"], or [\"*\"] for anybody";
         Ok(Self {
             homeserver: written.homeserver.ok_or_else(|| {
                 missing(
@@ -141,8 +103,7 @@ impl Settings {
             })?,
             credential,
             device_id: written.device_id,
-            senders: written.senders.ok_or_else(|| missing("senders", senders))?,
-            groups: written.groups.unwrap_or_default(),
+            senders: setup.manner(&HEARS)?.senders,
         })
     }
 
@@ -201,27 +162,6 @@ fn device<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
     })
 }
 
-fn senders<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Senders>, D::Error> {
-    let allowed = "a list of whole ids, such as [\"@me:example.org\"], or [\"*\"] for anybody";
-    setting(deserializer, allowed, |value| {
-        let all: Option<BTreeSet<&str>> = value.as_array()?.iter().map(|it| it.as_str()).collect();
-        let all = all.filter(|all| !all.is_empty())?;
-        if all.contains(ANYBODY) {
-            return Some(Some(Senders::Anybody));
-        }
-        let users = all.iter().all(|it| is_user(it)).then_some(all)?;
-        Some(Some(Senders::Only(users.into_iter().map(str::to_owned).collect())))
-    })
-}
-
-fn groups<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Groups>, D::Error> {
-    setting(deserializer, "\"mention\" or \"always\"", |value| match value.as_str()? {
-        "mention" => Some(Some(Groups::Mention)),
-        "always" => Some(Some(Groups::Always)),
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -271,7 +211,6 @@ mod tests {
             ),
             (GOOD.replace("'@me:example'", ""), "channels.m.senders: [] is not allowed"),
             (GOOD.replace("'@me:example'", "'me'"), "channels.m.senders: [\"me\"] is not allowed"),
-            (GOOD.replace("senders", "#"), "channels.m.senders is missing: name who is heard"),
             (format!("{GOOD}groups = 'some'"), "channels.m.groups: \"some\" is not allowed: use"),
             (format!("{GOOD}device_id = 'a b'"), "channels.m.device_id: \"a b\" is not allowed"),
         ];
@@ -288,10 +227,13 @@ mod tests {
         let settings = read(GOOD).unwrap();
         assert_eq!(settings.homeserver.as_str(), "https://m.example/");
         assert_eq!(settings.credential, Credential::Password("matrix".to_owned()));
-        assert_eq!((settings.groups, settings.is_open()), (Groups::Mention, false));
-        assert!(settings.senders.has("@me:example") && !settings.senders.has("@you:example"));
+        assert!(!settings.is_open());
+        let may = |settings: &Settings, id: &str| settings.senders.may_ever_hear(id);
+        assert!(may(&settings, "@me:example") && !may(&settings, "@you:example"));
         let anybody = read(&GOOD.replace("@me:example", "*")).unwrap();
-        assert!(anybody.senders.has("@you:example"));
+        assert!(may(&anybody, "@you:example"));
+        let known = read(&GOOD.replace("senders", "# ")).unwrap();
+        assert_eq!(known.senders, Senders::Known, "a stranger has to be let in");
         for (address, is_open) in [
             ("http://m.example", true),
             ("http://localhost:8008", false),

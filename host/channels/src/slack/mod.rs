@@ -47,6 +47,7 @@ use self::settings::Settings;
 use self::trouble::Trouble;
 use self::ts::Ts;
 use self::typing::Typing;
+use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::parts::Journal;
@@ -68,6 +69,7 @@ pub const KIND: Kind = Kind {
         let settings = Settings::of(setup)?;
         Ok(vec![settings.bot_token, settings.app_token])
     },
+    hears: Hears::CHAT,
 };
 
 /// Where it is, in a few words.

@@ -42,6 +42,7 @@ use self::pace::Pace;
 use self::settings::Settings;
 use self::typing::Typing;
 use self::updates::Bot;
+use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::parts::Journal;
@@ -64,6 +65,7 @@ pub const KIND: Kind = Kind {
     },
     secrets: |setup| Ok(vec![Settings::of(setup)?.token_secret]),
     probe: Some(probe::begin),
+    hears: Hears::CHAT,
 };
 
 /// Who the instance is to Telegram.

@@ -30,6 +30,7 @@ pub use hook::{Hook, Posted, Rejected};
 pub use sign::{Forged, Head, ID, SIGNATURE, TIMESTAMP};
 
 use self::settings::Settings;
+use crate::hears::Hears;
 use crate::http::{Ask, Client, HeaderName};
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, Setup};
@@ -59,6 +60,7 @@ pub const KIND: Kind = Kind {
     },
     secrets: |setup| Ok(vec![Settings::of(setup)?.secret]),
     probe: Some(probe::begin),
+    hears: Hears::OPEN,
 };
 
 /// Where it posts, and where it is posted to, in a few words.

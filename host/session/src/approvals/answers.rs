@@ -20,6 +20,7 @@ use twobox_model::approval::{
     Approval, Meant, Verdict, has_form_of_answer, is_number, meant, named_code, without_code,
 };
 use twobox_model::channel::{Address, Refusal};
+use twobox_model::people::Speaker;
 use twobox_store::DbError;
 use twobox_store::approvals::{AskedThere, Decide, Said, SaidIn, There};
 use twobox_store::notices::Notice;
@@ -82,22 +83,27 @@ impl Task {
     /// decide, and no agent is given them. One that is handed in once more does so no second time.
     pub(crate) async fn take_answers(
         &mut self,
-        messages: Vec<NewMessage>,
+        messages: Vec<(NewMessage, Speaker)>,
     ) -> Result<Vec<NewMessage>, Refusal> {
         let mut taken: Vec<NewMessage> = Vec::with_capacity(messages.len());
-        for message in messages {
-            let said = message.trigger && message.run_id.is_none() && message.kind == KIND_CHAT;
+        for (message, by) in messages {
+            // Also what is only context: an answer has to name nobody.
+            let said = message.run_id.is_none() && message.kind == KIND_CHAT;
             let is_answer = said
                 && has_form_of_answer(&Chat::from_content(&message.content).text)
                 && !taken.contains(&message)
-                && self.take_answer(&message).await?;
+                && self.take_answer(&message, by).await?;
             taken.push(if is_answer { as_word(&message) } else { message });
         }
         Ok(taken)
     }
 
     /// Whether it is no message to the agent.
-    async fn take_answer(&mut self, message: &NewMessage) -> Result<bool, Refusal> {
+    async fn take_answer(
+        &mut self,
+        message: &NewMessage,
+        speaker: Speaker,
+    ) -> Result<bool, Refusal> {
         let address = address_of_origin(&message.origin, &self.reply_address);
         let chat = Chat::from_content(&message.content);
         let digest = digest16(&message.content);
@@ -132,7 +138,7 @@ impl Task {
                 let Approval { session, id, digest, .. } = *approval;
                 let by = chat.sender.unwrap_or_else(|| "the chat".to_owned());
                 let said_in = Some(said_in.clone());
-                let order = Decide { session, id, digest, verdict, by, said_in };
+                let order = Decide { session, id, digest, verdict, by, speaker, said_in };
                 self.take_decision(&there, order, address).await
             }
         };

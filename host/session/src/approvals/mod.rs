@@ -31,6 +31,7 @@ use crate::signal::Reason;
 use crate::task::{Task, Trouble};
 use twobox_model::approval::{self, Approval, Kind, Prompt, Status, Verdict};
 use twobox_model::channel::Address;
+use twobox_model::people::Speaker;
 use twobox_store::DbError;
 use twobox_store::approvals::{Asking, Bound, Bounds, Decide, NewApproval, Undecided, asked_by};
 use twobox_store::sessions::DUE_NOW;
@@ -205,7 +206,8 @@ impl Task {
     /// Carries out a person's decision. The error is a sentence for them.
     pub(super) async fn handle_decision(&mut self, decision: Decision) -> Result<Approval, String> {
         let Decision { id, digest, verdict, by } = decision;
-        let order = Decide { session: self.id, id, digest, verdict, by, said_in: None };
+        let speaker = Speaker::Operator;
+        let order = Decide { session: self.id, id, digest, verdict, by, speaker, said_in: None };
         match self.decide(order).await {
             Ok(Ok(approval)) => Ok(approval),
             Ok(Err(why)) => Err(why),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use twobox_shared::claim::CONTEXT_MAX;
+use twobox_shared::content::KIND_CHAT;
 use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{
     Accepted, Cursor, Delivery, Destination, Inbox, InboxTx, NewMessage, Origin,
@@ -157,6 +158,9 @@ impl Boxes {
                 self.put_files(&stored.id, files)?;
             }
             accepted.push(stored);
+        }
+        if messages.iter().any(|message| message.kind == KIND_CHAT) {
+            tx.trim_context(now)?;
         }
         tx.commit()?;
         Ok(accepted)

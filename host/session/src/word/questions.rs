@@ -12,6 +12,7 @@ use twobox_shared::open::BoxError;
 use crate::boxes::{Boxes, Writers};
 use crate::task::{Task, Trouble};
 use twobox_model::approval::{Approval, Verdict};
+use twobox_model::people::Speaker;
 use twobox_store::approvals::Decide;
 
 impl Boxes {
@@ -67,7 +68,9 @@ impl Task {
         for Approval { session, id, digest, request, .. } in pending {
             if asked.iter().any(|row| row.as_str() == request) {
                 let (verdict, by) = (Verdict::Deny, by.clone());
-                let order = Decide { session, id, digest, verdict, by, said_in: None };
+                // Whoever may stop a turn may end what it asks.
+                let speaker = Speaker::Operator;
+                let order = Decide { session, id, digest, verdict, by, speaker, said_in: None };
                 // Whoever was faster has decided it.
                 drop(self.decide(order).await?);
             }

@@ -18,10 +18,12 @@ pub use self::reading::{AskedThere, Listed, Pending, Said, There};
 use self::reading::{find, of_request};
 use crate::audit::{self, Note};
 use crate::notices::{self, Notice};
+use crate::people;
 use crate::sessions::{self, DUE_NOW};
 use crate::{Approvals, DbError, Operation, failed};
 use twobox_model::approval::{self, Approval, Happening, Subject, Unfit, Verdict, after};
 use twobox_model::channel::Address;
+use twobox_model::people::{MAY_NOT_DECIDE, Speaker};
 
 /// A day, in which so many may be asked.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -93,6 +95,8 @@ pub struct Decide {
     pub verdict: Verdict,
     /// Who they are, for people.
     pub by: String,
+    /// Who they are, for what they may.
+    pub speaker: Speaker,
     /// The message in which they said so, if it was one.
     pub said_in: Option<SaidIn>,
 }
@@ -122,6 +126,12 @@ pub enum Undecided {
         "there is no such approval (any more); `twobox approvals list --all` shows what there is"
     )]
     Unknown,
+    /// Whoever says it may not decide it.
+    #[error("[{}] {MAY_NOT_DECIDE}", approval.code)]
+    NotAllowed {
+        /// As it is.
+        approval: Box<Approval>,
+    },
     /// It is over, or this is no answer to it.
     #[error("{why}: {}", approval::told(approval))]
     Unfit {
@@ -326,6 +336,10 @@ fn decide(
         Ok(becomes) => becomes,
         Err(why) => return Ok(Err(Undecided::Unfit { why, approval })),
     };
+    let kind = approval.subject.kind;
+    if !people::may_decide(&tx, &order.speaker, order.session, kind).map_err(&step)? {
+        return Ok(Err(Undecided::NotAllowed { approval }));
+    }
     let changed = tx
         .execute(
             "UPDATE approvals
@@ -353,7 +367,7 @@ fn decide(
     tell(&tx, &decided, order.said_in.as_ref().map(|it| &it.message), now)?;
     sessions::mark(&tx, order.session, Some(DUE_NOW))?;
     let note = Note {
-        actor: &order.by,
+        actor: &actor(order),
         action: status.as_str(),
         subject: &format!("approval {}", order.id),
         detail: &format!("{} {}", decided.subject.what, decided.digest),
@@ -361,6 +375,16 @@ fn decide(
     audit::note(&tx, &note, now).map_err(&step)?;
     tx.commit().map_err(step)?;
     Ok(Ok(decided))
+}
+
+/// Who has decided, for the audit: what people call themselves is their own word, and their id is not.
+fn actor(order: &Decide) -> String {
+    match &order.speaker {
+        Speaker::Person { channel, sender: Some(sender), .. } => {
+            format!("{} ({channel}:{sender})", order.by)
+        }
+        Speaker::Person { sender: None, .. } | Speaker::Operator => order.by.clone(),
+    }
 }
 
 /// Whether the message of `order` is the one by which it was decided.

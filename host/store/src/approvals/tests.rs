@@ -79,6 +79,7 @@ fn decision(approval: &Approval, verdict: Verdict) -> Decide {
         digest: approval.digest.clone(),
         verdict,
         by: "the operator".to_owned(),
+        speaker: Speaker::Operator,
         said_in: None,
     }
 }
@@ -307,7 +308,7 @@ fn what_one_agent_asks_the_others_in_the_chat_know_of_while_it_listens_there() {
     let other: SessionId = OTHER.parse().unwrap();
     let wire = |agent: &str, mode: &str| {
         let params = [CHAT, agent, mode];
-        store.raw().execute("INSERT INTO wirings VALUES (?, ?, ?, 0)", params).unwrap();
+        store.raw().execute("INSERT INTO wirings VALUES (?, ?, ?, 0, NULL)", params).unwrap();
     };
     // Another agent's, which hears the chat too.
     {
@@ -416,4 +417,29 @@ fn people_see_what_is_pending_and_what_has_reached_nobody() {
     let ids: Vec<_> = at.iter().map(|it| it.approval.id).collect();
     assert_eq!(ids, [first.id, second.id], "what is pending comes first");
     assert_eq!(at.iter().map(AskedThere::was_sent).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn only_who_may_decides_and_the_audit_has_their_id() {
+    let (_folder, store) = fresh();
+    let approval = asked(&store, "r0");
+    let by = |sender: &str, lax| Decide {
+        by: "ann".to_owned(),
+        speaker: Speaker::Person { channel: "m".to_owned(), sender: Some(sender.to_owned()), lax },
+        ..decision(&approval, Verdict::Approve)
+    };
+    let refused = decide(&store, by("7", false)).unwrap_err();
+    assert!(matches!(refused, Undecided::NotAllowed { .. }), "{refused}");
+    assert!(refused.to_string().contains("only an admin of this agent or an owner"), "{refused}");
+    let who = people::Who::Identity { channel: "m".to_owned(), sender: "8".to_owned() };
+    let owner = people::Granting { role: twobox_model::people::Role::Owner, agent: None };
+    store.people().grant(who, owner, &SystemIds, NOW).wait().unwrap();
+    let lax = decide(&store, by("7", true)).unwrap_err();
+    assert!(matches!(lax, Undecided::NotAllowed { .. }), "there is an owner: {lax}");
+    assert_eq!(decide(&store, by("8", false)).unwrap().status, Status::Approved);
+    let actor: String = store
+        .raw()
+        .query_row("SELECT actor FROM audit WHERE action = 'approved'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(actor, "ann (m:8)");
 }

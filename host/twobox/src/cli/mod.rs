@@ -17,6 +17,7 @@ mod identity;
 mod init;
 mod models;
 mod output;
+mod people;
 mod programs;
 mod schedules;
 mod secrets;
@@ -131,6 +132,9 @@ enum Command {
     /// What agents ask of people: list, show, approve, deny, answer.
     #[command(subcommand)]
     Approvals(approvals::ApprovalsCommand),
+    /// Who is heard and may do what: list, show, pair, grant, revoke, block, unblock, forget, claim-code.
+    #[command(subcommand)]
+    People(people::PeopleCommand),
     /// What agents have put off for later: list, cancel, pause, resume.
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
@@ -262,6 +266,7 @@ fn run(command: Command, context: &Context) -> Result<ExitCode, Failure> {
         Command::Approvals(command) => approvals::run(context, command),
         Command::Tasks(command) => tasks::all(context, command),
         Command::Channels(command) => in_tokio(channels::run(context, command)),
+        Command::People(command) => people::run(context, command),
         Command::Wire(command) => wire::run(context, &command),
         Command::Secrets(command) => secrets::run(context, &command),
         Command::Usage(arguments) => usage::run(context, arguments),

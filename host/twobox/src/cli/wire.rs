@@ -10,6 +10,7 @@ use twobox_shared::ids::SystemIds;
 use super::Context;
 use super::output::{Failure, printable, table};
 use twobox_model::channel::COMMAND;
+use twobox_model::people::Engage;
 use twobox_store::messaging::{NewWiring, SessionMode};
 use twobox_store::wirings::WireError;
 
@@ -31,6 +32,10 @@ pub(super) enum WireCommand {
         /// One session for all, or one for each thread.
         #[arg(long, value_parser = super::agents::session_mode(), default_value = "shared")]
         session_mode: SessionMode,
+        /// What of a chat with several people starts a turn: mention, always or context. Without it, what the
+        /// channel's `groups` says, or what the wiring that is there has.
+        #[arg(long, value_parser = engage)]
+        engage: Option<Engage>,
     },
     /// List who listens where.
     List,
@@ -48,18 +53,23 @@ pub(super) enum WireCommand {
 
 pub(super) fn run(context: &Context, command: &WireCommand) -> Result<ExitCode, Failure> {
     match command {
-        WireCommand::Add { agent, channel, chat, name, session_mode } => {
+        WireCommand::Add { agent, channel, chat, name, session_mode, engage } => {
             let new = NewWiring {
                 channel_type: channel.clone(),
                 platform_id: chat.clone(),
                 name: name.clone(),
                 mode: *session_mode,
+                engage: *engage,
             };
             add(context, agent, new)
         }
         WireCommand::List => list(context),
         WireCommand::Remove { agent, channel, chat } => remove(context, agent, channel, chat),
     }
+}
+
+fn engage(word: &str) -> Result<Engage, String> {
+    Engage::parse(word).ok_or_else(|| "use mention, always or context".to_owned())
 }
 
 fn add(context: &Context, agent: &str, new: NewWiring) -> Result<ExitCode, Failure> {
@@ -105,6 +115,7 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
                     wiring.platform_id.clone(),
                     wiring.name.clone(),
                     wiring.mode.as_str().to_owned(),
+                    wiring.engage.map_or("", Engage::as_str).to_owned(),
                 ]
             })
             .collect();
@@ -112,7 +123,7 @@ fn list(context: &Context) -> Result<ExitCode, Failure> {
             true => context
                 .output
                 .advise("no agent listens anywhere: `twobox agents add NAME` makes one"),
-            false => table(["AGENT", "CHANNEL", "CHAT", "NAME", "SESSIONS"], &rows),
+            false => table(["AGENT", "CHANNEL", "CHAT", "NAME", "SESSIONS", "ENGAGE"], &rows),
         }
     });
     Ok(ExitCode::SUCCESS)

@@ -128,8 +128,9 @@ pub async fn run(
     if core.parts.config.runtime == RuntimeKind::Process {
         tracing::warn!("{}", process::WARNING);
     }
+    let manners = kinds::manners(&core.parts.config.channels)?;
     let scheduler = Scheduler::new(Arc::clone(&core), life.owner);
-    let intake: Arc<dyn Intake> = Arc::new(Router::new(Arc::clone(&core)));
+    let intake: Arc<dyn Intake> = Arc::new(Router::new(Arc::clone(&core), manners));
     let channels = Lives::begin(channels, &intake);
     let operations = Arc::new(RunningHost::new(Arc::clone(&core), Arc::clone(&scheduler)));
     let path = core.parts.data.socket();

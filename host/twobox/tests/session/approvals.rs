@@ -260,6 +260,7 @@ async fn a_quarantined_session_with_a_broken_inbox_and_a_decision_is_at_rest() {
         digest: asked.digest.clone(),
         verdict: twobox_model::approval::Verdict::Choose(1),
         by: "the operator".to_owned(),
+        speaker: twobox_model::people::Speaker::Operator,
         said_in: None,
     };
     store.approvals().decide(order, world.core.parts.clock.now()).await.unwrap().unwrap();

@@ -344,7 +344,7 @@ impl World {
             }
         });
         Self {
-            intake: Router::new(Arc::clone(&core)),
+            intake: Router::new(Arc::clone(&core), HashMap::new()),
             operations: RunningHost::new(
                 Arc::clone(&core),
                 Scheduler::new(Arc::clone(&core), HostId::generate(&SystemIds)),

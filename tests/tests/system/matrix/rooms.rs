@@ -29,7 +29,7 @@ fn a_stranger_is_not_heard_and_invites_in_vain() {
     assert_eq!(place.answers(&room).len(), 1);
     let members = eve.ask("GET", &format!("/client/v3/rooms/{lured}/joined_members"), None);
     assert!(members["joined"].get(&place.bot).is_none(), "{members}");
-    assert!(place.world.host_log().contains("an invitation of somebody who is not heard"));
+    assert!(place.world.host_log().contains("an invitation of somebody who is never heard"));
 }
 
 #[test]
@@ -128,7 +128,9 @@ fn an_encrypted_room_is_refused_in_words_once() {
     // Nothing is sent there in the clear, whoever is wired.
     place.wire(&room);
     let hand_in = ["send", "--channel", "matrix", "--chat", &room, "--id", "m1", "hello"];
-    place.world.twobox(&hand_in);
+    let nameless = place.world.run(&hand_in);
+    assert!(!nameless.status.success(), "somebody has to say who says so");
+    place.world.twobox(&[&hand_in[..], &["--sender-id", &place.me.id]].concat());
     let sessions = place.world.sessions();
     let session =
         sessions.iter().find(|it| it.messages().iter().any(|it| it.content.contains("\"hello\"")));

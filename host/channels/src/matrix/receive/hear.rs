@@ -15,7 +15,6 @@ use super::super::events::{self, Batch, Event, Message};
 use super::super::kept::ROOMS_MAX;
 use super::super::path::{step, transaction};
 use super::super::rooms::Who;
-use super::super::settings::Groups;
 use super::super::{Account, MatrixChannel};
 use crate::instance::Surroundings;
 
@@ -53,7 +52,7 @@ impl MatrixChannel {
                     self.hear_message(surroundings, account, room, message).await?;
                 }
                 Some(Event::Encrypted(sender)) if !is_before => {
-                    if sender != account.user && self.settings.senders.has(&sender) {
+                    if sender != account.user && self.settings.senders.may_ever_hear(&sender) {
                         self.refuse_encrypted(account, room).await;
                     }
                 }
@@ -109,13 +108,6 @@ impl MatrixChannel {
         if lock(&self.unheard).contains(&message.id) {
             return Ok(());
         }
-        if !self.settings.senders.has(&message.sender) {
-            if let Some(before) = warned("stranger on matrix", &message.sender) {
-                let sender = message.sender;
-                tracing::info!(channel = self.id, sender, room, before, "somebody is not heard");
-            }
-            return Ok(());
-        }
         let (client, token, us) = (&self.client, &account.token, account.user.as_str());
         let who = match self.rooms.who(client, token, room, &message.sender, us).await {
             Ok(who) => who,
@@ -140,8 +132,9 @@ impl MatrixChannel {
                 self.note_unheard(event);
                 self.tell_unwired(room);
             }
-            Err(Refusal::Unheard { say: None }) => {}
+            Err(Refusal::Unheard { say: None }) => self.note_unheard(event),
             Err(refusal @ (Refusal::TooManyThreads { .. } | Refusal::Unheard { say: Some(_) })) => {
+                self.note_unheard(event);
                 let relation = Relation { thread, reply_to: None };
                 let key = format!("host:{id}");
                 self.say(account, room, &key, &refusal.to_string(), &relation).await;
@@ -153,7 +146,7 @@ impl MatrixChannel {
         Ok(())
     }
 
-    /// The message for the host, if it is for the host: in a group somebody has to name the account.
+    /// The message for the host, which decides who is heard and what engages an agent.
     fn inbound(
         &self,
         account: &Account,
@@ -162,16 +155,12 @@ impl MatrixChannel {
         who: Who,
     ) -> Option<Inbound> {
         let addressed = events::addressed(&message, &account.user, who.ours.as_deref());
-        let is_meant = who.direct
-            || self.settings.groups == Groups::Always
-            || addressed.mentioned
-            || events::is_word(&addressed.text);
         // Ids of old rooms may have a slash.
         let id = MessageId::parse(&message.id.replace('/', "%2F")).ok();
         if id.is_none() || room.len() > bounds::NAME.most {
             tracing::warn!(channel = self.id, room, "a message has no id that can be kept");
         }
-        let id = id.filter(|_| is_meant && room.len() <= bounds::NAME.most)?;
+        let id = id.filter(|_| room.len() <= bounds::NAME.most)?;
         let sender = who.name.filter(|name| !name.is_empty());
         let address = Address {
             channel_type: self.id.clone(),

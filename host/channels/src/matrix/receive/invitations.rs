@@ -35,11 +35,11 @@ const PAUSE: Backoff =
 const LONG: Duration = Duration::from_secs(60);
 
 impl MatrixChannel {
-    /// Notes the rooms to which it is invited by somebody who is heard.
+    /// Notes the rooms to which it is invited by somebody who is heard, or may be once they are let in.
     pub(super) fn note_invitations(&self, account: &Account, invited: &BTreeMap<String, Invited>) {
         for (room, invitation) in invited {
             let inviter = inviter(invitation, &account.user);
-            match inviter.filter(|it| self.settings.senders.has(it)) {
+            match inviter.filter(|it| self.settings.senders.may_ever_hear(it)) {
                 Some(_) => {
                     let mut kept = lock(&self.kept);
                     if kept.invited.len() < ROOMS_MAX {
@@ -54,7 +54,7 @@ impl MatrixChannel {
                             inviter,
                             room,
                             before,
-                            "an invitation of somebody who is not heard is left alone"
+                            "an invitation of somebody who is never heard is left alone"
                         );
                     }
                 }

@@ -16,6 +16,7 @@ use twobox_shared::inbox::NewMessage;
 
 use super::{Scheduler, lock};
 use twobox_model::channel::Refusal;
+use twobox_model::people::Speaker;
 use twobox_session::command::Command;
 use twobox_session::run::{RunOrder, RunState};
 use twobox_shared::errors::chain;
@@ -295,7 +296,9 @@ impl Scheduler {
             run_id: Some(run.id.to_string()),
         };
         let (reply, answer) = oneshot::channel();
-        self.core.send(hold.session, Command::Accept { message, files: Vec::new(), reply }).await;
+        let by = Speaker::Operator;
+        let accept = Command::Accept { message, files: Vec::new(), by, reply };
+        self.core.send(hold.session, accept).await;
         match answer.await {
             Ok(Ok(_)) => {
                 fault::point(CrashPoint::HostRunStored);

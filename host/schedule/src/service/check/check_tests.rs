@@ -282,6 +282,7 @@ fn a_chat_is_found_by_its_name_and_by_its_id_and_a_mistake_says_what_helps() {
             platform_id: platform_id.to_owned(),
             name: name.map(str::to_owned),
             mode: SessionMode::Shared,
+            engage: None,
         };
         world.store.wirings().wire(&agent, new, &[], &SystemIds, NOW).wait().unwrap();
     };

@@ -16,6 +16,7 @@ use twobox_shared::ids::SystemIds;
 
 use super::output::{Failure, flag, json_line, say};
 use super::{Context, agents};
+use twobox_app::intake::fresh_claim_code;
 use twobox_app::place;
 use twobox_app::token::Token;
 use twobox_config as config;
@@ -66,6 +67,14 @@ pub(super) async fn run(
         host.agents().add(FIRST_AGENT, SessionMode::Shared, &SystemIds, now).wait()?;
         made.push(format!("agent {FIRST_AGENT}"));
     }
+    let claim = match host.people().was_claimable().wait()? {
+        true => None,
+        false => {
+            let code = fresh_claim_code().map_err(Failure::new)?;
+            let until = host.people().make_claim(&code, now).wait()?;
+            Some((code, until))
+        }
+    };
     let model = match model {
         None if ask::somebody(context) && !data.agent_config(FIRST_AGENT).exists() => {
             let (config, _) = context.load_config(&data.config())?;
@@ -86,6 +95,7 @@ pub(super) async fn run(
             "data": data.root(), "install_id": install, "runtime": runtime, "why": why,
             "image": (runtime == RuntimeKind::Docker).then_some(&config.containers.image),
             "timezone": config.schedule.timezone,
+            "claim_code": claim.as_ref().map(|(code, _)| code),
             "made": made, "programs": taken_over, "closed": closed, "next": next,
         });
         json_line(&answer);
@@ -100,6 +110,11 @@ pub(super) async fn run(
     }
     for step in next {
         say(&format!("next           {step}"));
+    }
+    if let Some((code, until)) = claim {
+        say(&format!(
+            "owner          whoever says /claim {code} in a chat of yours, once, until {until}"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,8 @@
 //! The intake: finds the sessions that a message is for, keeps the order of messages, and wakes those who
-//! waited for somebody at an address.
+//! waited for somebody at an address. Who is heard is decided here, before anything of a message is stored.
+
+mod people;
+mod streaks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,18 +14,24 @@ use tokio::sync::{mpsc, oneshot};
 use twobox_shared::content::{Chat, KIND_CHAT, KIND_WORD};
 use twobox_shared::ids::SessionId;
 use twobox_shared::inbox::{Accepted, NewMessage, Origin};
+use twobox_shared::time::UnixMillis;
 
 use twobox_channels::Intake;
 use twobox_model::backoff::Backoff;
 use twobox_model::channel::{Address, Inbound, Receipt, Refusal};
 use twobox_model::chat_word::ChatWord;
 use twobox_model::incoming::{IncomingFile, NamedFile, sorted};
+use twobox_model::people::{PeopleWord, Speaker};
 use twobox_session::command::Command;
 use twobox_session::core::Core;
 use twobox_session::signal::Reason;
 use twobox_shared::errors::chain;
-use twobox_store::routing::Found;
+use twobox_store::routing::{Found, Hearer, Said};
 use twobox_store::storage::{explain, passes};
+
+use self::people::Desk;
+pub use self::people::{Manners, fresh_claim_code, fresh_pairing_code};
+use self::streaks::{Row, Streaks};
 
 /// How many messages are routed with one look into `host.db`.
 const ROUTE_BATCH: usize = 256;
@@ -35,6 +44,7 @@ const OUTSTANDING: Backoff =
 #[derive(Debug)]
 pub struct Router {
     core: Arc<Core>,
+    manners: Arc<Manners>,
     arrivals: mpsc::UnboundedSender<Arrival>,
     /// Whether those with anything outstanding were woken since the start.
     woke_outstanding: AtomicBool,
@@ -56,11 +66,13 @@ struct Pending {
 }
 
 impl Router {
-    /// In front of `core`. Must be called within a Tokio runtime.
-    pub fn new(core: Arc<Core>) -> Self {
+    /// In front of `core`, for channels that listen as `manners` says; others are open. Must be called within a
+    /// Tokio runtime.
+    pub fn new(core: Arc<Core>, manners: Manners) -> Self {
         let (arrivals, arriving) = mpsc::unbounded_channel();
-        tokio::spawn(route(Arc::clone(&core), arriving));
-        Self { core, arrivals, woke_outstanding: AtomicBool::new(false) }
+        let manners = Arc::new(manners);
+        tokio::spawn(route(Arc::clone(&core), Arc::clone(&manners), arriving));
+        Self { core, manners, arrivals, woke_outstanding: AtomicBool::new(false) }
     }
 
     async fn accept_message(&self, message: Inbound) -> Result<Vec<Receipt>, Refusal> {
@@ -89,8 +101,10 @@ impl Intake for Router {
         self.accept_message(message).boxed()
     }
 
-    fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {
-        Box::pin(async { true })
+    /// What is not known now is fetched: whether it is given to anybody is decided once more as it is accepted.
+    fn takes_files<'a>(&'a self, message: &'a Inbound) -> BoxFuture<'a, bool> {
+        let heard = self.core.parts.store.sessions().hear(people::said(message, &self.manners));
+        async { heard.await.unwrap_or(true) }.boxed()
     }
 
     /// Whoever waits for somebody there looks at once. Of those who sleep since before this host
@@ -129,33 +143,66 @@ impl Intake for Router {
 /// Hands messages to their sessions in the order in which they arrived, which is the order in which
 /// a person has said them. It never waits for a session or for a client, so that none holds up
 /// another.
-async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
-    let per_hour = core.parts.config.limits.new_sessions_per_hour;
+async fn route(
+    core: Arc<Core>,
+    manners: Arc<Manners>,
+    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+) {
     let mut batch = Vec::new();
-    let mut complaint: Option<String> = None; // said once, and not for every message
+    let mut routing = Routing {
+        per_hour: core.parts.config.limits.new_sessions_per_hour,
+        desk: Desk::new(Arc::clone(&core)),
+        streaks: Streaks::default(),
+        complaint: None,
+        manners,
+        core,
+    };
     while arrivals.recv_many(&mut batch, ROUTE_BATCH).await > 0 {
-        let addresses = batch.iter().map(|arrival| arrival.message.address.clone()).collect();
-        let (ids, now) = (Arc::clone(&core.parts.ids), core.parts.clock.now());
-        let routing = core.parts.store.sessions().route(addresses, per_hour, ids, now);
+        routing.route(batch.drain(..)).await;
+    }
+}
+
+/// What the routing of messages needs and remembers.
+struct Routing {
+    core: Arc<Core>,
+    manners: Arc<Manners>,
+    desk: Desk,
+    streaks: Streaks,
+    per_hour: usize,
+    /// Why nothing is taken, which is said once, and not for every message.
+    complaint: Option<String>,
+}
+
+impl Routing {
+    async fn route(&mut self, batch: impl Iterator<Item = Arrival>) {
+        // What is said about people with a code is no message, and begins nothing.
+        let mut waiting: Vec<(Arrival, Said)> = Vec::new();
+        for arrival in batch {
+            if let Some(word) = PeopleWord::of(&arrival.message.chat.text) {
+                let done = self.desk.carry_out(word, &arrival.message).await;
+                if let Some(refusal) = done {
+                    drop(arrival.routed.send(Err(refusal)));
+                    continue;
+                }
+            }
+            let said = people::said(&arrival.message, &self.manners);
+            waiting.push((arrival, said));
+        }
+        let (ids, now) = (Arc::clone(&self.core.parts.ids), self.core.parts.clock.now());
+        let all = waiting.iter().map(|(_, said)| said.clone()).collect();
+        let routing = self.core.parts.store.sessions().route(all, self.per_hour, ids, now);
         let found = routing.await.map_err(|error| {
-            let reason = explain(&error, core.parts.data.root());
+            let reason = explain(&error, self.core.parts.data.root());
             (format!("the message could not be stored: {reason}"), passes(&error))
         });
         let trouble = found.as_ref().err().map(|(reason, _)| reason);
-        if let Some(reason) = trouble.filter(|reason| complaint.as_ref() != Some(reason)) {
+        if let Some(reason) = trouble.filter(|reason| self.complaint.as_ref() != Some(reason)) {
             tracing::warn!(reason, "messages are refused");
         }
-        complaint = trouble.cloned();
-        for (number, arrival) in batch.drain(..).enumerate() {
+        self.complaint = trouble.cloned();
+        for (number, (arrival, said)) in waiting.into_iter().enumerate() {
             let routed = match &found {
-                Ok(found) => match &found[number] {
-                    Found::Sessions(sessions) => hand_over(&core, sessions, arrival.message),
-                    Found::TooMany { until } => {
-                        tell_flood(&arrival.message.address);
-                        let minutes = until.since(now).as_secs() / 60 + 1;
-                        Err(Refusal::TooManyThreads { most: per_hour, minutes })
-                    }
-                },
+                Ok(found) => self.take(&found[number], arrival.message, &said, now).await,
                 Err((reason, passes)) => {
                     Err(Refusal::TryAgain { reason: reason.clone(), passes: *passes })
                 }
@@ -163,6 +210,52 @@ async fn route(core: Arc<Core>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) 
             // Whoever asked may have gone; the message is on its way all the same.
             drop(arrival.routed.send(routed));
         }
+    }
+
+    /// Does with `message` what was found for it.
+    async fn take(
+        &mut self,
+        found: &Found,
+        message: Inbound,
+        said: &Said,
+        now: UnixMillis,
+    ) -> Result<Vec<Pending>, Refusal> {
+        let (hearers, rules) = match found {
+            Found::Heard { hearers, rules } => (hearers, *rules),
+            Found::Nobody => {
+                let Address { channel_type, platform_id, .. } = message.address;
+                return Err(Refusal::NobodyListens { channel_type, platform_id });
+            }
+            Found::Unheard(why) => return Err(self.desk.unheard(*why, &message).await),
+            Found::TooMany { until } => {
+                tell_flood(&message.address);
+                let minutes = until.since(now).as_secs() / 60 + 1;
+                return Err(Refusal::TooManyThreads { most: self.per_hour, minutes });
+            }
+        };
+        if let Some(word) = PeopleWord::of(&message.chat.text) {
+            return Err(people::heard(&word));
+        }
+        let mut hearers = hearers.clone();
+        match self.streaks.note(&message, said, (&hearers, rules), now) {
+            Row::Short => {}
+            Row::Ends => {
+                let Address { channel_type: channel, platform_id: chat, .. } = &message.address;
+                tracing::warn!(
+                    channel,
+                    chat,
+                    "one and the same speaks alone in a group, as a program that answers an agent: it is answered \
+                     no more before somebody else speaks"
+                );
+                return Err(Refusal::Unheard { say: Some(streaks::told()) });
+            }
+            Row::Long => hearers.iter_mut().for_each(|hearer| hearer.trigger = false),
+        }
+        if hearers.is_empty() {
+            return Err(Refusal::Unheard { say: None });
+        }
+        let by = people::speaker(&message, &self.manners);
+        hand_over(&self.core, &hearers, message, &by)
     }
 }
 
@@ -189,14 +282,12 @@ fn named(chat: &mut Chat, files: Vec<IncomingFile>) -> Vec<NamedFile> {
 
 fn hand_over(
     core: &Arc<Core>,
-    sessions: &[SessionId],
+    hearers: &[Hearer],
     message: Inbound,
+    by: &Speaker,
 ) -> Result<Vec<Pending>, Refusal> {
     let Inbound { address, id, mut chat, files } = message;
     let Address { channel_type, platform_id, thread_id } = address;
-    if sessions.is_empty() {
-        return Err(Refusal::NobodyListens { channel_type, platform_id });
-    }
     // What is said to the host is no message for a model.
     let is_word = ChatWord::of(&chat.text).is_some() && files.is_empty();
     let files = named(&mut chat, files);
@@ -209,17 +300,21 @@ fn hand_over(
             platform_id: Some(platform_id),
             thread_id,
         },
-        trigger: !is_word,
+        trigger: false,
         process_after: None,
         source_session: None,
         run_id: None,
     };
-    sessions
+    hearers
         .iter()
-        .map(|session| {
+        .map(|Hearer { session, trigger }| {
             let (reply, answer) = oneshot::channel();
-            let command = Command::Accept { message: new.clone(), files: files.clone(), reply };
-            match core.offer(*session, command) {
+            let (message, files, by) = (
+                NewMessage { trigger: *trigger && !is_word, ..new.clone() },
+                files.clone(),
+                by.clone(),
+            );
+            match core.offer(*session, Command::Accept { message, files, by, reply }) {
                 true => Ok(Pending { session: *session, answer }),
                 false => Err(Refusal::TryAgain {
                     reason: format!("session {session} takes nothing at the moment"),
