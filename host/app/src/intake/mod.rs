@@ -179,6 +179,8 @@ impl Routing {
         let mut waiting: Vec<(Arrival, Said)> = Vec::new();
         for arrival in batch {
             if let Some(word) = PeopleWord::of(&arrival.message.chat.text) {
+                // What was said before it was said by whoever they were then.
+                self.settle(std::mem::take(&mut waiting)).await;
                 let done = self.desk.carry_out(word, &arrival.message).await;
                 if let Some(refusal) = done {
                     drop(arrival.routed.send(Err(refusal)));
@@ -187,6 +189,14 @@ impl Routing {
             }
             let said = people::said(&arrival.message, &self.manners);
             waiting.push((arrival, said));
+        }
+        self.settle(waiting).await;
+    }
+
+    /// Finds for all of `waiting`, with one look, who is to have it.
+    async fn settle(&mut self, waiting: Vec<(Arrival, Said)>) {
+        if waiting.is_empty() {
+            return;
         }
         let (ids, now) = (Arc::clone(&self.core.parts.ids), self.core.parts.clock.now());
         let all = waiting.iter().map(|(_, said)| said.clone()).collect();

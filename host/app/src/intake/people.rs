@@ -147,6 +147,9 @@ impl Desk {
             (false, Some(by)) => by,
             (false, None) => return silence(),
         };
+        if !is_proven(&by.sender) {
+            return say(UNPROVEN.to_owned());
+        }
         let parts = &self.core.parts;
         let (channel, sender) = (by.channel.clone(), by.sender.clone());
         let claiming = parts.store.people().claim(by, code, &*parts.ids, parts.clock.now());
@@ -214,6 +217,15 @@ impl Desk {
     }
 
     async fn invite(&self, stranger: Stranger, message: &Inbound) -> Refusal {
+        if !is_proven(&stranger.sender) {
+            // Whoever has the same name tomorrow would be heard as them.
+            let who = format!("{} {}", stranger.channel, stranger.sender);
+            let is_first = warned("unproven", &who) == Some(0);
+            return match is_first || PeopleWord::of(&message.chat.text).is_some() {
+                true => say(UNPROVEN.to_owned()),
+                false => silence(),
+            };
+        }
         let wants = PeopleWord::of(&message.chat.text) == Some(PeopleWord::WantsCode);
         let fresh = match fresh_pairing_code() {
             Ok(fresh) => fresh,
@@ -248,6 +260,16 @@ pub(super) fn heard(word: &PeopleWord) -> Refusal {
         PeopleWord::WantsCode => IS_HEARD.to_owned(),
         PeopleWord::Pair(_) | PeopleWord::Claim(_) => MAY_NOT_PAIR.to_owned(),
     })
+}
+
+/// What whoever has no account is told, who wants to be known.
+const UNPROVEN: &str = "Here anybody may take a name like yours, so nobody is known by it. Log in to an account of this \
+                        network first, and say it again.";
+
+/// Whether an id is one that its platform gives to nobody else. A channel whose platform tells somebody by a name that
+/// anybody may take tomorrow begins such an id with `nick:`.
+fn is_proven(sender: &str) -> bool {
+    !sender.starts_with("nick:")
 }
 
 fn say(text: String) -> Refusal {
