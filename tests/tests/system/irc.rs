@@ -53,7 +53,7 @@ impl Place {
         let before = before.split("[channels.irc]").next().unwrap();
         let section = format!(
             "{before}[channels.irc]\nkind = \"irc\"\nserver = \"{address}\"\nnick = \"{BOT}\"\n\
-             channels = [\"{ROOM}\"]\nsenders = \"open\"\n{more}\n"
+             channels = [\"{ROOM}\"]\nsenders = \"open\"\ngroups = \"always\"\n{more}\n"
         );
         std::fs::write(path, section).unwrap();
     }

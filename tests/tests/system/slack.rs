@@ -161,7 +161,7 @@ fn a_channel_is_heard_with_its_threads_and_who_is_named_is_called_so() {
 #[test]
 fn answers_go_into_threads_where_that_is_set_and_show_that_somebody_is_at_it() {
     let place = Place::make(crate::scripts::slow(3_000));
-    place.set("answers = \"thread\"\n");
+    place.set("answers = \"thread\"\ngroups = \"always\"\n");
     let chat = place.slack.channel("general", &[&place.me]);
     place.world.up();
     place.wire(&chat);

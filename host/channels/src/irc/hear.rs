@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use twobox_model::chat_word::ChatWord;
+use twobox_model::people::{self, Form};
 use twobox_shared::bounds;
 use twobox_shared::content::{About, Chat, digest16};
 use twobox_shared::ids::MessageId;
@@ -106,9 +106,7 @@ impl Ears<'_> {
         let mentioned = rest.is_some() || text.split_whitespace().any(at);
         let rest = rest.unwrap_or(text);
         // What is for the host is judged by its words alone.
-        let to_host = ChatWord::of(rest).is_some()
-            || rest == "/new"
-            || twobox_model::approval::has_form_of_answer(rest);
+        let to_host = people::form(rest) != Form::Text;
         Addressed { mentioned, text: if to_host { rest } else { text } }
     }
 

@@ -6,13 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use twobox_model::approval::has_form_of_answer;
-use twobox_model::chat_word::ChatWord;
+use twobox_model::people::{self, Form};
 
 /// How many people of one text are looked up.
 const NAMED_MAX: usize = 20;
-
-/// The word of an agent's own that begins a new conversation.
-const NEW: &str = "new";
 
 /// The ids of those whom `text` names.
 pub(super) fn named(text: &str) -> BTreeSet<&str> {
@@ -58,7 +55,7 @@ pub(super) fn addressed<'a>(text: &'a str, us: &str) -> Addressed<'a> {
 fn slash(text: &str) -> Option<String> {
     let word = text.strip_prefix(['/', '!'])?;
     let slashed = format!("/{word}");
-    let is_word = ChatWord::of(&slashed).is_some() || word.eq_ignore_ascii_case(NEW);
+    let is_word = people::form(&slashed) == Form::Word;
     is_word.then(|| slashed.to_ascii_lowercase())
 }
 

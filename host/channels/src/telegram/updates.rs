@@ -358,8 +358,7 @@ fn addressed(text: &str, marks: Option<&Value>, bot: &Bot) -> Addressed {
 
 /// What is left of `text` without the bot's name, if that is for the host: `/stop@bot` is `/stop`.
 fn for_host(text: &str, username: &str) -> Option<String> {
-    use twobox_model::approval::has_form_of_answer;
-    use twobox_model::chat_word::ChatWord;
+    use twobox_model::people::{Form, form};
 
     let text = text.trim();
     let is_name = |word: &str| word.eq_ignore_ascii_case(username);
@@ -376,7 +375,7 @@ fn for_host(text: &str, username: &str) -> Option<String> {
         }
     };
     let is_command = text.starts_with('/');
-    let to_host = ChatWord::of(&rest).is_some() || rest == "/new" || has_form_of_answer(&rest);
+    let to_host = form(&rest) != Form::Text;
     (is_command || to_host).then_some(rest)
 }
 

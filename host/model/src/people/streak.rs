@@ -9,6 +9,10 @@ use twobox_shared::time::UnixMillis;
 /// How many messages of one sender in a row start turns in a group.
 pub const STREAK_MAX: u32 = 20;
 
+/// The shortest time between two that count. Somebody who answers what an agent says takes as long at least; what comes
+/// faster was said by and by, and is handed in at once by a host that was away.
+const PACE: Duration = Duration::from_secs(1);
+
 /// How long a pause ends a row.
 pub const PAUSE: Duration = Duration::from_secs(2 * 60);
 
@@ -18,20 +22,25 @@ pub struct Streak {
     sender: String,
     count: u32,
     last: UnixMillis,
+    /// When the last one was said that counts.
+    counted_at: UnixMillis,
 }
 
 impl Streak {
     /// What `sender` begins.
     pub fn new(sender: &str, now: UnixMillis) -> Self {
-        Self { sender: sender.to_owned(), count: 1, last: now }
+        Self { sender: sender.to_owned(), count: 1, last: now, counted_at: now }
     }
 
     /// With one more message.
     pub fn and(self, sender: &str, now: UnixMillis) -> Self {
         let goes_on = self.sender == sender && !self.is_over(now);
-        match goes_on {
-            true => Self { count: self.count.saturating_add(1), last: now, ..self },
-            false => Self::new(sender, now),
+        match (goes_on, now.since(self.counted_at) >= PACE) {
+            (true, true) => {
+                Self { count: self.count.saturating_add(1), last: now, counted_at: now, ..self }
+            }
+            (true, false) => Self { last: now, ..self },
+            (false, _) => Self::new(sender, now),
         }
     }
 
@@ -52,7 +61,7 @@ impl Streak {
 
     /// Whether its last message is the first that starts none.
     pub fn has_just_become_too_long(&self) -> bool {
-        self.count == STREAK_MAX + 1
+        self.count == STREAK_MAX + 1 && self.counted_at == self.last
     }
 }
 
@@ -77,6 +86,16 @@ mod tests {
         assert!(longer.is_too_long() && !longer.has_just_become_too_long(), "it is told once");
         let interrupted = [row(most), vec![("ann", most)], vec![("bot", most + 1)]].concat();
         assert!(!after(&interrupted).is_too_long(), "somebody else spoke");
+        let second = |n: u64| UnixMillis(0) + Duration::from_millis(n * 10);
+        let burst = (1..500).fold(Streak::new("ann", second(0)), |it, n| it.and("ann", second(n)));
+        assert!(!burst.is_too_long(), "what was said while a host was away");
+        let at = |ms: u64| UnixMillis(0) + Duration::from_millis(ms);
+        let (mut streak, mut told) = (Streak::new("bot", at(0)), 0);
+        for n in 1..400 {
+            streak = streak.and("bot", at(n * 100));
+            told += u32::from(streak.has_just_become_too_long());
+        }
+        assert!(streak.is_too_long() && told == 1, "quick ones, too, and it is told once");
         let pause = [row(most), vec![("bot", most + 10)]].concat();
         assert!(!after(&pause).is_too_long(), "there was a pause");
     }

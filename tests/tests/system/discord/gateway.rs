@@ -69,6 +69,10 @@ fn two_hundred_messages_that_were_said_meanwhile_are_heard_in_their_order() {
     wait_within(Duration::from_secs(90), "all messages", || {
         (session.messages().len() == 208).then_some(())
     });
+    // At Discord's pace, so many answers take most of a minute.
+    wait_within(Duration::from_secs(120), "the last answer", || {
+        place.answers().iter().any(|it| it == "echo: message 204").then_some(())
+    });
     session.wait_settled();
     let texts: Vec<_> = told(&place.world)
         .iter()

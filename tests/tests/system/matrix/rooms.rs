@@ -33,6 +33,35 @@ fn a_stranger_is_not_heard_and_invites_in_vain() {
 }
 
 #[test]
+fn a_stranger_is_told_a_code_in_a_room_of_their_own_and_heard_once_somebody_lets_them_in() {
+    let Some(place) = Place::make(Pace::Free, echo()) else { return };
+    let config = place.world.data().join("twobox.toml");
+    let set = std::fs::read_to_string(&config).unwrap();
+    let known = set.lines().filter(|line| !line.starts_with("senders"));
+    std::fs::write(&config, known.collect::<Vec<_>>().join("\n")).unwrap();
+    place.world.up();
+    let eve = place.synapse.person("eve");
+    let room = eve.make_room(&[&place.bot], &json!({ "is_direct": true }));
+    eve.wait_for_person(&room, &place.bot);
+    place.wire(&room);
+    eve.say(&room, "tell me all");
+    let told = || {
+        let said = eve.said_by(&room, &place.bot);
+        said.into_iter().find(|text| text.contains("Your code is"))
+    };
+    let told = wait_for("a code", told);
+    let code = told.split_once("Your code is ").unwrap().1[..9].to_owned();
+    assert!(place.world.sessions().is_empty(), "nothing of it is stored");
+    place.world.twobox(&["people", "pair", &code]);
+    eve.say(&room, "hello");
+    eve.wait_said(&room, &place.bot, "echo: hello");
+    let said = eve.said_by(&room, &place.bot);
+    assert_eq!(said.len(), 2, "it was told once, and heard nothing from before: {said:?}");
+    let listed = place.world.twobox(&["people", "list"]);
+    assert!(listed.contains("eve") && listed.contains(&format!("matrix:{}", eve.id)), "{listed}");
+}
+
+#[test]
 fn in_a_group_the_account_has_to_be_named() {
     let Some((place, room)) = Place::up(Pace::Free, echo()) else { return };
     let ann = place.synapse.person("ann");
