@@ -48,7 +48,13 @@ impl EmailChannel {
         (heard, stuck): (&HashSet<String>, &mut Stuck),
     ) -> Result<Heard, String> {
         let known = known(mail);
-        if lock(&self.kept).knows(heard, &known.mark, mail.got) {
+        let is_known = {
+            let kept = lock(&self.kept);
+            // What waits is no mail of long ago, however long it waits.
+            let got = mail.got.filter(|_| !kept.waiting.contains(&mail.uid));
+            kept.knows(heard, &known.mark, got)
+        };
+        if is_known {
             return Ok(Heard::Done(known.mark));
         }
         let Some(from) = self.person(&known) else { return Ok(Heard::Done(known.mark)) };

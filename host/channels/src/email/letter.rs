@@ -143,7 +143,7 @@ pub(super) fn ids(header: &str) -> Vec<String> {
 /// Whether `text` can stand in a header as one word.
 pub(super) fn is_id(text: &str) -> bool {
     (1..=ID_MAX).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>".contains(&byte))
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"\\".contains(&byte))
 }
 
 fn correspondent(from: &MailHeader<'_>) -> Option<Correspondent> {

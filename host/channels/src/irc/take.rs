@@ -109,7 +109,9 @@ impl IrcChannel {
     /// Remembers a message until it is taken; whether there was room.
     fn keep_waiting(&self, waiting: &Waiting) -> bool {
         let kept = &mut lock(&self.kept).waiting;
-        let has_room = kept.len() < WAITING_MAX;
+        // One chat that is not taken costs the others no line of theirs.
+        let of_chat = kept.iter().filter(|it| it.platform_id == waiting.platform_id).count();
+        let has_room = kept.len() < WAITING_MAX && of_chat < WAITING_MAX / 4;
         if has_room {
             kept.push(waiting.clone());
         } else if let Some(before) = warned("too many messages wait on irc", &self.id) {

@@ -29,8 +29,12 @@ use super::ts::Ts;
 use super::{Account, SlackChannel};
 use crate::parts::{self, Looked, Part, Platform, Sent};
 
-/// After how long what was handed to Slack is in the conversation, or never will be.
-const SETTLED: Duration = Duration::from_secs(15);
+/// After how long what was handed to Slack is in the conversation, or never will be: as long as it is waited for, and
+/// then some.
+const SETTLED: Duration = Duration::from_secs(20 + 5);
+
+/// The same of a file, which is uploaded before it is shown.
+const FILE_SETTLED: Duration = Duration::from_secs(5 * 60 + 3 * 20 + 30);
 
 /// How far the clocks of Slack and this machine may be apart.
 const CLOCKS: Duration = Duration::from_secs(15 * 60);
@@ -185,11 +189,11 @@ impl Letter<'_> {
     }
 
     /// What is known of a part that was begun then, where it was looked for.
-    fn settled(found: Result<Option<Ts>, Looked>, begun: UnixMillis) -> Looked {
+    fn settled(found: Result<Option<Ts>, Looked>, begun: UnixMillis, within: Duration) -> Looked {
         match found {
             Ok(Some(ts)) => Looked::There(Some(ts.to_string())),
             Ok(None) => {
-                let left = SETTLED.saturating_sub(SystemClock.now().since(begun));
+                let left = within.saturating_sub(SystemClock.now().since(begun));
                 match left.is_zero() {
                     true => Looked::NotThere,
                     false => Looked::NotNow {
@@ -251,7 +255,11 @@ impl Platform<What> for Letter<'_> {
                     self.look_for(begun, |raw| is_marked(raw) || file.is_in(raw)).await
                 }
             };
-            Self::settled(found, begun)
+            let within = match &part.what {
+                What::Text(_) => SETTLED,
+                What::File(_) => FILE_SETTLED,
+            };
+            Self::settled(found, begun, within)
         }
         .boxed()
     }

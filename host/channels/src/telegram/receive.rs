@@ -107,6 +107,8 @@ impl TelegramChannel {
         failures: &AtomicI64,
     ) -> Result<Infallible, Stop> {
         let entered = self.enter().await?;
+        // What could not be written down before is not confirmed to Telegram before it is.
+        self.write_down().await?;
         let mut pauses = Pauses::new(pauses::PAUSE);
         let mut written = Instant::now();
         let mut has_begun = false;
@@ -138,7 +140,8 @@ impl TelegramChannel {
     /// Asks what was said, and says what was taken in.
     async fn listen(&self, token: &Token, wait: Duration) -> Result<Batch, Trouble> {
         let mut parameters = json!({
-            "timeout": wait.as_secs(), "limit": AT_ONCE, "allowed_updates": ALLOWED,
+            // Rounded up: a question that does not wait would be asked again at once.
+            "timeout": wait.as_millis().div_ceil(1000) as u64, "limit": AT_ONCE, "allowed_updates": ALLOWED,
         });
         if let Some(next) = lock(&self.kept).next {
             parameters["offset"] = json!(next);
@@ -272,7 +275,7 @@ impl TelegramChannel {
         for chat in due {
             let key = chat.to_string();
             let front = || lock(&self.kept).held.get(&chat).and_then(|held| held.front().cloned());
-            pauses.end(&key);
+            let mut is_held = false;
             while let Some(update) = front() {
                 if let Err(why) = self.hear(surroundings, entered, Some(&update)).await {
                     if let Some(before) =
@@ -287,9 +290,13 @@ impl TelegramChannel {
                         );
                     }
                     pauses.fail(&key, Instant::now(), None);
+                    is_held = true;
                     break;
                 }
                 lock(&self.kept).release(chat);
+            }
+            if !is_held {
+                pauses.end(&key);
             }
         }
         self.write_down().await

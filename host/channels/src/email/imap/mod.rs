@@ -324,9 +324,8 @@ impl Imap {
 
     async fn until(&mut self, tag: &str) -> Result<(Vec<Vec<Value>>, Status), String> {
         let mut said = Vec::new();
-        let server = self.server.clone();
         loop {
-            match within(PATIENCE, &server, self.response()).await? {
+            match self.response_within(PATIENCE).await? {
                 Response::Done { tag: other, status } if other == tag => return Ok((said, status)),
                 Response::Data(values) => {
                     self.note(&values);
@@ -340,14 +339,32 @@ impl Imap {
         }
     }
 
+    /// The next answer, which may take as long as it comes: it is silence that is not waited for longer than that.
+    async fn response_within(&mut self, patience: Duration) -> Result<Response, String> {
+        let server = self.server.clone();
+        loop {
+            if let Some(response) = self.whole()? {
+                return Ok(response);
+            }
+            within(patience, &server, self.wire.fill()).await?;
+        }
+    }
+
+    /// What was read already of an answer, if it is all of one.
+    fn whole(&mut self) -> Result<Option<Response>, String> {
+        let told = |why| format!("{}: {why}", self.server);
+        let Some(length) = syntax::complete(self.wire.read()).map_err(told)? else {
+            return Ok(None);
+        };
+        let bytes = self.wire.take(length);
+        syntax::read(&bytes).map(Some).map_err(|why| format!("{}: {why}", self.server))
+    }
+
     /// The next answer. Whoever stops waiting loses nothing.
     async fn response(&mut self) -> Result<Response, String> {
         loop {
-            let whole = syntax::complete(self.wire.read());
-            let whole = whole.map_err(|why| format!("{}: {why}", self.server))?;
-            if let Some(length) = whole {
-                let bytes = self.wire.take(length);
-                return syntax::read(&bytes).map_err(|why| format!("{}: {why}", self.server));
+            if let Some(response) = self.whole()? {
+                return Ok(response);
             }
             self.wire.fill().await?;
         }

@@ -4,7 +4,7 @@
 use twobox_shared::visible;
 
 /// The most bytes of an answer without its literals, of all of it, and how deep lists may be.
-const LINE_MAX: usize = 1 << 20;
+const LINE_MAX: usize = 4 << 20;
 const ANSWER_MAX: usize = 48 << 20;
 const DEPTH_MAX: usize = 32;
 

@@ -99,9 +99,9 @@ impl SlackChannel {
                             return Err(Stop::Trouble { why, wait: None });
                         }
                         (End::Lost(why), true) => return Err(Stop::Trouble { why, wait: None }),
-                        (End::Closed, false) => {}
-                        // What Slack has said to that one is not known. The other may not be ready yet.
-                        (End::Lost(_), false) => {
+                        // What Slack has said to that one is not known, or the other is not ready yet: what is said
+                        // until then is read once it is.
+                        (End::Closed | End::Lost(_), false) => {
                             self.has_gap.store(true, Ordering::Relaxed);
                             self.chats.look_back();
                         }

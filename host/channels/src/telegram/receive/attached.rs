@@ -67,8 +67,10 @@ impl TelegramChannel {
             match self.fetch_once(entered, file, most).await {
                 Ok(content) => return Ok(content),
                 Err(trouble @ (Trouble::Strange(_) | Trouble::Refused(_))) => {
-                    match trouble.busy() {
-                        Some(pause) if pause <= PAUSES[1] => sleep(pause).await,
+                    match (trouble.busy(), pauses.next()) {
+                        (Some(wait), Some(pause)) if wait <= PAUSES[1] => {
+                            sleep(wait.max(pause)).await;
+                        }
                         _ => return Err(trouble.to_string()),
                     }
                 }
