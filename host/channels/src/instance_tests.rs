@@ -1,8 +1,9 @@
 use super::*;
 use tokio::sync::Mutex as Turns;
 use tokio::sync::mpsc;
-use twobox_model::channel::{Inbound, Receipt, Refusal};
+use twobox_model::channel::{Address, Asked, Inbound, Receipt, Refusal};
 use twobox_shared::clock::{Monotonic, SystemClock};
+use twobox_shared::ids::MessageId;
 use twobox_shared::time::UnixMillis;
 
 /// A deadline that only something that hangs reaches.
@@ -61,6 +62,15 @@ struct Ear(mpsc::UnboundedSender<String>);
 impl Intake for Ear {
     fn accept(&self, _message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         Box::pin(async { Err(Refusal::stopping()) })
+    }
+
+    fn asked<'a>(
+        &'a self,
+        _address: &'a Address,
+        _id: &'a MessageId,
+        _text: &'a str,
+    ) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Over })
     }
 
     fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {

@@ -41,7 +41,8 @@ use twobox_shared::progress::Progress;
 use instance::Surroundings;
 use twobox_model::approval::{Approval, ApprovalOrder};
 use twobox_model::channel::{
-    Address, Capabilities, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
+    Address, Asked, Capabilities, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder,
+    Stopped,
 };
 use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 
@@ -133,6 +134,15 @@ pub trait Intake: Send + Sync {
     /// Whether an agent would be given what came with `message` if it were handed in now. Whoever fetches files asks
     /// first, for what strangers send is not fetched.
     fn takes_files<'a>(&'a self, message: &'a Inbound) -> BoxFuture<'a, bool>;
+
+    /// What became of the question whose code begins `text`, which was said at `address` in the message with this
+    /// id, and was accepted: for whoever shows buttons.
+    fn asked<'a>(
+        &'a self,
+        address: &'a Address,
+        id: &'a MessageId,
+        text: &'a str,
+    ) -> BoxFuture<'a, Asked>;
 
     /// Messages for `address` can be delivered again: rows that were held for it are due.
     fn ready(&self, address: &Address);

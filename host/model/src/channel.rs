@@ -176,6 +176,17 @@ pub enum Outcome {
     Unavailable,
 }
 
+/// What became of the question that a message was said to, which its channel has handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It can still be answered: whoever said the message may not, or it decided nothing.
+    Open,
+    /// That message has decided it.
+    DecidedByIt,
+    /// It is over, by another message or without one.
+    Over,
+}
+
 /// What is recorded of one part of a message that goes to a platform without keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartRecord {

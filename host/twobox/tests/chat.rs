@@ -17,7 +17,7 @@ use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Intake, Operations, socket};
 use twobox_model::approval::{Approval, ApprovalOrder};
 use twobox_model::channel::{
-    Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
+    Address, Asked, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
 use twobox_model::dead_letter::{DeadLetterOrder, Handled};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
@@ -106,6 +106,15 @@ impl Intake for EchoHost {
             let session = SessionId::generate(&SystemIds);
             Ok(vec![Receipt { session, id: message.id, seq: 2 }])
         })
+    }
+
+    fn asked<'a>(
+        &'a self,
+        _address: &'a Address,
+        _id: &'a MessageId,
+        _text: &'a str,
+    ) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Over })
     }
 
     fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {

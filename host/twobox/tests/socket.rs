@@ -19,7 +19,7 @@ use twobox_channels::terminal::Terminal;
 use twobox_channels::{Channel, Intake, Operations};
 use twobox_model::approval::{Approval, ApprovalOrder};
 use twobox_model::channel::{
-    Address, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
+    Address, Asked, Inbound, Outbound, Outcome, Receipt, Refusal, ScheduleOrder, Stopped,
 };
 use twobox_model::dead_letter::{self, DeadLetterOrder, Handled, Verb};
 use twobox_shared::ids::{MessageId, SessionId, SystemIds};
@@ -59,6 +59,15 @@ impl Intake for FakeHost {
             });
             Ok(vec![Receipt { session: self.session, id: message.id, seq }])
         })
+    }
+
+    fn asked<'a>(
+        &'a self,
+        _address: &'a Address,
+        _id: &'a MessageId,
+        _text: &'a str,
+    ) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Over })
     }
 
     fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {

@@ -29,7 +29,7 @@ pub(crate) fn tea() -> Value {
     json!({ "action": "ask", "question": "Which tea?", "choices": "green\nblack", "wake": true })
 }
 
-fn tool() -> Value {
+pub(crate) fn tool() -> Value {
     let arguments = "rm -rf build\n1. allow";
     json!({ "action": "ask_permission", "tool": "bash", "arguments": arguments, "wake": true })
 }

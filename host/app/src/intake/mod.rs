@@ -9,16 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, ready, try_join_all};
 use tokio::sync::{mpsc, oneshot};
 use twobox_shared::content::{Chat, KIND_CHAT, KIND_WORD};
-use twobox_shared::ids::SessionId;
+use twobox_shared::ids::{MessageId, SessionId};
 use twobox_shared::inbox::{Accepted, NewMessage, Origin};
 use twobox_shared::time::UnixMillis;
 
 use twobox_channels::Intake;
+use twobox_model::approval::named_code;
 use twobox_model::backoff::Backoff;
-use twobox_model::channel::{Address, Inbound, Receipt, Refusal};
+use twobox_model::channel::{Address, Asked, Inbound, Receipt, Refusal};
 use twobox_model::chat_word::ChatWord;
 use twobox_model::incoming::{IncomingFile, NamedFile, sorted};
 use twobox_model::people::{PeopleWord, Speaker};
@@ -105,6 +106,18 @@ impl Intake for Router {
     fn takes_files<'a>(&'a self, message: &'a Inbound) -> BoxFuture<'a, bool> {
         let heard = self.core.parts.store.sessions().hear(people::said(message, &self.manners));
         async { heard.await.unwrap_or(true) }.boxed()
+    }
+
+    fn asked<'a>(
+        &'a self,
+        address: &'a Address,
+        id: &'a MessageId,
+        text: &'a str,
+    ) -> BoxFuture<'a, Asked> {
+        let Some(code) = named_code(text) else { return ready(Asked::Over).boxed() };
+        let asked = self.core.parts.store.approvals().said_to(address, &code, id);
+        // What cannot be read may still be answered.
+        async { asked.await.unwrap_or(Asked::Open) }.boxed()
     }
 
     /// Whoever waits for somebody there looks at once. Of those who sleep since before this host

@@ -11,8 +11,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use twobox_config::ChannelSettings;
-use twobox_model::channel::{Address, Inbound, Receipt, Refusal};
+use twobox_model::channel::{Address, Asked, Inbound, Receipt, Refusal};
 use twobox_shared::clock::SystemClock;
+use twobox_shared::ids::MessageId;
 use twobox_system::lock::lock;
 
 use super::{BUSY, Bench, Weather, conforms};
@@ -123,6 +124,15 @@ struct Nobody;
 impl Intake for Nobody {
     fn accept(&self, _message: Inbound) -> BoxFuture<'_, Result<Vec<Receipt>, Refusal>> {
         Box::pin(async { Err(Refusal::Unheard { say: None }) })
+    }
+
+    fn asked<'a>(
+        &'a self,
+        _address: &'a Address,
+        _id: &'a MessageId,
+        _text: &'a str,
+    ) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Over })
     }
 
     fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use twobox_model::channel::{Inbound, Refusal};
+use twobox_model::channel::{Address, Asked, Inbound, Refusal};
 use twobox_shared::clock::{Clock, SystemClock};
 use twobox_shared::content::Chat;
 use twobox_shared::ids::MessageId;
@@ -24,6 +24,9 @@ use crate::instance::Surroundings;
 
 /// How many of its own messages are remembered that the gateway has shown.
 const ECHOES_MAX: usize = 2_000;
+
+/// What was accepted: where it was said, its id, and its text.
+type Accepted = (Address, MessageId, String);
 
 impl DiscordChannel {
     /// Takes in what was told, in its order. Then nothing of it is only in memory.
@@ -178,12 +181,13 @@ impl DiscordChannel {
         (channel, place): (Snowflake, Place),
         id: &str,
         chat: Chat,
-    ) -> Result<bool, String> {
-        let Ok(parsed) = MessageId::parse(id) else { return Ok(false) };
+    ) -> Result<Option<Accepted>, String> {
+        let Ok(parsed) = MessageId::parse(id) else { return Ok(None) };
         let address = self.address(channel, place);
         let chat_id = address.platform_id.clone();
+        let said = (address.clone(), parsed.clone(), chat.text.clone());
         match surroundings.intake.accept(Inbound::new(address, parsed, chat)).await {
-            Ok(_) => return Ok(true),
+            Ok(_) => return Ok(Some(said)),
             Err(Refusal::Unheard { say: None }) => {}
             Err(Refusal::NobodyListens { .. }) => self.tell_unwired(&chat_id),
             Err(Refusal::Unheard { say: Some(text) }) => {
@@ -196,7 +200,7 @@ impl DiscordChannel {
                 return Err(refusal.to_string());
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Says to the operator, once for each channel, how it can be heard.
@@ -247,11 +251,14 @@ impl DiscordChannel {
         let id = format!("press-{}", interaction.id);
         let (pressed, by) = (chat.text.clone(), chat.sender.clone().unwrap_or_default());
         let answer = match self.accept(surroundings, account, (channel, place), &id, chat).await {
-            Ok(true) => {
+            Ok(Some((address, id, text)))
+                if surroundings.intake.asked(&address, &id, &text).await == Asked::DecidedByIt =>
+            {
                 let shown = interaction.message.map(|message| message.components);
                 compose::pressed(&shown.unwrap_or_default(), &pressed, &by)
             }
-            Ok(false) => compose::acknowledged(),
+            // Whoever may not decide it has pressed in vain, and others may press.
+            Ok(_) => compose::acknowledged(),
             Err(why) => {
                 let channel = &self.id;
                 return tracing::info!(channel, why, "a button that was pressed is not taken now");

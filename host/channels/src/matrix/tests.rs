@@ -12,8 +12,9 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use twobox_config::ChannelSettings;
-use twobox_model::channel::{Address, Inbound, Outbound, Outcome, Receipt, Refusal};
+use twobox_model::channel::{self, Address, Inbound, Outbound, Outcome, Receipt, Refusal};
 use twobox_shared::clock::SystemClock;
+use twobox_shared::ids::MessageId;
 use twobox_system::lock::lock;
 
 use self::homeserver::{Asked, Homeserver, Said};
@@ -50,6 +51,15 @@ impl Intake for Ear {
             }
         };
         async { answer }.boxed()
+    }
+
+    fn asked<'a>(
+        &'a self,
+        _address: &'a Address,
+        _id: &'a MessageId,
+        _text: &'a str,
+    ) -> BoxFuture<'a, channel::Asked> {
+        Box::pin(async { channel::Asked::Over })
     }
 
     fn takes_files<'a>(&'a self, _message: &'a Inbound) -> BoxFuture<'a, bool> {

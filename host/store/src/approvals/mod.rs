@@ -116,6 +116,11 @@ impl SaidIn {
     pub fn word(&self) -> String {
         format!("{}:{}", self.digest, self.message)
     }
+
+    /// Whether such a word is of the message with this id, whatever that says.
+    pub(crate) fn is_message(word: &str, id: &str) -> bool {
+        word.split_once(':').is_some_and(|(_digest, message)| message == id) // a digest has no colon
+    }
 }
 
 /// Why a decision changed nothing.

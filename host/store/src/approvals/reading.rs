@@ -10,7 +10,7 @@ use crate::routing::hearing;
 use crate::word::word;
 use crate::{Approvals, Operation, failed};
 use twobox_model::approval::{Approval, Subject};
-use twobox_model::channel::Address;
+use twobox_model::channel::{Address, Asked};
 
 /// How many of one chat are looked at, to find the one that an answer means.
 const AT_HAND: u32 = 64;
@@ -224,6 +224,33 @@ fn asked_at(db: &Connection, said: &Said, hear: &[SessionId]) -> rusqlite::Resul
 }
 
 impl Approvals<'_> {
+    /// What became of the question with this code that was asked at `address`, to which the message with this id was
+    /// said there.
+    pub fn said_to(&self, address: &Address, code: &str, message: &MessageId) -> Operation<Asked> {
+        let (address, code, message) = (address.clone(), code.to_owned(), message.to_string());
+        self.0.operation("see what became of a question", move |db| {
+            // A code is one question's only while it is pending: the newest that had it.
+            let found: Option<(String, Option<String>)> = db
+                .prepare_cached(
+                    "SELECT status, decided_in FROM approvals
+                     WHERE code = :code AND channel_type = :channel AND platform_id = :chat
+                     ORDER BY created_at_ms DESC, id DESC LIMIT 1",
+                )?
+                .query_row(
+                    named_params! {
+                        ":code": code, ":channel": address.channel_type, ":chat": address.platform_id,
+                    },
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .optional()?;
+            Ok(match found {
+                Some((status, _)) if status == "pending" => Asked::Open,
+                Some((_, Some(word))) if SaidIn::is_message(&word, &message) => Asked::DecidedByIt,
+                Some(_) | None => Asked::Over,
+            })
+        })
+    }
+
     /// What is left to do in a conversation: what is pending, and what whoever asked was not told yet.
     pub fn open(&self, session: SessionId) -> Operation<Vec<Approval>> {
         self.0.operation("list open approvals", move |db| {

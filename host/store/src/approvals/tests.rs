@@ -4,6 +4,7 @@ use std::sync::Barrier;
 use rusqlite::params;
 use tempfile::TempDir;
 use twobox_model::approval::Status;
+use twobox_model::channel::Asked;
 use twobox_shared::ids::SystemIds;
 use twobox_shared::inbox::{Delivery, DeliveryStatus};
 
@@ -342,6 +343,25 @@ fn what_one_agent_asks_the_others_in_the_chat_know_of_while_it_listens_there() {
     assert!(!found.asked[0].was_decided_in(&edited), "the same id with other words");
     let told = store.notices().told(session()).wait().unwrap();
     assert!(told.iter().any(|told| told.cause == format!("{TELLS}{}", approval.id)), "{told:?}");
+}
+
+#[test]
+fn what_became_of_a_question_is_known_by_its_code_and_by_what_was_said_to_it() {
+    let (_folder, store) = fresh();
+    let asked = store.approvals().ask(new("r"), BOUNDS, &SystemIds, NOW).wait().unwrap();
+    let Asking::New(approval) = asked else { panic!("{asked:?}") };
+    let said_to = |message: &str| {
+        let id = MessageId::parse(message).unwrap();
+        store.approvals().said_to(&approval.address(), &approval.code, &id).wait().unwrap()
+    };
+    assert_eq!(said_to("m"), Asked::Open);
+    let order = Decide { said_in: Some(said_in("m")), ..decision(&approval, Verdict::Approve) };
+    decide(&store, order).unwrap();
+    assert_eq!((said_to("m"), said_to("n")), (Asked::DecidedByIt, Asked::Over));
+    let elsewhere = Address { platform_id: "elsewhere".to_owned(), ..approval.address() };
+    let id = MessageId::parse("m").unwrap();
+    let other = store.approvals().said_to(&elsewhere, &approval.code, &id).wait().unwrap();
+    assert_eq!(other, Asked::Over, "it was not asked there");
 }
 
 #[test]

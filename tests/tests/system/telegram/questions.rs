@@ -5,7 +5,7 @@ use twobox_tests::telegram::Order;
 use twobox_tests::wait_for;
 
 use super::{ME, Place};
-use crate::approvals::{asks, decisions, tea};
+use crate::approvals::{asks, decisions, tea, tool};
 
 /// The message by which it is asked in a chat, once it is there.
 #[track_caller]
@@ -56,6 +56,28 @@ fn a_button_answers_once_whoever_presses_it_again() {
     );
     let answered = place.telegram.calls("answerCallbackQuery");
     assert!(answered.len() >= 2, "each that was pressed is answered: {answered:?}");
+}
+
+#[test]
+fn a_button_that_somebody_may_not_press_stays_for_those_who_may() {
+    let place = Place::up(asks(&tool()));
+    place.world.twobox(&["people", "grant", "owner", "telegram:7"]);
+    place.telegram.say(ME, "ask");
+    let asked = question(&place, ME);
+    click(&place, &asked, ME, 0);
+    wait_for("whoever pressed it to be told", || {
+        place.telegram.texts(ME).into_iter().find(|text| text.contains("owner"))
+    });
+    wait_for("the press to be answered", || {
+        (!place.telegram.calls("answerCallbackQuery").is_empty()).then_some(())
+    });
+    assert_eq!(question(&place, ME)["message_id"], asked["message_id"], "its buttons are there");
+    place.world.twobox(&["people", "grant", "owner", &format!("telegram:{ME}")]);
+    click(&place, &asked, ME, 0);
+    wait_decided(&place, &asked);
+    let session = place.world.session("ada");
+    wait_for("the decision", || (decisions(&session).len() == 1).then_some(()));
+    assert_eq!(decisions(&session)[0]["decision"]["status"], "approved");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use twobox_model::channel::{Address, Inbound, Refusal};
+use twobox_model::channel::{Address, Asked, Inbound, Refusal};
 use twobox_shared::content::{About, Chat};
 use twobox_shared::ids::MessageId;
 use twobox_system::lock::lock;
@@ -150,7 +150,11 @@ impl SlackChannel {
         match surroundings.intake.accept(inbound).await {
             Ok(_) => {
                 ack.send();
-                self.show_decided(account, &click).await;
+                // Whoever may not decide it has pressed in vain, and others may press.
+                let asked = surroundings.intake.asked(&address, &id, &click.value).await;
+                if asked == Asked::DecidedByIt {
+                    self.show_decided(account, &click).await;
+                }
             }
             Err(Refusal::NobodyListens { .. } | Refusal::Unheard { say: None }) => ack.send(),
             Err(refusal @ (Refusal::TooManyThreads { .. } | Refusal::Unheard { say: Some(_) })) => {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use twobox_model::approval::named_code;
-use twobox_model::channel::{Address, Inbound, Receipt, Refusal};
+use twobox_model::channel::{Address, Asked, Inbound, Receipt, Refusal};
 use twobox_shared::content::{About, Chat, shorten};
 use twobox_shared::ids::MessageId;
 use twobox_system::lock::lock;
@@ -81,9 +81,12 @@ impl TelegramChannel {
             ..Chat::default()
         };
         let files = (&message.files[..], message.bare);
+        let text = chat.text.clone();
         match self.hand_in(surroundings, entered, (&place, &id, chat), files).await? {
             Handed::Taken => {
-                if let Some(code) = code {
+                if let Some(code) = code
+                    && self.is_over(surroundings, (&place, &id), &text).await
+                {
                     self.take_buttons_of(entered, &code).await;
                 }
             }
@@ -131,7 +134,10 @@ impl TelegramChannel {
             // Telegram takes no answer to what is long ago.
             tracing::debug!(channel = self.id, %trouble, "that a button was pressed is not answered");
         }
-        if matches!(handed, Handed::Taken) {
+        // Others may press what whoever pressed it may not decide.
+        if matches!(handed, Handed::Taken)
+            && self.is_over(surroundings, (place, &id), &click.data).await
+        {
             if let Some(code) = named_code(&click.data) {
                 lock(&self.asked).remove(&code);
             }
@@ -150,11 +156,7 @@ impl TelegramChannel {
     ) -> Result<Handed, String> {
         let Ok(id) = MessageId::parse(id) else { return Ok(Handed::Over(None)) };
         let name = self.name_of(place.chat);
-        let address = Address {
-            channel_type: self.id.clone(),
-            platform_id: name.to_string(),
-            thread_id: place.thread.map(|thread| thread.to_string()),
-        };
+        let address = self.address(place);
         let intake = surroundings.intake.as_ref();
         let mut inbound = Inbound::new(address, id, chat);
         // They are there until the message is accepted or refused.
@@ -173,6 +175,25 @@ impl TelegramChannel {
             Err(refusal @ (Refusal::TryAgain { .. } | Refusal::Blocked { .. })) => {
                 Err(refusal.to_string())
             }
+        }
+    }
+
+    /// Whether nobody can answer any more what `text` was said to.
+    async fn is_over(
+        &self,
+        surroundings: &Surroundings,
+        (place, id): (&Place, &str),
+        text: &str,
+    ) -> bool {
+        let Ok(id) = MessageId::parse(id) else { return false };
+        surroundings.intake.asked(&self.address(place), &id, text).await != Asked::Open
+    }
+
+    fn address(&self, place: &Place) -> Address {
+        Address {
+            channel_type: self.id.clone(),
+            platform_id: self.name_of(place.chat).to_string(),
+            thread_id: place.thread.map(|thread| thread.to_string()),
         }
     }
 
