@@ -28,6 +28,7 @@ pub mod staged;
 mod state;
 pub mod telegram;
 pub mod terminal;
+mod typing;
 pub mod webhook;
 pub mod websocket;
 

@@ -46,11 +46,11 @@ use self::kept::Kept;
 use self::places::Places;
 use self::settings::Settings;
 use self::snowflake::Snowflake;
-use self::typing::Typing;
 use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::parts::Journal;
+use crate::typing::Typing;
 use crate::{Channel, in_order};
 
 /// The name of the kind.
@@ -102,7 +102,7 @@ pub struct DiscordChannel {
     /// Held by whoever writes that down.
     writing: AsyncMutex<()>,
     places: Places,
-    typing: Typing,
+    typing: Typing<String>,
     /// What the gateway has shown of its own: ids by nonces.
     echoes: Mutex<HashMap<String, Snowflake>>,
     /// How often it was not let in, one time after the other.
@@ -136,7 +136,7 @@ impl DiscordChannel {
             kept: Mutex::default(),
             writing: AsyncMutex::default(),
             places: Places::default(),
-            typing: Typing::default(),
+            typing: Typing::new(typing::AGAIN, typing::CHANNELS_MAX),
             echoes: Mutex::default(),
             failures: AtomicI64::new(0),
             introduced: Mutex::default(),
@@ -221,6 +221,6 @@ impl Channel for DiscordChannel {
 
     fn show(&self, address: &Address, progress: Option<&Progress>) {
         let Some(channel) = send::target(address) else { return };
-        self.typing.show(channel, progress.is_some(), Instant::now());
+        self.typing.show(channel.to_owned(), progress.is_some(), Instant::now());
     }
 }

@@ -45,10 +45,10 @@ use self::kept::{Kept, Token};
 use self::rooms::Rooms;
 use self::send::{Begun, Past};
 use self::settings::Settings;
-use self::typing::Typing;
 use crate::hears::{self, Hears};
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
+use crate::typing::Typing;
 use crate::{Channel, in_order};
 
 /// The name of the kind.
@@ -106,7 +106,7 @@ pub struct MatrixChannel {
     /// Held by whoever writes that down.
     writing: AsyncMutex<()>,
     rooms: Rooms,
-    typing: Typing,
+    typing: Typing<String>,
     /// Messages that are not wholly there yet, by their keys.
     begun: Mutex<HashMap<String, Begun>>,
     /// Messages to which nobody listened when they were heard: a page and a look may both have them, and in between
@@ -145,7 +145,7 @@ impl MatrixChannel {
             kept: Mutex::default(),
             writing: AsyncMutex::default(),
             rooms: Rooms::default(),
-            typing: Typing::default(),
+            typing: Typing::new(typing::AGAIN, typing::ROOMS_MAX),
             begun: Mutex::default(),
             unheard: Mutex::default(),
             past: Mutex::default(),
@@ -232,6 +232,6 @@ impl Channel for MatrixChannel {
     }
 
     fn show(&self, address: &Address, progress: Option<&Progress>) {
-        self.typing.show(&address.platform_id, progress.is_some(), Instant::now());
+        self.typing.show(address.platform_id.clone(), progress.is_some(), Instant::now());
     }
 }

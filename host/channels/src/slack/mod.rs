@@ -46,11 +46,11 @@ use self::send::Pace;
 use self::settings::Settings;
 use self::trouble::Trouble;
 use self::ts::Ts;
-use self::typing::Typing;
 use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::parts::Journal;
+use crate::typing::Typing;
 use crate::{Channel, in_order, state};
 
 /// The name of the kind.
@@ -114,7 +114,7 @@ pub struct SlackChannel {
     /// When the look at all conversations began that is not over.
     look_began: Mutex<Option<Ts>>,
     people: People,
-    typing: Typing,
+    typing: Typing<typing::Place>,
     pace: Mutex<Pace>,
     /// One file at a time is held in memory.
     uploading: Semaphore,
@@ -149,7 +149,7 @@ impl SlackChannel {
             has_met: AtomicBool::new(false),
             look_began: Mutex::default(),
             people: People::default(),
-            typing: Typing::default(),
+            typing: Typing::new(typing::AGAIN, typing::THREADS_MAX),
             pace: Mutex::default(),
             uploading: Semaphore::new(1),
             refresh: Notify::new(),
@@ -248,7 +248,11 @@ impl Channel for SlackChannel {
     fn show(&self, address: &Address, progress: Option<&Progress>) {
         if let Some(thread) = address.thread_id.as_deref().filter(|it| Ts::parse(it).is_some()) {
             let now = Instant::now();
-            self.typing.show(&address.platform_id, thread, progress.is_some(), now);
+            self.typing.show(
+                (address.platform_id.clone(), thread.to_owned()),
+                progress.is_some(),
+                now,
+            );
         }
     }
 }

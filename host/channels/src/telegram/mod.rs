@@ -40,12 +40,12 @@ use self::api::{Api, Token};
 use self::kept::Kept;
 use self::pace::Pace;
 use self::settings::Settings;
-use self::typing::Typing;
 use self::updates::Bot;
 use crate::hears::Hears;
 use crate::instance::Surroundings;
 use crate::kinds::{Kind, SecretOf, Setup};
 use crate::parts::Journal;
+use crate::typing::Typing;
 use crate::{Channel, in_order, state};
 
 /// The name of the kind.
@@ -94,7 +94,7 @@ pub struct TelegramChannel {
     /// Held by whoever writes that down.
     writing: AsyncMutex<()>,
     pace: Mutex<Pace>,
-    typing: Typing,
+    typing: Typing<typing::Place>,
     /// Where the questions are whose buttons are shown, by their codes: the chat and the message.
     asked: Mutex<HashMap<String, (i64, i64)>>,
     /// The last thing that was sent was not answered for.
@@ -125,7 +125,7 @@ impl TelegramChannel {
             kept: Mutex::default(),
             writing: AsyncMutex::default(),
             pace: Mutex::default(),
-            typing: Typing::default(),
+            typing: Typing::new(typing::AGAIN, typing::CHATS_MAX),
             asked: Mutex::default(),
             is_suspect: AtomicBool::new(false),
             uploading: Semaphore::new(1),
@@ -245,6 +245,8 @@ impl Channel for TelegramChannel {
     }
 
     fn show(&self, address: &Address, progress: Option<&Progress>) {
-        self.typing.show(address, progress.is_some(), Instant::now());
+        if let Some(place) = typing::place(address) {
+            self.typing.show(place, progress.is_some(), Instant::now());
+        }
     }
 }
