@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use twobox_config::ChannelSettings;
-use twobox_model::channel::Address;
+use twobox_model::channel::{Address, Outcome};
 use twobox_system::lock::lock;
 
-use super::{BUSY, Bench, Weather, conforms};
+use super::{BUSY, Bench, Weather, conforms, outbounds};
 use crate::Channel;
 use crate::discord::DiscordChannel;
 use crate::kinds::Setup;
@@ -26,8 +26,12 @@ use crate::parts::MemoryJournal;
 struct Api {
     messages: Vec<Value>,
     files: Vec<String>,
+    /// How often one was to be made.
+    posts: usize,
     mended: bool,
     cut: bool,
+    /// Whether the history is shown to nobody.
+    hidden: bool,
 }
 
 /// What is answered; `None` is silence.
@@ -40,6 +44,13 @@ impl Api {
         }
         match (method, path) {
             (&Method::POST, "/api/v10/channels/34/messages") => self.post(kind, body),
+            (&Method::GET, "/api/v10/channels/34/messages") if self.hidden => {
+                Some((200, json!([])))
+            }
+            (&Method::GET, "/api/v10/channels/34") => {
+                let last = self.messages.last().map(|message| message["id"].clone());
+                Some((200, json!({ "id": "34", "type": 0, "last_message_id": last })))
+            }
             (&Method::GET, "/api/v10/channels/34/messages") => {
                 Some((200, self.messages.iter().rev().cloned().collect()))
             }
@@ -48,6 +59,7 @@ impl Api {
     }
 
     fn post(&mut self, kind: &str, body: &[u8]) -> Answer {
+        self.posts += 1;
         let text = String::from_utf8(body.to_vec()).unwrap();
         let mut file = None;
         let message = match kind.strip_prefix("multipart/form-data; boundary=") {
@@ -187,4 +199,23 @@ impl Bench for DiscordBench {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thread_of_a_channel_conforms() {
     conforms(DiscordBench::new).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_is_hidden_says_nothing_of_what_was_sent() {
+    let mut bench = DiscordBench::new();
+    lock(&bench.api).hidden = true;
+    let (channel, address) = (bench.begin(), bench.address());
+    let deliver = || channel.deliver(&address, outbounds(&["silent weather"]));
+    let outcomes = deliver().await;
+    assert!(matches!(outcomes[..], [Outcome::Transient { .. }]), "it is looked for: {outcomes:?}");
+    let before = lock(&bench.api).posts; // under its nonce it may be sent more than once
+    bench.mend();
+    let outcomes = deliver().await;
+    assert!(matches!(outcomes[..], [Outcome::Uncertain { .. }]), "{outcomes:?}");
+    assert_eq!(lock(&bench.api).posts, before, "it is not sent again on a guess");
+    lock(&bench.api).hidden = false;
+    let outcomes = deliver().await;
+    assert!(matches!(outcomes[..], [Outcome::Delivered { .. }]), "{outcomes:?}");
+    assert_eq!((bench.shown().len(), lock(&bench.api).posts), (1, before), "it is found");
 }

@@ -14,7 +14,7 @@ use super::kept::Progress;
 use super::pace::Route;
 use super::snowflake::Snowflake;
 use super::trouble::Trouble;
-use super::wire::Message;
+use super::wire::{Channel, Message};
 use super::{Account, DiscordChannel};
 use crate::instance::Surroundings;
 use crate::pauses::{PAUSE, Pauses};
@@ -28,6 +28,10 @@ const AT_ONCE: usize = 4;
 
 /// How often is looked for a message that the gateway told of, and that is not there: it was deleted.
 const LOOKS: u32 = 3;
+
+/// Why a channel waits of which nothing may be read.
+const HIDDEN: &str =
+    "the bot may not read what was said there: give it the permission Read Message History";
 
 /// How long nothing is looked at if nothing is said.
 const LONG: Duration = Duration::from_secs(60);
@@ -147,6 +151,14 @@ impl DiscordChannel {
             Ok(page) => page,
             Err(trouble) => return stopped(trouble),
         };
+        // What whoever may not read it is shown as well.
+        if page.is_empty() {
+            match self.shows_history(account, &id.to_string()).await {
+                Ok(true) => {}
+                Ok(false) => return Came::Stuck(HIDDEN.to_owned(), None),
+                Err(trouble) => return stopped(trouble),
+            }
+        }
         let is_last = page.len() < PAGE;
         for message in oldest_first(page) {
             let done = match message {
@@ -166,6 +178,25 @@ impl DiscordChannel {
             Progress::Further => Came::Further,
             Progress::Missing => Came::Missing,
         }
+    }
+}
+
+impl DiscordChannel {
+    /// Whether an empty page of a channel says that nothing is there. Whoever has no leave to read its history is shown
+    /// none of it, and no error.
+    ///
+    /// Source: <https://docs.discord.com/developers/resources/message#get-channel-messages>.
+    pub(super) async fn shows_history(&self, account: &Account, id: &str) -> Result<bool, Trouble> {
+        let path = format!("channels/{id}/messages?limit=1");
+        let question = Question::get(Route::new("GET messages", id), &path);
+        let newest: Vec<Value> = self.api.read(question.by(&account.token)).await?;
+        if !newest.is_empty() {
+            return Ok(true);
+        }
+        let path = format!("channels/{id}");
+        let question = Question::get(Route::new("GET channel", id), &path);
+        let channel: Channel = self.api.read(question.by(&account.token)).await?;
+        Ok(channel.last_message_id.is_none())
     }
 }
 

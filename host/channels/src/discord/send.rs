@@ -225,7 +225,12 @@ impl Platform<Piece> for Letter<'_> {
             }
             match self.find(part, begun).await {
                 Ok(Some(id)) => Looked::There(Some(id.to_string())),
-                Ok(None) => Looked::NotThere,
+                Ok(None) => match self.channel.shows_history(self.account, self.to).await {
+                    Ok(true) => Looked::NotThere,
+                    Ok(false) => Looked::Unknown,
+                    Err(trouble) if trouble.is_final() => Looked::Unknown,
+                    Err(trouble) => not_now(&trouble),
+                },
                 Err(trouble) if trouble.is_final() => Looked::Unknown,
                 Err(trouble) => not_now(&trouble),
             }

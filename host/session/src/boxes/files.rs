@@ -18,7 +18,7 @@ impl Boxes {
     pub(super) fn put_files(&self, id: &MessageId, files: &[NamedFile]) -> Result<(), BoxError> {
         let all = self.paths.inbox_files();
         create_folder(&all, 0o755)?;
-        // No id has a slash, and none that is longer than a name may be: so no message has this one.
+        // A message that had this id would lose its files to the next one. No platform has such an id.
         let (begun, whole) = (all.join(".begun"), all.join(id.as_str()));
         for folder in [&begun, &whole] {
             clear(folder).map_err(|error| io_error("clear", folder, error))?;
