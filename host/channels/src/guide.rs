@@ -1,7 +1,7 @@
 //! How a person sets up a channel of each kind, for whoever walks them through: what to do on the platform, what is
 //! asked for, and which secrets it wants. Data alone; what is set wrongly says the kind ([`crate::kinds`]).
 
-use crate::{bridge, discord, email, matrix, webhook};
+use crate::{bridge, discord, email, irc, matrix, telegram, webhook};
 
 /// How an instance is set up.
 #[derive(Debug)]
@@ -147,6 +147,30 @@ pub const GUIDES: &[Guide] = &[
         page: "docs/channels/email.md",
     },
     Guide {
+        kind: irc::IRC,
+        what: "channels of an IRC server, and people who talk to it alone",
+        steps: &[
+            "where the network has accounts, register one for the host's nick: a nick alone is anybody's",
+        ],
+        questions: &[
+            Question {
+                setting: "server",
+                ask: "the server, such as irc.example.org:",
+                usual: None,
+                form: Form::Text,
+            },
+            Question { setting: "nick", ask: "its nick:", usual: None, form: Form::Text },
+            Question {
+                setting: "channels",
+                ask: "the channels that it goes to, with commas between them, such as #room:",
+                usual: Some(""),
+                form: Form::List,
+            },
+        ],
+        chat: "the name of a channel, in quotes, or somebody's nick",
+        page: "docs/channels/irc.md",
+    },
+    Guide {
         kind: matrix::MATRIX,
         what: "rooms of a Matrix homeserver, by an account of its own",
         steps: &[
@@ -174,13 +198,30 @@ pub const GUIDES: &[Guide] = &[
             },
             Question {
                 setting: "senders",
-                ask: "who is heard, by their whole ids with commas between them, such as @me:example.org:",
-                usual: None,
+                ask: "who is heard, by their whole ids with commas between them, such as @me:example.org; nobody but \
+                      whom you let in, if you name none:",
+                usual: Some(""),
                 form: Form::List,
             },
         ],
         chat: "the id of a room, in single quotes: invite the account, say something there, and the host's log has it",
         page: "docs/channels/matrix.md",
+    },
+    Guide {
+        kind: telegram::TELEGRAM,
+        what: "a bot in chats, groups and topics of Telegram",
+        steps: &[
+            "say /newbot to @BotFather in Telegram: it asks for a name, and gives the token",
+            "for groups, say /setprivacy to it and Disable, if the bot is to hear more than what names it",
+        ],
+        questions: &[Question {
+            setting: "token_secret",
+            ask: "the bot's token",
+            usual: None,
+            form: Form::Secret { made: false },
+        }],
+        chat: "the number of a chat, which the log says when somebody speaks there",
+        page: "docs/channels/telegram.md",
     },
     Guide {
         kind: webhook::WEBHOOK,

@@ -99,6 +99,12 @@ fn what_is_set_wrongly_changes_nothing() {
     }
     assert_eq!(toml_of(&data), before);
     assert!(!data.join("secrets/webhook").exists(), "nothing was kept");
+    ok(&given(&data, &["secrets", "set", "taken"], b"of somebody else, and long enough\n"));
+    let url = "url=http://127.0.0.1:1/in";
+    let taken = fails(&add(&["webhook", "--id", "taken", "--set", url, "--secret"]), 2);
+    assert!(taken.contains("there is a secret taken already"), "{taken}");
+    assert!(std::fs::read(data.join("secrets/taken")).unwrap().starts_with(b"of somebody else"));
+    assert_eq!(toml_of(&data), before);
     ok(&add(&["bridge"]));
     let again = fails(&add(&["bridge"]), 1);
     assert!(again.contains("there is a channel bridge already"), "{again}");

@@ -108,12 +108,13 @@ pub(super) async fn run(context: &Context, arguments: AddArguments) -> Result<Ex
         .map_or(Ok(()), |reason| Err(Failure::new(format!("{reason}; nothing was changed"))))?;
     let Draft { id, kind, settings, secrets } = &draft;
     let store = Secrets::new(data.secrets(), &context.env);
+    let mut written = settings.clone();
+    written.insert("kind".to_owned(), kind.clone().into());
+    // First, for it may fail: until the host starts anew nobody misses the secret.
+    file::change(&data.config(), |text| section::add(text, id, &written))?;
     for (name, secret) in secrets {
         store.set(name, secret)?;
     }
-    let mut written = settings.clone();
-    written.insert("kind".to_owned(), kind.clone().into());
-    file::change(&data.config(), |text| section::add(text, id, &written))?;
     let probed = look::probe(context, &data, id, draft.channel()).await;
     let kept: Vec<&String> = secrets.iter().map(|(name, _)| name).collect();
     let answer = json!({
@@ -136,6 +137,8 @@ pub(super) async fn run(context: &Context, arguments: AddArguments) -> Result<Ex
             "next: have the host start anew, which then has it".to_owned(),
             guide.map_or_else(String::new, |guide| format!("a chat there is {}", guide.chat)),
             format!("next: `twobox wire add AGENT {id} CHAT` has an agent listen"),
+            "whom it hears is in docs/people.md: `twobox people claim-code` is a way to begin"
+                .to_owned(),
             guide.map_or_else(String::new, |guide| format!("{} has it all", guide.page)),
         ];
         let steps = steps.iter().filter(|step| !step.is_empty());
@@ -201,7 +204,14 @@ fn given(
         return Err(Failure::usage(format!("a channel of kind {kind:?} wants no secret")));
     }
     let name = draft.secret_name();
-    Secrets::new(data.secrets(), &Default::default()).check(&name)?;
+    let store = Secrets::new(data.secrets(), &Default::default());
+    store.check(&name)?;
+    if store.find(&name)?.is_some() {
+        return Err(Failure::usage(format!(
+            "there is a secret {name} already: leave --secret out to use that, choose another name with --set, \
+             such as --set token_secret=another, or remove it first with `twobox secrets remove {name}`"
+        )));
+    }
     let failed = |error| Failure::new(format!("could not read the secret: {error}"));
     let mut bytes = Vec::new();
     stdin().lock().take(VALUE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
